@@ -1,0 +1,208 @@
+// Package durable writes files so that a crash, a kill or a power cut at any instant leaves either the
+// old file or the new one, whole, and so that a write that was reported as done stays done.
+//
+// The order of system calls for a file that replaces another:
+//
+//	open   <dir>/.tmp-*       exclusive, in the same directory, so that rename(2) is atomic
+//	write  all bytes
+//	fsync  the file           before the rename: a name must never lead to missing bytes
+//	rename <dir>/.tmp-* <dir>/name
+//	fsync  <dir>              the rename itself is on the disk
+//
+// A file that must not replace another is linked instead of renamed, since link(2) refuses an existing
+// name. Temporary files left by a crash begin with TempPrefix and are removed by RemoveTemps.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// TempPrefix begins the name of every temporary file that this package makes.
+const TempPrefix = ".tmp-"
+
+// Op names one change to the file system, for Hook.
+type Op string
+
+// The changes, one for each system call that matters for durability.
+const (
+	OpCreate  Op = "create" // a temporary file; path is the file that it becomes
+	OpWrite   Op = "write"
+	OpSync    Op = "sync"
+	OpRename  Op = "rename"
+	OpLink    Op = "link"
+	OpRemove  Op = "remove"
+	OpMkdir   Op = "mkdir"
+	OpSyncDir Op = "syncdir"
+)
+
+// FS writes to the file system. Its zero value is ready for use.
+type FS struct {
+	// Hook, if not nil, is called before each change with the path that the change is about. It
+	// returns whether the change is carried out and, independently, the error that the caller gets
+	// (after the change, if it is carried out), so that "failed, but written" can be tested.
+	Hook func(op Op, path string) (apply bool, err error)
+}
+
+// do carries out one change under the hook.
+func (f FS) do(op Op, path string, change func() error) error {
+	if f.Hook == nil {
+		return change()
+	}
+	apply, hookErr := f.Hook(op, path)
+	if apply {
+		if err := change(); err != nil {
+			return err
+		}
+	}
+	return hookErr
+}
+
+// WriteFile makes path hold exactly data, replacing what is there. After an error the old file, or
+// none, is still there.
+func (f FS) WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return f.put(path, data, perm, func(temp string) error {
+		return f.do(OpRename, path, func() error { return os.Rename(temp, path) })
+	})
+}
+
+// CreateFile makes path hold exactly data and refuses, with fs.ErrExist, a path that exists.
+func (f FS) CreateFile(path string, data []byte, perm fs.FileMode) error {
+	return f.put(path, data, perm, func(temp string) error {
+		return f.do(OpLink, path, func() error { return os.Link(temp, path) })
+	})
+}
+
+func (f FS) put(path string, data []byte, perm fs.FileMode, place func(temp string) error) (err error) {
+	var temp *os.File
+	err = f.do(OpCreate, path, func() (err error) {
+		temp, err = os.CreateTemp(filepath.Dir(path), TempPrefix+"*")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if temp == nil {
+		return nil
+	}
+	// After a rename the temporary name is gone and removing it again does nothing.
+	defer os.Remove(temp.Name())
+	if err := f.fill(temp, path, data, perm); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := place(temp.Name()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return f.SyncDir(filepath.Dir(path))
+}
+
+func (f FS) fill(temp *os.File, path string, data []byte, perm fs.FileMode) (err error) {
+	defer func() { err = errors.Join(err, temp.Close()) }()
+	err = f.do(OpWrite, path, func() error {
+		_, err := temp.Write(data)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := temp.Chmod(perm); err != nil {
+		return err
+	}
+	return f.do(OpSync, path, temp.Sync)
+}
+
+// Sync brings the bytes of an open file to the disk.
+func (f FS) Sync(file *os.File) error {
+	return f.do(OpSync, file.Name(), file.Sync)
+}
+
+// Rename moves a file whose bytes are synced already, replaces what is at to, and syncs the directory
+// of to, and that of from where it is another.
+func (f FS) Rename(from, to string) error {
+	if err := f.do(OpRename, to, func() error { return os.Rename(from, to) }); err != nil {
+		return err
+	}
+	if filepath.Dir(from) != filepath.Dir(to) {
+		if err := f.SyncDir(filepath.Dir(from)); err != nil {
+			return err
+		}
+	}
+	return f.SyncDir(filepath.Dir(to))
+}
+
+// Remove removes a file durably. A file that is not there is no error.
+func (f FS) Remove(path string) error {
+	err := f.do(OpRemove, path, func() error { return os.Remove(path) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.SyncDir(filepath.Dir(path))
+}
+
+// MkdirAll makes path and the parents that are missing, each durably.
+func (f FS) MkdirAll(path string, perm fs.FileMode) error {
+	path = filepath.Clean(path)
+	info, err := os.Stat(path)
+	if err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("make directory %s: is a file", path)
+		}
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := f.MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
+	err = f.do(OpMkdir, path, func() error { return os.Mkdir(path, perm) })
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return f.SyncDir(parent)
+}
+
+// SyncDir brings the names in a directory to the disk.
+func (f FS) SyncDir(dir string) error {
+	return f.do(OpSyncDir, dir, func() (err error) {
+		d, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, d.Close()) }()
+		return d.Sync()
+	})
+}
+
+// RemoveTemps removes what a crash left behind in dir, whose one writer the caller must be.
+func (f FS) RemoveTemps(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close() // opened for reading
+	for {
+		names, err := d.Readdirnames(1000)
+		for _, name := range names {
+			if strings.HasPrefix(name, TempPrefix) {
+				if err := f.Remove(filepath.Join(dir, name)); err != nil {
+					return err
+				}
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

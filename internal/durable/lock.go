@@ -1,0 +1,55 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// ErrLocked says that another process holds the lock.
+var ErrLocked = errors.New("locked by another process")
+
+// Lock is an exclusive lock that the kernel releases when the process ends, however it ends.
+type Lock struct{ file *os.File }
+
+// TryLock locks the file at path, which it creates with mode 0600 where it is missing and never
+// removes, and writes the process ID into it for people to read. It does not wait: where another
+// process holds the lock the error is ErrLocked and names that process.
+func TryLock(path string) (*Lock, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder := holder(file)
+		file.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w%s", path, ErrLocked, holder)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if err := errors.Join(file.Truncate(0), writePID(file)); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return &Lock{file}, nil
+}
+
+func writePID(file *os.File) error {
+	_, err := fmt.Fprintf(file, "%d\n", os.Getpid())
+	return err
+}
+
+func holder(file *os.File) string {
+	b := make([]byte, 20)
+	n, err := file.ReadAt(b, 0)
+	if pid := strings.TrimSpace(string(b[:n])); pid != "" && (err == nil || n < len(b)) {
+		return " (process " + pid + ")"
+	}
+	return ""
+}
+
+// Unlock releases the lock.
+func (l *Lock) Unlock() error { return l.file.Close() }
