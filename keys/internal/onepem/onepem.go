@@ -1,0 +1,61 @@
+// Package onepem reads the PEM files of this project: one block, in the one spelling that openssl
+// writes, and nothing around it.
+package onepem
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+)
+
+// MaxSize bounds a PEM file in bytes. The longest that is worth a good refusal, an RSA key of 16,384
+// bits, fits.
+const MaxSize = 16 << 10
+
+var errShape = errors.New("expected exactly one PEM block without headers, in lines of 64 characters that end in LF, and nothing before or after it")
+
+// Decode returns the type and the bytes of the one block in b. Whatever pem.EncodeToMemory would not
+// have written is refused: text around the block, headers, CRLF, a missing last newline.
+func Decode(b []byte) (kind string, der []byte, err error) {
+	if len(b) > MaxSize {
+		return "", nil, fmt.Errorf("expected at most %d bytes, got more", MaxSize)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return "", nil, errors.New("expected a PEM block, found none")
+	}
+	if len(block.Headers) > 0 || !bytes.Equal(pem.EncodeToMemory(block), b) {
+		return "", nil, errShape
+	}
+	return block.Type, block.Bytes, nil
+}
+
+// Ed25519 is what Algorithm calls the one algorithm that this project uses.
+const Ed25519 = "Ed25519"
+
+// Algorithm returns what people call the key algorithm of that object identifier.
+func Algorithm(oid asn1.ObjectIdentifier) string {
+	switch oid.String() {
+	case "1.3.101.112": // RFC 8410, section 3, as the next three
+		return Ed25519
+	case "1.3.101.113":
+		return "Ed448"
+	case "1.3.101.110":
+		return "X25519"
+	case "1.3.101.111":
+		return "X448"
+	case "1.2.840.113549.1.1.1":
+		return "RSA"
+	case "1.2.840.113549.1.1.10":
+		return "RSA-PSS"
+	case "1.2.840.10045.2.1":
+		return "ECDSA"
+	case "1.2.840.10040.4.1":
+		return "DSA"
+	case "1.2.840.113549.1.3.1":
+		return "Diffie-Hellman"
+	}
+	return "unknown (" + oid.String() + ")"
+}

@@ -1,0 +1,27 @@
+// Package signing makes and opens the detached signature of an update.
+//
+// Three files lie beside each other, here for an update of product p and version 7:
+//
+//	p-7.tar.gz         the archive
+//	p-7.tar.gz.sha256  its checksum line, for convenience: nothing reads it to verify
+//	p-7.tar.gz.sig     its detached signature, 64 raw bytes
+//
+// The signature is plain Ed25519 (RFC 8032, section 5.1.6; no prehash, no context) over exactly the
+// checksum line that sha256sum prints: 64 hex digits of the archive's SHA-256, two spaces, the name, a
+// newline. With the key whose seed is 32 zero bytes, and an archive of the six bytes "hello\n":
+//
+//	line       5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03  p-7.tar.gz\n
+//	signature  …
+//
+// Whoever has the public key file checks that with openssl 3.0 or newer, in constant memory:
+//
+//	sha256sum p-7.tar.gz > L
+//	openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in L -sigfile p-7.tar.gz.sig
+//
+// The line is always made from the archive at hand and from the name under which it was asked for. A
+// line that came over the network is never verified: a hostile mirror would send the genuine line and
+// signature of another update.
+//
+// Several keys may sign one update, each in a signature of its own. The keys that count are the
+// caller's choice, and one of them is enough.
+package signing

@@ -1,0 +1,90 @@
+package signing
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing/internal/verified"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// ErrSignature says that no key that counts made the signature for this archive under this name.
+var ErrSignature = errors.New("signature does not fit")
+
+// Verified is an update that this package, or signing/trust, vouches for. Nothing else can make one.
+// The zero Verified vouches for nothing; whatever takes a Verified refuses it.
+type Verified = verified.Update
+
+// Open verifies that one of the keys signed an archive with that digest under that name. The digest
+// must come from the bytes at hand and the name from the request for them, neither from a checksum
+// line that came with them. The error is ErrSignature where no key fits.
+func Open(d update.Digest, n update.Name, sig Signature, ks ...keys.Public) (Verified, error) {
+	return open(verified.Claim{Name: n, Digest: d, Length: -1}, sig, ks)
+}
+
+// Verify is Open for the archive that r holds, which it reads to its end in constant memory. The
+// error is that of r, or of ctx, where reading ends early.
+func Verify(ctx context.Context, r io.Reader, n update.Name, sig Signature, ks ...keys.Public) (Verified, error) {
+	h := sha256.New()
+	length, err := io.CopyBuffer(h, untilDone{ctx, r}, make([]byte, 256<<10))
+	if err != nil {
+		return Verified{}, fmt.Errorf("read %v: %w", n, err)
+	}
+	return open(verified.Claim{Name: n, Digest: update.Digest(h.Sum(nil)), Length: length}, sig, ks)
+}
+
+func open(c verified.Claim, sig Signature, ks []keys.Public) (Verified, error) {
+	v, err := verified.New(c)
+	if err != nil {
+		return Verified{}, fmt.Errorf("open: %w", err)
+	}
+	if len(ks) == 0 {
+		return Verified{}, fmt.Errorf("%v: %w: no key was given to verify it with", c.Name, ErrSignature)
+	}
+	for _, k := range ks {
+		if err := verify(k, update.ChecksumLine(c.Digest, c.Name), sig); err == nil {
+			c.Key = k
+			return verified.New(c)
+		}
+	}
+	return Verified{}, fmt.Errorf("%v: %w: expected one by %s over %q; the archive or its signature was changed, belongs to another name, or is signed by another key: get both again, and compare the key's fingerprint with the signer's",
+		v.Name(), ErrSignature, list(ks), update.ChecksumLine(c.Digest, c.Name))
+}
+
+func verify(k keys.Public, msg []byte, sig Signature) error {
+	// The zero Public has no bytes, which sigstore refuses.
+	v, err := signature.LoadED25519Verifier(k.Ed25519())
+	if err != nil {
+		return err
+	}
+	return v.VerifySignature(bytes.NewReader(sig[:]), bytes.NewReader(msg))
+}
+
+func list(ks []keys.Public) string {
+	names := make([]string, len(ks))
+	for i, k := range ks {
+		names[i] = "key " + k.Fingerprint()
+	}
+	return strings.Join(names, " or ")
+}
+
+// untilDone ends reading with the error of ctx.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
