@@ -1,0 +1,87 @@
+package secret
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/openpowerquality/box-update-server/keys"
+)
+
+// Key is a private key that is ready to sign. It is immutable and safe for concurrent use. Printing
+// it, in any way, shows its fingerprint and where it is kept, never a secret. The zero Key signs
+// nothing.
+type Key struct {
+	public keys.Public
+	place  string // where it is kept, for messages
+	holder holder
+}
+
+// holder has the secret or knows who has. Its implementations are pointers, which fmt does not follow.
+type holder interface {
+	// sign returns the Ed25519 signature of msg, not yet verified.
+	sign(ctx context.Context, msg []byte) ([]byte, error)
+
+	// private returns the secret, for writing it to a file.
+	private() (ed25519.PrivateKey, error)
+}
+
+// Generate returns a new key, in memory alone.
+func Generate() (*Key, error) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("generate a key: %w", err)
+	}
+	return inMemory(private, "memory")
+}
+
+func inMemory(private ed25519.PrivateKey, place string) (*Key, error) {
+	public, err := keys.New(ed25519.PublicKey(private[ed25519.SeedSize:]))
+	if err != nil {
+		return nil, err
+	}
+	return &Key{public, place, &memoryKey{private}}, nil
+}
+
+// Public returns the key that verifies what Sign returns, zero for the zero Key.
+func (k Key) Public() keys.Public { return k.public }
+
+// Sign returns the Ed25519 signature of msg, which the public key verifies. A key in an ssh-agent may
+// have to ask a person first; ctx ends the waiting.
+func (k Key) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
+	var none [ed25519.SignatureSize]byte
+	if k.holder == nil {
+		return none, errors.New("sign: the key is the zero Key")
+	}
+	sig, err := k.holder.sign(ctx, msg)
+	if err != nil {
+		return none, fmt.Errorf("sign with %v: %w", k, err)
+	}
+	if !k.public.Verify(msg, sig) {
+		return none, fmt.Errorf("sign with %v: the signature that came back (%d bytes) does not fit the public key; do not use this agent", k, len(sig))
+	}
+	return [ed25519.SignatureSize]byte(sig), nil
+}
+
+// String returns the fingerprint and where the key is kept: "key dbe7-a0ee-8f1b-e54c (K/release.pem)".
+func (k Key) String() string { return "key " + k.public.Fingerprint() + " (" + k.place + ")" }
+
+// Format writes what String returns, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) {
+	io.WriteString(f, k.String()) // fmt drops errors as well
+}
+
+// memoryKey is a key of which this process has the secret.
+type memoryKey struct{ key ed25519.PrivateKey }
+
+func (m *memoryKey) sign(ctx context.Context, msg []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return ed25519.Sign(m.key, msg), nil
+}
+
+func (m *memoryKey) private() (ed25519.PrivateKey, error) { return m.key, nil }

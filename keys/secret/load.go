@@ -1,0 +1,119 @@
+package secret
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/openpowerquality/box-update-server/keys/internal/onepem"
+)
+
+// ErrPassphrase says that the passphrase of an encrypted key file is wrong. A damaged ciphertext can't
+// be told from it.
+var ErrPassphrase = errors.New("wrong passphrase")
+
+// Loader loads keys. Its zero value loads what needs neither a passphrase nor an agent.
+type Loader struct {
+	// Passphrase is asked for the passphrase of an encrypted file. Nil: such files are refused.
+	Passphrase Passphrase
+
+	// AgentSocket is the path of the socket of ssh-agent, by custom the value of SSH_AUTH_SOCK. Empty:
+	// there is no agent.
+	AgentSocket string
+}
+
+// Load returns the key of that name: the path of a key file, or "ssh-agent:SHA256:" and the rest of a
+// fingerprint. It refuses a file that others than its owner can read or write.
+func (l Loader) Load(ctx context.Context, name string) (*Key, error) {
+	if strings.HasPrefix(name, agentPrefix) {
+		return l.loadAgent(ctx, name)
+	}
+	b, err := readPrivate(name, onepem.MaxSize)
+	if err != nil {
+		return nil, fmt.Errorf("private key: %w", err)
+	}
+	defer clear(b)
+	private, err := l.parse(ctx, name, b)
+	if err != nil {
+		return nil, fmt.Errorf("private key %s: %w", name, err)
+	}
+	return inMemory(private, name)
+}
+
+// readPrivate returns the bytes of a file of at most size bytes that its owner alone can read.
+func readPrivate(path string, size int64) ([]byte, error) {
+	// Opening a named pipe must not wait for somebody to write to it.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // opened for reading
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: expected a plain file, got one of mode %v", path, info.Mode())
+	}
+	if others := info.Mode().Perm() & 0o077; others != 0 {
+		return nil, fmt.Errorf("%s: mode %04o lets others than its owner at it, expected 0600; run chmod 600 %[1]s, and replace the secret if others had access", path, info.Mode().Perm())
+	}
+	b, err := io.ReadAll(io.LimitReader(file, size+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > size {
+		return nil, fmt.Errorf("%s: expected at most %d bytes, got more", path, size)
+	}
+	return b, nil
+}
+
+// parse returns the private key in the bytes of a key file, which name names in what is asked.
+func (l Loader) parse(ctx context.Context, name string, b []byte) (ed25519.PrivateKey, error) {
+	kind, der, err := onepem.Decode(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w; openssl pkey -in KEY writes a key as expected", err)
+	}
+	defer clear(der)
+	switch kind {
+	case plainType:
+		return parsePlain(der)
+	case encryptedType:
+		if err := checkEnvelope(der); err != nil {
+			return nil, err
+		}
+		return l.decrypt(ctx, name, b)
+	}
+	return nil, fmt.Errorf("expected a PEM block %q or %q, got %q%s", encryptedType, plainType, kind, kindHint(kind))
+}
+
+func (l Loader) decrypt(ctx context.Context, name string, b []byte) (ed25519.PrivateKey, error) {
+	if l.Passphrase == nil {
+		return nil, errors.New("the key is encrypted, and there is no passphrase")
+	}
+	passphrase, err := ask(ctx, l.Passphrase, name, false)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(passphrase)
+	return decrypt(b, passphrase)
+}
+
+func kindHint(kind string) string {
+	switch kind {
+	case "PUBLIC KEY":
+		return "; this is the public half"
+	case "ENCRYPTED PRIVATE KEY":
+		return "; this is a key encrypted by openssl: openssl pkey -in OLD -out NEW decrypts it, with umask 077"
+	case "OPENSSH PRIVATE KEY":
+		return "; this is a key of ssh: add it to an agent with ssh-add and name it ssh-agent:SHA256:…, as ssh-add -l prints it"
+	case "EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY":
+		return "; this is a key of another algorithm than Ed25519: make a new one"
+	}
+	return ""
+}

@@ -1,0 +1,134 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// maxPassphrase bounds a passphrase in bytes.
+const maxPassphrase = 4096
+
+// Passphrase returns the passphrase for the key file that purpose names. confirm says that it is a new
+// one: a person is asked twice. The caller may overwrite the bytes that it returns.
+type Passphrase func(ctx context.Context, purpose string, confirm bool) ([]byte, error)
+
+// ask refuses an empty passphrase, which would protect nothing.
+func ask(ctx context.Context, p Passphrase, purpose string, confirm bool) ([]byte, error) {
+	passphrase, err := p(ctx, purpose, confirm)
+	if err != nil {
+		return nil, fmt.Errorf("passphrase for %s: %w", purpose, err)
+	}
+	if len(passphrase) == 0 {
+		return nil, fmt.Errorf("passphrase for %s: expected one, got none", purpose)
+	}
+	if len(passphrase) > maxPassphrase {
+		clear(passphrase)
+		return nil, fmt.Errorf("passphrase for %s: expected at most %d bytes, got more", purpose, maxPassphrase)
+	}
+	return passphrase, nil
+}
+
+// FromValue answers with a value that is known already, say that of an environment variable, as it is.
+func FromValue(passphrase string) Passphrase {
+	return func(context.Context, string, bool) ([]byte, error) { return []byte(passphrase), nil }
+}
+
+// FromFile answers with the content of a file without the newline at its end, if there is one. It
+// refuses a file that others than its owner can read or write.
+func FromFile(path string) Passphrase {
+	return func(context.Context, string, bool) ([]byte, error) {
+		b, err := readPrivate(path, maxPassphrase+1)
+		if err != nil {
+			return nil, err
+		}
+		if n := len(b); n > 0 && b[n-1] == '\n' {
+			b = b[:n-1]
+		}
+		return b, nil
+	}
+}
+
+// FromTerminal asks on the terminal at path, by custom /dev/tty, and does not show what is typed. A
+// new passphrase is asked for twice. When ctx ends the terminal is left as it was.
+func FromTerminal(path string) Passphrase {
+	return func(ctx context.Context, purpose string, confirm bool) (passphrase []byte, err error) {
+		tty, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return nil, fmt.Errorf("no terminal to ask on: %w; give the passphrase in a file or in the environment", err)
+		}
+		defer func() { err = errors.Join(err, tty.Close()) }()
+		stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Unix(1, 0)) })
+		defer stop()
+		err = raw(tty, func() (err error) {
+			passphrase, err = converse(tty, purpose, confirm)
+			return err
+		})
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return passphrase, err
+	}
+}
+
+// raw calls talk with the terminal in raw mode, in which it shows nothing by itself.
+func raw(tty *os.File, talk func() error) (err error) {
+	conn, err := tty.SyscallConn() // File.Fd would make reads deaf to deadlines
+	if err != nil {
+		return err
+	}
+	var state *term.State
+	if ctlErr := conn.Control(func(fd uintptr) { state, err = term.MakeRaw(int(fd)) }); ctlErr != nil {
+		return ctlErr
+	}
+	if err != nil {
+		return fmt.Errorf("%s is no terminal: %w", tty.Name(), err)
+	}
+	defer func() {
+		var restoreErr error
+		ctlErr := conn.Control(func(fd uintptr) { restoreErr = term.Restore(int(fd), state) })
+		err = errors.Join(err, ctlErr, restoreErr)
+	}()
+	return talk()
+}
+
+func converse(tty io.ReadWriter, purpose string, confirm bool) ([]byte, error) {
+	t := term.NewTerminal(tty, "")
+	first, err := line(t, "Passphrase for "+purpose+": ")
+	if err != nil || !confirm {
+		return []byte(first), err
+	}
+	second, err := line(t, "The same again: ")
+	if err != nil {
+		return nil, err
+	}
+	if first != second {
+		return nil, errors.New("the two that were typed differ")
+	}
+	return []byte(first), nil
+}
+
+func line(t *term.Terminal, prompt string) (string, error) {
+	s, err := t.ReadPassword(strings.Map(printable, prompt))
+	switch {
+	case errors.Is(err, io.EOF):
+		return "", errors.New("the input ended before a line did")
+	case errors.Is(err, term.ErrPasteIndicator), err == nil:
+		return s, nil
+	}
+	return "", err
+}
+
+// printable keeps a file's name from steering the terminal.
+func printable(r rune) rune {
+	if r < ' ' || r == 0x7f {
+		return '?'
+	}
+	return r
+}
