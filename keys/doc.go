@@ -12,9 +12,9 @@
 //
 // A key has three names. Each is computed from its 32 bytes; for the key above they are:
 //
-//	ID               dbe7a0ee8f1be54c1ddb1a1d07ac8ae1f0eda56f0e3e3c66e0ec7b6bd1ab1ad8
-//	fingerprint      dbe7-a0ee-8f1b-e54c
-//	SSH fingerprint  SHA256:…
+//	ID               74c181c7ad8a0855d4b55e44d2ba87aabdddb196832571f15f92fece332e4916
+//	fingerprint      74c1-81c7-ad8a-0855
+//	SSH fingerprint  SHA256:bbXpuKG6zhzdmnxq256TlqzFBzRl2f6OOg722cYNbU8
 //
 // The ID is what programs use: it names the key in repository metadata and in URLs. It is the key ID
 // of The Update Framework (specification 1.0, section 4.2), the SHA-256, in lower-case hex, of these
@@ -23,7 +23,8 @@
 //	{"keytype":"ed25519","keyval":{"public":"<hex>"},"scheme":"ed25519"}
 //
 // The fingerprint is what people compare: the first 16 digits of the ID in groups of four. It has 64
-// bits, enough to tell one's own keys apart and to notice a wrong one, and no program decides by it.
+// bits, enough to tell one's own keys apart; no program decides by it, and who takes a key over from
+// somebody compares the whole ID.
 // The SSH fingerprint is what ssh-agent calls the key; only keys/secret uses it.
 //
 // The package does no I/O.

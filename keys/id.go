@@ -30,7 +30,7 @@ func (id *ID) UnmarshalText(b []byte) error {
 }
 
 // Fingerprint returns the first 16 digits in groups of four, as people compare them:
-// "dbe7-a0ee-8f1b-e54c"; "" for an ID that is not one.
+// "74c1-81c7-ad8a-0855"; "" for an ID that is not one.
 func (id ID) Fingerprint() string {
 	if len(id) != hex.EncodedLen(sha256.Size) {
 		return ""

@@ -55,7 +55,7 @@ func open(c verified.Claim, sig Signature, ks []keys.Public) (Verified, error) {
 			return verified.New(c)
 		}
 	}
-	return Verified{}, fmt.Errorf("%v: %w: expected one by %s over %q; the archive or its signature was changed, belongs to another name, or is signed by another key: get both again, and compare the key's fingerprint with the signer's",
+	return Verified{}, fmt.Errorf("%v: %w: expected one by %s over %q; the archive or its signature was changed, belongs to another name, or is signed by another key: get both again, and compare the key's ID with the signer's",
 		v.Name(), ErrSignature, list(ks), update.ChecksumLine(c.Digest, c.Name))
 }
 

@@ -2,7 +2,7 @@
 // where they stay.
 //
 // A key is named by the path of its file, or as "ssh-agent:" and the fingerprint that ssh-add -l
-// prints: ssh-agent:SHA256:jvnPnD6tRWLaVsBJFPcPsKHMNvE1KGEBjvZHxGmRC1o.
+// prints: ssh-agent:SHA256:bbXpuKG6zhzdmnxq256TlqzFBzRl2f6OOg722cYNbU8.
 //
 // A key file is one PEM block in the spelling of openssl and nothing else, of mode 0600 or less. Of
 // these two:

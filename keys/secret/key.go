@@ -66,7 +66,7 @@ func (k Key) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte,
 	return [ed25519.SignatureSize]byte(sig), nil
 }
 
-// String returns the fingerprint and where the key is kept: "key dbe7-a0ee-8f1b-e54c (K/release.pem)".
+// String returns the fingerprint and where the key is kept: "key 74c1-81c7-ad8a-0855 (K/release.pem)".
 func (k Key) String() string { return "key " + k.public.Fingerprint() + " (" + k.place + ")" }
 
 // Format writes what String returns, whatever the verb.

@@ -52,10 +52,6 @@ func Algorithm(oid asn1.ObjectIdentifier) string {
 		return "RSA-PSS"
 	case "1.2.840.10045.2.1":
 		return "ECDSA"
-	case "1.2.840.10040.4.1":
-		return "DSA"
-	case "1.2.840.113549.1.3.1":
-		return "Diffie-Hellman"
 	}
 	return "unknown (" + oid.String() + ")"
 }
