@@ -10,8 +10,10 @@
 // checksum line that sha256sum prints: 64 hex digits of the archive's SHA-256, two spaces, the name, a
 // newline. With the key whose seed is 32 zero bytes, and an archive of the six bytes "hello\n":
 //
-//	line       5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03  p-7.tar.gz\n
-//	signature  …
+//	public key  3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29
+//	line        5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03  p-7.tar.gz\n
+//	signature   48cfffa33daa5b6f6d97b271d96769c3f8e6857723464d96929951b7d2897f33
+//	            ab57642cb4848528ece0be6c9d6a63efa779d2abf7e0fd5291c47ee0bf67e207
 //
 // Whoever has the public key file checks that with openssl 3.0 or newer, in constant memory:
 //
