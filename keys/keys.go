@@ -41,12 +41,9 @@ func New(k ed25519.PublicKey) (Public, error) {
 // ParsePEM parses a public key file: exactly one PEM block "PUBLIC KEY" with an Ed25519 key, byte for
 // byte as PEM returns it. Keys of other algorithms are refused by name.
 func ParsePEM(b []byte) (Public, error) {
-	kind, der, err := onepem.Decode(b)
+	_, der, err := onepem.Decode(b, kindHint, pemType)
 	if err != nil {
-		return Public{}, fmt.Errorf("public key: %w; openssl pkey -pubin -in KEY writes it as expected", err)
-	}
-	if kind != pemType {
-		return Public{}, fmt.Errorf("public key: expected a PEM block %q, got %q%s", pemType, kind, kindHint(kind))
+		return Public{}, fmt.Errorf("public key: %w", err)
 	}
 	if err := checkAlgorithm(der); err != nil {
 		return Public{}, fmt.Errorf("public key: %w", err)
@@ -72,9 +69,9 @@ func ParsePEM(b []byte) (Public, error) {
 func kindHint(kind string) string {
 	switch kind {
 	case "PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "ENCRYPTED SIGSTORE PRIVATE KEY":
-		return ": this is the secret half; give the public one, and pass this file to nobody"
+		return "; this is the secret half; give the public one, and pass this file to nobody"
 	case "CERTIFICATE":
-		return ": certificates are not used; give the public key alone"
+		return "; certificates are not used; give the public key alone"
 	}
 	return ""
 }

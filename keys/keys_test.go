@@ -90,7 +90,7 @@ func TestKeysOfOtherAlgorithmsAreRefusedByName(t *testing.T) {
 			_, err := keys.ParsePEM(public)
 			wantError(t, err, "expected an Ed25519 key, got "+name)
 			_, err = keys.ParsePEM(private)
-			wantError(t, err, `got "PRIVATE KEY": this is the secret half`)
+			wantError(t, err, `got "PRIVATE KEY"; this is the secret half`)
 		})
 	}
 }
@@ -120,7 +120,7 @@ func TestParsePEMRefuses(t *testing.T) {
 		{"CRLF", strings.ReplaceAll(good, "\n", "\r\n"), "expected exactly one PEM block"},
 		{"a space in the Base64", strings.Replace(good, "MCow", "MCow ", 1), "expected exactly one PEM block"},
 		{"a header", block("PUBLIC KEY", der.Bytes, map[string]string{"A": "b"}), "expected exactly one PEM block"},
-		{"another type", block("CERTIFICATE", der.Bytes, nil), `expected a PEM block "PUBLIC KEY", got "CERTIFICATE"`},
+		{"another type", block("CERTIFICATE", der.Bytes, nil), `expected a PEM block PUBLIC KEY, got "CERTIFICATE"`},
 		{"an encrypted private key", block("ENCRYPTED PRIVATE KEY", der.Bytes, nil), "this is the secret half"},
 		{"bytes after the structure", block("PUBLIC KEY", append(slices.Clone(der.Bytes), 0), nil), "expected one SubjectPublicKeyInfo"},
 		{"an empty structure", block("PUBLIC KEY", nil, nil), "expected one SubjectPublicKeyInfo"},

@@ -20,7 +20,7 @@ type Key struct {
 	holder holder
 }
 
-// holder has the secret or knows who has. Its implementations are pointers, which fmt does not follow.
+// holder has the secret or knows who has.
 type holder interface {
 	// sign returns the Ed25519 signature of msg, not yet verified.
 	sign(ctx context.Context, msg []byte) ([]byte, error)
@@ -43,7 +43,7 @@ func inMemory(private ed25519.PrivateKey, place string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{public, place, &memoryKey{private}}, nil
+	return &Key{public, place, memoryKey{func() ed25519.PrivateKey { return private }}}, nil
 }
 
 // Public returns the key that verifies what Sign returns, zero for the zero Key.
@@ -74,14 +74,15 @@ func (k Key) Format(f fmt.State, _ rune) {
 	io.WriteString(f, k.String()) // fmt drops errors as well
 }
 
-// memoryKey is a key of which this process has the secret.
-type memoryKey struct{ key ed25519.PrivateKey }
+// memoryKey is a key of which this process has the secret. It lies behind a function because fmt can't
+// look into one; it does look into unexported fields, and follows pointers when a verb does not fit.
+type memoryKey struct{ key func() ed25519.PrivateKey }
 
-func (m *memoryKey) sign(ctx context.Context, msg []byte) ([]byte, error) {
+func (m memoryKey) sign(ctx context.Context, msg []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return ed25519.Sign(m.key, msg), nil
+	return ed25519.Sign(m.key(), msg), nil
 }
 
-func (m *memoryKey) private() (ed25519.PrivateKey, error) { return m.key, nil }
+func (m memoryKey) private() (ed25519.PrivateKey, error) { return m.key(), nil }

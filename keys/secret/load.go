@@ -75,21 +75,18 @@ func readPrivate(path string, size int64) ([]byte, error) {
 
 // parse returns the private key in the bytes of a key file, which name names in what is asked.
 func (l Loader) parse(ctx context.Context, name string, b []byte) (ed25519.PrivateKey, error) {
-	kind, der, err := onepem.Decode(b)
+	kind, der, err := onepem.Decode(b, kindHint, encryptedType, plainType)
 	if err != nil {
-		return nil, fmt.Errorf("%w; openssl pkey -in KEY writes a key as expected", err)
+		return nil, err
 	}
 	defer clear(der)
-	switch kind {
-	case plainType:
+	if kind == plainType {
 		return parsePlain(der)
-	case encryptedType:
-		if err := checkEnvelope(der); err != nil {
-			return nil, err
-		}
-		return l.decrypt(ctx, name, b)
 	}
-	return nil, fmt.Errorf("expected a PEM block %q or %q, got %q%s", encryptedType, plainType, kind, kindHint(kind))
+	if err := checkEnvelope(der); err != nil {
+		return nil, err
+	}
+	return l.decrypt(ctx, name, b)
 }
 
 func (l Loader) decrypt(ctx context.Context, name string, b []byte) (ed25519.PrivateKey, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -59,7 +60,7 @@ func FromFile(path string) Passphrase {
 // new passphrase is asked for twice. When ctx ends the terminal is left as it was.
 func FromTerminal(path string) Passphrase {
 	return func(ctx context.Context, purpose string, confirm bool) (passphrase []byte, err error) {
-		tty, err := os.OpenFile(path, os.O_RDWR, 0)
+		tty, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
 		if err != nil {
 			return nil, fmt.Errorf("no terminal to ask on: %w; give the passphrase in a file or in the environment", err)
 		}

@@ -8,26 +8,32 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // MaxSize bounds a PEM file in bytes. The longest that is worth a good refusal, an RSA key of 16,384
 // bits, fits.
 const MaxSize = 16 << 10
 
-var errShape = errors.New("expected exactly one PEM block without headers, in lines of 64 characters that end in LF, and nothing before or after it")
+const remedy = "; openssl pkey -in KEY writes a key as expected, with -pubin a public one"
 
-// Decode returns the type and the bytes of the one block in b. Whatever pem.EncodeToMemory would not
-// have written is refused: text around the block, headers, CRLF, a missing last newline.
-func Decode(b []byte) (kind string, der []byte, err error) {
+// Decode returns the type, one of kinds, and the bytes of the one block in b. Whatever
+// pem.EncodeToMemory would not have written is refused: text around the block, headers, CRLF, a
+// missing last newline. hint says what to do about a block of another type.
+func Decode(b []byte, hint func(kind string) string, kinds ...string) (kind string, der []byte, err error) {
 	if len(b) > MaxSize {
 		return "", nil, fmt.Errorf("expected at most %d bytes, got more", MaxSize)
 	}
 	block, _ := pem.Decode(b)
 	if block == nil {
-		return "", nil, errors.New("expected a PEM block, found none")
+		return "", nil, errors.New("expected a PEM block, found none" + remedy)
+	}
+	if !slices.Contains(kinds, block.Type) {
+		return "", nil, fmt.Errorf("expected a PEM block %s, got %.80q%s", strings.Join(kinds, " or "), block.Type, hint(block.Type))
 	}
 	if len(block.Headers) > 0 || !bytes.Equal(pem.EncodeToMemory(block), b) {
-		return "", nil, errShape
+		return "", nil, errors.New("expected exactly one PEM block without headers, in lines of 64 characters that end in LF, and nothing before or after it" + remedy)
 	}
 	return block.Type, block.Bytes, nil
 }
