@@ -1,0 +1,206 @@
+package secret_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/keys/secret"
+)
+
+func TestFromFile(t *testing.T) {
+	for _, test := range []struct{ name, content, want string }{
+		{"a newline at the end", "correct horse\n", "correct horse"},
+		{"no newline", "correct horse", "correct horse"},
+		{"two newlines", "correct horse\n\n", "correct horse\n"},
+		{"spaces", " correct horse \n", " correct horse "},
+		{"CRLF", "correct horse\r\n", "correct horse\r"},
+		{"empty", "", ""},
+		{"a newline alone", "\n", ""},
+		{"as long as can be", strings.Repeat("a", 4096) + "\n", strings.Repeat("a", 4096)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := secret.FromFile(file(t, []byte(test.content)))(t.Context(), "key", false)
+			if err != nil || string(got) != test.want {
+				t.Errorf("got %q, %v, want %q", got, err, test.want)
+			}
+		})
+	}
+	path := file(t, []byte("correct horse\n"))
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	_, err := secret.FromFile(path)(t.Context(), "key", false)
+	wantError(t, err, "mode 0640", "chmod 600 "+path)
+	_, err = secret.FromFile(file(t, []byte(strings.Repeat("a", 4098))))(t.Context(), "key", false)
+	wantError(t, err, "expected at most 4097 bytes")
+	_, err = secret.FromFile(filepath.Join(t.TempDir(), "none"))(t.Context(), "key", false)
+	wantError(t, err, "no such file")
+}
+
+// terminal returns both ends of a new terminal: the one of the person, and the path of the program's.
+func terminal(t *testing.T) (person *os.File, path string) {
+	t.Helper()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatalf("%v (this test needs a pseudo terminal)", err)
+	}
+	person = os.NewFile(uintptr(fd), "/dev/ptmx")
+	t.Cleanup(func() { person.Close() })
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = fmt.Sprintf("/dev/pts/%d", n)
+	// As long as the program's side is open somewhere, reading the person's does not fail.
+	keep, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { keep.Close() })
+	return person, path
+}
+
+// settings returns those of the terminal, echo among them.
+func settings(t *testing.T, path string) unix.Termios {
+	t.Helper()
+	tty, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tty.Close()
+	s, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *s
+}
+
+// expect reads what is shown until it holds text, and returns it.
+func expect(t *testing.T, person *os.File, text string) string {
+	t.Helper()
+	if err := person.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var shown []byte
+	for b := make([]byte, 1); !strings.Contains(string(shown), text); {
+		if _, err := person.Read(b); err != nil {
+			t.Fatalf("shown %q, want %q: %v", shown, text, err)
+		}
+		shown = append(shown, b[0])
+	}
+	return string(shown)
+}
+
+// answer is what a Passphrase returned.
+type answer struct {
+	passphrase []byte
+	err        error
+}
+
+func ask(ctx context.Context, p secret.Passphrase, purpose string, confirm bool) <-chan answer {
+	c := make(chan answer, 1)
+	go func() {
+		b, err := p(ctx, purpose, confirm)
+		c <- answer{b, err}
+	}()
+	return c
+}
+
+func TestFromTerminal(t *testing.T) {
+	const first, again = "Passphrase for K/release.pem: ", "The same again: "
+	for _, test := range []struct {
+		name    string
+		confirm bool
+		typed   []string // what is shown, what is typed then, in turn
+		want    string
+		err     string
+	}{
+		{"once", false, []string{first, "correct horse\r"}, "correct horse", ""},
+		{"once, corrected", false, []string{first, "correct hors\x7fse\r"}, "correct horse", ""},
+		{"not ASCII", false, []string{first, "pässwort\r"}, "pässwort", ""},
+		{"pasted", false, []string{first, "\x1b[200~correct horse\x1b[201~\r"}, "correct horse", ""},
+		{"twice", true, []string{first, "correct horse\r", again, "correct horse\r"}, "correct horse", ""},
+		{"twice, different", true, []string{first, "correct horse\r", again, "correct house\r"}, "", "the two that were typed differ"},
+		{"nothing", false, []string{first, "\r"}, "", ""},
+		{"ctrl-D", false, []string{first, "\x04"}, "", "the input ended"},
+		{"ctrl-C", false, []string{first, "correct\x03"}, "", "the input ended"},
+		{"ctrl-C at the second", true, []string{first, "correct horse\r", again, "\x03"}, "", "the input ended"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			person, path := terminal(t)
+			before := settings(t, path)
+			got := ask(t.Context(), secret.FromTerminal(path), "K/release.pem", test.confirm)
+			shown := ""
+			for i := 0; i < len(test.typed); i += 2 {
+				shown += expect(t, person, test.typed[i])
+				if _, err := io.WriteString(person, test.typed[i+1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a := <-got
+			if string(a.passphrase) != test.want {
+				t.Errorf("got %q, want %q", a.passphrase, test.want)
+			}
+			if test.err != "" {
+				wantError(t, a.err, test.err)
+			} else if a.err != nil {
+				t.Error(a.err)
+			}
+			if after := settings(t, path); after != before {
+				t.Errorf("the terminal is left with other settings: %+v, before %+v", after, before)
+			}
+			io.WriteString(person, "\x03") // whatever is left comes before the echo of this
+			shown += expect(t, person, "^C")
+			if strings.Contains(shown, "cor") || strings.Contains(shown, "hors") {
+				t.Errorf("the passphrase was shown: %q", shown)
+			}
+		})
+	}
+}
+
+func TestTerminalIsRestoredWhenTheContextEnds(t *testing.T) {
+	person, path := terminal(t)
+	before := settings(t, path)
+	ctx, cancel := context.WithCancel(t.Context())
+	got := ask(ctx, secret.FromTerminal(path), "K/release.pem", true)
+	expect(t, person, "Passphrase for K/release.pem: ")
+	if settings(t, path) == before {
+		t.Error("the terminal still shows what is typed")
+	}
+	cancel()
+	if a := <-got; !errors.Is(a.err, context.Canceled) || a.passphrase != nil {
+		t.Errorf("got %q, %v", a.passphrase, a.err)
+	}
+	if after := settings(t, path); after != before {
+		t.Errorf("the terminal is left with other settings: %+v, before %+v", after, before)
+	}
+}
+
+func TestPurposeDoesNotSteerTheTerminal(t *testing.T) {
+	person, path := terminal(t)
+	got := ask(t.Context(), secret.FromTerminal(path), "K/\x1b]0;x\x07\n.pem", false)
+	expect(t, person, "Passphrase for K/?]0;x??.pem: ")
+	io.WriteString(person, "x\r")
+	if a := <-got; a.err != nil {
+		t.Error(a.err)
+	}
+}
+
+func TestNoTerminal(t *testing.T) {
+	_, err := secret.FromTerminal(filepath.Join(t.TempDir(), "none"))(t.Context(), "key", false)
+	wantError(t, err, "no terminal to ask on", "give the passphrase in a file or in the environment")
+	_, err = secret.FromTerminal(file(t, []byte("correct horse\n")))(t.Context(), "key", false)
+	wantError(t, err, "is no terminal")
+}
