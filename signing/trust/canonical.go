@@ -1,0 +1,180 @@
+package trust
+
+import "fmt"
+
+const (
+	maxDepth = 12      // the deepest of ours, a rollout step, is at 8
+	maxInt   = 1 << 53 // greater numbers are not the same in every reader of JSON
+	maxKey   = 200     // the longest name of an update is 142 bytes
+)
+
+// checkCanonical accepts exactly the JSON that canonical JSON prints and that every reader of JSON
+// reads alike: one object, no white space, object keys ascending (so none twice) and of the letters
+// "a-z0-9_.-", strings of printable ASCII in which only '"' and '\' are escaped, whole numbers up to
+// 2^53, no null, at most maxDepth levels. It allocates nothing and reads every byte once.
+func checkCanonical(b []byte) error {
+	w := walker{b: b}
+	if w.peek() != '{' {
+		return w.fail("an object")
+	}
+	if err := w.value(); err != nil {
+		return err
+	}
+	if w.at != len(b) {
+		return w.fail("the end")
+	}
+	return nil
+}
+
+type walker struct {
+	b     []byte
+	at    int
+	depth int
+}
+
+// peek returns the next byte, 0 at the end; 0 is accepted nowhere.
+func (w *walker) peek() byte {
+	if w.at >= len(w.b) {
+		return 0
+	}
+	return w.b[w.at]
+}
+
+func (w *walker) fail(want string) error {
+	if w.at >= len(w.b) {
+		return fmt.Errorf("%w: byte %d: expected %s, got the end", ErrMalformed, w.at, want)
+	}
+	return fmt.Errorf("%w: byte %d: expected %s in canonical JSON, got %q", ErrMalformed, w.at, want, w.b[w.at])
+}
+
+func (w *walker) skip(s string) bool {
+	if len(w.b)-w.at < len(s) || string(w.b[w.at:w.at+len(s)]) != s {
+		return false
+	}
+	w.at += len(s)
+	return true
+}
+
+func (w *walker) value() error {
+	switch c := w.peek(); {
+	case c == '{':
+		return w.nested(w.object)
+	case c == '[':
+		return w.nested(w.array)
+	case c == '"':
+		return w.text()
+	case c == '-' || '0' <= c && c <= '9':
+		return w.number()
+	case w.skip("true"), w.skip("false"):
+		return nil
+	}
+	return w.fail("a value other than null")
+}
+
+func (w *walker) nested(inside func() error) error {
+	if w.depth++; w.depth > maxDepth {
+		return fmt.Errorf("%w: byte %d: more than %d levels", ErrMalformed, w.at, maxDepth)
+	}
+	w.at++
+	err := inside()
+	w.depth--
+	return err
+}
+
+func (w *walker) object() error {
+	if w.skip("}") {
+		return nil
+	}
+	for last := ""; ; {
+		start := w.at
+		key, err := w.key()
+		if err != nil {
+			return err
+		}
+		if last != "" && key <= last {
+			w.at = start
+			return w.fail(fmt.Sprintf("a key after %q", last))
+		}
+		if last = key; !w.skip(":") {
+			return w.fail("':'")
+		}
+		if err := w.value(); err != nil {
+			return err
+		}
+		if w.skip("}") {
+			return nil
+		}
+		if !w.skip(",") {
+			return w.fail("',' or '}'")
+		}
+	}
+}
+
+// key reads an object key. Upper case is refused since Go's reader of JSON would take it for lower.
+func (w *walker) key() (string, error) {
+	if w.peek() != '"' {
+		return "", w.fail("a key")
+	}
+	start := w.at + 1
+	for w.at = start; isKeyByte(w.peek()); {
+		w.at++
+	}
+	if w.at == start || w.at-start > maxKey || w.peek() != '"' {
+		return "", w.fail("a key of 1 to 200 letters a-z0-9_.-")
+	}
+	w.at++
+	return string(w.b[start : w.at-1]), nil
+}
+
+func isKeyByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '.' || c == '-'
+}
+
+func (w *walker) array() error {
+	if w.skip("]") {
+		return nil
+	}
+	for {
+		if err := w.value(); err != nil {
+			return err
+		}
+		if w.skip("]") {
+			return nil
+		}
+		if !w.skip(",") {
+			return w.fail("',' or ']'")
+		}
+	}
+}
+
+func (w *walker) text() error {
+	for w.at++; ; w.at++ {
+		switch c := w.peek(); {
+		case c == '"':
+			w.at++
+			return nil
+		case c == '\\':
+			if w.at++; w.peek() != '"' && w.peek() != '\\' {
+				return w.fail(`'"' or '\'`)
+			}
+		case c < ' ' || c > '~':
+			return w.fail("printable ASCII")
+		}
+	}
+}
+
+func (w *walker) number() error {
+	negative := w.skip("-")
+	start, n := w.at, 0
+	for c := w.peek(); '0' <= c && c <= '9'; c = w.peek() {
+		if n = n*10 + int(c-'0'); n > maxInt {
+			return w.fail("a whole number up to 2^53")
+		}
+		w.at++
+	}
+	digits := w.at - start
+	if digits == 0 || digits > 1 && w.b[start] == '0' || negative && n == 0 {
+		return w.fail("a whole number in its one spelling")
+	}
+	return nil
+}

@@ -1,0 +1,289 @@
+package trust
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Addition is an update to be listed.
+type Addition struct {
+	Name       update.Name
+	Digest     update.Digest
+	Length     int64
+	Blocks     update.Digest // of the block list
+	Unpacked   int64         // bytes; 0 where it is not known
+	Conditions Conditions
+}
+
+// TargetsEdit is the next list of a repository in the making.
+type TargetsEdit struct {
+	base     *Repository
+	known    *Ledger
+	reserved int64
+	at       time.Time
+	releases map[update.Name]Release
+}
+
+// EditTargets begins the next list. known remembers the digests of all names. reserved is the highest
+// version that was signed and never went out, 0 for none: the new list gets a higher one. at is the
+// time of signing; the error is ErrClock where what is published was signed later.
+func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*TargetsEdit, error) {
+	if err := checkSkew(at, r.timestamp); err != nil {
+		return nil, err
+	}
+	return &TargetsEdit{r, known, reserved, at, maps.Clone(r.byName)}, nil
+}
+
+// Add lists an update. One that is listed with that digest stays as it is; under another digest, even
+// a withdrawn one, it is refused with ErrSecondDigest.
+func (e *TargetsEdit) Add(a Addition) error {
+	if err := e.known.check(a.Name, a.Digest); err != nil {
+		return err
+	}
+	if had, ok := e.releases[a.Name]; ok {
+		return (&Ledger{map[update.Name]update.Digest{a.Name: had.Digest()}}).check(a.Name, a.Digest)
+	}
+	r, err := a.release(e.at)
+	if err != nil {
+		return fmt.Errorf("add %v: %w", a.Name, err)
+	}
+	e.releases[a.Name] = r
+	return nil
+}
+
+func (a Addition) release(at time.Time) (Release, error) {
+	if err := a.Conditions.check(); err != nil {
+		return Release{}, err
+	}
+	raw, err := json.Marshal(custom{
+		Blocks: a.Blocks, Hardware: a.Conditions.Hardware, MinVersion: a.Conditions.MinVersion.String(),
+		Rollout: a.Conditions.Rollout.wire(), Time: formatTime(at), Unpacked: a.Unpacked,
+		Version: a.Name.Version().String(), Sigs: map[keys.ID]signing.Signature{},
+	})
+	if err != nil {
+		return Release{}, err
+	}
+	entry := metadata.TargetFile()
+	entry.Length, entry.Hashes, entry.Custom = a.Length, hashes(a.Digest), (*json.RawMessage)(&raw)
+	return readRelease(a.Name.String(), entry)
+}
+
+// Withdraw takes an update off the list.
+func (e *TargetsEdit) Withdraw(n update.Name) error {
+	if _, ok := e.releases[n]; !ok {
+		return fmt.Errorf("withdraw %v: it is not listed", n)
+	}
+	delete(e.releases, n)
+	return nil
+}
+
+// Condition changes which boxes a listed update is for. Its publish time stays.
+func (e *TargetsEdit) Condition(n update.Name, c Conditions) error {
+	r, ok := e.releases[n]
+	if !ok {
+		return fmt.Errorf("change %v: it is not listed", n)
+	}
+	if err := c.check(); err != nil {
+		return fmt.Errorf("change %v: %w", n, err)
+	}
+	r, err := r.edited(func(to *custom) {
+		to.Hardware, to.MinVersion, to.Rollout = c.Hardware, c.MinVersion.String(), c.Rollout.wire()
+	})
+	if err != nil {
+		return fmt.Errorf("change %v: %w", n, err)
+	}
+	e.releases[n] = r
+	return nil
+}
+
+// Keep takes the oldest updates off the list so that each product has at most most versions.
+func (e *TargetsEdit) Keep(most int) {
+	versions := map[update.Product][]update.Version{}
+	for n := range e.releases {
+		if p := n.Product(); !slices.Contains(versions[p], n.Version()) {
+			versions[p] = append(versions[p], n.Version())
+		}
+	}
+	for _, vs := range versions {
+		slices.SortFunc(vs, func(a, b update.Version) int { return b.Compare(a) })
+	}
+	maps.DeleteFunc(e.releases, func(n update.Name, _ Release) bool {
+		return slices.Index(versions[n.Product()], n.Version()) >= most
+	})
+}
+
+func (e *TargetsEdit) version() int64 { return max(e.base.targets.version, e.reserved) + 1 }
+
+// Plan says what the edit changes.
+func (e *TargetsEdit) Plan() Plan {
+	p := planTargets(e.base.byName, e.releases)
+	p.From, p.To = e.base.targets.version, e.version()
+	p.FromExpires, p.ToExpires = e.base.targets.expires, expiry(e.at, TargetsLife)
+	return p
+}
+
+// Sign makes the next list and signs it with those signers whose key has the role, ErrKey where none
+// has: detached signatures for what is new, and for what no present key signed; then the list.
+func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
+	if len(e.releases) > MaxUpdates {
+		return nil, fmt.Errorf("%w: %d, and a list holds %d: keep fewer", ErrTooMany, len(e.releases), MaxUpdates)
+	}
+	by, err := e.base.root.choose(RoleTargets, by)
+	if err != nil {
+		return nil, err
+	}
+	signed := make(map[update.Name]Release, len(e.releases))
+	for n, r := range e.releases {
+		if signed[n], err = e.signRelease(ctx, r, by); err != nil {
+			return nil, err
+		}
+	}
+	meta := metadata.Targets(expiry(e.at, TargetsLife))
+	meta.Signed.Version, meta.Signed.Targets, meta.Signed.UnrecognizedFields = e.version(), entries(signed), issuedAt(e.at)
+	raw, err := encode(ctx, e.base.root, RoleTargets, meta, by, nil)
+	if err != nil {
+		return nil, err
+	}
+	return e.base.CheckTargets(e.known, e.reserved, raw, e.at)
+}
+
+// signRelease gives a release its detached signatures: those of present keys stay, where there is none
+// the signers make one each.
+func (e *TargetsEdit) signRelease(ctx context.Context, r Release, by []signing.Signer) (Release, error) {
+	sigs := map[keys.ID]signing.Signature{}
+	for _, s := range r.sigs {
+		if _, ok := e.base.root.roles[RoleTargets].find(s.Key); ok {
+			sigs[s.Key] = s.Signature
+		}
+	}
+	if len(sigs) > 0 && len(sigs) == len(r.sigs) && !r.cosigned {
+		return r, nil
+	}
+	if len(sigs) == 0 {
+		for _, s := range by {
+			sig, err := signing.Sign(ctx, s, r.Digest(), r.Name())
+			if err != nil {
+				return Release{}, err
+			}
+			sigs[s.Public().ID()] = sig
+		}
+	}
+	return r.edited(func(c *custom) { c.Sigs = sigs })
+}
+
+// choose returns the signers whose key has the role.
+func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) {
+	var out []signing.Signer
+	var have []keys.Public
+	for _, s := range by {
+		have = append(have, s.Public())
+		if _, ok := r.roles[role].find(s.Public().ID()); ok {
+			out = append(out, s)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%w: root %d lets the keys %s sign %s, and at hand is %s", ErrKey, r.version, list(r.roles[role].keys), role, list(have))
+	}
+	return out, nil
+}
+
+// RootEdit is the next root of a repository in the making.
+type RootEdit struct {
+	base *Repository
+	at   time.Time
+	meta *metadata.Metadata[metadata.RootType]
+	err  error
+}
+
+// EditRoot begins the next root. Without a change it renews the present one.
+func (r *Repository) EditRoot(at time.Time) (*RootEdit, error) {
+	if err := checkSkew(at, r.timestamp); err != nil {
+		return nil, err
+	}
+	again, err := parseRoot(r.root.raw) // an own copy
+	if err != nil {
+		return nil, err
+	}
+	m := again.meta
+	m.ClearSignatures()
+	m.Signed.Version++
+	m.Signed.Expires = expiry(at, RootLife)
+	m.Signed.UnrecognizedFields[issuedField] = formatTime(at)
+	return &RootEdit{base: r, at: at, meta: m}, nil
+}
+
+// AddKey gives a key a role. One that has it already is refused.
+func (e *RootEdit) AddKey(role Role, k keys.Public) error {
+	if ids := e.meta.Signed.Roles[string(role)]; ids == nil || slices.Contains(ids.KeyIDs, string(k.ID())) {
+		return fmt.Errorf("add key %s to %s: it is there already, or there is no such role", k, role)
+	}
+	return addKey(&e.meta.Signed, role, k)
+}
+
+// RemoveKey takes a role from a key. The threshold stays: see SetThreshold.
+func (e *RootEdit) RemoveKey(role Role, id keys.ID) error {
+	if err := e.meta.Signed.RevokeKey(string(id), string(role)); err != nil {
+		return fmt.Errorf("remove key %s from %s: %w: %w", id.Fingerprint(), role, ErrKey, err)
+	}
+	return nil
+}
+
+// SetThreshold says how many keys of a role must sign.
+func (e *RootEdit) SetThreshold(role Role, n int) error {
+	h := e.meta.Signed.Roles[string(role)]
+	if h == nil || n < 1 {
+		return fmt.Errorf("threshold of %s: expected a role and a number from 1, got %d", role, n)
+	}
+	h.Threshold = n
+	return nil
+}
+
+// Plan says what the edit changes, or why it can't be: each role needs at least as many keys as its
+// threshold.
+func (e *RootEdit) Plan() (Plan, error) {
+	next, err := rootOf(context.Background(), e.meta)
+	if err != nil {
+		return Plan{}, err
+	}
+	return planRoot(e.base.root, next), nil
+}
+
+// Sign makes the next root and signs it with those signers whose key is a root key of the present root
+// or the next, ErrKey where none is.
+func (e *RootEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
+	next, err := rootOf(ctx, e.meta)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := signBoth(ctx, e.base.root, next, by)
+	if err != nil {
+		return nil, err
+	}
+	return e.base.CheckRoot(raw, e.at)
+}
+
+// signBoth signs next with the root keys of both roots.
+func signBoth(ctx context.Context, base, next *Root, by []signing.Signer) ([]byte, error) {
+	old, errOld := base.choose(RoleRoot, by)
+	own, errNew := next.choose(RoleRoot, by)
+	if errOld != nil && errNew != nil {
+		return nil, errors.Join(errOld, errNew)
+	}
+	meta := cloned(next.meta)
+	if _, err := encode(ctx, base, RoleRoot, meta, old, nil); err != nil {
+		return nil, err
+	}
+	own = slices.DeleteFunc(own, func(s signing.Signer) bool { return slices.Contains(old, s) })
+	return encode(ctx, next, RoleRoot, meta, own, nil)
+}

@@ -1,0 +1,225 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Role is one of the four top-level roles.
+type Role string
+
+// The roles.
+const (
+	RoleRoot      Role = metadata.ROOT
+	RoleTargets   Role = metadata.TARGETS
+	RoleSnapshot  Role = metadata.SNAPSHOT
+	RoleTimestamp Role = metadata.TIMESTAMP
+)
+
+// Roles returns the four roles, root first.
+func Roles() []Role { return []Role{RoleRoot, RoleTargets, RoleSnapshot, RoleTimestamp} }
+
+// TimestampName is the one metadata file whose name has no version.
+const TimestampName = "timestamp.json"
+
+// FileName returns the name of a metadata file: N.root.json, N.targets.json, N.snapshot.json or
+// timestamp.json.
+func FileName(role Role, version int64) string {
+	if role == RoleTimestamp {
+		return TimestampName
+	}
+	return fmt.Sprintf("%d.%s.json", version, role)
+}
+
+// ParseFileName parses what FileName returns; the version of timestamp.json is 0.
+func ParseFileName(name string) (role Role, version int64, ok bool) {
+	if name == TimestampName {
+		return RoleTimestamp, 0, true
+	}
+	number, rest, _ := strings.Cut(name, ".")
+	version, err := strconv.ParseInt(number, 10, 32)
+	role = Role(strings.TrimSuffix(rest, ".json"))
+	if err != nil || version < 1 || MaxLength(role) == 0 || FileName(role, version) != name {
+		return "", 0, false
+	}
+	return role, version, true
+}
+
+// MaxLength returns the length in bytes up to which a metadata file of that role is read: the limits
+// that other clients have too. It is 0 for what is no role.
+func MaxLength(role Role) int64 {
+	switch role {
+	case RoleRoot:
+		return 512_000
+	case RoleTargets:
+		return 5_000_000
+	case RoleSnapshot, RoleTimestamp:
+		return 16_384
+	}
+	return 0
+}
+
+const (
+	maxVersion    = 1<<31 - 1
+	maxSignatures = 64
+	timeLayout    = "2006-01-02T15:04:05Z"
+	issuedField   = "issued"
+	updatesField  = "updates"
+)
+
+// file is one metadata file that was parsed; who signed it is another question.
+type file[T metadata.Roles] struct {
+	role    Role
+	raw     []byte // as signed, never re-encoded
+	meta    *metadata.Metadata[T]
+	version int64
+	expires time.Time
+	issued  time.Time
+}
+
+// name returns how messages call the file: "targets 5".
+func (f *file[T]) name() string { return fmt.Sprintf("%s %d", f.role, f.version) }
+
+func (f *file[T]) digest() update.Digest { return update.Sum(f.raw) }
+
+// signed returns the bytes that the signatures are over. It relies on the file being canonical.
+func (f *file[T]) signed() []byte {
+	_, signed, _ := bytes.Cut(f.raw, []byte(`],"signed":`))
+	return signed[:max(len(signed)-1, 0)]
+}
+
+// parse reads a metadata file without judging its signatures. go-tuf's parser panics on inputs that
+// checkCanonical refuses; should it panic on another, that is a refusal too.
+func parse[T metadata.Roles](role Role, raw []byte) (f *file[T], err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f, err = nil, fmt.Errorf("%s: %w: %v", role, ErrMalformed, p)
+		}
+	}()
+	if limit := MaxLength(role); int64(len(raw)) > limit {
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
+	}
+	if err := checkCanonical(raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", role, err)
+	}
+	meta, err := new(metadata.Metadata[T]).FromBytes(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
+	}
+	f = &file[T]{role: role, raw: raw, meta: meta}
+	if err := f.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
+	}
+	return f, nil
+}
+
+// check refuses what has a second spelling, and fills in what all roles have in common.
+func (f *file[T]) check() error {
+	again, err := cjson.EncodeCanonical(f.meta)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(again, f.raw) {
+		return fmt.Errorf("expected the one spelling of its content")
+	}
+	if len(f.meta.UnrecognizedFields) > 0 {
+		return fmt.Errorf("expected the fields signatures and signed alone")
+	}
+	if err := checkSignatures(f.role, f.meta.Signatures); err != nil {
+		return err
+	}
+	h := headerOf(f.meta.Signed)
+	f.version, f.expires = h.version, h.expires
+	f.issued, err = h.check(f.role)
+	return err
+}
+
+func checkSignatures(role Role, sigs []metadata.Signature) error {
+	if len(sigs) > maxSignatures {
+		return fmt.Errorf("expected at most %d signatures, got %d", maxSignatures, len(sigs))
+	}
+	for _, s := range sigs {
+		if _, err := keys.ParseID(s.KeyID); err != nil {
+			return fmt.Errorf("signature: %w", err)
+		}
+		if len(s.Signature) != ed25519.SignatureSize {
+			return fmt.Errorf("signature by key %s: expected %d bytes, got %d", keys.ID(s.KeyID).Fingerprint(), ed25519.SignatureSize, len(s.Signature))
+		}
+		for field := range s.UnrecognizedFields {
+			if role != RoleTargets || field != updatesField {
+				return fmt.Errorf("signature by key %s: unknown field %q", keys.ID(s.KeyID).Fingerprint(), field)
+			}
+		}
+	}
+	return nil
+}
+
+// header is what the signed parts of all roles have in common.
+type header struct {
+	kind, spec string
+	version    int64
+	expires    time.Time
+	extra      map[string]any
+}
+
+func headerOf(signed any) header {
+	switch s := signed.(type) {
+	case metadata.RootType:
+		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields}
+	case metadata.TargetsType:
+		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields}
+	case metadata.SnapshotType:
+		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields}
+	case metadata.TimestampType:
+		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields}
+	}
+	return header{}
+}
+
+// check returns the time of issue.
+func (h header) check(role Role) (issued time.Time, err error) {
+	if h.kind != string(role) {
+		return time.Time{}, fmt.Errorf("expected _type %q, got %q", role, h.kind)
+	}
+	if h.spec != "1.0" && !strings.HasPrefix(h.spec, "1.0.") {
+		return time.Time{}, fmt.Errorf("expected spec_version 1.0, got %q", h.spec)
+	}
+	if h.version < 1 || h.version > maxVersion {
+		return time.Time{}, fmt.Errorf("expected a version from 1 to %d, got %d", maxVersion, h.version)
+	}
+	if _, offset := h.expires.Zone(); offset != 0 || h.expires.Nanosecond() != 0 {
+		return time.Time{}, fmt.Errorf("expires: expected a time as %s", timeLayout)
+	}
+	text, _ := h.extra[issuedField].(string)
+	if issued, err = parseTime(text); err != nil {
+		return time.Time{}, fmt.Errorf("%s: %w", issuedField, err)
+	}
+	if issued.After(h.expires) {
+		return time.Time{}, fmt.Errorf("issued %s, after it expires", text)
+	}
+	return issued, nil
+}
+
+// parseTime parses UTC in whole seconds, 2026-01-31T12:00:00Z.
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse(timeLayout, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("expected a time as %s, got %q", timeLayout, s)
+	}
+	if formatTime(t) != s {
+		return time.Time{}, fmt.Errorf("expected whole seconds, got %q", s)
+	}
+	return t, nil
+}
+
+func formatTime(t time.Time) string { return t.UTC().Format(timeLayout) }

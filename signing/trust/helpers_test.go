@@ -1,0 +1,311 @@
+package trust_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// day is the time at which every story begins.
+var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+const hours24 = 24 * time.Hour
+
+// signer is a key from a fixed seed.
+type signer struct {
+	private ed25519.PrivateKey
+	public  keys.Public
+}
+
+func newSigner(t testing.TB, name string) *signer {
+	t.Helper()
+	seed := sha256.Sum256([]byte(name))
+	private := ed25519.NewKeyFromSeed(seed[:])
+	public, err := keys.New(private.Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &signer{private, public}
+}
+
+func (s *signer) Public() keys.Public { return s.public }
+
+func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
+	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
+}
+
+func publics(ss ...*signer) []keys.Public {
+	var out []keys.Public
+	for _, s := range ss {
+		out = append(out, s.public)
+	}
+	return out
+}
+
+func signers(ss ...*signer) []signing.Signer {
+	var out []signing.Signer
+	for _, s := range ss {
+		out = append(out, s)
+	}
+	return out
+}
+
+// world is an origin's directory, its present repository, and who holds which keys.
+type world struct {
+	t                     testing.TB
+	dir                   trust.Directory
+	state                 *trust.State
+	repo                  *trust.Repository
+	at                    time.Time
+	roots, releases       []*signer
+	rootNeed, releaseNeed int
+	online                []*signer
+}
+
+// newWorld makes a repository with one key for each role.
+func newWorld(t testing.TB) *world { return newWorldOf(t, 1, 1) }
+
+// newWorldOf makes one with n root and release keys, of which need must sign.
+func newWorldOf(t testing.TB, n, need int) *world {
+	t.Helper()
+	w := &world{t: t, at: day, rootNeed: need, releaseNeed: need, online: []*signer{newSigner(t, "online")}}
+	for i := range n {
+		w.roots = append(w.roots, newSigner(t, fmt.Sprintf("root %d", i)))
+		w.releases = append(w.releases, newSigner(t, fmt.Sprintf("release %d", i)))
+	}
+	w.dir = trust.Directory{Path: filepath.Join(t.TempDir(), "R")}
+	w.repo = w.init()
+	state, err := w.dir.Create(w.repo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.state = state
+	return w
+}
+
+func (w *world) init() *trust.Repository {
+	w.t.Helper()
+	r, err := trust.Init(w.t.Context(), w.at, trust.Setup{
+		Root:    trust.Holder{Keys: publics(w.roots...), Threshold: w.rootNeed},
+		Release: trust.Holder{Keys: publics(w.releases...), Threshold: w.releaseNeed},
+		Online:  w.online[0].public,
+	}, append(append(signers(w.roots...), signers(w.releases...)...), w.online[0])...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// content is the archive of a name in these tests.
+func content(name string) []byte { return []byte("archive of " + name + "\n") }
+
+func name(t testing.TB, s string) update.Name {
+	t.Helper()
+	n, err := update.ParseName(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// addition describes an archive of those bytes.
+func addition(t testing.TB, n string, data []byte) trust.Addition {
+	t.Helper()
+	var h update.Hasher
+	h.Write(data)
+	digest, blocks, length := h.Result()
+	return trust.Addition{Name: name(t, n), Digest: digest, Length: length, Blocks: update.Sum(blocks.Bytes()), Unpacked: 2 * length}
+}
+
+func (w *world) edit() *trust.TargetsEdit {
+	w.t.Helper()
+	reserved, err := w.dir.Reserved()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	e, err := w.repo.EditTargets(w.state.Ledger(), reserved, w.at)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// propose signs a list that has those updates too.
+func (w *world) propose(by []*signer, names ...string) *trust.Proposal {
+	w.t.Helper()
+	e := w.edit()
+	for _, n := range names {
+		if err := e.Add(addition(w.t, n, content(n))); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return w.sign(e, by...)
+}
+
+func (w *world) sign(e *trust.TargetsEdit, by ...*signer) *trust.Proposal {
+	w.t.Helper()
+	p, err := e.Sign(w.t.Context(), signers(by...)...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// publish makes a complete proposal, or a renewal where there is none, the present repository.
+func (w *world) publish(c trust.Change) {
+	w.t.Helper()
+	next := w.next(c)
+	if c.Targets != nil {
+		for _, r := range c.Targets.Releases() {
+			if err := w.dir.Put(w.t.Context(), r, bytes.NewReader(content(r.Name().String()))); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+	if err := w.dir.Publish(w.state, next); err != nil {
+		w.t.Fatal(err)
+	}
+	w.repo = next
+}
+
+func (w *world) next(c trust.Change) *trust.Repository {
+	w.t.Helper()
+	next, err := w.repo.Next(w.t.Context(), w.at, c, signers(w.online...)...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return next
+}
+
+// add publishes updates, signed by all release keys.
+func (w *world) add(names ...string) {
+	w.t.Helper()
+	w.publish(trust.Change{Targets: w.propose(w.releases, names...)})
+}
+
+// newRoot publishes a root that those keys sign.
+func (w *world) newRoot(by []*signer, change func(*trust.RootEdit) error) {
+	w.t.Helper()
+	w.publish(trust.Change{Root: w.proposeRoot(by, change)})
+}
+
+func (w *world) proposeRoot(by []*signer, change func(*trust.RootEdit) error) *trust.Proposal {
+	w.t.Helper()
+	e, err := w.repo.EditRoot(w.at)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if change != nil {
+		if err := change(e); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	p, err := e.Sign(w.t.Context(), signers(by...)...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// clock is that of a box with the right time.
+func (w *world) clock() trust.Clock { return trust.Clock{Now: w.at} }
+
+// box is a client with a state of its own.
+type box struct {
+	t     testing.TB
+	state *trust.State
+	cfg   trust.Config
+}
+
+func newBox(t testing.TB, root *trust.Root) *box {
+	t.Helper()
+	b := &box{t: t, cfg: trust.Config{FS: durable.FS{}, Dir: filepath.Join(t.TempDir(), "trusted"), Pinned: root.Raw()}}
+	b.reopen()
+	return b
+}
+
+// reopen is what a restart does.
+func (b *box) reopen() {
+	b.t.Helper()
+	state, err := trust.Open(b.cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.state = state
+}
+
+// refresh checks and accepts what f offers.
+func (b *box) refresh(f trust.Fetcher, c trust.Clock) error {
+	b.t.Helper()
+	r, err := b.state.Refresh(b.t.Context(), f, c)
+	if err != nil {
+		return err
+	}
+	return b.state.Commit(r)
+}
+
+func (b *box) must(f trust.Fetcher, c trust.Clock) *trust.Repository {
+	b.t.Helper()
+	if err := b.refresh(f, c); err != nil {
+		b.t.Fatal(err)
+	}
+	r, err := b.state.Current()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+func wantErr(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("expected %q, got %v", want, err)
+	}
+}
+
+// files is a mirror that serves what is in the map, and counts what it is asked for.
+type files struct {
+	data  map[string][]byte
+	asked []string
+}
+
+// copyOf returns a mirror with the metadata of a directory.
+func copyOf(t testing.TB, d trust.Directory) *files {
+	t.Helper()
+	f := &files{data: map[string][]byte{}}
+	paths, err := filepath.Glob(filepath.Join(d.Path, "metadata", "*.json"))
+	if err != nil || len(paths) < 4 {
+		t.Fatalf("expected at least 4 metadata files, got %v, %v", paths, err)
+	}
+	for _, p := range paths {
+		f.data[filepath.Base(p)] = read(t, p)
+	}
+	return f
+}
+
+func (f *files) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
+	f.asked = append(f.asked, name)
+	b, ok := f.data[name]
+	if !ok {
+		return nil, trust.ErrNotFound
+	}
+	if !known.IsZero() && update.Sum(b) == known {
+		return nil, trust.ErrUnchanged
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
+	}
+	return b, ctx.Err()
+}

@@ -1,0 +1,88 @@
+package trust
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+func (d Directory) staging() string { return filepath.Join(d.Path, "staging") }
+
+// SavePending keeps a proposal until more keys have signed it. The caller holds the lock.
+func (d Directory) SavePending(p *Proposal) error {
+	if err := d.FS.MkdirAll(d.staging(), 0o755); err != nil {
+		return err
+	}
+	return d.FS.WriteFile(filepath.Join(d.staging(), FileName(p.role, p.Version())), p.Raw(), 0o644)
+}
+
+// DropPending removes a proposal. The caller holds the lock, and knows that whoever has a copy of a
+// proposal with enough signatures can still publish it until a higher version is out.
+func (d Directory) DropPending(p *Proposal) error {
+	return d.FS.Remove(filepath.Join(d.staging(), FileName(p.role, p.Version())))
+}
+
+// Pending returns the proposals that wait and that follow r, lists before roots and the lowest version
+// first. What doesn't follow r is left out.
+func (d Directory) Pending(r *Repository, known *Ledger, at time.Time) ([]*Proposal, error) {
+	var out []*Proposal
+	reserved, err := d.Reserved()
+	if err != nil {
+		return nil, err
+	}
+	for _, role := range []Role{RoleTargets, RoleRoot} {
+		versions, err := storedVersions(d.staging(), role)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range versions {
+			raw, err := readFile(filepath.Join(d.staging(), FileName(role, v)), MaxLength(role))
+			if err != nil {
+				return nil, err
+			}
+			if p, err := r.check(role, known, reserved, raw, at); err == nil && p.Version() == v {
+				out = append(out, p)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (r *Repository) check(role Role, known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {
+	if role == RoleRoot {
+		return r.CheckRoot(raw, at)
+	}
+	return r.CheckTargets(known, reserved, raw, at)
+}
+
+// Reserved returns the highest version of a list that waits for signatures, 0 for none.
+func (d Directory) Reserved() (int64, error) {
+	versions, err := storedVersions(d.staging(), RoleTargets)
+	if err != nil || len(versions) == 0 {
+		return 0, err
+	}
+	return versions[len(versions)-1], nil
+}
+
+// dropOld removes the proposals that can't follow r.
+func (d Directory) dropOld(r *Repository) error {
+	names, err := os.ReadDir(d.staging())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range names {
+		role, version, ok := ParseFileName(e.Name())
+		if !ok || version > r.Version(role) {
+			continue
+		}
+		if err := d.FS.Remove(filepath.Join(d.staging(), e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

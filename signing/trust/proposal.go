@@ -1,0 +1,298 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Proposal is a next root or a next list that was checked against the repository that it follows. At
+// least one key of its role signed it, and each of its signatures fits. Only this package makes one.
+// It is immutable.
+type Proposal struct {
+	base    *Repository
+	role    Role
+	root    *Root    // of a root
+	targets *targets // of a list
+	plan    Plan
+	needs   []Need
+
+	// What it was checked with, for the next check.
+	known    *Ledger
+	reserved int64
+	at       time.Time
+}
+
+// Need is a threshold that a proposal must meet.
+type Need struct {
+	Root      int64 // the root that asks
+	Role      Role
+	Threshold int
+	Have      []keys.Public // whose signature is there
+	Missing   []keys.Public // who could sign
+}
+
+// Met reports whether enough keys signed.
+func (n Need) Met() bool { return len(n.Have) >= n.Threshold }
+
+func needOf[T metadata.Roles](r *Root, f *file[T]) Need {
+	have := signers(r, f)
+	return Need{r.version, f.role, r.Threshold(f.role), have, without(r.roles[f.role].keys, have)}
+}
+
+// CheckTargets checks a list that is to follow r, as it came from a signer. known and reserved are as
+// for EditTargets; at is the present time. The errors are ErrMalformed, ErrConflict, ErrThreshold
+// where a signature doesn't fit or none is there, ErrExpired, ErrClock, ErrSecondDigest.
+func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {
+	tg, err := parseTargets(r.root, raw)
+	if err != nil {
+		return nil, err
+	}
+	if next := max(r.targets.version, reserved) + 1; tg.version <= r.targets.version || tg.version > next {
+		return nil, fmt.Errorf("%s: %w: published is %d, expected %d", tg.name(), ErrConflict, r.targets.version, next)
+	}
+	if err := checkProposed(tg.file, at, r.root); err != nil {
+		return nil, err
+	}
+	if _, err := known.with(tg.releases); err != nil {
+		return nil, fmt.Errorf("%s: %w", tg.name(), err)
+	}
+	if err := r.checkDetached(tg); err != nil {
+		return nil, fmt.Errorf("%s: %w", tg.name(), err)
+	}
+	p := &Proposal{base: r, role: RoleTargets, targets: tg, known: known, reserved: reserved, at: at}
+	p.needs = []Need{needOf(r.root, tg.file)}
+	p.plan = planTargets(r.byName, byName(tg.releases))
+	p.plan.From, p.plan.To = r.targets.version, tg.version
+	p.plan.FromExpires, p.plan.ToExpires = r.targets.expires, tg.expires
+	return p, nil
+}
+
+func byName(releases []Release) map[update.Name]Release {
+	out := make(map[update.Name]Release, len(releases))
+	for _, r := range releases {
+		out[r.Name()] = r
+	}
+	return out
+}
+
+// checkDetached verifies the detached signatures that r doesn't have, and wants one for each new
+// update.
+func (r *Repository) checkDetached(tg *targets) error {
+	var news []Release
+	for _, rel := range tg.releases {
+		old, had := r.byName[rel.Name()]
+		if had && slices.Equal(old.sigs, rel.sigs) && old.Digest() == rel.Digest() {
+			continue
+		}
+		if !slices.ContainsFunc(rel.sigs, func(s KeySignature) bool { _, ok := r.root.roles[RoleTargets].find(s.Key); return ok }) {
+			return fmt.Errorf("%v: %w: expected a detached signature by one of the keys %s", rel.Name(), ErrThreshold, list(r.root.roles[RoleTargets].keys))
+		}
+		news = append(news, rel)
+	}
+	if err := verifyDetached(r.root, news); err != nil {
+		return fmt.Errorf("%w: %w", ErrThreshold, err)
+	}
+	return nil
+}
+
+// CheckRoot checks a root that is to follow r's, as it came from a signer. The errors are those of
+// CheckTargets, and ErrStranded where it doesn't accept what r consists of: keys are replaced by
+// adding the new one, publishing with it, and only then removing the old one.
+func (r *Repository) CheckRoot(raw []byte, at time.Time) (*Proposal, error) {
+	next, err := parseRoot(raw)
+	if err != nil {
+		return nil, err
+	}
+	if next.version != r.root.version+1 {
+		return nil, fmt.Errorf("%s: %w: expected root %d", next.name(), ErrConflict, r.root.version+1)
+	}
+	if err := checkProposed(next.file, at, r.root, next); err != nil {
+		return nil, err
+	}
+	if err := r.stranded(next); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", next.name(), ErrStranded, err)
+	}
+	return &Proposal{
+		base: r, role: RoleRoot, root: next, at: at, plan: planRoot(r.root, next),
+		needs: []Need{needOf(r.root, next.file), needOf(next, next.file)},
+	}, nil
+}
+
+func (r *Repository) stranded(next *Root) error {
+	if err := verify(next, r.targets.file); err != nil {
+		return err
+	}
+	if err := verify(next, r.snapshot.file); err != nil {
+		return err
+	}
+	return verify(next, r.timestamp.file)
+}
+
+// checkProposed refuses what is expired, comes from the future, or carries a signature that fits under
+// none of the roots.
+func checkProposed[T metadata.Roles](f *file[T], at time.Time, roots ...*Root) error {
+	if at.After(f.expires) {
+		return fmt.Errorf("%s: %w at %s", f.name(), ErrExpired, formatTime(f.expires))
+	}
+	if f.issued.After(at.Add(maxSkew)) {
+		return fmt.Errorf("%s: %w: it was issued at %s, and here it is %s", f.name(), ErrClock, formatTime(f.issued), formatTime(at))
+	}
+	good := map[keys.ID]bool{}
+	for _, root := range roots {
+		for _, k := range signers(root, f) {
+			good[k.ID()] = true
+		}
+	}
+	if len(good) == 0 || len(good) < len(f.meta.Signatures) {
+		return fmt.Errorf("%s: %w: expected at least one signature, and none that does not fit: %s", f.name(), ErrThreshold, explain(roots[len(roots)-1], f))
+	}
+	return nil
+}
+
+// Role returns RoleRoot or RoleTargets.
+func (p *Proposal) Role() Role { return p.role }
+
+// Plan says what the proposal changes.
+func (p *Proposal) Plan() Plan { return p.plan }
+
+// Version returns the version that is proposed.
+func (p *Proposal) Version() int64 { return p.plan.To }
+
+// Raw returns the file as signed so far. The caller must not change it.
+func (p *Proposal) Raw() []byte {
+	if p.role == RoleRoot {
+		return p.root.raw
+	}
+	return p.targets.raw
+}
+
+// Releases returns what a list holds, nil for a root.
+func (p *Proposal) Releases() []Release {
+	if p.targets == nil {
+		return nil
+	}
+	return slices.Clone(p.targets.releases)
+}
+
+// Needs returns the thresholds: one for a list, two for a root, the present root's and its own.
+func (p *Proposal) Needs() []Need { return slices.Clone(p.needs) }
+
+// Complete reports whether every threshold is met.
+func (p *Proposal) Complete() bool {
+	return !slices.ContainsFunc(p.needs, func(n Need) bool { return !n.Met() })
+}
+
+// ready refuses a proposal that can't become part of what follows r.
+func (p *Proposal) ready(r *Repository, role Role) error {
+	if p.role != role {
+		return fmt.Errorf("expected a proposal of %s, got one of %s", role, p.role)
+	}
+	if p.base.root.version != r.root.version || p.base.targets.version != r.targets.version {
+		return fmt.Errorf("%s %d: %w: it follows root %d and targets %d, published are %d and %d", p.role, p.Version(), ErrConflict,
+			p.base.root.version, p.base.targets.version, r.root.version, r.targets.version)
+	}
+	for _, n := range p.needs {
+		if !n.Met() {
+			return fmt.Errorf("%s %d: %w: root %d wants %d, it has %d; keys that can sign: %s", p.role, p.Version(), ErrThreshold,
+				n.Root, n.Threshold, len(n.Have), list(n.Missing))
+		}
+	}
+	return nil
+}
+
+// Cosign adds the signatures of those signers whose key has the role, ErrKey where none has. For a
+// list, a cosigner makes detached signatures too, where fewer keys than the threshold have: they
+// travel in its signature entry, since the list itself must stay as the others signed it, and the next
+// list takes them in.
+func (p *Proposal) Cosign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
+	if p.role == RoleRoot {
+		raw, err := signBoth(ctx, p.base.root, p.root, by)
+		if err != nil {
+			return nil, err
+		}
+		return p.base.CheckRoot(raw, p.at)
+	}
+	root := p.base.root
+	by, err := root.choose(RoleTargets, by)
+	if err != nil {
+		return nil, err
+	}
+	by = slices.DeleteFunc(by, func(s signing.Signer) bool { return slices.Contains(p.needs[0].Have, s.Public()) })
+	meta := cloned(p.targets.meta)
+	for _, s := range by {
+		updates, err := p.detached(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := encode(ctx, root, RoleTargets, meta, []signing.Signer{s}, updates); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := encode(ctx, root, RoleTargets, meta, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return p.base.CheckTargets(p.known, p.reserved, raw, p.at)
+}
+
+// detached returns the field updates of the signature entry of s.
+func (p *Proposal) detached(ctx context.Context, s signing.Signer) (map[string]any, error) {
+	id, updates := s.Public().ID(), map[string]any{}
+	for _, r := range p.targets.releases {
+		if _, has := r.Signature(id); has || len(r.sigs) >= p.base.root.Threshold(RoleTargets) {
+			continue
+		}
+		sig, err := signing.Sign(ctx, s, r.Digest(), r.Name())
+		if err != nil {
+			return nil, err
+		}
+		updates[r.Name().String()] = sig.String()
+	}
+	if len(updates) == 0 {
+		return nil, nil
+	}
+	return map[string]any{updatesField: updates}, nil
+}
+
+// Merge adds the signatures of q, which must be the same proposal with other signatures; ErrConflict
+// where it is not.
+func (p *Proposal) Merge(q *Proposal) (*Proposal, error) {
+	if p.role != q.role || p.Version() != q.Version() {
+		return nil, fmt.Errorf("%s %d: %w: expected %s %d", q.role, q.Version(), ErrConflict, p.role, p.Version())
+	}
+	if p.role == RoleRoot {
+		raw, err := union(p.root.file, q.root.file)
+		if err != nil {
+			return nil, err
+		}
+		return p.base.CheckRoot(raw, p.at)
+	}
+	raw, err := union(p.targets.file, q.targets.file)
+	if err != nil {
+		return nil, err
+	}
+	return p.base.CheckTargets(p.known, p.reserved, raw, p.at)
+}
+
+// union returns a with the signatures of b that it lacks.
+func union[T metadata.Roles](a, b *file[T]) ([]byte, error) {
+	if !bytes.Equal(a.signed(), b.signed()) {
+		return nil, fmt.Errorf("%s: %w: its content is another", b.name(), ErrConflict)
+	}
+	meta := cloned(a.meta)
+	for _, s := range b.meta.Signatures {
+		if !slices.ContainsFunc(meta.Signatures, func(t metadata.Signature) bool { return t.KeyID == s.KeyID }) {
+			meta.Signatures = append(meta.Signatures, s)
+		}
+	}
+	return encode(context.Background(), nil, a.role, meta, nil, nil)
+}

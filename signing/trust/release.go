@@ -1,0 +1,218 @@
+package trust
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/internal/verified"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// maxUnpacked bounds the unpacked size of an update in bytes, 16 TiB.
+const maxUnpacked = 16 << 40
+
+// Conditions say which boxes an update is for, and when. The zero value means every box at once.
+type Conditions struct {
+	Rollout    *Rollout       // nil: all boxes at once
+	Hardware   []string       // empty: every hardware
+	MinVersion update.Version // the lowest version that it may be installed over; zero: any
+}
+
+func (c Conditions) check() error {
+	if err := c.Rollout.check(); err != nil {
+		return err
+	}
+	return checkHardware(c.Hardware)
+}
+
+// KeySignature is a detached signature and the ID of the key that is said to have made it. Readers of
+// a repository don't verify it, since metadata signatures cover it; publishing servers do.
+type KeySignature struct {
+	Key       keys.ID
+	Signature signing.Signature
+}
+
+// Release is an update as verified metadata lists it. Only this package makes one; the zero Release is
+// none.
+type Release struct {
+	verified   signing.Verified
+	published  time.Time
+	unpacked   int64
+	conditions Conditions
+	sigs       []KeySignature
+	cosigned   bool                  // some of sigs stand in signature entries, not in custom
+	entry      *metadata.TargetFiles // never changed
+}
+
+// IsZero reports whether r is the zero Release.
+func (r Release) IsZero() bool { return r.entry == nil }
+
+// Verified returns what the metadata vouches for: name, digest, length and block list digest.
+func (r Release) Verified() signing.Verified { return r.verified }
+
+// Name returns the name of the update.
+func (r Release) Name() update.Name { return r.verified.Name() }
+
+// Digest returns the digest of the archive.
+func (r Release) Digest() update.Digest { return r.verified.Digest() }
+
+// Length returns the length of the archive in bytes.
+func (r Release) Length() int64 { return r.verified.Length() }
+
+// Blocks returns the SHA-256 of the block list.
+func (r Release) Blocks() update.Digest { return r.verified.Blocks() }
+
+// Update returns what a catalog says of the release.
+func (r Release) Update() update.Update {
+	return update.Update{Name: r.Name(), Digest: r.Digest(), Length: r.Length(), Time: r.published}
+}
+
+// Published returns the signed time of publishing, from which a rollout counts.
+func (r Release) Published() time.Time { return r.published }
+
+// Unpacked returns the size in bytes of the unpacked archive, 0 where the signer didn't say.
+func (r Release) Unpacked() int64 { return r.unpacked }
+
+// Conditions returns which boxes the release is for. The caller must not change what it points to.
+func (r Release) Conditions() Conditions { return r.conditions }
+
+// ForEveryBox reports whether, at that time, every box may install the release over any version.
+func (r Release) ForEveryBox(at time.Time) bool {
+	c := r.conditions
+	return len(c.Hardware) == 0 && c.MinVersion.IsZero() && c.Rollout.Share(at.Sub(r.published)) == 100
+}
+
+// Signatures returns the detached signatures, those of the root's present keys first and in its order.
+// The first is what is served as .sig.
+func (r Release) Signatures() []KeySignature { return slices.Clone(r.sigs) }
+
+// Signature returns the detached signature by that key.
+func (r Release) Signature(id keys.ID) (signing.Signature, bool) {
+	i := slices.IndexFunc(r.sigs, func(s KeySignature) bool { return s.Key == id })
+	if i < 0 {
+		return signing.Signature{}, false
+	}
+	return r.sigs[i].Signature, true
+}
+
+// custom is what we read in the custom field of a target. Other fields are kept and ignored.
+type custom struct {
+	Blocks     update.Digest                 `json:"blocks"`
+	Hardware   []string                      `json:"hardware,omitempty"`
+	MinVersion string                        `json:"min_version,omitempty"`
+	Rollout    *wireRollout                  `json:"rollout,omitempty"`
+	Sigs       map[keys.ID]signing.Signature `json:"sigs"`
+	Time       string                        `json:"time"`
+	Unpacked   int64                         `json:"unpacked"`
+	Version    string                        `json:"version"`
+}
+
+// readRelease reads one entry of a targets file, without the signatures of cosigners.
+func readRelease(path string, t *metadata.TargetFiles) (Release, error) {
+	name, err := update.ParseName(path)
+	if err != nil {
+		return Release{}, err
+	}
+	if t == nil || t.Custom == nil {
+		return Release{}, fmt.Errorf("%v: expected length, hashes and custom", name)
+	}
+	var c custom
+	if err := json.Unmarshal(*t.Custom, &c); err != nil {
+		return Release{}, fmt.Errorf("%v: custom: %w", name, err)
+	}
+	r, err := c.open(name, t)
+	if err != nil {
+		return Release{}, fmt.Errorf("%v: %w", name, err)
+	}
+	return r, nil
+}
+
+func (c custom) open(name update.Name, t *metadata.TargetFiles) (Release, error) {
+	digest, err := readHashes(t.Hashes)
+	if err != nil {
+		return Release{}, err
+	}
+	if t.Length < 0 || t.Length > update.MaxLength {
+		return Release{}, fmt.Errorf("expected a length from 0 to %d, got %d", int64(update.MaxLength), t.Length)
+	}
+	if c.Version != name.Version().String() {
+		return Release{}, fmt.Errorf("custom: expected version %q, that of the name, got %.40q", name.Version(), c.Version)
+	}
+	if c.Blocks.IsZero() {
+		return Release{}, errors.New("custom: expected blocks, the digest of the block list")
+	}
+	if c.Unpacked < 0 || c.Unpacked > maxUnpacked {
+		return Release{}, fmt.Errorf("custom: expected unpacked from 0 to %d, got %d", int64(maxUnpacked), c.Unpacked)
+	}
+	r := Release{entry: t, unpacked: c.Unpacked}
+	if r.published, err = parseTime(c.Time); err != nil {
+		return Release{}, fmt.Errorf("custom: time: %w", err)
+	}
+	if r.conditions, err = c.conditions(); err != nil {
+		return Release{}, fmt.Errorf("custom: %w", err)
+	}
+	if len(c.Sigs) > maxRoleKeys {
+		return Release{}, fmt.Errorf("custom: expected at most %d sigs, got %d", maxRoleKeys, len(c.Sigs))
+	}
+	for id, sig := range c.Sigs {
+		r.sigs = append(r.sigs, KeySignature{id, sig})
+	}
+	r.verified, err = verified.New(verified.Claim{Name: name, Digest: digest, Length: t.Length, Blocks: c.Blocks})
+	return r, err
+}
+
+func (c custom) conditions() (Conditions, error) {
+	out := Conditions{Hardware: c.Hardware}
+	var err error
+	if out.Rollout, err = c.Rollout.open(); err != nil {
+		return Conditions{}, err
+	}
+	if c.MinVersion != "" {
+		if out.MinVersion, err = update.ParseVersion(c.MinVersion); err != nil {
+			return Conditions{}, fmt.Errorf("min_version: %w", err)
+		}
+	}
+	return out, out.check()
+}
+
+// edited returns the release with its custom field changed; fields of custom that we don't know stay.
+func (r Release) edited(change func(*custom)) (Release, error) {
+	var c custom
+	if err := json.Unmarshal(*r.entry.Custom, &c); err != nil {
+		return Release{}, err
+	}
+	change(&c)
+	raw, err := c.over(*r.entry.Custom)
+	if err != nil {
+		return Release{}, err
+	}
+	entry := *r.entry
+	entry.Custom = &raw
+	return readRelease(r.Name().String(), &entry)
+}
+
+// over returns old with our fields replaced.
+func (c custom) over(old json.RawMessage) (json.RawMessage, error) {
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(old, &all); err != nil {
+		return nil, err
+	}
+	for _, optional := range []string{"hardware", "min_version", "rollout"} {
+		delete(all, optional)
+	}
+	ours, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(ours, &all); err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
+}

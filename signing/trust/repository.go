@@ -1,0 +1,173 @@
+package trust
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Repository is one complete repository: a root, and the timestamp, snapshot and targets that it
+// accepts and that fit together. It is immutable and safe for concurrent use. Only this package makes
+// one; nil is none. Whether it is expired is another question: see Fresh.
+type Repository struct {
+	root      *Root
+	chain     []*Root // the roots up to root that a State may not have stored yet, ascending
+	timestamp *timestamp
+	snapshot  *snapshot
+	targets   *targets
+	catalog   *update.Catalog
+	byName    map[update.Name]Release
+}
+
+// assemble makes a Repository of parts that were verified against each other.
+func assemble(chain []*Root, ts *timestamp, sn *snapshot, tg *targets) (*Repository, error) {
+	c, err := tg.catalog()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", tg.name(), ErrMalformed, err)
+	}
+	return &Repository{
+		root: chain[len(chain)-1], chain: chain, timestamp: ts, snapshot: sn, targets: tg,
+		catalog: c, byName: byName(tg.releases),
+	}, nil
+}
+
+// Root returns the root.
+func (r *Repository) Root() *Root { return r.root }
+
+// Catalog returns what the repository lists.
+func (r *Repository) Catalog() *update.Catalog { return r.catalog }
+
+// Releases returns what the repository lists, ascending as the catalog does.
+func (r *Repository) Releases() []Release { return slices.Clone(r.targets.releases) }
+
+// Release returns the release of that name.
+func (r *Repository) Release(n update.Name) (Release, bool) {
+	rel, ok := r.byName[n]
+	return rel, ok
+}
+
+// Version returns the version of the file of that role, 0 for what is no role.
+func (r *Repository) Version(role Role) int64 {
+	version, _, _, _ := r.about(role)
+	return version
+}
+
+// Expires returns when the file of that role expires.
+func (r *Repository) Expires(role Role) time.Time {
+	_, expires, _, _ := r.about(role)
+	return expires
+}
+
+// Issued returns when the file of that role was signed, by the signer's clock.
+func (r *Repository) Issued(role Role) time.Time {
+	_, _, issued, _ := r.about(role)
+	return issued
+}
+
+// Raw returns the file of that role as signed. The caller must not change it.
+func (r *Repository) Raw(role Role) []byte {
+	_, _, _, raw := r.about(role)
+	return raw
+}
+
+func (r *Repository) about(role Role) (version int64, expires, issued time.Time, raw []byte) {
+	switch role {
+	case RoleRoot:
+		return r.root.version, r.root.expires, r.root.issued, r.root.raw
+	case RoleTargets:
+		return r.targets.version, r.targets.expires, r.targets.issued, r.targets.raw
+	case RoleSnapshot:
+		return r.snapshot.version, r.snapshot.expires, r.snapshot.issued, r.snapshot.raw
+	case RoleTimestamp:
+		return r.timestamp.version, r.timestamp.expires, r.timestamp.issued, r.timestamp.raw
+	}
+	return 0, time.Time{}, time.Time{}, nil
+}
+
+// Reference returns the reference time by that clock.
+func (r *Repository) Reference(c Clock) time.Time { return c.reference(r.timestamp) }
+
+// Fresh refuses, with ErrExpired, a repository of which a file expired at the reference time.
+func (r *Repository) Fresh(c Clock) error {
+	reference := r.Reference(c)
+	for _, role := range Roles() {
+		version, expires, _, _ := r.about(role)
+		if err := c.judge(fmt.Sprintf("%s %d", role, version), role, expires, reference); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StaleSince returns since when the repository is accepted only by Clock.AcceptStale, and the zero
+// time where it is not expired.
+func (r *Repository) StaleSince(c Clock) time.Time {
+	first := r.timestamp.expires
+	if r.snapshot.expires.Before(first) {
+		first = r.snapshot.expires
+	}
+	if r.Reference(c).After(first) {
+		return first
+	}
+	return time.Time{}
+}
+
+// RenewalDue reports whether the timestamp or the snapshot has less than half of its life left, so
+// that the holder of the online key must call Next.
+func (r *Repository) RenewalDue(at time.Time) bool {
+	return halfOver(r.timestamp.issued, r.timestamp.expires, at) || halfOver(r.snapshot.issued, r.snapshot.expires, at)
+}
+
+func halfOver(issued, expires, at time.Time) bool {
+	return at.After(issued.Add(expires.Sub(issued) / 2))
+}
+
+// verifyTimestamp reads a timestamp that root accepts.
+func verifyTimestamp(root *Root, raw []byte) (*timestamp, error) {
+	ts, err := parseTimestamp(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := verify(root, ts.file); err != nil {
+		return nil, err
+	}
+	return ts, nil
+}
+
+// verifySnapshot reads the snapshot that a timestamp names and that root accepts.
+func verifySnapshot(root *Root, named link, raw []byte) (*snapshot, error) {
+	if err := named.fits(raw); err != nil {
+		return nil, err
+	}
+	sn, err := parseSnapshot(raw)
+	if err != nil {
+		return nil, err
+	}
+	if sn.version != named.version {
+		return nil, fmt.Errorf("%s: %w: expected %s", sn.name(), ErrMismatch, named.name())
+	}
+	if err := verify(root, sn.file); err != nil {
+		return nil, err
+	}
+	return sn, nil
+}
+
+// verifyTargets reads the targets file that a snapshot names and that root accepts.
+func verifyTargets(root *Root, named link, raw []byte) (*targets, error) {
+	if err := named.fits(raw); err != nil {
+		return nil, err
+	}
+	tg, err := parseTargets(root, raw)
+	if err != nil {
+		return nil, err
+	}
+	if tg.version != named.version {
+		return nil, fmt.Errorf("%s: %w: expected %s", tg.name(), ErrMismatch, named.name())
+	}
+	if err := verify(root, tg.file); err != nil {
+		return nil, err
+	}
+	return tg, nil
+}

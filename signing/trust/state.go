@@ -1,0 +1,74 @@
+package trust
+
+import (
+	"fmt"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+)
+
+// Config says where a State lies.
+type Config struct {
+	FS  durable.FS
+	Dir string
+
+	// Pinned is the root file from which trust comes. Where newer roots are stored, they must follow
+	// from it. nil means that the oldest root in Dir is trusted, because nobody else writes there.
+	Pinned []byte
+
+	// Served says that others read Dir while it is in use. Then a root that Refresh finds is stored
+	// together with the set that fits it, by Commit; otherwise Refresh stores it at once.
+	Served bool
+}
+
+// State is a directory of metadata that was verified: what a box, a mirror or a signer trusts, or what
+// an origin publishes. Its files are named as FileName says, and the ledger:
+//
+//	1.root.json 2.root.json …  every root, for ever
+//	7.snapshot.json 5.targets.json timestamp.json  the set accepted last, the one before it beside it
+//	ledger
+//
+// The timestamp is written last: it says which set counts. A State has one user at a time; the caller
+// locks the directory.
+type State struct {
+	cfg     Config
+	roots   []*Root // a chain; the last is the newest that is stored or, before the first Commit, pinned
+	memory  memory
+	current *Repository
+	problem error // why current is nil
+	ledger  *Ledger
+}
+
+// Open reads and verifies the state in a directory. One that is missing or empty is a state without a
+// current repository, provided that a root is pinned; without a root the error is ErrNotFound. Nothing
+// is written, and expiry is not judged.
+func Open(cfg Config) (*State, error) {
+	s := &State{cfg: cfg}
+	if err := s.loadRoots(); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
+	}
+	if err := s.loadLedger(); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
+	}
+	if s.problem = s.loadSet(); s.problem == nil {
+		s.current, s.problem = assemble(s.roots, s.memory.timestamp, s.memory.snapshot, s.memory.targets)
+	}
+	if err := s.learn(); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
+	}
+	return s, nil
+}
+
+// Root returns the newest trusted root.
+func (s *State) Root() *Root { return s.roots[len(s.roots)-1] }
+
+// Ledger returns the ledger.
+func (s *State) Ledger() *Ledger { return s.ledger }
+
+// Current returns the repository that was committed last. Where there is none, or where a newer root
+// no longer accepts it, or a file is damaged, the error is ErrNone and says which.
+func (s *State) Current() (*Repository, error) {
+	if s.current == nil {
+		return nil, fmt.Errorf("%s: %w: %w", s.cfg.Dir, ErrNone, s.problem)
+	}
+	return s.current, nil
+}
