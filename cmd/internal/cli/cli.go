@@ -69,8 +69,8 @@ func isTerminal(stream any) bool {
 
 // Run runs root with args, without the name of the program, and returns the exit code. An error is
 // written to s.Err. Whatever goes wrong before a RunE is reached (an unknown command or flag, the
-// wrong number of arguments) is an error of usage. A command with subcommands but no RunE asks for
-// one of them.
+// wrong number of arguments) is an error of usage, and one of those without a hint leads to the help.
+// A command with subcommands but no RunE asks for one of them.
 func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s Streams) int {
 	if args == nil {
 		args = []string{} // nil means os.Args to cobra
@@ -86,7 +86,7 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 	if err == nil {
 		return CodeDone
 	}
-	if !reached {
+	if !reached || exitCode(err) == CodeUsage {
 		err = usageIn(cmd, err)
 	}
 	s.report(prog, err)
@@ -122,15 +122,12 @@ func oneCommand(cmd *cobra.Command, args []string) error {
 }
 
 func missingCommand(cmd *cobra.Command, _ []string) error {
-	return usageIn(cmd, Usagef("which command of %q?", cmd.CommandPath()))
+	return Usagef("which command of %q?", cmd.CommandPath())
 }
 
 // usageIn makes err an error of using cmd, which leads to its help where it has no hint yet.
 func usageIn(cmd *cobra.Command, err error) error {
-	var e *cliError
-	if !errors.As(err, &e) || e.code == 0 {
-		err = WithCode(err, CodeUsage)
-	}
+	err = WithCode(err, CodeUsage)
 	if len(hints(err)) == 0 {
 		err = WithHint(err, "see "+cmd.CommandPath()+" --help")
 	}
