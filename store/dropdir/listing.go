@@ -159,8 +159,9 @@ func exhausted(err error) bool {
 
 // unservable reports whether a directory that gives this error has no file that could be opened.
 func unservable(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) ||
-		errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ESTALE) || errors.Is(err, syscall.ENODEV)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || slices.ContainsFunc(
+		[]syscall.Errno{syscall.ENOTDIR, syscall.ELOOP, syscall.ESTALE, syscall.ENODEV, syscall.ENOTCONN},
+		func(e syscall.Errno) bool { return errors.Is(err, e) })
 }
 
 // openFile opens a file of the directory without following a symbolic link and without waiting for

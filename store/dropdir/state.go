@@ -138,6 +138,7 @@ func (s *state) see(f sighting, now time.Time) {
 	}
 	drifted := e.seen != f.stamp
 	if drifted {
+		s.forget(f.name, e, e.seen.rewritten(f.stamp))
 		e.failed, e.failures, e.checked = nil, 0, false
 		s.changed = s.changed || e.listed // the digest in the catalog is not known to be that of what is there now
 	}
@@ -156,6 +157,14 @@ func (s *state) see(f sighting, now time.Time) {
 	case drifted:
 		s.say(slog.LevelInfo, "update changed in the updates directory, hashed again", "name", f.name)
 		s.succeed(f.name, e)
+	}
+}
+
+// forget prepares for losing sight of the bytes that a name stands for. Where they are in the catalog
+// and were not learned, nothing can be compared with them later.
+func (s *state) forget(n update.Name, e *entry, rewritten bool) {
+	if e.listed && e.served && !e.replaced && rewritten && e.known.stamp.rewritten(e.seen) {
+		s.replace(n, e, "not known", "not known")
 	}
 }
 
@@ -204,6 +213,7 @@ func (s *state) replace(n update.Name, e *entry, old, new string) {
 }
 
 func (s *state) gone(n update.Name, e *entry) {
+	s.forget(n, e, true)
 	if e.listed {
 		e.listed, s.changed = false, true
 		if s.err == nil {
