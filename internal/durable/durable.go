@@ -66,19 +66,32 @@ func (f FS) do(op Op, path string, change func() error) error {
 // WriteFile makes path hold exactly data, replacing what is there. After an error the old file, or
 // none, is still there.
 func (f FS) WriteFile(path string, data []byte, perm fs.FileMode) error {
-	return f.put(path, data, perm, func(temp string) error {
+	return f.put(path, content(data), perm, func(temp string) error {
 		return f.do(OpRename, path, func() error { return os.Rename(temp, path) })
 	})
 }
 
 // CreateFile makes path hold exactly data and refuses, with fs.ErrExist, a path that exists.
 func (f FS) CreateFile(path string, data []byte, perm fs.FileMode) error {
-	return f.put(path, data, perm, func(temp string) error {
+	return f.CreateFileFunc(path, perm, content(data))
+}
+
+// CreateFileFunc makes path hold what write puts into a new, empty file, and refuses, with
+// fs.ErrExist, a path that exists. Where write returns an error, nothing is left.
+func (f FS) CreateFileFunc(path string, perm fs.FileMode, write func(*os.File) error) error {
+	return f.put(path, write, perm, func(temp string) error {
 		return f.do(OpLink, path, func() error { return os.Link(temp, path) })
 	})
 }
 
-func (f FS) put(path string, data []byte, perm fs.FileMode, place func(temp string) error) (err error) {
+func content(data []byte) func(*os.File) error {
+	return func(file *os.File) error {
+		_, err := file.Write(data)
+		return err
+	}
+}
+
+func (f FS) put(path string, write func(*os.File) error, perm fs.FileMode, place func(temp string) error) (err error) {
 	var temp *os.File
 	err = f.do(OpCreate, path, func() (err error) {
 		temp, err = os.CreateTemp(filepath.Dir(path), TempPrefix+"*")
@@ -92,7 +105,7 @@ func (f FS) put(path string, data []byte, perm fs.FileMode, place func(temp stri
 	}
 	// After a rename the temporary name is gone and removing it again does nothing.
 	defer os.Remove(temp.Name())
-	if err := f.fill(temp, path, data, perm); err != nil {
+	if err := f.fill(temp, path, write, perm); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := place(temp.Name()); err != nil {
@@ -101,12 +114,9 @@ func (f FS) put(path string, data []byte, perm fs.FileMode, place func(temp stri
 	return f.SyncDir(filepath.Dir(path))
 }
 
-func (f FS) fill(temp *os.File, path string, data []byte, perm fs.FileMode) (err error) {
+func (f FS) fill(temp *os.File, path string, write func(*os.File) error, perm fs.FileMode) (err error) {
 	defer func() { err = errors.Join(err, temp.Close()) }()
-	err = f.do(OpWrite, path, func() error {
-		_, err := temp.Write(data)
-		return err
-	})
+	err = f.do(OpWrite, path, func() error { return write(temp) })
 	if err != nil {
 		return err
 	}

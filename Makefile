@@ -1,0 +1,30 @@
+# make        builds the commands into bin/
+# make demo   shows the main job on this machine
+# make test   checks and tests everything, and installs what the tests talk to
+# make bench  measures against other programs; figures in docs/BENCHMARKS.md
+
+export GOTOOLCHAIN = local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+.PHONY: build demo test check fuzz bench clean
+
+build:
+	@mkdir -p bin
+	$(BUILD) -o bin/ ./cmd/...
+
+demo: build
+	@.ci/demo
+
+test:
+	.ci/packages
+	.ci/check
+	go test -race -shuffle=on ./...
+	.ci/fuzz 10s
+
+bench:
+	.ci/packages 'curl openssl nginx wrk'
+	go run ./internal/bench
+
+clean:
+	rm -rf bin

@@ -1,0 +1,23 @@
+// Command box-update-server serves software updates to boxes, by name and by SHA-256 digest.
+//
+// Without arguments it takes its settings from the environment variable BOX_UPDATE_SERVER_SETTINGS.
+// SIGTERM lets running downloads end, up to a limit; SIGHUP reads the settings again.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	streams := cli.System()
+	return cli.Run(ctx, "box-update-server", newRoot(streams), os.Args[1:], streams)
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// newRoot returns the command with all below it. Without a subcommand it serves.
+func newRoot(streams cli.Streams) *cobra.Command {
+	l := &loader{streams: streams}
+	root := &cobra.Command{
+		Use:   "box-update-server",
+		Short: "serve software updates to boxes, by name and by SHA-256 digest",
+		Long: "Serves software updates to boxes, by name and by SHA-256 digest.\n\n" +
+			"Settings come as one JSON object from --config FILE, else from " + settingsVariable + ".\n" +
+			"Flags override them. SIGTERM lets running downloads end; SIGHUP reads the settings again.",
+		Example: "  " + settingsVariable + `='{"port": 8151, "updates_dir": "/srv/updates"}' box-update-server` + "\n" +
+			"  box-update-server serve --updates-dir /srv/updates --listen 127.0.0.1:8151",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return l.serve(cmd) },
+	}
+	l.register(root.PersistentFlags())
+	root.AddCommand(
+		&cobra.Command{
+			Use:   "serve",
+			Short: "serve updates (what the program does without a command)",
+			Args:  cobra.NoArgs,
+			RunE:  root.RunE,
+		},
+		configCommand(l),
+		&cobra.Command{
+			Use:   "version",
+			Short: "print the version of the program",
+			Args:  cobra.NoArgs,
+			RunE: func(*cobra.Command, []string) error {
+				_, err := fmt.Fprintln(streams.Out, "box-update-server", version)
+				return err
+			},
+		},
+	)
+	return root
+}
+
+func configCommand(l *loader) *cobra.Command {
+	config := &cobra.Command{Use: "config", Short: "look at the settings"}
+	config.AddCommand(&cobra.Command{
+		Use:   "check",
+		Short: "check the settings and print those in force",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, unknown, err := l.load(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			for _, key := range unknown {
+				fmt.Fprintf(l.streams.Err, "box-update-server: unknown setting %q is ignored\n", key)
+			}
+			return l.streams.JSON(s.shown())
+		},
+	})
+	return config
+}
+
+func (l *loader) serve(cmd *cobra.Command) error {
+	s, unknown, err := l.load(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	return serve(cmd.Context(), server{
+		settings: s,
+		unknown:  unknown,
+		log:      l.streams.Err,
+		now:      l.streams.Now,
+		reload:   reload,
+		load:     func() (settings, []string, error) { return l.load(cmd.Flags()) },
+	})
+}
+
+// A loader puts the settings together: defaults, then a file or the environment, then flags.
+type loader struct {
+	streams cli.Streams
+	config  string
+}
+
+// flags are the settings that can be given on the command line, by their JSON name.
+var flags = []struct{ key, usage string }{
+	{"listen", "address to listen on, `host:port`"},
+	{"updates_dir", "read-only `directory` of archives to serve"},
+	{"data_dir", "`directory` for the server's own files"},
+	{"product", "serve archives of this `product`"},
+	{"log_format", "log as `text` or json"},
+	{"log_requests", "log each request: `true` or false"},
+	{"drain", "how long downloads may go on after SIGTERM, a `duration`"},
+	{"stall_window", "cut a download that was slower than min-rate for this `duration`"},
+	{"min_rate", "`bytes` per second"},
+}
+
+func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
+
+func (l *loader) register(fs *pflag.FlagSet) {
+	fs.StringVar(&l.config, "config", "", "take the settings from this JSON `file`")
+	for _, f := range flags {
+		fs.String(flagName(f.key), "", f.usage)
+	}
+}
+
+// load returns the settings in force, checked, and the keys that are not known.
+func (l *loader) load(fs *pflag.FlagSet) (settings, []string, error) {
+	s := defaultSettings()
+	unknown, err := l.base(&s, fs)
+	if err != nil {
+		return settings{}, nil, err
+	}
+	if err := s.override(fs); err != nil {
+		return settings{}, nil, err
+	}
+	if err := s.check(); err != nil {
+		return settings{}, nil, err
+	}
+	return s, unknown, nil
+}
+
+func (l *loader) base(s *settings, fs *pflag.FlagSet) (unknown []string, err error) {
+	env := l.streams.Getenv(settingsVariable)
+	switch {
+	case l.config != "":
+		return s.readFile(l.config)
+	case env != "":
+		return s.readJSON(settingsVariable, []byte(env))
+	case fs.NFlag() > 0:
+		return nil, nil
+	}
+	return nil, cli.WithHint(errors.New("no settings: "+settingsVariable+" is unset or empty"),
+		`set `+settingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
+}
+
+// override applies the flags that were given.
+func (s *settings) override(fs *pflag.FlagSet) error {
+	fields := s.fields()
+	for _, f := range flags {
+		flag := fs.Lookup(flagName(f.key))
+		if flag == nil || !flag.Changed {
+			continue
+		}
+		text := flag.Value.String()
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			return err
+		}
+		// A setting takes either a JSON string or a bare number or truth value.
+		if fields[f.key].set(quoted) != nil && fields[f.key].set(json.RawMessage(text)) != nil {
+			return cli.Usagef("--%s: expected %s, got %q", flagName(f.key), fields[f.key].want, text)
+		}
+	}
+	return nil
+}
+
+// shown returns the settings as the JSON object that they can be given as.
+func (s settings) shown() map[string]any {
+	m := map[string]any{
+		"listen": s.address(), "product": s.Product, "updates_dir": s.UpdatesDir,
+		"log_format": s.LogFormat, "log_requests": s.LogRequests,
+		"drain": s.Drain.String(), "stall_window": s.StallWindow.String(), "min_rate": s.MinRate,
+	}
+	if s.DataDir != "" {
+		m["data_dir"] = s.DataDir
+	}
+	return m
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// settingsVariable holds the settings as one JSON object.
+const settingsVariable = "BOX_UPDATE_SERVER_SETTINGS"
+
+// maxSettings bounds the settings, in bytes.
+const maxSettings = 1 << 20
+
+// settings are what an operator sets, as one JSON object in the environment or in a file. Flags
+// override them. README.md explains each.
+type settings struct {
+	Port        int            // binds all interfaces; Listen overrides it
+	Listen      string         // host:port
+	UpdatesDir  string         // read-only directory of archives
+	DataDir     string         // the server's own files
+	Product     update.Product // whose archives are served
+	LogFormat   string         // "text" or "json"
+	LogRequests bool           // a line for each request
+	Drain       time.Duration  // how long running downloads may go on after SIGTERM
+	StallWindow time.Duration  // a download is cut when it was slower than MinRate for so long
+	MinRate     int64          // bytes per second
+}
+
+func defaultSettings() settings {
+	return settings{
+		Product:     update.DefaultProduct,
+		LogFormat:   "text",
+		LogRequests: true,
+		Drain:       30 * time.Second,
+		StallWindow: time.Minute,
+		MinRate:     64,
+	}
+}
+
+// A field is one setting that can be given in JSON: what it should be, for messages, and how it is set.
+type field struct {
+	want string
+	set  func(json.RawMessage) error
+}
+
+func (s *settings) fields() map[string]field {
+	return map[string]field{
+		"port":         {"a number from 1 to 65535", func(b json.RawMessage) error { return setPort(&s.Port, b) }},
+		"listen":       {`"host:port"`, func(b json.RawMessage) error { return setString(&s.Listen, b) }},
+		"updates_dir":  {"the path of a directory", func(b json.RawMessage) error { return setString(&s.UpdatesDir, b) }},
+		"data_dir":     {"the path of a directory", func(b json.RawMessage) error { return setString(&s.DataDir, b) }},
+		"product":      {`a product such as "opq-box-update"`, func(b json.RawMessage) error { return setProduct(&s.Product, b) }},
+		"log_format":   {`"text" or "json"`, func(b json.RawMessage) error { return setString(&s.LogFormat, b) }},
+		"log_requests": {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.LogRequests) }},
+		"drain":        {`a duration such as "30s"`, func(b json.RawMessage) error { return setDuration(&s.Drain, b) }},
+		"stall_window": {`a duration such as "1m"`, func(b json.RawMessage) error { return setDuration(&s.StallWindow, b) }},
+		"min_rate":     {"a number of bytes per second", func(b json.RawMessage) error { return json.Unmarshal(b, &s.MinRate) }},
+	}
+}
+
+// readJSON overrides s with the settings in b and returns the keys that are not known, which are
+// tolerated. from names the source for messages.
+func (s *settings) readJSON(from string, b []byte) (unknown []string, err error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(b, &object); err != nil {
+		return nil, fmt.Errorf("settings in %s: expected a JSON object: %w", from, err)
+	}
+	if object == nil {
+		return nil, fmt.Errorf("settings in %s: expected a JSON object, got null", from)
+	}
+	fields := s.fields()
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		f, known := fields[key]
+		if !known {
+			unknown = append(unknown, key)
+			continue
+		}
+		if value := object[key]; bytes.Equal(value, []byte("null")) || f.set(value) != nil {
+			return nil, fmt.Errorf("settings in %s: %s: expected %s, got %s", from, key, f.want, clip(value))
+		}
+	}
+	return unknown, nil
+}
+
+func clip(b []byte) string {
+	const most = 80
+	if len(b) > most {
+		return string(b[:most]) + "…"
+	}
+	return string(b)
+}
+
+func setPort(p *int, b json.RawMessage) error {
+	n, err := strconv.ParseUint(string(b), 10, 16)
+	if err != nil || n == 0 {
+		return errors.New("not a port")
+	}
+	*p = int(n)
+	return nil
+}
+
+func setString(p *string, b json.RawMessage) error {
+	if err := json.Unmarshal(b, p); err != nil {
+		return err
+	}
+	if *p == "" {
+		return errors.New("empty")
+	}
+	return nil
+}
+
+func setProduct(p *update.Product, b json.RawMessage) error {
+	var text string
+	if err := setString(&text, b); err != nil {
+		return err
+	}
+	product, err := update.ParseProduct(text)
+	if err != nil {
+		return err
+	}
+	*p = product
+	return nil
+}
+
+func setDuration(p *time.Duration, b json.RawMessage) error {
+	var text string
+	if err := setString(&text, b); err != nil {
+		return err
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	*p = d
+	return nil
+}
+
+// readFile overrides s with the settings in a file.
+func (s *settings) readFile(path string) (unknown []string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	defer f.Close() // opened for reading
+	b, err := io.ReadAll(io.LimitReader(f, maxSettings+1))
+	if err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	if len(b) > maxSettings {
+		return nil, fmt.Errorf("settings in %s: over %d bytes", path, maxSettings)
+	}
+	return s.readJSON(path, b)
+}
+
+// address returns what to listen on.
+func (s *settings) address() string {
+	if s.Listen != "" {
+		return s.Listen
+	}
+	return ":" + strconv.Itoa(s.Port)
+}
+
+// check says what of the settings can't work, each problem with what to do. It looks at the
+// directories but does not read them.
+func (s *settings) check() error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if s.Listen == "" && s.Port == 0 {
+		bad("neither port nor listen is set")
+	}
+	if _, _, err := net.SplitHostPort(s.Listen); s.Listen != "" && err != nil {
+		bad("listen %q: expected host:port: %w", s.Listen, err)
+	}
+	if s.UpdatesDir == "" {
+		bad("updates_dir is not set")
+	} else if err := checkDir(s.UpdatesDir); err != nil {
+		bad("updates_dir: %w", err)
+	}
+	if s.DataDir != "" {
+		if err := checkDir(s.DataDir); err != nil {
+			bad("data_dir: %w", err)
+		}
+	}
+	if s.LogFormat != "text" && s.LogFormat != "json" {
+		bad("log_format %q: expected \"text\" or \"json\"", s.LogFormat)
+	}
+	if s.Drain < 0 || s.StallWindow < time.Second || s.MinRate < 1 {
+		bad("drain must not be negative, stall_window at least 1s, min_rate at least 1")
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return cli.WithHint(fmt.Errorf("settings: %w", errors.Join(problems...)),
+		`set `+settingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
+}
+
+func checkDir(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", path)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/archive"
+)
+
+// facts are what is said of an archive.
+type facts struct {
+	Name     update.Name    `json:"name"`
+	Version  update.Version `json:"version"`
+	Digest   update.Digest  `json:"digest"`
+	Length   int64          `json:"length"`   // bytes of the archive
+	Unpacked int64          `json:"unpacked"` // bytes of the files in it
+	Entries  int            `json:"entries"`
+}
+
+// examine reads an archive to its end, inspects it and computes its digest.
+func examine(ctx context.Context, r io.Reader, name update.Name, o archive.InspectOptions) (facts, archive.Report, error) {
+	var h update.Hasher
+	tee := io.TeeReader(r, &h)
+	report, err := archive.Inspect(ctx, tee, name, o)
+	if err != nil {
+		return facts{}, archive.Report{}, err
+	}
+	if _, err := io.Copy(io.Discard, tee); err != nil { // what follows the first fault
+		return facts{}, archive.Report{}, err
+	}
+	digest, _, length := h.Result()
+	return facts{name, name.Version(), digest, length, report.Unpacked, report.Entries}, report, nil
+}
+
+// print writes one fact per line.
+func (f facts) print(s cli.Streams) error {
+	_, err := fmt.Fprintf(s.Out, "name: %v\ndigest: %v\nlength: %d\nunpacked: %d\nentries: %d\n",
+		f.Name, f.Digest, f.Length, f.Unpacked, f.Entries)
+	return err
+}
+
+// parseArchivePath returns the name of the update in the last part of a path.
+func parseArchivePath(base string) (update.Name, error) {
+	name, err := update.ParseName(base)
+	if err != nil {
+		return update.Name{}, cli.WithHint(cli.Usagef("%w", err),
+			"the file name says which update it is, as in opq-box-update-1550190683.tar.bz2")
+	}
+	return name, nil
+}

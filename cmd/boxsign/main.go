@@ -1,0 +1,21 @@
+// Boxsign makes the updates of a fleet, on the machine of whoever releases them.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+)
+
+func main() { os.Exit(run()) }
+
+// run runs the command line of this process and returns the exit code.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s := cli.System()
+	return cli.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s)
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"boxsign": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                "testdata",
+		RequireUniqueNames: true,
+		UpdateScripts:      os.Getenv("UPDATE_SCRIPTS") != "",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"usage":       usage,
+			"nothing":     nothing,
+			"hostile":     hostile,
+			"interrupted": interrupted,
+		},
+	})
+}
+
+// usage runs boxsign and expects the exit code 2 and no result.
+func usage(ts *testscript.TestScript, _ bool, args []string) {
+	var exit *exec.ExitError
+	err := ts.Exec("boxsign", args...)
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 {
+		ts.Fatalf("boxsign %s: got %v, want exit code 2", strings.Join(args, " "), err)
+	}
+	if out := ts.ReadFile("stdout"); out != "" {
+		ts.Fatalf("stdout has %q", out)
+	}
+}
+
+// nothing expects no archive and no temporary file in the current directory.
+func nothing(ts *testscript.TestScript, _ bool, _ []string) {
+	for _, pattern := range []string{"*.tar.*", ".tmp-*"} {
+		left, err := filepath.Glob(ts.MkAbs(pattern))
+		ts.Check(err)
+		if len(left) > 0 {
+			ts.Fatalf("left behind: %q", left)
+		}
+	}
+}
+
+// hostile writes an archive with an entry that a terminal must not see.
+func hostile(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	z := gzip.NewWriter(f)
+	w := tar.NewWriter(z)
+	ts.Check(w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "p-2/\x1b[2J\u202egpj", Mode: 0o644, ModTime: time.Unix(0, 0)}))
+	ts.Check(errors.Join(w.Close(), z.Close(), f.Close()))
+}
+
+// interrupted runs boxsign and interrupts it while it writes: it reads a sparse file that takes it
+// minutes, and its temporary file is there.
+func interrupted(ts *testscript.TestScript, _ bool, args []string) {
+	large, err := os.Create(ts.MkAbs("DIR/large"))
+	ts.Check(err)
+	ts.Check(errors.Join(large.Truncate(8<<30), large.Close()))
+	var out, errs strings.Builder
+	path, err := exec.LookPath("boxsign")
+	ts.Check(err)
+	cmd := exec.Command(path, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.Getenv("WORK"), &out, &errs
+	ts.Check(cmd.Start())
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		left, err := filepath.Glob(ts.MkAbs(".tmp-*"))
+		ts.Check(err)
+		if len(left) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			cmd.Process.Kill()
+			ts.Fatalf("no temporary file after 30 s: %s", errs.String())
+		}
+	}
+	ts.Check(cmd.Process.Signal(syscall.SIGINT))
+	err = cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 1 || out.String() != "" || errs.String() != "boxsign: interrupted\n" {
+		ts.Fatalf("got %v, stdout %q, stderr %q; want exit code 1 and a word on stderr", err, out.String(), errs.String())
+	}
+}

@@ -1,0 +1,173 @@
+// Package cli holds the manners that the project's commands share:
+//
+//   - Results go to standard output, one fact per line, or as JSON.
+//   - Messages go to standard error as "prog: message", then "prog: hint: what to do". They begin
+//     without a capital and end without a full stop.
+//   - Colour and progress are for terminals only, and NO_COLOR turns colour off.
+//   - What comes from outside (file names, archive entries) is shown without control characters.
+//   - Exit codes: 0 done, 1 failed, 2 usage. A command documents further ones.
+//
+// Commands are cobra commands with a RunE; a main function is
+//
+//	s := cli.System()
+//	os.Exit(cli.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s))
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// The exit codes that every command has.
+const (
+	CodeDone   = 0
+	CodeFailed = 1
+	CodeUsage  = 2
+)
+
+// Streams is what a command has of the outside world. Every field is required.
+type Streams struct {
+	In     io.Reader
+	Out    io.Writer // results
+	Err    io.Writer // messages and progress
+	Getenv func(string) string
+	Now    func() time.Time
+}
+
+// System returns the streams of this process.
+func System() Streams {
+	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: time.Now}
+}
+
+// JSON writes v to Out, indented, with a newline at its end.
+func (s Streams) JSON(v any) error {
+	e := json.NewEncoder(s.Out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// color reports whether messages may be coloured: see https://no-color.org.
+func (s Streams) color() bool {
+	return s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb" && isTerminal(s.Err)
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(interface{ Fd() uintptr })
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// Run runs root with args, without the name of the program, and returns the exit code. An error is
+// written to s.Err. Whatever goes wrong before a RunE is reached (an unknown command or flag, the
+// wrong number of arguments) is an error of usage, and one of those without a hint leads to the help.
+// A command with subcommands but no RunE asks for one of them.
+func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s Streams) int {
+	if args == nil {
+		args = []string{} // nil means os.Args to cobra
+	}
+	reached := false
+	prepare(root, &reached)
+	root.SetArgs(args)
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return CodeDone
+	}
+	if !reached || exitCode(err) == CodeUsage {
+		err = usageIn(cmd, err)
+	}
+	s.report(prog, err)
+	return exitCode(err)
+}
+
+// prepare notes in reached that the RunE of cmd, or of a command below it, is about to run.
+func prepare(cmd *cobra.Command, reached *bool) {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args, cmd.RunE = oneCommand, missingCommand
+	}
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			*reached = true
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		prepare(sub, reached)
+	}
+}
+
+func oneCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return WithHint(err, "did you mean "+strings.Join(near, " or ")+"?")
+	}
+	return err
+}
+
+func missingCommand(cmd *cobra.Command, _ []string) error {
+	return Usagef("which command of %q?", cmd.CommandPath())
+}
+
+// usageIn makes err an error of using cmd, which leads to its help where it has no hint yet.
+func usageIn(cmd *cobra.Command, err error) error {
+	err = WithCode(err, CodeUsage)
+	if len(hints(err)) == 0 {
+		err = WithHint(err, "see "+cmd.CommandPath()+" --help")
+	}
+	return err
+}
+
+// report writes the message of err and its hints.
+func (s Streams) report(prog string, err error) {
+	lead := prog + ":"
+	if s.color() {
+		lead = "\x1b[1;31m" + lead + "\x1b[0m"
+	}
+	message := err.Error()
+	if errors.Is(err, context.Canceled) {
+		message = "interrupted"
+	}
+	for line := range strings.Lines(message) {
+		fmt.Fprintf(s.Err, "%s %s\n", lead, Printable(strings.TrimSuffix(line, "\n")))
+	}
+	for _, hint := range hints(err) {
+		fmt.Fprintf(s.Err, "%s hint: %s\n", lead, Printable(hint))
+	}
+}
+
+// hints returns the hints of err, the outermost first.
+func hints(err error) []string {
+	var all []string
+	for e := (*cliError)(nil); errors.As(err, &e); err = e.error {
+		if e.hint != "" {
+			all = append(all, e.hint)
+		}
+	}
+	return slices.Compact(all)
+}
+
+func exitCode(err error) int {
+	for e := (*cliError)(nil); errors.As(err, &e); err = e.error {
+		if e.code != 0 {
+			return e.code
+		}
+	}
+	return CodeFailed
+}

@@ -1,0 +1,135 @@
+// Command bench measures the project's programs beside others that do the same work, on the same
+// data, alternately, in one run: ours, theirs, ours, theirs, and so on.
+//
+//	go run ./internal/bench [-short] [-markdown] [-pairs N] [-server FILE] [family ...]
+//
+// Without names it measures every family; -list shows them. It builds the programs under test,
+// listens on 127.0.0.1 only, and leaves nothing behind. Each figure is a median over the runs with
+// the lowest and highest value; a ratio is the median of the ratios of the pairs, so that a burst of
+// other work on the machine, which hits both runs of a pair, falls out.
+//
+// The other programs (nginx, wrk, openssl, taskset) come from Debian. A missed target is reported and
+// is not a failure; the exit status is 1 when something could not be measured.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("usage")
+
+// A family is some figures that are measured on the same data.
+type family struct {
+	name, about string
+	measure     func(context.Context, *lab) error
+}
+
+func families() []family {
+	return []family{
+		{"small", "answers from memory: /version, /ls, /updates.json", measureSmall},
+		{"logged", "the same with a log line for each request", measureLogged},
+		{"ranges", "64 kB ranges of a 200 MB archive", measureRanges},
+		{"archives", "whole archives of 1 MB", measureArchives},
+		{"large", "archives of 200 MB, 8 and 200 downloads at once, and the memory they take", measureLarge},
+		{"idle", "memory of 10,000 idle connections", measureIdle},
+		{"unread", "memory of 10,000 connections with an unread body of 1 MB", measureUnread},
+		{"hash", "the first hash of 2 GB of archives, on one core", measureHash},
+		{"start", "start to first answer with 10,000 archives and known digests", measureStart},
+	}
+}
+
+// options are what the command line says.
+type options struct {
+	short, markdown, list bool
+	pairs                 int
+	dir, server           string
+	families              []family
+}
+
+func run(ctx context.Context, args []string, out, progress io.Writer) error {
+	o, err := parse(args, progress)
+	if err != nil {
+		return err
+	}
+	if o.list {
+		for _, f := range families() {
+			fmt.Fprintf(out, "%-10s %s\n", f.name, f.about)
+		}
+		return nil
+	}
+	l, err := newLab(ctx, o, out, progress)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	return l.measure(ctx, o.families)
+}
+
+func parse(args []string, help io.Writer) (options, error) {
+	var o options
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(help)
+	fs.BoolVar(&o.short, "short", false, "fewer and shorter runs: a look, not a figure")
+	fs.BoolVar(&o.markdown, "markdown", false, "print the rows of docs/BENCHMARKS.md at the end")
+	fs.BoolVar(&o.list, "list", false, "list the families")
+	fs.IntVar(&o.pairs, "pairs", 0, "`runs` of each side (default 5, with -short 2)")
+	fs.StringVar(&o.dir, "dir", os.TempDir(), "`directory` for the data, on a disk with 5 GB free")
+	fs.StringVar(&o.server, "server", "", "measure this box-update-server instead of building one")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return options{}, err
+		}
+		return options{}, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if o.pairs == 0 {
+		o.pairs = 5
+		if o.short {
+			o.pairs = 2
+		}
+	}
+	var err error
+	o.families, err = choose(fs.Args())
+	return o, err
+}
+
+// choose returns the named families in their usual order, all for no name.
+func choose(names []string) ([]family, error) {
+	all := families()
+	if len(names) == 0 {
+		return all, nil
+	}
+	var known []string
+	for _, f := range all {
+		known = append(known, f.name)
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("%w: no family %q, expected of %s", errUsage, name, strings.Join(known, ", "))
+		}
+	}
+	return slices.DeleteFunc(all, func(f family) bool { return !slices.Contains(names, f.name) }), nil
+}

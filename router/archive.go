@@ -1,0 +1,119 @@
+package router
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// archive answers a request for an archive, whole or in part.
+func (v *view) archive(w *reply, r *http.Request, u update.Update, cache field) error {
+	f, err := v.files.acquire(u)
+	if err != nil {
+		return fmt.Errorf("open %v: %w", u.Name, err)
+	}
+	defer v.files.release(f)
+	h := w.Header()
+	for _, field := range f.fields {
+		h[field.key] = field.values
+	}
+	h[cache.key] = cache.values
+	w.conn = connOf(r)
+	http.ServeContent(w, r, "", time.Time{}, &content{file: f.File, size: u.Length})
+	return nil
+}
+
+// archiveFields returns the header fields of an archive that don't depend on the request.
+func archiveFields(u update.Update) []field {
+	fields := []field{
+		one("Content-Type", "application/octet-stream"),
+		one("Content-Disposition", `attachment; filename="`+u.Name.String()+`"`),
+		one("X-Content-Type-Options", "nosniff"),
+	}
+	if u.Digest.IsZero() {
+		return fields
+	}
+	return append(fields,
+		one("Etag", etag(u.Digest)),
+		one("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(u.Digest[:])+":"))
+}
+
+// content is an archive as http.ServeContent wants it. It seeks without system calls and reads by
+// offset, so that many may share a file.
+type content struct {
+	file      *os.File
+	size, pos int64
+}
+
+// Read reads from the current position.
+func (c *content) Read(p []byte) (int, error) {
+	rest := chunk{c.file, c.pos, c.size - c.pos}
+	n, err := rest.Read(p)
+	c.pos = rest.off
+	return n, err
+}
+
+// Seek moves the position; positions before the start are refused.
+func (c *content) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += c.pos
+	case io.SeekEnd:
+		offset += c.size
+	}
+	if offset < 0 {
+		return 0, fmt.Errorf("seek to %d: %w", offset, os.ErrInvalid)
+	}
+	c.pos = offset
+	return offset, nil
+}
+
+// chunk is the next n bytes of a file from off on. It is what a conn sends by sendfile.
+type chunk struct {
+	file   *os.File
+	off, n int64
+}
+
+// Read reads by offset. A file that ends early is io.ErrUnexpectedEOF.
+func (c *chunk) Read(p []byte) (int, error) {
+	if c.n <= 0 {
+		return 0, io.EOF
+	}
+	n, err := c.file.ReadAt(p[:min(int64(len(p)), c.n)], c.off)
+	c.advance(int64(n))
+	if n > 0 {
+		return n, nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return 0, err
+}
+
+func (c *chunk) advance(n int64) {
+	c.off += n
+	c.n -= n
+}
+
+// chunkOf returns what src has left to send where src is archive content, bounded or not.
+func chunkOf(src io.Reader) (chunk, bool) {
+	limit := int64(-1)
+	if l, ok := src.(*io.LimitedReader); ok {
+		src, limit = l.R, l.N
+	}
+	c, ok := src.(*content)
+	if !ok {
+		return chunk{}, false
+	}
+	n := c.size - c.pos
+	if limit >= 0 {
+		n = min(n, limit)
+	}
+	return chunk{c.file, c.pos, n}, true
+}

@@ -1,0 +1,260 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pieceSize is how much of an archive one call to sendfile takes, so that a fast client does not keep
+// a thread to itself.
+const pieceSize = 1 << 20
+
+var (
+	errFull    = errors.New("the client's connection takes no more now")
+	errStalled = errors.New("the client has stalled")
+)
+
+// A conn is a connection that cuts a client which takes too little, and no other: each time a write
+// has waited for the length of a window, it asks the kernel how much the client has acknowledged.
+//
+// It is written to by one goroutine at a time.
+type conn struct {
+	*net.TCPConn
+	raw     syscall.RawConn
+	window  time.Duration
+	minimum int64 // bytes that must be acknowledged in a window
+
+	sent  int64 // bytes that the kernel took
+	acked int64 // bytes that were acknowledged when the window began
+	timed bool  // a window has begun
+
+	more bool // more data follows the next Write at once
+	op   sendOp
+	// Methods as values, made once.
+	write, send, poll func(fd uintptr) bool
+}
+
+// A sendOp is the operands and the results of one system call.
+type sendOp struct {
+	data  []byte
+	flags int
+	file  int
+	off   int64
+	count int
+
+	wait bool // wait while the connection is full
+	n    int
+	err  error
+}
+
+func newConn(c *net.TCPConn, config Config) (*conn, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	out := &conn{
+		TCPConn: c,
+		raw:     raw,
+		window:  config.StallWindow,
+		minimum: max(1, int64(float64(config.MinRate)*config.StallWindow.Seconds())),
+	}
+	out.write, out.send, out.poll = out.writeOnce, out.sendOnce, out.pollOnce
+	return out, nil
+}
+
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// connOf returns the connection of a request, nil where the server is not a Server.
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
+}
+
+// Write writes all of p unless the client stalls.
+func (c *conn) Write(p []byte) (int, error) {
+	c.op = sendOp{data: p}
+	if c.more {
+		c.op.flags = unix.MSG_MORE
+		c.more = false
+	}
+	for done := 0; ; {
+		if err := c.do(c.write); err != nil {
+			return done, err
+		}
+		done += c.op.n
+		switch {
+		case c.op.err == nil && done == len(p):
+			c.op.data = nil
+			return done, nil
+		case c.op.err == nil:
+			c.op.data = p[done:]
+		case errors.Is(c.op.err, unix.EAGAIN):
+			c.op.wait = true
+			if err := c.begin(); err != nil {
+				return done, err
+			}
+		default:
+			return done, os.NewSyscallError("write", c.op.err)
+		}
+	}
+}
+
+func (c *conn) writeOnce(fd uintptr) bool {
+	o := &c.op
+	o.n, o.err = again(func() (int, error) {
+		if o.flags == 0 {
+			return unix.Write(int(fd), o.data)
+		}
+		return unix.SendmsgN(int(fd), o.data, nil, nil, o.flags)
+	})
+	return c.note()
+}
+
+// ReadFrom sends a chunk by sendfile as far as the connection takes it at once; errFull says that it
+// took less. From any other reader it copies all.
+func (c *conn) ReadFrom(src io.Reader) (int64, error) {
+	k, ok := src.(*chunk)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{c}, src)
+	}
+	start := k.off
+	for k.n > 0 {
+		c.op = sendOp{file: int(k.file.Fd()), off: k.off, count: int(k.n)}
+		err := c.do(c.send)
+		runtime.KeepAlive(k.file)
+		if err != nil {
+			return k.off - start, err
+		}
+		if err := sendError(c.op); err != nil {
+			return k.off - start, err
+		}
+		k.advance(int64(c.op.n))
+	}
+	return k.off - start, nil
+}
+
+func sendError(o sendOp) error {
+	switch {
+	case errors.Is(o.err, unix.EAGAIN):
+		return errFull
+	case o.err != nil:
+		return os.NewSyscallError("sendfile", o.err)
+	case o.n == 0:
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+func (c *conn) sendOnce(fd uintptr) bool {
+	o := &c.op
+	o.n, o.err = again(func() (int, error) { return unix.Sendfile(int(fd), o.file, &o.off, o.count) })
+	return c.note()
+}
+
+// note counts what was sent. It reports whether the operation is done: a full connection is waited
+// for only where that is wanted.
+func (c *conn) note() bool {
+	if c.op.n < 0 {
+		c.op.n = 0
+	}
+	c.sent += int64(c.op.n)
+	return !c.op.wait || !errors.Is(c.op.err, unix.EAGAIN)
+}
+
+func again(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// wait returns when the connection takes more, or with errStalled.
+func (c *conn) wait() error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	return c.do(c.poll)
+}
+
+// pollOnce asks whether the connection takes more. The runtime only tells of changes from now on.
+func (c *conn) pollOnce(fd uintptr) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(p, 0)
+	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+}
+
+// do runs a system call, again and again while windows end and the client lives.
+func (c *conn) do(op func(fd uintptr) bool) error {
+	for {
+		err := c.raw.Write(op)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if err := c.next(); err != nil {
+			return err
+		}
+	}
+}
+
+// begin begins a window unless there is one.
+func (c *conn) begin() error {
+	if c.timed {
+		return nil
+	}
+	acked, err := c.acknowledged()
+	if err != nil {
+		return err
+	}
+	c.acked, c.timed = acked, true
+	return c.TCPConn.SetWriteDeadline(time.Now().Add(c.window))
+}
+
+// next ends a window and begins the next. A client that took too little is told nothing more: what
+// the kernel still holds for it is dropped.
+func (c *conn) next() error {
+	acked, err := c.acknowledged()
+	if err != nil {
+		return err
+	}
+	if took := acked - c.acked; took < c.minimum {
+		_ = c.SetLinger(0)
+		return fmt.Errorf("%w: it took %d bytes in %v, fewer than %d", errStalled, took, c.window, c.minimum)
+	}
+	c.timed = false
+	return c.begin()
+}
+
+// acknowledged returns how many of the bytes that were sent the client's kernel has.
+func (c *conn) acknowledged() (int64, error) {
+	queued, err := 0, error(nil)
+	if e := c.raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); e != nil {
+		return 0, e
+	}
+	return c.sent - int64(queued), os.NewSyscallError("ioctl", err)
+}
+
+// SetWriteDeadline is net/http's way to end a window: it clears the deadline after each request.
+// Deadlines other than none are the conn's own and not taken.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if !c.timed || !t.IsZero() {
+		return nil
+	}
+	c.timed = false
+	return c.TCPConn.SetWriteDeadline(t)
+}

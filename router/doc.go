@@ -1,0 +1,62 @@
+// Package router is the HTTP surface of the Box Update Server: what boxes, mirrors and operators ask
+// for and what they are told.
+//
+// # Routes
+//
+// All take GET and HEAD; another method is answered 405 with Allow.
+//
+//	/                        health, JSON, always 200
+//	/ls                      names of all updates, ascending by version, joined by newlines
+//	/version                 the newest version in decimal digits
+//	/latest                  303 to the newest update
+//	/update/<name>           an archive by name
+//	/update/<name>.sha256    its checksum line
+//	/sha256/<digest>         an archive by digest
+//	/sha256/<digest>.sha256  its checksum line, with the newest of its names
+//	/sha256/<digest>.blocks  its block list
+//	/updates.json            the catalog
+//	/livez, /readyz          "ok", or 503; /readyz?verbose tells each check
+//	/healthz                 as /, with the program's version, and 503 when not ok
+//
+// Repeated leading slashes count as one. Apart from that every resource has one spelling: a path with
+// percent-encoding, in upper case or with a slash at its end is not found. What is not found is
+// answered 404 with the text "Resource not found." and nothing is opened for it.
+//
+// An update whose digest is not known yet is served by name, without ETag and Repr-Digest; its
+// checksum line is answered 503 with Retry-After. An unknown digest is answered 503 too while there
+// is an update that has never been hashed, since it may be that one's; else 404. An update that
+// replaced another under its name does not count here: the digest of the bytes that are gone is
+// answered 404 at once. Where there are no updates any more, /version and /latest are answered 503;
+// where there never was one, 404.
+//
+// # The catalog
+//
+// /updates.json is one JSON object; updates ascend by version:
+//
+//	{
+//	  "product": "opq-box-update",
+//	  "newest": "opq-box-update-1550190683.tar.bz2",
+//	  "updates": [
+//	    {
+//	      "name": "opq-box-update-1550190683.tar.bz2",
+//	      "version": 1550190683,
+//	      "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+//	      "length": 1048576,
+//	      "time": "2019-02-15T00:31:23Z",
+//	      "signatures": {}
+//	    }
+//	  ]
+//	}
+//
+// "newest" is what /latest names, null where there is no update. "version" is a whole number of up to
+// 32 digits. "sha256" is null while it is not known. "length" is in bytes. "time" is in RFC 3339, UTC,
+// whole seconds. "signatures" goes from key ID to detached signature. Readers must ignore fields that
+// they don't know.
+//
+// # How bytes leave
+//
+// Answers other than archives are rendered once for each catalog and sent from memory. Archives,
+// whole and in ranges, leave by sendfile; several ranges in one answer do not. No download has a
+// total time limit: a client is cut when it takes less than Config.MinRate over Config.StallWindow,
+// and what counts as taken is what the client's kernel has acknowledged.
+package router

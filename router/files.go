@@ -1,0 +1,181 @@
+package router
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	maxIdleFiles = 128              // open files that nobody reads
+	idleFileTime = 10 * time.Second // how long a file that nobody reads stays open, at most twice
+)
+
+// files keeps the archives of one catalog open between requests, one file each, shared by all that
+// read it.
+type files struct {
+	source Source
+
+	mu     sync.Mutex
+	open   map[update.Name]*openFile
+	idle   int // how many of them nobody reads
+	sweep  *time.Timer
+	closed bool
+}
+
+// An openFile is an archive that is open, and what is known of it. Its users only read by offset.
+type openFile struct {
+	*os.File
+	name   update.Name
+	state  fileState
+	fields []field
+
+	readers int  // guarded by files.mu
+	fresh   bool // used since the last sweep; guarded by files.mu
+}
+
+// A fileState tells whether a file has been changed: every write, rename and removal moves the change
+// time.
+type fileState struct {
+	size                int64
+	modified, inodeTime unix.Timespec
+}
+
+func newFiles(s Source) *files {
+	return &files{source: s, open: map[update.Name]*openFile{}}
+}
+
+// acquire opens an update or shares the file that is open. The caller releases it.
+func (s *files) acquire(u update.Update) (*openFile, error) {
+	f := s.share(u.Name)
+	if f == nil {
+		return s.add(u)
+	}
+	if state, err := stateOf(f.File); err == nil && state == f.state {
+		return f, nil
+	}
+	s.forget(f)
+	s.release(f)
+	return s.add(u)
+}
+
+func (s *files) share(n update.Name) *openFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.open[n]
+	if f == nil {
+		return nil
+	}
+	if f.readers == 0 {
+		s.idle--
+	}
+	f.readers++
+	return f
+}
+
+// add opens an update through the source and offers it to others.
+func (s *files) add(u update.Update) (*openFile, error) {
+	file, err := s.source.Open(u)
+	if err != nil {
+		return nil, err
+	}
+	state, err := stateOf(file)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	if state.size != u.Length {
+		return nil, errors.Join(fs.ErrNotExist, file.Close()) // the catalog lags behind
+	}
+	f := &openFile{File: file, name: u.Name, state: state, fields: archiveFields(u), readers: 1}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[u.Name] == nil && !s.closed {
+		s.open[u.Name] = f
+	}
+	return f, nil
+}
+
+// forget makes the next acquire open the file anew.
+func (s *files) forget(f *openFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[f.name] == f {
+		delete(s.open, f.name)
+	}
+}
+
+// release gives a file back. It is closed where nobody can share it.
+func (s *files) release(f *openFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.readers--
+	f.fresh = true
+	if f.readers > 0 {
+		return
+	}
+	if s.open[f.name] != f {
+		_ = f.Close() // only read from
+		return
+	}
+	if s.idle == maxIdleFiles {
+		delete(s.open, f.name)
+		_ = f.Close()
+		return
+	}
+	s.idle++
+	if s.sweep == nil {
+		s.sweep = time.AfterFunc(idleFileTime, s.closeIdle)
+	}
+}
+
+// closeIdle closes the files that nobody has read since the last time.
+func (s *files) closeIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.open {
+		if f.readers == 0 && !f.fresh {
+			s.drop(f)
+		}
+		f.fresh = false
+	}
+	if s.sweep = nil; s.idle > 0 && !s.closed {
+		s.sweep = time.AfterFunc(idleFileTime, s.closeIdle)
+	}
+}
+
+// drop closes an idle file. s.mu is held.
+func (s *files) drop(f *openFile) {
+	delete(s.open, f.name)
+	s.idle--
+	_ = f.Close()
+}
+
+// close closes all files, those that are being read when they are released.
+func (s *files) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.sweep != nil {
+		s.sweep.Stop()
+	}
+	for n, f := range s.open {
+		if f.readers == 0 {
+			s.drop(f)
+		}
+		delete(s.open, n)
+	}
+}
+
+func stateOf(f *os.File) (fileState, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fileState{}, os.NewSyscallError("fstat", err)
+	}
+	return fileState{st.Size, st.Mtim, st.Ctim}, nil
+}

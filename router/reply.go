@@ -1,0 +1,122 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// A reply is a ResponseWriter that knows what was sent. It sends archives by sendfile where it has a
+// conn.
+type reply struct {
+	http.ResponseWriter
+	conn   *conn // nil where the server is not a Server
+	status int   // 0 before the header is written
+	bytes  int64 // of body
+	err    error // the first error in sending the body
+}
+
+// Unwrap serves http.ResponseController.
+func (w *reply) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader writes the header. A refusal loses the fields that only suit the resource itself.
+func (w *reply) WriteHeader(status int) {
+	if w.status != 0 {
+		return
+	}
+	w.status = status
+	if h := w.Header(); status == http.StatusPreconditionFailed || status == http.StatusRequestedRangeNotSatisfiable {
+		h["Cache-Control"] = []string{cacheNever}
+		delete(h, "Content-Disposition")
+		delete(h, "Repr-Digest")
+		delete(h, "Etag")
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write writes a part of the body.
+func (w *reply) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := w.ResponseWriter.Write(p)
+	return n, w.sent(int64(n), err)
+}
+
+func (w *reply) sent(n int64, err error) error {
+	w.bytes += n
+	if w.err == nil {
+		w.err = err
+	}
+	return err
+}
+
+// ReadFrom writes all of src. It is what io.Copy calls, and with it http.ServeContent.
+func (w *reply) ReadFrom(src io.Reader) (int64, error) {
+	c, ok := chunkOf(src)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{w}, src)
+	}
+	if rf, ok := w.ResponseWriter.(io.ReaderFrom); ok && w.conn != nil {
+		return w.sendfile(rf, c)
+	}
+	n, err := io.Copy(w.ResponseWriter, &c)
+	return n, w.sent(n, err)
+}
+
+// sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which
+// holds a buffer of 32 kB.
+func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
+	if c.n == 0 {
+		return 0, nil
+	}
+	w.conn.more = true // the header, which leaves here, is followed by the chunk
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	w.conn.more = false
+	if err != nil {
+		return 0, w.sent(0, err)
+	}
+	start := c.off
+	for c.n > 0 {
+		piece := chunk{c.file, c.off, min(c.n, pieceSize)}
+		n, err := rf.ReadFrom(&piece)
+		c.advance(n)
+		if errors.Is(err, errFull) {
+			err = w.conn.wait()
+		}
+		if w.sent(n, err) != nil {
+			return c.off - start, err
+		}
+	}
+	return c.off - start, nil
+}
+
+// log writes the line of one request.
+func (rt *router) log(w *reply, r *http.Request, took time.Duration) {
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs,
+		slog.String("method", logged(r.Method)),
+		slog.String("path", logged(r.URL.Path)),
+		slog.Int("status", w.status),
+		slog.Int64("bytes", w.bytes),
+		slog.Duration("duration", took),
+		slog.String("remote", r.RemoteAddr))
+	if v := r.Header["Range"]; len(v) > 0 {
+		attrs = append(attrs, slog.String("range", logged(v[0])))
+	}
+	if w.err != nil {
+		attrs = append(attrs, slog.Any("error", w.err))
+	}
+	rt.config.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+}
+
+// logged bounds text from outside. The handlers of log/slog quote control characters.
+func logged(s string) string {
+	const most = 300
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

@@ -1,0 +1,49 @@
+package router
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// A part says what of an update is asked for. Its text is the ending of the path.
+type part string
+
+const (
+	archive  part = ""
+	checksum part = ".sha256"
+	blocks   part = ".blocks"
+)
+
+func cutPart(s string) (string, part) {
+	for _, p := range []part{checksum, blocks} {
+		if stem, ok := strings.CutSuffix(s, string(p)); ok {
+			return stem, p
+		}
+	}
+	return s, archive
+}
+
+// parseNameTarget parses what follows /update/: a name, or a name and ".sha256".
+func parseNameTarget(s string) (update.Name, part, error) {
+	stem, p := cutPart(s)
+	if p == blocks {
+		return update.Name{}, "", fmt.Errorf("%w: a block list has no name", errNotFound)
+	}
+	n, err := update.ParseName(stem)
+	if err != nil {
+		return update.Name{}, "", fmt.Errorf("%w: %w", errNotFound, err)
+	}
+	return n, p, nil
+}
+
+// parseDigestTarget parses what follows /sha256/: a digest alone, or with ".sha256" or ".blocks".
+func parseDigestTarget(s string) (update.Digest, part, error) {
+	stem, p := cutPart(s)
+	d, err := update.ParseDigest(stem)
+	if err != nil {
+		return update.Digest{}, "", fmt.Errorf("%w: %w", errNotFound, err)
+	}
+	return d, p, nil
+}

@@ -1,0 +1,193 @@
+package dropdir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// stamp tells the bytes of a file from those that it held before.
+type stamp struct {
+	inode uint64
+	size  int64
+	// In nanoseconds since 1970. They wrap around for times centuries away, which keeps them
+	// comparable and keeps the years that reach clients printable.
+	mtime, ctime int64
+}
+
+// still reports whether size and modification time are the same in both.
+func (s stamp) still(t stamp) bool { return s.size == t.size && s.mtime == t.mtime }
+
+// rewritten reports whether more than the change time differs: chmod and a new hard link touch only that.
+func (s stamp) rewritten(t stamp) bool { return s.inode != t.inode || !s.still(t) }
+
+func (s stamp) modified() time.Time { return time.Unix(0, s.mtime).UTC() }
+
+// stampOf returns the stamp of a regular file; ok is false for everything else.
+func stampOf(info fs.FileInfo) (s stamp, ok bool) {
+	sys, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() {
+		return stamp{}, false
+	}
+	return stamp{sys.Ino, sys.Size, sys.Mtim.Nano(), sys.Ctim.Nano()}, true
+}
+
+// sighting is one file as a listing shows it.
+type sighting struct {
+	name  update.Name
+	stamp stamp
+	err   error // why it can't be read, where that was tried
+}
+
+// listing is what the directory holds at one time.
+type listing struct {
+	files []sighting
+	odd   map[string]string // quoted base name → what is wrong with it
+}
+
+// dirID tells a directory from another one that is made or mounted at its path.
+type dirID struct{ device, inode uint64 }
+
+// scan lists the directory. known reports whether a file is known to be readable; every other one is
+// opened once. An error means that there is no listing.
+func (d *Dir) scan(ctx context.Context, known func(update.Name, stamp) bool) (listing, error) {
+	dir, err := os.OpenFile(d.c.Dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return listing{}, err
+	}
+	defer dir.Close() // opened for reading
+	l := listing{odd: make(map[string]string)}
+	for ctx.Err() == nil {
+		entries, err := dir.ReadDir(1024)
+		for _, e := range entries {
+			if err := d.look(&l, e, known); err != nil {
+				return listing{}, err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return l, nil
+		}
+		if err != nil {
+			return listing{}, err
+		}
+	}
+	return listing{}, ctx.Err()
+}
+
+func identify(info fs.FileInfo, err error) (dirID, error) {
+	if err != nil {
+		return dirID{}, err
+	}
+	sys, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return dirID{}, fmt.Errorf("stat %s: no inode", info.Name())
+	}
+	return dirID{uint64(sys.Dev), sys.Ino}, nil
+}
+
+// look adds one directory entry to the listing, where it counts. An error speaks of the whole directory.
+func (d *Dir) look(l *listing, e fs.DirEntry, known func(update.Name, stamp) bool) error {
+	n, err := update.ParseName(e.Name())
+	if err != nil {
+		if e.Type().IsRegular() && looksLike(d.c.Product, e.Name()) {
+			l.odd[quote(e.Name())] = "ignored: " + clip(err.Error())
+		}
+		return nil
+	}
+	if n.Product() != d.c.Product || !e.Type().IsRegular() {
+		return nil
+	}
+	info, err := e.Info()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return err // a file's metadata are refused by its directory
+	case err != nil:
+		l.odd[quote(e.Name())] = "left out: " + clip(err.Error())
+		return nil
+	}
+	if info.Size() > update.MaxLength {
+		l.odd[quote(e.Name())] = fmt.Sprintf("left out: %d bytes, at most %d", info.Size(), int64(update.MaxLength))
+		return nil
+	}
+	if s, ok := stampOf(info); ok {
+		f := sighting{name: n, stamp: s}
+		if !known(n, s) {
+			f.err = d.probe(n)
+		}
+		if !errors.Is(f.err, fs.ErrNotExist) {
+			l.files = append(l.files, f)
+		}
+	}
+	return nil
+}
+
+func looksLike(p update.Product, base string) bool {
+	return strings.HasPrefix(base, string(p)+"-") && slices.ContainsFunc(
+		[]update.Format{update.TarBzip2, update.TarGzip, update.TarZstd},
+		func(f update.Format) bool { return strings.HasSuffix(base, "."+string(f)) })
+}
+
+// probe reports why a file can't be opened, nil if it can or if that is not the file's fault.
+func (d *Dir) probe(n update.Name) error {
+	f, err := d.open(n)
+	if err != nil {
+		if exhausted(err) {
+			return nil
+		}
+		return err
+	}
+	return f.Close()
+}
+
+// exhausted reports whether an error speaks of this process or machine and not of a file.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EINTR)
+}
+
+// unservable reports whether a directory that gives this error has no file that could be opened.
+func unservable(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || slices.ContainsFunc(
+		[]syscall.Errno{syscall.ENOTDIR, syscall.ELOOP, syscall.ESTALE, syscall.ENODEV, syscall.ENOTCONN},
+		func(e syscall.Errno) bool { return errors.Is(err, e) })
+}
+
+// openFile opens a file of the directory without following a symbolic link and without waiting for
+// the other end of a FIFO. A parsed name holds no slash, so it can't lead elsewhere.
+func (d *Dir) openFile(n update.Name) (*os.File, error) {
+	return os.OpenFile(filepath.Join(d.c.Dir, n.String()), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+}
+
+// list looks at the directory and takes over what it shows. After an error the state is that of a
+// directory without files, or the last one where the error does not speak of the directory.
+func (d *Dir) list(ctx context.Context) error {
+	l, err := d.scan(ctx, func(n update.Name, s stamp) bool {
+		d.mu.RLock()
+		defer d.mu.RUnlock()
+		return d.state.readable(n, s)
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.report()
+	d.state.listed(err)
+	if err == nil || unservable(err) {
+		d.state.observe(l, time.Now())
+	}
+	d.publish()
+	return err
+}

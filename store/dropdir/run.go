@@ -1,0 +1,220 @@
+package dropdir
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	parallel     = 2                      // files hashed at a time
+	publishEvery = 500 * time.Millisecond // a new catalog for new digests, at most
+	listEvery    = 100 * time.Millisecond // the directory, at most; longer where listing takes long
+	absentPoll   = time.Second            // how soon to look again after the directory could not be listed
+)
+
+// Run keeps the catalog up to date, hashes and checks, until ctx ends; it is called once. It returns
+// when all of its goroutines have ended, with what kept it from saving the cache at the end.
+func (d *Dir) Run(ctx context.Context) (err error) {
+	l := &loop{d: d, results: make(chan result, parallel+1), saved: make(chan struct{}, 1)}
+	for range parallel {
+		l.buffers = append(l.buffers, make([]byte, readSize))
+	}
+	work, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		l.workers.Wait()
+		l.drain()
+		err = errors.Join(err, d.saveCache())
+	}()
+	watch, err := d.watch()
+	d.noteWatch(err)
+	if watch != nil {
+		l.watch = watch
+		defer func() { err = errors.Join(err, watch.close()) }()
+	}
+	l.run(work)
+	return nil
+}
+
+// loop is the one goroutine that lists, publishes and gives out work.
+type loop struct {
+	d       *Dir
+	watch   *watcher // nil: polling only
+	workers sync.WaitGroup
+	results chan result
+	saved   chan struct{}
+	buffers [][]byte // of idle hashing workers
+
+	checking, saving           bool
+	listAt, publishAt, saveAt  time.Time // zero: not planned
+	listed, published, savedAt time.Time // the last times
+	gap                        time.Duration
+}
+
+func (l *loop) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	l.listAt = time.Now()
+	for ctx.Err() == nil {
+		l.act(ctx, time.Now())
+		l.dispatch(ctx)
+		timer.Reset(time.Until(l.next()))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-l.d.wake:
+			l.listAt = earlier(l.listAt, l.listed.Add(l.gap))
+		case r := <-l.results:
+			l.take(r)
+		case <-l.saved:
+			l.saving = false
+		}
+	}
+}
+
+// act does what is due.
+func (l *loop) act(ctx context.Context, now time.Time) {
+	if due(l.listAt, now) {
+		l.list(ctx)
+	}
+	if due(l.publishAt, now) {
+		l.publishAt, l.published = time.Time{}, now
+		l.d.publishNow()
+	}
+	if due(l.saveAt, now) && !l.saving {
+		l.saveAt, l.savedAt, l.saving = time.Time{}, now, true
+		l.workers.Go(func() {
+			_ = l.d.saveCache() // noted there, and tried again
+			l.saved <- struct{}{}
+		})
+	}
+	if gap, unsaved := l.d.savePlan(); unsaved && l.saveAt.IsZero() {
+		l.saveAt = l.savedAt.Add(gap)
+	}
+}
+
+// next returns when the next planned thing is due.
+func (l *loop) next() time.Time {
+	at := earlier(l.listAt, l.publishAt)
+	if !l.saving {
+		at = earlier(at, l.saveAt)
+	}
+	return at
+}
+
+func due(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
+
+// earlier returns the earlier of two times, where zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// list lists the directory and plans the next time. The watch comes first, so that no change falls
+// between the two.
+func (l *loop) list(ctx context.Context) {
+	l.follow()
+	start := time.Now()
+	err := l.d.list(ctx)
+	l.listed = time.Now()
+	l.gap = max(listEvery, 10*l.listed.Sub(start))
+	poll := l.d.c.Poll
+	if err != nil {
+		poll = min(poll, absentPoll)
+	}
+	l.listAt = earlier(l.listed.Add(poll), l.d.settleTime())
+}
+
+func (l *loop) follow() {
+	if l.watch == nil {
+		return
+	}
+	id, err := identify(os.Stat(l.d.c.Dir))
+	if err != nil {
+		return // listing says so
+	}
+	l.d.noteWatch(l.watch.follow(id))
+}
+
+// dispatch gives out as much work as may be done at a time.
+func (l *loop) dispatch(ctx context.Context) {
+	d := l.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for len(l.buffers) > 0 {
+		t, ok := d.state.nextHash(time.Now())
+		if !ok {
+			break
+		}
+		last := len(l.buffers) - 1
+		buf := l.buffers[last]
+		l.buffers = l.buffers[:last]
+		l.workers.Go(func() { l.results <- d.hash(ctx, t, buf) })
+	}
+	if l.checking || len(l.buffers) < parallel {
+		return
+	}
+	if t, ok := d.state.nextCheck(); ok {
+		l.checking = true
+		l.workers.Go(func() { l.results <- d.inspect(ctx, t) })
+	}
+}
+
+// take takes over a result and plans to publish it.
+func (l *loop) take(r result) {
+	if r.checked {
+		l.checking = false
+	} else {
+		l.buffers = append(l.buffers, r.buf)
+	}
+	l.d.take(r)
+	if l.publishAt.IsZero() {
+		l.publishAt = l.published.Add(publishEvery)
+	}
+}
+
+// drain takes over the results that came while the loop ended.
+func (l *loop) drain() {
+	for {
+		select {
+		case r := <-l.results:
+			l.take(r)
+		default:
+			l.d.publishNow()
+			return
+		}
+	}
+}
+
+func (d *Dir) publishNow() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.publish()
+}
+
+// settleTime returns when the next file may be still, zero for none.
+func (d *Dir) settleTime() time.Time {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.state.settle
+}
+
+// savePlan returns how long to wait between two saves of the cache, and whether one is needed.
+func (d *Dir) savePlan() (gap time.Duration, unsaved bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return max(d.saveGap, saveEvery), d.state.unsaved && d.c.Cache != ""
+}
+
+// noteWatch warns where changes are not noticed at once.
+func (d *Dir) noteWatch(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.report()
+	d.state.note("updates directory is not watched, changes are noticed late", err)
+}

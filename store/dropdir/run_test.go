@@ -1,0 +1,360 @@
+package dropdir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// watched returns the configuration of a Dir that has to be woken: its poll is far away.
+func watched(dir string, log *journal) Config {
+	return Config{Dir: dir, Still: 50 * time.Millisecond, Poll: time.Hour, Logger: log.logger()}
+}
+
+func TestLifeOfAFile(t *testing.T) {
+	var log journal
+	dir := t.TempDir()
+	n := mustName(t, "opq-box-update-1.tar.gz")
+	path := filepath.Join(dir, n.String())
+	d := mustOpen(t, watched(dir, &log))
+	running(t, d)
+	if d.Catalog().HadUpdates() {
+		t.Error("an empty directory had updates")
+	}
+	write(t, path, "one")
+	eventually(t, func() bool { return has(d, n, "one") })
+	if d.Replaced(n) {
+		t.Error("replaced at its first sight")
+	}
+	u, _ := d.Catalog().Newest()
+	if err := appendTo(path, " and more"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return has(d, n, "one and more") })
+	if _, ok := d.Catalog().ByDigest(u.Digest); ok || !d.Replaced(n) {
+		t.Errorf("old digest there: %v, replaced: %v", ok, d.Replaced(n))
+	}
+	eventually(t, func() bool { return log.count("left out until it is still") > 0 && log.count("was replaced") == 1 })
+	if w := d.Health().Warnings; len(w) != 1 || !strings.Contains(w[0], "was replaced") {
+		t.Errorf("warnings %q", w)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return names(d) == "" })
+	if !d.Catalog().HadUpdates() {
+		t.Error("forgot that it had updates")
+	}
+}
+
+func TestFileThatGrowsAllTheTimeIsNotListed(t *testing.T) {
+	var log journal
+	dir := t.TempDir()
+	path := filepath.Join(dir, "opq-box-update-1.tar.gz")
+	c := watched(dir, &log)
+	c.Still = time.Minute
+	d := mustOpen(t, c)
+	running(t, d)
+	write(t, path, "")
+	for i := range 10 {
+		if err := appendTo(path, "more"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool { // each change wakes a listing
+			d.mu.RLock()
+			defer d.mu.RUnlock()
+			e := d.state.entries[mustName(t, "opq-box-update-1.tar.gz")]
+			return e != nil && e.seen.size == int64(4*(i+1))
+		})
+	}
+	if names(d) != "" {
+		t.Error("listed while it grows")
+	}
+}
+
+func TestDirectoryVanishesAndComesBack(t *testing.T) {
+	var log journal
+	dir := filepath.Join(t.TempDir(), "updates")
+	n := mustName(t, "opq-box-update-1.tar.gz")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	drop(t, dir, n.String(), "one")
+	d := mustOpen(t, watched(dir, &log))
+	running(t, d)
+	eventually(t, func() bool { return has(d, n, "one") })
+	hide := map[string]func() error{
+		"moved":             func() error { return os.Rename(dir, dir+"-away") },
+		"file in its place": func() error { return errors.Join(os.Rename(dir, dir+"-away"), os.WriteFile(dir, nil, 0o644)) },
+		"link to itself":    func() error { return errors.Join(os.Rename(dir, dir+"-away"), os.Symlink(dir, dir)) },
+	}
+	for what, hide := range hide {
+		failures, returns := log.count("can't be listed"), log.count("can be listed again")
+		if err := hide(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool { return !d.Health().Readable && names(d) == "" })
+		if h := d.Health(); h.Error == "" || !d.Catalog().HadUpdates() {
+			t.Errorf("%s: health %+v", what, h)
+		}
+		if _, err := os.Lstat(dir); err == nil {
+			if err := os.Remove(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Several polls fail meanwhile; only the first is logged, and a second where the error is another one.
+		if err := os.Rename(dir+"-away", dir); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool { return has(d, n, "one") && d.Health().Readable })
+		if got := log.count("can't be listed") - failures; got < 1 || got > 2 {
+			t.Errorf("%s: %d log lines", what, got)
+		}
+		if got := log.count("can be listed again") - returns; got != 1 {
+			t.Errorf("%s: %d log lines on return", what, got)
+		}
+	}
+	if d.Replaced(n) {
+		t.Error("replaced by being away")
+	}
+	// The watch is on the directory that came back: a new one is noticed long before the next poll.
+	drop(t, dir, "opq-box-update-2.tar.gz", "two")
+	eventually(t, func() bool { return has(d, mustName(t, "opq-box-update-2.tar.gz"), "two") })
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return names(d) == "" })
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	drop(t, dir, "opq-box-update-3.tar.gz", "three")
+	eventually(t, func() bool { return has(d, mustName(t, "opq-box-update-3.tar.gz"), "three") })
+}
+
+func TestTransientErrorKeepsTheListing(t *testing.T) {
+	dir := t.TempDir()
+	drop(t, dir, "opq-box-update-1.tar.gz", "one")
+	d := mustOpen(t, Config{Dir: dir})
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := syscall.Rlimit{Cur: 0, Max: limit.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err := d.list(t.Context())
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, syscall.EMFILE) {
+		t.Fatalf("listing: %v", err)
+	}
+	if h := d.Health(); h.Readable || names(d) == "" {
+		t.Errorf("health %+v, listed %q", h, names(d))
+	}
+}
+
+func TestWarmCache(t *testing.T) {
+	dir, cache := t.TempDir(), filepath.Join(t.TempDir(), "a", "cache")
+	one, two := mustName(t, "opq-box-update-1.tar.gz"), mustName(t, "opq-box-update-2.tar.gz")
+	drop(t, dir, one.String(), "one")
+	drop(t, dir, two.String(), "two")
+	var checks atomic.Int32
+	c := Config{Dir: dir, Cache: cache, Check: func(_ context.Context, f *os.File, n update.Name) ([]string, error) {
+		checks.Add(1)
+		if n == one {
+			return []string{"no install_update.sh"}, nil
+		}
+		return nil, nil
+	}}
+	runUntil(t, mustOpen(t, c), func() bool { return checks.Load() == 2 })
+	d := mustOpen(t, c)
+	if !has(d, one, "one") || !has(d, two, "two") || d.Health().Pending != 0 {
+		t.Errorf("not known at once: %+v", d.Catalog().Updates())
+	}
+	if w := d.Health().Warnings; len(w) != 1 || !strings.Contains(w[0], "no install_update.sh") {
+		t.Errorf("warnings %q", w)
+	}
+	drop(t, dir, one.String(), "ONE") // while nobody looks
+	d = mustOpen(t, c)
+	runUntil(t, d, func() bool { return has(d, one, "ONE") })
+	if !d.Replaced(one) || d.Replaced(two) || checks.Load() != 3 {
+		t.Errorf("replaced %v %v, %d checks", d.Replaced(one), d.Replaced(two), checks.Load())
+	}
+	if err := errors.Join(os.Remove(filepath.Join(dir, one.String())), os.Remove(filepath.Join(dir, two.String()))); err != nil {
+		t.Fatal(err)
+	}
+	if d = mustOpen(t, c); !d.Catalog().HadUpdates() || !d.Replaced(one) {
+		t.Error("forgot its history")
+	}
+	c.Product = "other"
+	if mustOpen(t, c).Catalog().HadUpdates() {
+		t.Error("updates of another product count")
+	}
+}
+
+func TestDamagedCacheIsDropped(t *testing.T) {
+	dir, cache := t.TempDir(), t.TempDir()
+	n := mustName(t, "opq-box-update-1.tar.gz")
+	drop(t, dir, n.String(), "one")
+	c := Config{Dir: dir, Cache: cache}
+	d := mustOpen(t, c)
+	runUntil(t, d, func() bool { return has(d, n, "one") })
+	path := filepath.Join(cache, cacheFile)
+	if err := os.Truncate(path, 40); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(cache, durable.TempPrefix+"left"), "")
+	var log journal
+	c.Logger = log.logger()
+	d = mustOpen(t, c)
+	if log.count("digest cache dropped") != 1 || d.Health().Pending != 1 {
+		t.Errorf("not dropped: %+v", d.Health())
+	}
+	runUntil(t, d, func() bool { return has(d, n, "one") })
+	if _, err := readCache(path); err != nil {
+		t.Errorf("not made anew: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(cache, ".*")); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	if err := os.Truncate(path, maxCache+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readCache(path); !errors.Is(err, errCorrupt) {
+		t.Errorf("cache without bounds: %v", err)
+	}
+}
+
+func TestCacheThatCannotBeSaved(t *testing.T) {
+	dir, cache := t.TempDir(), t.TempDir()
+	n := mustName(t, "opq-box-update-1.tar.gz")
+	drop(t, dir, n.String(), "one")
+	d := mustOpen(t, Config{Dir: dir, Cache: cache})
+	full := true
+	d.files.Hook = func(op durable.Op, _ string) (bool, error) {
+		if full && op == durable.OpWrite {
+			return false, syscall.ENOSPC
+		}
+		return true, nil
+	}
+	for range 2 {
+		if err := d.saveCache(); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if w := d.Health().Warnings; len(w) != 1 || !strings.Contains(w[0], "no space left") {
+		t.Errorf("warnings %q", w)
+	}
+	full = false
+	if err := d.saveCache(); err != nil || len(d.Health().Warnings) != 0 {
+		t.Errorf("%v, warnings %q", err, d.Health().Warnings)
+	}
+}
+
+func TestUnreadableBytes(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := mustName(t, "opq-box-update-1.tar.gz"), mustName(t, "opq-box-update-2.tar.gz")
+	drop(t, dir, good.String(), "good")
+	drop(t, dir, bad.String(), "bad")
+	d := mustOpen(t, Config{Dir: dir})
+	d.open = func(n update.Name) (*os.File, error) {
+		if n == bad { // a file that can be opened and gives an error at each read
+			return os.OpenFile(filepath.Join(dir, n.String()), os.O_WRONLY, 0)
+		}
+		return d.openFile(n)
+	}
+	running(t, d)
+	eventually(t, func() bool { return has(d, good, "good") && names(d) == good.String() })
+	if h := d.Health(); len(h.Warnings) != 1 || !strings.Contains(h.Warnings[0], bad.String()) || h.Pending != 0 {
+		t.Errorf("health %+v", h)
+	}
+}
+
+func TestFileChangedWhileItIsHashed(t *testing.T) {
+	dir := t.TempDir()
+	n := mustName(t, "opq-box-update-1.tar.gz")
+	path := filepath.Join(dir, n.String())
+	drop(t, dir, n.String(), "before")
+	d := mustOpen(t, Config{Dir: dir})
+	task, _ := d.state.nextHash(time.Now())
+	for name, change := range map[string]func() error{
+		"same length": func() error { return os.WriteFile(path, []byte("BEFORE"), 0o644) },
+		"shorter":     func() error { return os.Truncate(path, 1) },
+		"longer":      func() error { return appendTo(path, "more") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			task.stamp, _ = stampOf(info)
+			err = d.read(task, func(f *os.File) error {
+				var h update.Hasher
+				return errors.Join(change(), feed(t.Context(), &h, f, task.stamp.size, make([]byte, readSize)))
+			})
+			if !errors.Is(err, ErrChanged) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestRunEndsSoonInTheMiddleOfAFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "opq-box-update-1.tar.gz")
+	write(t, path, "")
+	if err := os.Truncate(path, 64<<30); err != nil {
+		t.Fatal(err)
+	}
+	d := mustOpen(t, Config{Dir: dir, Still: time.Nanosecond})
+	begun := make(chan struct{})
+	d.open = func(n update.Name) (*os.File, error) {
+		close(begun)
+		return d.openFile(n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-begun; cancel() }()
+	start := time.Now()
+	if err := d.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %v to end", took)
+	}
+	if w := d.Health().Warnings; len(w) != 0 {
+		t.Errorf("warnings %q", w)
+	}
+}
+
+func TestTenThousandArchives(t *testing.T) {
+	const count = 10_000
+	dir := t.TempDir()
+	fill(t, dir, count)
+	drop(t, dir, "opq-box-update-x.tar.gz", "")
+	d := mustOpen(t, Config{Dir: dir, Cache: t.TempDir()})
+	if got := len(d.Catalog().Updates()); got != count {
+		t.Fatalf("%d updates", got)
+	}
+	catalogs := map[*update.Catalog]bool{}
+	runUntil(t, d, func() bool { catalogs[d.Catalog()] = true; return d.Health().Pending == 0 })
+	for i, u := range d.Catalog().Updates() {
+		if want := update.Sum(fmt.Appendf(nil, "archive %d", i)); u.Digest != want {
+			t.Fatalf("%v has digest %v, want %v", u.Name, u.Digest, want)
+		}
+	}
+	if len(catalogs) > 200 {
+		t.Errorf("%d catalogs on the way", len(catalogs))
+	}
+}

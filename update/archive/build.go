@@ -1,0 +1,300 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// ErrNoInstallScript says that a directory has no install_update.sh that is a regular file.
+var ErrNoInstallScript = errors.New("no install script")
+
+// ErrVersion says that a directory has a VERSION that is not the version of the update.
+var ErrVersion = errors.New("another version")
+
+// Options say what to build.
+type Options struct {
+	// Name is what the archive will be called; it decides the top directory, VERSION and the format.
+	Name update.Name
+
+	// Time is the time of every entry, in whole seconds. Zero stands for the version as Unix time, or
+	// for 1970 where the version is no time that a tar header can hold.
+	Time time.Time
+
+	Limits Limits
+}
+
+// maxTime is the latest Unix time in seconds of a ustar header: eleven octal digits.
+const maxTime = 1<<33 - 1
+
+func (o Options) time() time.Time {
+	t := o.Time
+	if t.IsZero() {
+		n, _ := strconv.ParseInt(o.Name.Version().String(), 10, 64) // out of range: maximum
+		t = time.Unix(n, 0)
+	}
+	if t.Unix() < 0 || t.Unix() > maxTime {
+		return time.Unix(0, 0)
+	}
+	return time.Unix(t.Unix(), 0)
+}
+
+// Build writes to w the update that is made of the files below src. It writes VERSION itself and makes
+// install_update.sh executable. It refuses, by name, what may not be in an update, a file that changes
+// while it is read, and a src without an install script or with a VERSION that says something else.
+// What it has built, Inspect finds proper. After an error w holds part of an archive.
+func Build(ctx context.Context, w io.Writer, src *os.Root, o Options) error {
+	if err := build(ctx, w, src, o); err != nil {
+		return fmt.Errorf("build %v: %w", o.Name, err)
+	}
+	return nil
+}
+
+func build(ctx context.Context, w io.Writer, src *os.Root, o Options) error {
+	if err := errors.Join(checkScript(src), checkVersion(src, o.Name.Version())); err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	zip, err := compressor(out, o.Name.Format())
+	if err != nil {
+		return err
+	}
+	b := newBuilder(ctx, zip, src, o)
+	if err := b.write(o.Name.Version()); err != nil {
+		zip.Close() // releases memory; err says what is wrong
+		return err
+	}
+	return errors.Join(b.tar.Close(), zip.Close(), out.Flush())
+}
+
+func checkScript(src *os.Root) error {
+	info, err := src.Lstat(InstallScript)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is missing at the top of %s", ErrNoInstallScript, InstallScript, src.Name())
+	}
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is a %s, expected a regular file", ErrNoInstallScript, InstallScript, typeName(info.Mode()))
+	}
+	return nil
+}
+
+// checkVersion compares the VERSION that src may have with the one that Build writes.
+func checkVersion(src *os.Root, v update.Version) error {
+	info, err := src.Lstat(VersionFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is a %s, expected none or a regular file", ErrVersion, VersionFile, typeName(info.Mode()))
+	}
+	f, err := openSame(src, VersionFile, info)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	text, err := io.ReadAll(io.LimitReader(f, maxVersion+1))
+	if err != nil {
+		return err
+	}
+	got, err := parseVersionFile(string(text))
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrVersion, VersionFile, err)
+	}
+	if got != v {
+		return fmt.Errorf("%w: %s says %v, the update is %v", ErrVersion, VersionFile, got, v)
+	}
+	return nil
+}
+
+// typeName names the type of a file for a message.
+func typeName(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m&fs.ModeSymlink != 0:
+		return "symbolic link"
+	case m&fs.ModeSocket != 0:
+		return "socket"
+	case m&fs.ModeNamedPipe != 0:
+		return "FIFO"
+	case m&fs.ModeDevice != 0:
+		return "device"
+	}
+	return "file of type " + m.Type().String()
+}
+
+// openSame opens the file that info describes and refuses one that took its place meanwhile.
+func openSame(src *os.Root, name string, info fs.FileInfo) (*os.File, error) {
+	// Without O_NONBLOCK a FIFO that took its place would block for ever.
+	f, err := src.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	now, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if !os.SameFile(info, now) {
+		f.Close()
+		return nil, fmt.Errorf("%s was replaced while it was read", name)
+	}
+	return f, nil
+}
+
+// limited refuses to write more than left bytes.
+type limited struct {
+	w    io.Writer
+	left int64
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.left -= int64(len(p)); l.left < 0 {
+		return 0, fmt.Errorf("%w: the limit on unpacked bytes is exceeded", errLimit)
+	}
+	return l.w.Write(p)
+}
+
+// builder writes the entries of one archive.
+type builder struct {
+	ctx  context.Context
+	src  *os.Root
+	tar  *tar.Writer
+	tree *tree
+	top  string
+	time time.Time
+}
+
+func newBuilder(ctx context.Context, w io.Writer, src *os.Root, o Options) *builder {
+	limits := o.Limits.withDefaults()
+	return &builder{
+		ctx:  ctx,
+		src:  src,
+		tar:  tar.NewWriter(&limited{w, limits.Bytes}),
+		tree: newTree(o.Name.Top(), limits),
+		top:  o.Name.Top(),
+		time: o.time(),
+	}
+}
+
+func (b *builder) write(v update.Version) error {
+	if err := b.header(tar.Header{Typeflag: tar.TypeDir, Name: ".", Mode: 0o755}); err != nil {
+		return err
+	}
+	version := v.String() + "\n"
+	if err := b.regular(VersionFile, 0o644, int64(len(version)), bytes.NewReader([]byte(version))); err != nil {
+		return err
+	}
+	return fs.WalkDir(b.src.FS(), ".", b.visit)
+}
+
+// header writes a header whose Name is relative to the source.
+func (b *builder) header(h tar.Header) error {
+	name := h.Name
+	h.Name = path.Join(b.top, name)
+	if h.Typeflag == tar.TypeDir {
+		h.Name += "/"
+	}
+	h.ModTime = b.time
+	if err := b.tree.add(&h); err != nil {
+		return fmt.Errorf("%s %w", quote(name), err)
+	}
+	return b.tar.WriteHeader(&h)
+}
+
+func (b *builder) visit(name string, d fs.DirEntry, err error) error {
+	if err := errors.Join(err, b.ctx.Err()); err != nil {
+		return err
+	}
+	if name == "." || name == VersionFile {
+		return nil // written already
+	}
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	switch info.Mode().Type() {
+	case 0:
+		return b.file(name, info)
+	case fs.ModeDir:
+		return b.header(tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755})
+	case fs.ModeSymlink:
+		return b.link(name)
+	}
+	return fmt.Errorf("%s is a %s, which may not be in an update", quote(name), typeName(info.Mode()))
+}
+
+func (b *builder) link(name string) error {
+	target, err := b.src.Readlink(name)
+	if err != nil {
+		return err
+	}
+	return b.header(tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777})
+}
+
+func (b *builder) file(name string, info fs.FileInfo) error {
+	if info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
+		return fmt.Errorf("%s has a setuid or setgid bit", quote(name))
+	}
+	f, err := openSame(b.src, name, info)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	before, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	mode := int64(0o644)
+	if name == InstallScript || before.Mode()&0o100 != 0 {
+		mode = 0o755
+	}
+	if err := b.regular(name, mode, before.Size(), f); err != nil {
+		return err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
+		return changed(name)
+	}
+	return nil
+}
+
+// regular writes a regular file of size bytes, which must be all that body holds.
+func (b *builder) regular(name string, mode, size int64, body io.Reader) error {
+	if err := b.header(tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: size}); err != nil {
+		return err
+	}
+	n, err := io.Copy(b.tar, &source{ctx: b.ctx, r: io.LimitReader(body, size)})
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", quote(name), err)
+	}
+	if n != size {
+		return changed(name)
+	}
+	return nil
+}
+
+func changed(name string) error {
+	return fmt.Errorf("%s changed while it was read", quote(name))
+}

@@ -1,0 +1,230 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// The files that every update has at its top.
+const (
+	InstallScript = "install_update.sh"
+	VersionFile   = "VERSION"
+
+	// oldVersionFile is what the archives of January 2019 have in place of VersionFile.
+	oldVersionFile = "version"
+)
+
+const (
+	maxProblems = 20 // named in a Report
+	maxVersion  = 64 // bytes of a version file, white space included
+)
+
+// Entry is one entry of an archive. Its text comes from outside: it may hold control characters.
+type Entry struct {
+	Name    string      // as it stands in the archive, with "/" after a directory's
+	Mode    fs.FileMode // type and permissions
+	Size    int64       // bytes
+	Time    time.Time
+	Link    string // the target of a symbolic or hard link, else ""
+	Problem string // why it may not be in an update, "" if it may; begins with a verb
+}
+
+func newEntry(h *tar.Header) Entry {
+	return Entry{Name: h.Name, Mode: modeOf(h), Size: h.Size, Time: h.ModTime, Link: h.Linkname}
+}
+
+// modeOf goes by the type of the entry. What the mode field says of the type is ignored, as tar does.
+func modeOf(h *tar.Header) fs.FileMode {
+	m := fs.FileMode(h.Mode & 0o777)
+	if h.Mode&0o4000 != 0 {
+		m |= fs.ModeSetuid
+	}
+	if h.Mode&0o2000 != 0 {
+		m |= fs.ModeSetgid
+	}
+	if h.Mode&0o1000 != 0 {
+		m |= fs.ModeSticky
+	}
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeCont, tar.TypeLink:
+		return m
+	case tar.TypeDir:
+		return m | fs.ModeDir
+	case tar.TypeSymlink:
+		return m | fs.ModeSymlink
+	case tar.TypeChar:
+		return m | fs.ModeDevice | fs.ModeCharDevice
+	case tar.TypeBlock:
+		return m | fs.ModeDevice
+	case tar.TypeFifo:
+		return m | fs.ModeNamedPipe
+	}
+	return m | fs.ModeIrregular
+}
+
+// Report is what Inspect found.
+type Report struct {
+	Entries       int            // entries read
+	Unpacked      int64          // bytes of all files
+	InstallScript bool           // there is an executable install_update.sh at the top
+	Version       update.Version // what VERSION says; zero without a VERSION that can be read
+	Problems      []string       // why it is not a proper update, in words; the first 20 and how many more
+	more          int            // problems beyond those
+}
+
+// Proper reports whether the archive is a proper update.
+func (r *Report) Proper() bool { return len(r.Problems) == 0 }
+
+func (r *Report) problem(format string, args ...any) {
+	if len(r.Problems) < maxProblems {
+		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
+		return
+	}
+	r.more++
+}
+
+// InspectOptions say how to inspect. The zero value is ready for use.
+type InspectOptions struct {
+	Limits Limits
+
+	// Entry, if not nil, is called with each entry in turn, those with problems included. An
+	// error of it ends the inspection.
+	Entry func(Entry) error
+}
+
+// Inspect reads the archive of that name to its end and reports whether it is a proper update. What is
+// wrong with the archive, from its compression to its VERSION, stands in the Report; the error is one
+// of reading r, of ctx, or of o.Entry. Memory is bounded by o.Limits, however large the archive is.
+func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOptions) (Report, error) {
+	i := inspection{name: name}
+	a, err := open(ctx, r, name, o.Limits)
+	defer a.close()
+	for err == nil {
+		var e Entry
+		if e, err = a.next(); err != nil {
+			break
+		}
+		if err = i.take(e, a.tar); err == nil && o.Entry != nil {
+			if err := o.Entry(e); err != nil {
+				return Report{}, err
+			}
+		}
+	}
+	if err := a.outside(); err != nil {
+		return Report{}, fmt.Errorf("inspect %v: %w", name, err)
+	}
+	i.finish(err)
+	return i.Report, nil
+}
+
+// inspection gathers a Report.
+type inspection struct {
+	Report
+	name    update.Name
+	script  string // what is wrong with the install script, "" for nothing
+	version map[string]string
+}
+
+// take notes the next entry, whose content it may read from body. The error is one of body.
+func (i *inspection) take(e Entry, body io.Reader) error {
+	i.Entries++
+	if e.Problem != "" {
+		i.problem("entry %s %s", quote(e.Name), e.Problem)
+		return nil
+	}
+	if e.Mode.IsRegular() && e.Link == "" {
+		i.Unpacked += e.Size
+	}
+	dir, base := path.Split(path.Clean(e.Name))
+	if dir != i.name.Top()+"/" {
+		return nil
+	}
+	switch base {
+	case InstallScript:
+		i.takeScript(e)
+	case VersionFile, oldVersionFile:
+		return i.takeVersion(base, e, body)
+	}
+	return nil
+}
+
+func (i *inspection) takeScript(e Entry) {
+	switch {
+	case !e.Mode.IsRegular():
+		i.script = "is not a regular file"
+	case e.Mode&0o111 == 0:
+		i.script = fmt.Sprintf("is not executable (mode %04o)", e.Mode.Perm())
+	default:
+		i.InstallScript = true
+	}
+}
+
+func (i *inspection) takeVersion(base string, e Entry, body io.Reader) error {
+	if !e.Mode.IsRegular() || e.Link != "" {
+		return nil
+	}
+	b, err := io.ReadAll(io.LimitReader(body, maxVersion+1))
+	if err != nil {
+		return err
+	}
+	if i.version == nil {
+		i.version = map[string]string{}
+	}
+	i.version[base] = string(b)
+	return nil
+}
+
+// finish adds what only the end of the archive shows. err is what ended it.
+func (i *inspection) finish(err error) {
+	if !errors.Is(err, io.EOF) {
+		i.problem("the archive is damaged or not what its name says: %v", err)
+	}
+	switch {
+	case i.script != "":
+		i.problem("%s %s", InstallScript, i.script)
+	case !i.InstallScript:
+		i.problem("has no %s at the top of %s", InstallScript, i.name.Top())
+	}
+	i.finishVersion()
+	if i.more > 0 {
+		i.Problems = append(i.Problems, fmt.Sprintf("and %d more", i.more))
+	}
+}
+
+func (i *inspection) finishVersion() {
+	base := VersionFile
+	text, ok := i.version[base]
+	if !ok {
+		base = oldVersionFile
+		text, ok = i.version[base]
+	}
+	if !ok {
+		i.problem("has no file %s at the top of %s", VersionFile, i.name.Top())
+		return
+	}
+	v, err := parseVersionFile(text)
+	if err != nil {
+		i.problem("%s: %v", base, err)
+		return
+	}
+	i.Version = v
+	if v != i.name.Version() {
+		i.problem("%s says %v, the name says %v", base, v, i.name.Version())
+	}
+}
+
+func parseVersionFile(text string) (update.Version, error) {
+	if len(text) > maxVersion {
+		return update.Version{}, fmt.Errorf("has more than %d bytes", maxVersion)
+	}
+	return update.ParseVersion(strings.TrimSpace(text))
+}

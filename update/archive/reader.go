@@ -1,0 +1,150 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// source reads the compressed archive and remembers its errors, which are not the archive's fault.
+type source struct {
+	ctx context.Context
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		s.err = err
+		return 0, err
+	}
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+// stream reads the unpacked tar archive up to a limit.
+type stream struct {
+	ctx   context.Context
+	r     io.Reader
+	limit int64
+	read  int64
+	err   error // what ended it, io.EOF included
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if s.err == nil {
+		s.err = s.ctx.Err()
+	}
+	if s.err != nil {
+		return 0, s.err
+	}
+	if room := s.limit - s.read + 1; int64(len(p)) > room {
+		p = p[:room]
+	}
+	n, err := s.r.Read(p)
+	s.read += int64(n)
+	if n == 0 || !errors.Is(err, io.EOF) {
+		s.err = err // io.EOF stands alone, so that it means that all was read
+	}
+	if s.read > s.limit {
+		s.err = fmt.Errorf("%w: more than %d bytes unpacked", errLimit, s.limit)
+		return 0, s.err
+	}
+	return n, s.err
+}
+
+// reader reads an archive entry by entry, in memory that the Limits bound.
+type reader struct {
+	source  *source
+	zip     io.ReadCloser
+	stream  *stream
+	tar     *tar.Reader
+	tree    *tree
+	limits  Limits
+	entries int
+}
+
+// open begins to read the archive of that name. The caller closes the reader, whatever the error is.
+func open(ctx context.Context, r io.Reader, name update.Name, limits Limits) (*reader, error) {
+	limits = limits.withDefaults()
+	a := &reader{
+		source: &source{ctx: ctx, r: r},
+		tree:   newTree(name.Top(), limits),
+		limits: limits,
+	}
+	var err error
+	a.zip, err = decompressor(bufio.NewReaderSize(a.source, 64<<10), name.Format(), limits.Window)
+	if errors.Is(err, io.EOF) {
+		return a, io.ErrUnexpectedEOF // an empty file is no archive without entries
+	}
+	if err != nil {
+		return a, err
+	}
+	a.stream = &stream{ctx: ctx, r: calm{a.zip}, limit: limits.Bytes}
+	a.tar = tar.NewReader(a.stream)
+	return a, nil
+}
+
+// close releases what the reader holds. It does not close what it reads from.
+func (a *reader) close() {
+	if a.zip != nil {
+		a.zip.Close() // reports again what reading reported
+	}
+}
+
+// next returns the next entry; its content is read from a.tar. The error is io.EOF after the last entry
+// of an archive that is whole, else it says what is wrong with the archive.
+func (a *reader) next() (Entry, error) {
+	h, err := a.tar.Next()
+	if errors.Is(err, io.EOF) {
+		return Entry{}, a.end()
+	}
+	if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+		return Entry{}, err
+	}
+	if a.entries++; a.entries > a.limits.Entries {
+		return Entry{}, a.tree.tooMany()
+	}
+	e := newEntry(h)
+	if err := a.tree.add(h); errors.Is(err, errLimit) {
+		return Entry{}, err
+	} else if err != nil {
+		e.Problem = err.Error()
+	}
+	return e, nil
+}
+
+// end checks what follows the last entry.
+func (a *reader) end() error {
+	if errors.Is(a.stream.err, io.EOF) {
+		return errors.New("its end is missing")
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := a.stream.Read(buf)
+		for _, b := range buf[:n] {
+			if b != 0 {
+				return errors.New("data follows its end")
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// outside returns the error that is not the archive's fault, nil if there is none.
+func (a *reader) outside() error {
+	if a.source.err != nil {
+		return a.source.err
+	}
+	return a.source.ctx.Err()
+}
