@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +21,7 @@ const (
 // connections by timeouts, and downloads only when they stall.
 type Server struct {
 	http   *http.Server
-	router *router
+	router atomic.Pointer[router]
 }
 
 // NewServer returns a server that does not listen yet.
@@ -29,8 +30,10 @@ func NewServer(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &http.Server{
-		Handler:                      rt,
+	s := &Server{}
+	s.router.Store(rt)
+	s.http = &http.Server{
+		Handler:                      http.HandlerFunc(s.answer),
 		DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout:            headerTimeout,
 		ReadTimeout:                  requestTimeout,
@@ -39,7 +42,20 @@ func NewServer(c Config) (*Server, error) {
 		ConnContext:                  withConn,
 		ErrorLog:                     slog.NewLogLogger(rt.config.Logger.Handler(), slog.LevelWarn),
 	}
-	return &Server{s, rt}, nil
+	return s, nil
+}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) { s.router.Load().ServeHTTP(w, r) }
+
+// Reload answers requests from now on as c says. Requests that are being answered end as they began.
+// The logger of the connections stays, and open connections keep their stall limits.
+func (s *Server) Reload(c Config) error {
+	rt, err := newRouter(c)
+	if err != nil {
+		return err
+	}
+	s.router.Swap(rt).closeFiles()
+	return nil
 }
 
 func (rt *router) closeFiles() {
@@ -50,23 +66,23 @@ func (rt *router) closeFiles() {
 
 // Serve accepts connections until Shutdown or Close, and then returns http.ErrServerClosed. It closes
 // l. Connections that are not TCP are served without sendfile and stall detection.
-func (s *Server) Serve(l net.Listener) error { return s.http.Serve(listener{l, s.router.config}) }
+func (s *Server) Serve(l net.Listener) error { return s.http.Serve(listener{l, s}) }
 
 // Shutdown stops listening, closes idle connections and waits for the others until ctx is done.
 func (s *Server) Shutdown(ctx context.Context) error {
-	defer s.router.closeFiles()
+	defer func() { s.router.Load().closeFiles() }()
 	return s.http.Shutdown(ctx)
 }
 
 // Close stops listening and closes all connections.
 func (s *Server) Close() error {
-	defer s.router.closeFiles()
+	defer func() { s.router.Load().closeFiles() }()
 	return s.http.Close()
 }
 
 type listener struct {
 	net.Listener
-	config Config
+	server *Server
 }
 
 // Accept returns the next connection, as a conn where it is TCP.
@@ -79,5 +95,5 @@ func (l listener) Accept() (net.Conn, error) {
 	if !ok {
 		return c, nil
 	}
-	return newConn(tcp, l.config)
+	return newConn(tcp, l.server.router.Load().config)
 }

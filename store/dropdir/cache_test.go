@@ -90,7 +90,7 @@ func TestCacheHasOneSpelling(t *testing.T) {
 		"a name twice":         good + good,
 		"no name":              "\x03abc\x07\x01\x02\x02\x00",
 		"name too long":        "\xff\xff\xff\xff\x0f" + name,
-		"too many problems":    name + "\x07\x01\x02\x02" + "\x06" + digest + digest + "\x11",
+		"too many problems":    name + "\x07\x01\x02\x02" + "\x06" + digest + digest + "\x21",
 		"problem not UTF-8":    name + "\x07\x01\x02\x02" + "\x06" + digest + digest + "\x01\x01\xff",
 		"block list missing":   name + "\x07\x80\x80\x80\x80\x80\x20\x02\x02" + "\x02" + digest,
 		"something at the end": good + "\x00",

@@ -217,7 +217,7 @@ func TestOpenFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			f, err := d.Open(u)
-			if !errors.Is(err, tt.want) {
+			if !errors.Is(err, tt.want) || errors.Is(err, ErrChanged) != errors.Is(tt.want, ErrChanged) {
 				t.Fatalf("got %v, want %v", err, tt.want)
 			}
 			if poked := len(d.wake) == 1; poked != (err != nil) {

@@ -48,6 +48,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -61,8 +62,9 @@ import (
 // ErrPending says that an update has not been hashed yet. The caller should come back later.
 var ErrPending = errors.New("not hashed yet")
 
-// ErrChanged says that a file no longer holds the bytes that the catalog listed.
-var ErrChanged = errors.New("file changed since it was listed")
+// ErrChanged says that a file no longer holds the bytes that the catalog listed. Those bytes are gone,
+// so it is an fs.ErrNotExist as well.
+var ErrChanged = fmt.Errorf("file changed since it was listed: %w", fs.ErrNotExist)
 
 // Config says which directory is served and how. Only Dir is required.
 type Config struct {

@@ -94,7 +94,7 @@ func (d *Dir) take(r result) {
 	switch {
 	case errors.Is(r.err, context.Canceled) || errors.Is(r.err, context.DeadlineExceeded):
 		d.state.finish(r.task) // Run ends
-	case errors.Is(r.err, ErrChanged) || errors.Is(r.err, fs.ErrNotExist) || r.err != nil && exhausted(r.err):
+	case errors.Is(r.err, fs.ErrNotExist) || r.err != nil && exhausted(r.err):
 		d.state.finish(r.task)
 		d.poke()
 	case r.checked:

@@ -14,7 +14,7 @@ const (
 	maxWarnings = 50
 	maxText     = 300 // bytes
 	maxNews     = 50  // lines in the log for one listing
-	maxProblems = 16  // of one archive
+	maxProblems = 32  // of one archive
 )
 
 // Health is what an operator should know of the directory.
