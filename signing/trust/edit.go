@@ -74,9 +74,7 @@ func (a Addition) release(at time.Time) (Release, error) {
 	if err != nil {
 		return Release{}, err
 	}
-	entry := metadata.TargetFile()
-	entry.Length, entry.Hashes, entry.Custom = a.Length, hashes(a.Digest), (*json.RawMessage)(&raw)
-	return readRelease(a.Name.String(), entry)
+	return newRelease(a.Name, a.Digest, a.Length, raw)
 }
 
 // Withdraw takes an update off the list.
@@ -149,9 +147,11 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 			return nil, err
 		}
 	}
-	meta := metadata.Targets(expiry(e.at, TargetsLife))
-	meta.Signed.Version, meta.Signed.Targets, meta.Signed.UnrecognizedFields = e.version(), entries(signed), issuedAt(e.at)
-	raw, err := encode(ctx, e.base.root, RoleTargets, meta, by, nil)
+	content, err := encodeList(e.version(), e.at, signed)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := encodeSigned(ctx, e.base.root, RoleTargets, content, by)
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +202,7 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 type RootEdit struct {
 	base *Repository
 	at   time.Time
-	meta *metadata.Metadata[metadata.RootType]
-	err  error
+	next *metadata.RootType
 }
 
 // EditRoot begins the next root. Without a change it renews the present one.
@@ -211,29 +210,28 @@ func (r *Repository) EditRoot(at time.Time) (*RootEdit, error) {
 	if err := checkSkew(at, r.timestamp); err != nil {
 		return nil, err
 	}
-	again, err := parseRoot(r.root.raw) // an own copy
+	own, err := parseRoot(r.root.raw)
 	if err != nil {
 		return nil, err
 	}
-	m := again.meta
-	m.ClearSignatures()
-	m.Signed.Version++
-	m.Signed.Expires = expiry(at, RootLife)
-	m.Signed.UnrecognizedFields[issuedField] = formatTime(at)
-	return &RootEdit{base: r, at: at, meta: m}, nil
+	next := own.signedRoot
+	next.Version++
+	next.Expires = expiry(at, RootLife)
+	next.UnrecognizedFields[issuedField] = formatTime(at)
+	return &RootEdit{base: r, at: at, next: next}, nil
 }
 
 // AddKey gives a key a role. One that has it already is refused.
 func (e *RootEdit) AddKey(role Role, k keys.Public) error {
-	if ids := e.meta.Signed.Roles[string(role)]; ids == nil || slices.Contains(ids.KeyIDs, string(k.ID())) {
+	if ids := e.next.Roles[string(role)]; ids == nil || slices.Contains(ids.KeyIDs, string(k.ID())) {
 		return fmt.Errorf("add key %s to %s: it is there already, or there is no such role", k, role)
 	}
-	return addKey(&e.meta.Signed, role, k)
+	return addKey(e.next, role, k)
 }
 
 // RemoveKey takes a role from a key. The threshold stays: see SetThreshold.
 func (e *RootEdit) RemoveKey(role Role, id keys.ID) error {
-	if err := e.meta.Signed.RevokeKey(string(id), string(role)); err != nil {
+	if err := e.next.RevokeKey(string(id), string(role)); err != nil {
 		return fmt.Errorf("remove key %s from %s: %w: %w", id.Fingerprint(), role, ErrKey, err)
 	}
 	return nil
@@ -241,7 +239,7 @@ func (e *RootEdit) RemoveKey(role Role, id keys.ID) error {
 
 // SetThreshold says how many keys of a role must sign.
 func (e *RootEdit) SetThreshold(role Role, n int) error {
-	h := e.meta.Signed.Roles[string(role)]
+	h := e.next.Roles[string(role)]
 	if h == nil || n < 1 {
 		return fmt.Errorf("threshold of %s: expected a role and a number from 1, got %d", role, n)
 	}
@@ -252,7 +250,7 @@ func (e *RootEdit) SetThreshold(role Role, n int) error {
 // Plan says what the edit changes, or why it can't be: each role needs at least as many keys as its
 // threshold.
 func (e *RootEdit) Plan() (Plan, error) {
-	next, err := rootOf(context.Background(), e.meta)
+	next, err := rootOf(*e.next)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -262,7 +260,7 @@ func (e *RootEdit) Plan() (Plan, error) {
 // Sign makes the next root and signs it with those signers whose key is a root key of the present root
 // or the next, ErrKey where none is.
 func (e *RootEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
-	next, err := rootOf(ctx, e.meta)
+	next, err := rootOf(*e.next)
 	if err != nil {
 		return nil, err
 	}
@@ -280,10 +278,13 @@ func signBoth(ctx context.Context, base, next *Root, by []signing.Signer) ([]byt
 	if errOld != nil && errNew != nil {
 		return nil, errors.Join(errOld, errNew)
 	}
-	meta := cloned(next.meta)
-	if _, err := encode(ctx, base, RoleRoot, meta, old, nil); err != nil {
+	sigs, err := sign(ctx, base, RoleRoot, next.signed(), next.signatures, old, nil)
+	if err != nil {
 		return nil, err
 	}
 	own = slices.DeleteFunc(own, func(s signing.Signer) bool { return slices.Contains(old, s) })
-	return encode(ctx, next, RoleRoot, meta, own, nil)
+	if sigs, err = sign(ctx, next, RoleRoot, next.signed(), sigs, own, nil); err != nil {
+		return nil, err
+	}
+	return join(sigs, next.signed())
 }

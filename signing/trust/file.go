@@ -3,7 +3,9 @@ package trust
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,69 +80,100 @@ const (
 )
 
 // file is one metadata file that was parsed; who signed it is another question.
-type file[T metadata.Roles] struct {
-	role    Role
-	raw     []byte // as signed, never re-encoded
-	meta    *metadata.Metadata[T]
-	version int64
-	expires time.Time
-	issued  time.Time
+type file struct {
+	role       Role
+	raw        []byte // as signed, never re-encoded
+	signatures []metadata.Signature
+	version    int64
+	expires    time.Time
+	issued     time.Time
+
+	// meta is what go-tuf reads in the file, a *metadata.Metadata; nil for targets, see parseTargets.
+	meta any
 }
 
 // name returns how messages call the file: "targets 5".
-func (f *file[T]) name() string { return fmt.Sprintf("%s %d", f.role, f.version) }
+func (f *file) name() string { return fmt.Sprintf("%s %d", f.role, f.version) }
 
-func (f *file[T]) digest() update.Digest { return update.Sum(f.raw) }
+func (f *file) digest() update.Digest { return update.Sum(f.raw) }
 
-// signed returns the bytes that the signatures are over. It relies on the file being canonical.
-func (f *file[T]) signed() []byte {
-	_, signed, _ := bytes.Cut(f.raw, []byte(`],"signed":`))
+const beforeSigned = `,"signed":`
+
+// signed returns the bytes that the signatures are over. It relies on the file being canonical and on
+// its signatures having no array inside.
+func (f *file) signed() []byte {
+	_, signed, _ := bytes.Cut(f.raw, []byte("]"+beforeSigned))
 	return signed[:max(len(signed)-1, 0)]
 }
 
-// parse reads a metadata file without judging its signatures. go-tuf's parser panics on inputs that
-// checkCanonical refuses; should it panic on another, that is a refusal too.
-func parse[T metadata.Roles](role Role, raw []byte) (f *file[T], err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			f, err = nil, fmt.Errorf("%s: %w: %v", role, ErrMalformed, p)
-		}
-	}()
+// join returns the file that has those signatures over those bytes.
+func join(signatures []metadata.Signature, signed []byte) ([]byte, error) {
+	head, err := cjson.EncodeCanonical(signatures)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]byte(`{"signatures":`), head, []byte(beforeSigned), signed, []byte("}")), nil
+}
+
+// checkRaw bounds a file and checks its spelling.
+func checkRaw(role Role, raw []byte) error {
 	if limit := MaxLength(role); int64(len(raw)) > limit {
-		return nil, fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
+		return fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
 	}
 	if err := checkCanonical(raw); err != nil {
-		return nil, fmt.Errorf("%s: %w", role, err)
+		return fmt.Errorf("%s: %w", role, err)
+	}
+	return nil
+}
+
+// parse reads a metadata file of a role other than targets without judging its signatures. go-tuf's
+// parser panics on inputs that checkCanonical refuses; should it panic on another, that is a refusal
+// too.
+func parse[T metadata.Roles](role Role, raw []byte) (f *file, signed *T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f, signed, err = nil, nil, fmt.Errorf("%s: %w: %v", role, ErrMalformed, p)
+		}
+	}()
+	if err := checkRaw(role, raw); err != nil {
+		return nil, nil, err
 	}
 	meta, err := new(metadata.Metadata[T]).FromBytes(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
+		return nil, nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
 	}
-	f = &file[T]{role: role, raw: raw, meta: meta}
-	if err := f.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
+	if err := checkSpelling(meta, raw); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
 	}
-	return f, nil
+	f = &file{role: role, raw: raw, signatures: meta.Signatures, meta: meta}
+	if err := f.check(headerOf(meta.Signed)); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
+	}
+	return f, &meta.Signed, nil
 }
 
-// check refuses what has a second spelling, and fills in what all roles have in common.
-func (f *file[T]) check() error {
-	again, err := cjson.EncodeCanonical(f.meta)
+// checkSpelling refuses what has a second spelling, such as digits in upper case.
+func checkSpelling[T metadata.Roles](meta *metadata.Metadata[T], raw []byte) error {
+	again, err := cjson.EncodeCanonical(meta)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(again, f.raw) {
-		return fmt.Errorf("expected the one spelling of its content")
+	if !bytes.Equal(again, raw) {
+		return errors.New("expected the one spelling of its content")
 	}
-	if len(f.meta.UnrecognizedFields) > 0 {
-		return fmt.Errorf("expected the fields signatures and signed alone")
+	if len(meta.UnrecognizedFields) > 0 {
+		return errors.New("expected the fields signatures and signed alone")
 	}
-	if err := checkSignatures(f.role, f.meta.Signatures); err != nil {
+	return nil
+}
+
+// check checks what all roles have in common and takes it over.
+func (f *file) check(h header) error {
+	if err := checkSignatures(f.role, f.signatures); err != nil {
 		return err
 	}
-	h := headerOf(f.meta.Signed)
-	f.version, f.expires = h.version, h.expires
-	f.issued, err = h.check(f.role)
+	issued, err := h.check(f.role)
+	f.version, f.expires, f.issued = h.version, h.expires, issued
 	return err
 }
 
@@ -169,19 +202,17 @@ type header struct {
 	kind, spec string
 	version    int64
 	expires    time.Time
-	extra      map[string]any
+	issued     any
 }
 
 func headerOf(signed any) header {
 	switch s := signed.(type) {
 	case metadata.RootType:
-		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields}
-	case metadata.TargetsType:
-		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields}
+		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields[issuedField]}
 	case metadata.SnapshotType:
-		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields}
+		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields[issuedField]}
 	case metadata.TimestampType:
-		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields}
+		return header{s.Type, s.SpecVersion, s.Version, s.Expires, s.UnrecognizedFields[issuedField]}
 	}
 	return header{}
 }
@@ -200,7 +231,7 @@ func (h header) check(role Role) (issued time.Time, err error) {
 	if _, offset := h.expires.Zone(); offset != 0 || h.expires.Nanosecond() != 0 {
 		return time.Time{}, fmt.Errorf("expires: expected a time as %s", timeLayout)
 	}
-	text, _ := h.extra[issuedField].(string)
+	text, _ := h.issued.(string)
 	if issued, err = parseTime(text); err != nil {
 		return time.Time{}, fmt.Errorf("%s: %w", issuedField, err)
 	}

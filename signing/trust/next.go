@@ -35,9 +35,11 @@ func Init(ctx context.Context, at time.Time, setup Setup, by ...signing.Signer) 
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
-	meta := metadata.Targets(expiry(at, TargetsLife))
-	meta.Signed.UnrecognizedFields = issuedAt(at)
-	raw, err := encode(ctx, root, RoleTargets, meta, by, nil)
+	signed, err := encodeList(1, at, nil)
+	if err != nil {
+		return nil, fmt.Errorf("init: %w", err)
+	}
+	raw, err := encodeSigned(ctx, root, RoleTargets, signed, by)
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
@@ -67,25 +69,20 @@ func firstRoot(ctx context.Context, at time.Time, setup Setup, by []signing.Sign
 		}
 		meta.Signed.Roles[string(role)].Threshold = max(h.Threshold, 1)
 	}
-	return signRoot(ctx, meta, by)
-}
-
-// signRoot signs a new root with its own keys and verifies that they suffice.
-func signRoot(ctx context.Context, meta *metadata.Metadata[metadata.RootType], by []signing.Signer) (*Root, error) {
-	unsigned, err := rootOf(ctx, meta)
+	unsigned, err := rootOf(meta.Signed)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := encode(ctx, unsigned, RoleRoot, meta, by, nil)
+	raw, err := encode(ctx, unsigned, RoleRoot, meta.Signed, by)
 	if err != nil {
 		return nil, err
 	}
 	return ParseRoot(raw)
 }
 
-// rootOf reads metadata that this package made.
-func rootOf(ctx context.Context, meta *metadata.Metadata[metadata.RootType]) (*Root, error) {
-	raw, err := encode(ctx, nil, RoleRoot, meta, nil, nil)
+// rootOf reads the content of a root that this package made and that nobody has signed yet.
+func rootOf(content metadata.RootType) (*Root, error) {
+	raw, err := encode(context.Background(), nil, RoleRoot, content, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +169,7 @@ func seal(ctx context.Context, chain []*Root, tg *targets, o online) (*Repositor
 	}
 	meta := metadata.Timestamp(expiry(o.at, TimestampLife))
 	meta.Signed.UnrecognizedFields, meta.Signed.Version, meta.Signed.Meta = issuedAt(o.at), o.timestamp, linkTo(sn.file).meta()
-	raw, err := encode(ctx, root, RoleTimestamp, meta, o.by, nil)
+	raw, err := encode(ctx, root, RoleTimestamp, meta.Signed, o.by)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +183,7 @@ func seal(ctx context.Context, chain []*Root, tg *targets, o online) (*Repositor
 func (o online) newSnapshot(ctx context.Context, root *Root, named link) (*snapshot, error) {
 	meta := metadata.Snapshot(expiry(o.at, SnapshotLife))
 	meta.Signed.UnrecognizedFields, meta.Signed.Version, meta.Signed.Meta = issuedAt(o.at), o.snapshot, named.meta()
-	raw, err := encode(ctx, root, RoleSnapshot, meta, o.by, nil)
+	raw, err := encode(ctx, root, RoleSnapshot, meta.Signed, o.by)
 	if err != nil {
 		return nil, err
 	}

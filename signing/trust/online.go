@@ -33,7 +33,7 @@ func (l link) meta() map[string]*metadata.MetaFiles {
 	return map[string]*metadata.MetaFiles{string(l.role) + ".json": m}
 }
 
-func linkTo[T metadata.Roles](f *file[T]) link {
+func linkTo(f *file) link {
 	return link{f.role, f.version, int64(len(f.raw)), f.digest()}
 }
 
@@ -50,22 +50,22 @@ func readHashes(h metadata.Hashes) (update.Digest, error) {
 
 // timestamp is a timestamp file; next is the snapshot that it names.
 type timestamp struct {
-	*file[metadata.TimestampType]
+	*file
 	next link
 }
 
 // snapshot is a snapshot file; next is the targets file that it names.
 type snapshot struct {
-	*file[metadata.SnapshotType]
+	*file
 	next link
 }
 
 func parseTimestamp(raw []byte) (*timestamp, error) {
-	f, err := parse[metadata.TimestampType](RoleTimestamp, raw)
+	f, signed, err := parse[metadata.TimestampType](RoleTimestamp, raw)
 	if err != nil {
 		return nil, err
 	}
-	next, err := readLink(RoleSnapshot, f.meta.Signed.Meta)
+	next, err := readLink(RoleSnapshot, signed.Meta)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", f.name(), ErrMalformed, err)
 	}
@@ -73,11 +73,11 @@ func parseTimestamp(raw []byte) (*timestamp, error) {
 }
 
 func parseSnapshot(raw []byte) (*snapshot, error) {
-	f, err := parse[metadata.SnapshotType](RoleSnapshot, raw)
+	f, signed, err := parse[metadata.SnapshotType](RoleSnapshot, raw)
 	if err != nil {
 		return nil, err
 	}
-	next, err := readLink(RoleTargets, f.meta.Signed.Meta)
+	next, err := readLink(RoleTargets, signed.Meta)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", f.name(), ErrMalformed, err)
 	}

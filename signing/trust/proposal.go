@@ -43,7 +43,7 @@ type Need struct {
 // Met reports whether enough keys signed.
 func (n Need) Met() bool { return len(n.Have) >= n.Threshold }
 
-func needOf[T metadata.Roles](r *Root, f *file[T]) Need {
+func needOf(r *Root, f *file) Need {
 	have := signers(r, f)
 	return Need{r.version, f.role, r.Threshold(f.role), have, without(r.roles[f.role].keys, have)}
 }
@@ -139,7 +139,7 @@ func (r *Repository) stranded(next *Root) error {
 
 // checkProposed refuses what is expired, comes from the future, or carries a signature that fits under
 // none of the roots.
-func checkProposed[T metadata.Roles](f *file[T], at time.Time, roots ...*Root) error {
+func checkProposed(f *file, at time.Time, roots ...*Root) error {
 	if at.After(f.expires) {
 		return fmt.Errorf("%s: %w at %s", f.name(), ErrExpired, formatTime(f.expires))
 	}
@@ -152,7 +152,7 @@ func checkProposed[T metadata.Roles](f *file[T], at time.Time, roots ...*Root) e
 			good[k.ID()] = true
 		}
 	}
-	if len(good) == 0 || len(good) < len(f.meta.Signatures) {
+	if len(good) == 0 || len(good) < len(f.signatures) {
 		return fmt.Errorf("%s: %w: expected at least one signature, and none that does not fit: %s", f.name(), ErrThreshold, explain(roots[len(roots)-1], f))
 	}
 	return nil
@@ -227,17 +227,17 @@ func (p *Proposal) Cosign(ctx context.Context, by ...signing.Signer) (*Proposal,
 		return nil, err
 	}
 	by = slices.DeleteFunc(by, func(s signing.Signer) bool { return slices.Contains(p.needs[0].Have, s.Public()) })
-	meta := cloned(p.targets.meta)
+	sigs := p.targets.signatures
 	for _, s := range by {
 		updates, err := p.detached(ctx, s)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := encode(ctx, root, RoleTargets, meta, []signing.Signer{s}, updates); err != nil {
+		if sigs, err = sign(ctx, root, RoleTargets, p.targets.signed(), sigs, []signing.Signer{s}, updates); err != nil {
 			return nil, err
 		}
 	}
-	raw, err := encode(ctx, root, RoleTargets, meta, nil, nil)
+	raw, err := join(sigs, p.targets.signed())
 	if err != nil {
 		return nil, err
 	}
@@ -284,15 +284,15 @@ func (p *Proposal) Merge(q *Proposal) (*Proposal, error) {
 }
 
 // union returns a with the signatures of b that it lacks.
-func union[T metadata.Roles](a, b *file[T]) ([]byte, error) {
+func union(a, b *file) ([]byte, error) {
 	if !bytes.Equal(a.signed(), b.signed()) {
 		return nil, fmt.Errorf("%s: %w: its content is another", b.name(), ErrConflict)
 	}
-	meta := cloned(a.meta)
-	for _, s := range b.meta.Signatures {
-		if !slices.ContainsFunc(meta.Signatures, func(t metadata.Signature) bool { return t.KeyID == s.KeyID }) {
-			meta.Signatures = append(meta.Signatures, s)
+	sigs := slices.Clone(a.signatures)
+	for _, s := range b.signatures {
+		if !slices.ContainsFunc(sigs, func(t metadata.Signature) bool { return t.KeyID == s.KeyID }) {
+			sigs = append(sigs, s)
 		}
 	}
-	return encode(context.Background(), nil, a.role, meta, nil, nil)
+	return join(sigs, a.signed())
 }

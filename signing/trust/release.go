@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/internal/verified"
@@ -47,12 +45,12 @@ type Release struct {
 	unpacked   int64
 	conditions Conditions
 	sigs       []KeySignature
-	cosigned   bool                  // some of sigs stand in signature entries, not in custom
-	entry      *metadata.TargetFiles // never changed
+	cosigned   bool            // some of sigs stand in signature entries, not in custom
+	custom     json.RawMessage // never changed; fields that we don't know included
 }
 
 // IsZero reports whether r is the zero Release.
-func (r Release) IsZero() bool { return r.entry == nil }
+func (r Release) IsZero() bool { return r.verified.IsZero() }
 
 // Verified returns what the metadata vouches for: name, digest, length and block list digest.
 func (r Release) Verified() signing.Verified { return r.verified }
@@ -114,58 +112,67 @@ type custom struct {
 	Version    string                        `json:"version"`
 }
 
-// readRelease reads one entry of a targets file, without the signatures of cosigners.
-func readRelease(path string, t *metadata.TargetFiles) (Release, error) {
+// entry is a target in a targets file. What else it may hold is ignored.
+type entry struct {
+	Custom json.RawMessage          `json:"custom"`
+	Hashes map[string]update.Digest `json:"hashes"`
+	Length *int64                   `json:"length"`
+}
+
+// readRelease reads an entry, without the signatures of cosigners.
+func readRelease(path string, e entry) (Release, error) {
 	name, err := update.ParseName(path)
 	if err != nil {
 		return Release{}, err
 	}
-	if t == nil || t.Custom == nil {
-		return Release{}, fmt.Errorf("%v: expected length, hashes and custom", name)
+	digest, ok := e.Hashes["sha256"]
+	if !ok || len(e.Hashes) != 1 || e.Length == nil || e.Custom == nil {
+		return Release{}, fmt.Errorf("%v: expected length, one hash, sha256, and custom", name)
 	}
-	var c custom
-	if err := json.Unmarshal(*t.Custom, &c); err != nil {
-		return Release{}, fmt.Errorf("%v: custom: %w", name, err)
-	}
-	r, err := c.open(name, t)
-	if err != nil {
-		return Release{}, fmt.Errorf("%v: %w", name, err)
-	}
-	return r, nil
+	return newRelease(name, digest, *e.Length, e.Custom)
 }
 
-func (c custom) open(name update.Name, t *metadata.TargetFiles) (Release, error) {
-	digest, err := readHashes(t.Hashes)
+func newRelease(name update.Name, digest update.Digest, length int64, raw json.RawMessage) (Release, error) {
+	var c custom
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return Release{}, fmt.Errorf("%v: custom: %w", name, err)
+	}
+	r, err := c.open(name)
 	if err != nil {
-		return Release{}, err
+		return Release{}, fmt.Errorf("%v: custom: %w", name, err)
 	}
-	if t.Length < 0 || t.Length > update.MaxLength {
-		return Release{}, fmt.Errorf("expected a length from 0 to %d, got %d", int64(update.MaxLength), t.Length)
+	if length < 0 || length > update.MaxLength {
+		return Release{}, fmt.Errorf("%v: expected a length from 0 to %d, got %d", name, int64(update.MaxLength), length)
 	}
+	r.custom = raw
+	r.verified, err = verified.New(verified.Claim{Name: name, Digest: digest, Length: length, Blocks: c.Blocks})
+	return r, err
+}
+
+func (c custom) open(name update.Name) (r Release, err error) {
 	if c.Version != name.Version().String() {
-		return Release{}, fmt.Errorf("custom: expected version %q, that of the name, got %.40q", name.Version(), c.Version)
+		return Release{}, fmt.Errorf("expected version %q, that of the name, got %.40q", name.Version(), c.Version)
 	}
 	if c.Blocks.IsZero() {
-		return Release{}, errors.New("custom: expected blocks, the digest of the block list")
+		return Release{}, errors.New("expected blocks, the digest of the block list")
 	}
 	if c.Unpacked < 0 || c.Unpacked > maxUnpacked {
-		return Release{}, fmt.Errorf("custom: expected unpacked from 0 to %d, got %d", int64(maxUnpacked), c.Unpacked)
+		return Release{}, fmt.Errorf("expected unpacked from 0 to %d, got %d", int64(maxUnpacked), c.Unpacked)
 	}
-	r := Release{entry: t, unpacked: c.Unpacked}
 	if r.published, err = parseTime(c.Time); err != nil {
-		return Release{}, fmt.Errorf("custom: time: %w", err)
+		return Release{}, fmt.Errorf("time: %w", err)
 	}
 	if r.conditions, err = c.conditions(); err != nil {
-		return Release{}, fmt.Errorf("custom: %w", err)
+		return Release{}, err
 	}
 	if len(c.Sigs) > maxRoleKeys {
-		return Release{}, fmt.Errorf("custom: expected at most %d sigs, got %d", maxRoleKeys, len(c.Sigs))
+		return Release{}, fmt.Errorf("expected at most %d sigs, got %d", maxRoleKeys, len(c.Sigs))
 	}
 	for id, sig := range c.Sigs {
 		r.sigs = append(r.sigs, KeySignature{id, sig})
 	}
-	r.verified, err = verified.New(verified.Claim{Name: name, Digest: digest, Length: t.Length, Blocks: c.Blocks})
-	return r, err
+	r.unpacked = c.Unpacked
+	return r, nil
 }
 
 func (c custom) conditions() (Conditions, error) {
@@ -185,17 +192,15 @@ func (c custom) conditions() (Conditions, error) {
 // edited returns the release with its custom field changed; fields of custom that we don't know stay.
 func (r Release) edited(change func(*custom)) (Release, error) {
 	var c custom
-	if err := json.Unmarshal(*r.entry.Custom, &c); err != nil {
+	if err := json.Unmarshal(r.custom, &c); err != nil {
 		return Release{}, err
 	}
 	change(&c)
-	raw, err := c.over(*r.entry.Custom)
+	raw, err := c.over(r.custom)
 	if err != nil {
 		return Release{}, err
 	}
-	entry := *r.entry
-	entry.Custom = &raw
-	return readRelease(r.Name().String(), &entry)
+	return newRelease(r.Name(), r.Digest(), r.Length(), raw)
 }
 
 // over returns old with our fields replaced.

@@ -18,8 +18,9 @@ const maxRoleKeys = 32
 // Root is a root file: which keys each role has, and how many of them must sign. Only this package
 // makes one, and each is signed by the threshold of its own root keys.
 type Root struct {
-	*file[metadata.RootType]
-	roles map[Role]holders
+	*file
+	signedRoot *metadata.RootType
+	roles      map[Role]holders
 }
 
 // holders are the keys of a role.
@@ -51,11 +52,11 @@ func ParseRoot(raw []byte) (*Root, error) {
 
 // parseRoot leaves signatures unjudged.
 func parseRoot(raw []byte) (*Root, error) {
-	f, err := parse[metadata.RootType](RoleRoot, raw)
+	f, signed, err := parse[metadata.RootType](RoleRoot, raw)
 	if err != nil {
 		return nil, err
 	}
-	r := &Root{file: f, roles: map[Role]holders{}}
+	r := &Root{file: f, signedRoot: signed, roles: map[Role]holders{}}
 	if err := r.readRoles(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", r.name(), ErrMalformed, err)
 	}
@@ -63,7 +64,7 @@ func parseRoot(raw []byte) (*Root, error) {
 }
 
 func (r *Root) readRoles() error {
-	s := r.meta.Signed
+	s := r.signedRoot
 	if !s.ConsistentSnapshot {
 		return errors.New("expected consistent_snapshot to be true")
 	}
@@ -163,19 +164,29 @@ func (r *Root) Raw() []byte { return r.raw }
 func (r *Root) Digest() update.Digest { return r.digest() }
 
 // verify checks that the threshold of the keys that r has for f's role signed f.
-func verify[T metadata.Roles](r *Root, f *file[T]) error {
-	if err := r.meta.VerifyDelegate(string(f.role), f.meta); err != nil {
+func verify(r *Root, f *file) error {
+	if len(signers(r, f)) < r.Threshold(f.role) {
 		return fmt.Errorf("%s: %w: %s", f.name(), ErrThreshold, explain(r, f))
+	}
+	if f.meta == nil {
+		return nil
+	}
+	root, ok := r.meta.(*metadata.Metadata[metadata.RootType])
+	if !ok {
+		return fmt.Errorf("%s: %w: no root", f.name(), ErrThreshold)
+	}
+	if err := root.VerifyDelegate(string(f.role), f.meta); err != nil {
+		return fmt.Errorf("%s: %w: %w", f.name(), ErrThreshold, err)
 	}
 	return nil
 }
 
 // signers returns the keys of f's role in r that signed f, in the order of the root.
-func signers[T metadata.Roles](r *Root, f *file[T]) []keys.Public {
+func signers(r *Root, f *file) []keys.Public {
 	var out []keys.Public
 	for _, k := range r.roles[f.role].keys {
-		i := slices.IndexFunc(f.meta.Signatures, func(s metadata.Signature) bool { return s.KeyID == string(k.ID()) })
-		if i >= 0 && k.Verify(f.signed(), f.meta.Signatures[i].Signature) {
+		i := slices.IndexFunc(f.signatures, func(s metadata.Signature) bool { return s.KeyID == string(k.ID()) })
+		if i >= 0 && k.Verify(f.signed(), f.signatures[i].Signature) {
 			out = append(out, k)
 		}
 	}
@@ -183,10 +194,10 @@ func signers[T metadata.Roles](r *Root, f *file[T]) []keys.Public {
 }
 
 // explain says for people which keys signed and which could have.
-func explain[T metadata.Roles](r *Root, f *file[T]) string {
+func explain(r *Root, f *file) string {
 	good := signers(r, f)
 	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), list(r.roles[f.role].keys), len(good))
-	for _, s := range f.meta.Signatures {
+	for _, s := range f.signatures {
 		id := keys.ID(s.KeyID)
 		if _, ok := r.roles[f.role].find(id); !ok {
 			text += fmt.Sprintf("; key %s is not among them", id.Fingerprint())

@@ -12,28 +12,43 @@ import (
 	"github.com/openpowerquality/box-update-server/signing"
 )
 
-// encode signs metadata with those signers whose key root has for the role, beside the signatures that
-// are there, and returns the file. extra goes into the new signature entries beside the signature.
-func encode[T metadata.Roles](ctx context.Context, root *Root, role Role, meta *metadata.Metadata[T], by []signing.Signer, extra map[string]any) ([]byte, error) {
+// sign signs with those signers whose key root has for the role, and returns old with their signatures
+// in place of those by the same keys. extra goes into the new entries beside the signature.
+func sign(ctx context.Context, root *Root, role Role, signed []byte, old []metadata.Signature, by []signing.Signer, extra map[string]any) ([]metadata.Signature, error) {
+	out := slices.Clone(old)
 	for _, s := range by {
 		id := s.Public().ID()
 		if _, ok := root.roles[role].find(id); !ok {
 			continue
 		}
-		meta.Signatures = slices.DeleteFunc(meta.Signatures, func(old metadata.Signature) bool { return old.KeyID == string(id) })
-		if _, err := meta.Sign(signing.Sigstore(ctx, s)); err != nil {
+		sig, err := s.Sign(ctx, signed)
+		if err != nil {
 			return nil, fmt.Errorf("sign %s with key %s: %w", role, id.Fingerprint(), err)
 		}
-		meta.Signatures[len(meta.Signatures)-1].UnrecognizedFields = extra
+		if !s.Public().Verify(signed, sig[:]) {
+			return nil, fmt.Errorf("sign %s with key %s: the signer returned what its key does not verify", role, id.Fingerprint())
+		}
+		out = slices.DeleteFunc(out, func(s metadata.Signature) bool { return s.KeyID == string(id) })
+		out = append(out, metadata.Signature{KeyID: string(id), Signature: sig[:], UnrecognizedFields: extra})
 	}
-	return cjson.EncodeCanonical(meta)
+	return out, nil
 }
 
-// cloned keeps the signatures of one file from being changed with those of another.
-func cloned[T metadata.Roles](meta *metadata.Metadata[T]) *metadata.Metadata[T] {
-	c := *meta
-	c.Signatures = slices.Clone(meta.Signatures)
-	return &c
+// encode returns the file of metadata that this package made, signed as sign does.
+func encode[T metadata.Roles](ctx context.Context, root *Root, role Role, content T, by []signing.Signer) ([]byte, error) {
+	signed, err := cjson.EncodeCanonical(content)
+	if err != nil {
+		return nil, err
+	}
+	return encodeSigned(ctx, root, role, signed, by)
+}
+
+func encodeSigned(ctx context.Context, root *Root, role Role, signed []byte, by []signing.Signer) ([]byte, error) {
+	sigs, err := sign(ctx, root, role, signed, []metadata.Signature{}, by, nil)
+	if err != nil {
+		return nil, err
+	}
+	return join(sigs, signed)
 }
 
 func expiry(at time.Time, life time.Duration) time.Time {

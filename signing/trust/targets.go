@@ -1,11 +1,15 @@
 package trust
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/openpowerquality/box-update-server/keys"
@@ -18,38 +22,73 @@ const MaxUpdates = 2000
 
 // targets is a targets file and what it lists, ascending as a catalog.
 type targets struct {
-	*file[metadata.TargetsType]
+	*file
 	releases []Release
+}
+
+// wireTargets is the form of a targets file. It is read and written here and not by go-tuf, which takes ten
+// times as long and as much memory for a full one: a box reads it at every start. The strictness of
+// each field, on top of checkCanonical, leaves no second spelling.
+type wireTargets struct {
+	Signatures []metadata.Signature `json:"signatures"`
+	Signed     struct {
+		Delegations json.RawMessage  `json:"delegations"`
+		Expires     string           `json:"expires"`
+		Issued      string           `json:"issued"`
+		Spec        string           `json:"spec_version"`
+		Targets     map[string]entry `json:"targets"`
+		Type        string           `json:"_type"`
+		Version     int64            `json:"version"`
+	} `json:"signed"`
 }
 
 // parseTargets reads a targets file. The order of detached signatures is that of root.
 func parseTargets(root *Root, raw []byte) (*targets, error) {
-	f, err := parse[metadata.TargetsType](RoleTargets, raw)
-	if err != nil {
+	if err := checkRaw(RoleTargets, raw); err != nil {
 		return nil, err
 	}
-	t := &targets{file: f}
+	t := &targets{file: &file{role: RoleTargets, raw: raw}}
 	if err := t.read(root); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", f.name(), ErrMalformed, err)
+		return nil, fmt.Errorf("%s: %w: %w", t.name(), ErrMalformed, err)
 	}
 	return t, nil
 }
 
 func (t *targets) read(root *Root) error {
-	s := t.meta.Signed
+	var l wireTargets
+	if err := json.Unmarshal(t.raw, &l); err != nil {
+		return err
+	}
+	if again, err := join(l.Signatures, t.signed()); err != nil || !bytes.Equal(again, t.raw) {
+		return errors.New("expected signatures in their one spelling, then signed, and nothing else")
+	}
+	s := l.Signed
+	expires, err := parseTime(s.Expires)
+	if err != nil {
+		return fmt.Errorf("expires: %w", err)
+	}
+	t.signatures = l.Signatures
+	if err := t.check(header{s.Type, s.Spec, s.Version, expires, s.Issued}); err != nil {
+		return err
+	}
 	if s.Delegations != nil {
 		return errors.New("expected no delegations")
 	}
-	if len(s.Targets) > MaxUpdates {
-		return fmt.Errorf("%w: expected at most %d, got %d", ErrTooMany, MaxUpdates, len(s.Targets))
+	if s.Targets == nil || len(s.Targets) > MaxUpdates {
+		return fmt.Errorf("%w: expected targets, at most %d, got %d", ErrTooMany, MaxUpdates, len(s.Targets))
 	}
-	cosigned, err := readCosigned(t.meta.Signatures)
+	return t.readReleases(root, s.Targets)
+}
+
+func (t *targets) readReleases(root *Root, entries map[string]entry) error {
+	cosigned, err := readCosigned(t.signatures)
 	if err != nil {
 		return err
 	}
 	rank := root.ranks(RoleTargets)
-	for path, entry := range s.Targets {
-		r, err := readRelease(path, entry)
+	t.releases = make([]Release, 0, len(entries))
+	for path, e := range entries {
+		r, err := readRelease(path, e)
 		if err != nil {
 			return err
 		}
@@ -65,6 +104,19 @@ func (t *targets) read(root *Root) error {
 	}
 	slices.SortFunc(t.releases, compareReleases)
 	return nil
+}
+
+// encodeList returns the signed part of a targets file.
+func encodeList(version int64, at time.Time, releases map[update.Name]Release) ([]byte, error) {
+	entries := make(map[string]entry, len(releases))
+	for name, r := range releases {
+		length := r.Length()
+		entries[name.String()] = entry{r.custom, map[string]update.Digest{"sha256": r.Digest()}, &length}
+	}
+	return cjson.EncodeCanonical(map[string]any{
+		"_type": RoleTargets, "expires": formatTime(expiry(at, TargetsLife)), issuedField: formatTime(at),
+		"spec_version": metadata.SPECIFICATION_VERSION, "targets": entries, "version": version,
+	})
 }
 
 func compareReleases(a, b Release) int {
@@ -133,13 +185,4 @@ func (t *targets) catalog() (*update.Catalog, error) {
 		updates[i] = r.Update()
 	}
 	return update.NewCatalog(updates, t.version > 1)
-}
-
-// entries returns the releases in the form that stands in metadata.
-func entries(releases map[update.Name]Release) map[string]*metadata.TargetFiles {
-	out := make(map[string]*metadata.TargetFiles, len(releases))
-	for name, r := range releases {
-		out[name.String()] = r.entry
-	}
-	return out
 }
