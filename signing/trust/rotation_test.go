@@ -1,0 +1,322 @@
+package trust_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+func addOnline(e *trust.RootEdit, s *signer) error {
+	return errors.Join(e.AddKey(trust.RoleSnapshot, s.public), e.AddKey(trust.RoleTimestamp, s.public))
+}
+
+func removeOnline(e *trust.RootEdit, s *signer) error {
+	return errors.Join(e.RemoveKey(trust.RoleSnapshot, s.public.ID()), e.RemoveKey(trust.RoleTimestamp, s.public.ID()))
+}
+
+func TestTwoOfThree(t *testing.T) {
+	w := newWorldOf(t, 3, 2)
+	b := newBox(t, w.repo.Root())
+
+	p := w.propose(w.releases[:1], one)
+	if n := p.Needs()[0]; p.Complete() || len(n.Have) != 1 || n.Threshold != 2 || len(n.Missing) != 2 {
+		t.Fatalf("expected 1 of 2 signatures, got %+v", n)
+	}
+	if _, err := w.repo.Next(t.Context(), w.at, trust.Change{Targets: p}, w.online[0]); !errors.Is(err, trust.ErrThreshold) {
+		t.Fatalf("expected %v, got %v", trust.ErrThreshold, err)
+	}
+	// The first signer leaves it in the directory, the second finds it there.
+	if err := w.dir.SavePending(p); err != nil {
+		t.Fatal(err)
+	}
+	pending, err := w.dir.Pending(w.repo, w.state.Ledger(), w.at)
+	if err != nil || len(pending) != 1 {
+		t.Fatalf("expected one proposal, got %d, %v", len(pending), err)
+	}
+	if _, err := pending[0].Cosign(t.Context(), newSigner(t, "stranger")); !errors.Is(err, trust.ErrKey) {
+		t.Fatalf("expected %v, got %v", trust.ErrKey, err)
+	}
+	p, err = pending[0].Cosign(t.Context(), w.releases[2])
+	if err != nil || !p.Complete() {
+		t.Fatalf("expected a complete proposal, got %v", err)
+	}
+	w.publish(trust.Change{Targets: p})
+	rel, _ := b.must(w.dir, w.clock()).Release(name(t, one))
+	if sigs := rel.Signatures(); len(sigs) != 2 || sigs[0].Key != w.releases[0].public.ID() || sigs[1].Key != w.releases[2].public.ID() {
+		t.Errorf("expected the detached signatures of both, got %v", sigs)
+	}
+	for _, s := range []*signer{w.releases[0], w.releases[2]} {
+		sig, _ := rel.Signature(s.public.ID())
+		if _, err := signing.Open(rel.Digest(), rel.Name(), sig, s.public); err != nil {
+			t.Error(err)
+		}
+	}
+	if pending, _ = w.dir.Pending(w.repo, w.state.Ledger(), w.at); len(pending) != 0 {
+		t.Error("expected no proposal to be left")
+	}
+
+	// The next list keeps the cosigner's detached signature.
+	w.publish(trust.Change{Targets: w.propose(w.releases[1:], two)})
+	rel, _ = b.must(w.dir, w.clock()).Release(name(t, one))
+	if len(rel.Signatures()) != 2 {
+		t.Errorf("expected both detached signatures to stay, got %v", rel.Signatures())
+	}
+
+	// A root needs two as well.
+	r := w.proposeRoot(w.roots[:1], nil)
+	if r.Complete() {
+		t.Fatal("expected one root key not to be enough")
+	}
+	if r, err = r.Cosign(t.Context(), w.roots[1]); err != nil || !r.Complete() {
+		t.Fatalf("expected a complete root, got %v", err)
+	}
+	w.publish(trust.Change{Root: r})
+	if got := b.must(w.dir, w.clock()).Root().Version(); got != 2 {
+		t.Errorf("expected root 2, got %d", got)
+	}
+}
+
+func TestMergeOfTwoCopies(t *testing.T) {
+	w := newWorldOf(t, 3, 3)
+	p := w.propose(w.releases[:1], one)
+	a, errA := p.Cosign(t.Context(), w.releases[1])
+	b, errB := p.Cosign(t.Context(), w.releases[2])
+	if errA != nil || errB != nil || a.Complete() || b.Complete() {
+		t.Fatalf("expected two of three each, got %v, %v", errA, errB)
+	}
+	both, err := a.Merge(b)
+	if err != nil || !both.Complete() {
+		t.Fatalf("expected a complete proposal, got %v", err)
+	}
+	w.publish(trust.Change{Targets: both})
+
+	other := w.propose(w.releases[:1], two)
+	w.at = w.at.Add(time.Minute)
+	if _, err := other.Merge(w.propose(w.releases[1:2], three)); !errors.Is(err, trust.ErrConflict) {
+		t.Errorf("expected %v, got %v", trust.ErrConflict, err)
+	}
+}
+
+func TestReleaseKeyRotated(t *testing.T) {
+	w := newWorld(t)
+	w.add(one)
+	b := newBox(t, w.repo.Root())
+	b.must(w.dir, w.clock())
+
+	old, fresh := w.releases[0], newSigner(t, "release new")
+	drop := func(e *trust.RootEdit) error { return e.RemoveKey(trust.RoleTargets, old.public.ID()) }
+	// In one step the list that is out would be accepted by nobody.
+	e, err := w.repo.EditRoot(w.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.AddKey(trust.RoleTargets, fresh.public), drop(e)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = e.Sign(t.Context(), w.roots[0])
+	wantErr(t, err, trust.ErrStranded)
+
+	w.newRoot(w.roots, func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, fresh.public) })
+	w.publish(trust.Change{Targets: w.propose([]*signer{fresh}, two)})
+	b.must(w.dir, w.clock())
+	w.newRoot(w.roots, drop)
+	wantListed(t, b.must(w.dir, w.clock()), one, two)
+
+	edit := w.edit()
+	_, err = edit.Sign(t.Context(), old)
+	wantErr(t, err, trust.ErrKey)
+
+	// Detached signatures by the old key alone are made again by the new one.
+	w.publish(trust.Change{Targets: w.propose([]*signer{fresh}, three)})
+	rel, _ := b.must(w.dir, w.clock()).Release(name(t, one))
+	if sigs := rel.Signatures(); len(sigs) != 1 || sigs[0].Key != fresh.public.ID() {
+		t.Errorf("expected a detached signature by the new key alone, got %v", sigs)
+	}
+	if err := w.repo.VerifyDetached(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestProposalByARemovedKeyIsRefused(t *testing.T) {
+	w := newWorldOf(t, 2, 1)
+	w.publish(trust.Change{Targets: w.propose(w.releases[1:], one)})
+	stale := w.propose(w.releases[:1], two) // made while the key still counted
+	w.newRoot(w.roots[:1], func(e *trust.RootEdit) error {
+		return e.RemoveKey(trust.RoleTargets, w.releases[0].public.ID())
+	})
+	_, err := w.repo.CheckTargets(w.state.Ledger(), 0, stale.Raw(), w.at)
+	wantErr(t, err, trust.ErrThreshold)
+	_, err = w.repo.Next(t.Context(), w.at, trust.Change{Targets: stale}, w.online[0])
+	wantErr(t, err, trust.ErrConflict)
+}
+
+// TestOnlineKeyStolen tells what a thief of the online key can do and how boxes recover.
+func TestOnlineKeyStolen(t *testing.T) {
+	w := newWorld(t)
+	w.add(one)
+	b := newBox(t, w.repo.Root())
+	b.must(w.dir, w.clock())
+	withoutTwo := w.repo
+	w.add(two)
+	b.must(w.dir, w.clock())
+
+	// The thief counts the versions up, but can't go back to an older list, nor sign one.
+	thief := w.online[0]
+	far := withoutTwo
+	for range 5 {
+		next, err := far.Next(t.Context(), w.at, trust.Change{}, thief)
+		if err != nil {
+			t.Fatal(err)
+		}
+		far = next
+	}
+	wantErr(t, b.refresh(served(far), w.clock()), trust.ErrRollback)
+	_, err := w.edit().Sign(t.Context(), thief)
+	wantErr(t, err, trust.ErrKey)
+	far = w.repo
+	for range 5 {
+		if far, err = far.Next(t.Context(), w.at.Add(time.Hour), trust.Change{}, thief); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.must(served(far), w.clock())
+	w.publish(trust.Change{})
+	wantErr(t, b.refresh(w.dir, w.clock()), trust.ErrRollback)
+
+	// Two roots later the thief's numbers count no longer.
+	fresh := newSigner(t, "online new")
+	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
+	w.online = []*signer{fresh}
+	w.publish(trust.Change{})
+	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, thief) })
+	w.add(three)
+	wantListed(t, b.must(w.dir, w.clock()), one, two, three)
+	b.reopen()
+	wantErr(t, b.refresh(served(far), w.clock()), trust.ErrThreshold)
+}
+
+// served is a mirror that serves one repository.
+func served(r *trust.Repository) *files {
+	f := &files{data: map[string][]byte{}}
+	for _, role := range trust.Roles() {
+		f.data[trust.FileName(role, r.Version(role))] = r.Raw(role)
+	}
+	return f
+}
+
+// TestWithheldRoot is a mirror that hides the root which took a key away.
+func TestWithheldRoot(t *testing.T) {
+	w := newWorldOf(t, 1, 1)
+	w.add(one)
+	before := copyOf(t, w.dir)
+	fresh := newSigner(t, "online new")
+	b := newBox(t, w.repo.Root())
+	b.must(before, w.clock())
+
+	old := w.online[0]
+	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
+	w.online = []*signer{fresh}
+	w.publish(trust.Change{})
+	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, old) })
+	b.must(w.dir, w.clock())
+
+	b.reopen() // the pinned root is still root 1
+	wantErr(t, b.refresh(before, w.clock()), trust.ErrThreshold)
+	if got := b.state.Root().Version(); got != 3 {
+		t.Errorf("expected to stay at root 3, got %d", got)
+	}
+
+	// The roots stay accepted even where nothing below them could be fetched.
+	c := newBox(t, b.state.Root())
+	c.cfg.Pinned = before.data["1.root.json"]
+	c.reopen()
+	broken := copyOf(t, w.dir)
+	broken.data[trust.TimestampName] = before.data[trust.TimestampName]
+	wantErr(t, c.refresh(broken, w.clock()), trust.ErrThreshold)
+	c.reopen()
+	if got := c.state.Root().Version(); got != 3 {
+		t.Errorf("expected root 3 to be stored, got %d", got)
+	}
+	wantErr(t, c.refresh(before, w.clock()), trust.ErrThreshold)
+}
+
+func TestOldBaseOfferedToTheSigner(t *testing.T) {
+	w := newWorld(t)
+	old := copyOf(t, w.dir)
+	own := newBox(t, w.repo.Root()) // beside the signer's keys
+	w.add(one)
+	if err := own.state.Commit(w.repo); err != nil {
+		t.Fatal(err)
+	}
+	own.reopen()
+	wantErr(t, own.refresh(old, trust.Clock{Now: w.at, Repair: true}), trust.ErrRollback)
+	own.must(w.dir, trust.Clock{Now: w.at, Repair: true})
+}
+
+func TestSecondDigest(t *testing.T) {
+	w := newWorld(t)
+	w.add(one, two)
+	b := newBox(t, w.repo.Root())
+	b.must(w.dir, w.clock())
+	e := w.edit()
+	wantErr(t, e.Add(addition(t, one, []byte("another"))), trust.ErrSecondDigest)
+	if err := e.Withdraw(name(t, one)); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, e.Add(addition(t, one, []byte("another"))), trust.ErrSecondDigest)
+	w.publish(trust.Change{Targets: w.sign(e, w.releases...)})
+	b.must(w.dir, w.clock())
+
+	// A signer, a server and a box remember it each on their own.
+	w.state = reopened(t, w.dir)
+	wantErr(t, w.edit().Add(addition(t, one, []byte("another"))), trust.ErrSecondDigest)
+	forgetful, err := w.repo.EditTargets(&trust.Ledger{}, 0, w.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := forgetful.Add(addition(t, one, []byte("another"))); err != nil {
+		t.Fatal(err)
+	}
+	p := w.sign(forgetful, w.releases...)
+	_, err = w.repo.CheckTargets(w.state.Ledger(), 0, p.Raw(), w.at)
+	wantErr(t, err, trust.ErrSecondDigest)
+	next := w.next(trust.Change{Targets: p})
+	b.reopen()
+	wantErr(t, b.refresh(served(next), w.clock()), trust.ErrSecondDigest)
+	wantErr(t, b.state.Commit(next), trust.ErrSecondDigest)
+
+	// The same digest again is no second one.
+	w.add(one)
+	wantListed(t, b.must(w.dir, w.clock()), one, two)
+}
+
+func reopened(t testing.TB, d trust.Directory) *trust.State {
+	t.Helper()
+	s, err := d.State(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestAbortGetsAHigherNumber(t *testing.T) {
+	w := newWorldOf(t, 2, 2)
+	p := w.propose(w.releases[:1], one)
+	if err := w.dir.SavePending(p); err != nil {
+		t.Fatal(err)
+	}
+	q := w.propose(w.releases, two)
+	if p.Version() != 2 || q.Version() != 3 {
+		t.Fatalf("expected lists 2 and 3, got %d and %d", p.Version(), q.Version())
+	}
+	w.publish(trust.Change{Targets: q})
+	late, err := p.Cosign(t.Context(), w.releases[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.repo.CheckTargets(w.state.Ledger(), 0, late.Raw(), w.at)
+	wantErr(t, err, trust.ErrConflict)
+}
