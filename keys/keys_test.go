@@ -110,6 +110,8 @@ func TestParsePEMRefuses(t *testing.T) {
 	block := func(kind string, der []byte, headers map[string]string) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der, Headers: headers}))
 	}
+	longer := append(slices.Clone(der.Bytes), 5, 0)
+	longer[1] += 2
 	shorter := slices.Clone(der.Bytes[:len(der.Bytes)-1])
 	shorter[1], shorter[10] = shorter[1]-1, shorter[10]-1
 	for _, test := range []struct{ name, in, want string }{
@@ -125,6 +127,7 @@ func TestParsePEMRefuses(t *testing.T) {
 		{"another type", block("CERTIFICATE", der.Bytes, nil), `expected a PEM block PUBLIC KEY, got "CERTIFICATE"`},
 		{"a type of its own", block("KEY", der.Bytes, nil), `expected a PEM block PUBLIC KEY, got "KEY"`},
 		{"31 bytes of key", block("PUBLIC KEY", shorter, nil), "wrong Ed25519 public key size"},
+		{"an element too many", block("PUBLIC KEY", longer, nil), "not in DER"},
 		{"an encrypted private key", block("ENCRYPTED PRIVATE KEY", der.Bytes, nil), "this is the secret half"},
 		{"bytes after the structure", block("PUBLIC KEY", append(slices.Clone(der.Bytes), 0), nil), "expected one SubjectPublicKeyInfo"},
 		{"an empty structure", block("PUBLIC KEY", nil, nil), "expected one SubjectPublicKeyInfo"},

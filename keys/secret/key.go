@@ -6,13 +6,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/openpowerquality/box-update-server/keys"
 )
 
 // Key is a private key that is ready to sign. It is immutable and safe for concurrent use. Printing
-// it, in any way, shows its fingerprint and where it is kept, never a secret. The zero Key signs
+// it shows its fingerprint and where it is kept, and no verb of fmt shows a secret. The zero Key signs
 // nothing.
 type Key struct {
 	public keys.Public
@@ -68,11 +67,6 @@ func (k Key) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte,
 
 // String returns the fingerprint and where the key is kept: "key 74c1-81c7-ad8a-0855 (K/release.pem)".
 func (k Key) String() string { return "key " + k.public.Fingerprint() + " (" + k.place + ")" }
-
-// Format writes what String returns, whatever the verb.
-func (k Key) Format(f fmt.State, _ rune) {
-	io.WriteString(f, k.String()) // fmt drops errors as well
-}
 
 // memoryKey is a key of which this process has the secret. It lies behind a function because fmt can't
 // look into one; it does look into unexported fields, and follows pointers when a verb does not fit.

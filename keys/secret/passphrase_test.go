@@ -131,6 +131,7 @@ func TestFromTerminal(t *testing.T) {
 		{"once, corrected", false, []string{first, "correct hors\x7fse\r"}, "correct horse", ""},
 		{"not ASCII", false, []string{first, "pässwort\r"}, "pässwort", ""},
 		{"pasted", false, []string{first, "\x1b[200~correct horse\x1b[201~\r"}, "correct horse", ""},
+		{"pasted with the end of its line", false, []string{first, "\x1b[200~correct horse\r\x1b[201~"}, "correct horse", ""},
 		{"twice", true, []string{first, "correct horse\r", again, "correct horse\r"}, "correct horse", ""},
 		{"twice, different", true, []string{first, "correct horse\r", again, "correct house\r"}, "", "the two that were typed differ"},
 		{"nothing", false, []string{first, "\r"}, "", ""},
