@@ -6,12 +6,15 @@ const (
 	maxDepth = 12      // the deepest of ours, a rollout step, is at 8
 	maxInt   = 1 << 53 // greater numbers are not the same in every reader of JSON
 	maxKey   = 200     // the longest name of an update is 142 bytes
+	maxItems = 64      // of an array; the longest of ours holds signatures
 )
 
 // checkCanonical accepts exactly the JSON that canonical JSON prints and that every reader of JSON
 // reads alike: one object, no white space, object keys ascending (so none twice) and of the letters
 // "a-z0-9_.-", strings of printable ASCII in which only '"' and '\' are escaped, whole numbers up to
-// 2^53, no null, at most maxDepth levels. It allocates nothing and reads every byte once.
+// 2^53, no null, at most maxDepth levels, arrays of at most maxItems and objects of
+// at most MaxUpdates. It reads every byte once. What
+// passes costs encoding/json no more than some ten times its length.
 func checkCanonical(b []byte) error {
 	w := walker{b: b}
 	if w.peek() != '{' {
@@ -85,7 +88,8 @@ func (w *walker) object() error {
 	if w.skip("}") {
 		return nil
 	}
-	for last := ""; ; {
+	last := ""
+	for range MaxUpdates {
 		start := w.at
 		key, err := w.key()
 		if err != nil {
@@ -108,6 +112,7 @@ func (w *walker) object() error {
 			return w.fail("',' or '}'")
 		}
 	}
+	return fmt.Errorf("%w: byte %d: an object of more than %d", ErrMalformed, w.at, MaxUpdates)
 }
 
 // key reads an object key. Upper case is refused since Go's reader of JSON would take it for lower.
@@ -134,7 +139,7 @@ func (w *walker) array() error {
 	if w.skip("]") {
 		return nil
 	}
-	for {
+	for range maxItems {
 		if err := w.value(); err != nil {
 			return err
 		}
@@ -145,6 +150,7 @@ func (w *walker) array() error {
 			return w.fail("',' or ']'")
 		}
 	}
+	return fmt.Errorf("%w: byte %d: an array of more than %d", ErrMalformed, w.at, maxItems)
 }
 
 func (w *walker) text() error {

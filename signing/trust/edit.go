@@ -193,7 +193,7 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("%w: root %d lets the keys %s sign %s, and at hand is %s", ErrKey, r.version, list(r.roles[role].keys), role, list(have))
+		return nil, fmt.Errorf("%w: root %d lets the keys %s sign %s, and at hand is %s", ErrKey, r.version, fingerprints(r.roles[role].keys), role, fingerprints(have))
 	}
 	return out, nil
 }
@@ -210,7 +210,7 @@ func (r *Repository) EditRoot(at time.Time) (*RootEdit, error) {
 	if err := checkSkew(at, r.timestamp); err != nil {
 		return nil, err
 	}
-	own, err := parseRoot(r.root.raw)
+	own, err := parseRoot(nil, r.root.raw)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,7 @@ package trust
 
 import (
 	"bytes"
-	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +14,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -72,19 +73,17 @@ func MaxLength(role Role) int64 {
 }
 
 const (
-	maxVersion    = 1<<31 - 1
-	maxSignatures = 64
-	timeLayout    = "2006-01-02T15:04:05Z"
-	issuedField   = "issued"
-	updatesField  = "updates"
+	maxVersion  = 1<<31 - 1
+	timeLayout  = "2006-01-02T15:04:05Z"
+	issuedField = "issued"
 )
 
 // file is one metadata file that was parsed; who signed it is another question.
 type file struct {
 	role       Role
 	raw        []byte // as signed, never re-encoded
-	signatures []metadata.Signature
-	version    int64
+	signatures []fileSignature
+	version    int64 // 0 while only the signatures have been read
 	expires    time.Time
 	issued     time.Time
 
@@ -92,8 +91,22 @@ type file struct {
 	meta any
 }
 
+// fileSignature is an entry of the signatures of a file.
+type fileSignature struct {
+	Key keys.ID           `json:"keyid"`
+	Sig signing.Signature `json:"sig"` // over the signed part
+
+	// Updates are the detached signatures of a cosigner by name, for a list alone.
+	Updates json.RawMessage `json:"updates,omitempty"`
+}
+
 // name returns how messages call the file: "targets 5".
-func (f *file) name() string { return fmt.Sprintf("%s %d", f.role, f.version) }
+func (f *file) name() string {
+	if f.version == 0 {
+		return string(f.role)
+	}
+	return fmt.Sprintf("%s %d", f.role, f.version)
+}
 
 func (f *file) digest() update.Digest { return update.Sum(f.raw) }
 
@@ -107,94 +120,81 @@ func (f *file) signed() []byte {
 }
 
 // join returns the file that has those signatures over those bytes.
-func join(signatures []metadata.Signature, signed []byte) ([]byte, error) {
-	head, err := cjson.EncodeCanonical(signatures)
+func join(signatures []fileSignature, signed []byte) ([]byte, error) {
+	head, err := json.Marshal(signatures)
 	if err != nil {
 		return nil, err
 	}
 	return slices.Concat([]byte(`{"signatures":`), head, []byte(beforeSigned), signed, []byte("}")), nil
 }
 
-// checkRaw bounds a file and checks its spelling.
-func checkRaw(role Role, raw []byte) error {
+// openFile bounds a file, checks its spelling, and reads its signatures alone: what nobody signed is
+// read no further.
+func openFile(role Role, raw []byte) (*file, error) {
 	if limit := MaxLength(role); int64(len(raw)) > limit {
-		return fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
 	}
 	if err := checkCanonical(raw); err != nil {
-		return fmt.Errorf("%s: %w", role, err)
+		return nil, fmt.Errorf("%s: %w", role, err)
+	}
+	f := &file{role: role, raw: raw}
+	if err := f.readSignatures(); err != nil {
+		return nil, fmt.Errorf("%s: %w: signatures: %w", role, ErrMalformed, err)
+	}
+	return f, nil
+}
+
+func (f *file) readSignatures() error {
+	signed := f.signed()
+	head := bytes.TrimPrefix(f.raw[:max(len(f.raw)-len(signed)-len(beforeSigned)-1, 0)], []byte(`{"signatures":`))
+	if err := json.Unmarshal(head, &f.signatures); err != nil {
+		return err
+	}
+	if again, err := join(f.signatures, signed); err != nil || !bytes.Equal(again, f.raw) {
+		return errors.New("expected them in their one spelling, then signed, and nothing else")
+	}
+	seen := map[keys.ID]bool{}
+	for _, s := range f.signatures {
+		if s.Key == "" || s.Sig.IsZero() || seen[s.Key] {
+			return fmt.Errorf("expected each key once, with its signature, got %.16q", s.Key)
+		}
+		if s.Updates != nil && f.role != RoleTargets {
+			return errors.New("expected no updates, which belong in a list")
+		}
+		seen[s.Key] = true
 	}
 	return nil
 }
 
-// parse reads a metadata file of a role other than targets without judging its signatures. go-tuf's
-// parser panics on inputs that checkCanonical refuses; should it panic on another, that is a refusal
-// too.
-func parse[T metadata.Roles](role Role, raw []byte) (f *file, signed *T, err error) {
+// parse reads the rest of a file of a role other than targets. go-tuf's parser panics on inputs that
+// checkCanonical refuses; should it panic on another, that is a refusal too.
+func parse[T metadata.Roles](f *file) (signed *T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			f, signed, err = nil, nil, fmt.Errorf("%s: %w: %v", role, ErrMalformed, p)
+			signed, err = nil, fmt.Errorf("%s: %w: %v", f.role, ErrMalformed, p)
 		}
 	}()
-	if err := checkRaw(role, raw); err != nil {
-		return nil, nil, err
-	}
-	meta, err := new(metadata.Metadata[T]).FromBytes(raw)
+	meta, err := new(metadata.Metadata[T]).FromBytes(f.raw)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
+		return nil, fmt.Errorf("%s: %w: %w", f.role, ErrMalformed, err)
 	}
-	if err := checkSpelling(meta, raw); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
+	if again, err := cjson.EncodeCanonical(meta); err != nil || !bytes.Equal(again, f.raw) {
+		return nil, fmt.Errorf("%s: %w: expected the one spelling of its content", f.role, ErrMalformed)
 	}
-	f = &file{role: role, raw: raw, signatures: meta.Signatures, meta: meta}
-	if err := f.check(headerOf(meta.Signed)); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w: %w", role, ErrMalformed, err)
+	if err := f.take(headerOf(meta.Signed)); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", f.role, ErrMalformed, err)
 	}
-	return f, &meta.Signed, nil
+	f.meta = meta
+	return &meta.Signed, nil
 }
 
-// checkSpelling refuses what has a second spelling, such as digits in upper case.
-func checkSpelling[T metadata.Roles](meta *metadata.Metadata[T], raw []byte) error {
-	again, err := cjson.EncodeCanonical(meta)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(again, raw) {
-		return errors.New("expected the one spelling of its content")
-	}
-	if len(meta.UnrecognizedFields) > 0 {
-		return errors.New("expected the fields signatures and signed alone")
-	}
-	return nil
-}
-
-// check checks what all roles have in common and takes it over.
-func (f *file) check(h header) error {
-	if err := checkSignatures(f.role, f.signatures); err != nil {
-		return err
-	}
+// take checks what all roles have in common and takes it over.
+func (f *file) take(h header) error {
 	issued, err := h.check(f.role)
-	f.version, f.expires, f.issued = h.version, h.expires, issued
+	if err == nil {
+		f.version, f.expires, f.issued = h.version, h.expires, issued
+	}
 	return err
-}
-
-func checkSignatures(role Role, sigs []metadata.Signature) error {
-	if len(sigs) > maxSignatures {
-		return fmt.Errorf("expected at most %d signatures, got %d", maxSignatures, len(sigs))
-	}
-	for _, s := range sigs {
-		if _, err := keys.ParseID(s.KeyID); err != nil {
-			return fmt.Errorf("signature: %w", err)
-		}
-		if len(s.Signature) != ed25519.SignatureSize {
-			return fmt.Errorf("signature by key %s: expected %d bytes, got %d", keys.ID(s.KeyID).Fingerprint(), ed25519.SignatureSize, len(s.Signature))
-		}
-		for field := range s.UnrecognizedFields {
-			if role != RoleTargets || field != updatesField {
-				return fmt.Errorf("signature by key %s: unknown field %q", keys.ID(s.KeyID).Fingerprint(), field)
-			}
-		}
-	}
-	return nil
 }
 
 // header is what the signed parts of all roles have in common.

@@ -93,7 +93,7 @@ func (s *State) loadRoot(version int64) error {
 	if err != nil {
 		return err
 	}
-	next, err := parseRoot(raw)
+	next, err := parseRoot(s.Root(), raw)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func rootOf(content metadata.RootType) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseRoot(raw)
+	return parseRoot(nil, raw)
 }
 
 func addKey(s *metadata.RootType, role Role, k keys.Public) error {

@@ -61,7 +61,11 @@ type snapshot struct {
 }
 
 func parseTimestamp(raw []byte) (*timestamp, error) {
-	f, signed, err := parse[metadata.TimestampType](RoleTimestamp, raw)
+	f, err := openFile(RoleTimestamp, raw)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := parse[metadata.TimestampType](f)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +77,11 @@ func parseTimestamp(raw []byte) (*timestamp, error) {
 }
 
 func parseSnapshot(raw []byte) (*snapshot, error) {
-	f, signed, err := parse[metadata.SnapshotType](RoleSnapshot, raw)
+	f, err := openFile(RoleSnapshot, raw)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := parse[metadata.SnapshotType](f)
 	if err != nil {
 		return nil, err
 	}

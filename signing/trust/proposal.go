@@ -3,11 +3,10 @@ package trust
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -94,7 +93,7 @@ func (r *Repository) checkDetached(tg *targets) error {
 			continue
 		}
 		if !slices.ContainsFunc(rel.sigs, func(s KeySignature) bool { _, ok := r.root.roles[RoleTargets].find(s.Key); return ok }) {
-			return fmt.Errorf("%v: %w: expected a detached signature by one of the keys %s", rel.Name(), ErrThreshold, list(r.root.roles[RoleTargets].keys))
+			return fmt.Errorf("%v: %w: expected a detached signature by one of the keys %s", rel.Name(), ErrThreshold, fingerprints(r.root.roles[RoleTargets].keys))
 		}
 		news = append(news, rel)
 	}
@@ -108,7 +107,7 @@ func (r *Repository) checkDetached(tg *targets) error {
 // CheckTargets, and ErrStranded where it doesn't accept what r consists of: keys are replaced by
 // adding the new one, publishing with it, and only then removing the old one.
 func (r *Repository) CheckRoot(raw []byte, at time.Time) (*Proposal, error) {
-	next, err := parseRoot(raw)
+	next, err := parseRoot(r.root, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +202,7 @@ func (p *Proposal) ready(r *Repository, role Role) error {
 	for _, n := range p.needs {
 		if !n.Met() {
 			return fmt.Errorf("%s %d: %w: root %d wants %d, it has %d; keys that can sign: %s", p.role, p.Version(), ErrThreshold,
-				n.Root, n.Threshold, len(n.Have), list(n.Missing))
+				n.Root, n.Threshold, len(n.Have), fingerprints(n.Missing))
 		}
 	}
 	return nil
@@ -245,22 +244,22 @@ func (p *Proposal) Cosign(ctx context.Context, by ...signing.Signer) (*Proposal,
 }
 
 // detached returns the field updates of the signature entry of s.
-func (p *Proposal) detached(ctx context.Context, s signing.Signer) (map[string]any, error) {
-	id, updates := s.Public().ID(), map[string]any{}
+func (p *Proposal) detached(ctx context.Context, s signing.Signer) (json.RawMessage, error) {
+	updates := map[update.Name]signing.Signature{}
 	for _, r := range p.targets.releases {
-		if _, has := r.Signature(id); has || len(r.sigs) >= p.base.root.Threshold(RoleTargets) {
+		if _, has := r.Signature(s.Public().ID()); has || len(r.sigs) >= p.base.root.Threshold(RoleTargets) {
 			continue
 		}
 		sig, err := signing.Sign(ctx, s, r.Digest(), r.Name())
 		if err != nil {
 			return nil, err
 		}
-		updates[r.Name().String()] = sig.String()
+		updates[r.Name()] = sig
 	}
 	if len(updates) == 0 {
 		return nil, nil
 	}
-	return map[string]any{updatesField: updates}, nil
+	return json.Marshal(updates) // ascending by key, as canonical JSON is
 }
 
 // Merge adds the signatures of q, which must be the same proposal with other signatures; ErrConflict
@@ -290,7 +289,7 @@ func union(a, b *file) ([]byte, error) {
 	}
 	sigs := slices.Clone(a.signatures)
 	for _, s := range b.signatures {
-		if !slices.ContainsFunc(sigs, func(t metadata.Signature) bool { return t.KeyID == s.KeyID }) {
+		if !slices.ContainsFunc(sigs, func(t fileSignature) bool { return t.Key == s.Key }) {
 			sigs = append(sigs, s)
 		}
 	}

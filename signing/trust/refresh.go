@@ -92,7 +92,7 @@ func (s *State) walkRoots(ctx context.Context, f Fetcher) ([]*Root, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		next, err := parseRoot(raw)
+		next, err := parseRoot(last, raw)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}

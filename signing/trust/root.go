@@ -40,7 +40,7 @@ func (h holders) find(id keys.ID) (keys.Public, bool) {
 // ParseRoot parses a root file and verifies that the threshold of its own root keys signed it. Whether
 // those keys are the right ones is for the caller to know: a person compares the Digest.
 func ParseRoot(raw []byte) (*Root, error) {
-	r, err := parseRoot(raw)
+	r, err := parseRoot(nil, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -50,9 +50,17 @@ func ParseRoot(raw []byte) (*Root, error) {
 	return r, nil
 }
 
-// parseRoot leaves signatures unjudged.
-func parseRoot(raw []byte) (*Root, error) {
-	f, signed, err := parse[metadata.RootType](RoleRoot, raw)
+// parseRoot leaves thresholds unjudged, but reads no more than the signatures of a file that no root key
+// of by signed, unless by is nil.
+func parseRoot(by *Root, raw []byte) (*Root, error) {
+	f, err := openFile(RoleRoot, raw)
+	if err != nil {
+		return nil, err
+	}
+	if by != nil && len(signers(by, f)) == 0 {
+		return nil, fmt.Errorf("root: %w: %s", ErrThreshold, explain(by, f))
+	}
+	signed, err := parse[metadata.RootType](f)
 	if err != nil {
 		return nil, err
 	}
@@ -185,8 +193,8 @@ func verify(r *Root, f *file) error {
 func signers(r *Root, f *file) []keys.Public {
 	var out []keys.Public
 	for _, k := range r.roles[f.role].keys {
-		i := slices.IndexFunc(f.signatures, func(s metadata.Signature) bool { return s.KeyID == string(k.ID()) })
-		if i >= 0 && k.Verify(f.signed(), f.signatures[i].Signature) {
+		i := slices.IndexFunc(f.signatures, func(s fileSignature) bool { return s.Key == k.ID() })
+		if i >= 0 && k.Verify(f.signed(), f.signatures[i].Sig[:]) {
 			out = append(out, k)
 		}
 	}
@@ -196,19 +204,18 @@ func signers(r *Root, f *file) []keys.Public {
 // explain says for people which keys signed and which could have.
 func explain(r *Root, f *file) string {
 	good := signers(r, f)
-	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), list(r.roles[f.role].keys), len(good))
+	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), fingerprints(r.roles[f.role].keys), len(good))
 	for _, s := range f.signatures {
-		id := keys.ID(s.KeyID)
-		if _, ok := r.roles[f.role].find(id); !ok {
-			text += fmt.Sprintf("; key %s is not among them", id.Fingerprint())
-		} else if !slices.ContainsFunc(good, func(k keys.Public) bool { return k.ID() == id }) {
-			text += fmt.Sprintf("; the signature by key %s does not fit", id.Fingerprint())
+		if _, ok := r.roles[f.role].find(s.Key); !ok {
+			text += fmt.Sprintf("; key %s is not among them", s.Key.Fingerprint())
+		} else if !slices.ContainsFunc(good, func(k keys.Public) bool { return k.ID() == s.Key }) {
+			text += fmt.Sprintf("; the signature by key %s does not fit", s.Key.Fingerprint())
 		}
 	}
 	return text
 }
 
-func list(ks []keys.Public) string {
+func fingerprints(ks []keys.Public) string {
 	names := make([]string, len(ks))
 	for i, k := range ks {
 		names[i] = k.Fingerprint()

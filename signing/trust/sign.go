@@ -2,6 +2,7 @@ package trust
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -13,8 +14,8 @@ import (
 )
 
 // sign signs with those signers whose key root has for the role, and returns old with their signatures
-// in place of those by the same keys. extra goes into the new entries beside the signature.
-func sign(ctx context.Context, root *Root, role Role, signed []byte, old []metadata.Signature, by []signing.Signer, extra map[string]any) ([]metadata.Signature, error) {
+// in place of those by the same keys. updates goes into the new entries.
+func sign(ctx context.Context, root *Root, role Role, signed []byte, old []fileSignature, by []signing.Signer, updates json.RawMessage) ([]fileSignature, error) {
 	out := slices.Clone(old)
 	for _, s := range by {
 		id := s.Public().ID()
@@ -28,8 +29,8 @@ func sign(ctx context.Context, root *Root, role Role, signed []byte, old []metad
 		if !s.Public().Verify(signed, sig[:]) {
 			return nil, fmt.Errorf("sign %s with key %s: the signer returned what its key does not verify", role, id.Fingerprint())
 		}
-		out = slices.DeleteFunc(out, func(s metadata.Signature) bool { return s.KeyID == string(id) })
-		out = append(out, metadata.Signature{KeyID: string(id), Signature: sig[:], UnrecognizedFields: extra})
+		out = slices.DeleteFunc(out, func(s fileSignature) bool { return s.Key == id })
+		out = append(out, fileSignature{id, sig, updates})
 	}
 	return out, nil
 }
@@ -44,7 +45,7 @@ func encode[T metadata.Roles](ctx context.Context, root *Root, role Role, conten
 }
 
 func encodeSigned(ctx context.Context, root *Root, role Role, signed []byte, by []signing.Signer) ([]byte, error) {
-	sigs, err := sign(ctx, root, role, signed, []metadata.Signature{}, by, nil)
+	sigs, err := sign(ctx, root, role, signed, []fileSignature{}, by, nil)
 	if err != nil {
 		return nil, err
 	}
