@@ -14,12 +14,13 @@ const MaxLength = 1 << 40
 // Blocks is the block list of an archive: the digest of each block, in order.
 type Blocks []Digest
 
-// BlockCount returns how many blocks an archive of length bytes has.
+// BlockCount returns how many blocks an archive of length bytes has, from 0 to MaxLength.
 func BlockCount(length int64) int {
 	return int((length + BlockSize - 1) / BlockSize)
 }
 
-// BlockLength returns the length in bytes of block i of an archive of length bytes.
+// BlockLength returns the length in bytes of block i, from 0 to below BlockCount(length), of an
+// archive of length bytes.
 func BlockLength(length int64, i int) int64 {
 	return min(BlockSize, length-int64(i)*BlockSize)
 }

@@ -9,6 +9,7 @@ import (
 const (
 	lineSeparator = "  "
 	lineNameStart = 64 + len(lineSeparator)
+	maxLine       = lineNameStart + maxName + len("\n")
 )
 
 // ChecksumLine returns the checksum line of an update, as sha256sum prints it:
@@ -22,6 +23,9 @@ func ChecksumLine(d Digest, n Name) []byte {
 
 // ParseChecksumLine parses exactly one checksum line, its newline included.
 func ParseChecksumLine(b []byte) (Digest, Name, error) {
+	if len(b) > maxLine {
+		return Digest{}, Name{}, fmt.Errorf("checksum line: expected at most %d bytes, got %d", maxLine, len(b))
+	}
 	s := string(b)
 	if len(s) < lineNameStart || s[64:lineNameStart] != lineSeparator {
 		return Digest{}, Name{}, fmt.Errorf("checksum line %s: expected 64 hex digits, two spaces, a name and a newline", quote(s))

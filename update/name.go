@@ -13,6 +13,9 @@ const DefaultProduct Product = "opq-box-update"
 // name may have.
 const maxProduct = 100
 
+// maxName is the length in bytes of the longest name.
+const maxName = maxProduct + len("-") + maxVersionDigits + len(".") + len(TarBzip2)
+
 // Product is what an update is for, the part of a name before the version: lower-case ASCII letters,
 // digits, '-', '_' and '.', beginning with a letter and ending with a letter or digit, without "..".
 type Product string
@@ -80,6 +83,9 @@ func NewName(p Product, v Version, f Format) Name { return Name{p, v, f} }
 
 // ParseName parses the name of an update of any product.
 func ParseName(s string) (Name, error) {
+	if len(s) > maxName {
+		return Name{}, fmt.Errorf("name %s: expected at most %d bytes, got %d", quote(s), maxName, len(s))
+	}
 	stem, ext, ok := cutFormat(s)
 	dash := strings.LastIndexByte(stem, '-')
 	if !ok || dash < 0 {

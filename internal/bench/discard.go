@@ -20,7 +20,7 @@ import (
 // returns bytes of archives per second. The bytes are thrown away in the kernel, so that the client
 // costs little beside the server.
 func discardRate(ctx context.Context, addr, path string, n int, d time.Duration) (float64, error) {
-	conns, err := dial(ctx, addr, n, 0)
+	conns, err := dialAll(ctx, addr, n)
 	defer closeAll(conns)
 	if err != nil {
 		return 0, err
@@ -93,13 +93,13 @@ func discard(conn *net.TCPConn, n int64) (done int64, err error) {
 	return done, nil
 }
 
-// ask requests path and reads the head of the answer, which must be 200, and not a byte more. It
-// returns the length of the body.
+// ask requests path and reads the head of the answer, which must be 200. It returns how many bytes of
+// the body are to come: a few may have come with the head.
 func ask(conn net.Conn, addr, path string) (int64, error) {
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, addr); err != nil {
 		return 0, err
 	}
-	head, err := readHead(conn)
+	head, body, err := readHead(conn)
 	if err != nil {
 		return 0, err
 	}
@@ -109,51 +109,60 @@ func ask(conn net.Conn, addr, path string) (int64, error) {
 	for text := range strings.Lines(head) {
 		name, value, _ := strings.Cut(text, ":")
 		if strings.EqualFold(name, "Content-Length") {
-			return strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+			length, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+			return length - int64(body), err
 		}
 	}
 	return 0, fmt.Errorf("get %s: no Content-Length in %q", path, head)
 }
 
-// readHead reads up to the empty line, a byte at a time: the body is not to be touched.
-func readHead(conn net.Conn) (string, error) {
-	const most = 4096
-	head := make([]byte, 0, most)
-	for !strings.HasSuffix(string(head), "\r\n\r\n") {
-		if len(head) == most {
-			return "", fmt.Errorf("no end of the head in %q", head)
+// readHead reads up to the empty line. It returns how many bytes it read of the body that follows.
+func readHead(conn net.Conn) (head string, body int, err error) {
+	buffer := make([]byte, 4*kB)
+	for n := 0; n < len(buffer); {
+		got, err := conn.Read(buffer[n:])
+		n += got
+		if head, rest, ok := strings.Cut(string(buffer[:n]), "\r\n\r\n"); ok {
+			return head, len(rest), nil
 		}
-		if _, err := conn.Read(head[len(head) : len(head)+1]); err != nil {
-			return "", err
+		if err != nil {
+			return "", 0, err
 		}
-		head = head[:len(head)+1]
 	}
-	return string(head), nil
+	return "", 0, fmt.Errorf("no end of the head in %q", buffer)
 }
 
-// dial opens n connections. They come from eight addresses, so that their ports suffice. window is the
-// receive buffer of each in bytes, 0 for the kernel's choice. The caller closes what is returned, also
-// beside an error.
-func dial(ctx context.Context, addr string, n, window int) ([]*net.TCPConn, error) {
+// dialAll opens n connections. The caller closes what is returned, also beside an error.
+func dialAll(ctx context.Context, addr string, n int) ([]*net.TCPConn, error) {
 	conns := make([]*net.TCPConn, 0, n)
 	for i := range n {
-		d := net.Dialer{
-			LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i%8))},
-			Timeout:   10 * time.Second,
-			KeepAlive: -1,
-		}
-		if window > 0 {
-			d.ControlContext = func(_ context.Context, _, _ string, c syscall.RawConn) error {
-				return setWindow(c, window)
-			}
-		}
-		conn, err := d.DialContext(ctx, "tcp4", addr)
+		conn, err := dial(ctx, addr, i, 0)
 		if err != nil {
-			return conns, fmt.Errorf("connection %d: %w", i+1, err)
+			return conns, err
 		}
-		conns = append(conns, conn.(*net.TCPConn))
+		conns = append(conns, conn)
 	}
 	return conns, nil
+}
+
+// dial opens connection number i. Connections come from eight addresses in turn, so that their ports
+// suffice. window is the receive buffer in bytes, 0 for the kernel's choice.
+func dial(ctx context.Context, addr string, i, window int) (*net.TCPConn, error) {
+	d := net.Dialer{
+		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i%8))},
+		Timeout:   10 * time.Second,
+		KeepAlive: -1,
+	}
+	if window > 0 {
+		d.ControlContext = func(_ context.Context, _, _ string, c syscall.RawConn) error {
+			return setWindow(c, window)
+		}
+	}
+	conn, err := d.DialContext(ctx, "tcp4", addr)
+	if err != nil {
+		return nil, fmt.Errorf("connection %d: %w", i+1, err)
+	}
+	return conn.(*net.TCPConn), nil
 }
 
 func setWindow(c syscall.RawConn, bytes int) error {
@@ -164,9 +173,11 @@ func setWindow(c syscall.RawConn, bytes int) error {
 	return errors.Join(err, failed)
 }
 
-// closeAll closes connections over which nothing more is expected.
+// closeAll closes connections over which nothing more is expected; nil ones were never opened.
 func closeAll(conns []*net.TCPConn) {
 	for _, c := range conns {
-		c.Close()
+		if c != nil {
+			c.Close()
+		}
 	}
 }

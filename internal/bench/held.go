@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // heldConnections is how many connections are held open while memory is measured.
@@ -87,22 +88,22 @@ func (l *lab) holdBoth(ctx context.Context, f *figure, data drop, hold func(*pro
 	return nil
 }
 
-// hold visits path on each of the connections and returns the memory of the server while all are open.
+// hold opens the connections, visits path on each, and returns the memory of the server while all are
+// open.
 func hold(ctx context.Context, p *process, path string, window int, v visit) (memory, error) {
-	conns, err := dial(ctx, p.addr, heldConnections, window)
+	conns := make([]*net.TCPConn, heldConnections)
 	defer closeAll(conns)
-	if err != nil {
-		return memory{}, err
-	}
 	var g errgroup.Group
 	g.SetLimit(64)
-	for i, conn := range conns {
-		g.Go(func() error {
-			err := conn.SetDeadline(time.Now().Add(20 * time.Second))
-			if err == nil {
-				err = v(conn, p.addr, path)
+	for i := range conns {
+		g.Go(func() (err error) {
+			if conns[i], err = dial(ctx, p.addr, i, window); err != nil {
+				return err
 			}
-			if err != nil {
+			if err := conns[i].SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				return err
+			}
+			if err := v(conns[i], p.addr, path); err != nil {
 				return fmt.Errorf("connection %d: %w", i+1, err)
 			}
 			return nil
@@ -112,5 +113,31 @@ func hold(ctx context.Context, p *process, path string, window int, v visit) (me
 		return memory{}, err
 	}
 	time.Sleep(time.Second) // for the server to come to rest
+	if err := allOpen(conns); err != nil {
+		return memory{}, err
+	}
 	return p.memory()
+}
+
+// allOpen fails if the server hung up on a connection.
+func allOpen(conns []*net.TCPConn) error {
+	for i, conn := range conns {
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			return err
+		}
+		hungUp := false
+		err = raw.Control(func(fd uintptr) {
+			// Nothing to read is EAGAIN; the end of the stream is zero bytes without an error.
+			n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			hungUp = n == 0 && err == nil
+		})
+		if err != nil {
+			return fmt.Errorf("connection %d: %w", i+1, err)
+		}
+		if hungUp {
+			return fmt.Errorf("connection %d: the server hung up", i+1)
+		}
+	}
+	return nil
 }

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // TempPrefix begins the name of every temporary file that this package makes.
@@ -63,15 +64,17 @@ func (f FS) do(op Op, path string, change func() error) error {
 	return hookErr
 }
 
-// WriteFile makes path hold exactly data, replacing what is there. After an error the old file, or
-// none, is still there.
+// WriteFile makes path hold exactly data with exactly the mode perm, replacing what is there. After an
+// error path is what it was before or, where only the last step failed, the new file; whole either way.
 func (f FS) WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return f.put(path, content(data), perm, func(temp string) error {
 		return f.do(OpRename, path, func() error { return os.Rename(temp, path) })
 	})
 }
 
-// CreateFile makes path hold exactly data and refuses, with fs.ErrExist, a path that exists.
+// CreateFile makes path hold exactly data with exactly the mode perm and refuses, with fs.ErrExist, a
+// path that exists. After another error there is no such path or, where only the last step failed, the
+// whole file.
 func (f FS) CreateFile(path string, data []byte, perm fs.FileMode) error {
 	return f.CreateFileFunc(path, perm, content(data))
 }
@@ -97,14 +100,18 @@ func (f FS) put(path string, write func(*os.File) error, perm fs.FileMode, place
 		temp, err = os.CreateTemp(filepath.Dir(path), TempPrefix+"*")
 		return err
 	})
+	if temp != nil {
+		// After a rename the temporary name is gone and removing it again does nothing; closing again
+		// does nothing either.
+		defer os.Remove(temp.Name())
+		defer temp.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if temp == nil {
-		return nil
+		return nil // the hook made believe
 	}
-	// After a rename the temporary name is gone and removing it again does nothing.
-	defer os.Remove(temp.Name())
 	if err := f.fill(temp, path, write, perm); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -132,17 +139,15 @@ func (f FS) Sync(file *os.File) error {
 }
 
 // Rename moves a file whose bytes are synced already, replaces what is at to, and syncs the directory
-// of to, and that of from where it is another.
+// of to, and then that of from where it is another: a power cut between leaves two names, never none.
 func (f FS) Rename(from, to string) error {
 	if err := f.do(OpRename, to, func() error { return os.Rename(from, to) }); err != nil {
 		return err
 	}
-	if filepath.Dir(from) != filepath.Dir(to) {
-		if err := f.SyncDir(filepath.Dir(from)); err != nil {
-			return err
-		}
+	if err := f.SyncDir(filepath.Dir(to)); err != nil || filepath.Dir(from) == filepath.Dir(to) {
+		return err
 	}
-	return f.SyncDir(filepath.Dir(to))
+	return f.SyncDir(filepath.Dir(from))
 }
 
 // Remove removes a file durably. A file that is not there is no error.
@@ -157,27 +162,40 @@ func (f FS) Remove(path string) error {
 	return f.SyncDir(filepath.Dir(path))
 }
 
-// MkdirAll makes path and the parents that are missing, each durably.
+// MkdirAll makes path and the parents that are missing, each durably, with the mode perm less the
+// umask. What exists and is no directory is refused, with syscall.ENOTDIR.
 func (f FS) MkdirAll(path string, perm fs.FileMode) error {
 	path = filepath.Clean(path)
-	info, err := os.Stat(path)
-	if err == nil {
-		if !info.IsDir() {
-			return fmt.Errorf("make directory %s: is a file", path)
-		}
-		return nil
+	if there, err := isDir(path); there || err != nil {
+		return err
 	}
 	parent := filepath.Dir(path)
-	if parent != path {
-		if err := f.MkdirAll(parent, perm); err != nil {
-			return err
+	if err := f.MkdirAll(parent, perm); err != nil {
+		return err
+	}
+	err := f.do(OpMkdir, path, func() error { return os.Mkdir(path, perm) })
+	if errors.Is(err, fs.ErrExist) {
+		// Another process was faster, or a symbolic link leads nowhere.
+		if there, _ := isDir(path); there {
+			err = nil
 		}
 	}
-	err = f.do(OpMkdir, path, func() error { return os.Mkdir(path, perm) })
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err != nil {
 		return err
 	}
 	return f.SyncDir(parent)
+}
+
+// isDir reports whether path is there; what is there and no directory is an error.
+func isDir(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+	}
+	return err == nil, err
 }
 
 // SyncDir brings the names in a directory to the disk.

@@ -3,7 +3,9 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -42,13 +44,17 @@ func writePID(file *os.File) error {
 	return err
 }
 
+// holder says which process wrote its ID into the lock file, "" where none did.
 func holder(file *os.File) string {
-	b := make([]byte, 20)
-	n, err := file.ReadAt(b, 0)
-	if pid := strings.TrimSpace(string(b[:n])); pid != "" && (err == nil || n < len(b)) {
-		return " (process " + pid + ")"
+	b, err := io.ReadAll(io.NewSectionReader(file, 0, 20))
+	if err != nil {
+		return ""
 	}
-	return ""
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (process %d)", pid)
 }
 
 // Unlock releases the lock.

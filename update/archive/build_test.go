@@ -228,20 +228,25 @@ func (m *meddler) Write(p []byte) (int, error) {
 }
 
 func TestBuildRefusesFilesThatChange(t *testing.T) {
-	large := strings.Repeat("0123456789", 1<<20)
+	large, past := strings.Repeat("0123456789", 1<<20), time.Unix(1500000000, 0)
 	for _, c := range []struct {
 		name   string
 		change func(t *testing.T, path string)
 	}{
 		{"grows", func(t *testing.T, path string) {
 			must(t, os.WriteFile(path, []byte(large+"more"), 0o644))
+			must(t, os.Chtimes(path, time.Time{}, past))
 		}},
-		{"shrinks", func(t *testing.T, path string) { must(t, os.Truncate(path, 3)) }},
+		{"shrinks", func(t *testing.T, path string) {
+			must(t, os.Truncate(path, 3))
+			must(t, os.Chtimes(path, time.Time{}, past))
+		}},
 		{"touched", func(t *testing.T, path string) { must(t, os.Chtimes(path, time.Time{}, time.Unix(1, 0))) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := plant(t, sortedFiles(), 0o755)
 			write(t, dir, "large", large, 0o644)
+			must(t, os.Chtimes(filepath.Join(dir, "large"), time.Time{}, past))
 			w := &meddler{func() { c.change(t, filepath.Join(dir, "large")) }}
 			b := newBuilder(context.Background(), w, root(t, dir), Options{Name: name(t, update.TarGzip)})
 			err := b.write(name(t, update.TarGzip).Version())

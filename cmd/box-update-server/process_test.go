@@ -1,0 +1,289 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	program  = "box-update-server"
+	variable = "BOX_UPDATE_SERVER_SETTINGS"
+	patience = 30 * time.Second // how long a real event may take on a busy machine
+	nobody   = 65534            // an account that may write nowhere
+)
+
+// TestMain builds the program and puts it first in PATH.
+func TestMain(m *testing.M) {
+	code, err := testProgram(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func testProgram(m *testing.M) (int, error) {
+	bin, err := os.MkdirTemp("", program)
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(bin)
+	if err := os.Chmod(bin, 0o755); err != nil { // for a server that runs as nobody
+		return 0, err
+	}
+	args := []string{"build", "-o", bin}
+	if raceDetected() {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	if err := os.Setenv("PATH", bin+":"+os.Getenv("PATH")); err != nil {
+		return 0, err
+	}
+	if err := os.Unsetenv(variable); err != nil {
+		return 0, err
+	}
+	// Most tests wait for the server: for a file to be still, for a timeout. They can do so together.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		return 0, err
+	}
+	return m.Run(), nil
+}
+
+// raceDetected reports whether the tests were built with the race detector.
+func raceDetected() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// A launch says how a server is started.
+type launch struct {
+	args     []string       // after the name of the program
+	settings map[string]any // the variable, beside a free port of 127.0.0.1 to listen on
+	wrap     []string       // a command line that runs the server as its own process
+	asNobody bool           // without the rights of root
+}
+
+// A server is a running program of this package.
+type server struct {
+	cmd  *exec.Cmd
+	log  *logged
+	addr string // host:port
+	base string // http://host:port
+	done chan struct{}
+	err  error // of Wait; read after done is closed
+}
+
+// serve starts a server of a directory.
+func serve(t *testing.T, dir string) *server {
+	t.Helper()
+	return launch{settings: map[string]any{"updates_dir": dir}}.start(t)
+}
+
+// start starts a server and waits until it listens. When the test ends, the server is told to
+// end, and the test fails unless it exits with status 0.
+func (l launch) start(t *testing.T) *server {
+	t.Helper()
+	s := l.run(t)
+	t.Cleanup(func() { s.stop(t) })
+	listening := regexp.MustCompile(`(?m)^.*\bmsg"?[=:]"?listening"?.*\baddr"?[=:]"?([^" ]+)`)
+	eventually(t, "listening", func() bool {
+		if m := listening.FindStringSubmatch(s.log.String()); m != nil {
+			s.addr = m[1]
+		}
+		return s.addr != "" || s.exited()
+	})
+	if s.addr == "" {
+		t.Fatalf("server ended at once: %v\n%s", s.err, s.log)
+	}
+	s.base = "http://" + s.addr
+	return s
+}
+
+// run starts the program with the settings of l.
+func (l launch) run(t *testing.T) *server {
+	t.Helper()
+	cmdline := append(slices.Clone(l.wrap), program)
+	cmdline = append(cmdline, l.args...)
+	cmd := exec.Command(cmdline[0], cmdline[1:]...)
+	s := &server{cmd: cmd, log: &logged{}, done: make(chan struct{})}
+	cmd.Stderr, cmd.Env = s.log, os.Environ()
+	if l.settings != nil {
+		cmd.Env = append(cmd.Env, variable+"="+asJSON(t, withAddress(l.settings)))
+	}
+	if l.asNobody && os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		s.err = cmd.Wait()
+		close(s.done)
+	}()
+	return s
+}
+
+func withAddress(settings map[string]any) map[string]any {
+	all := map[string]any{"listen": "127.0.0.1:0"}
+	for k, v := range settings {
+		all[k] = v
+	}
+	if all["port"] != nil {
+		delete(all, "listen")
+	}
+	return all
+}
+
+// exited reports whether the server has ended.
+func (s *server) exited() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// signal sends a signal to the server.
+func (s *server) signal(t *testing.T, sig os.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Fatal(err)
+	}
+}
+
+// stop ends the server as an operator does, and fails the test unless that goes well.
+func (s *server) stop(t *testing.T) {
+	t.Helper()
+	if !s.exited() {
+		s.signal(t, syscall.SIGTERM)
+	}
+	s.ends(t)
+}
+
+// ends waits until the server has ended, and fails the test unless that went well.
+func (s *server) ends(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(patience):
+		t.Errorf("server did not end on SIGTERM: %v", s.cmd.Process.Kill())
+		<-s.done
+	}
+	if s.err != nil {
+		t.Errorf("server ended with %v", s.err)
+	}
+	if log := s.log.String(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic") {
+		t.Errorf("server panicked or raced")
+	}
+	if t.Failed() {
+		t.Logf("log of the server:\n%s", s.log.tail())
+	}
+}
+
+// awaitLog waits for a line in the server's log that holds all the given texts, and returns it.
+func (s *server) awaitLog(t *testing.T, texts ...string) (line string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("log line with %q", texts), func() bool {
+		line = s.log.line(texts...)
+		return line != ""
+	})
+	return line
+}
+
+// logged collects what a process writes. It is safe for concurrent use.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// line returns the first line with all the given texts, "" for none.
+func (l *logged) line(texts ...string) string {
+	for line := range strings.Lines(l.String()) {
+		if !slices.ContainsFunc(texts, func(s string) bool { return !strings.Contains(line, s) }) {
+			return line
+		}
+	}
+	return ""
+}
+
+// tail returns the last lines other than those of single requests, for a person.
+func (l *logged) tail() string {
+	lines := slices.DeleteFunc(strings.SplitAfter(l.String(), "\n"), func(s string) bool { return strings.Contains(s, "msg=request") })
+	return strings.Join(lines[max(0, len(lines)-40):], "")
+}
+
+// eventually waits until cond holds, which it asks again and again.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v in vain for: %s", patience, what)
+		}
+		<-tick.C
+	}
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// freePort returns a port that nobody listens on, below those that the kernel gives to clients.
+func freePort(t *testing.T) (port int) {
+	t.Helper()
+	eventually(t, "a free port", func() bool {
+		port = 20_000 + rand.IntN(10_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		return err == nil && l.Close() == nil
+	})
+	return port
+}
+
+// need returns the path of a program of a Debian package; without it the test fails.
+func need(t *testing.T, name, pkg string) string {
+	t.Helper()
+	for _, at := range []string{name, "/usr/sbin/" + name} {
+		if path, err := exec.LookPath(at); err == nil {
+			return path
+		}
+	}
+	t.Fatalf("%s is missing: apt-get install %s", name, pkg)
+	return ""
+}

@@ -1,0 +1,236 @@
+package durable_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+)
+
+func TestModeIsExact(t *testing.T) {
+	for _, mode := range []fs.FileMode{0o444, 0o600, 0o666} {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := (durable.FS{}).WriteFile(path, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode(); got != mode {
+			t.Errorf("mode is %v, want %v", got, mode)
+		}
+	}
+}
+
+func TestCreateFileRefusesWhatExists(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(path string) error
+	}{
+		{"file", func(path string) error { return os.WriteFile(path, nil, 0o600) }},
+		{"directory", func(path string) error { return os.Mkdir(path, 0o700) }},
+		{"link to nothing", func(path string) error { return os.Symlink("nothing", path) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "file")
+			if err := c.make(path); err != nil {
+				t.Fatal(err)
+			}
+			err := durable.FS{}.CreateFile(path, []byte("new"), 0o600)
+			if !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), path) {
+				t.Errorf("error is %v, want %v and the path", err, fs.ErrExist)
+			}
+			if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
+				t.Errorf("the directory holds %v, %v, want one name", names, err)
+			}
+		})
+	}
+}
+
+func TestFileThatCannotBeReplaced(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := os.MkdirAll(filepath.Join(path, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := durable.FS{}.WriteFile(path, nil, 0o600)
+	var link *os.LinkError
+	if !errors.As(err, &link) || !strings.HasPrefix(err.Error(), "write "+path+": rename") {
+		t.Errorf("error is %v, want that of rename", err)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
+		t.Errorf("the directory holds %v, %v, want one name", names, err)
+	}
+}
+
+func TestRenameOfNothing(t *testing.T) {
+	dir := t.TempDir()
+	err := durable.FS{}.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error is %v, want %v", err, fs.ErrNotExist)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	dir := t.TempDir()
+	if err := (durable.FS{}).Remove(filepath.Join(dir, "nothing")); err != nil {
+		t.Errorf("removing nothing: %v", err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "full", "below"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := (durable.FS{}).Remove(filepath.Join(dir, "full")); !errors.Is(err, syscall.ENOTEMPTY) {
+		t.Errorf("error is %v, want %v", err, syscall.ENOTEMPTY)
+	}
+}
+
+func TestSync(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+		got = fmt.Sprint(op, " ", path)
+		return true, nil
+	}}
+	if err := f.Sync(file); err != nil {
+		t.Error(err)
+	}
+	if want := "sync " + file.Name(); got != want {
+		t.Errorf("step is %q, want %q", got, want)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(file); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("error for a closed file is %v, want %v", err, os.ErrClosed)
+	}
+}
+
+func TestMkdirAll(t *testing.T) {
+	root := t.TempDir()
+	var got []string
+	f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+		got = append(got, fmt.Sprint(op, " ", strings.TrimPrefix(path, root)))
+		return true, nil
+	}}
+	for range 2 { // the second time there is nothing to do
+		if err := f.MkdirAll(filepath.Join(root, "a/b/c")+"/", 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"mkdir /a", "syncdir ", "mkdir /a/b", "syncdir /a", "mkdir /a/b/c", "syncdir /a/b"}
+	if !slices.Equal(got, want) {
+		t.Errorf("steps are %q, want %q", got, want)
+	}
+	info, err := os.Stat(filepath.Join(root, "a/b/c"))
+	if err != nil || info.Mode() != fs.ModeDir|0o750 {
+		t.Errorf("directory is %v, %v", info, err)
+	}
+}
+
+func TestMkdirAllRefuses(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path string
+		want error
+	}{
+		{"file", syscall.ENOTDIR},
+		{"file/below", syscall.ENOTDIR},
+		{"link", fs.ErrExist},
+		{"link/below", fs.ErrExist},
+	} {
+		if err := (durable.FS{}).MkdirAll(filepath.Join(root, c.path), 0o700); !errors.Is(err, c.want) {
+			t.Errorf("%s: error is %v, want %v", c.path, err, c.want)
+		}
+	}
+}
+
+// Another process makes the directory between the look and mkdir(2).
+func TestMkdirAllBesideAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dir")
+	f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+		if op == durable.OpMkdir {
+			return true, os.Mkdir(path, 0o700)
+		}
+		return true, nil
+	}}
+	if err := f.MkdirAll(path, 0o700); err != nil {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestMkdirAllFaults(t *testing.T) {
+	fault := errors.New("fault")
+	for _, op := range []durable.Op{durable.OpMkdir, durable.OpSyncDir} {
+		f := durable.FS{Hook: func(o durable.Op, _ string) (bool, error) {
+			if o == op {
+				return true, fault
+			}
+			return true, nil
+		}}
+		if err := f.MkdirAll(filepath.Join(t.TempDir(), "a/b"), 0o700); !errors.Is(err, fault) {
+			t.Errorf("%s: error is %v, want %v", op, err, fault)
+		}
+	}
+}
+
+func TestRemoveTemps(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 1500 { // more than are read at once
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(durable.TempPrefix, i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep := []string{".tmp", "a" + durable.TempPrefix, "file"}
+	for _, name := range keep {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (durable.FS{}).RemoveTemps(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range left {
+		names = append(names, e.Name())
+	}
+	if !slices.Equal(names, keep) {
+		t.Errorf("left are %q, want %q", names, keep)
+	}
+}
+
+func TestRemoveTempsFaults(t *testing.T) {
+	dir := t.TempDir()
+	if err := (durable.FS{}).RemoveTemps(filepath.Join(dir, "nothing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error is %v, want %v", err, fs.ErrNotExist)
+	}
+	if err := os.WriteFile(filepath.Join(dir, durable.TempPrefix+"1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fault := errors.New("fault")
+	f := durable.FS{Hook: func(durable.Op, string) (bool, error) { return false, fault }}
+	if err := f.RemoveTemps(dir); !errors.Is(err, fault) {
+		t.Errorf("error is %v, want %v", err, fault)
+	}
+}
