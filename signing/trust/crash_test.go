@@ -1,0 +1,167 @@
+package trust_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+var errCrash = errors.New("crash")
+
+// crash makes step n of what fs does the last one: before it, or right after it.
+func crash(n int, after bool) (fs durable.FS, steps *int) {
+	steps = new(int)
+	return durable.FS{Hook: func(durable.Op, string) (bool, error) {
+		*steps++
+		switch {
+		case *steps < n:
+			return true, nil
+		case *steps == n:
+			return after, errCrash
+		}
+		return false, errCrash
+	}}, steps
+}
+
+// TestCrashAtEveryStep publishes with a crash at each step. What is there afterwards is the old
+// repository or the new one, whole, for whoever opens it and for a box; publishing again gets through.
+func TestCrashAtEveryStep(t *testing.T) {
+	changes := map[string]func(w *world) trust.Change{
+		"list": func(w *world) trust.Change {
+			e := w.edit()
+			if err := errors.Join(e.Withdraw(name(t, one)), e.Add(addition(t, three, content(three)))); err != nil {
+				t.Fatal(err)
+			}
+			return trust.Change{Targets: w.sign(e, w.releases...)}
+		},
+		"root": func(w *world) trust.Change {
+			return trust.Change{Root: w.proposeRoot(w.roots, func(e *trust.RootEdit) error {
+				return e.AddKey(trust.RoleTargets, newSigner(t, "second").public)
+			})}
+		},
+		"renewal": func(*world) trust.Change { return trust.Change{} },
+	}
+	for what, change := range changes {
+		t.Run(what, func(t *testing.T) {
+			seen := map[string]int{}
+			total := 1
+			for step := 1; step <= total; step++ {
+				for _, after := range []bool{false, true} {
+					w := newWorld(t)
+					w.add(one)
+					w.add(two)
+					w.at = w.at.Add(time.Hour)
+					c := change(w)
+					next := w.next(c)
+					total = crashOnce(t, w, next, step, after, seen)
+				}
+			}
+			if total < 6 || seen["old"] == 0 || seen["new"] == 0 {
+				t.Errorf("expected crashes that leave the old one and some that leave the new one, got %v in %d steps", seen, total)
+			}
+			t.Logf("%d steps, each before and after: %v", total, seen)
+		})
+	}
+}
+
+func crashOnce(t *testing.T, w *world, next *trust.Repository, step int, after bool, seen map[string]int) (total int) {
+	t.Helper()
+	old := w.repo
+	b := newBox(t, old.Root())
+	b.must(w.dir, w.clock())
+	publish := func(fs durable.FS) error {
+		d := trust.Directory{FS: fs, Path: w.dir.Path}
+		state, err := d.State(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range next.Releases() {
+			if err := d.Put(t.Context(), r, bytes.NewReader(content(r.Name().String()))); err != nil {
+				return err
+			}
+		}
+		return d.Publish(state, next)
+	}
+	fs, counted := crash(step, after)
+	if err := publish(fs); err == nil {
+		return *counted
+	}
+	got, err := w.dir.Verify(old.Root().Raw(), w.clock())
+	if err != nil {
+		t.Fatalf("step %d: %v", step, err)
+	}
+	switch string(got.Raw(trust.RoleTimestamp)) {
+	case string(old.Raw(trust.RoleTimestamp)):
+		seen["old"]++
+	case string(next.Raw(trust.RoleTimestamp)):
+		seen["new"]++
+	default:
+		t.Fatalf("step %d: neither the old repository nor the new one", step)
+	}
+	if err := w.dir.VerifyArchives(t.Context(), got, nil); err != nil {
+		t.Fatalf("step %d: %v", step, err)
+	}
+	b.must(w.dir, w.clock())
+	if err := publish(durable.FS{}); err != nil {
+		t.Fatalf("step %d: again: %v", step, err)
+	}
+	if r := b.must(w.dir, w.clock()); !slices.Equal(listed(r), listed(next)) {
+		t.Fatalf("step %d: expected %v, got %v", step, listed(next), listed(r))
+	}
+	wantNoTemps(t, w.dir.Path)
+	return step + 1
+}
+
+func wantNoTemps(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if strings.Contains(path, durable.TempPrefix) {
+			t.Errorf("left behind: %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBoxCrashesAtEveryStep accepts a new root and a new list with a crash at each step.
+func TestBoxCrashesAtEveryStep(t *testing.T) {
+	w := newWorld(t)
+	w.add(one)
+	before := copyOf(t, w.dir)
+	fresh := newSigner(t, "online new")
+	old := w.online[0]
+	root := w.repo.Root()
+	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
+	w.online = []*signer{fresh}
+	w.publish(trust.Change{})
+	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, old) })
+	w.add(two)
+	steps := 0
+	for done := false; !done; steps++ {
+		for _, after := range []bool{false, true} {
+			b := newBox(t, root)
+			b.must(before, w.clock())
+			b.cfg.FS, _ = crash(steps+1, after)
+			b.reopen()
+			err := b.refresh(w.dir, w.clock())
+			done = err == nil
+			b.cfg.FS = durable.FS{}
+			b.reopen()
+			wantListed(t, b.must(w.dir, w.clock()), one, two)
+			wantErr(t, b.refresh(before, w.clock()), trust.ErrThreshold)
+		}
+	}
+	if steps < 20 {
+		t.Errorf("expected at least 20 steps, got %d", steps)
+	}
+}
