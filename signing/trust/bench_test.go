@@ -66,3 +66,18 @@ func BenchmarkRefresh(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(w.repo.Raw(trust.RoleTargets))), "bytes-of-list")
 }
+
+// BenchmarkNoChange is a box that starts and finds nothing new on a full list.
+func BenchmarkNoChange(b *testing.B) {
+	w := full(b)
+	x := newBox(b, w.repo.Root())
+	x.must(w.dir, w.clock())
+	f := copyOf(b, w.dir)
+	b.ReportAllocs()
+	for b.Loop() {
+		x.reopen()
+		if _, err := x.state.Refresh(b.Context(), f, w.clock()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,13 +1,12 @@
 package trust
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
-
-	"github.com/openpowerquality/box-update-server/update"
 )
 
 // Commit makes a repository the current one, durably: roots, ledger, targets, snapshot and, last, the
@@ -84,15 +83,15 @@ func (s *State) write(r *Repository, ledger *Ledger) error {
 			return err
 		}
 	}
-	return nil
+	// What was there already may come from a crash before the directory was synced.
+	return s.cfg.FS.SyncDir(s.cfg.Dir)
 }
 
-// put writes a file that doesn't have those bytes yet.
+// put writes a file unless it has those bytes already.
 func (s *State) put(name string, data []byte) error {
 	path := filepath.Join(s.cfg.Dir, name)
-	if old, err := readFile(path, int64(len(data))); err == nil && update.Sum(old) == update.Sum(data) {
-		// A crash may have come between the rename and the sync of the directory.
-		return s.cfg.FS.SyncDir(s.cfg.Dir)
+	if old, err := readFile(path, int64(len(data))); err == nil && bytes.Equal(old, data) {
+		return nil
 	}
 	return s.cfg.FS.WriteFile(path, data, 0o644)
 }

@@ -41,8 +41,9 @@ func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, e
 	if err != nil {
 		return nil, err
 	}
-	r := refresh{f: f, clock: c, chain: chain, root: chain[len(chain)-1], memory: s.memory, had: s.memory.timestamp}
-	if len(chain) > len(s.roots) {
+	r := refresh{f: f, clock: c, chain: chain, root: chain[len(chain)-1], memory: s.memory}
+	advanced := len(chain) > len(s.roots)
+	if advanced {
 		if r.memory, err = s.adopt(chain); err != nil {
 			return nil, err
 		}
@@ -58,7 +59,7 @@ func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, e
 	if _, err := s.ledger.with(repo.targets.releases); err != nil {
 		return nil, err
 	}
-	if s.current != nil && len(chain) == len(s.roots) && bytes.Equal(repo.timestamp.raw, s.current.timestamp.raw) {
+	if s.current != nil && !advanced && bytes.Equal(repo.timestamp.raw, s.current.timestamp.raw) {
 		return s.current, nil
 	}
 	return repo, nil
@@ -128,19 +129,18 @@ type refresh struct {
 	chain  []*Root
 	root   *Root
 	memory memory
-	had    *timestamp // the newest accepted one, for the reference time; nil once it is forgotten
 }
 
 func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
-	r.had = r.memory.timestamp
-	if err := r.clock.judge(r.root.name(), RoleRoot, r.root.expires, r.clock.reference(r.had)); err != nil {
+	had := r.memory.timestamp
+	if err := r.clock.judge(r.root.name(), RoleRoot, r.root.expires, r.clock.reference(had)); err != nil {
 		return nil, err
 	}
 	ts, err := r.timestamp(raw)
 	if err != nil {
 		return nil, err
 	}
-	reference := r.clock.reference(r.had, ts)
+	reference := r.clock.reference(had, ts)
 	if err := r.clock.judge(r.root.name(), RoleRoot, r.root.expires, reference); err != nil {
 		return nil, err
 	}
