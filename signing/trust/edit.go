@@ -42,7 +42,11 @@ func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*
 	if err := checkSkew(at, r.timestamp); err != nil {
 		return nil, err
 	}
-	return &TargetsEdit{r, known, reserved, at, maps.Clone(r.byName)}, nil
+	releases, err := r.targets.forEdit()
+	if err != nil {
+		return nil, err
+	}
+	return &TargetsEdit{r, known, reserved, at, releases}, nil
 }
 
 // Add lists an update. One that is listed with that digest stays as it is; under another digest, even

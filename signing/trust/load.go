@@ -199,7 +199,7 @@ func (s *State) lastTargets() *targets {
 		if err != nil {
 			continue
 		}
-		if tg, err := parseTargets(s.Root(), raw); err == nil && tg.version == v && verify(s.Root(), tg.file) == nil {
+		if tg, err := parseTargets(s.Root(), raw, s.Root().Threshold(RoleTargets)); err == nil && tg.version == v {
 			return tg
 		}
 	}

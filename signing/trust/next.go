@@ -43,11 +43,8 @@ func Init(ctx context.Context, at time.Time, setup Setup, by ...signing.Signer) 
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
-	tg, err := parseTargets(root, raw)
+	tg, err := parseTargets(root, raw, root.Threshold(RoleTargets))
 	if err != nil {
-		return nil, fmt.Errorf("init: %w", err)
-	}
-	if err := verify(root, tg.file); err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
 	r, err := seal(ctx, []*Root{root}, tg, online{at: at, by: by, snapshot: 1, timestamp: 1})

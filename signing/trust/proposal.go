@@ -51,7 +51,7 @@ func needOf(r *Root, f *file) Need {
 // for EditTargets; at is the present time. The errors are ErrMalformed, ErrConflict, ErrThreshold
 // where a signature doesn't fit or none is there, ErrExpired, ErrClock, ErrSecondDigest.
 func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {
-	tg, err := parseTargets(r.root, raw)
+	tg, err := parseTargets(r.root, raw, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ type Release struct {
 	conditions Conditions
 	sigs       []KeySignature
 	cosigned   bool            // some of sigs stand in signature entries, not in custom
-	custom     json.RawMessage // never changed; fields that we don't know included
+	custom     json.RawMessage // as it stands in the list, in an edit alone; never changed
 }
 
 // IsZero reports whether r is the zero Release.
@@ -114,13 +114,13 @@ type custom struct {
 
 // entry is a target in a targets file. What else it may hold is ignored.
 type entry struct {
-	Custom json.RawMessage          `json:"custom"`
+	Custom *custom                  `json:"custom"`
 	Hashes map[string]update.Digest `json:"hashes"`
 	Length *int64                   `json:"length"`
 }
 
-// readRelease reads an entry, without the signatures of cosigners.
-func readRelease(path string, e entry) (Release, error) {
+// release reads an entry, without the signatures of cosigners.
+func (e entry) release(path string) (Release, error) {
 	name, err := update.ParseName(path)
 	if err != nil {
 		return Release{}, err
@@ -129,23 +129,25 @@ func readRelease(path string, e entry) (Release, error) {
 	if !ok || len(e.Hashes) != 1 || e.Length == nil || e.Custom == nil {
 		return Release{}, fmt.Errorf("%v: expected length, one hash, sha256, and custom", name)
 	}
-	return newRelease(name, digest, *e.Length, e.Custom)
+	if *e.Length < 0 || *e.Length > update.MaxLength {
+		return Release{}, fmt.Errorf("%v: expected a length from 0 to %d, got %d", name, int64(update.MaxLength), *e.Length)
+	}
+	r, err := e.Custom.open(name)
+	if err != nil {
+		return Release{}, fmt.Errorf("%v: custom: %w", name, err)
+	}
+	r.verified, err = verified.New(verified.Claim{Name: name, Digest: digest, Length: *e.Length, Blocks: e.Custom.Blocks})
+	return r, err
 }
 
+// newRelease makes a release for an edit.
 func newRelease(name update.Name, digest update.Digest, length int64, raw json.RawMessage) (Release, error) {
 	var c custom
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return Release{}, fmt.Errorf("%v: custom: %w", name, err)
 	}
-	r, err := c.open(name)
-	if err != nil {
-		return Release{}, fmt.Errorf("%v: custom: %w", name, err)
-	}
-	if length < 0 || length > update.MaxLength {
-		return Release{}, fmt.Errorf("%v: expected a length from 0 to %d, got %d", name, int64(update.MaxLength), length)
-	}
+	r, err := entry{&c, map[string]update.Digest{"sha256": digest}, &length}.release(name.String())
 	r.custom = raw
-	r.verified, err = verified.New(verified.Claim{Name: name, Digest: digest, Length: length, Blocks: c.Blocks})
 	return r, err
 }
 

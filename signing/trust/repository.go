@@ -159,15 +159,12 @@ func verifyTargets(root *Root, named link, raw []byte) (*targets, error) {
 	if err := named.fits(raw); err != nil {
 		return nil, err
 	}
-	tg, err := parseTargets(root, raw)
+	tg, err := parseTargets(root, raw, root.Threshold(RoleTargets))
 	if err != nil {
 		return nil, err
 	}
 	if tg.version != named.version {
 		return nil, fmt.Errorf("%s: %w: expected %s", tg.name(), ErrMismatch, named.name())
-	}
-	if err := verify(root, tg.file); err != nil {
-		return nil, err
 	}
 	return tg, nil
 }

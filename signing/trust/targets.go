@@ -38,14 +38,14 @@ type list struct {
 	Version     int64            `json:"version"`
 }
 
-// parseTargets reads a targets file that at least one release key of root signed, and gives detached
-// signatures the order of root. Whether the threshold is met is another question.
-func parseTargets(root *Root, raw []byte) (*targets, error) {
+// parseTargets reads a targets file that at least so many release keys of root signed, and gives
+// detached signatures the order of root.
+func parseTargets(root *Root, raw []byte, least int) (*targets, error) {
 	f, err := openFile(RoleTargets, raw)
 	if err != nil {
 		return nil, err
 	}
-	if len(signers(root, f)) == 0 {
+	if len(signers(root, f)) < least {
 		return nil, fmt.Errorf("targets: %w: %s", ErrThreshold, explain(root, f))
 	}
 	t := &targets{file: f}
@@ -84,7 +84,7 @@ func (t *targets) readReleases(root *Root, entries map[string]entry) error {
 	rank := root.ranks(RoleTargets)
 	t.releases = make([]Release, 0, len(entries))
 	for path, e := range entries {
-		r, err := readRelease(path, e)
+		r, err := e.release(path)
 		if err != nil {
 			return err
 		}
@@ -102,12 +102,31 @@ func (t *targets) readReleases(root *Root, entries map[string]entry) error {
 	return nil
 }
 
+// forEdit returns the releases by name with their custom fields as they stand in the file.
+func (t *targets) forEdit() (map[update.Name]Release, error) {
+	var l struct {
+		Targets map[string]struct {
+			Custom json.RawMessage `json:"custom"`
+		} `json:"targets"`
+	}
+	if err := json.Unmarshal(t.signed(), &l); err != nil {
+		return nil, err
+	}
+	out := byName(t.releases)
+	for name, r := range out {
+		r.custom = l.Targets[name.String()].Custom
+		out[name] = r
+	}
+	return out, nil
+}
+
 // encodeList returns the signed part of a targets file.
 func encodeList(version int64, at time.Time, releases map[update.Name]Release) ([]byte, error) {
-	entries := make(map[string]entry, len(releases))
+	entries := make(map[string]any, len(releases))
 	for name, r := range releases {
-		length := r.Length()
-		entries[name.String()] = entry{r.custom, map[string]update.Digest{"sha256": r.Digest()}, &length}
+		entries[name.String()] = map[string]any{
+			"custom": r.custom, "hashes": map[string]update.Digest{"sha256": r.Digest()}, "length": r.Length(),
+		}
 	}
 	return cjson.EncodeCanonical(map[string]any{
 		"_type": RoleTargets, "expires": formatTime(expiry(at, TargetsLife)), issuedField: formatTime(at),
