@@ -171,9 +171,9 @@ func (w *walker) text() error {
 
 func (w *walker) number() error {
 	negative := w.skip("-")
-	start, n := w.at, 0
+	start, n := w.at, int64(0)
 	for c := w.peek(); '0' <= c && c <= '9'; c = w.peek() {
-		if n = n*10 + int(c-'0'); n > maxInt {
+		if n = n*10 + int64(c-'0'); n > maxInt {
 			return w.fail("a whole number up to 2^53")
 		}
 		w.at++
