@@ -230,3 +230,25 @@ func TestAbortGetsAHigherNumber(t *testing.T) {
 	_, err = w.repo.CheckTargets(w.state.Ledger(), 0, late.Raw(), w.at)
 	wantErr(t, err, trust.ErrConflict)
 }
+
+// TestRootNeedsBothThresholds offers a box roots that satisfy one of the two alone.
+func TestRootNeedsBothThresholds(t *testing.T) {
+	w := newWorldOf(t, 2, 2)
+	a, b := newSigner(t, "root new a"), newSigner(t, "root new b")
+	swap := func(drop, add *signer) func(e *trust.RootEdit) error {
+		return func(e *trust.RootEdit) error {
+			return errors.Join(e.AddKey(trust.RoleRoot, add.public), e.RemoveKey(trust.RoleRoot, drop.public.ID()))
+		}
+	}
+	own := w.proposeRoot([]*signer{w.roots[0], a}, swap(w.roots[1], a))
+	old := w.proposeRoot(w.roots, func(e *trust.RootEdit) error {
+		return errors.Join(swap(w.roots[1], a)(e), swap(w.roots[0], b)(e))
+	})
+	for what, p := range map[string]*trust.Proposal{"its own alone": own, "that of the root before alone": old} {
+		f := copyOf(t, w.dir)
+		f.data["2.root.json"] = p.Raw()
+		if err := newBox(t, w.repo.Root()).refresh(f, w.clock()); !errors.Is(err, trust.ErrThreshold) {
+			t.Errorf("%s: expected %v, got %v", what, trust.ErrThreshold, err)
+		}
+	}
+}
