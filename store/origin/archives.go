@@ -1,0 +1,248 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// arrival is an archive that stays open between the blocks that callers bring.
+type arrival struct {
+	*store.Ingest
+	used int64 // guarded by Origin.mu
+}
+
+// archive returns an archive of a staged list.
+func (o *Origin) archive(id, digest update.Digest) (trust.Release, error) {
+	p, err := o.find(id)
+	if err != nil {
+		return trust.Release{}, err
+	}
+	r, ok := p.archives[digest]
+	if !ok {
+		return trust.Release{}, fmt.Errorf("proposal %v: archive %v: %w", id, digest, ErrNotFound)
+	}
+	return r, nil
+}
+
+// Archive says how much of an archive of the staged list with that ID has arrived. The error is
+// ErrNotFound for another ID, also for that of a proposal which lacks signatures, and for an archive
+// that the list does not name.
+func (o *Origin) Archive(ctx context.Context, id, digest update.Digest) (Archive, error) {
+	r, err := o.archive(id, digest)
+	if err != nil {
+		return Archive{}, err
+	}
+	missing, known, err := o.missing(ctx, r)
+	if err != nil {
+		return Archive{}, err
+	}
+	return Archive{r.Name(), r.Digest(), r.Length(), known, ranges(missing)}, nil
+}
+
+// PutBlocks takes the block list of an archive of a staged list. The errors are those of Archive, and
+// store.ErrCorrupt where it is not the list that was signed; store.ErrNoSpace.
+func (o *Origin) PutBlocks(ctx context.Context, id, digest update.Digest, list []byte) error {
+	r, err := o.archive(id, digest)
+	if err != nil {
+		return err
+	}
+	if got := update.Sum(list); got != r.Blocks() {
+		return fmt.Errorf("%v: block list: %w: expected digest %v, got %v", r.Name(), store.ErrCorrupt, r.Blocks(), got)
+	}
+	if _, err := update.ParseBlocks(list, r.Length()); err != nil {
+		return fmt.Errorf("%v: %w: %w", r.Name(), store.ErrCorrupt, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if _, err := o.blocks(r); err == nil {
+		return nil
+	}
+	if err := o.c.FS.WriteFile(o.listPath(r), list, 0o644); err != nil {
+		return fmt.Errorf("%v: %w", r.Name(), noSpace(err))
+	}
+	return nil
+}
+
+// PutBlock takes block i of an archive of a staged list, all of it: update.BlockSize bytes, the last one
+// the rest. The errors are those of Archive; ErrBlocks before PutBlocks; store.ErrCorrupt where p is
+// not that block, of which then no byte is written; store.ErrNoSpace.
+func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, p []byte) error {
+	r, err := o.archive(id, digest)
+	if err != nil {
+		return err
+	}
+	if i < 0 || i >= update.BlockCount(r.Length()) {
+		return fmt.Errorf("%v: block %d: %w: it has %d", r.Name(), i, ErrNotFound, update.BlockCount(r.Length()))
+	}
+	blocks, err := o.blocks(r)
+	if err != nil {
+		return err
+	}
+	// Before the first block there is no file, and a wrong one makes none.
+	if !o.isOpen(digest) && update.Sum(p) != blocks[i] {
+		return fmt.Errorf("%v: block %d: %w: expected digest %v, got %v", r.Name(), i, store.ErrCorrupt, blocks[i], update.Sum(p))
+	}
+	in, err := o.c.Store.Ingest(ctx, r, blocks)
+	if err != nil {
+		return err
+	}
+	return errors.Join(in.WriteBlock(i, p), o.keepOpen(digest, in))
+}
+
+func (o *Origin) listPath(r trust.Release) string {
+	return filepath.Join(o.dir, r.Blocks().String()+blocksSuffix)
+}
+
+// blocks returns the block list of an archive that has not arrived, ErrBlocks where it is not here.
+func (o *Origin) blocks(r trust.Release) (update.Blocks, error) {
+	raw, err := readUpTo(o.listPath(r), int64(update.BlockCount(r.Length()))*int64(len(update.Digest{})))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && update.Sum(raw) != r.Blocks() {
+		return nil, fmt.Errorf("%v: %w", r.Name(), ErrBlocks)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%v: block list: %w", r.Name(), err)
+	}
+	return update.ParseBlocks(raw, r.Length())
+}
+
+// missing returns which blocks of an archive have not arrived, and whether its block list is here.
+func (o *Origin) missing(ctx context.Context, r trust.Release) (blocks []int, known bool, err error) {
+	if o.c.Store.Has(r) {
+		return nil, true, nil
+	}
+	list, err := o.blocks(r)
+	if errors.Is(err, ErrBlocks) {
+		return upTo(update.BlockCount(r.Length())), false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	in, err := o.c.Store.Ingest(ctx, r, list)
+	if err != nil {
+		return nil, false, err
+	}
+	return in.Missing(), true, o.keepOpen(r.Digest(), in)
+}
+
+func upTo(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
+func (o *Origin) isOpen(d update.Digest) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.open[d] != nil
+}
+
+// keepOpen takes over an arrival that a call is done with: it stays open for the next, unless enough
+// others do.
+func (o *Origin) keepOpen(d update.Digest, in *store.Ingest) error {
+	if extra := o.putOpen(d, in); extra != nil {
+		return extra.Close()
+	}
+	return nil
+}
+
+// putOpen returns the arrival that has to be closed, nil if none.
+func (o *Origin) putOpen(d update.Digest, in *store.Ingest) *store.Ingest {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.uses++
+	if a := o.open[d]; a != nil {
+		a.used = o.uses
+		return in
+	}
+	if o.closed || !o.wanted(d) {
+		return in
+	}
+	o.open[d] = &arrival{in, o.uses}
+	if len(o.open) <= o.c.MaxOpen {
+		return nil
+	}
+	oldest := d
+	for other, a := range o.open {
+		if a.used < o.open[oldest].used {
+			oldest = other
+		}
+	}
+	out := o.open[oldest]
+	delete(o.open, oldest)
+	return out.Ingest
+}
+
+// wanted reports whether a staged list names the archive. The caller holds o.mu.
+func (o *Origin) wanted(d update.Digest) bool {
+	for _, p := range o.kept {
+		if _, ok := p.archives[d]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// closeArrivals closes the arrivals that which says.
+func (o *Origin) closeArrivals(which func(update.Digest) bool) {
+	o.mu.Lock()
+	var done []*arrival
+	for d, a := range o.open {
+		if which(d) {
+			done = append(done, a)
+			delete(o.open, d)
+		}
+	}
+	o.mu.Unlock()
+	for _, a := range done {
+		if err := a.Close(); err != nil {
+			o.c.Logger.Warn("arrival not closed", "err", err)
+		}
+	}
+}
+
+// place gives each archive of a staged list its name. The error is store.ErrIncomplete where blocks
+// are missing.
+func (o *Origin) place(ctx context.Context, p *proposal) error {
+	for _, r := range p.Releases() {
+		if o.c.Store.Has(r) {
+			continue
+		}
+		if err := o.placeOne(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Origin) placeOne(ctx context.Context, r trust.Release) (err error) {
+	list, err := o.blocks(r)
+	if errors.Is(err, ErrBlocks) {
+		return fmt.Errorf("%w: %w", store.ErrIncomplete, err)
+	}
+	if err != nil {
+		return err
+	}
+	in, err := o.c.Store.Ingest(ctx, r, list)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	return in.Commit(ctx)
+}
+
+// spokenFor reports whether a staged list names the archive.
+func (o *Origin) spokenFor(d update.Digest) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.wanted(d)
+}

@@ -1,0 +1,135 @@
+package origin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// maxSkew is by how much this clock may be behind that of whoever signed what is published.
+const maxSkew = 10 * time.Minute
+
+// Commit publishes the staged list with that ID: archives, list, snapshot and, last, timestamp, each
+// durable before the next. It is what is served when Commit returns. The ID of the list that is
+// published already is no error.
+//
+// The errors are ErrNotFound; store.ErrIncomplete where archives have not arrived; ErrNoKey;
+// trust.ErrClock; store.ErrNoSpace; store.ErrCorrupt where an archive is not what was signed
+// although each block is. After an error the old repository is served or, where only the last
+// step failed, the new one; to commit again is right in any case.
+func (o *Origin) Commit(ctx context.Context, id update.Digest) (Versions, error) {
+	// Archives are hashed and synced here, where they keep nobody waiting.
+	if p, err := o.find(id); err == nil && p.staged() {
+		if err := o.place(ctx, p); err != nil {
+			return Versions{}, fmt.Errorf("commit: %w", err)
+		}
+	}
+	if err := o.take(ctx); err != nil {
+		return Versions{}, err
+	}
+	defer o.release()
+	repo := o.c.Store.Repository()
+	if update.Sum(repo.Raw(trust.RoleTargets)) == id {
+		err := o.settle(ctx)
+		return versionsOf(o.c.Store.Repository()), err
+	}
+	p, err := o.find(id)
+	if err == nil && !p.staged() {
+		err = fmt.Errorf("%s %d: %w: it is pending", p.Role(), p.Version(), ErrNotFound)
+	}
+	if err != nil {
+		return Versions{}, fmt.Errorf("commit: %w", err)
+	}
+	if err := o.publish(ctx, trust.Change{Targets: p.Proposal}); err != nil {
+		return Versions{}, fmt.Errorf("commit: %w", err)
+	}
+	return versionsOf(o.c.Store.Repository()), nil
+}
+
+// commitRoot publishes a complete root and a timestamp after it. The caller has the token.
+func (o *Origin) commitRoot(ctx context.Context, p *proposal) (Outcome, error) {
+	root, err := trust.ParseRoot(p.Raw())
+	if err != nil {
+		return Outcome{}, fmt.Errorf("propose: %w", err)
+	}
+	if err := o.haveKey(root); err != nil {
+		return Outcome{}, fmt.Errorf("propose: %w", err)
+	}
+	if err := o.publish(ctx, trust.Change{Root: p.Proposal}); err != nil {
+		return Outcome{}, fmt.Errorf("propose: %w", err)
+	}
+	return Outcome{Status: StatusCommitted, ID: p.id, Current: versionsOf(o.c.Store.Repository())}, nil
+}
+
+// Renew signs a new timestamp and, where it is needed, a new snapshot.
+func (o *Origin) Renew(ctx context.Context) error {
+	if err := o.take(ctx); err != nil {
+		return err
+	}
+	defer o.release()
+	if err := o.publish(ctx, trust.Change{}); err != nil {
+		return fmt.Errorf("renew: %w", err)
+	}
+	return nil
+}
+
+// settle makes sure that what is published lies on the disk, whole, and that a timestamp was signed
+// after its root. A crash or an error in the middle of a commit may have left that open. The caller
+// has the token.
+func (o *Origin) settle(ctx context.Context) error {
+	if !o.unsettled {
+		return nil
+	}
+	return o.publish(ctx, trust.Change{})
+}
+
+// publish makes the repository that follows with that change the current one. The caller has the token.
+func (o *Origin) publish(ctx context.Context, c trust.Change) error {
+	repo, at := o.c.Store.Repository(), o.c.Now()
+	if err := o.haveKey(repo.Root()); err != nil && c.Root == nil {
+		return err
+	}
+	if issued := repo.Issued(trust.RoleTimestamp); at.Add(maxSkew).Before(issued) {
+		return fmt.Errorf("%w: this computer says %s, and timestamp %d was issued at %s: set the clock first", trust.ErrClock,
+			at.UTC().Format(time.RFC3339), repo.Version(trust.RoleTimestamp), issued.Format(time.RFC3339))
+	}
+	next, err := repo.Next(ctx, at, c, o.c.Online...)
+	if err != nil {
+		return err
+	}
+	o.unsettled = true
+	// Once it began a commit goes through, even if whoever asked for it is gone.
+	err = o.c.Store.Commit(context.WithoutCancel(ctx), next)
+	if now := o.c.Store.Repository(); now != repo {
+		o.c.Logger.Info("published", "root", now.Version(trust.RoleRoot), "targets", now.Version(trust.RoleTargets),
+			"snapshot", now.Version(trust.RoleSnapshot), "timestamp", now.Version(trust.RoleTimestamp))
+	}
+	if c != (trust.Change{}) {
+		o.recheck()
+	}
+	if err != nil {
+		return noSpace(err)
+	}
+	o.unsettled = false
+	return nil
+}
+
+// haveKey refuses, with ErrNoKey, a root under which the signers here can't sign.
+func (o *Origin) haveKey(root *trust.Root) error {
+	var mine []keys.Public
+	for _, s := range o.c.Online {
+		mine = append(mine, s.Public())
+	}
+	for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} {
+		have := slices.DeleteFunc(root.Keys(role), func(k keys.Public) bool { return !slices.Contains(mine, k) })
+		if len(have) < root.Threshold(role) {
+			return fmt.Errorf("%w: root %d lets the keys %v sign %s, and here are %v", ErrNoKey, root.Version(), root.Keys(role), role, mine)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,345 @@
+package origin
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// blocksSuffix ends the name of a block list.
+const blocksSuffix = ".blocks"
+
+// proposal is one that is kept. It is immutable.
+type proposal struct {
+	*trust.Proposal
+	id       update.Digest
+	since    time.Time                       // when its first signature came
+	complete bool                            // it is staged
+	archives map[update.Digest]trust.Release // of a staged list
+}
+
+func newProposal(p *trust.Proposal, since time.Time) *proposal {
+	out := &proposal{Proposal: p, id: update.Sum(p.Raw()), since: since.UTC().Truncate(time.Second), complete: p.Complete()}
+	if out.complete {
+		out.archives = map[update.Digest]trust.Release{}
+		for _, r := range p.Releases() {
+			out.archives[r.Digest()] = r
+		}
+	}
+	return out
+}
+
+func (p *proposal) fileName() string {
+	return fileName{p.Version(), p.Role(), p.id, p.since}.String()
+}
+
+// staged reports whether p is a list that waits for its archives.
+func (p *proposal) staged() bool { return p.complete && p.Role() == trust.RoleTargets }
+
+// signers returns the keys that signed.
+func (p *proposal) signers() map[keys.ID]bool {
+	out := map[keys.ID]bool{}
+	for _, n := range p.Needs() {
+		for _, k := range n.Have {
+			out[k.ID()] = true
+		}
+	}
+	return out
+}
+
+// fileName is the name of the file of a proposal: <version>.<role>.<digest>.<unix time>.
+type fileName struct {
+	version int64
+	role    trust.Role
+	id      update.Digest
+	since   time.Time
+}
+
+func (n fileName) String() string {
+	return fmt.Sprintf("%d.%s.%v.%d", n.version, n.role, n.id, n.since.Unix())
+}
+
+// parseFileName parses what String returns.
+func parseFileName(s string) (fileName, error) {
+	bad := fmt.Errorf("%q: expected <version>.<role>.<digest>.<unix time>", s)
+	part := strings.Split(s, ".")
+	if len(part) != 4 {
+		return fileName{}, bad
+	}
+	version, err1 := strconv.ParseInt(part[0], 10, 32)
+	id, err2 := update.ParseDigest(part[2])
+	since, err3 := strconv.ParseInt(part[3], 10, 40)
+	n := fileName{version, trust.Role(part[1]), id, time.Unix(since, 0).UTC()}
+	if errors.Join(err1, err2, err3) != nil || n.String() != s || version < 1 {
+		return fileName{}, bad
+	}
+	if n.role != trust.RoleRoot && n.role != trust.RoleTargets {
+		return fileName{}, bad
+	}
+	return n, nil
+}
+
+// signedPart returns the part of a metadata file, in the spelling that signing/trust accepts, which
+// its signatures cover; nil where there is none.
+func signedPart(raw []byte) []byte {
+	_, signed, ok := bytes.Cut(raw, []byte(`,"signed":`))
+	if !ok {
+		return nil
+	}
+	return signed
+}
+
+// sameContent reports whether two files differ in their signatures at most.
+func sameContent(a, b []byte) bool {
+	return signedPart(a) != nil && bytes.Equal(signedPart(a), signedPart(b))
+}
+
+// load reads the proposals that are on the disk.
+func (o *Origin) load(ctx context.Context) error {
+	if err := o.c.FS.MkdirAll(o.dir, 0o755); err != nil {
+		return noSpace(err)
+	}
+	if err := o.c.FS.RemoveTemps(o.dir); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(o.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := parseFileName(e.Name())
+		if err != nil {
+			continue // a block list, or nobody's
+		}
+		p, err := o.read(n)
+		if err != nil {
+			o.c.Logger.Warn("proposal dropped", "file", e.Name(), "err", err)
+			o.removeFile(e.Name())
+			continue
+		}
+		o.kept[p.id] = p
+	}
+	o.tidy()
+	return nil
+}
+
+func (o *Origin) read(n fileName) (*proposal, error) {
+	raw, err := readUpTo(filepath.Join(o.dir, n.String()), trust.MaxLength(n.role))
+	if err != nil {
+		return nil, err
+	}
+	if got := update.Sum(raw); got != n.id {
+		return nil, fmt.Errorf("%w: expected digest %v, got %v", store.ErrCorrupt, n.id, got)
+	}
+	p, err := o.check(n.role, n.version, raw)
+	if err != nil {
+		return nil, err
+	}
+	if p.Version() != n.version {
+		return nil, fmt.Errorf("%w: expected version %d, got %d", store.ErrCorrupt, n.version, p.Version())
+	}
+	return newProposal(p, n.since), nil
+}
+
+// check checks a proposal against what is published.
+func (o *Origin) check(role trust.Role, reserved int64, raw []byte) (*trust.Proposal, error) {
+	repo := o.c.Store.Repository()
+	if role == trust.RoleRoot {
+		return repo.CheckRoot(raw, o.c.Now())
+	}
+	return repo.CheckTargets(o.c.Store.Ledger(), reserved, raw, o.c.Now())
+}
+
+// keep writes a proposal, durably, and shows it.
+func (o *Origin) keep(p *proposal) error {
+	if err := o.c.FS.WriteFile(filepath.Join(o.dir, p.fileName()), p.Raw(), 0o644); err != nil {
+		return noSpace(err)
+	}
+	o.mu.Lock()
+	o.kept[p.id] = p
+	o.mu.Unlock()
+	return nil
+}
+
+// recheck drops what does not follow the repository that is published now.
+func (o *Origin) recheck() {
+	for _, p := range o.proposals() {
+		again, err := o.check(p.Role(), p.Version(), p.Raw())
+		if err != nil {
+			o.c.Logger.Info("proposal dropped", "role", p.Role(), "version", p.Version(), "err", err)
+			o.drop(p)
+			continue
+		}
+		o.mu.Lock()
+		o.kept[p.id] = newProposal(again, p.since)
+		o.mu.Unlock()
+	}
+	o.tidy()
+}
+
+// tidy drops what was kept for too long or gave way to something newer, and the block lists that
+// nobody needs. What can't be removed now is tried again the next time.
+func (o *Origin) tidy() {
+	all := o.proposals()
+	for _, p := range all {
+		if why := o.superfluous(p, all); why != "" {
+			o.c.Logger.Info("proposal dropped", "role", p.Role(), "version", p.Version(), "reason", why)
+			o.drop(p)
+		}
+	}
+	o.removeUnused()
+}
+
+// superfluous says why a proposal need not be kept, "" if it must.
+func (o *Origin) superfluous(p *proposal, all []*proposal) string {
+	if !o.c.Now().Before(p.since.Add(o.c.Keep)) {
+		return "it was kept for too long"
+	}
+	newer := slices.DeleteFunc(slices.Clone(all), func(q *proposal) bool { return q.Role() != p.Role() || compare(q, p) <= 0 })
+	if p.staged() {
+		newer = slices.DeleteFunc(newer, func(q *proposal) bool { return !q.staged() })
+		if len(newer) >= o.c.MaxStaged {
+			return "too many are staged"
+		}
+		return ""
+	}
+	mine := p.signers()
+	for _, q := range newer {
+		if sameContent(p.Raw(), q.Raw()) {
+			return "more have signed"
+		}
+		if q.complete {
+			continue // it has its own place
+		}
+		maps.DeleteFunc(mine, func(k keys.ID, _ bool) bool { return q.signers()[k] })
+	}
+	if len(mine) == 0 {
+		return "its signers signed a newer one"
+	}
+	return ""
+}
+
+// compare orders proposals of one role: a newer one is greater. What a signer made later counts, and
+// not what came later, so that nobody can bring an old one back by sending it again.
+func compare(a, b *proposal) int {
+	return cmp.Or(
+		cmp.Compare(a.Version(), b.Version()),
+		a.Plan().ToExpires.Compare(b.Plan().ToExpires),
+		bytes.Compare(signedPart(a.Raw()), signedPart(b.Raw())),
+		cmp.Compare(len(a.signers()), len(b.signers())),
+		bytes.Compare(a.id[:], b.id[:]),
+	)
+}
+
+// drop forgets a proposal, and removes its file.
+func (o *Origin) drop(p *proposal) {
+	o.mu.Lock()
+	delete(o.kept, p.id)
+	o.mu.Unlock()
+	o.removeFile(p.fileName())
+}
+
+func (o *Origin) removeFile(name string) {
+	if err := o.c.FS.Remove(filepath.Join(o.dir, name)); err != nil {
+		o.c.Logger.Warn("file not removed", "file", name, "err", err)
+	}
+}
+
+// removeUnused removes the files that belong to no proposal, and ends the arrivals that do not.
+func (o *Origin) removeUnused() {
+	files, archives := o.used()
+	entries, err := os.ReadDir(o.dir)
+	if err != nil {
+		o.c.Logger.Warn("staging not read", "err", err)
+		return
+	}
+	for _, e := range entries {
+		if !files[e.Name()] && !strings.HasPrefix(e.Name(), durable.TempPrefix) {
+			o.removeFile(e.Name())
+		}
+	}
+	o.closeArrivals(func(d update.Digest) bool { return !archives[d] })
+}
+
+// used returns the files of staging/publish and the archives that proposals need.
+func (o *Origin) used() (files map[string]bool, archives map[update.Digest]bool) {
+	files, archives = map[string]bool{}, map[update.Digest]bool{}
+	for _, p := range o.proposals() {
+		files[p.fileName()] = true
+		for d, r := range p.archives {
+			archives[d] = true
+			files[r.Blocks().String()+blocksSuffix] = true
+		}
+	}
+	return files, archives
+}
+
+// proposals returns what is kept, the oldest first.
+func (o *Origin) proposals() []*proposal {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.SortedFunc(maps.Values(o.kept), func(a, b *proposal) int {
+		return cmp.Or(strings.Compare(string(b.Role()), string(a.Role())), compare(a, b))
+	})
+}
+
+// find returns a proposal by its ID.
+func (o *Origin) find(id update.Digest) (*proposal, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.kept[id]
+	if p == nil || o.closed {
+		return nil, fmt.Errorf("proposal %v: %w", id, ErrNotFound)
+	}
+	return p, nil
+}
+
+// noSpace makes store.ErrNoSpace of what the system says about a full disk.
+func noSpace(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+	}
+	return err
+}
+
+// readUpTo reads a regular file of at most limit bytes.
+func readUpTo(path string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w: no regular file", path, fs.ErrInvalid)
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(raw)) > limit {
+		err = fmt.Errorf("%s: %w: more than %d bytes", path, store.ErrCorrupt, limit)
+	}
+	return raw, err
+}

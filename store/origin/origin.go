@@ -1,0 +1,153 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// The errors that a caller may branch on, beside those of signing/trust and of store.
+var (
+	// ErrNotFound says that no proposal has that ID, or that a staged list has no such archive.
+	ErrNotFound = errors.New("no such proposal or archive")
+
+	// ErrNoKey says that this origin does not hold the online key that the root names: it can commit
+	// nothing.
+	ErrNoKey = errors.New("the online key is not here")
+
+	// ErrBlocks says that blocks came before their block list.
+	ErrBlocks = errors.New("the block list is missing")
+)
+
+// ConflictError says what is in the way of a proposal. It wraps trust.ErrConflict, or whichever error
+// of signing/trust says more exactly why.
+type ConflictError struct {
+	Current Versions // what is published
+	Staged  int64    // the version of the newest complete list that waits for its archives, 0: none
+	Err     error
+}
+
+// Error says what is in the way.
+func (e *ConflictError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error that says why.
+func (e *ConflictError) Unwrap() error { return e.Err }
+
+// Config says what an Origin works on. Store is required.
+type Config struct {
+	// Store is open for writing and has a repository. It is the caller's to close, after the Origin.
+	Store *store.Store
+
+	// Online are the signers of the online key: one, or two while it is being replaced. With none,
+	// proposals that lack signatures are kept, and whatever would have to be committed is ErrNoKey.
+	Online []signing.Signer
+
+	FS     durable.FS
+	Logger *slog.Logger     // nil: no log
+	Now    func() time.Time // nil: time.Now
+
+	Reserve   int64         // bytes of the disk that staged archives leave free
+	Keep      time.Duration // how long a proposal waits; 0: 7 days
+	MaxStaged int           // complete lists that wait for archives; 0: 4. The lowest version gives way.
+	MaxOpen   int           // archives that are open for writing between blocks; 0: 64
+	GCEvery   time.Duration // how often Run removes withdrawn archives; 0: 24 h
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Store == nil {
+		return Config{}, errors.New("origin: a store is needed")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Keep = orDefault(c.Keep, 7*24*time.Hour)
+	c.MaxStaged = orDefault(c.MaxStaged, 4)
+	c.MaxOpen = orDefault(c.MaxOpen, 64)
+	c.GCEvery = orDefault(c.GCEvery, 24*time.Hour)
+	return c, nil
+}
+
+func orDefault[T int | time.Duration](v, otherwise T) T {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}
+
+// Origin takes proposals and commits them. Its methods are safe for concurrent use.
+type Origin struct {
+	c   Config
+	dir string
+
+	// changing holds a token while proposals or the repository change. Whoever takes it may wait for
+	// the disk, so that taking it ends with the context.
+	changing  chan struct{}
+	unsettled bool // with the token: what is current may not be on the disk, or lack the timestamp after its root
+
+	mu      sync.Mutex
+	kept    map[update.Digest]*proposal // by ID
+	open    map[update.Digest]*arrival  // archives that are open for writing, by digest
+	uses    int64                       // counts uses of open, to find the one that was used least recently
+	failure error                       // of the last renewal; nil: it went well
+	closed  bool
+}
+
+// Open reads the proposals that wait, and drops those that no longer follow what is published. The
+// error is trust.ErrNone where the store has no repository.
+func Open(ctx context.Context, c Config) (*Origin, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if c.Store.Repository() == nil {
+		return nil, fmt.Errorf("origin: %s: %w: make one with boxsign init", c.Store.Dir(), trust.ErrNone)
+	}
+	o := &Origin{
+		c: c, dir: filepath.Join(c.Store.Dir(), "staging", "publish"),
+		changing: make(chan struct{}, 1), unsettled: true,
+		kept: map[update.Digest]*proposal{}, open: map[update.Digest]*arrival{},
+	}
+	if err := o.load(ctx); err != nil {
+		return nil, fmt.Errorf("origin: %w", err)
+	}
+	return o, nil
+}
+
+// Close ends the arrivals that are open; what has arrived is kept. Calls that come later fail.
+func (o *Origin) Close() error {
+	o.mu.Lock()
+	o.closed = true
+	open := o.open
+	o.open = map[update.Digest]*arrival{}
+	o.mu.Unlock()
+	var errs []error
+	for _, a := range open {
+		errs = append(errs, a.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// take takes the token, or ends with ctx.
+func (o *Origin) take(ctx context.Context) error {
+	select {
+	case o.changing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (o *Origin) release() { <-o.changing }

@@ -1,0 +1,222 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// State says what is published and what waits.
+func (o *Origin) State() State {
+	s := State{Versions: versionsOf(o.c.Store.Repository()), Staged: []int64{}, Pending: []Pending{}}
+	for _, p := range o.proposals() {
+		switch {
+		case p.staged():
+			s.Staged = append(s.Staged, p.Version())
+		default:
+			s.Pending = append(s.Pending, Pending{p.Role(), p.Version(), p.id, p.since, needsOf(p.Proposal)})
+		}
+		if p.Role() == trust.RoleTargets {
+			s.Reserved = max(s.Reserved, p.Version())
+		}
+	}
+	return s
+}
+
+// PendingRaw returns the file of a proposal that lacks signatures, as signed so far. The error is
+// ErrNotFound where there is none, and for a staged list too.
+func (o *Origin) PendingRaw(id update.Digest) ([]byte, error) {
+	p, err := o.find(id)
+	if err != nil {
+		return nil, err
+	}
+	if p.staged() {
+		return nil, fmt.Errorf("proposal %v: %w", id, ErrNotFound)
+	}
+	return p.Raw(), nil
+}
+
+// Propose takes a root or a list as signed so far. What is kept or committed after an error is what
+// was before, unless the error came from the disk; to propose it again is right in any case. The
+// signatures of proposals with the same content are put together. What is published already
+// is StatusCommitted.
+//
+// The errors are those of trust.Repository.CheckTargets and CheckRoot; *ConflictError where it does
+// not follow what is published, or another complete list is staged that it would not replace;
+// ErrNoKey; store.ErrNoSpace.
+func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outcome, error) {
+	if role != trust.RoleRoot && role != trust.RoleTargets {
+		return Outcome{}, fmt.Errorf("propose: %w: expected a root or a list, got %q", trust.ErrMalformed, role)
+	}
+	// Junk is refused here, where it keeps nobody waiting.
+	if !sameContent(raw, o.c.Store.Repository().Raw(role)) {
+		if _, err := o.check(role, o.reserved(), raw); err != nil {
+			return Outcome{}, o.refused(err)
+		}
+	}
+	if err := o.take(ctx); err != nil {
+		return Outcome{}, err
+	}
+	defer o.release()
+	if repo := o.c.Store.Repository(); sameContent(raw, repo.Raw(role)) {
+		return o.again(ctx, role)
+	}
+	p, err := o.check(role, o.reserved(), raw)
+	if err != nil {
+		return Outcome{}, o.refused(err)
+	}
+	return o.admit(ctx, p)
+}
+
+func (o *Origin) reserved() int64 { return o.State().Reserved }
+
+// refused adds to a conflict what is in the way.
+func (o *Origin) refused(err error) error {
+	for _, conflict := range []error{trust.ErrConflict, trust.ErrRollback, trust.ErrStranded, trust.ErrSecondDigest} {
+		if errors.Is(err, conflict) {
+			s := o.State()
+			e := &ConflictError{Current: s.Versions, Err: fmt.Errorf("propose: %w", err)}
+			if n := len(s.Staged); n > 0 {
+				e.Staged = s.Staged[n-1]
+			}
+			return e
+		}
+	}
+	return fmt.Errorf("propose: %w", err)
+}
+
+// again answers for what is published already. The caller has the token.
+func (o *Origin) again(ctx context.Context, role trust.Role) (Outcome, error) {
+	if err := o.settle(ctx); err != nil {
+		return Outcome{}, err
+	}
+	repo := o.c.Store.Repository()
+	return Outcome{Status: StatusCommitted, ID: update.Sum(repo.Raw(role)), Current: versionsOf(repo)}, nil
+}
+
+// admit keeps or commits a proposal that was checked. The caller has the token.
+func (o *Origin) admit(ctx context.Context, checked *trust.Proposal) (Outcome, error) {
+	p, err := o.join(newProposal(checked, o.c.Now()))
+	if err != nil {
+		return Outcome{}, err
+	}
+	if p.complete && p.Role() == trust.RoleRoot {
+		return o.commitRoot(ctx, p)
+	}
+	if _, err := o.find(p.id); err == nil {
+		return o.outcome(ctx, p)
+	}
+	if err := o.admissible(ctx, p); err != nil {
+		return Outcome{}, err
+	}
+	if err := o.keep(p); err != nil {
+		return Outcome{}, fmt.Errorf("propose: %w", err)
+	}
+	o.tidy()
+	return o.outcome(ctx, p)
+}
+
+// join puts a proposal together with those that are kept and have the same content. One that is staged
+// stays as it is, since others know it by its ID.
+func (o *Origin) join(p *proposal) (*proposal, error) {
+	for _, q := range o.proposals() {
+		if q.Role() != p.Role() || !sameContent(p.Raw(), q.Raw()) {
+			continue
+		}
+		if q.staged() {
+			return q, nil
+		}
+		merged, err := q.Merge(p.Proposal)
+		if err != nil {
+			return nil, o.refused(err)
+		}
+		p = newProposal(merged, q.since)
+	}
+	return p, nil
+}
+
+// admissible refuses a proposal that would not be kept.
+func (o *Origin) admissible(ctx context.Context, p *proposal) error {
+	all := append(o.proposals(), p)
+	for _, q := range all {
+		if q != p && q.staged() && p.Role() == trust.RoleTargets && q.Version() >= p.Version() {
+			return o.refused(fmt.Errorf("list %d: %w: list %d is complete and waits for its archives; wait for it, or replace it by list %d", p.Version(), trust.ErrConflict, q.Version(), q.Version()+1))
+		}
+	}
+	if why := o.superfluous(p, all); why != "" {
+		return o.refused(fmt.Errorf("%s %d: %w: %s", p.Role(), p.Version(), trust.ErrConflict, why))
+	}
+	if !p.staged() {
+		return nil
+	}
+	if err := o.haveKey(o.c.Store.Repository().Root()); err != nil {
+		return fmt.Errorf("propose: %w", err)
+	}
+	return o.room(ctx, p)
+}
+
+// room refuses a list whose archives would not fit beside those of the other staged lists.
+func (o *Origin) room(ctx context.Context, p *proposal) error {
+	need, seen := int64(0), map[update.Digest]bool{}
+	for _, q := range append(o.proposals(), p) {
+		for d, r := range q.archives {
+			if seen[d] {
+				continue
+			}
+			seen[d] = true
+			bytes, err := o.toCome(ctx, r)
+			if err != nil {
+				return fmt.Errorf("propose: %w", err)
+			}
+			need += bytes
+		}
+	}
+	if need == 0 {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(o.dir, &st); err != nil {
+		return fmt.Errorf("free space of %s: %w", o.dir, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free-o.c.Reserve < need {
+		return fmt.Errorf("propose: %w: the archives need %d bytes in %s, %d are free and %d of them are reserved", store.ErrNoSpace, need, o.dir, free, o.c.Reserve)
+	}
+	return nil
+}
+
+// toCome returns how many bytes of an archive have not arrived.
+func (o *Origin) toCome(ctx context.Context, r trust.Release) (int64, error) {
+	missing, _, err := o.missing(ctx, r)
+	need := int64(0)
+	for _, i := range missing {
+		need += update.BlockLength(r.Length(), i)
+	}
+	return need, err
+}
+
+// outcome says what became of a proposal that is kept.
+func (o *Origin) outcome(ctx context.Context, p *proposal) (Outcome, error) {
+	out := Outcome{Status: StatusPending, ID: p.id, Current: versionsOf(o.c.Store.Repository()), Needs: needsOf(p.Proposal)}
+	if !p.staged() {
+		return out, nil
+	}
+	out.Status, out.Needs = StatusStaged, nil
+	for _, r := range p.Releases() {
+		if o.c.Store.Has(r) || slices.ContainsFunc(out.Archives, func(a Archive) bool { return a.Digest == r.Digest() }) {
+			continue
+		}
+		missing, known, err := o.missing(ctx, r)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("propose: %w", err)
+		}
+		out.Archives = append(out.Archives, Archive{r.Name(), r.Digest(), r.Length(), known, ranges(missing)})
+	}
+	return out, nil
+}

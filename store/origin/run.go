@@ -1,0 +1,110 @@
+package origin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+)
+
+// checkEvery is how often Run looks at the clock. A timer alone would not notice that it was set.
+const checkEvery = time.Hour
+
+// The pauses after a renewal that failed, doubled each time.
+const (
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// Run renews snapshot and timestamp, once at its start and whenever half of their life is over, drops
+// proposals that waited for too long, and removes withdrawn archives now and then. It goes on after
+// failures, which it logs and Health tells, and returns when ctx ends, with its error.
+//
+// The timestamp at the start is there because a crash may have left a root without the timestamp that
+// must follow it.
+func (o *Origin) Run(ctx context.Context) error {
+	due, pause, collected := true, firstRetry, o.c.Now()
+	for {
+		wait := checkEvery
+		if due || o.c.Store.Repository().RenewalDue(o.c.Now()) {
+			due = !o.renew(ctx)
+		}
+		switch {
+		case due && ctx.Err() == nil:
+			wait, pause = pause, min(2*pause, lastRetry)
+		default:
+			pause = firstRetry
+		}
+		if at := o.c.Now(); at.Sub(collected) >= o.c.GCEvery || at.Before(collected) {
+			collected = at
+			o.collect(ctx)
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		o.expire(ctx)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// renew reports whether nothing is left to do.
+func (o *Origin) renew(ctx context.Context) bool {
+	err := o.plausible()
+	if err == nil {
+		err = o.Renew(ctx)
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	o.mu.Lock()
+	o.failure = err
+	o.mu.Unlock()
+	if err != nil {
+		o.c.Logger.Error("timestamp not renewed", "err", err)
+	}
+	return err == nil
+}
+
+// plausible refuses to renew at a time at which nobody would accept the result: either the clock is far
+// ahead, and a timestamp from the future would make boxes believe that everything is expired, or a
+// signer must act first.
+func (o *Origin) plausible() error {
+	repo, at := o.c.Store.Repository(), o.c.Now()
+	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTargets} {
+		if expires := repo.Expires(role); at.After(expires) {
+			return fmt.Errorf("%s %d: %w at %s by this clock, which says %s: set the clock, or publish a new one", role, repo.Version(role),
+				trust.ErrExpired, expires.Format(time.RFC3339), at.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+func (o *Origin) expire(ctx context.Context) {
+	if o.take(ctx) != nil {
+		return
+	}
+	defer o.release()
+	o.tidy()
+}
+
+func (o *Origin) collect(ctx context.Context) {
+	got, err := o.c.Store.GC(ctx, store.GC{Keep: o.spokenFor})
+	if len(got.Digests) > 0 {
+		o.c.Logger.Info("withdrawn archives removed", "count", len(got.Digests), "bytes", got.Bytes)
+	}
+	if err != nil && ctx.Err() == nil {
+		o.c.Logger.Error("withdrawn archives not removed", "err", err)
+	}
+}

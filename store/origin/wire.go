@@ -1,0 +1,115 @@
+package origin
+
+import (
+	"time"
+
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Versions are those of the four files of a repository.
+type Versions struct {
+	Root      int64 `json:"root"`
+	Targets   int64 `json:"targets"`
+	Snapshot  int64 `json:"snapshot"`
+	Timestamp int64 `json:"timestamp"`
+}
+
+func versionsOf(r *trust.Repository) Versions {
+	return Versions{r.Version(trust.RoleRoot), r.Version(trust.RoleTargets), r.Version(trust.RoleSnapshot), r.Version(trust.RoleTimestamp)}
+}
+
+// State is what a signer has to know before it signs.
+type State struct {
+	Versions
+
+	// Reserved is the highest version of a list that was signed and may still go out, 0 for none. The
+	// next list gets a higher one.
+	Reserved int64 `json:"reserved"`
+
+	// Staged are the versions of the complete lists that wait for archives, ascending. Their IDs are
+	// not told: who signed them has them.
+	Staged []int64 `json:"staged"`
+
+	Pending []Pending `json:"pending"`
+}
+
+// Pending is a proposal that lacks signatures.
+type Pending struct {
+	Role    trust.Role    `json:"role"` // trust.RoleRoot or trust.RoleTargets
+	Version int64         `json:"version"`
+	ID      update.Digest `json:"sha256"` // of the file as signed so far
+	Since   time.Time     `json:"since"`
+	Needs   []Need        `json:"needs"`
+}
+
+// Need is a threshold that a proposal must meet.
+type Need struct {
+	Root      int64      `json:"root"` // the root that asks
+	Role      trust.Role `json:"role"`
+	Threshold int        `json:"threshold"`
+	Have      []keys.ID  `json:"have"`    // who signed
+	Missing   []keys.ID  `json:"missing"` // who could sign
+}
+
+func needsOf(p *trust.Proposal) []Need {
+	var out []Need
+	for _, n := range p.Needs() {
+		out = append(out, Need{n.Root, n.Role, n.Threshold, ids(n.Have), ids(n.Missing)})
+	}
+	return out
+}
+
+func ids(ks []keys.Public) []keys.ID {
+	out := []keys.ID{}
+	for _, k := range ks {
+		out = append(out, k.ID())
+	}
+	return out
+}
+
+// Status says what became of a proposal.
+type Status string
+
+// What may become of a proposal.
+const (
+	StatusPending   Status = "pending"   // it is kept, and needs more signatures
+	StatusStaged    Status = "staged"    // it is complete, and needs its archives and Commit
+	StatusCommitted Status = "committed" // it is what is published
+)
+
+// Outcome is what became of a proposal.
+type Outcome struct {
+	Status  Status        `json:"status"`
+	ID      update.Digest `json:"id"`      // the digest of the file, with all signatures that came for it
+	Current Versions      `json:"current"` // what is published now
+
+	Needs    []Need    `json:"needs,omitempty"`    // of a pending one
+	Archives []Archive `json:"archives,omitempty"` // of a staged list: those that are not in place
+}
+
+// Archive is an archive of a staged list that is not in place yet.
+type Archive struct {
+	Name    update.Name   `json:"name"`
+	Digest  update.Digest `json:"sha256"`
+	Length  int64         `json:"length"`
+	Blocks  bool          `json:"blocks"`  // the block list is here; it comes before the blocks
+	Missing []Range       `json:"missing"` // the blocks that are not here
+}
+
+// Range is a range of blocks: from the first number up to, but not including, the second.
+type Range [2]int
+
+// ranges returns ascending numbers as ranges.
+func ranges(numbers []int) []Range {
+	out := []Range{}
+	for _, i := range numbers {
+		if n := len(out); n > 0 && out[n-1][1] == i {
+			out[n-1][1]++
+			continue
+		}
+		out = append(out, Range{i, i + 1})
+	}
+	return out
+}
