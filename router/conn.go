@@ -45,6 +45,7 @@ type conn struct {
 	timed bool  // a window has begun
 
 	quiet  bool        // nothing has been read since the last request
+	wanted time.Time   // what net/http set for reading, where an earlier deadline holds
 	clean  bool        // what was read last ended with the end of a request
 	parked atomic.Bool // Close hands the connection to the lot
 
@@ -269,24 +270,32 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 }
 
 // state follows net/http's view of the connection.
-func state(c net.Conn, s http.ConnState) {
-	if c, ok := c.(*conn); ok {
-		c.quiet = s == http.StateNew || s == http.StateIdle
+func state(nc net.Conn, s http.ConnState) {
+	c, ok := nc.(*conn)
+	if !ok {
+		return
+	}
+	c.quiet = s == http.StateNew || s == http.StateIdle
+	if s == http.StateActive {
+		c.restore()
 	}
 }
 
 // Read reads. Between requests it gives up early, for Close to park the connection.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
-	if n > 0 {
-		if c.quiet {
-			c.quiet = false
+	if n == 0 {
+		if c.quiet && c.clean && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.parked.Store(true)
 		}
-		c.clean = string(p[max(0, n-len(requestEnd)):n]) == requestEnd
-		return n, err
+		return 0, err
 	}
-	if c.quiet && c.clean && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.parked.Store(true)
+	c.clean = string(p[max(0, n-len(requestEnd)):n]) == requestEnd
+	if c.quiet {
+		c.quiet = false
+		if !c.clean {
+			c.restore() // the rest of the request is still to come
+		}
 	}
 	return n, err
 }
@@ -294,10 +303,21 @@ func (c *conn) Read(p []byte) (int, error) {
 // SetReadDeadline sets the deadline, and an earlier one between requests. A connection stays with
 // net/http where a part of the next request may be in its buffer.
 func (c *conn) SetReadDeadline(t time.Time) error {
+	c.wanted = time.Time{}
 	if c.quiet && c.clean && !t.IsZero() {
+		c.wanted = t
 		t = earlier(t, time.Now().Add(parkAfter))
 	}
 	return c.TCPConn.SetReadDeadline(t)
+}
+
+// restore sets the deadline that net/http wants.
+func (c *conn) restore() {
+	if c.wanted.IsZero() {
+		return
+	}
+	_ = c.TCPConn.SetReadDeadline(c.wanted) // the next read says why
+	c.wanted = time.Time{}
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -120,41 +120,52 @@ func TestIdleConnectionIsParked(t *testing.T) {
 	}
 }
 
-// A part of a request that lies in net/http's buffer is not lost.
+// A part of a request that has come is not lost, and the rest has the time that it should have.
 func TestPartOfRequestIsKept(t *testing.T) {
-	l, addr := startLot(t)
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
 	const request = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
-	if _, err := io.WriteString(c, request+request[:2]); err != nil {
-		t.Fatal(err)
+	for name, first := range map[string]string{
+		"of the first":        request[:2],
+		"of the first's end":  request[:len(request)-2],
+		"of a pipelined":      request + request[:2],
+		"of a long pipelined": request + request[:20],
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, addr := startLot(t)
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			if _, err := io.WriteString(c, first); err != nil {
+				t.Fatal(err)
+			}
+			// Another connection is silent for as long: once it is parked, this one would be.
+			other, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = other.Close() }()
+			await(t, "the other connection is parked", func() bool { return l.count() == 1 })
+			if _, err := io.WriteString(c, strings.Repeat(request, 2)[len(first):]); err != nil {
+				t.Fatal(err)
+			}
+			r := bufio.NewReader(c)
+			for range 2 {
+				readOK(t, r)
+			}
+		})
 	}
-	r := bufio.NewReader(c)
-	read := func() {
-		t.Helper()
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(b) != "ok" {
-			t.Fatalf("%v %q %v", resp.Status, b, err)
-		}
-	}
-	read()
-	// Another connection is silent for as long: once it is parked, this one would be.
-	other, err := net.Dial("tcp", addr)
+}
+
+func readOK(t *testing.T, r *bufio.Reader) {
+	t.Helper()
+	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = other.Close() }()
-	await(t, "the other connection is parked", func() bool { return l.count() == 1 })
-	if _, err := io.WriteString(c, request[2:]); err != nil {
-		t.Fatal(err)
+	if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(b) != "ok" {
+		t.Fatalf("%v %q %v", resp.Status, b, err)
 	}
-	read()
 }
 
 func TestShutdownClosesParked(t *testing.T) {
