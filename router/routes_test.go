@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -350,13 +350,33 @@ func TestConfigRefused(t *testing.T) {
 		"source":   {},
 		"negative": {Source: newFake(t), MinRate: -1},
 	} {
-		if _, err := New(c); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := NewServer(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v, want one that says %q", c, err, want)
 		}
 	}
-	h, err := New(Config{Source: newFake(t)})
-	if err != nil || h == nil {
-		t.Fatalf("%v, %v", h, err)
+}
+
+// Under a server that is not a Server archives arrive all the same.
+func TestWithoutServer(t *testing.T) {
+	f := newFake(t)
+	f.add(t, newName, []byte("0123456789"), true)
+	rt, err := newRouter(Config{Source: f})
+	if err != nil {
+		t.Fatal(err)
 	}
-	var _ http.Handler = h
+	defer rt.closeFiles()
+	for _, field := range []string{"X-Any: x", "Range: bytes=2-4"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/update/"+newName, nil)
+		k, v, _ := strings.Cut(field, ": ")
+		r.Header.Set(k, v)
+		rt.ServeHTTP(w, r)
+		want := "0123456789"
+		if k == "Range" {
+			want = "234"
+		}
+		if w.Body.String() != want {
+			t.Errorf("%s: %d %q, want %q", field, w.Code, w.Body, want)
+		}
+	}
 }
