@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 // a thread to itself.
 const pieceSize = 1 << 20
 
+// requestEnd ends a request without a body.
+const requestEnd = "\r\n\r\n"
+
 var (
 	errFull    = errors.New("the client's connection takes no more now")
 	errStalled = errors.New("the client has stalled")
@@ -27,16 +31,23 @@ var (
 // A conn is a connection that cuts a client which takes too little, and no other: each time a write
 // has waited for the length of a window, it asks the kernel how much the client has acknowledged.
 //
-// It is written to by one goroutine at a time.
+// It is written to by one goroutine at a time. When it is silent between requests, it leaves net/http
+// for a lot.
 type conn struct {
 	*net.TCPConn
 	raw     syscall.RawConn
+	lot     *lot
 	window  time.Duration
 	minimum int64 // bytes that must be acknowledged in a window
 
 	sent  int64 // bytes that the kernel took
 	acked int64 // bytes that were acknowledged when the window began
 	timed bool  // a window has begun
+
+	quiet  bool        // nothing has been read since the last request
+	wanted time.Time   // what net/http set for reading, where an earlier deadline holds
+	clean  bool        // what was read last ended with the end of a request
+	parked atomic.Bool // Close hands the connection to the lot
 
 	more bool // more data follows the next Write at once
 	op   sendOp
@@ -57,14 +68,18 @@ type sendOp struct {
 	err  error
 }
 
-func newConn(c *net.TCPConn, config Config) (*conn, error) {
+func newConn(c *net.TCPConn, l *lot) (*conn, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
+	config := l.config()
 	out := &conn{
 		TCPConn: c,
 		raw:     raw,
+		lot:     l,
+		quiet:   true,
+		clean:   true,
 		window:  config.StallWindow,
 		minimum: max(1, int64(float64(config.MinRate)*config.StallWindow.Seconds())),
 	}
@@ -192,12 +207,7 @@ func (c *conn) wait() error {
 	return c.do(c.poll)
 }
 
-// pollOnce asks whether the connection takes more. The runtime only tells of changes from now on.
-func (c *conn) pollOnce(fd uintptr) bool {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	n, err := unix.Poll(p, 0)
-	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
-}
+func (c *conn) pollOnce(fd uintptr) bool { return polled(fd, unix.POLLOUT) }
 
 // do runs a system call, again and again while windows end and the client lives.
 func (c *conn) do(op func(fd uintptr) bool) error {
@@ -257,4 +267,70 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	}
 	c.timed = false
 	return c.TCPConn.SetWriteDeadline(t)
+}
+
+// state follows net/http's view of the connection.
+func state(nc net.Conn, s http.ConnState) {
+	c, ok := nc.(*conn)
+	if !ok {
+		return
+	}
+	c.quiet = s == http.StateNew || s == http.StateIdle
+	if s == http.StateActive {
+		c.restore()
+	}
+}
+
+// Read reads. Between requests it gives up early, for Close to park the connection.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if n == 0 {
+		if c.quiet && c.clean && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.parked.Store(true)
+		}
+		return 0, err
+	}
+	c.clean = string(p[max(0, n-len(requestEnd)):n]) == requestEnd
+	if c.quiet {
+		c.quiet = false
+		if !c.clean {
+			c.restore() // the rest of the request is still to come
+		}
+	}
+	return n, err
+}
+
+// SetReadDeadline sets the deadline, and an earlier one between requests. A connection stays with
+// net/http where a part of the next request may be in its buffer.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.wanted = time.Time{}
+	if c.quiet && c.clean && !t.IsZero() {
+		c.wanted = t
+		t = earlier(t, time.Now().Add(parkAfter))
+	}
+	return c.TCPConn.SetReadDeadline(t)
+}
+
+// restore sets the deadline that net/http wants.
+func (c *conn) restore() {
+	if c.wanted.IsZero() {
+		return
+	}
+	_ = c.TCPConn.SetReadDeadline(c.wanted) // the next read says why
+	c.wanted = time.Time{}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Close closes the connection, or parks it where it was only silent.
+func (c *conn) Close() error {
+	if c.parked.Load() {
+		return c.lot.park(c.TCPConn)
+	}
+	return c.TCPConn.Close()
 }

@@ -77,10 +77,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// New returns the handler of all routes. It is complete under any http.Server, but only NewServer
-// sends archives by sendfile, cuts stalled clients and sets the timeouts.
-func New(c Config) (http.Handler, error) { return newRouter(c) }
-
+// A router is the handler of all routes. It is complete under any http.Server, but only a Server sends
+// archives by sendfile, cuts stalled clients and sets the timeouts.
 type router struct {
 	config   Config
 	routes   *httprouter.Router

@@ -40,6 +40,7 @@ func NewServer(c Config) (*Server, error) {
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,
 		ConnContext:                  withConn,
+		ConnState:                    state,
 		ErrorLog:                     slog.NewLogLogger(rt.config.Logger.Handler(), slog.LevelWarn),
 	}
 	return s, nil
@@ -66,7 +67,15 @@ func (rt *router) closeFiles() {
 
 // Serve accepts connections until Shutdown or Close, and then returns http.ErrServerClosed. It closes
 // l. Connections that are not TCP are served without sendfile and stall detection.
-func (s *Server) Serve(l net.Listener) error { return s.http.Serve(listener{l, s}) }
+func (s *Server) Serve(l net.Listener) error {
+	idle := newLot(l.Addr(), func() Config { return s.router.Load().config })
+	resumed := make(chan error, 1)
+	go func() { resumed <- s.http.Serve(idle) }()
+	err := s.http.Serve(listener{l, idle})
+	_ = idle.Close() // never fails
+	<-resumed
+	return err
+}
 
 // Shutdown stops listening, closes idle connections and waits for the others until ctx is done.
 func (s *Server) Shutdown(ctx context.Context) error {
@@ -80,12 +89,13 @@ func (s *Server) Close() error {
 	return s.http.Close()
 }
 
+// A listener makes a conn of each TCP connection.
 type listener struct {
 	net.Listener
-	server *Server
+	lot *lot
 }
 
-// Accept returns the next connection, as a conn where it is TCP.
+// Accept returns the next connection.
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
@@ -95,5 +105,5 @@ func (l listener) Accept() (net.Conn, error) {
 	if !ok {
 		return c, nil
 	}
-	return newConn(tcp, l.server.router.Load().config)
+	return newConn(tcp, l.lot)
 }

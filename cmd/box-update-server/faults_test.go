@@ -23,28 +23,37 @@ func TestArchiveThatGrows(t *testing.T) {
 	}
 	defer f.Close()
 	whole := pattern(1 << 20)
-	half := whole[:1<<19]
-	grow(t, s, f, half, digest(half))
+	half, all := digest(whole[:1<<19]), digest(whole)
+	digests := grow(t, s, f, whole, 1<<19, half)
 	s.await(t, "/update/"+newest, 200) // it paused for long enough
-	grow(t, s, f, whole[len(half):], digest(half), digest(whole))
+	digests = grow(t, s, f, whole, 1<<20, append(digests, all)...)
 
-	eventually(t, "the digest of the whole", func() bool { return checkDigest(t, s, digest(half), digest(whole)) == digest(whole) })
+	eventually(t, "the digest of the whole", func() bool { return checkDigest(t, s, digests...) == all })
 	get(t, s.base+"/update/"+newest).isArchive(t, newest, whole)
 	get(t, s.base+"/ls").is(t, 200, "text/plain", older+"\n"+newest)
 }
 
-// grow writes in many steps and checks after each which digest the newest update has.
-func grow(t *testing.T, s *server, f *os.File, b []byte, digests ...string) {
+// grow appends in steps, each after a pause that is too short to count, and checks which digest the
+// newest update has meanwhile. It returns those that it may have from now on.
+func grow(t *testing.T, s *server, f *os.File, whole []byte, to int, digests ...string) []string {
 	t.Helper()
-	const step = 16 << 10
-	for len(b) > 0 {
-		n := min(step, len(b))
-		if _, err := f.Write(b[:n]); err != nil {
+	const step = 128 << 10
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for from := to - 4*step; from < to; from += step {
+		if _, err := f.Write(whole[from : from+step]); err != nil {
 			t.Fatal(err)
 		}
-		b = b[n:]
-		checkDigest(t, s, digests...)
+		wrote := time.Now()
+		for range 8 {
+			<-tick.C
+			if time.Since(wrote) > time.Second { // a busy machine: it may have been still for long enough
+				digests = append(digests, digest(whole[:from+step]))
+			}
+			checkDigest(t, s, digests...)
+		}
 	}
+	return digests
 }
 
 // checkDigest returns the digest of the newest update, "" where it has none now. The test fails unless

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -14,7 +13,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -178,15 +176,31 @@ func (s *server) stop(t *testing.T) {
 	s.ends(t)
 }
 
-// ends waits until the server has ended, and fails the test unless that went well.
-func (s *server) ends(t *testing.T) {
+// fails fails the test unless the server ends by itself, with status 1 and a message on stderr that
+// holds this text.
+func (s *server) fails(t *testing.T, text string) {
+	t.Helper()
+	s.wait(t)
+	if s.cmd.ProcessState.ExitCode() != 1 || s.log.line(program+": ", text) == "" {
+		t.Errorf("got %v: %s", s.err, s.log)
+	}
+}
+
+// wait waits until the server has ended, and ends it where it takes too long.
+func (s *server) wait(t *testing.T) {
 	t.Helper()
 	select {
 	case <-s.done:
 	case <-time.After(patience):
-		t.Errorf("server did not end on SIGTERM: %v", s.cmd.Process.Kill())
+		t.Errorf("server did not end: %v", s.cmd.Process.Kill())
 		<-s.done
 	}
+}
+
+// ends waits until the server has ended, and fails the test unless that went well.
+func (s *server) ends(t *testing.T) {
+	t.Helper()
+	s.wait(t)
 	if s.err != nil {
 		t.Errorf("server ended with %v", s.err)
 	}
@@ -196,50 +210,6 @@ func (s *server) ends(t *testing.T) {
 	if t.Failed() {
 		t.Logf("log of the server:\n%s", s.log.tail())
 	}
-}
-
-// awaitLog waits for a line in the server's log that holds all the given texts, and returns it.
-func (s *server) awaitLog(t *testing.T, texts ...string) (line string) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("log line with %q", texts), func() bool {
-		line = s.log.line(texts...)
-		return line != ""
-	})
-	return line
-}
-
-// logged collects what a process writes. It is safe for concurrent use.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// line returns the first line with all the given texts, "" for none.
-func (l *logged) line(texts ...string) string {
-	for line := range strings.Lines(l.String()) {
-		if !slices.ContainsFunc(texts, func(s string) bool { return !strings.Contains(line, s) }) {
-			return line
-		}
-	}
-	return ""
-}
-
-// tail returns the last lines other than those of single requests, for a person.
-func (l *logged) tail() string {
-	lines := slices.DeleteFunc(strings.SplitAfter(l.String(), "\n"), func(s string) bool { return strings.Contains(s, "msg=request") })
-	return strings.Join(lines[max(0, len(lines)-40):], "")
 }
 
 // eventually waits until cond holds, which it asks again and again.

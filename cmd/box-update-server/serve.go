@@ -94,11 +94,21 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 	site, err := openSite(ctx, next, newLogger(s.log, next), s.now)
 	if err != nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", err)
-		old.start(ctx)
-		return old
+		return s.reopen(ctx, old)
 	}
 	site.start(ctx)
 	site.logger.Info("settings reloaded")
+	return site
+}
+
+// reopen watches the directory of a site that was stopped again.
+func (s *server) reopen(ctx context.Context, old *site) *site {
+	site, err := openSite(ctx, old.settings, old.logger, s.now)
+	if err != nil {
+		old.logger.Error("updates directory is not watched any more", "err", err)
+		return old
+	}
+	site.start(ctx)
 	return site
 }
 

@@ -23,10 +23,17 @@ Transfer/sec:     13.80MB
 `
 
 func TestParseWrk(t *testing.T) {
-	got, err := parseWrk(wrkOutput)
-	want := wrkResult{rate: 88263.12, p99: 7250 * time.Microsecond}
-	if err != nil || got != want {
-		t.Errorf("got %v, %v; want %v", got, err, want)
+	for text, p99 := range map[string]time.Duration{
+		"  7.25ms\n":   7250 * time.Microsecond,
+		"  1.04s \n":   1040 * time.Millisecond, // wrk pads the shorter unit
+		"700.00us\n":   700 * time.Microsecond,
+		"  1.00m \n":   time.Minute,
+		"    0.00us\n": 0,
+	} {
+		got, err := parseWrk(strings.Replace(wrkOutput, "  7.25ms\n", text, 1))
+		if want := (wrkResult{rate: 88263.12, p99: p99}); err != nil || got != want {
+			t.Errorf("%q: got %v, %v; want %v", text, got, err, want)
+		}
 	}
 }
 

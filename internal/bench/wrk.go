@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -29,6 +30,9 @@ func (w wrkLoad) args(url string) []string {
 
 // command returns the command line, the script by its base name.
 func (w wrkLoad) command() string {
+	if w.script != "" {
+		w.script = filepath.Base(w.script)
+	}
 	return "wrk " + strings.Join(w.args("http://SERVER"+w.path), " ")
 }
 
@@ -80,7 +84,7 @@ func parseWrk(out string) (wrkResult, error) {
 			return wrkResult{}, fmt.Errorf("%w: %s", errWrk, first)
 		}
 	}
-	m := regexp.MustCompile(`(?s)\n +99%  +(\S+)\n.*\nRequests/sec: +(\S+)\n`).FindStringSubmatch(out)
+	m := regexp.MustCompile(`(?s)\n +99%  +(\S+) *\n.*\nRequests/sec: +(\S+) *\n`).FindStringSubmatch(out)
 	if m == nil {
 		return wrkResult{}, fmt.Errorf("%w: no rate in %q", errWrk, out)
 	}

@@ -99,6 +99,35 @@ func TestAbsentDirectoryIsLoggedOnceAndFoundSoon(t *testing.T) {
 	})
 }
 
+func TestFileThatIsNotTheListedOneIsHashedAgainSoon(t *testing.T) {
+	dir := t.TempDir()
+	n := mustName(t, "opq-box-update-1.tar.gz")
+	drop(t, dir, n.String(), "one")
+	synctest.Test(t, func(t *testing.T) {
+		d := unwatched(t, Config{Dir: dir, Poll: time.Hour})
+		after(10 * time.Second)
+		opened := 0
+		d.open = func(n update.Name) (*os.File, error) {
+			if opened++; opened == 1 { // the change time moves between listing and hashing
+				if err := os.Chmod(filepath.Join(dir, n.String()), 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+			return d.openFile(n)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- d.Run(ctx) }()
+		if after(5 * time.Second); !has(d, n, "one") {
+			t.Error("not hashed again")
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestCacheIsSavedNowAndThen(t *testing.T) {
 	dir, cache := t.TempDir(), t.TempDir()
 	n := mustName(t, "opq-box-update-1.tar.gz")

@@ -13,7 +13,7 @@ import (
 )
 
 // readSize is how many bytes are read at once.
-const readSize = 1 << 20
+const readSize = 256 << 10
 
 // result is what a task brought.
 type result struct {

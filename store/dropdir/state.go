@@ -259,25 +259,6 @@ func (s *state) fail(n update.Name, e *entry, err error, now time.Time) {
 	e.failures++
 }
 
-// catalog returns the catalog of this state.
-func (s *state) catalog() (*update.Catalog, error) {
-	updates := make([]update.Update, 0, len(s.entries))
-	for n, e := range s.entries {
-		if e.listed {
-			u := update.Update{Name: n, Length: e.seen.size, Time: e.seen.modified()}
-			if e.known.stamp == e.seen {
-				u.Digest = e.known.digest
-			}
-			updates = append(updates, u)
-		}
-	}
-	return update.NewCatalog(updates, s.had)
-}
-
-func sameCatalog(a, b *update.Catalog) bool {
-	return a.HadUpdates() == b.HadUpdates() && slices.Equal(a.Updates(), b.Updates())
-}
-
 // note sets a warning about the server itself, or clears it where err is nil, and logs what is new.
 func (s *state) note(subject string, err error) {
 	text := ""

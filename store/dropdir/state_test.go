@@ -110,69 +110,6 @@ func constant(text string) func(task) update.Digest {
 	return func(task) update.Digest { return update.Sum([]byte(text)) }
 }
 
-func TestReplaced(t *testing.T) {
-	past := start.Add(-time.Hour)
-	before := at(past, 5)
-	chmod, touch, other := before, before, before
-	chmod.ctime++
-	touch.mtime, touch.ctime = touch.mtime+1, touch.ctime+1
-	other.inode, other.ctime = 2, other.ctime+1
-	tests := map[string]struct {
-		first    string // digest of; "" for a file that was never hashed
-		after    stamp
-		second   string
-		replaced bool
-	}{
-		"same":                           {"a", before, "a", false},
-		"chmod":                          {"a", chmod, "a", false},
-		"chmod that hides a change":      {"a", chmod, "b", true},
-		"chmod before it was hashed":     {"", chmod, "a", false},
-		"touch":                          {"a", touch, "a", false},
-		"touch before it was hashed":     {"", touch, "a", true},
-		"rename over with the same":      {"a", other, "a", false},
-		"rename over with others":        {"a", other, "b", true},
-		"rename over before it is known": {"", other, "b", true},
-	}
-	n := mustName(t, "opq-box-update-7.tar.bz2")
-	for name, tt := range tests {
-		for _, away := range []bool{false, true} {
-			t.Run(name+map[bool]string{false: "", true: ", gone between"}[away], func(t *testing.T) {
-				s := fresh(t, Config{})
-				d := &Dir{state: s}
-				look(s, n, before, 0)
-				if tt.first != "" {
-					hashAll(s, 0, constant(tt.first))
-				}
-				if away {
-					look(s, n, stamp{}, time.Second)
-				}
-				look(s, n, tt.after, 2*time.Second)
-				if tt.first != "" && tt.after != before && !d.Replaced(n) {
-					t.Error("not taken for replaced while that is not known")
-				}
-				look(s, n, tt.after, 4*time.Second)
-				if c, err := s.catalog(); err != nil || tt.after != before && !c.Updates()[0].Digest.IsZero() {
-					t.Errorf("catalog still has a digest of other bytes (err %v)", err)
-				}
-				hashAll(s, 4*time.Second, constant(tt.second))
-				if got := d.Replaced(n); got != tt.replaced {
-					t.Errorf("replaced %v, want %v", got, tt.replaced)
-				}
-				if got := strings.Contains(strings.Join(s.health().Warnings, "\n"), "was replaced"); got != tt.replaced {
-					t.Errorf("warning %v, want %v", got, tt.replaced)
-				}
-				c, err := s.catalog()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if u, _ := c.Lookup(n); u.Digest != update.Sum([]byte(tt.second)) {
-					t.Errorf("catalog has digest %v", u.Digest)
-				}
-			})
-		}
-	}
-}
-
 func TestUnreadableFileIsLeftOutAndTriedAgain(t *testing.T) {
 	n := mustName(t, "opq-box-update-7.tar.bz2")
 	s := fresh(t, Config{})
@@ -299,5 +236,15 @@ func TestGoneNamesAreForgottenAtLast(t *testing.T) {
 	}
 	if s.entries[l.files[len(l.files)-1].name] == nil {
 		t.Error("the highest version that is gone was forgotten")
+	}
+}
+
+func TestModificationTimeCenturiesAway(t *testing.T) {
+	n := mustName(t, "opq-box-update-7.tar.bz2")
+	s := fresh(t, Config{})
+	far := stamp{inode: 1, size: 1, mtime: 1<<63 - 1}
+	s.observe(listing{files: []sighting{{name: n, stamp: far}}}, time.Unix(-1000, 0))
+	if s.entries[n].listed {
+		t.Error("listed at once")
 	}
 }

@@ -1,0 +1,243 @@
+package router
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// lines collects what is logged.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// await polls for something that a peer or the kernel brings about.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !done(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// download begins a download and returns after the header. The receive buffer is small, yet holds two
+// segments of the loopback device: below that the kernel opens its window by timer only.
+func download(t *testing.T, addr, path string) io.Reader {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.(*net.TCPConn).SetReadBuffer(128 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: test\r\n\r\n", path); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReaderSize(c, 512)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%v %v", resp, err)
+	}
+	return r
+}
+
+func TestStalledClientIsCut(t *testing.T) {
+	f := newFake(t)
+	f.add(t, newName, make([]byte, 16<<20), true)
+	var log lines
+	addr := start(t, Config{
+		Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		StallWindow: 100 * time.Millisecond, MinRate: 1000,
+	})
+	r := download(t, addr, "/update/"+newName)
+	await(t, "the stall is logged", func() bool { return strings.Contains(log.String(), "the client has stalled") })
+	if n, err := io.Copy(io.Discard, r); err == nil && n == 16<<20 {
+		t.Error("the whole body arrived")
+	}
+}
+
+// The client takes far less in a window than a third of the send buffer, so that the connection is
+// never writable at a window's end; only what it acknowledges shows that it lives.
+func TestSlowClientIsNotCut(t *testing.T) {
+	f := newFake(t)
+	body := bytes.Repeat([]byte("slow but living "), 8<<16)
+	f.add(t, newName, body, true)
+	addr := start(t, Config{Source: f, StallWindow: 150 * time.Millisecond, MinRate: 1000})
+	r := download(t, addr, "/update/"+newName)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	begun := time.Now()
+	var have bytes.Buffer
+	for have.Len() < len(body) {
+		<-tick.C
+		if _, err := io.CopyN(&have, r, min(64<<10, int64(len(body)-have.Len()))); err != nil {
+			t.Fatalf("after %v and %d bytes: %v", time.Since(begun), have.Len(), err)
+		}
+	}
+	if !bytes.Equal(have.Bytes(), body) {
+		t.Error("the bytes differ")
+	}
+}
+
+// An idle connection leaves net/http and comes back, and does so again.
+func TestIdleConnectionIsParked(t *testing.T) {
+	l, addr := startLot(t)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	for range 3 {
+		await(t, "the connection is parked", func() bool { return l.count() == 1 })
+		askOn(t, c, "GET /livez HTTP/1.1").hold(t, 200, nil)
+	}
+}
+
+// A part of a request that has come is not lost, and the rest has the time that it should have.
+func TestPartOfRequestIsKept(t *testing.T) {
+	const request = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+	for name, first := range map[string]string{
+		"of the first":        request[:2],
+		"of the first's end":  request[:len(request)-2],
+		"of a pipelined":      request + request[:2],
+		"of a long pipelined": request + request[:20],
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, addr := startLot(t)
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			if _, err := io.WriteString(c, first); err != nil {
+				t.Fatal(err)
+			}
+			// Another connection is silent for as long: once it is parked, this one would be.
+			other, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = other.Close() }()
+			await(t, "the other connection is parked", func() bool { return l.count() == 1 })
+			if _, err := io.WriteString(c, strings.Repeat(request, 2)[len(first):]); err != nil {
+				t.Fatal(err)
+			}
+			r := bufio.NewReader(c)
+			for range 2 {
+				readOK(t, r)
+			}
+		})
+	}
+}
+
+func readOK(t *testing.T, r *bufio.Reader) {
+	t.Helper()
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(b) != "ok" {
+		t.Fatalf("%v %q %v", resp.Status, b, err)
+	}
+}
+
+func TestShutdownClosesParked(t *testing.T) {
+	s, err := NewServer(Config{Source: newFake(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(inner) }()
+	c, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	askOn(t, c, "GET /livez HTTP/1.1").hold(t, 200, nil)
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if n, err := c.Read(make([]byte, 1)); err == nil {
+		t.Errorf("read %d bytes of a connection that should be closed", n)
+	}
+}
+
+// startLot serves with a lot that the test can look into.
+func startLot(t *testing.T) (*lot, string) {
+	t.Helper()
+	s, err := NewServer(Config{Source: newFake(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLot(inner.Addr(), func() Config { return s.router.Load().config })
+	done := make(chan error, 2)
+	go func() { done <- s.http.Serve(l) }()
+	go func() { done <- s.http.Serve(listener{inner, l}) }()
+	t.Cleanup(func() {
+		_ = s.Close()
+		<-done
+		<-done
+	})
+	return l, inner.Addr().String()
+}
+
+func (l *lot) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.parked)
+}
+
+func TestRequestLine(t *testing.T) {
+	f := newFake(t)
+	f.add(t, newName, []byte("0123456789"), true)
+	var log lines
+	addr := start(t, Config{Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	get(t, addr, "/update/"+newName, "Range: bytes=2-5").hold(t, 206, nil)
+	get(t, addr, "/x%0aforged%1b[31m").hold(t, 404, nil)
+	await(t, "both lines are there", func() bool { return strings.Count(log.String(), "\n") == 2 })
+	first, second, _ := strings.Cut(log.String(), "\n")
+	for _, want := range []string{"msg=request", "method=GET", "path=/update/" + newName, "status=206", "bytes=4", "duration=", `range="bytes=2-5"`} {
+		if !strings.Contains(first, want) {
+			t.Errorf("%q is not in %s", want, first)
+		}
+	}
+	if !strings.Contains(second, `path="/x\nforged\x1b[31m"`) || !strings.Contains(second, "status=404") {
+		t.Errorf("second line: %s", second)
+	}
+}

@@ -1,0 +1,69 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// serveEnv names the directory to serve, where this binary runs as a server under strace.
+const serveEnv = "ROUTER_TEST_SERVE"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(serveEnv); dir != "" {
+		if err := serveUntilEOF(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// serveUntilEOF serves newName in dir, logging each request, and prints its address.
+func serveUntilEOF(dir string) error {
+	n, err := update.ParseName(newName)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(dir + "/" + newName)
+	if err != nil {
+		return err
+	}
+	f := &fake{dir: dir}
+	c, err := update.NewCatalog([]update.Update{{Name: n, Length: info.Size(), Digest: update.Digest{1}}}, false)
+	if err != nil {
+		return err
+	}
+	f.catalog.Store(c)
+	s, err := NewServer(Config{Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	fmt.Println(l.Addr())
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
