@@ -19,7 +19,7 @@ const maxSkew = 10 * time.Minute
 // published already is no error.
 //
 // The errors are ErrNotFound; store.ErrIncomplete where archives have not arrived; ErrNoKey;
-// trust.ErrClock; store.ErrNoSpace; store.ErrCorrupt where an archive is not what was signed
+// ErrClock; store.ErrNoSpace; store.ErrCorrupt where an archive is not what was signed
 // although each block is. After an error the old repository is served or, where only the last
 // step failed, the new one; to commit again is right in any case.
 func (o *Origin) Commit(ctx context.Context, id update.Digest) (Versions, error) {
@@ -95,7 +95,7 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 		return err
 	}
 	if issued := repo.Issued(trust.RoleTimestamp); at.Add(maxSkew).Before(issued) {
-		return fmt.Errorf("%w: this computer says %s, and timestamp %d was issued at %s: set the clock first", trust.ErrClock,
+		return fmt.Errorf("%w: this computer says %s, and timestamp %d was issued at %s: set it first", ErrClock,
 			at.UTC().Format(time.RFC3339), repo.Version(trust.RoleTimestamp), issued.Format(time.RFC3339))
 	}
 	next, err := repo.Next(ctx, at, c, o.c.Online...)
