@@ -52,6 +52,10 @@ func TestAttacks(t *testing.T) {
 		{"list of another time", func(t *testing.T, w *world, old, f *files) {
 			f.data["3.targets.json"] = old.data["2.targets.json"]
 		}, trust.ErrMismatch},
+		{"another list that was signed with this number", func(t *testing.T, w *world, old, f *files) {
+			other := replace(t, `"issued":"2026-03-01T13`, `"issued":"2026-03-01T12`)(signedPart(t, w.repo.Raw(trust.RoleTargets)))
+			f.data["3.targets.json"] = resigned(other, w.releases[0])
+		}, trust.ErrMismatch},
 		{"timestamp signed by the release key", func(t *testing.T, w *world, old, f *files) {
 			f.data[trust.TimestampName] = resigned(signedPart(t, f.data[trust.TimestampName]), w.releases[0])
 		}, trust.ErrThreshold},

@@ -212,3 +212,18 @@ func TestOpenWithoutARepository(t *testing.T) {
 	foreign := newWorldOf(t, 2, 1)
 	wantErr(t, s.Commit(foreign.repo), trust.ErrFork)
 }
+
+// TestCommitOfForeignRoots offers a state a repository whose roots begin after its own.
+func TestCommitOfForeignRoots(t *testing.T) {
+	w := newWorld(t)
+	w.newRoot(w.roots, nil)
+	b := newBox(t, w.repo.Root()) // pinned at root 2
+	r := b.must(w.dir, w.clock())
+	other := newWorldOf(t, 1, 1)
+	other.roots = []*signer{newSigner(t, "another root")}
+	s, err := trust.Open(trust.Config{Dir: t.TempDir(), Pinned: other.init().Raw(trust.RoleRoot)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, s.Commit(r), trust.ErrThreshold)
+}
