@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/update"
@@ -18,6 +22,8 @@ type facts struct {
 	Length   int64          `json:"length"`   // bytes of the archive
 	Unpacked int64          `json:"unpacked"` // bytes of the files in it
 	Entries  int            `json:"entries"`
+
+	blocks update.Blocks
 }
 
 // examine reads an archive to its end, inspects it and computes its digest.
@@ -31,8 +37,30 @@ func examine(ctx context.Context, r io.Reader, name update.Name, o archive.Inspe
 	if _, err := io.Copy(io.Discard, tee); err != nil { // what follows the first fault
 		return facts{}, archive.Report{}, err
 	}
-	digest, _, length := h.Result()
-	return facts{name, name.Version(), digest, length, report.Unpacked, report.Entries}, report, nil
+	digest, blocks, length := h.Result()
+	return facts{name, name.Version(), digest, length, report.Unpacked, report.Entries, blocks}, report, nil
+}
+
+// readProper examines the archive at path. One that is not a proper update is refused, unless forced.
+func readProper(ctx context.Context, path string, force bool) (facts, error) {
+	name, err := parseArchivePath(filepath.Base(path))
+	if err != nil {
+		return facts{}, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return facts{}, err
+	}
+	defer file.Close() // opened for reading
+	what, report, err := examine(ctx, bufio.NewReaderSize(file, 1<<20), name, archive.InspectOptions{})
+	if err != nil {
+		return facts{}, err
+	}
+	if !report.Proper() && !force {
+		return facts{}, cli.WithHint(fmt.Errorf("%v is not a proper update: %s", name, strings.Join(report.Problems, "; ")),
+			"boxsign inspect shows it, boxsign build makes a proper one, and --force signs it as it is")
+	}
+	return what, nil
 }
 
 // print writes one fact per line.

@@ -9,11 +9,21 @@ import (
 func newRoot(s cli.Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "boxsign",
-		Short: "Make the updates of a fleet of boxes",
-		Long: `Boxsign makes the updates of a fleet of boxes.
+		Short: "Make, sign and publish the updates of a fleet of boxes",
+		Long: `Boxsign makes, signs and publishes the updates of a fleet of boxes.
 
-Exit codes: 0 done, 1 failed, 2 usage.`,
+Environment: ` + keysVariable + ` and ` + repoVariable + ` stand for --keys and --repo; ` + passphraseVariable + ` is the
+passphrase of key files, which is else asked for on the terminal; ` + agentVariable + ` leads to an ssh-agent.
+
+Exit codes: 0 done, 1 failed or refused, 2 usage. After 1 and 2 nothing was signed or published that a
+message does not name.`,
 	}
-	root.AddCommand(newBuild(s), newInspect(s))
+	root.AddCommand(
+		newBuild(s), newInspect(s),
+		newKeygen(s), newKeyCommands(s),
+		newSign(s), newVerify(s),
+		newInit(s), newAdd(s), newWithdraw(s), newCosign(s), newAbort(s), newRenew(s),
+		newRootCommands(s), newRotate(s), newStatus(s), newVerifyRepo(s),
+	)
 	return root
 }

@@ -23,12 +23,16 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata",
 		RequireUniqueNames: true,
+		Setup:              setupSnapshots,
 		UpdateScripts:      os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"usage":       usage,
 			"nothing":     nothing,
 			"hostile":     hostile,
 			"interrupted": interrupted,
+			"snapshot":    snapshot,
+			"unchanged":   unchanged,
+			"modes":       modes,
 		},
 	})
 }

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// directory is a repository on a disk of this computer. Whoever publishes there needs the online key.
+type directory struct {
+	path   string
+	store  *store.Store
+	files  trust.Directory
+	now    func() time.Time
+	online func(context.Context) ([]signing.Signer, error)
+}
+
+const metadataDir = "metadata"
+
+// openDirectory opens a repository that is there; for writing, no other program may be writing to it.
+func openDirectory(ctx context.Context, d directory, write bool) (*directory, error) {
+	if _, err := os.Stat(filepath.Join(d.path, metadataDir, trust.FileName(trust.RoleRoot, 1))); err != nil {
+		return nil, cli.WithHint(fmt.Errorf("%s: no repository: %w", d.path, err), "name its directory with --repo DIR, or make one with boxsign init")
+	}
+	open := store.OpenReadOnly
+	if write {
+		open = store.Open
+	}
+	s, err := open(ctx, store.Config{Dir: d.path, Now: d.now})
+	if err != nil {
+		return nil, withHint(err)
+	}
+	d.store, d.files = s, trust.Directory{Path: d.path}
+	return &d, nil
+}
+
+func (d *directory) Close() error { return d.store.Close() }
+
+func (d *directory) Fetch(_ context.Context, name string, limit int64, _ update.Digest) ([]byte, error) {
+	raw, err := d.store.Metadata(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(d.path, metadataDir, name), trust.ErrNotFound)
+	}
+	if err == nil && int64(len(raw)) > limit {
+		err = fmt.Errorf("%s: %w: expected at most %d bytes, got %d", name, trust.ErrMismatch, limit, len(raw))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return raw, nil
+}
+
+func (d *directory) Archive(_ context.Context, r trust.Release) (io.ReadCloser, error) {
+	return d.store.Open(r.Update())
+}
+
+func (d *directory) Pending(_ context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error) {
+	reserved, err := d.files.Reserved()
+	if err != nil {
+		return nil, 0, err
+	}
+	waiting, err := d.files.Pending(base, known, at)
+	return waiting, reserved, err
+}
+
+func (d *directory) Hold(ctx context.Context, p *trust.Proposal, a archives) error {
+	if err := d.same(p); err != nil {
+		return err
+	}
+	if err := d.take(ctx, p.Releases(), a); err != nil {
+		return err
+	}
+	return d.files.SavePending(p)
+}
+
+func (d *directory) Drop(_ context.Context, p *trust.Proposal) error { return d.files.DropPending(p) }
+
+func (d *directory) Publish(ctx context.Context, c trust.Change, a archives) error {
+	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
+		if p == nil {
+			continue
+		}
+		if err := d.same(p); err != nil {
+			return err
+		}
+	}
+	online, err := d.online(ctx)
+	if err != nil {
+		return err
+	}
+	next, err := d.store.Repository().Next(ctx, d.now(), c, online...)
+	if err != nil {
+		return err
+	}
+	if err := d.take(ctx, next.Releases(), a); err != nil {
+		return err
+	}
+	if missing := d.store.Missing(next); len(missing) > 0 {
+		return cli.WithHint(fmt.Errorf("%v: its archive is not in %s", missing[0].Name(), d.path), "give the file to this command")
+	}
+	if err := d.store.Commit(ctx, next); err != nil {
+		return err
+	}
+	return d.dropOld(next)
+}
+
+// same checks a proposal once more against what lies here, names that were withdrawn included.
+func (d *directory) same(p *trust.Proposal) error {
+	here := d.store.Repository()
+	if here == nil {
+		return fmt.Errorf("%s: %w", d.path, trust.ErrNone)
+	}
+	if p.Role() == trust.RoleRoot {
+		_, err := here.CheckRoot(p.Raw(), d.now())
+		return err
+	}
+	reserved, err := d.files.Reserved()
+	if err != nil {
+		return err
+	}
+	_, err = here.CheckTargets(d.store.Ledger(), reserved, p.Raw(), d.now())
+	return err
+}
+
+// take copies those archives of a list that are not here yet.
+func (d *directory) take(ctx context.Context, list []trust.Release, a archives) error {
+	for _, r := range list {
+		if file, ok := a[r.Digest()]; ok && !d.store.Has(r) {
+			if err := d.takeFile(ctx, r, file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *directory) takeFile(ctx context.Context, r trust.Release, a archiveFile) error {
+	f, err := os.Open(a.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	return d.store.IngestFile(ctx, r, a.blocks, f)
+}
+
+// dropOld removes the proposals that can't follow r.
+func (d *directory) dropOld(r *trust.Repository) error {
+	dir := filepath.Join(d.path, "staging")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if role, version, ok := trust.ParseFileName(e.Name()); ok && version <= r.Version(role) {
+			if err := (durable.FS{}).Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// createDirectory makes a directory the home of a new repository.
+func createDirectory(ctx context.Context, path string, r *trust.Repository, now func() time.Time) (err error) {
+	s, err := store.Open(ctx, store.Config{Dir: path, Root: r.Raw(trust.RoleRoot), Now: now})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return s.Commit(ctx, r)
+}
+
+// vacant refuses a directory that has a repository, and removes the beginnings of one that nobody can
+// have read: without a timestamp there is none.
+func vacant(path string) error {
+	dir := filepath.Join(path, metadataDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if _, version, ok := trust.ParseFileName(e.Name()); ok && version != 1 {
+			return cli.WithHint(fmt.Errorf("%s: has a repository already: %w", path, fs.ErrExist), "choose another directory with --repo")
+		}
+	}
+	for _, e := range entries {
+		if err := (durable.FS{}).Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

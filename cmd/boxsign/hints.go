@@ -1,0 +1,41 @@
+package main
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+)
+
+// withHint says what to do about an error that can happen to every command that signs. It returns nil
+// for nil.
+func withHint(err error) error {
+	for _, h := range []struct {
+		is   error
+		hint string
+	}{
+		{secret.ErrPassphrase, "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says"},
+		{trust.ErrKey, "take another key with --keys or the flag for its role, or have a root signer let this one in: boxsign root add-key"},
+		{durable.ErrLocked, "wait until that program has ended; where it is a server, stop it"},
+		{store.ErrNoSpace, "nothing was published; free some space and say it again"},
+		{syscall.ENOSPC, "nothing was published; free some space and say it again"},
+		{trust.ErrClock, "set the clock of this computer and say it again"},
+		{trust.ErrSecondDigest, "a name keeps its digest for ever, even when it was withdrawn: build it again with another version"},
+		{trust.ErrRollback, "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; never sign on an older one"},
+		{trust.ErrFork, "this is not the repository that these keys know: use another --repo, or other --keys"},
+		{trust.ErrStranded, "what is published must be signed by the keys of the next root first: boxsign rotate does all steps, boxsign root threshold says which are left"},
+		{trust.ErrTooMany, "retire the oldest with --keep N"},
+		{trust.ErrConflict, "somebody else published meanwhile: say it again, it will be made on the new base"},
+		{signing.ErrSignature, "do not install it"},
+	} {
+		if errors.Is(err, h.is) {
+			return cli.WithHint(err, h.hint)
+		}
+	}
+	return err
+}

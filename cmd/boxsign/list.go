@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// listOptions are the flags of commands that make a new list.
+type listOptions struct {
+	options
+	keep        int // 0: all
+	force, hold bool
+}
+
+func (o *listOptions) listFlags(cmd *cobra.Command) {
+	o.repoFlags(cmd)
+	f := cmd.Flags()
+	f.IntVar(&o.keep, "keep", 0, "list only the newest `N` versions of each product")
+	f.BoolVar(&o.hold, "hold", false, "keep it waiting for more signatures, even where there are enough")
+}
+
+func newAdd(s cli.Streams) *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use:   "add FILE…",
+		Short: "Sign updates and publish them in a repository",
+		Long: `Sign updates and publish them in a repository: each archive is inspected, hashed and copied, and a new
+list is signed and published. Where the threshold is not met yet, it waits in the repository for
+boxsign cosign.`,
+		Example: `  boxsign add --keys K --repo R opq-box-update-1550190683.tar.bz2`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withHint(add(cmd.Context(), s, o, args))
+		},
+	}
+	o.listFlags(cmd)
+	forceFlag(cmd, &o.force)
+	return cmd
+}
+
+func add(ctx context.Context, s cli.Streams, o listOptions, paths []string) error {
+	files, additions, err := readAll(ctx, paths, o.force)
+	if err != nil {
+		return err
+	}
+	return changeList(ctx, s, o, files, func(e *trust.TargetsEdit) error {
+		for _, a := range additions {
+			if err := e.Add(a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// readAll inspects and hashes archives.
+func readAll(ctx context.Context, paths []string, force bool) (archives, []trust.Addition, error) {
+	files := archives{}
+	var out []trust.Addition
+	for _, path := range paths {
+		what, err := readProper(ctx, path, force)
+		if err != nil {
+			return nil, nil, err
+		}
+		files[what.Digest] = archiveFile{path, what.blocks}
+		out = append(out, trust.Addition{
+			Name: what.Name, Digest: what.Digest, Length: what.Length,
+			Blocks: update.Sum(what.blocks.Bytes()), Unpacked: what.Unpacked,
+		})
+	}
+	return files, out, nil
+}
+
+func newWithdraw(s cli.Streams) *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use:   "withdraw NAME…",
+		Short: "Take updates off the list",
+		Long: `Publish a list without these updates. Boxes that have them keep them; no other box installs them once it
+has seen the new list. A name that was withdrawn never comes back with another content.`,
+		Example: `  boxsign withdraw --keys K --repo R opq-box-update-1550190683.tar.bz2`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withHint(withdraw(cmd.Context(), s, o, args))
+		},
+	}
+	o.listFlags(cmd)
+	return cmd
+}
+
+func withdraw(ctx context.Context, s cli.Streams, o listOptions, args []string) error {
+	var names []update.Name
+	for _, arg := range args {
+		n, err := parseArchivePath(arg)
+		if err != nil {
+			return err
+		}
+		names = append(names, n)
+	}
+	return changeList(ctx, s, o, nil, func(e *trust.TargetsEdit) error {
+		for _, n := range names {
+			if err := e.Withdraw(n); err != nil {
+				return cli.WithHint(err, "boxsign status lists what is published")
+			}
+		}
+		return nil
+	})
+}
+
+// changeList makes, signs and submits the next list.
+func changeList(ctx context.Context, s cli.Streams, o listOptions, files archives, edit func(*trust.TargetsEdit) error) error {
+	return inSession(ctx, s, o.options, !o.dryRun, func(x *session) error {
+		e, err := x.editList(o, edit)
+		if err != nil {
+			return err
+		}
+		if e.Plan().Empty() && len(x.waiting(trust.RoleTargets)) == 0 {
+			c := describe(e.Plan())
+			c.To, c.Expires, c.State = c.From, x.base.Expires(trust.RoleTargets).UTC(), stateUnchanged
+			return show(s, o.json, c)
+		}
+		return x.signList(ctx, e, files, o.hold)
+	})
+}
+
+func (x *session) editList(o listOptions, edit func(*trust.TargetsEdit) error) (*trust.TargetsEdit, error) {
+	if err := x.current(); err != nil {
+		return nil, err
+	}
+	if o.keep < 0 {
+		return nil, cli.Usagef("--keep %d: expected 1 or more", o.keep)
+	}
+	e, err := x.base.EditTargets(x.trusted.Ledger(), x.reserved, x.at)
+	if err != nil {
+		return nil, err
+	}
+	if err := edit(e); err != nil {
+		return nil, err
+	}
+	if o.keep > 0 {
+		e.Keep(o.keep)
+	}
+	return e, nil
+}
+
+// signList shows the next list, asks, signs it and submits it.
+func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, files archives, hold bool) error {
+	c := describe(e.Plan())
+	c.Notes = x.notes()
+	if x.o.dryRun {
+		c.State = stateDryRun
+		return show(x.s, x.o.json, c)
+	}
+	if err := x.confirm(ctx, c); err != nil {
+		return err
+	}
+	by, err := x.signers(ctx, releasePart)
+	if err != nil {
+		return err
+	}
+	p, err := e.Sign(ctx, by...)
+	if err != nil {
+		return err
+	}
+	done, err := x.submit(ctx, p, files, hold)
+	if err != nil {
+		return err
+	}
+	done.Notes = c.Notes
+	return show(x.s, x.o.json, done)
+}
+
+// notes says which lists wait that a new one would replace.
+func (x *session) notes() []string {
+	var out []string
+	for _, p := range x.waiting(trust.RoleTargets) {
+		out = append(out, fmt.Sprintf("targets %d waits for signatures; the new list is without its changes and replaces it", p.Version()))
+	}
+	return out
+}
+
+func newAbort(s cli.Streams) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "abort",
+		Short: "Replace what waits for signatures, so that it never comes out",
+		Long: `Replace a list that waits for signatures by one with a higher number and no change: whoever has a copy of
+the old one can't publish it any more, once the new one is out. A root that waits is put away; whoever
+has a copy with enough signatures can publish it until another root has its number: boxsign root renew.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withHint(abort(cmd.Context(), s, o))
+		},
+	}
+	o.repoFlags(cmd)
+	return cmd
+}
+
+var errNothingWaits = errors.New("nothing waits for signatures")
+
+func abort(ctx context.Context, s cli.Streams, o options) error {
+	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
+		lists, roots := x.reserved > x.base.Version(trust.RoleTargets), x.waiting(trust.RoleRoot)
+		if !lists && len(roots) == 0 {
+			return cli.WithHint(errNothingWaits, "what is published is taken back with boxsign withdraw")
+		}
+		if lists {
+			e, err := x.editList(listOptions{}, func(*trust.TargetsEdit) error { return nil })
+			if err != nil {
+				return err
+			}
+			return x.signList(ctx, e, nil, false)
+		}
+		return x.dropRoots(ctx, roots)
+	})
+}
+
+func (x *session) dropRoots(ctx context.Context, roots []*trust.Proposal) error {
+	for _, p := range roots {
+		c := describe(p.Plan())
+		c.State = stateDryRun
+		if !x.o.dryRun {
+			if err := x.confirm(ctx, c); err != nil {
+				return err
+			}
+			if err := x.place.Drop(ctx, p); err != nil {
+				return err
+			}
+			c.State = "put away"
+		}
+		if err := show(x.s, x.o.json, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}

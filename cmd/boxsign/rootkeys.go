@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+func newRootCommands(s cli.Streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "root",
+		Short: "Say which keys count, and how many",
+		Long: `Say which keys count for a repository, and how many must sign. Each command makes the next root. It must
+be signed by the thresholds of the present root and of itself; until then it waits for boxsign root sign.`,
+	}
+	cmd.AddCommand(
+		rootCommand(s, "add-key ROLE FILE", "Let a key in", `Let the public key in FILE sign for ROLE: root, release or online.`, cobra.ExactArgs(2), editAddKey),
+		rootCommand(s, "remove-key ROLE KEY", "Take the right to sign from a key", `Take ROLE from KEY: its ID, its fingerprint or its public key file.`, cobra.ExactArgs(2), editRemoveKey),
+		newThreshold(s),
+		rootCommand(s, "renew", "Make the root valid for another year", `Make the next root without a change, valid for another year. It works on an expired root too.`, cobra.NoArgs, nil),
+		newRootSign(s),
+	)
+	return cmd
+}
+
+// rootEdit changes a root as the arguments of a command say. present is the root that is published.
+type rootEdit func(e *trust.RootEdit, present *trust.Root, args []string) error
+
+func rootCommand(s cli.Streams, use, short, long string, args cobra.PositionalArgs, edit rootEdit) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Args: args,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withHint(changeRoot(cmd.Context(), s, o, func(e *trust.RootEdit, present *trust.Root) error {
+				if edit == nil {
+					return nil
+				}
+				return edit(e, present, args)
+			}))
+		},
+	}
+	o.repoFlags(cmd)
+	return cmd
+}
+
+func editAddKey(e *trust.RootEdit, _ *trust.Root, args []string) error {
+	p, err := parsePart(args[0])
+	if err != nil {
+		return err
+	}
+	key, err := readPublic(args[1])
+	if err != nil {
+		return err
+	}
+	return p.addKey(e, key)
+}
+
+func (p part) addKey(e *trust.RootEdit, key keys.Public) error {
+	for _, role := range p.roles() {
+		if err := e.AddKey(role, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p part) removeKey(e *trust.RootEdit, id keys.ID) error {
+	for _, role := range p.roles() {
+		if err := e.RemoveKey(role, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func editRemoveKey(e *trust.RootEdit, present *trust.Root, args []string) error {
+	p, err := parsePart(args[0])
+	if err != nil {
+		return err
+	}
+	id, err := findKey(present.Keys(p.roles()[0]), args[1])
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	return p.removeKey(e, id)
+}
+
+// findKey returns the key that a person means: by ID, by fingerprint or by public key file.
+func findKey(among []keys.Public, text string) (keys.ID, error) {
+	for _, k := range among {
+		if string(k.ID()) == text || k.Fingerprint() == text {
+			return k.ID(), nil
+		}
+	}
+	k, err := readPublic(text)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err != nil || !slices.Contains(among, k) {
+		return "", fmt.Errorf("%s: %w: its keys are %s", text, trust.ErrKey, fingerprints(ids(among)))
+	}
+	return k.ID(), nil
+}
+
+func newThreshold(s cli.Streams) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "threshold ROLE N",
+		Short: "Say how many keys must sign",
+		Long: `Say how many keys of ROLE, root or release, must sign. Before lists can ask for N signatures, the list
+that is published must have N: where it has fewer, a new one is made without a change, which waits for
+boxsign cosign; with three signers and more, all but the last say --hold. Then say this again.`,
+		Example: `  boxsign root threshold release 2`,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withHint(threshold(cmd.Context(), s, o, args[0], args[1]))
+		},
+	}
+	o.repoFlags(cmd)
+	return cmd
+}
+
+func threshold(ctx context.Context, s cli.Streams, o options, role, number string) error {
+	p, err := parsePart(role)
+	if err != nil {
+		return err
+	}
+	if p == onlinePart {
+		return cli.Usagef("online: its threshold stays 1, since the origin has one key")
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 {
+		return cli.Usagef("threshold %q: expected a number from 1", number)
+	}
+	err = changeRoot(ctx, s, o, func(e *trust.RootEdit, _ *trust.Root) error {
+		return e.SetThreshold(p.roles()[0], n)
+	})
+	if p == releasePart && errors.Is(err, trust.ErrStranded) {
+		s.Warn("boxsign", fmt.Sprintf("the list that is published has fewer than %d signatures: a new one is made, which waits for boxsign cosign; then say this again", n))
+		held := listOptions{options: o, hold: true}
+		return inSession(ctx, s, o, true, func(x *session) error {
+			if waiting := x.waiting(trust.RoleTargets); len(waiting) > 0 {
+				return cli.WithHint(fmt.Errorf("targets %d: %w", waiting[0].Version(), errWaits), "they say boxsign cosign; then say this again")
+			}
+			e, err := x.editList(held, func(*trust.TargetsEdit) error { return nil })
+			if err != nil {
+				return err
+			}
+			return x.signList(ctx, e, nil, true)
+		})
+	}
+	return err
+}
+
+func newRootSign(s cli.Streams) *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use:   "sign",
+		Short: "Add your signature to the root that waits for it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withHint(cosign(cmd.Context(), s, o, trust.RoleRoot, nil))
+		},
+	}
+	o.repoFlags(cmd)
+	return cmd
+}
+
+// changeRoot makes, signs and submits the next root.
+func changeRoot(ctx context.Context, s cli.Streams, o options, edit func(*trust.RootEdit, *trust.Root) error) error {
+	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
+		c, err := x.nextRoot(ctx, edit)
+		if err != nil {
+			return err
+		}
+		return show(s, o.json, c)
+	})
+}
+
+// nextRoot shows the next root, asks, signs it and submits it.
+func (x *session) nextRoot(ctx context.Context, edit func(*trust.RootEdit, *trust.Root) error) (change, error) {
+	if waiting := x.waiting(trust.RoleRoot); len(waiting) > 0 {
+		return change{}, cli.WithHint(fmt.Errorf("root %d waits for signatures", waiting[0].Version()),
+			"complete it first with boxsign root sign, or give it up with boxsign abort")
+	}
+	e, err := x.base.EditRoot(x.at)
+	if err != nil {
+		return change{}, err
+	}
+	if err := edit(e, x.base.Root()); err != nil {
+		return change{}, err
+	}
+	plan, err := e.Plan()
+	if err != nil {
+		return change{}, cli.WithHint(fmt.Errorf("root %d: %s", x.base.Root().Version()+1, strings.TrimPrefix(err.Error(), "root: ")), "each role needs at least as many keys as its threshold")
+	}
+	c := describe(plan)
+	if x.o.dryRun {
+		c.State = stateDryRun
+		return c, nil
+	}
+	if err := x.confirm(ctx, c); err != nil {
+		return change{}, err
+	}
+	by, err := x.signers(ctx, rootPart)
+	if err != nil {
+		return change{}, err
+	}
+	p, err := e.Sign(ctx, by...)
+	if err != nil {
+		return change{}, err
+	}
+	return x.submit(ctx, p, nil, false)
+}

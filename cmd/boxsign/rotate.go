@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+func newRotate(s cli.Streams) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "Replace a key",
+		Long: `Replace a key by a new one: a root adds the new key, something is published with it, and the next root
+takes the old key out. At every instant boxes accept what is published. Where other signers are needed
+in between it says so; then it goes on where it stopped when it is said again.`,
+	}
+	cmd.AddCommand(
+		rotateCommand(s, releasePart, `Replace your release key. All updates that are listed are signed again by the new key: look at the list
+first, if the old key was stolen. Boxes that check only .sig need the new release.pub.`),
+		rotateCommand(s, onlinePart, `Replace the online key. Boxes forget the version numbers that the old key counted. A server on the
+repository must get the new online.pem.`),
+	)
+	return cmd
+}
+
+func rotateCommand(s cli.Streams, p part, long string) *cobra.Command {
+	var o options
+	agent := ""
+	cmd := &cobra.Command{
+		Use:   string(p),
+		Short: "Replace the " + string(p) + " key",
+		Long:  long,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withHint(rotate(cmd.Context(), s, o, p, agent))
+		},
+	}
+	o.repoFlags(cmd)
+	if p == releasePart {
+		cmd.Flags().StringVar(&agent, "agent", "", "the new key is `KEY` of the ssh-agent, ssh-agent:SHA256:…")
+	}
+	return cmd
+}
+
+// rotation replaces a key of a part. What the repository says decides which step is next, so that it
+// goes on after whatever interrupted it.
+type rotation struct {
+	*session
+	part       part
+	old, fresh keys.Public // old is zero where it is out already
+	done       []change
+}
+
+func rotate(ctx context.Context, s cli.Streams, o options, p part, agent string) error {
+	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
+		r := rotation{session: x, part: p}
+		if err := r.choose(); err != nil {
+			return err
+		}
+		if o.dryRun {
+			return r.announce(s.Out)
+		}
+		if !o.yes {
+			if err := r.announce(s.Err); err != nil {
+				return err
+			}
+			if err := s.Confirm(ctx, "Replace it?"); err != nil {
+				return err
+			}
+		}
+		x.o.yes = true // for all steps
+		err := r.prepare(ctx, agent)
+		if err == nil {
+			err = r.run(ctx)
+		}
+		return errors.Join(showAll(s, o.json, r.done), err)
+	})
+}
+
+func (r *rotation) next() string { return string(r.part) + nextInfix }
+
+// choose finds the key that goes.
+func (r *rotation) choose() (err error) {
+	present := r.base.Root().Keys(r.part.roles()[0])
+	if r.old, err = r.ring.public(string(r.part)); err != nil {
+		return err
+	}
+	if r.fresh, err = r.ring.public(r.next()); err != nil {
+		return err
+	}
+	if r.old.IsZero() && r.fresh.IsZero() && len(present) == 1 {
+		r.old = present[0] // it is lost, or is somebody else's
+	}
+	if !slices.Contains(present, r.old) {
+		if r.fresh.IsZero() || !slices.Contains(present, r.fresh) {
+			return fmt.Errorf("%s: %w: root %d lets the keys %s sign", r.ring.path(string(r.part)+publicSuffix), trust.ErrKey, r.base.Root().Version(), fingerprints(ids(present)))
+		}
+		r.old = keys.Public{}
+	}
+	return nil
+}
+
+func (r *rotation) announce(w interface{ Write([]byte) (int, error) }) error {
+	fresh := "a new key"
+	if !r.fresh.IsZero() {
+		fresh = string(r.fresh.ID())
+	}
+	fmt.Fprintf(w, "replaces: %s key %s\nby: %s\n", r.part, r.old.ID(), fresh)
+	if r.part == releasePart {
+		for _, rel := range r.base.Releases() {
+			fmt.Fprintf(w, "signs again: %v digest %v\n", rel.Name(), rel.Digest())
+		}
+	}
+	_, err := fmt.Fprintf(w, "root: %d\n", r.base.Root().Version())
+	return err
+}
+
+// prepare makes the new key.
+func (r *rotation) prepare(ctx context.Context, agent string) error {
+	if !r.fresh.IsZero() {
+		return nil
+	}
+	key, err := newKey(ctx, r.ring, agent)
+	if err != nil {
+		return err
+	}
+	if err := r.ring.create(ctx, r.next(), key, agent); err != nil {
+		return err
+	}
+	r.fresh = key.Public()
+	return nil
+}
+
+func (r *rotation) run(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{r.letIn, r.useFresh, r.takeOut, r.signAgain} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return r.settle()
+}
+
+// errWaits says that others must sign before the rotation can go on.
+var errWaits = errors.New("other signers are needed")
+
+// record notes a step, errWaits where it waits for signatures.
+func (r *rotation) record(c change, err error) error {
+	if err != nil {
+		return err
+	}
+	r.done = append(r.done, c)
+	if c.State == stateWaiting {
+		command := "boxsign cosign"
+		if c.Role == trust.RoleRoot {
+			command = "boxsign root sign"
+		}
+		return cli.WithHint(fmt.Errorf("%s %d: %w", c.Role, c.To, errWaits), "they say "+command+"; then say boxsign rotate "+string(r.part)+" again")
+	}
+	return nil
+}
+
+func (r *rotation) has(k keys.Public) bool {
+	return slices.Contains(r.base.Root().Keys(r.part.roles()[0]), k)
+}
+
+// letIn publishes a root with the new key.
+func (r *rotation) letIn(ctx context.Context) error {
+	if r.has(r.fresh) {
+		return nil
+	}
+	return r.record(r.nextRoot(ctx, func(e *trust.RootEdit, _ *trust.Root) error { return r.part.addKey(e, r.fresh) }))
+}
+
+// useFresh publishes something that the new key signed, unless the root can do without the old one
+// already. Snapshot and timestamp were signed by it with the root that let it in.
+func (r *rotation) useFresh(ctx context.Context) error {
+	if r.old.IsZero() || r.part == onlinePart {
+		return nil
+	}
+	err := r.tryOut(ctx)
+	if !errors.Is(err, trust.ErrStranded) {
+		return err
+	}
+	return r.list(ctx)
+}
+
+// tryOut makes the root without the old key and gives it up again.
+func (r *rotation) tryOut(ctx context.Context) error {
+	e, err := r.base.EditRoot(r.at)
+	if err != nil {
+		return err
+	}
+	if err := r.part.removeKey(e, r.old.ID()); err != nil {
+		return err
+	}
+	by, err := r.signers(ctx, rootPart)
+	if err != nil {
+		return err
+	}
+	_, err = e.Sign(ctx, by...)
+	return err
+}
+
+// list publishes a list without a change that the new key signed.
+func (r *rotation) list(ctx context.Context) error {
+	if len(r.waiting(trust.RoleTargets)) > 0 {
+		return r.record(change{Role: trust.RoleTargets, To: r.reserved, State: stateWaiting}, nil)
+	}
+	e, err := r.editList(listOptions{}, func(*trust.TargetsEdit) error { return nil })
+	if err != nil {
+		return err
+	}
+	by, err := r.freshSigner(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := e.Sign(ctx, by)
+	if err != nil {
+		return err
+	}
+	return r.record(r.submit(ctx, p, nil, false))
+}
+
+func (r *rotation) freshSigner(ctx context.Context) (signing.Signer, error) {
+	name, err := r.ring.name(r.next())
+	if err != nil {
+		return nil, err
+	}
+	return r.ring.load(ctx, name)
+}
+
+// takeOut publishes a root without the old key.
+func (r *rotation) takeOut(ctx context.Context) error {
+	if r.old.IsZero() {
+		return nil
+	}
+	old := r.old.ID()
+	return r.record(r.nextRoot(ctx, func(e *trust.RootEdit, _ *trust.Root) error { return r.part.removeKey(e, old) }))
+}
+
+// signAgain gives each update a detached signature by a present key.
+func (r *rotation) signAgain(ctx context.Context) error {
+	if r.part != releasePart {
+		return nil
+	}
+	present := ids(r.base.Root().Keys(trust.RoleTargets))
+	for _, rel := range r.base.Releases() {
+		if !slices.ContainsFunc(rel.Signatures(), func(s trust.KeySignature) bool { return slices.Contains(present, s.Key) }) {
+			return r.list(ctx)
+		}
+	}
+	return nil
+}
+
+// settle gives the new key the place of the old one, which stays under its fingerprint.
+func (r *rotation) settle() error {
+	had, err := r.ring.public(string(r.part))
+	if err != nil {
+		return err
+	}
+	if !had.IsZero() && had != r.fresh {
+		if err := r.ring.rename(string(r.part), string(r.part)+"."+had.Fingerprint()); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Lstat(r.ring.path(r.next() + publicSuffix)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return r.ring.rename(r.next(), string(r.part))
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// session is one run of a command on a repository: what the signer trusts, where the repository is,
+// and what waits there.
+type session struct {
+	s       cli.Streams
+	o       options
+	ring    *keyring
+	lock    *durable.Lock // nil: for reading only
+	trusted *trust.State
+	place   place
+
+	// The rest changes with each publish.
+	base     *trust.Repository
+	pending  []*trust.Proposal
+	reserved int64
+	at       time.Time
+}
+
+// openSession opens the keys and the repository. Without write, nothing is locked or changed.
+func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *session, err error) {
+	ring, err := o.ring(s)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := o.repository(s)
+	if err != nil {
+		return nil, err
+	}
+	x := &session{s: s, o: o, ring: ring}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.close())
+		}
+	}()
+	if write {
+		if x.lock, err = ring.lock(); err != nil {
+			return nil, err
+		}
+	}
+	online := func(ctx context.Context) ([]signing.Signer, error) { return ring.signers(ctx, onlinePart) }
+	if x.place, err = openDirectory(ctx, directory{path: repo, now: s.Now, online: online}, write); err != nil {
+		return nil, err
+	}
+	if x.trusted, err = x.openTrusted(!write); err != nil {
+		return nil, err
+	}
+	return x, x.refresh(ctx)
+}
+
+func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
+	var pinned []byte
+	if x.o.pinned != "" {
+		var err error
+		if pinned, err = readFile(x.o.pinned, trust.MaxLength(trust.RoleRoot)); err != nil {
+			return nil, err
+		}
+	}
+	state, err := trust.Open(trust.Config{Dir: x.ring.path(trustedDir), Pinned: pinned, Served: readOnly})
+	if errors.Is(err, trust.ErrNotFound) && pinned == nil {
+		return nil, cli.WithHint(fmt.Errorf("the keys in %s meet this repository for the first time", x.ring.dir),
+			"say which root to trust with --root FILE: the 1.root.json that you got from whoever made the repository, not from where it is served")
+	}
+	if err != nil {
+		return nil, withHint(err)
+	}
+	return state, nil
+}
+
+// refresh reads what is published and what waits.
+func (x *session) refresh(ctx context.Context) (err error) {
+	x.at = x.s.Now()
+	if x.base, err = x.trusted.Refresh(ctx, x.place, trust.Clock{Now: x.at, Repair: true}); err != nil {
+		return withHint(fmt.Errorf("repository: %w", err))
+	}
+	if err := x.sameTimestamp(ctx); err != nil {
+		return withHint(err)
+	}
+	x.pending, x.reserved, err = x.place.Pending(ctx, x.base, x.trusted.Ledger(), x.at)
+	return err
+}
+
+// sameTimestamp refuses a repository that has another timestamp under the number that was seen: a
+// client keeps the first one that it accepted, a signer must not sign on something else.
+func (x *session) sameTimestamp(ctx context.Context) error {
+	raw, err := x.place.Fetch(ctx, trust.TimestampName, trust.MaxLength(trust.RoleTimestamp), update.Digest{})
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(raw, x.base.Raw(trust.RoleTimestamp)) {
+		return fmt.Errorf("repository: timestamp %d: %w", x.base.Version(trust.RoleTimestamp), trust.ErrFork)
+	}
+	return nil
+}
+
+func (x *session) close() error {
+	var errs []error
+	if x.place != nil {
+		errs = append(errs, x.place.Close())
+	}
+	if x.lock != nil {
+		errs = append(errs, x.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// inSession runs a command on a repository; unless the command changes nothing, for this one alone.
+func inSession(ctx context.Context, s cli.Streams, o options, write bool, run func(*session) error) error {
+	x, err := openSession(ctx, s, o, write)
+	if err != nil {
+		return err
+	}
+	return errors.Join(withHint(run(x)), x.close())
+}
+
+// confirm shows what will change and asks.
+func (x *session) confirm(ctx context.Context, what ...change) error {
+	if x.o.yes {
+		return nil
+	}
+	shown := x.s
+	shown.Out = x.s.Err
+	for _, c := range what {
+		if err := c.print(shown); err != nil {
+			return err
+		}
+	}
+	return x.s.Confirm(ctx, "Sign this?")
+}
+
+// signers returns the keys of a part and remembers the base that is signed on: from now on no older
+// one is accepted.
+func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error) {
+	by, err := x.ring.signers(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return by, x.trusted.Commit(x.base)
+}
+
+// submit publishes a proposal with enough signatures and keeps another one waiting. hold keeps any
+// waiting. It returns what became of it.
+func (x *session) submit(ctx context.Context, p *trust.Proposal, a archives, hold bool) (change, error) {
+	c := describe(p.Plan())
+	if hold || !p.Complete() {
+		if err := x.place.Hold(ctx, p, a); err != nil {
+			return change{}, err
+		}
+		c.wait(p.Needs())
+		return c, x.refresh(ctx)
+	}
+	next := trust.Change{Targets: p}
+	if p.Role() == trust.RoleRoot {
+		next = trust.Change{Root: p}
+	}
+	if err := x.publish(ctx, next, a); err != nil {
+		return change{}, err
+	}
+	c.State = statePublished
+	x.warnThreshold()
+	return c, nil
+}
+
+func (x *session) publish(ctx context.Context, c trust.Change, a archives) error {
+	if err := x.place.Publish(ctx, c, a); err != nil {
+		return err
+	}
+	if err := x.refresh(ctx); err != nil {
+		return err
+	}
+	return x.trusted.Commit(x.base)
+}
+
+func (x *session) warnThreshold() {
+	if n := x.base.Root().Threshold(trust.RoleTargets); n > 1 {
+		x.s.Warn("boxsign", fmt.Sprintf("lists need %d signatures, but boxes that check only .sig still trust one key alone", n))
+	}
+}
+
+// current refuses a repository whose root is expired: no box would take what is published under it.
+func (x *session) current() error {
+	root := x.base.Root()
+	if x.at.After(root.Expires()) {
+		return cli.WithHint(fmt.Errorf("root %d: %w at %s, and here it is %s", root.Version(), trust.ErrExpired, stamp(root.Expires()), stamp(x.at)),
+			"if the clock of this computer is right, a root signer says boxsign root renew; else set the clock")
+	}
+	return nil
+}
+
+// waiting returns the proposals of a role that wait.
+func (x *session) waiting(role trust.Role) []*trust.Proposal {
+	var out []*trust.Proposal
+	for _, p := range x.pending {
+		if p.Role() == role {
+			out = append(out, p)
+		}
+	}
+	return out
+}

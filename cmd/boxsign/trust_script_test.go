@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// tree describes everything below a directory, what a lock file says left out; "" where it is missing.
+func tree(ts *testscript.TestScript, dir string) map[string]string {
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.Name() == "lock" {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		what := info.Mode().String()
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			what += " " + update.Sum(data).String()
+		}
+		out[path] = what
+		return nil
+	})
+	if !os.IsNotExist(err) {
+		ts.Check(err)
+	}
+	return out
+}
+
+// snapshot remembers what directories hold, for unchanged.
+func snapshot(ts *testscript.TestScript, _ bool, dirs []string) {
+	for _, dir := range dirs {
+		snapshots(ts)[dir] = tree(ts, ts.MkAbs(dir))
+	}
+}
+
+func unchanged(ts *testscript.TestScript, _ bool, dirs []string) {
+	for _, dir := range dirs {
+		before, ok := snapshots(ts)[dir]
+		if !ok {
+			ts.Fatalf("%s: no snapshot was taken", dir)
+		}
+		after := tree(ts, ts.MkAbs(dir))
+		if maps.Equal(before, after) {
+			continue
+		}
+		var changes strings.Builder
+		for path, was := range before {
+			if after[path] != was {
+				fmt.Fprintf(&changes, "%s: was %q, is %q\n", path, was, after[path])
+			}
+		}
+		for path, is := range after {
+			if before[path] == "" {
+				fmt.Fprintf(&changes, "%s: new, %q\n", path, is)
+			}
+		}
+		ts.Fatalf("%s changed:\n%s", dir, changes.String())
+	}
+}
+
+type snapshotKey struct{}
+
+func snapshots(ts *testscript.TestScript) map[string]map[string]string {
+	return ts.Value(snapshotKey{}).(map[string]map[string]string)
+}
+
+func setupSnapshots(e *testscript.Env) error {
+	e.Values[snapshotKey{}] = map[string]map[string]string{}
+	return nil
+}
+
+// modes expects that only the owner can get at the private keys of a directory.
+func modes(ts *testscript.TestScript, _ bool, args []string) {
+	private, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*.pem"))
+	ts.Check(err)
+	if len(private) == 0 {
+		ts.Fatalf("no private key")
+	}
+	for _, path := range private {
+		info, err := os.Stat(path)
+		ts.Check(err)
+		if info.Mode().Perm() != 0o600 {
+			ts.Fatalf("%s: mode %v", path, info.Mode())
+		}
+	}
+}

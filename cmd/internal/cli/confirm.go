@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNotConfirmed says that a person did not agree, or that there was nobody to ask.
+var ErrNotConfirmed = errors.New("not confirmed")
+
+// Confirm asks question on the terminal that In is and waits for "y" or "yes". The error is
+// ErrNotConfirmed for every other answer and where In is no terminal, and that of ctx where it ends
+// while nobody answers.
+func (s Streams) Confirm(ctx context.Context, question string) error {
+	if !isTerminal(s.In) {
+		return WithHint(fmt.Errorf("%w: there is no terminal to ask on", ErrNotConfirmed),
+			"look at what would change with --dry-run, then say --yes")
+	}
+	fmt.Fprintf(s.Err, "%s [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() { // ends with the process if nobody ever answers
+		line, err := bufio.NewReader(s.In).ReadString('\n')
+		if err != nil {
+			line = ""
+		}
+		answer <- line
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case line := <-answer:
+		if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
+			return fmt.Errorf("%w: nothing was changed", ErrNotConfirmed)
+		}
+		return nil
+	}
+}
+
+// Warn writes a message that is no error.
+func (s Streams) Warn(prog, message string) {
+	fmt.Fprintf(s.Err, "%s: warning: %s\n", prog, Printable(message))
+}
