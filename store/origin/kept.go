@@ -275,7 +275,7 @@ func (o *Origin) removeUnused() {
 		return
 	}
 	for _, e := range entries {
-		if !files[e.Name()] && !strings.HasPrefix(e.Name(), durable.TempPrefix) {
+		if !files[e.Name()] && !e.IsDir() && !strings.HasPrefix(e.Name(), durable.TempPrefix) {
 			o.removeFile(e.Name())
 		}
 	}

@@ -1,0 +1,5 @@
+package origin_test
+
+const victimEnv = "ORIGIN_VICTIM"
+
+func victim() {}
