@@ -13,6 +13,19 @@ type Update struct {
 	Digest Digest    // zero while it is not known: the archive has not been hashed yet
 	Length int64     // bytes
 	Time   time.Time // when it was published; for a file in a plain directory, its modification time
+
+	// Limited says that only some boxes may install the update, until the time Until; a zero Until
+	// means for good.
+	Limited bool
+	Until   time.Time
+
+	// Unsigned says that the update lies beside a list of signed ones and is not in it.
+	Unsigned bool
+}
+
+// ForEveryBox reports whether, at that time, every box may install the update.
+func (u Update) ForEveryBox(at time.Time) bool {
+	return !u.Limited || !u.Until.IsZero() && !at.Before(u.Until)
 }
 
 // Catalog says which updates exist. It is immutable and safe for concurrent use. The zero Catalog has
@@ -75,11 +88,24 @@ func (c *Catalog) ByDigest(d Digest) (Update, bool) {
 	return c.updates[i], true
 }
 
-// Newest returns the update that every box may install: the one with the highest version, and of
-// several formats the one that every box unpacks.
-func (c *Catalog) Newest() (Update, bool) {
-	if len(c.updates) == 0 {
-		return Update{}, false
+// Newest returns the update that every box may install at that time: the one with the highest version,
+// and of several formats the one that every box unpacks.
+func (c *Catalog) Newest(at time.Time) (Update, bool) {
+	for _, u := range slices.Backward(c.updates) {
+		if u.ForEveryBox(at) {
+			return u, true
+		}
 	}
-	return c.updates[len(c.updates)-1], true
+	return Update{}, false
+}
+
+// NextChange returns the first time after at at which an update is for every box that was not before;
+// zero where there is none.
+func (c *Catalog) NextChange(at time.Time) (next time.Time) {
+	for _, u := range c.updates {
+		if u.Until.After(at) && (next.IsZero() || u.Until.Before(next)) {
+			next = u.Until
+		}
+	}
+	return next
 }

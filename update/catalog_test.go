@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -38,7 +39,7 @@ func TestCatalogOrder(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("order is\n\t%v\nwant\n\t%v", got, want)
 	}
-	if newest, ok := c.Newest(); !ok || newest != before[5] {
+	if newest, ok := c.Newest(time.Now()); !ok || newest != before[5] {
 		t.Errorf("newest is %v, %t, want %v", newest, ok, before[5])
 	}
 	if !slices.Equal(given, before) {
@@ -73,7 +74,7 @@ func TestEmptyCatalog(t *testing.T) {
 			if got := c.catalog.HadUpdates(); got != c.had {
 				t.Errorf("HadUpdates is %t, want %t", got, c.had)
 			}
-			if u, ok := c.catalog.Newest(); ok {
+			if u, ok := c.catalog.Newest(time.Now()); ok {
 				t.Errorf("newest is %v", u)
 			}
 			if u, ok := c.catalog.Lookup(must(t, update.ParseName, goodName)); ok {
@@ -168,4 +169,44 @@ func newestOf(updates []update.Update, d update.Digest) (newest update.Update, o
 		}
 	}
 	return newest, ok
+}
+
+// What only some boxes may install is passed over, until it is for all.
+func TestNewestIsForEveryBox(t *testing.T) {
+	updates := named(t, "a-1.tar.gz", "a-2.tar.gz", "a-3.tar.gz", "a-4.tar.gz")
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	later, latest := now.Add(time.Hour), now.Add(2*time.Hour)
+	updates[1].Limited, updates[1].Until = true, later
+	updates[2].Limited, updates[2].Until = true, latest
+	updates[3].Limited = true
+	c, err := update.NewCatalog(updates, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		at   time.Time
+		want int
+		next time.Time
+	}{
+		{now, 0, later},
+		{later.Add(-1), 0, later},
+		{later, 1, latest},
+		{latest.Add(-1), 1, latest},
+		{latest, 2, time.Time{}},
+		{latest.Add(1e6 * time.Hour), 2, time.Time{}},
+	} {
+		if u, ok := c.Newest(test.at); !ok || u != updates[test.want] {
+			t.Errorf("at %v: newest is %v, %t, want %v", test.at, u.Name, ok, updates[test.want].Name)
+		}
+		if next := c.NextChange(test.at); !next.Equal(test.next) {
+			t.Errorf("at %v: next change at %v, want %v", test.at, next, test.next)
+		}
+	}
+	only, err := update.NewCatalog(updates[3:], false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, ok := only.Newest(latest); ok || !only.HadUpdates() {
+		t.Errorf("newest is %v of a catalog without one for every box", u.Name)
+	}
 }

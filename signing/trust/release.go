@@ -69,7 +69,25 @@ func (r Release) Blocks() update.Digest { return r.verified.Blocks() }
 
 // Update returns what a catalog says of the release.
 func (r Release) Update() update.Update {
-	return update.Update{Name: r.Name(), Digest: r.Digest(), Length: r.Length(), Time: r.published}
+	u := update.Update{Name: r.Name(), Digest: r.Digest(), Length: r.Length(), Time: r.published}
+	u.Limited, u.Until = r.limited()
+	return u
+}
+
+// limited returns whether only some boxes may ever install the release, and until when; a zero time means for good.
+func (r Release) limited() (bool, time.Time) {
+	c := r.conditions
+	if len(c.Hardware) > 0 || !c.MinVersion.IsZero() {
+		return true, time.Time{}
+	}
+	if c.Rollout == nil {
+		return false, time.Time{}
+	}
+	after, ok := c.Rollout.completeAfter()
+	if !ok {
+		return true, time.Time{}
+	}
+	return true, r.published.Add(after)
 }
 
 // Published returns the signed time of publishing, from which a rollout counts.
@@ -83,8 +101,7 @@ func (r Release) Conditions() Conditions { return r.conditions }
 
 // ForEveryBox reports whether, at that time, every box may install the release over any version.
 func (r Release) ForEveryBox(at time.Time) bool {
-	c := r.conditions
-	return len(c.Hardware) == 0 && c.MinVersion.IsZero() && c.Rollout.Share(at.Sub(r.published)) == 100
+	return r.Update().ForEveryBox(at)
 }
 
 // Signatures returns the detached signatures, those of the root's present keys first and in its order.

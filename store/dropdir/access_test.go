@@ -106,7 +106,7 @@ func TestFileThatBecomesUnreadableLeavesAtItsFirstUse(t *testing.T) {
 	dir := t.TempDir()
 	drop(t, dir, "opq-box-update-1.tar.gz", "one")
 	d := mustOpen(t, Config{Dir: dir, Poll: time.Hour})
-	u, _ := d.Catalog().Newest()
+	u, _ := d.Catalog().Newest(time.Now())
 	if err := os.Chmod(filepath.Join(dir, u.Name.String()), 0); err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func BenchmarkHash(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	u, _ := d.Catalog().Newest()
+	u, _ := d.Catalog().Newest(time.Now())
 	buf := make([]byte, readSize)
 	b.SetBytes(size)
 	for b.Loop() {

@@ -212,7 +212,7 @@ func TestOpenFile(t *testing.T) {
 			}
 			drop(t, dir, base, "bytes")
 			d := mustOpen(t, Config{Dir: dir})
-			u, _ := d.Catalog().Newest()
+			u, _ := d.Catalog().Newest(time.Now())
 			if err := tt.change(filepath.Join(dir, base)); err != nil {
 				t.Fatal(err)
 			}
@@ -247,12 +247,12 @@ func TestOpenOfAnOldCatalog(t *testing.T) {
 	dir := t.TempDir()
 	drop(t, dir, "opq-box-update-1.tar.gz", "one")
 	d := mustOpen(t, Config{Dir: dir})
-	pending, _ := d.Catalog().Newest()
+	pending, _ := d.Catalog().Newest(time.Now())
 	if _, err := d.Blocks(pending); !errors.Is(err, ErrPending) {
 		t.Errorf("blocks before hashing: %v", err)
 	}
 	runUntil(t, d, func() bool { return has(d, pending.Name, "one") })
-	known, _ := d.Catalog().Newest()
+	known, _ := d.Catalog().Newest(time.Now())
 	for _, u := range []update.Update{pending, known} {
 		f, err := d.Open(u)
 		if err != nil {

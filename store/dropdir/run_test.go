@@ -34,7 +34,7 @@ func TestLifeOfAFile(t *testing.T) {
 	if d.Replaced(n) {
 		t.Error("replaced at its first sight")
 	}
-	u, _ := d.Catalog().Newest()
+	u, _ := d.Catalog().Newest(time.Now())
 	if err := appendTo(path, " and more"); err != nil {
 		t.Fatal(err)
 	}
