@@ -29,6 +29,11 @@
 // file of which only the times changed (touch, chmod) is hashed again and counts as replaced only if
 // the digest differs or the old one was never learned.
 //
+// # Signatures
+//
+// A file U.sig beside an archive U, of 64 bytes, is kept at hand as its detached signature; see package
+// signing. Nobody verifies it here.
+//
 // # Failures
 //
 // A directory that is gone or can't be read has no updates that could be served: the catalog becomes
@@ -139,7 +144,8 @@ func Open(ctx context.Context, c Config) (*Dir, error) {
 	return d, nil
 }
 
-// Catalog returns the updates as of the last change: the same pointer until something changes.
+// Catalog returns the updates as of the last change: the same pointer until one of them, or a
+// signature, changes.
 func (d *Dir) Catalog() *update.Catalog { return d.catalog.Load() }
 
 // publish makes a new catalog where the state has changed. The caller holds d.mu.
@@ -154,9 +160,10 @@ func (d *Dir) publish() {
 		d.c.Logger.Error("catalog", "err", err)
 		return
 	}
-	if last := d.Catalog(); last == nil || !sameCatalog(last, next) {
+	if last := d.Catalog(); last == nil || d.state.resigned || !sameCatalog(last, next) {
 		d.catalog.Store(next)
 	}
+	d.state.resigned = false
 }
 
 // poke asks Run to list again. It never blocks.

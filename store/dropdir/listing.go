@@ -53,6 +53,8 @@ type sighting struct {
 type listing struct {
 	files []sighting
 	odd   map[string]string // quoted base name → what is wrong with it
+
+	signatures map[update.Name]signatureFile
 }
 
 // dirID tells a directory from another one that is made or mounted at its path.
@@ -66,7 +68,7 @@ func (d *Dir) scan(ctx context.Context, known func(update.Name, stamp) bool) (li
 		return listing{}, err
 	}
 	defer dir.Close() // opened for reading
-	l := listing{odd: make(map[string]string)}
+	l := listing{odd: make(map[string]string), signatures: make(map[update.Name]signatureFile)}
 	for ctx.Err() == nil {
 		entries, err := dir.ReadDir(1024)
 		for _, e := range entries {
@@ -97,6 +99,9 @@ func identify(info fs.FileInfo, err error) (dirID, error) {
 
 // look adds one directory entry to the listing, where it counts. An error speaks of the whole directory.
 func (d *Dir) look(l *listing, e fs.DirEntry, known func(update.Name, stamp) bool) error {
+	if d.lookSignature(l, e) {
+		return nil
+	}
 	n, err := update.ParseName(e.Name())
 	if err != nil {
 		if e.Type().IsRegular() && looksLike(d.c.Product, e.Name()) {

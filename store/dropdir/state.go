@@ -33,12 +33,15 @@ type state struct {
 	err     error             // of the last attempt to list, nil if it succeeded
 	round   int               // number of the last listing
 
+	signatures map[update.Name]signatureFile // of the last listing
+
 	hashes, checks queue
 	settle         time.Time // when the next file may be still; zero: none waits
 
-	changed bool // the catalog is not that of this state
-	unsaved bool // nor is the cache
-	news    []item
+	changed  bool // the catalog is not that of this state
+	resigned bool // nor are the signatures those that it was made with
+	unsaved  bool // nor is the cache
+	news     []item
 }
 
 // entry is what is known of one name.
@@ -112,6 +115,7 @@ func (s *state) observe(l listing, now time.Time) {
 		}
 	}
 	s.odd = l.odd
+	s.sign(l.signatures)
 	for _, f := range l.files {
 		s.see(f, now)
 	}
