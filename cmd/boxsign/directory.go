@@ -182,21 +182,62 @@ func createDirectory(ctx context.Context, path string, r *trust.Repository, now 
 	return s.Commit(ctx, r)
 }
 
-// vacant refuses a directory that has a repository, and removes the beginnings of one that nobody can
-// have read: without a timestamp there is none.
+// vacant refuses a directory that has a repository. The beginnings of one don't count: without a
+// timestamp nobody can have read it.
 func vacant(path string) error {
-	dir := filepath.Join(path, metadataDir)
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	versions, err := beginnings(path)
+	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if _, version, ok := trust.ParseFileName(e.Name()); ok && version != 1 {
+	for _, v := range versions {
+		if v != 1 {
 			return cli.WithHint(fmt.Errorf("%s: has a repository already: %w", path, fs.ErrExist), "choose another directory with --repo")
 		}
 	}
+	return nil
+}
+
+// beginnings returns the version of each metadata file, by path.
+func beginnings(path string) (map[string]int64, error) {
+	dir := filepath.Join(path, metadataDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	out := map[string]int64{}
 	for _, e := range entries {
-		if err := (durable.FS{}).Remove(filepath.Join(dir, e.Name())); err != nil {
+		if _, version, ok := trust.ParseFileName(e.Name()); ok {
+			out[filepath.Join(dir, e.Name())] = version
+		}
+	}
+	return out, nil
+}
+
+// clearBeginnings makes a directory ready for a new repository: one that is missing is made, and the
+// beginnings of a repository are removed. The error is durable.ErrLocked where another program works
+// there.
+func clearBeginnings(path string) (err error) {
+	disk := durable.FS{}
+	if err := disk.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	lock, err := durable.TryLock(filepath.Join(path, lockFile))
+	if errors.Is(err, durable.ErrLocked) {
+		return err
+	}
+	if err != nil {
+		return errors.Join(err, disk.Remove(filepath.Join(path, lockFile)))
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if err := vacant(path); err != nil {
+		return err
+	}
+	found, err := beginnings(path)
+	if err != nil {
+		return err
+	}
+	for file := range found {
+		if err := disk.Remove(file); err != nil {
 			return err
 		}
 	}

@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -37,7 +38,7 @@ type founder struct {
 	repo       string
 	thresholds map[part]int
 	fresh      map[part]*secret.Key // to be written
-	made       []string             // base names of the keys that were written
+	undo       []func() error       // removes what was written, the newest last
 }
 
 func newInit(s cli.Streams) *cobra.Command {
@@ -98,7 +99,18 @@ func (f *founder) run(ctx context.Context) error {
 		return err
 	}
 	if err := f.write(ctx, r); err != nil {
-		return errors.Join(err, f.undo())
+		for _, undo := range slices.Backward(f.undo) {
+			err = errors.Join(err, undo())
+		}
+		return err
+	}
+	trusted, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), Pinned: r.Raw(trust.RoleRoot)})
+	if err == nil {
+		err = trusted.Commit(r)
+	}
+	if err != nil {
+		return cli.WithHint(fmt.Errorf("the repository is made, but your keys don't remember it: %w", err),
+			"say --root "+filepath.Join(f.repo, metadataDir, trust.FileName(trust.RoleRoot, 1))+" with the next command")
 	}
 	return f.result(r)
 }
@@ -172,30 +184,51 @@ func (f *founder) sign(ctx context.Context, by map[part][]signing.Signer) (*trus
 }
 
 func (f *founder) write(ctx context.Context, r *trust.Repository) error {
+	f.later(f.ring.dir, func() error { return removeEmpty(f.ring.dir) })
 	for _, p := range parts() {
 		if err := f.writeKey(ctx, p); err != nil {
 			return err
 		}
 	}
+	f.later(f.repo, func() error {
+		return removeEmpty(filepath.Join(f.repo, "sha256"), filepath.Join(f.repo, "targets"), filepath.Join(f.repo, "staging"), f.repo)
+	})
+	if err := clearBeginnings(f.repo); err != nil {
+		return err
+	}
+	f.undo = append(f.undo, func() error {
+		return errors.Join(clearBeginnings(f.repo), removeEmpty(filepath.Join(f.repo, metadataDir)), f.ring.disk.Remove(filepath.Join(f.repo, lockFile)))
+	})
 	if err := createDirectory(ctx, f.repo, r, f.s.Now); err != nil {
 		return fmt.Errorf("repository: %w", err)
 	}
-	trusted, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), Pinned: r.Raw(trust.RoleRoot)})
-	if err != nil {
-		return err
+	return nil
+}
+
+// later undoes what is done to a directory, unless it is there already.
+func (f *founder) later(dir string, undo func() error) {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		f.undo = append(f.undo, undo)
 	}
-	return trusted.Commit(r)
+}
+
+// removeEmpty removes those of the directories that are empty.
+func removeEmpty(dirs ...string) error {
+	var errs []error
+	for _, dir := range dirs {
+		err := os.Remove(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // writeKey writes a key that was made, or notes the name of one that an agent keeps. The public file
 // of a key that came from elsewhere is made too.
 func (f *founder) writeKey(ctx context.Context, p part) error {
 	if key := f.fresh[p]; key != nil {
-		if err := f.ring.create(ctx, string(p), key, ""); err != nil {
-			return err
-		}
-		f.made = append(f.made, string(p))
-		return nil
+		return f.createKey(ctx, p, key, "")
 	}
 	if had, err := f.ring.public(string(p)); err != nil || !had.IsZero() {
 		return err
@@ -209,33 +242,22 @@ func (f *founder) writeKey(ctx context.Context, p part) error {
 		return err
 	}
 	if names[0] == secret.AgentName(key.Public()) {
-		if err := f.ring.create(ctx, string(p), key, names[0]); err != nil {
-			return err
-		}
-		f.made = append(f.made, string(p))
-		return nil
+		return f.createKey(ctx, p, key, names[0])
 	}
 	if err := f.ring.disk.MkdirAll(f.ring.dir, 0o700); err != nil {
 		return err
 	}
-	return f.ring.disk.CreateFile(f.ring.path(string(p)+publicSuffix), key.Public().PEM(), 0o644)
+	path := f.ring.path(string(p) + publicSuffix)
+	f.undo = append(f.undo, func() error { return f.ring.disk.Remove(path) })
+	return f.ring.disk.CreateFile(path, key.Public().PEM(), 0o644)
 }
 
-// undo removes what write made: nobody has seen it.
-func (f *founder) undo() error {
-	var errs []error
-	for _, base := range f.made {
-		errs = append(errs, f.ring.remove(base))
+func (f *founder) createKey(ctx context.Context, p part, key *secret.Key, agent string) error {
+	if err := f.ring.create(ctx, string(p), key, agent); err != nil {
+		return err
 	}
-	if metadata := filepath.Join(f.repo, metadataDir); vacant(f.repo) == nil {
-		for _, dir := range []string{metadata, filepath.Join(f.repo, "sha256"), filepath.Join(f.repo, "targets"), filepath.Join(f.repo, "staging")} {
-			os.Remove(dir) // only where it is empty
-		}
-		errs = append(errs, durable.FS{}.Remove(filepath.Join(f.repo, "lock")))
-		os.Remove(f.repo) // only where it is empty
-	}
-	os.Remove(f.ring.dir) // only where it is empty
-	return errors.Join(errs...)
+	f.undo = append(f.undo, func() error { return f.ring.remove(string(p)) })
+	return nil
 }
 
 func (f *founder) result(r *trust.Repository) error {

@@ -1,4 +1,4 @@
-// Boxsign makes the updates of a fleet, on the machine of whoever releases them.
+// Boxsign makes, signs and publishes the updates of a fleet, on the machine of whoever releases them.
 package main
 
 import (
@@ -10,12 +10,11 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 )
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(run(cli.System())) }
 
 // run runs the command line of this process and returns the exit code.
-func run() int {
+func run(s cli.Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	s := cli.System()
 	return cli.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s)
 }

@@ -181,15 +181,18 @@ func (r *rotation) letIn(ctx context.Context) error {
 	return r.record(r.nextRoot(ctx, func(e *trust.RootEdit, _ *trust.Root) error { return r.part.addKey(e, r.fresh) }))
 }
 
-// useFresh publishes something that the new key signed, unless the root can do without the old one
-// already. Snapshot and timestamp were signed by it with the root that let it in.
+// useFresh publishes something that the new key signed, unless what is published can do without the
+// old one already.
 func (r *rotation) useFresh(ctx context.Context) error {
-	if r.old.IsZero() || r.part == onlinePart {
+	if r.old.IsZero() {
 		return nil
 	}
 	err := r.tryOut(ctx)
 	if !errors.Is(err, trust.ErrStranded) {
 		return err
+	}
+	if r.part == onlinePart {
+		return r.publish(ctx, trust.Change{}, nil)
 	}
 	return r.list(ctx)
 }

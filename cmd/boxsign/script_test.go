@@ -13,17 +13,34 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"boxsign": main})
+	testscript.Main(m, map[string]func(){"boxsign": mainAt})
+}
+
+// mainAt is main with the clock that TEST_NOW says, a time like 2040-01-01T00:00:00Z,
+// or with the clock of the system.
+func mainAt() {
+	s := cli.System()
+	if text := os.Getenv("TEST_NOW"); text != "" {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			panic(err)
+		}
+		s.Now = func() time.Time { return at }
+	}
+	os.Exit(run(s))
 }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata",
 		RequireUniqueNames: true,
-		Setup:              setupSnapshots,
+		Setup:              setupValues,
+		Condition:          condition,
 		UpdateScripts:      os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"usage":       usage,
@@ -33,6 +50,16 @@ func TestScripts(t *testing.T) {
 			"snapshot":    snapshot,
 			"unchanged":   unchanged,
 			"modes":       modes,
+			"held":        held,
+			"released":    released,
+			"large":       large,
+			"blobs-of":    blobsOf,
+			"sig-of":      sigOf,
+
+			"openssl-check": opensslCheck,
+			"flip":          flip,
+			"smalldisk":     smallDisk,
+			"fill":          fill,
 		},
 	})
 }

@@ -53,9 +53,11 @@ func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *
 		}
 	}
 	online := func(ctx context.Context) ([]signing.Signer, error) { return ring.signers(ctx, onlinePart) }
-	if x.place, err = openDirectory(ctx, directory{path: repo, now: s.Now, online: online}, write); err != nil {
+	dir, err := openDirectory(ctx, directory{path: repo, now: s.Now, online: online}, write)
+	if err != nil {
 		return nil, err
 	}
+	x.place = dir
 	if x.trusted, err = x.openTrusted(!write); err != nil {
 		return nil, err
 	}

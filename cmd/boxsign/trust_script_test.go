@@ -4,12 +4,16 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -79,7 +83,8 @@ func snapshots(ts *testscript.TestScript) map[string]map[string]string {
 	return ts.Value(snapshotKey{}).(map[string]map[string]string)
 }
 
-func setupSnapshots(e *testscript.Env) error {
+func setupValues(e *testscript.Env) error {
+	e.Values[lockKey{}] = new(*durable.Lock)
 	e.Values[snapshotKey{}] = map[string]map[string]string{}
 	return nil
 }
@@ -98,4 +103,56 @@ func modes(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s: mode %v", path, info.Mode())
 		}
 	}
+}
+
+// held locks a file as another program does, until released.
+func held(ts *testscript.TestScript, _ bool, args []string) {
+	lock, err := durable.TryLock(ts.MkAbs(args[0]))
+	ts.Check(err)
+	*ts.Value(lockKey{}).(**durable.Lock) = lock
+}
+
+func released(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check((*ts.Value(lockKey{}).(**durable.Lock)).Unlock())
+}
+
+type lockKey struct{}
+
+// large writes a file that does not compress.
+func large(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	data := make([]byte, n)
+	rand.NewChaCha8([32]byte{}).Read(data)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o644))
+}
+
+func digestOf(ts *testscript.TestScript, file string) update.Digest {
+	data, err := os.ReadFile(ts.MkAbs(file))
+	ts.Check(err)
+	return update.Sum(data)
+}
+
+// blobsOf removes the archive of a file from a repository.
+func blobsOf(ts *testscript.TestScript, _ bool, args []string) {
+	digest := digestOf(ts, args[0]).String()
+	ts.Check(os.Remove(filepath.Join(ts.MkAbs(args[1]), "sha256", digest[:2], digest)))
+}
+
+// sigOf writes the detached signature of an update by a key, as a repository lists it.
+func sigOf(ts *testscript.TestScript, _ bool, args []string) {
+	state, err := trust.Open(trust.Config{Dir: filepath.Join(ts.MkAbs(args[0]), "metadata"), Served: true})
+	ts.Check(err)
+	repo, err := state.Current()
+	ts.Check(err)
+	name, err := update.ParseName(args[1])
+	ts.Check(err)
+	key, err := readPublic(ts.MkAbs(args[2]))
+	ts.Check(err)
+	rel, _ := repo.Release(name)
+	sig, ok := rel.Signature(key.ID())
+	if !ok {
+		ts.Fatalf("%v has no detached signature by %v", name, key)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[3]), sig[:], 0o644))
 }
