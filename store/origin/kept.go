@@ -109,7 +109,7 @@ func signedPart(raw []byte) []byte {
 
 // sameContent reports whether two files differ in their signatures at most.
 func sameContent(a, b []byte) bool {
-	return signedPart(a) != nil && bytes.Equal(signedPart(a), signedPart(b))
+	return len(signedPart(a)) > 0 && bytes.Equal(signedPart(a), signedPart(b))
 }
 
 // load reads the proposals that are on the disk.

@@ -108,6 +108,7 @@ type world struct {
 	online          []*signer
 	now             func() time.Time
 	fs              durable.FS
+	grace           time.Duration        // of GC
 	change          func(*origin.Config) // of the configuration, nil: none
 
 	s *store.Store
@@ -157,7 +158,7 @@ func (w *world) open() {
 
 func (w *world) tryOpen() error {
 	now := func() time.Time { return w.now() }
-	s, err := store.Open(context.Background(), store.Config{Dir: w.dir, FS: w.fs, Now: now})
+	s, err := store.Open(context.Background(), store.Config{Dir: w.dir, FS: w.fs, Now: now, Grace: w.grace})
 	if err != nil {
 		return err
 	}
@@ -352,13 +353,16 @@ func (w *world) whole() *trust.Repository {
 
 func (w *world) wantListed(names ...string) {
 	w.t.Helper()
-	var got []string
-	for _, r := range w.whole().Releases() {
-		got = append(got, r.Name().String())
-	}
-	if !slices.Equal(got, names) {
+	if got := listed(w.whole()); !slices.Equal(got, names) {
 		w.t.Fatalf("expected %v listed, got %v", names, got)
 	}
+}
+
+func listed(r *trust.Repository) (names []string) {
+	for _, rel := range r.Releases() {
+		names = append(names, rel.Name().String())
+	}
+	return names
 }
 
 // wantKept wants those versions staged and pending.

@@ -1,0 +1,156 @@
+package origin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store/origin"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// TestTogether has signers, uploads, commits, renewals, junk and readers at the same time. Readers never
+// see a list that names an archive which is not there.
+func TestTogether(t *testing.T) {
+	w := newWorld(t)
+	stop := make(chan struct{})
+	var readers errgroup.Group
+	for range 4 {
+		readers.Go(func() error { return until(stop, w.look) })
+	}
+	readers.Go(func() error { return until(stop, func() error { return w.Renew(t.Context()) }) })
+	readers.Go(func() error {
+		return until(stop, func() error {
+			if _, err := w.Propose(t.Context(), trust.RoleTargets, []byte("junk")); !errors.Is(err, trust.ErrMalformed) {
+				return fmt.Errorf("junk: %w", err)
+			}
+			return nil
+		})
+	})
+	var listed []string
+	for i := range 8 {
+		n := fmt.Sprintf("opq-box-update-%d.tar.gz", 10+i)
+		listed = append(listed, n)
+		w.publishTogether(t, n, big)
+	}
+	close(stop)
+	must(t, readers.Wait())
+	w.wantListed(append([]string{big}, listed...)...)
+}
+
+func until(stop chan struct{}, f func() error) error {
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if err := f(); err != nil {
+			return err
+		}
+	}
+}
+
+// look reads what is served as clients do.
+func (w *world) look() error {
+	repo := w.s.Repository()
+	for _, r := range repo.Releases() {
+		f, err := w.s.Open(r.Update())
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTargets} {
+		raw, err := w.s.Metadata(trust.FileName(role, repo.Version(role)))
+		if err != nil || update.Sum(raw) != update.Sum(repo.Raw(role)) {
+			return fmt.Errorf("%s %d: %w", role, repo.Version(role), err)
+		}
+	}
+	w.State()
+	w.Health(day)
+	return nil
+}
+
+// publishTogether has four processes of one signer do all at once.
+func (w *world) publishTogether(t *testing.T, names ...string) {
+	t.Helper()
+	p := w.list(w.releases, names...)
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error {
+			out, err := w.Propose(t.Context(), p.Role(), p.Raw())
+			if err != nil || out.Status == origin.StatusCommitted {
+				return err
+			}
+			// Another may commit first: then the list is staged no more.
+			if err := w.upload(out); err != nil && !errors.Is(err, origin.ErrNotFound) {
+				return err
+			}
+			_, err = w.Commit(t.Context(), out.ID)
+			return err
+		})
+	}
+	must(t, g.Wait())
+}
+
+// TestConflictAtOnce has several signers publish at the same time: of each number one goes out.
+func TestConflictAtOnce(t *testing.T) {
+	w := newWorld(t)
+	var lists []*trust.Proposal
+	for i := range 6 {
+		lists = append(lists, w.list(w.releases, fmt.Sprintf("opq-box-update-%d.tar.gz", 10+i)))
+	}
+	var mu sync.Mutex
+	done, conflicts := 0, 0
+	var g errgroup.Group
+	for _, p := range lists {
+		g.Go(func() error {
+			out, err := w.Propose(t.Context(), p.Role(), p.Raw())
+			if err == nil {
+				must(t, w.upload(out))
+				_, err = w.Commit(t.Context(), out.ID)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, trust.ErrConflict) {
+				conflicts++
+				return nil
+			}
+			done++
+			return err
+		})
+	}
+	must(t, g.Wait())
+	if done != 1 || conflicts != 5 {
+		t.Fatalf("expected one to go out and five conflicts, got %d and %d", done, conflicts)
+	}
+	if v := w.whole().Version(trust.RoleTargets); v != 2 {
+		t.Fatalf("expected list 2, got %d", v)
+	}
+}
+
+// TestCallersGiveUp ends calls while another has the repository.
+func TestCallersGiveUp(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	out := w.send(w.list(w.releases, one), origin.StatusStaged)
+	must(t, w.upload(out))
+	if _, err := w.Commit(ctx, out.ID); !errors.Is(err, context.Canceled) && err != nil {
+		t.Fatalf("expected %q, got %v", context.Canceled, err)
+	}
+	wantErr(t, w.Run(ctx), context.Canceled)
+	w.at(day.Add(time.Minute))
+	if _, err := w.Commit(t.Context(), out.ID); err != nil {
+		t.Fatal(err)
+	}
+}
