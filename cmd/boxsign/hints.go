@@ -26,7 +26,7 @@ func withHint(err error) error {
 		{syscall.ENOSPC, "nothing was published; free some space and say it again"},
 		{trust.ErrClock, "set the clock of this computer and say it again"},
 		{trust.ErrSecondDigest, "a name keeps its digest for ever, even when it was withdrawn: build it again with another version"},
-		{trust.ErrRollback, "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; never sign on an older one"},
+		{trust.ErrRollback, "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; if a thief of the online key counted versions up, see docs/TRUST.md"},
 		{trust.ErrFork, "this is not the repository that these keys know: use another --repo, or other --keys"},
 		{trust.ErrStranded, "what is published must be signed by the keys of the next root first: boxsign rotate does all steps, boxsign root threshold says which are left"},
 		{trust.ErrTooMany, "retire the oldest with --keep N"},

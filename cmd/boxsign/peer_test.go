@@ -31,6 +31,8 @@ func TestPeer(t *testing.T) {
 		Setup: setupValues,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"large":         large,
+			"snapshot":      snapshot,
+			"unchanged":     unchanged,
 			"flip":          flip,
 			"tiny":          tiny,
 			"ago":           ago,

@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 			"blobs-of":    blobsOf,
 			"sig-of":      sigOf,
 
+			"agent":         agent,
 			"openssl-check": opensslCheck,
 			"flip":          flip,
 			"smalldisk":     smallDisk,
