@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -33,11 +34,14 @@ func newBitmap(n int) bitmap { return bitmap{make([]byte, (n+7)/8), n} }
 func (b bitmap) has(i int) bool { return b.bits[i/8]&(1<<(i%8)) != 0 }
 func (b bitmap) set(i int)      { b.bits[i/8] |= 1 << (i % 8) }
 
-func (b bitmap) filled() bitmap {
-	for i := range b.n {
-		b.set(i)
+func (b bitmap) clone() bitmap { return bitmap{slices.Clone(b.bits), b.n} }
+
+func (b bitmap) count() int {
+	n := 0
+	for _, c := range b.bits {
+		n += bits.OnesCount8(c)
 	}
-	return b
+	return n
 }
 
 func (b bitmap) missing() []int {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -36,17 +38,20 @@ func (s *Store) blocksPath(d update.Digest) string { return s.blobPath(d) + bloc
 
 // Has reports whether the archive is in place, here or elsewhere, with its length.
 func (s *Store) Has(r trust.Release) bool {
-	info, err := os.Lstat(s.blobPath(r.Digest()))
-	if err == nil && info.Mode().IsRegular() && info.Size() == r.Length() {
+	if s.hasBlob(r) {
 		return true
 	}
-	f, ok := s.elsewhere(r.Digest())
-	if !ok {
+	f, err := s.openElsewhere(r.Update())
+	if err != nil {
 		return false
 	}
-	defer f.Close() // opened for reading
-	info, err = f.Stat()
-	return err == nil && info.Size() == r.Length()
+	f.Close() // opened for reading
+	return true
+}
+
+func (s *Store) hasBlob(r trust.Release) bool {
+	info, err := os.Lstat(s.blobPath(r.Digest()))
+	return err == nil && info.Mode().IsRegular() && info.Size() == r.Length()
 }
 
 // Missing returns the releases of a repository whose archives are not in place.
@@ -60,40 +65,82 @@ func (s *Store) Missing(r *trust.Repository) []trust.Release {
 	return out
 }
 
-func (s *Store) elsewhere(d update.Digest) (*os.File, bool) {
-	for _, p := range s.c.Elsewhere {
-		if f, ok := p.OpenDigest(d); ok {
-			return f, true
-		}
-	}
-	return nil, false
-}
-
 // Open opens the archive of an update. The error is fs.ErrNotExist where it is not there, and
-// ErrCorrupt where its length is wrong.
+// ErrCorrupt where its length is wrong or it is no regular file.
 func (s *Store) Open(u update.Update) (*os.File, error) {
-	f, err := os.Open(s.blobPath(u.Digest))
-	if errors.Is(err, fs.ErrNotExist) {
-		if f, ok := s.elsewhere(u.Digest); ok {
+	f, err := openArchive(s.blobPath(u.Digest), u.Length)
+	if err != nil {
+		if f, elseErr := s.openElsewhere(u); elseErr == nil {
 			return f, nil
 		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open %v: %w", u.Name, err)
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() != u.Length {
-		err = fmt.Errorf("%w: %d bytes, expected %d", ErrCorrupt, info.Size(), u.Length)
-	}
-	if err != nil {
-		f.Close()
 		return nil, fmt.Errorf("open %v: %w", u.Name, err)
 	}
 	return f, nil
 }
 
+func (s *Store) openElsewhere(u update.Update) (*os.File, error) {
+	for _, p := range s.c.Elsewhere {
+		f, ok := p.OpenDigest(u.Digest)
+		if !ok {
+			continue
+		}
+		if err := checkArchive(f, u.Length); err != nil {
+			f.Close()
+			continue
+		}
+		return f, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func openArchive(path string, length int64) (*os.File, error) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkArchive(f, length); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func checkArchive(f *os.File, length int64) error {
+	info, err := f.Stat()
+	if err == nil && info.Size() != length {
+		err = fmt.Errorf("%s: %w: %d bytes, expected %d", f.Name(), ErrCorrupt, info.Size(), length)
+	}
+	return err
+}
+
+// openRegular opens a file for reading. What is no regular file is ErrCorrupt, and never waited for as
+// a pipe would be.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, notRegular(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = notRegular(path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func notRegular(path string) error {
+	return fmt.Errorf("%s: %w: expected a regular file", path, ErrCorrupt)
+}
+
 // Blocks returns the block list of an update. The error is fs.ErrNotExist where it is not there. A
-// list that is damaged, or was never stored because the archive lies elsewhere, is computed anew.
+// list that is damaged, or was never stored because the archive lies elsewhere, is computed anew; an
+// archive that turns out damaged then is ErrCorrupt and goes to quarantine.
 func (s *Store) Blocks(u update.Update) (update.Blocks, error) {
 	repo := s.Repository()
 	if repo == nil {
@@ -103,12 +150,29 @@ func (s *Store) Blocks(u update.Update) (update.Blocks, error) {
 	if !ok || rel.Digest() != u.Digest {
 		return nil, fs.ErrNotExist
 	}
-	if raw, err := readUpTo(s.blocksPath(u.Digest), int64(update.BlockCount(u.Length))*int64(len(update.Digest{}))); err == nil {
-		if blocks, err := update.ParseBlocks(raw, u.Length); err == nil && update.Sum(raw) == rel.Blocks() {
-			return blocks, nil
-		}
+	if blocks, err := s.storedBlocks(rel); err == nil {
+		return blocks, nil
+	}
+	s.hashing.Lock()
+	defer s.hashing.Unlock()
+	if blocks, err := s.storedBlocks(rel); err == nil {
+		return blocks, nil
 	}
 	return s.computeBlocks(rel)
+}
+
+// storedBlocks reads a block list. The error is fs.ErrNotExist where it is not there, and ErrCorrupt
+// where it is not the one that the metadata names.
+func (s *Store) storedBlocks(rel trust.Release) (update.Blocks, error) {
+	path := s.blocksPath(rel.Digest())
+	raw, err := readUpTo(path, int64(update.BlockCount(rel.Length()))*int64(len(update.Digest{})))
+	if err != nil {
+		return nil, err
+	}
+	if got := update.Sum(raw); got != rel.Blocks() {
+		return nil, fmt.Errorf("%s: %w: expected digest %v, got %v", path, ErrCorrupt, rel.Blocks(), got)
+	}
+	return update.ParseBlocks(raw, rel.Length())
 }
 
 func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
@@ -119,24 +183,33 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 	defer f.Close() // opened for reading
 	blocks, err := hashArchive(context.Background(), f, rel)
 	if err != nil {
-		return nil, err
+		return nil, s.condemn(rel.Digest(), f, err)
 	}
-	if s.writable() == nil {
-		if err := s.putBlocks(rel.Digest(), blocks); err != nil {
-			s.c.Logger.Warn("block list not stored", "name", rel.Name().String(), "err", err)
-		}
+	if err := s.keepBlocks(rel.Digest(), blocks); err != nil && !errors.Is(err, ErrReadOnly) {
+		s.c.Logger.Warn("block list not stored", "name", rel.Name().String(), "err", err)
 	}
 	return blocks, nil
+}
+
+// condemn moves an archive to quarantine where err says that it is damaged, and returns err.
+func (s *Store) condemn(d update.Digest, f *os.File, err error) error {
+	if !errors.Is(err, ErrCorrupt) || s.writable() != nil {
+		return err
+	}
+	info, statErr := f.Stat()
+	if statErr != nil {
+		return errors.Join(err, statErr)
+	}
+	return errors.Join(err, s.quarantine(d, info))
 }
 
 // hashArchive reads an archive and returns its block list. The error is ErrCorrupt where it is not the
 // archive of that release.
 func hashArchive(ctx context.Context, r io.Reader, rel trust.Release) (update.Blocks, error) {
-	var h update.Hasher
-	if _, err := io.CopyBuffer(&h, io.LimitReader(untilDone{ctx, r}, rel.Length()+1), make([]byte, 1<<20)); err != nil {
+	d, blocks, length, err := hashAll(ctx, io.LimitReader(r, rel.Length()+1))
+	if err != nil {
 		return nil, fmt.Errorf("read %v: %w", rel.Name(), err)
 	}
-	d, blocks, length := h.Result()
 	if d != rel.Digest() || length != rel.Length() {
 		return nil, fmt.Errorf("%v: %w: expected digest %v and %d bytes, got %v and %d", rel.Name(), ErrCorrupt, rel.Digest(), rel.Length(), d, length)
 	}
@@ -144,6 +217,15 @@ func hashArchive(ctx context.Context, r io.Reader, rel trust.Release) (update.Bl
 		return nil, fmt.Errorf("%v: %w: expected a block list with digest %v, got %v", rel.Name(), ErrCorrupt, rel.Blocks(), got)
 	}
 	return blocks, nil
+}
+
+func hashAll(ctx context.Context, r io.Reader) (update.Digest, update.Blocks, int64, error) {
+	var h update.Hasher
+	if _, err := io.CopyBuffer(&h, untilDone{ctx, r}, make([]byte, 512<<10)); err != nil {
+		return update.Digest{}, nil, 0, err
+	}
+	d, blocks, length := h.Result()
+	return d, blocks, length, nil
 }
 
 // untilDone ends reading with the error of ctx.
@@ -159,6 +241,16 @@ func (u untilDone) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
+// keepBlocks stores a block list of an archive that is in place.
+func (s *Store) keepBlocks(d update.Digest, blocks update.Blocks) error {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	return s.putBlocks(d, blocks)
+}
+
 func (s *Store) putBlocks(d update.Digest, blocks update.Blocks) error {
 	if err := s.c.FS.MkdirAll(filepath.Dir(s.blocksPath(d)), 0o755); err != nil {
 		return err
@@ -169,17 +261,25 @@ func (s *Store) putBlocks(d update.Digest, blocks update.Blocks) error {
 // Replaced is false for every name: none ever gets a second digest.
 func (s *Store) Replaced(update.Name) bool { return false }
 
-// Metadata returns a metadata file as it was signed. The error is fs.ErrNotExist for a file that is
-// not there and for a name that no metadata file has.
+// Metadata returns a metadata file as it was signed: one of the current repository or of those before
+// it that are kept. The error is fs.ErrNotExist for a file that is not there and for a name that no
+// metadata file has. What a commit is just writing, or failed to complete, is not there.
 func (s *Store) Metadata(name string) ([]byte, error) {
 	role, version, ok := trust.ParseFileName(name)
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	if repo := s.Repository(); repo != nil && (role == trust.RoleTimestamp || version == repo.Version(role)) {
-		return repo.Raw(role), nil
+	v := s.current.Load()
+	newest := int64(0)
+	if v.repo != nil {
+		newest = v.repo.Version(role)
+	} else if role == trust.RoleRoot {
+		newest = v.root.Version()
 	}
-	if role == trust.RoleTimestamp {
+	switch {
+	case v.repo != nil && (role == trust.RoleTimestamp || version == newest):
+		return v.repo.Raw(role), nil
+	case role == trust.RoleTimestamp || version > newest:
 		return nil, fs.ErrNotExist
 	}
 	return readUpTo(s.path(metadataDir, name), trust.MaxLength(role))
@@ -187,7 +287,7 @@ func (s *Store) Metadata(name string) ([]byte, error) {
 
 // readUpTo reads a file of at most limit bytes.
 func readUpTo(path string, limit int64) (data []byte, err error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}

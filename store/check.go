@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strings"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -14,7 +16,7 @@ import (
 type Problem struct {
 	Name   update.Name   // zero where no update that is listed is concerned
 	Digest update.Digest // of the archive
-	Err    error
+	Err    error         // ErrCorrupt, fs.ErrNotExist, or what the system says
 }
 
 // String says what is wrong in one line.
@@ -27,49 +29,146 @@ func (p Problem) String() string {
 
 // Check says how thorough a check is.
 type Check struct {
-	// Hash, if set, reads every listed archive and compares its digest and block list; otherwise only
-	// presence and length are looked at.
+	// Hash, if set, reads every archive, listed or not, and compares its digest and block list;
+	// otherwise only presence and length of those that are listed are looked at.
 	Hash bool
 
-	// Checked, if not nil, is called after each archive with its length in bytes.
+	// Quarantine, if set, moves what is damaged out of the way, so that it is never served again and
+	// can arrive anew, and replaces damaged block lists. The store must be open for writing.
+	Quarantine bool
+
+	// Checked, if not nil, is called after each listed archive.
 	Checked func(trust.Release)
 }
 
-// Check looks whether what the current repository lists is in place, and returns what isn't. The
-// metadata themselves were verified when the store was opened.
+// Check looks whether what the current repository lists is in place and right, and returns what isn't.
+// The error is trust.ErrNone where there is no repository. The metadata themselves were verified when
+// they became current.
 func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
-	repo := s.Repository()
-	if repo == nil {
-		_, err := s.state.Current()
-		return nil, err
+	if c.Quarantine {
+		if err := s.writable(); err != nil {
+			return nil, fmt.Errorf("check: %w", err)
+		}
+	}
+	v := s.current.Load()
+	if v.repo == nil {
+		return nil, v.problem
 	}
 	var out []Problem
-	for _, rel := range repo.Releases() {
+	listed := map[update.Digest]bool{}
+	for _, rel := range v.repo.Releases() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := s.checkArchive(ctx, rel, c.Hash); err != nil {
+		listed[rel.Digest()] = true
+		if err := s.checkRelease(ctx, rel, c); err != nil {
 			out = append(out, Problem{rel.Name(), rel.Digest(), err})
 		}
 		if c.Checked != nil {
 			c.Checked(rel)
 		}
 	}
+	if c.Hash {
+		more, err := s.checkUnlisted(ctx, listed, c)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+	}
 	return out, ctx.Err()
 }
 
-func (s *Store) checkArchive(ctx context.Context, rel trust.Release, deep bool) error {
-	f, err := s.Open(rel.Update())
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("archive %v is not there", rel.Digest())
+func (s *Store) checkRelease(ctx context.Context, rel trust.Release, c Check) error {
+	// Before it is opened: what is moved away must be what was read.
+	info, statErr := os.Lstat(s.blobPath(rel.Digest()))
+	blocks, err := s.readRelease(ctx, rel, c.Hash)
+	if errors.Is(err, ErrCorrupt) && c.Quarantine && statErr == nil {
+		return errors.Join(err, s.quarantine(rel.Digest(), info))
 	}
+	if err != nil || !c.Hash {
+		return err
+	}
+	_, err = s.storedBlocks(rel)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is made when it is asked for
+	}
+	if err != nil && c.Quarantine {
+		err = errors.Join(err, s.keepBlocks(rel.Digest(), blocks))
+	}
+	return err
+}
+
+// readRelease opens an archive and, if hash is set, reads it and returns its block list.
+func (s *Store) readRelease(ctx context.Context, rel trust.Release, hash bool) (update.Blocks, error) {
+	f, err := s.Open(rel.Update())
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading
+	if !hash {
+		return nil, nil
+	}
+	return hashArchive(ctx, f, rel)
+}
+
+// checkUnlisted reads the archives that are not listed: they may be listed again.
+func (s *Store) checkUnlisted(ctx context.Context, listed map[update.Digest]bool, c Check) (out []Problem, err error) {
+	err = s.eachBlob(ctx, func(b blob) error {
+		if listed[b.digest] || !b.there {
+			return nil
+		}
+		err := s.checkBlob(ctx, b.digest, c)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // GC may be at work
+			out = append(out, Problem{Digest: b.digest, Err: err})
+		}
+		return ctx.Err()
+	})
+	return out, err
+}
+
+func (s *Store) checkBlob(ctx context.Context, d update.Digest, c Check) error {
+	f, err := openRegular(s.blobPath(d))
 	if err != nil {
 		return err
 	}
 	defer f.Close() // opened for reading
-	if !deep {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	got, _, _, err := hashAll(ctx, f)
+	if err != nil || got == d {
+		return err
+	}
+	err = fmt.Errorf("%s: %w: it has digest %v", f.Name(), ErrCorrupt, got)
+	if c.Quarantine {
+		err = errors.Join(err, s.quarantine(d, info))
+	}
+	return err
+}
+
+// quarantine moves a blob away, unless another file than that of info has its name by now. Its other
+// names go first: what is damaged must have none when it has left its place.
+func (s *Store) quarantine(d update.Digest, info fs.FileInfo) error {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	now, err := os.Lstat(s.blobPath(d))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(now, info) {
 		return nil
 	}
-	_, err = hashArchive(ctx, f, rel)
-	return err
+	if err != nil {
+		return err
+	}
+	s.unlinkIf(func(name string) bool { return strings.HasPrefix(name, d.String()+".") })
+	if err := s.c.FS.MkdirAll(s.path(quarantineDir), 0o755); err != nil {
+		return fmt.Errorf("quarantine: %w", noSpace(err))
+	}
+	if err := s.c.FS.Rename(s.blobPath(d), s.path(quarantineDir, d.String())); err != nil {
+		return fmt.Errorf("quarantine: %w", noSpace(err))
+	}
+	s.c.Logger.Error("damaged archive moved to quarantine", "digest", d.String())
+	return nil
 }

@@ -7,98 +7,104 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
 // Commit makes a repository the current one, durably, and from then on what is served. All archives
 // that it lists must be in place, else the error is ErrIncomplete. The other errors are those of
-// trust.State.Commit, and ErrNoSpace. After an error the old repository is served, and after a crash
-// the old or the new one is.
+// trust.State.Commit, and ErrNoSpace.
+//
+// After an error Repository tells what is served: the old repository or, where only the last step
+// failed, the new one, which may be committed again to be sure of it. After a crash the directory holds
+// the old or the new one, whole.
 func (s *Store) Commit(ctx context.Context, r *trust.Repository) error {
-	if err := s.writable(); err != nil {
-		return err
+	if r == nil {
+		return errors.New("commit: no repository")
 	}
 	s.committing.Lock()
 	defer s.committing.Unlock()
-	if err := ctx.Err(); err != nil {
-		return err
+	if err := errors.Join(s.writable(), ctx.Err()); err != nil {
+		return fmt.Errorf("commit: %w", err)
 	}
 	if missing := s.Missing(r); len(missing) > 0 {
 		return fmt.Errorf("commit: %w: %d, the first is %v", ErrIncomplete, len(missing), missing[0].Name())
 	}
-	if err := s.link(r); err != nil {
+	if err := s.link(r.Releases()); err != nil {
 		return fmt.Errorf("commit: %w", noSpace(err))
 	}
 	if err := s.state.Commit(r); err != nil {
 		// What counts is what lies on the disk now: the timestamp may have got there.
-		return errors.Join(noSpace(err), s.reread())
+		return errors.Join(noSpace(err), s.load())
 	}
-	if err := s.show(r); err != nil {
+	if err := s.show(s.state); err != nil {
 		return err
 	}
-	return s.unlink(r)
-}
-
-// reread shows what the directory holds after a commit that failed.
-func (s *Store) reread() error {
-	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, Served: true})
-	if err != nil {
-		return err
-	}
-	repo, err := state.Current()
-	if err != nil && !errors.Is(err, trust.ErrNone) {
-		return err
-	}
-	s.state = state
-	return s.show(repo)
+	s.unlink(r)
+	return nil
 }
 
 func targetFile(r trust.Release) string { return r.Digest().String() + "." + r.Name().String() }
 
-// link gives each listed archive the path that TUF clients ask for.
-func (s *Store) link(r *trust.Repository) error {
-	dir, made := s.path(targetsDir), false
-	for _, rel := range r.Releases() {
-		path := filepath.Join(dir, targetFile(rel))
-		if _, err := os.Lstat(path); err == nil {
-			continue
-		}
-		err := s.c.FS.Link(s.blobPath(rel.Digest()), path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it lies elsewhere, or is missing
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+// link gives listed archives the path that TUF clients ask for, those that lie elsewhere excepted. The
+// names by digest and by path are on the disk afterwards.
+func (s *Store) link(releases []trust.Release) error {
+	for _, rel := range releases {
+		if err := s.linkOne(rel); err != nil {
 			return err
 		}
-		made = true
 	}
-	if !made {
+	// A crash may have come between a link and this.
+	return s.c.FS.SyncDir(s.path(targetsDir))
+}
+
+func (s *Store) linkOne(rel trust.Release) error {
+	blob, path := s.blobPath(rel.Digest()), s.path(targetsDir, targetFile(rel))
+	want, err := os.Lstat(blob)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it lies elsewhere, or is missing
+	}
+	if err != nil {
+		return err
+	}
+	have, err := os.Lstat(path)
+	if err == nil && os.SameFile(have, want) {
 		return nil
 	}
-	return s.c.FS.SyncDir(dir)
+	if err == nil { // of an archive that was damaged and replaced
+		if err := s.c.FS.Remove(path); err != nil {
+			return err
+		}
+	}
+	if err := s.c.FS.Link(blob, path); err != nil {
+		return err
+	}
+	return s.c.FS.SyncDir(filepath.Dir(blob))
 }
 
 // unlink removes the paths of archives that are not listed any more. The archives themselves stay
-// until GC, for whoever is still reading the old list.
-func (s *Store) unlink(r *trust.Repository) error {
+// until GC, for whoever is still reading the old list. A path that can't be removed is tried again by
+// the next commit.
+func (s *Store) unlink(r *trust.Repository) {
 	listed := map[string]bool{}
 	for _, rel := range r.Releases() {
 		listed[targetFile(rel)] = true
 	}
+	s.unlinkIf(func(name string) bool { return !listed[name] })
+}
+
+func (s *Store) unlinkIf(doomed func(name string) bool) {
 	entries, err := os.ReadDir(s.path(targetsDir))
 	if err != nil {
-		return err
+		s.c.Logger.Warn("old paths not removed", "err", err)
+		return
 	}
 	for _, e := range entries {
-		if listed[e.Name()] || strings.HasPrefix(e.Name(), durable.TempPrefix) {
+		if !doomed(e.Name()) {
 			continue
 		}
 		if err := s.c.FS.Remove(s.path(targetsDir, e.Name())); err != nil {
-			return err
+			s.c.Logger.Warn("old path not removed", "err", err)
 		}
 	}
-	return nil
 }

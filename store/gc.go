@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -33,68 +32,69 @@ type Collected struct {
 }
 
 // GC removes the archives that no metadata in the store names, neither the current nor the one before
-// it, once they were withdrawn for the grace period. A reader that has an archive open keeps it.
+// it, and that are not arriving, once they were withdrawn, or last wanted by an Ingest, for the grace
+// period. A reader that has an archive open keeps it. Where there is no repository no archive is
+// removed. What was removed before an error is returned with it.
 func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
-	if err := s.writable(); err != nil && !o.DryRun {
-		return Collected{}, err
-	}
 	s.committing.Lock()
 	defer s.committing.Unlock()
-	named, err := s.lists()
-	if err != nil {
+	if err := s.writable(); err != nil && !o.DryRun {
 		return Collected{}, fmt.Errorf("gc: %w", err)
 	}
-	var out Collected
-	before := s.c.Now().Add(-s.c.Grace)
-	err = s.eachBlob(ctx, func(d update.Digest, info fs.FileInfo) error {
-		if named.has(d) || o.Keep != nil && o.Keep(d) || !changed(info).Before(before) {
-			return nil
-		}
-		out.Digests = append(out.Digests, d)
-		out.Bytes += info.Size()
-		if o.DryRun {
-			return nil
-		}
-		return s.drop(d)
-	})
+	out, err := s.collect(ctx, o)
+	if err == nil && !o.DryRun {
+		err = s.removeStale()
+	}
 	if err != nil {
 		return out, fmt.Errorf("gc: %w", err)
 	}
-	slices.SortFunc(out.Digests, func(a, b update.Digest) int { return bytes.Compare(a[:], b[:]) })
-	if o.DryRun {
-		return out, nil
+	return out, nil
+}
+
+func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
+	if s.Repository() == nil {
+		return Collected{}, nil
 	}
-	return out, s.removeStale(s.c.Now().Add(-partLife))
-}
-
-// drop removes an archive, its block list last: a list without an archive does no harm.
-func (s *Store) drop(d update.Digest) error {
-	return errors.Join(s.c.FS.Remove(s.blobPath(d)), s.c.FS.Remove(s.blocksPath(d)))
-}
-
-// changed returns when the file last got or lost a name.
-func changed(info fs.FileInfo) time.Time {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return info.ModTime()
+	named, err := s.named()
+	if err != nil {
+		return Collected{}, err
 	}
-	return time.Unix(int64(st.Ctim.Sec), int64(st.Ctim.Nsec))
+	before := s.c.Now().Add(-s.c.Grace)
+	err = s.eachBlob(ctx, func(b blob) error {
+		if named[b.digest] || o.Keep != nil && o.Keep(b.digest) || !b.changed.Before(before) || s.arriving(b.digest) {
+			return nil
+		}
+		if !o.DryRun {
+			// A list without an archive does no harm, and goes with the next GC.
+			if removed, err := s.removeUnused(b.digest, s.blobPath(b.digest), s.blocksPath(b.digest)); !removed {
+				return err
+			}
+		}
+		if b.there {
+			out.Digests = append(out.Digests, b.digest)
+		}
+		out.Bytes += b.bytes
+		return nil
+	})
+	return out, err
 }
 
-// lists are the targets files that are kept, as they were signed.
-type lists [][]byte
-
-func (l lists) has(d update.Digest) bool {
-	hex := []byte(d.String())
-	return slices.ContainsFunc(l, func(raw []byte) bool { return bytes.Contains(raw, hex) })
+func (s *Store) arriving(d update.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ingesting[d] != nil
 }
 
-func (s *Store) lists() (lists, error) {
+// named returns the digests that the current list and all stored ones name, and maybe others.
+func (s *Store) named() (map[update.Digest]bool, error) {
+	out := map[update.Digest]bool{}
+	for _, rel := range s.Repository().Releases() {
+		out[rel.Digest()] = true
+	}
 	entries, err := os.ReadDir(s.path(metadataDir))
 	if err != nil {
 		return nil, err
 	}
-	var out lists
 	for _, e := range entries {
 		if role, _, ok := trust.ParseFileName(e.Name()); !ok || role != trust.RoleTargets {
 			continue
@@ -103,32 +103,85 @@ func (s *Store) lists() (lists, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, raw)
+		for text := range bytes.SplitSeq(raw, []byte{'"'}) {
+			if len(text) != 2*len(update.Digest{}) {
+				continue
+			}
+			if d, err := update.ParseDigest(string(text)); err == nil {
+				out[d] = true
+			}
+		}
 	}
 	return out, nil
 }
 
-// eachBlob calls f for each archive in the store.
-func (s *Store) eachBlob(ctx context.Context, f func(update.Digest, fs.FileInfo) error) error {
-	paths, err := filepath.Glob(s.path(blobDir, "??", "*"))
+// blob is what the store has of one digest.
+type blob struct {
+	digest  update.Digest
+	there   bool      // else there is only a block list
+	changed time.Time // when a file of it last got or lost a name
+	bytes   int64     // of both files
+}
+
+// eachBlob calls f for each digest of which there is a file, ascending.
+func (s *Store) eachBlob(ctx context.Context, f func(blob) error) error {
+	dirs, err := filepath.Glob(s.path(blobDir, "??"))
 	if err != nil {
 		return err
 	}
-	for _, path := range paths {
-		if err := ctx.Err(); err != nil {
+	for _, dir := range dirs {
+		blobs, err := readBlobs(dir)
+		if err != nil {
 			return err
 		}
-		d, err := update.ParseDigest(filepath.Base(path))
-		if err != nil || !strings.HasPrefix(d.String(), filepath.Base(filepath.Dir(path))) {
-			continue
-		}
-		info, err := os.Lstat(path)
-		if err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		if err := f(d, info); err != nil {
-			return err
+		for _, b := range blobs {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := f(b); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// readBlobs lists a directory of blobs, ascending. What else is there is left out.
+func readBlobs(dir string) ([]blob, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	byDigest := map[update.Digest]blob{}
+	for _, e := range entries {
+		stem, isList := strings.CutSuffix(e.Name(), blocksSuffix)
+		d, err := update.ParseDigest(stem)
+		if err != nil || stem[:2] != filepath.Base(dir) {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		b := byDigest[d]
+		b.digest, b.there, b.bytes = d, b.there || !isList, b.bytes+info.Size()
+		if at := changed(info); at.After(b.changed) {
+			b.changed = at
+		}
+		byDigest[d] = b
+	}
+	out := make([]blob, 0, len(byDigest))
+	for _, b := range byDigest {
+		out = append(out, b)
+	}
+	slices.SortFunc(out, func(a, b blob) int { return bytes.Compare(a.digest[:], b.digest[:]) })
+	return out, nil
+}
+
+func changed(info fs.FileInfo) time.Time {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return info.ModTime()
+	}
+	return time.Unix(int64(st.Ctim.Sec), int64(st.Ctim.Nsec))
 }

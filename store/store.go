@@ -6,8 +6,9 @@
 //	<dir>/sha256/<ab>/<digest>.blocks  their block lists
 //	<dir>/targets/<digest>.<name>      the same files by the path that TUF clients ask for
 //	<dir>/metadata/                    the signed files; see trust.State
-//	<dir>/staging/                     parts of archives, with a map of the blocks that are verified
-//	<dir>/quarantine/                  files that were found damaged
+//	<dir>/staging/<digest>.part        an archive on its way in, of full length, its space allocated
+//	<dir>/staging/<digest>.map         which blocks of it are verified and on the disk
+//	<dir>/quarantine/<digest>          a file that was found damaged
 //
 // Any server of static files that is put in front of <dir> is a TUF repository; and a directory that
 // boxsign made is one that a server can go on with.
@@ -24,12 +25,30 @@
 // At any instant, whatever was killed or failed before: what is served is one complete, consistent,
 // verified repository; every update that it lists can be read; and no blob's content differs from
 // its name.
+//
+// The order in which an archive arrives:
+//
+//	write     <digest>.part          verified blocks, in any order
+//	fsync     <digest>.part
+//	replace   <digest>.map           only now says that those blocks are there
+//	…                                until all are; the whole is verified
+//	create    <digest>.blocks
+//	fsync     <digest>.part          its mode, 0444
+//	rename    <digest>.part <digest> and fsync both directories
+//	link      targets/<digest>.<name>, where it is listed already
+//	remove    <digest>.map
+//
+// The order of a commit: links, fsync of their directories, then that of trust.State.Commit, then what
+// is served changes, then the links of what is not listed any more go.
+//
+// Files are opened without following a symbolic link, and only regular ones.
 package store
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -50,11 +69,14 @@ var (
 	// ErrNoSpace says that there is too little room on the disk.
 	ErrNoSpace = errors.New("no space left")
 
-	// ErrIncomplete says that archives which a repository lists are not in place.
+	// ErrIncomplete says that archives which a repository lists, or blocks of an archive, are not in
+	// place.
 	ErrIncomplete = errors.New("archives are missing")
 
 	// ErrReadOnly says that the store was opened for reading only.
 	ErrReadOnly = errors.New("store is open for reading only")
+
+	errClosed = fmt.Errorf("store is closed: %w", fs.ErrClosed)
 )
 
 // Config says where a store lies. Only Dir is required.
@@ -98,27 +120,36 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Store is a directory with a repository. Its methods are safe for concurrent use.
+// Store is a directory with a repository. Its methods are safe for concurrent use. What is served is
+// read without a lock: neither a commit nor a slow upstream holds a reader up.
 type Store struct {
 	c       Config
 	lock    *durable.Lock // nil: for reading only
 	current atomic.Pointer[view]
 
-	committing sync.Mutex // held while metadata change
-	state      *trust.State
+	// The order of locks: arrival.mu, committing, mu.
+	committing sync.Mutex   // held while names of archives or metadata change
+	state      *trust.State // guarded by committing
+
+	hashing sync.Mutex // held while a block list is computed, which is worth doing once
 
 	mu        sync.Mutex
 	ingesting map[update.Digest]*arrival
+	closed    bool
 }
 
-// view is the repository that is served.
+// view is what is served.
 type view struct {
-	repo    *trust.Repository // nil: none yet
+	repo    *trust.Repository // nil: none
+	problem error             // why repo is nil
 	catalog *update.Catalog
+	root    *trust.Root
+	ledger  *trust.Ledger
 }
 
 // Open opens the directory for this process alone, making it if it is missing, and clears up after a
-// crash. It is an error, durable.ErrLocked, if another process has it.
+// crash. It is an error, durable.ErrLocked, if another process has it. A directory that can't be
+// written to is for OpenReadOnly.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -126,19 +157,25 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	for _, sub := range []string{"", blobDir, targetsDir, stagingDir} {
 		if err := c.FS.MkdirAll(filepath.Join(c.Dir, sub), 0o755); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
+			return nil, fmt.Errorf("store: %w", noSpace(err))
 		}
 	}
 	lock, err := durable.TryLock(filepath.Join(c.Dir, "lock"))
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	s, err := open(ctx, c, lock)
+	s, err := open(c, lock)
+	if err == nil {
+		err = s.recover(ctx)
+	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Unlock())
+		return nil, errors.Join(fmt.Errorf("store: %w", noSpace(err)), lock.Unlock())
 	}
 	return s, nil
 }
+
+// readTries is how often a reader looks again where the writer was faster.
+const readTries = 5
 
 // OpenReadOnly opens the directory beside the process that writes to it. Nothing is changed, and the
 // repository stays the one that was current then.
@@ -147,33 +184,71 @@ func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, c, nil)
+	for try := 1; ; try++ {
+		s, err := open(c, nil)
+		if err == nil && (s.Repository() != nil || try == readTries) {
+			return s, nil
+		}
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
 }
 
-func open(ctx context.Context, c Config, lock *durable.Lock) (*Store, error) {
+func open(c Config, lock *durable.Lock) (*Store, error) {
 	s := &Store{c: c, lock: lock, ingesting: map[update.Digest]*arrival{}}
-	state, err := trust.Open(trust.Config{FS: c.FS, Dir: filepath.Join(c.Dir, metadataDir), Pinned: c.Root, Served: true})
+	return s, s.load()
+}
+
+// load makes what the directory holds the state, and what is served.
+func (s *Store) load() error {
+	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, Served: true})
 	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
+		return err
+	}
+	return s.show(state)
+}
+
+// show makes state the state, and its repository what is served. A repository that is served already
+// stays the same pointer.
+func (s *Store) show(state *trust.State) error {
+	v := &view{root: state.Root(), ledger: state.Ledger()}
+	v.repo, v.problem = state.Current()
+	if v.problem != nil && !errors.Is(v.problem, trust.ErrNone) {
+		return v.problem
+	}
+	old := s.current.Load()
+	switch {
+	case old != nil && same(old.repo, v.repo):
+		v.repo, v.catalog = old.repo, old.catalog
+	case v.repo != nil:
+		v.catalog = v.repo.Catalog()
+	default:
+		// Boxes must not take a repository that has not arrived for one that has nothing.
+		empty, err := update.NewCatalog(nil, true)
+		if err != nil {
+			return err
+		}
+		v.catalog = empty
 	}
 	s.state = state
-	repo, err := state.Current()
-	if err != nil && !errors.Is(err, trust.ErrNone) {
-		return nil, fmt.Errorf("store: %w", err)
+	s.current.Store(v)
+	return nil
+}
+
+// same reports whether both are none, or one repository.
+func same(a, b *trust.Repository) bool {
+	if a == nil || b == nil {
+		return a == b
 	}
-	if err := s.show(repo); err != nil {
-		return nil, err
-	}
-	if lock == nil {
-		return s, nil
-	}
-	return s, s.recover(ctx)
+	return string(a.Raw(trust.RoleTimestamp)) == string(b.Raw(trust.RoleTimestamp)) &&
+		string(a.Raw(trust.RoleRoot)) == string(b.Raw(trust.RoleRoot))
 }
 
 // recover undoes what a crash left half done.
 func (s *Store) recover(ctx context.Context) error {
 	if err := s.removeTemps(ctx); err != nil {
-		return fmt.Errorf("store: %w", err)
+		return err
 	}
 	repo := s.Repository()
 	if repo == nil {
@@ -182,33 +257,59 @@ func (s *Store) recover(ctx context.Context) error {
 	if missing := s.Missing(repo); len(missing) > 0 {
 		s.c.Logger.Error("archives are missing", "count", len(missing), "first", missing[0].Name().String())
 	}
-	if err := s.link(repo); err != nil {
-		return fmt.Errorf("store: %w", err)
+	if err := s.link(repo.Releases()); err != nil {
+		return err
 	}
-	return s.unlink(repo)
-}
-
-// show makes repo what is served.
-func (s *Store) show(repo *trust.Repository) error {
-	if repo == nil {
-		// Boxes must not take a repository that has not arrived for one that has nothing.
-		empty, err := update.NewCatalog(nil, true)
-		if err != nil {
-			return err
-		}
-		s.current.Store(&view{catalog: empty})
-		return nil
-	}
-	s.current.Store(&view{repo, repo.Catalog()})
+	s.unlink(repo)
 	return nil
 }
 
-// Close releases the directory. Arrivals that are still open keep their parts.
+// Close ends all arrivals, whose parts are kept, waits for what is being written, and releases the
+// directory. Nothing is written after it; what is current can still be read. Closing again does
+// nothing.
 func (s *Store) Close() error {
 	if s.lock == nil {
 		return nil
 	}
-	return s.lock.Unlock()
+	arrivals, first := s.end()
+	if !first {
+		return nil
+	}
+	var err error
+	for _, a := range arrivals {
+		err = errors.Join(err, a.shut())
+	}
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	return errors.Join(err, s.lock.Unlock())
+}
+
+// end marks the store as closed and returns what is still arriving.
+func (s *Store) end() (arrivals []*arrival, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, false
+	}
+	s.closed = true
+	for _, a := range s.ingesting {
+		arrivals = append(arrivals, a)
+	}
+	return arrivals, true
+}
+
+// writable says why nothing may be written. Where names change, the caller holds committing, so that
+// Close waits.
+func (s *Store) writable() error {
+	if s.lock == nil {
+		return ErrReadOnly
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	return nil
 }
 
 // Dir returns the directory.
@@ -221,29 +322,18 @@ func (s *Store) Repository() *trust.Repository { return s.current.Load().repo }
 func (s *Store) Catalog() *update.Catalog { return s.current.Load().catalog }
 
 // Root returns the newest root that the store trusts.
-func (s *Store) Root() *trust.Root {
-	s.committing.Lock()
-	defer s.committing.Unlock()
-	return s.state.Root()
-}
+func (s *Store) Root() *trust.Root { return s.current.Load().root }
 
 // Ledger returns the digests of all names that ever were listed.
-func (s *Store) Ledger() *trust.Ledger {
-	s.committing.Lock()
-	defer s.committing.Unlock()
-	return s.state.Ledger()
-}
+func (s *Store) Ledger() *trust.Ledger { return s.current.Load().ledger }
 
-// Refresh looks for a newer repository; see trust.State.Refresh. Nothing is stored before Commit.
+// Refresh looks for a newer repository; see trust.State.Refresh. Nothing is stored before Commit, and
+// nothing waits for a slow Fetcher.
 func (s *Store) Refresh(ctx context.Context, f trust.Fetcher, c trust.Clock) (*trust.Repository, error) {
 	s.committing.Lock()
-	defer s.committing.Unlock()
-	return s.state.Refresh(ctx, f, c)
-}
-
-func (s *Store) writable() error {
-	if s.lock == nil {
-		return ErrReadOnly
-	}
-	return nil
+	// Refresh of a state that is served only reads it, and Commit replaces what it points to: a copy
+	// stays whole.
+	state := *s.state
+	s.committing.Unlock()
+	return state.Refresh(ctx, f, c)
 }

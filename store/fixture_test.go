@@ -1,0 +1,417 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// day is the time at which every repository here is signed.
+var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// The updates of these tests. The large one has two blocks, the huge one more than settle at once, the
+// empty one none.
+const (
+	small  = "opq-box-update-1.tar.bz2"
+	other  = "opq-box-update-2.tar.gz"
+	large  = "opq-box-update-3.tar.zst"
+	empty  = "opq-box-update-4.tar.gz"
+	huge   = "opq-box-update-5.tar.zst"
+)
+
+// content is the archive of a name.
+func content(name string) []byte {
+	switch name {
+	case empty:
+		return nil
+	case huge:
+		return huge17()
+	case large:
+		return bytes.Repeat([]byte("0123456789abcde\n"), (update.BlockSize+4096)/16)
+	}
+	return []byte("archive of " + name + "\n")
+}
+
+// huge17 is zero but for the first byte of each of its 17 blocks.
+func huge17() []byte {
+	b := make([]byte, (settleBlocks+1)*update.BlockSize)
+	for i := range settleBlocks + 1 {
+		b[i*update.BlockSize] = byte(i + 1)
+	}
+	return b
+}
+
+func blocksOf(data []byte) (update.Digest, update.Blocks) {
+	var h update.Hasher
+	h.Write(data)
+	d, blocks, _ := h.Result()
+	return d, blocks
+}
+
+func blockOf(data []byte, i int) []byte {
+	return data[i*update.BlockSize:][:update.BlockLength(int64(len(data)), i)]
+}
+
+func mustName(t testing.TB, s string) update.Name {
+	t.Helper()
+	n, err := update.ParseName(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// signer is a key from a fixed seed.
+type signer struct {
+	private ed25519.PrivateKey
+	public  keys.Public
+}
+
+func newSigner(t testing.TB, name string) *signer {
+	t.Helper()
+	seed := sha256.Sum256([]byte(name))
+	private := ed25519.NewKeyFromSeed(seed[:])
+	public, err := keys.New(private.Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &signer{private, public}
+}
+
+func (s *signer) Public() keys.Public { return s.public }
+
+func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
+	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
+}
+
+// origin signs repositories.
+type origin struct {
+	t                     testing.TB
+	root, release, online *signer
+	repo                  *trust.Repository
+}
+
+func newOrigin(t testing.TB) *origin {
+	t.Helper()
+	o := &origin{t: t, root: newSigner(t, "root"), release: newSigner(t, "release"), online: newSigner(t, "online")}
+	repo, err := trust.Init(context.Background(), day, trust.Setup{
+		Root:    trust.Holder{Keys: []keys.Public{o.root.public}, Threshold: 1},
+		Release: trust.Holder{Keys: []keys.Public{o.release.public}, Threshold: 1},
+		Online:  o.online.public,
+	}, o.root, o.release, o.online)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.repo = repo
+	return o
+}
+
+// lists makes the next repository, which lists those updates and no others.
+func (o *origin) lists(names ...string) *trust.Repository {
+	o.t.Helper()
+	return o.next(trust.Change{Targets: o.propose(nil, names...)})
+}
+
+// propose signs a list of those updates. forge, if not nil, changes what it says of each.
+func (o *origin) propose(forge func(*trust.Addition), names ...string) *trust.Proposal {
+	o.t.Helper()
+	e, err := o.repo.EditTargets(&trust.Ledger{}, 0, day)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, rel := range o.repo.Releases() {
+		if !slices.Contains(names, rel.Name().String()) {
+			err = errors.Join(err, e.Withdraw(rel.Name()))
+		}
+	}
+	for _, n := range names {
+		data := content(n)
+		d, blocks := blocksOf(data)
+		a := trust.Addition{Name: mustName(o.t, n), Digest: d, Length: int64(len(data)), Blocks: update.Sum(blocks.Bytes())}
+		if forge != nil {
+			forge(&a)
+		}
+		err = errors.Join(err, e.Add(a))
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	p, err := e.Sign(context.Background(), o.release)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return p
+}
+
+func (o *origin) next(c trust.Change) *trust.Repository {
+	o.t.Helper()
+	next, err := o.repo.Next(context.Background(), day, c, o.online)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.repo = next
+	return next
+}
+
+// newRoot makes a repository with another root.
+func (o *origin) newRoot() *trust.Repository {
+	o.t.Helper()
+	e, err := o.repo.EditRoot(day)
+	if err == nil {
+		err = e.AddKey(trust.RoleTargets, newSigner(o.t, "another release").public)
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	p, err := e.Sign(context.Background(), o.root)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return o.next(trust.Change{Root: p})
+}
+
+// tempDir returns a directory in memory where there is one: thousands of syncs take their time.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "store")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func (o *origin) config(dir string) Config {
+	return Config{Dir: dir, Root: o.rootOne()}
+}
+
+// rootOne is the root that is pinned everywhere.
+func (o *origin) rootOne() []byte { return newOrigin(o.t).repo.Root().Raw() }
+
+func mustOpen(t testing.TB, c Config) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func mustClose(t testing.TB, c io.Closer) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// newStore returns a store whose repository lists those updates.
+func newStore(t testing.TB, names ...string) (*origin, *Store) {
+	t.Helper()
+	o := newOrigin(t)
+	s := mustOpen(t, o.config(filepath.Join(tempDir(t), "R")))
+	if err := publish(s, o.lists(names...)); err != nil {
+		t.Fatal(err)
+	}
+	o.check(s)
+	return o, s
+}
+
+// publish brings what is missing and commits.
+func publish(s *Store, r *trust.Repository) error {
+	for _, rel := range s.Missing(r) {
+		if err := ingest(s, rel); err != nil {
+			return err
+		}
+	}
+	return s.Commit(context.Background(), r)
+}
+
+func ingest(s *Store, rel trust.Release) error {
+	data := content(rel.Name().String())
+	_, blocks := blocksOf(data)
+	return s.IngestFile(context.Background(), rel, blocks, bytes.NewReader(data))
+}
+
+func mustPublish(t testing.TB, s *Store, r *trust.Repository) {
+	t.Helper()
+	if err := publish(s, r); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func release(t testing.TB, r *trust.Repository, name string) trust.Release {
+	t.Helper()
+	rel, ok := r.Release(mustName(t, name))
+	if !ok {
+		t.Fatalf("%s is not listed", name)
+	}
+	return rel
+}
+
+func mustIngest(t testing.TB, s *Store, rel trust.Release) *Ingest {
+	t.Helper()
+	_, blocks := blocksOf(content(rel.Name().String()))
+	in, err := s.Ingest(context.Background(), rel, blocks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func wantErr(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("expected %q, got %v", want, err)
+	}
+}
+
+func listed(r *trust.Repository) (names []string) {
+	for _, rel := range r.Releases() {
+		names = append(names, rel.Name().String())
+	}
+	return names
+}
+
+// served is a store as a client fetches its metadata.
+type served struct{ *Store }
+
+func (s served) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
+	b, err := s.Metadata(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", name, trust.ErrNotFound)
+	}
+	if err == nil && !known.IsZero() && update.Sum(b) == known {
+		return nil, trust.ErrUnchanged
+	}
+	if err == nil && int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
+	}
+	return b, errors.Join(err, ctx.Err())
+}
+
+// check is the invariant: what the store serves, what anybody who opens its directory finds, and what a
+// server of its files would serve is each one complete, verified repository whose updates can be read,
+// and no blob differs from its name.
+func (o *origin) check(s *Store) {
+	o.t.Helper()
+	o.checkServed(s)
+	reader, err := OpenReadOnly(context.Background(), o.config(s.Dir()))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.checkServed(reader)
+	r, err := trust.Directory{Path: s.Dir()}.Verify(o.rootOne(), trust.Clock{Now: day})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, rel := range r.Releases() {
+		got, err := os.ReadFile(s.path(targetsDir, targetFile(rel)))
+		if err != nil || !bytes.Equal(got, content(rel.Name().String())) {
+			o.t.Fatalf("%v by its path: %d bytes, %v", rel.Name(), len(got), err)
+		}
+	}
+	checkBlobs(o.t, s.Dir())
+}
+
+func (o *origin) checkServed(s *Store) {
+	o.t.Helper()
+	ctx := context.Background()
+	state, err := trust.Open(trust.Config{Dir: filepath.Join(o.t.TempDir(), "client"), Pinned: o.rootOne(), Served: true})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	r, err := state.Refresh(ctx, served{s}, trust.Clock{Now: day})
+	if err != nil {
+		o.t.Fatalf("a client: %v", err)
+	}
+	if s.Repository() == nil || !same(r, s.Repository()) || r.Catalog().Updates() == nil != (s.Catalog().Updates() == nil) {
+		o.t.Fatal("a client gets another repository than the store has")
+	}
+	for _, rel := range r.Releases() {
+		if err := readUpdate(s, rel.Update()); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+	problems, err := s.Check(ctx, Check{Hash: true})
+	if err != nil || len(problems) > 0 {
+		o.t.Fatalf("check: %v, %v", problems, err)
+	}
+}
+
+// readUpdate reads an update as a server does.
+func readUpdate(s *Store, u update.Update) error {
+	f, err := s.Open(u)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	want := content(u.Name.String())
+	got, err := io.ReadAll(f)
+	if err != nil || !bytes.Equal(got, want) {
+		return fmt.Errorf("%v: %d bytes that differ from the %d expected, %w", u.Name, len(got), len(want), err)
+	}
+	return nil
+}
+
+func checkBlobs(t testing.TB, dir string) (count int) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(dir, blobDir), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(path) == blocksSuffix {
+			return err
+		}
+		count++
+		data, err := os.ReadFile(path)
+		if err == nil && update.Sum(data).String() != filepath.Base(path) {
+			t.Fatalf("%s holds other bytes than its name says", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
+// crashAfter makes the first n changes of a store the last ones; half, if set, carries out the next one
+// without its being reported.
+func crashAfter(n int, half bool, seen func(durable.Op, string)) durable.FS {
+	return durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+		n--
+		if n >= 0 {
+			return true, nil
+		}
+		if n == -1 {
+			seen(op, path)
+			return half, errCrash
+		}
+		return false, errCrash
+	}}
+}
+
+var errCrash = errors.New("crash")
