@@ -8,28 +8,37 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 )
 
-// negotiator returns the handler of /updates.json. Which coding a client accepts is gzhttp's to say;
-// the compressed answer is made once, not on each request, so that it has its own length and ETag.
-func (rt *router) negotiator() (http.Handler, error) {
-	wrap, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false))
-	if err != nil {
-		return nil, err
-	}
-	return wrap(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		a := rt.current().plain()
-		if _, ok := rw.(*gzhttp.GzipResponseWriter); ok {
-			a = rt.current().gzipped()
-		}
-		a.serve(rw.(interface{ Unwrap() http.ResponseWriter }).Unwrap().(*reply), r)
-	})), nil
+// coded is an answer in the two codings that clients may ask for. Each is made once, not on each
+// request, so that it has its own length and ETag.
+type coded struct{ plain, gzipped func() *answer }
+
+// newNegotiator returns what makes handlers that know which coding a client accepts, which is gzhttp's
+// to say.
+func newNegotiator() (func(http.Handler) http.HandlerFunc, error) {
+	return gzhttp.NewWrapper(gzhttp.EnableZstd(false))
 }
 
-// gzipAnswer returns the same answer, compressed.
-func gzipAnswer(a *answer) *answer {
+// serve answers in the coding that the client accepts.
+func (c coded) serve(rt *router, w *reply, r *http.Request) {
+	if len(r.Header["Accept-Encoding"]) == 0 {
+		c.plain().serve(w, r)
+		return
+	}
+	rt.negotiate(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		a := c.plain
+		if _, ok := rw.(*gzhttp.GzipResponseWriter); ok {
+			a = c.gzipped
+		}
+		a().serve(w, r)
+	})).ServeHTTP(w, r)
+}
+
+// gzipAnswer returns the same JSON, compressed.
+func gzipAnswer(a *answer, cache string) *answer {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	_, _ = z.Write(a.body) // a bytes.Buffer takes everything
 	_ = z.Close()
-	return cachedAnswer("application/json", b.Bytes(), cacheRevalidate,
+	return cachedAnswer("application/json", b.Bytes(), cache,
 		one("Vary", "Accept-Encoding"), one("Content-Encoding", "gzip"))
 }

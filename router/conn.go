@@ -275,8 +275,12 @@ func state(nc net.Conn, s http.ConnState) {
 	if !ok {
 		return
 	}
-	c.quiet = s == http.StateNew || s == http.StateIdle
-	if s == http.StateActive {
+	// At the end somebody may still be reading what is left of a request.
+	switch s {
+	case http.StateNew, http.StateIdle:
+		c.quiet = true
+	case http.StateActive:
+		c.quiet = false
 		c.restore()
 	}
 }

@@ -3,7 +3,7 @@
 //
 // # Routes
 //
-// All take GET and HEAD; another method is answered 405 with Allow.
+// All but those below /publish/ take GET and HEAD; another method is answered 405 with Allow.
 //
 //	/                        health, JSON, always 200
 //	/ls                      names of all updates, ascending by version, joined by newlines
@@ -11,16 +11,26 @@
 //	/latest                  303 to the newest update
 //	/update/<name>           an archive by name
 //	/update/<name>.sha256    its checksum line
+//	/update/<name>.sig       its detached signature, 64 bytes, by the first key that signed
 //	/sha256/<digest>         an archive by digest
 //	/sha256/<digest>.sha256  its checksum line, with the newest of its names
+//	/sha256/<digest>.sig     its detached signature, for that name
 //	/sha256/<digest>.blocks  its block list
 //	/updates.json            the catalog
+//	/metadata/<file>         signed metadata of the repository
+//	/targets/<digest>.<name> an archive, where TUF clients look for it
+//	/publish/…               publishing; docs/PUBLISH.md specifies it
 //	/livez, /readyz          "ok", or 503; /readyz?verbose tells each check
 //	/healthz                 as /, with the program's version, and 503 when not ok
 //
 // Repeated leading slashes count as one. Apart from that every resource has one spelling: a path with
 // percent-encoding, in upper case or with a slash at its end is not found. What is not found is
 // answered 404 with the text "Resource not found." and nothing is opened for it.
+//
+// A .sig by another key is had with ?key=<key ID>. Of the metadata, files with a number never change, and
+// timestamp.json is revalidated.
+//
+// /version and /latest name the newest update that every box may install.
 //
 // An update whose digest is not known yet is served by name, without ETag and Repr-Digest; its
 // checksum line is answered 503 with Retry-After. An unknown digest is answered 503 too while there
@@ -48,10 +58,19 @@
 //	  ]
 //	}
 //
-// "newest" is what /latest names, null where there is no update. "version" is a whole number of up to
+// "newest" is what /latest names, null where there is none. "version" is a whole number of up to
 // 32 digits. "sha256" is null while it is not known. "length" is in bytes. "time" is in RFC 3339, UTC,
-// whole seconds. "signatures" goes from key ID to detached signature. Readers must ignore fields that
-// they don't know.
+// whole seconds. "signatures" goes from key ID to detached signature, 128 hex digits; one whose key is not
+// known is left out. "unsigned" is true for an update that lies beside a list of signed ones. Readers
+// must ignore fields that they don't know.
+//
+// # How bytes come
+//
+// Only publishing takes bodies. Their length has to be told first. What is refused by its path, its length
+// or an unknown ID is refused before its body is asked for. All bodies share an amount of memory, of which
+// those that anybody can send, lists and roots, get less than half; whoever has waited in vain for a share
+// is answered 503. A body has no total time limit: it is cut, with 408, when less than Config.BodyRate comes
+// over Config.BodyWindow.
 //
 // # How bytes leave
 //

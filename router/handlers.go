@@ -41,11 +41,7 @@ func (v *view) empty(never error) error {
 }
 
 func (rt *router) updates(w *reply, r *http.Request, _ string) error {
-	if len(r.Header["Accept-Encoding"]) == 0 {
-		rt.current().plain().serve(w, r)
-		return nil
-	}
-	rt.coded.ServeHTTP(w, r)
+	rt.current().updates.serve(rt, w, r)
 	return nil
 }
 
@@ -59,8 +55,11 @@ func (rt *router) byName(w *reply, r *http.Request, target string) error {
 	if !ok {
 		return errNotFound
 	}
-	if p == checksum {
+	switch p {
+	case checksum:
 		return v.checksum(w, r, u)
+	case signature:
+		return rt.signature(w, r, u)
 	}
 	if r.Header["Range"] != nil && r.Header["If-Range"] == nil && rt.config.Source.Replaced(n) {
 		r = withoutRange(r) // the client may hold a part of the bytes that were there before
@@ -99,8 +98,24 @@ func (rt *router) byDigest(w *reply, r *http.Request, target string) error {
 	switch p {
 	case checksum:
 		return v.checksum(w, r, u)
+	case signature:
+		return rt.signature(w, r, u)
 	case blocks:
 		return rt.blocks(w, r, u)
+	}
+	return v.archive(w, r, u, rt.cacheByDigest)
+}
+
+// byPath answers for an archive under the path that TUF clients ask for.
+func (rt *router) byPath(w *reply, r *http.Request, target string) error {
+	d, n, err := parsePathTarget(target)
+	if err != nil {
+		return err
+	}
+	v := rt.current()
+	u, ok := v.catalog.Lookup(n)
+	if !ok || u.Digest != d {
+		return errNotFound
 	}
 	return v.archive(w, r, u, rt.cacheByDigest)
 }

@@ -21,7 +21,8 @@ type Health interface {
 type Component struct {
 	Name       string
 	OK         bool
-	Warnings   []string // shown to anyone who asks
+	Warnings   []string         // shown to anyone who asks
+	Versions   map[string]int64 // of what the part holds, by name
 	Components []Component
 }
 
@@ -85,7 +86,7 @@ func newHealthView(c Config, second int64) *healthView {
 		components, checks = c.Health.Components(), c.Health.Checks()
 	}
 	v := &healthView{second: second}
-	top := describeComponent(Component{"Box Update Server", allOK(components), nil, components}, second)
+	top := describeComponent(Component{Name: "Box Update Server", OK: allOK(components), Components: components}, second)
 	v.root = jsonAnswer(http.StatusOK, top)
 	top.Version = c.Version
 	v.healthz = jsonAnswer(statusOf(top.OK), top)
@@ -94,16 +95,17 @@ func newHealthView(c Config, second int64) *healthView {
 }
 
 type componentJSON struct {
-	Name       string          `json:"name"`
-	OK         bool            `json:"ok"`
-	Timestamp  int64           `json:"timestamp"`
-	Version    string          `json:"version,omitempty"`
-	Warnings   []string        `json:"warnings,omitempty"`
-	Components []componentJSON `json:"subcomponents"`
+	Name       string           `json:"name"`
+	OK         bool             `json:"ok"`
+	Timestamp  int64            `json:"timestamp"`
+	Version    string           `json:"version,omitempty"`
+	Warnings   []string         `json:"warnings,omitempty"`
+	Versions   map[string]int64 `json:"versions,omitempty"`
+	Components []componentJSON  `json:"subcomponents"`
 }
 
 func describeComponent(c Component, second int64) componentJSON {
-	out := componentJSON{Name: c.Name, OK: c.OK, Timestamp: second, Warnings: c.Warnings}
+	out := componentJSON{Name: c.Name, OK: c.OK, Timestamp: second, Warnings: c.Warnings, Versions: c.Versions}
 	out.Components = make([]componentJSON, 0, len(c.Components))
 	for _, part := range c.Components {
 		out.Components = append(out.Components, describeComponent(part, second))

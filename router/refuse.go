@@ -10,25 +10,29 @@ import (
 // What a handler may return. Any other error is an internal one.
 var (
 	errNotFound  = errors.New("no such resource")
-	errMethod    = errors.New("method not allowed")
 	errNoUpdates = errors.New("there never was an update")
 	errNoneLeft  = errors.New("there is no update any more")
 	errPending   = errors.New("the digest is not known yet")
 )
+
+// A methodError says which methods a resource takes, as Allow spells them.
+type methodError string
+
+// Error says that the method is another.
+func (e methodError) Error() string { return "method not allowed: expected " + string(e) }
 
 // retryAfter is when to ask again, in seconds: hashing an archive takes about as long.
 const retryAfter = "10"
 
 // refusals are the answers to errors, and the only place where errors become statuses.
 type refusals struct {
-	notFound, method, noUpdates, noneLeft, pending, internal *answer
+	notFound, noUpdates, noneLeft, pending, internal *answer
 }
 
 func newRefusals() *refusals {
 	later := field{"Retry-After", []string{retryAfter}}
 	return &refusals{
 		notFound:  textAnswer(http.StatusNotFound, "Resource not found."),
-		method:    textAnswer(http.StatusMethodNotAllowed, "Method not allowed.", field{"Allow", []string{"GET, HEAD"}}),
 		noUpdates: textAnswer(http.StatusNotFound, "Update dir does not contain any valid updates."),
 		noneLeft:  textAnswer(http.StatusServiceUnavailable, "There is no update now.", later),
 		pending:   textAnswer(http.StatusServiceUnavailable, "The digest is not known yet.", later),
@@ -37,11 +41,12 @@ func newRefusals() *refusals {
 }
 
 func (f *refusals) of(err error) *answer {
+	var method methodError
 	switch {
+	case errors.As(err, &method):
+		return textAnswer(http.StatusMethodNotAllowed, "Method not allowed.", one("Allow", string(method)))
 	case errors.Is(err, errNotFound), errors.Is(err, fs.ErrNotExist):
 		return f.notFound
-	case errors.Is(err, errMethod):
-		return f.method
 	case errors.Is(err, errNoUpdates):
 		return f.noUpdates
 	case errors.Is(err, errNoneLeft):
@@ -59,5 +64,6 @@ func (rt *router) refuse(w *reply, r *http.Request, err error) {
 		rt.config.Logger.LogAttrs(r.Context(), slog.LevelError, "internal error",
 			slog.String("method", r.Method), slog.String("path", logged(r.URL.Path)), slog.Any("error", err))
 	}
+	giveUp(w, r)
 	a.send(w)
 }

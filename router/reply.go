@@ -16,6 +16,7 @@ type reply struct {
 	status int   // 0 before the header is written
 	bytes  int64 // of body
 	err    error // the first error in sending the body
+	whole  bool  // the request's body was read to its end
 }
 
 // Unwrap serves http.ResponseController.

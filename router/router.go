@@ -35,9 +35,12 @@ type Source interface {
 
 // Config says what a router serves and how. Source must be set; all else may be zero.
 type Config struct {
-	Source  Source
-	Product update.Product // update.DefaultProduct if empty
-	Health  Health         // nothing to report if nil
+	Source     Source
+	Metadata   Metadata       // no /metadata/ if nil
+	Signatures Signatures     // no .sig if nil
+	Publisher  Publisher      // no /publish/ if nil
+	Product    update.Product // update.DefaultProduct if empty
+	Health     Health         // nothing to report if nil
 
 	Logger      *slog.Logger // logs nothing if nil
 	LogRequests bool         // one line for each request
@@ -48,6 +51,11 @@ type Config struct {
 	StallWindow time.Duration
 	MinRate     int64
 
+	// A body is cut when fewer than BodyRate bytes per second of it arrive, averaged over BodyWindow. Zero
+	// means 4 kB per second and 20 seconds. Memory that all bodies share waits for it meanwhile.
+	BodyWindow time.Duration
+	BodyRate   int64
+
 	Version string           // of the program, as /healthz tells it
 	Now     func() time.Time // time.Now if nil
 }
@@ -56,8 +64,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Source == nil {
 		return Config{}, errors.New("router: a source is required")
 	}
-	if c.StallWindow < 0 || c.MinRate < 0 {
-		return Config{}, errors.New("router: the stall window and the least rate must not be negative")
+	if c.StallWindow < 0 || c.MinRate < 0 || c.BodyWindow < 0 || c.BodyRate < 0 {
+		return Config{}, errors.New("router: windows and least rates must not be negative")
 	}
 	if c.Product == "" {
 		c.Product = update.DefaultProduct
@@ -71,6 +79,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MinRate == 0 {
 		c.MinRate = 64
 	}
+	if c.BodyWindow == 0 {
+		c.BodyWindow = 20 * time.Second
+	}
+	if c.BodyRate == 0 {
+		c.BodyRate = 4000
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -80,11 +94,13 @@ func (c Config) withDefaults() (Config, error) {
 // A router is the handler of all routes. It is complete under any http.Server, but only a Server sends
 // archives by sendfile, cuts stalled clients and sets the timeouts.
 type router struct {
-	config   Config
-	routes   *httprouter.Router
-	coded    http.Handler // /updates.json in the coding that the client accepts
-	refusals *refusals
-	alive    *answer
+	config    Config
+	routes    *httprouter.Router // by GET, whatever methods a route takes
+	negotiate func(http.Handler) http.HandlerFunc
+	refusals  *refusals
+	alive     *answer
+	metadata  metadataFiles
+	bodies    *bodies
 
 	// Cache-Control of archives. Nobody on the way may transform them.
 	cacheByName, cacheByDigest field
@@ -95,7 +111,7 @@ type router struct {
 	asking   sync.Mutex // held while health is being replaced
 }
 
-func newRouter(c Config) (*router, error) {
+func newRouter(c Config, b *bodies) (*router, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
@@ -105,10 +121,11 @@ func newRouter(c Config) (*router, error) {
 		routes:        httprouter.New(),
 		refusals:      newRefusals(),
 		alive:         textAnswer(http.StatusOK, "ok"),
+		bodies:        b,
 		cacheByName:   one("Cache-Control", cacheRevalidate+", no-transform"),
 		cacheByDigest: one("Cache-Control", cacheForever+", no-transform"),
 	}
-	if rt.coded, err = rt.negotiator(); err != nil {
+	if rt.negotiate, err = newNegotiator(); err != nil {
 		return nil, err
 	}
 	rt.register()
@@ -120,19 +137,33 @@ type handler func(w *reply, r *http.Request, target string) error
 
 func (rt *router) register() {
 	for path, h := range map[string]handler{
-		"/":               rt.root,
-		"/ls":             rt.list,
-		"/version":        rt.version,
-		"/latest":         rt.latest,
-		"/updates.json":   rt.updates,
-		"/update/:target": rt.byName,
-		"/sha256/:target": rt.byDigest,
-		"/livez":          rt.livez,
-		"/readyz":         rt.readyz,
-		"/healthz":        rt.healthz,
+		"/":                 rt.root,
+		"/ls":               rt.list,
+		"/version":          rt.version,
+		"/latest":           rt.latest,
+		"/updates.json":     rt.updates,
+		"/update/:target":   rt.byName,
+		"/sha256/:target":   rt.byDigest,
+		"/targets/:target":  rt.byPath,
+		"/metadata/:target": rt.metadataFile,
+		"/livez":            rt.livez,
+		"/readyz":           rt.readyz,
+		"/healthz":          rt.healthz,
 	} {
-		rt.routes.GET(path, rt.answered(h))
-		rt.routes.HEAD(path, rt.answered(h))
+		rt.routes.GET(path, rt.answered(reading(h)))
+	}
+	if rt.config.Publisher != nil {
+		rt.routes.GET("/publish/*target", rt.answered(rt.publish))
+	}
+}
+
+// reading returns a handler for those requests alone that change nothing.
+func reading(h handler) handler {
+	return func(w *reply, r *http.Request, target string) error {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			return methodError("GET, HEAD")
+		}
+		return h(w, r, target)
 	}
 }
 
@@ -168,13 +199,8 @@ func (rt *router) route(w *reply, r *http.Request) {
 		rt.refuse(w, r, errNotFound)
 		return
 	}
-	if h, params, _ := rt.routes.Lookup(r.Method, path); h != nil {
+	if h, params, _ := rt.routes.Lookup(http.MethodGet, path); h != nil {
 		h(w, r, params)
-		return
-	}
-	// Every route takes the same methods.
-	if h, _, _ := rt.routes.Lookup(http.MethodGet, path); h != nil {
-		rt.refuse(w, r, errMethod)
 		return
 	}
 	rt.refuse(w, r, errNotFound)

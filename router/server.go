@@ -12,7 +12,7 @@ import (
 // Timeouts against clients that hold connections without asking for anything.
 const (
 	headerTimeout  = 10 * time.Second // from a request's first byte to the end of its header
-	requestTimeout = 30 * time.Second // to the end of its body, which no route here wants
+	requestTimeout = 30 * time.Second // to the end of its body, where nothing else is said
 	idleTimeout    = 2 * time.Minute  // from one request to the next
 	maxHeaderBytes = 16 << 10
 )
@@ -22,15 +22,16 @@ const (
 type Server struct {
 	http   *http.Server
 	router atomic.Pointer[router]
+	bodies *bodies
 }
 
 // NewServer returns a server that does not listen yet.
 func NewServer(c Config) (*Server, error) {
-	rt, err := newRouter(c)
+	s := &Server{bodies: newBodies()}
+	rt, err := newRouter(c, s.bodies)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{}
 	s.router.Store(rt)
 	s.http = &http.Server{
 		Handler:                      http.HandlerFunc(s.answer),
@@ -51,7 +52,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) { s.router.Load(
 // Reload answers requests from now on as c says. Requests that are being answered end as they began.
 // The logger of the connections stays, and open connections keep their stall limits.
 func (s *Server) Reload(c Config) error {
-	rt, err := newRouter(c)
+	rt, err := newRouter(c, s.bodies)
 	if err != nil {
 		return err
 	}

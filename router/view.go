@@ -7,42 +7,68 @@ import (
 	"sync"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // A view is all that is made beforehand for one catalog: answers, rendered when they are first asked
 // for, and files that are open.
 type view struct {
-	catalog *update.Catalog
-	files   *files
+	catalog     *update.Catalog
+	files       *files
+	from, until time.Time      // when newest is right; a zero until: for good
+	newest      *update.Update // that every box may install; nil: none
 
 	// unhashed says that some update has no digest yet and has not replaced another.
 	unhashed bool
 
-	list, version, latest, plain, gzipped func() *answer
-	lines                                 sync.Map // update.Name → *answer
+	list, version, latest func() *answer
+	updates               coded
+	lines                 sync.Map // update.Name → *answer
 }
 
-func newView(c Config, catalog *update.Catalog) *view {
-	v := &view{catalog: catalog, files: newFiles(c.Source)}
+// recheckEvery is how often to look which update is the newest while that depends on the time: somebody
+// may set the clock.
+const recheckEvery = time.Minute
+
+func newView(c Config, catalog *update.Catalog, f *files) *view {
+	v := &view{catalog: catalog, files: f, from: c.Now()}
+	if u, ok := catalog.Newest(v.from); ok {
+		v.newest = &u
+	}
+	if !catalog.NextChange(time.Time{}).IsZero() {
+		v.until = v.from.Add(recheckEvery)
+		if next := catalog.NextChange(v.from); !next.IsZero() && next.Before(v.until) {
+			v.until = next
+		}
+	}
 	for _, u := range catalog.Updates() {
 		v.unhashed = v.unhashed || u.Digest.IsZero() && !c.Source.Replaced(u.Name)
 	}
 	v.list = sync.OnceValue(func() *answer { return listAnswer(catalog) })
-	v.version = sync.OnceValue(func() *answer { return versionAnswer(catalog) })
-	v.latest = sync.OnceValue(func() *answer { return latestAnswer(catalog) })
-	v.plain = sync.OnceValue(func() *answer { return updatesAnswer(c.Product, catalog) })
-	v.gzipped = sync.OnceValue(func() *answer { return gzipAnswer(v.plain()) })
+	v.version = sync.OnceValue(func() *answer { return versionAnswer(v.newest) })
+	v.latest = sync.OnceValue(func() *answer { return latestAnswer(v.newest) })
+	v.updates.plain = sync.OnceValue(func() *answer { return updatesAnswer(c, v) })
+	v.updates.gzipped = sync.OnceValue(func() *answer { return gzipAnswer(v.updates.plain(), cacheRevalidate) })
 	return v
 }
 
 // current returns the view of the catalog as it is now.
 func (rt *router) current() *view {
 	catalog := rt.config.Source.Catalog()
-	if v := rt.view.Load(); v != nil && v.catalog == catalog {
+	if v := rt.view.Load(); v != nil && v.catalog == catalog && !v.due(rt.config.Now) {
 		return v
 	}
 	return rt.change()
+}
+
+// due reports whether another update may be the newest by now.
+func (v *view) due(now func() time.Time) bool {
+	if v.until.IsZero() {
+		return false
+	}
+	at := now()
+	return !at.Before(v.until) || at.Before(v.from)
 }
 
 func (rt *router) change() *view {
@@ -50,9 +76,12 @@ func (rt *router) change() *view {
 	defer rt.changing.Unlock()
 	catalog, old := rt.config.Source.Catalog(), rt.view.Load()
 	if old != nil && old.catalog == catalog {
-		return old
+		if old.due(rt.config.Now) {
+			rt.view.Store(newView(rt.config, catalog, old.files))
+		}
+		return rt.view.Load()
 	}
-	v := newView(rt.config, catalog)
+	v := newView(rt.config, catalog, newFiles(rt.config.Source))
 	rt.view.Store(v)
 	if old != nil {
 		old.files.close()
@@ -69,18 +98,16 @@ func listAnswer(c *update.Catalog) *answer {
 }
 
 // versionAnswer returns nil where there is no update.
-func versionAnswer(c *update.Catalog) *answer {
-	u, ok := c.Newest()
-	if !ok {
+func versionAnswer(u *update.Update) *answer {
+	if u == nil {
 		return nil
 	}
 	return cachedAnswer("text/plain", []byte(u.Name.Version().String()), cacheRevalidate)
 }
 
 // latestAnswer returns nil where there is no update.
-func latestAnswer(c *update.Catalog) *answer {
-	u, ok := c.Newest()
-	if !ok {
+func latestAnswer(u *update.Update) *answer {
+	if u == nil {
 		return nil
 	}
 	location := "/update/" + u.Name.String()
@@ -111,15 +138,16 @@ type updateJSON struct {
 	Length     int64             `json:"length"`
 	Time       string            `json:"time"`
 	Signatures map[string]string `json:"signatures"`
+	Unsigned   bool              `json:"unsigned,omitempty"`
 }
 
-func updatesAnswer(p update.Product, c *update.Catalog) *answer {
-	out := catalogJSON{Product: p, Updates: make([]updateJSON, 0, len(c.Updates()))}
-	for _, u := range c.Updates() {
-		out.Updates = append(out.Updates, describe(u))
+func updatesAnswer(c Config, v *view) *answer {
+	out := catalogJSON{Product: c.Product, Updates: make([]updateJSON, 0, len(v.catalog.Updates()))}
+	for _, u := range v.catalog.Updates() {
+		out.Updates = append(out.Updates, describe(u, c.signatures(u)))
 	}
-	if u, ok := c.Newest(); ok {
-		out.Newest = &u.Name
+	if v.newest != nil {
+		out.Newest = &v.newest.Name
 	}
 	body, err := json.Marshal(out)
 	if err != nil {
@@ -128,13 +156,19 @@ func updatesAnswer(p update.Product, c *update.Catalog) *answer {
 	return cachedAnswer("application/json", append(body, '\n'), cacheRevalidate, one("Vary", "Accept-Encoding"))
 }
 
-func describe(u update.Update) updateJSON {
+func describe(u update.Update, sigs []trust.KeySignature) updateJSON {
 	out := updateJSON{
 		Name:       u.Name,
 		Version:    u.Name.Version(),
 		Length:     u.Length,
 		Time:       u.Time.UTC().Format(time.RFC3339),
 		Signatures: map[string]string{},
+		Unsigned:   u.Unsigned,
+	}
+	for _, s := range sigs {
+		if s.Key != "" {
+			out.Signatures[string(s.Key)] = s.Signature.String()
+		}
 	}
 	if !u.Digest.IsZero() {
 		out.SHA256 = &u.Digest
