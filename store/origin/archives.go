@@ -92,9 +92,9 @@ func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, 
 	}
 	in, err := o.c.Store.Ingest(ctx, r, blocks)
 	if err != nil {
-		return err
+		return noSpace(err)
 	}
-	return errors.Join(in.WriteBlock(i, p), o.keepOpen(digest, in))
+	return noSpace(errors.Join(in.WriteBlock(i, p), o.keepOpen(digest, in)))
 }
 
 func (o *Origin) listPath(r trust.Release) string {
@@ -127,9 +127,9 @@ func (o *Origin) missing(ctx context.Context, r trust.Release) (blocks []int, kn
 	}
 	in, err := o.c.Store.Ingest(ctx, r, list)
 	if err != nil {
-		return nil, false, err
+		return nil, false, noSpace(err)
 	}
-	return in.Missing(), true, o.keepOpen(r.Digest(), in)
+	return in.Missing(), true, noSpace(o.keepOpen(r.Digest(), in))
 }
 
 func upTo(n int) []int {
@@ -234,9 +234,9 @@ func (o *Origin) placeOne(ctx context.Context, r trust.Release) (err error) {
 	}
 	in, err := o.c.Store.Ingest(ctx, r, list)
 	if err != nil {
-		return err
+		return noSpace(err)
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
+	defer func() { err = noSpace(errors.Join(err, in.Close())) }()
 	return in.Commit(ctx)
 }
 

@@ -18,10 +18,11 @@ const maxSkew = 10 * time.Minute
 // durable before the next. It is what is served when Commit returns. The ID of the list that is
 // published already is no error.
 //
-// The errors are ErrNotFound; store.ErrIncomplete where archives have not arrived; ErrNoKey;
-// ErrClock; store.ErrNoSpace; store.ErrCorrupt where an archive is not what was signed
-// although each block is. After an error the old repository is served or, where only the last
-// step failed, the new one; to commit again is right in any case.
+// The errors are ErrNotFound; store.ErrIncomplete where archives have not arrived, or the disk failed
+// to keep them, and Propose says again what is missing; ErrNoKey; ErrClock; store.ErrNoSpace;
+// store.ErrCorrupt where an archive is not what was signed although each block is. After an error the
+// old repository is served or, where only the last step failed, the new one; to commit again is right
+// in any case.
 func (o *Origin) Commit(ctx context.Context, id update.Digest) (Versions, error) {
 	// Archives are hashed and synced here, where they keep nobody waiting.
 	if p, err := o.find(id); err == nil && p.staged() {
@@ -33,10 +34,10 @@ func (o *Origin) Commit(ctx context.Context, id update.Digest) (Versions, error)
 		return Versions{}, err
 	}
 	defer o.release()
-	repo := o.c.Store.Repository()
+	repo := o.repository()
 	if update.Sum(repo.Raw(trust.RoleTargets)) == id {
 		err := o.settle(ctx)
-		return versionsOf(o.c.Store.Repository()), err
+		return versionsOf(o.repository()), err
 	}
 	p, err := o.find(id)
 	if err == nil && !p.staged() {
@@ -48,7 +49,7 @@ func (o *Origin) Commit(ctx context.Context, id update.Digest) (Versions, error)
 	if err := o.publish(ctx, trust.Change{Targets: p.Proposal}); err != nil {
 		return Versions{}, fmt.Errorf("commit: %w", err)
 	}
-	return versionsOf(o.c.Store.Repository()), nil
+	return versionsOf(o.repository()), nil
 }
 
 // commitRoot publishes a complete root and a timestamp after it. The caller has the token.
@@ -63,7 +64,7 @@ func (o *Origin) commitRoot(ctx context.Context, p *proposal) (Outcome, error) {
 	if err := o.publish(ctx, trust.Change{Root: p.Proposal}); err != nil {
 		return Outcome{}, fmt.Errorf("propose: %w", err)
 	}
-	return Outcome{Status: StatusCommitted, ID: p.id, Current: versionsOf(o.c.Store.Repository())}, nil
+	return Outcome{Status: StatusCommitted, ID: p.id, Current: versionsOf(o.repository())}, nil
 }
 
 // Renew signs a new timestamp and, where it is needed, a new snapshot.
@@ -90,7 +91,7 @@ func (o *Origin) settle(ctx context.Context) error {
 
 // publish makes the repository that follows with that change the current one. The caller has the token.
 func (o *Origin) publish(ctx context.Context, c trust.Change) error {
-	repo, at := o.c.Store.Repository(), o.c.Now()
+	repo, at := o.repository(), o.c.Now()
 	if err := o.haveKey(repo.Root()); err != nil && c.Root == nil {
 		return err
 	}
@@ -103,9 +104,8 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 		return err
 	}
 	o.unsettled = true
-	// Once it began a commit goes through, even if whoever asked for it is gone.
-	err = o.c.Store.Commit(context.WithoutCancel(ctx), next)
-	if now := o.c.Store.Repository(); now != repo {
+	err = o.c.Store.Commit(ctx, next)
+	if now := o.repository(); now != repo {
 		o.c.Logger.Info("published", "root", now.Version(trust.RoleRoot), "targets", now.Version(trust.RoleTargets),
 			"snapshot", now.Version(trust.RoleSnapshot), "timestamp", now.Version(trust.RoleTimestamp))
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -138,19 +137,17 @@ func TestConflictAtOnce(t *testing.T) {
 	}
 }
 
-// TestCallersGiveUp ends calls while another has the repository.
+// TestCallersGiveUp calls for somebody who is gone.
 func TestCallersGiveUp(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	out := w.send(w.list(w.releases, one), origin.StatusStaged)
 	must(t, w.upload(out))
-	if _, err := w.Commit(ctx, out.ID); !errors.Is(err, context.Canceled) && err != nil {
-		t.Fatalf("expected %q, got %v", context.Canceled, err)
-	}
+	_, err := w.Commit(ctx, out.ID)
+	wantErr(t, err, context.Canceled)
+	_, err = w.Propose(ctx, trust.RoleTargets, w.list(w.releases, two).Raw())
+	wantErr(t, err, context.Canceled)
 	wantErr(t, w.Run(ctx), context.Canceled)
-	w.at(day.Add(time.Minute))
-	if _, err := w.Commit(t.Context(), out.ID); err != nil {
-		t.Fatal(err)
-	}
+	w.finish(out)
 }

@@ -53,12 +53,12 @@ func (sc scenario) run(w *world, each func(step string, call func() error) error
 		return each("renew", func() error { return w.Renew(context.Background()) })
 	}
 	var out origin.Outcome
+	propose := func(raw []byte) (err error) {
+		out, err = w.Propose(context.Background(), sc.role, raw)
+		return err
+	}
 	for i, raw := range sc.files {
-		err := each(fmt.Sprintf("propose %d", i+1), func() (err error) {
-			out, err = w.Propose(context.Background(), sc.role, raw)
-			return err
-		})
-		if err != nil {
+		if err := each(fmt.Sprintf("propose %d", i+1), func() error { return propose(raw) }); err != nil {
 			return err
 		}
 	}
@@ -70,6 +70,17 @@ func (sc scenario) run(w *world, each func(step string, call func() error) error
 	}
 	return each("commit", func() error {
 		_, err := w.Commit(context.Background(), out.ID)
+		if !errors.Is(err, store.ErrIncomplete) {
+			return err
+		}
+		// The disk lost what it had acknowledged to the store.
+		if err := propose(sc.files[len(sc.files)-1]); err != nil {
+			return err
+		}
+		if err := w.upload(out); err != nil {
+			return err
+		}
+		_, err = w.Commit(context.Background(), out.ID)
 		return err
 	})
 }
@@ -233,6 +244,7 @@ func failOnce(t *testing.T, w *world, old *trust.Repository, sc scenario, n int,
 	if err != nil {
 		t.Fatalf("step %d: again: %v", n, err)
 	}
+	opened = false
 	w.restart()
 	wantOldOrNew(t, w, old, sc, true)
 	w.wantKept(nil, nil)

@@ -25,7 +25,7 @@ type Warning struct {
 
 // Health returns what is wrong, or soon will be, at that time. It is empty where all is well.
 func (o *Origin) Health(at time.Time) []Warning {
-	repo := o.c.Store.Repository()
+	repo := o.repository()
 	var out []Warning
 	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTargets} {
 		if left := repo.Expires(role).Sub(at); left < warnBefore {

@@ -164,7 +164,7 @@ func (o *Origin) read(n fileName) (*proposal, error) {
 
 // check checks a proposal against what is published.
 func (o *Origin) check(role trust.Role, reserved int64, raw []byte) (*trust.Proposal, error) {
-	repo := o.c.Store.Repository()
+	repo := o.repository()
 	if role == trust.RoleRoot {
 		return repo.CheckRoot(raw, o.c.Now())
 	}
@@ -317,7 +317,7 @@ func (o *Origin) find(id update.Digest) (*proposal, error) {
 
 // noSpace makes store.ErrNoSpace of what the system says about a full disk.
 func noSpace(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT); full && !errors.Is(err, store.ErrNoSpace) {
 		return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 	}
 	return err

@@ -67,7 +67,6 @@ func TestKilledAtEveryStep(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts some hundred processes")
 	}
-	t.Parallel()
 	base := faultWorld(t)
 	old := base.whole()
 	for _, sc := range scenarios(t, base) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
@@ -89,8 +90,9 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 
 // Origin takes proposals and commits them. Its methods are safe for concurrent use.
 type Origin struct {
-	c   Config
-	dir string
+	c    Config
+	dir  string
+	last atomic.Pointer[trust.Repository] // the newest that the store showed
 
 	// changing holds a token while proposals or the repository change. Whoever takes it may wait for
 	// the disk, so that taking it ends with the context.
@@ -140,8 +142,20 @@ func (o *Origin) Close() error {
 	return errors.Join(errs...)
 }
 
+// repository returns what is published. Where the store can't read its own metadata any more, after an
+// error of the disk, that is what was published before.
+func (o *Origin) repository() *trust.Repository {
+	if r := o.c.Store.Repository(); r != nil {
+		o.last.Store(r)
+	}
+	return o.last.Load()
+}
+
 // take takes the token, or ends with ctx.
 func (o *Origin) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case o.changing <- struct{}{}:
 		return nil

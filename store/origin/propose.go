@@ -15,7 +15,7 @@ import (
 
 // State says what is published and what waits.
 func (o *Origin) State() State {
-	s := State{Versions: versionsOf(o.c.Store.Repository()), Staged: []int64{}, Pending: []Pending{}}
+	s := State{Versions: versionsOf(o.repository()), Staged: []int64{}, Pending: []Pending{}}
 	for _, p := range o.proposals() {
 		switch {
 		case p.staged():
@@ -56,7 +56,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 		return Outcome{}, fmt.Errorf("propose: %w: expected a root or a list, got %q", trust.ErrMalformed, role)
 	}
 	// Junk is refused here, where it keeps nobody waiting.
-	if !sameContent(raw, o.c.Store.Repository().Raw(role)) {
+	if !sameContent(raw, o.repository().Raw(role)) {
 		if _, err := o.check(role, o.reserved(), raw); err != nil {
 			return Outcome{}, o.refused(err)
 		}
@@ -65,7 +65,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 		return Outcome{}, err
 	}
 	defer o.release()
-	if repo := o.c.Store.Repository(); sameContent(raw, repo.Raw(role)) {
+	if repo := o.repository(); sameContent(raw, repo.Raw(role)) {
 		return o.again(ctx, role)
 	}
 	p, err := o.check(role, o.reserved(), raw)
@@ -97,7 +97,7 @@ func (o *Origin) again(ctx context.Context, role trust.Role) (Outcome, error) {
 	if err := o.settle(ctx); err != nil {
 		return Outcome{}, err
 	}
-	repo := o.c.Store.Repository()
+	repo := o.repository()
 	return Outcome{Status: StatusCommitted, ID: update.Sum(repo.Raw(role)), Current: versionsOf(repo)}, nil
 }
 
@@ -156,7 +156,7 @@ func (o *Origin) admissible(ctx context.Context, p *proposal) error {
 	if !p.staged() {
 		return nil
 	}
-	if err := o.haveKey(o.c.Store.Repository().Root()); err != nil {
+	if err := o.haveKey(o.repository().Root()); err != nil {
 		return fmt.Errorf("propose: %w", err)
 	}
 	return o.room(ctx, p)
@@ -203,7 +203,7 @@ func (o *Origin) toCome(ctx context.Context, r trust.Release) (int64, error) {
 
 // outcome says what became of a proposal that is kept.
 func (o *Origin) outcome(ctx context.Context, p *proposal) (Outcome, error) {
-	out := Outcome{Status: StatusPending, ID: p.id, Current: versionsOf(o.c.Store.Repository()), Needs: needsOf(p.Proposal)}
+	out := Outcome{Status: StatusPending, ID: p.id, Current: versionsOf(o.repository()), Needs: needsOf(p.Proposal)}
 	if !p.staged() {
 		return out, nil
 	}

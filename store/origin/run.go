@@ -28,7 +28,7 @@ func (o *Origin) Run(ctx context.Context) error {
 	due, pause, collected := true, firstRetry, o.c.Now()
 	for {
 		wait := checkEvery
-		if due || o.c.Store.Repository().RenewalDue(o.c.Now()) {
+		if due || o.repository().RenewalDue(o.c.Now()) {
 			due = !o.renew(ctx)
 		}
 		switch {
@@ -81,7 +81,7 @@ func (o *Origin) renew(ctx context.Context) bool {
 // ahead, and a timestamp from the future would make boxes believe that everything is expired, or a
 // signer must act first.
 func (o *Origin) plausible() error {
-	repo, at := o.c.Store.Repository(), o.c.Now()
+	repo, at := o.repository(), o.c.Now()
 	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTargets} {
 		if expires := repo.Expires(role); at.After(expires) {
 			return fmt.Errorf("%s %d: %w at %s by this clock, which says %s: set the clock, or publish a new one", role, repo.Version(role),

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,6 +158,12 @@ func TestCosign(t *testing.T) {
 	if again := w.send(p, origin.StatusStaged); again.ID != staged.ID {
 		t.Fatalf("expected ID %v, got %v", staged.ID, again.ID)
 	}
+	// So it stays when a third signs that was not needed.
+	all, err := both.Cosign(ctx, w.releases[2])
+	must(t, err)
+	if again := w.send(all, origin.StatusStaged); again.ID != staged.ID {
+		t.Fatalf("expected ID %v, got %v", staged.ID, again.ID)
+	}
 	w.finish(staged)
 	w.wantListed(one)
 	if again := w.send(p, origin.StatusCommitted); again.ID != staged.ID {
@@ -190,6 +197,7 @@ func TestOneForEachKey(t *testing.T) {
 	newer := w.list(w.releases[:1], three)
 	w.send(newer, origin.StatusPending)
 	w.wantKept(nil, []int64{3, 4})
+	w.at(day.Add(time.Minute))
 	w.refuse(a, trust.ErrConflict)
 	w.restart()
 	w.wantKept(nil, []int64{3, 4})
@@ -206,13 +214,17 @@ func TestOneForEachKey(t *testing.T) {
 }
 
 func TestPendingExpires(t *testing.T) {
-	w := newWorldOf(t, 3, 2)
+	w := newWorldOf(t, 3, 3)
 	p := w.list(w.releases[:1], one)
 	w.send(p, origin.StatusPending)
 	w.at(day.Add(7*days - time.Second))
 	w.restart()
 	w.wantKept(nil, []int64{2})
 	w.send(p, origin.StatusPending)
+	// A further signature does not give it more time.
+	more, err := p.Cosign(t.Context(), w.releases[1])
+	must(t, err)
+	w.send(more, origin.StatusPending)
 	w.at(day.Add(7 * days))
 	w.restart()
 	w.wantKept(nil, nil)
@@ -445,8 +457,29 @@ func TestManyOpen(t *testing.T) {
 	w := newWorld(t)
 	w.change = func(c *origin.Config) { c.MaxOpen = 1 }
 	w.restart()
-	w.publish(one, two, three, big)
+	out := w.send(w.list(w.releases, one, two, three, big), origin.StatusStaged)
+	must(t, w.upload(out))
+	if open := w.openParts(); open != 1 {
+		t.Errorf("expected 1 archive open, got %d", open)
+	}
+	w.finish(out)
 	w.wantListed(one, two, three, big)
+	if open := w.openParts(); open != 0 {
+		t.Errorf("expected no archive open, got %d", open)
+	}
+}
+
+// openParts counts the archives of which this process has the part open.
+func (w *world) openParts() (n int) {
+	w.t.Helper()
+	links, err := filepath.Glob("/proc/self/fd/*")
+	must(w.t, err)
+	for _, l := range links {
+		if path, err := os.Readlink(l); err == nil && strings.HasPrefix(path, filepath.Join(w.dir, "staging")) && strings.Contains(path, ".part") {
+			n++
+		}
+	}
+	return n
 }
 
 // elsewhere is a directory that somebody else fills.
