@@ -54,10 +54,10 @@ func (s *Store) hasBlob(r trust.Release) bool {
 	return err == nil && info.Mode().IsRegular() && info.Size() == r.Length()
 }
 
-// Missing returns the releases of a repository whose archives are not in place.
+// Missing returns the releases of a repository that are kept and whose archives are not in place.
 func (s *Store) Missing(r *trust.Repository) []trust.Release {
 	var out []trust.Release
-	for _, rel := range r.Releases() {
+	for _, rel := range s.kept(r) {
 		if !s.Has(rel) {
 			out = append(out, rel)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -41,7 +40,8 @@ type Check struct {
 	Checked func(trust.Release)
 }
 
-// Check looks whether what the current repository lists is in place and right, and returns what isn't.
+// Check looks whether what the current repository lists is right and, where it is kept, in place, and
+// returns what isn't.
 // The error is trust.ErrNone where there is no repository. The metadata themselves were verified when
 // they became current.
 func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
@@ -55,13 +55,14 @@ func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
 		return nil, v.problem
 	}
 	var out []Problem
-	listed := map[update.Digest]bool{}
+	listed, optional := map[update.Digest]bool{}, s.optional(v.repo)
 	for _, rel := range v.repo.Releases() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		listed[rel.Digest()] = true
-		if err := s.checkRelease(ctx, rel, c); err != nil {
+		err := s.checkRelease(ctx, rel, c)
+		if err != nil && !(optional[rel.Digest()] && errors.Is(err, fs.ErrNotExist)) {
 			out = append(out, Problem{rel.Name(), rel.Digest(), err})
 		}
 		if c.Checked != nil {
@@ -162,7 +163,7 @@ func (s *Store) quarantine(d update.Digest, info fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	s.unlinkIf(func(name string) bool { return strings.HasPrefix(name, d.String()+".") })
+	s.unlinkDigest(d)
 	if err := s.c.FS.MkdirAll(s.path(quarantineDir), 0o755); err != nil {
 		return fmt.Errorf("quarantine: %w", noSpace(err))
 	}

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
 )
 
 // Commit makes a repository the current one, durably, and from then on what is served. All archives
-// that it lists must be in place, else the error is ErrIncomplete. The other errors are those of
+// that it lists and that are kept must be in place, else the error is ErrIncomplete. The other errors are those of
 // trust.State.Commit, and ErrNoSpace.
 //
 // After an error Repository tells what is served: the old repository or, where only the last step
@@ -37,10 +39,12 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository) error {
 		// What counts is what lies on the disk now: the timestamp may have got there.
 		return errors.Join(noSpace(err), s.load())
 	}
+	old := s.Repository()
 	if err := s.show(s.state); err != nil {
 		return err
 	}
 	s.unlink(r)
+	s.renewDropped(old, r)
 	return nil
 }
 
@@ -91,6 +95,11 @@ func (s *Store) unlink(r *trust.Repository) {
 		listed[targetFile(rel)] = true
 	}
 	s.unlinkIf(func(name string) bool { return !listed[name] })
+}
+
+// unlinkDigest removes the paths of one archive.
+func (s *Store) unlinkDigest(d update.Digest) {
+	s.unlinkIf(func(name string) bool { return strings.HasPrefix(name, d.String()+".") })
 }
 
 func (s *Store) unlinkIf(doomed func(name string) bool) {

@@ -33,7 +33,7 @@ type Collected struct {
 
 // GC removes the archives that no metadata in the store names, neither the current nor the one before
 // it, and that are not arriving, once they were withdrawn, or last wanted by an Ingest, for the grace
-// period. A reader that has an archive open keeps it. Where there is no repository no archive is
+// period; and so those that the current repository lists and that are not kept. A reader that has an archive open keeps it. Where there is no repository no archive is
 // removed. What was removed before an error is returned with it.
 func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	s.committing.Lock()
@@ -59,12 +59,19 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 	if err != nil {
 		return Collected{}, err
 	}
+	optional := s.optional(s.Repository())
+	for d := range optional {
+		delete(named, d)
+	}
 	before := s.c.Now().Add(-s.c.Grace)
 	err = s.eachBlob(ctx, func(b blob) error {
 		if named[b.digest] || o.Keep != nil && o.Keep(b.digest) || !b.changed.Before(before) || s.arriving(b.digest) {
 			return nil
 		}
 		if !o.DryRun {
+			if optional[b.digest] {
+				s.unlinkDigest(b.digest)
+			}
 			// A list without an archive does no harm, and goes with the next GC.
 			if removed, err := s.removeUnused(b.digest, s.blobPath(b.digest), s.blocksPath(b.digest)); !removed {
 				return err

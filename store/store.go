@@ -95,6 +95,11 @@ type Config struct {
 
 	// Elsewhere are further places where archives may lie.
 	Elsewhere []Place
+
+	// Kept, if not nil, returns those releases of a repository whose archives are kept: no other
+	// archive has to be in place, and GC removes the others. It returns the same for the same
+	// repository.
+	Kept func(*trust.Repository) []trust.Release
 }
 
 // Place is a source of archives that somebody else writes to.
