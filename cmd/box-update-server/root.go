@@ -28,7 +28,8 @@ func newRoot(streams cli.Streams) *cobra.Command {
 			"Settings come as one JSON object from --config FILE, else from " + settingsVariable + ".\n" +
 			"Flags override them. SIGTERM lets running downloads end; SIGHUP reads the settings again.",
 		Example: "  " + settingsVariable + `='{"port": 8151, "updates_dir": "/srv/updates"}' box-update-server` + "\n" +
-			"  box-update-server serve --updates-dir /srv/updates --listen 127.0.0.1:8151",
+			"  box-update-server serve --updates-dir /srv/updates --listen 127.0.0.1:8151\n" +
+			"  box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return l.serve(cmd) },
 	}
@@ -102,7 +103,10 @@ type loader struct {
 var flags = []struct{ key, usage string }{
 	{"listen", "address to listen on, `host:port`"},
 	{"updates_dir", "read-only `directory` of archives to serve"},
-	{"data_dir", "`directory` for the server's own files"},
+	{"data_dir", "`directory` of the repository, or for the server's own files alone"},
+	{"online_key", "`file` of the key that signs snapshot and timestamp"},
+	{"release_key", "`file` of the public key that archives of updates-dir must be signed by"},
+	{"serve_unsigned", "serve archives of updates-dir that the repository does not list: `true` or false"},
 	{"product", "serve archives of this `product`"},
 	{"log_format", "log as `text` or json"},
 	{"log_requests", "log each request: `true` or false"},
@@ -174,12 +178,17 @@ func (s *settings) override(fs *pflag.FlagSet) error {
 // shown returns the settings as the JSON object that they can be given as.
 func (s settings) shown() map[string]any {
 	m := map[string]any{
-		"listen": s.address(), "product": s.Product, "updates_dir": s.UpdatesDir,
+		"listen": s.address(), "product": s.Product,
 		"log_format": s.LogFormat, "log_requests": s.LogRequests,
 		"drain": s.Drain.String(), "stall_window": s.StallWindow.String(), "min_rate": s.MinRate,
 	}
-	if s.DataDir != "" {
-		m["data_dir"] = s.DataDir
+	for key, path := range map[string]string{"updates_dir": s.UpdatesDir, "data_dir": s.DataDir, "online_key": s.OnlineKey, "release_key": s.ReleaseKey} {
+		if path != "" {
+			m[key] = path
+		}
+	}
+	if s.ServeUnsigned {
+		m["serve_unsigned"] = true
 	}
 	return m
 }

@@ -22,6 +22,7 @@ import (
 type server struct {
 	settings settings
 	unknown  []string // keys of the settings that are not known
+	home     home
 	log      io.Writer
 	now      func() time.Time
 	reload   <-chan os.Signal
@@ -30,19 +31,19 @@ type server struct {
 
 // serve serves until ctx ends, then lets running downloads end.
 func serve(ctx context.Context, s server) (err error) {
-	tuneMemory()
 	logger := newLogger(s.log, s.settings)
-	unlock, err := lockData(s.settings.DataDir)
-	if err != nil {
+	if s.home, err = openHome(ctx, s.settings, logger, s.now); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	site, err := openSite(ctx, s.settings, logger, s.now)
+	defer func() { err = errors.Join(err, s.home.unlock()) }()
+	tuneMemory(s.home.repository != nil)
+	site, err := openSite(ctx, s.settings, s.home, logger, s.now)
 	if err != nil {
 		return err
 	}
 	site.start(ctx)
 	defer func() { site.stop() }() // the site as it is then
+	defer s.home.start(ctx)()
 	listener, err := net.Listen("tcp", s.settings.address())
 	if err != nil {
 		return cli.WithHint(err, "is another server running? choose another port or --listen host:port")
@@ -52,7 +53,7 @@ func serve(ctx context.Context, s server) (err error) {
 		return errors.Join(err, listener.Close())
 	}
 	warnUnknown(logger, s.unknown)
-	logger.Info("listening", "addr", listener.Addr().String(), "updates_dir", s.settings.UpdatesDir, "version", version)
+	logger.Info("listening", "addr", listener.Addr().String(), "updates_dir", s.settings.UpdatesDir, "data_dir", s.settings.DataDir, "version", version)
 
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
@@ -88,10 +89,21 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 		logger.Warn("a new data_dir needs a restart", "in force", old.settings.DataDir, "ignored", next.DataDir)
 		next.DataDir = old.settings.DataDir
 	}
+	if next.OnlineKey != old.settings.OnlineKey {
+		logger.Warn("a new online_key needs a restart")
+		next.OnlineKey = old.settings.OnlineKey
+	}
+	if hasRepository(next.DataDir) != (s.home.repository != nil) {
+		logger.Warn("a repository that came into data_dir or went needs a restart")
+	}
+	if next.UpdatesDir == "" && s.home.repository == nil {
+		logger.Error("settings not reloaded, the old ones stay in force", "err", "updates_dir is not set")
+		return old
+	}
 	// The digest cache has one writer: the old site ends before the new one begins. Until then it
 	// goes on answering from what it knows.
 	old.stop()
-	site, err := openSite(ctx, next, newLogger(s.log, next), s.now)
+	site, err := openSite(ctx, next, s.home, newLogger(s.log, next), s.now)
 	if err != nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", err)
 		return s.reopen(ctx, old)
@@ -103,7 +115,7 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 
 // reopen watches the directory of a site that was stopped again.
 func (s *server) reopen(ctx context.Context, old *site) *site {
-	site, err := openSite(ctx, old.settings, old.logger, s.now)
+	site, err := openSite(ctx, old.settings, s.home, old.logger, s.now)
 	if err != nil {
 		old.logger.Error("updates directory is not watched any more", "err", err)
 		return old
@@ -152,8 +164,13 @@ func lockData(dir string) (unlock func() error, err error) {
 
 // tuneMemory trades memory for speed while the heap is small: collecting garbage less often makes
 // small answers about 5% faster, and under the limit that costs nothing that matters.
-func tuneMemory() {
-	const plenty = 24 << 20
+//
+// Signed lists, and what is being published, take memory of their own.
+func tuneMemory(repository bool) {
+	plenty := int64(24 << 20)
+	if repository {
+		plenty = 64 << 20
+	}
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(plenty)
 }

@@ -26,16 +26,20 @@ const maxSettings = 1 << 20
 // settings are what an operator sets, as one JSON object in the environment or in a file. Flags
 // override them. README.md explains each.
 type settings struct {
-	Port        int            // binds all interfaces; Listen overrides it
-	Listen      string         // host:port
-	UpdatesDir  string         // read-only directory of archives
-	DataDir     string         // the server's own files
-	Product     update.Product // whose archives are served
-	LogFormat   string         // "text" or "json"
-	LogRequests bool           // a line for each request
-	Drain       time.Duration  // how long running downloads may go on after SIGTERM
-	StallWindow time.Duration  // a download is cut when it was slower than MinRate for so long
-	MinRate     int64          // bytes per second
+	Port       int    // binds all interfaces; Listen overrides it
+	Listen     string // host:port
+	UpdatesDir string // read-only directory of archives
+	DataDir    string // the server's own files, and the repository if there is one
+	OnlineKey  string // file of the key that signs snapshot and timestamp; two while it is replaced
+	ReleaseKey string // file of the public key that archives of UpdatesDir must be signed by
+	// ServeUnsigned serves archives of UpdatesDir that the repository does not list.
+	ServeUnsigned bool
+	Product       update.Product // whose archives are served
+	LogFormat     string         // "text" or "json"
+	LogRequests   bool           // a line for each request
+	Drain         time.Duration  // how long running downloads may go on after SIGTERM
+	StallWindow   time.Duration  // a download is cut when it was slower than MinRate for so long
+	MinRate       int64          // bytes per second
 }
 
 func defaultSettings() settings {
@@ -57,16 +61,19 @@ type field struct {
 
 func (s *settings) fields() map[string]field {
 	return map[string]field{
-		"port":         {"a number from 1 to 65535", func(b json.RawMessage) error { return setPort(&s.Port, b) }},
-		"listen":       {`"host:port"`, func(b json.RawMessage) error { return setString(&s.Listen, b) }},
-		"updates_dir":  {"the path of a directory", func(b json.RawMessage) error { return setString(&s.UpdatesDir, b) }},
-		"data_dir":     {"the path of a directory", func(b json.RawMessage) error { return setString(&s.DataDir, b) }},
-		"product":      {`a product such as "opq-box-update"`, func(b json.RawMessage) error { return setProduct(&s.Product, b) }},
-		"log_format":   {`"text" or "json"`, func(b json.RawMessage) error { return setString(&s.LogFormat, b) }},
-		"log_requests": {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.LogRequests) }},
-		"drain":        {`a duration such as "30s"`, func(b json.RawMessage) error { return setDuration(&s.Drain, b) }},
-		"stall_window": {`a duration such as "1m"`, func(b json.RawMessage) error { return setDuration(&s.StallWindow, b) }},
-		"min_rate":     {"a number of bytes per second", func(b json.RawMessage) error { return json.Unmarshal(b, &s.MinRate) }},
+		"port":           {"a number from 1 to 65535", func(b json.RawMessage) error { return setPort(&s.Port, b) }},
+		"listen":         {`"host:port"`, func(b json.RawMessage) error { return setString(&s.Listen, b) }},
+		"updates_dir":    {"the path of a directory", func(b json.RawMessage) error { return setString(&s.UpdatesDir, b) }},
+		"data_dir":       {"the path of a directory", func(b json.RawMessage) error { return setString(&s.DataDir, b) }},
+		"online_key":     {"the path of a private key file", func(b json.RawMessage) error { return setString(&s.OnlineKey, b) }},
+		"release_key":    {"the path of a public key file", func(b json.RawMessage) error { return setString(&s.ReleaseKey, b) }},
+		"serve_unsigned": {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.ServeUnsigned) }},
+		"product":        {`a product such as "opq-box-update"`, func(b json.RawMessage) error { return setProduct(&s.Product, b) }},
+		"log_format":     {`"text" or "json"`, func(b json.RawMessage) error { return setString(&s.LogFormat, b) }},
+		"log_requests":   {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.LogRequests) }},
+		"drain":          {`a duration such as "30s"`, func(b json.RawMessage) error { return setDuration(&s.Drain, b) }},
+		"stall_window":   {`a duration such as "1m"`, func(b json.RawMessage) error { return setDuration(&s.StallWindow, b) }},
+		"min_rate":       {"a number of bytes per second", func(b json.RawMessage) error { return json.Unmarshal(b, &s.MinRate) }},
 	}
 }
 
@@ -183,16 +190,7 @@ func (s *settings) check() error {
 	if _, _, err := net.SplitHostPort(s.Listen); s.Listen != "" && err != nil {
 		bad("listen %q: expected host:port: %w", s.Listen, err)
 	}
-	if s.UpdatesDir == "" {
-		bad("updates_dir is not set")
-	} else if err := checkDir(s.UpdatesDir); err != nil {
-		bad("updates_dir: %w", err)
-	}
-	if s.DataDir != "" {
-		if err := checkDir(s.DataDir); err != nil {
-			bad("data_dir: %w", err)
-		}
-	}
+	problems = append(problems, s.checkDirs()...)
 	if s.LogFormat != "text" && s.LogFormat != "json" {
 		bad("log_format %q: expected \"text\" or \"json\"", s.LogFormat)
 	}
@@ -204,6 +202,32 @@ func (s *settings) check() error {
 	}
 	return cli.WithHint(fmt.Errorf("settings: %w", errors.Join(problems...)),
 		`set `+settingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
+}
+
+// checkDirs says what is wrong with the directories, and with the keys beside them.
+func (s *settings) checkDirs() (problems []error) {
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	for _, d := range []struct{ key, path string }{{"updates_dir", s.UpdatesDir}, {"data_dir", s.DataDir}} {
+		if err := checkDir(d.path); d.path != "" && err != nil {
+			bad("%s: %w", d.key, err)
+		}
+	}
+	repository := hasRepository(s.DataDir)
+	switch {
+	case repository:
+	case s.DataDir != "" && s.UpdatesDir == "":
+		problems = append(problems, cli.WithHint(fmt.Errorf("data_dir: %s holds no repository, and updates_dir is not set", s.DataDir),
+			"make a repository there with boxsign init --repo "+s.DataDir+", then publish into it with boxsign publish"))
+	case s.UpdatesDir == "":
+		bad("updates_dir is not set")
+	}
+	if s.OnlineKey != "" && !repository {
+		bad("online_key: data_dir holds no repository that it could sign")
+	}
+	if s.ReleaseKey != "" && s.ServeUnsigned {
+		bad("release_key and serve_unsigned exclude each other")
+	}
+	return problems
 }
 
 func checkDir(path string) error {

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/store/dropdir"
 	"github.com/openpowerquality/box-update-server/update"
@@ -18,53 +21,136 @@ import (
 type site struct {
 	settings settings
 	logger   *slog.Logger
-	dir      *dropdir.Dir
+	dir      *dropdir.Dir // nil: there is only a repository
+	selector *selector    // nil: nothing of what is there is left out
 	router   router.Config
 	stop     func() // ends what start began and waits for it
 }
 
-// openSite opens what the settings name. Nothing runs in the background until start.
-func openSite(ctx context.Context, s settings, logger *slog.Logger, now func() time.Time) (*site, error) {
-	cache := ""
-	if s.DataDir != "" {
-		cache = filepath.Join(s.DataDir, "dropdir")
-	}
-	dir, err := dropdir.Open(ctx, dropdir.Config{
-		Dir:     s.UpdatesDir,
-		Product: s.Product,
-		Cache:   cache,
-		Logger:  logger,
-		Check:   checkArchive,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &site{settings: s, logger: logger, dir: dir, stop: func() {}, router: router.Config{
-		Source:      dir,
+// openSite opens what the settings name, beside the data directory. Nothing runs in the background
+// until start.
+func openSite(ctx context.Context, s settings, h home, logger *slog.Logger, now func() time.Time) (*site, error) {
+	out := &site{settings: s, logger: logger, stop: func() {}, router: router.Config{
 		Product:     s.Product,
-		Health:      health{dir},
 		Logger:      logger,
 		LogRequests: s.LogRequests,
 		StallWindow: s.StallWindow,
 		MinRate:     s.MinRate,
 		Version:     version,
 		Now:         now,
-	}}, nil
+	}}
+	if err := out.openDir(ctx); err != nil {
+		return nil, err
+	}
+	if err := out.choose(h.repository); err != nil {
+		return nil, err
+	}
+	out.router.Health = health{out.dir, h.repository, out.selector}
+	return out, nil
+}
+
+func (s *site) openDir(ctx context.Context) (err error) {
+	if s.settings.UpdatesDir == "" {
+		return nil
+	}
+	cache := ""
+	if s.settings.DataDir != "" {
+		cache = filepath.Join(s.settings.DataDir, "dropdir")
+	}
+	s.dir, err = dropdir.Open(ctx, dropdir.Config{
+		Dir:     s.settings.UpdatesDir,
+		Product: s.settings.Product,
+		Cache:   cache,
+		Logger:  s.logger,
+		Check:   checkArchive,
+	})
+	return err
+}
+
+// choose says what of directory and repository, of which one may be missing, is served.
+func (s *site) choose(r *repository) error {
+	c := &s.router
+	if r == nil {
+		return s.chooseDir()
+	}
+	if s.settings.ReleaseKey != "" {
+		s.logger.Warn("release_key is not used: the repository in data_dir says who signs")
+	}
+	c.Metadata, c.Publisher = r.store, r.origin
+	c.Source, c.Signatures = r.store, r
+	r.elsewhere.dir.Store(s.dir)
+	if s.dir != nil {
+		b := newBeside(r, s.dir, s.settings.ServeUnsigned, s.logger)
+		c.Source, c.Signatures, s.selector = b, b, b.selector
+	}
+	return nil
+}
+
+func (s *site) chooseDir() error {
+	c := &s.router
+	if s.settings.ReleaseKey == "" {
+		plain := plainDir{s.dir}
+		c.Source, c.Signatures = plain, plain
+		return nil
+	}
+	key, err := readPublicKey(s.settings.ReleaseKey)
+	if err != nil {
+		return fmt.Errorf("release_key: %w", err)
+	}
+	d := newSignedDir(s.dir, key, s.logger)
+	c.Source, c.Signatures, s.selector = d, d, d.selector
+	return nil
+}
+
+func readPublicKey(path string) (keys.Public, error) {
+	const most = 4 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return keys.Public{}, err
+	}
+	defer f.Close() // opened for reading
+	b, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return keys.Public{}, err
+	}
+	key, err := keys.ParsePEM(b)
+	if err != nil {
+		return keys.Public{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
 }
 
 // start watches and hashes the directory in the background until stop.
 func (s *site) start(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := s.dir.Run(ctx); err != nil && ctx.Err() == nil {
-			s.logger.Error("updates directory is not watched any more", "err", err)
-		}
-	}()
+	var running sync.WaitGroup
+	if s.dir != nil {
+		running.Go(func() {
+			if err := s.dir.Run(ctx); err != nil && ctx.Err() == nil {
+				s.logger.Error("updates directory is not watched any more", "err", err)
+			}
+		})
+	}
+	if s.selector != nil {
+		running.Go(func() { s.look(ctx) })
+	}
 	s.stop = func() {
 		cancel()
-		<-ended
+		running.Wait()
+	}
+}
+
+// look tells of what is left out soon after it came, even where nobody asks for anything.
+func (s *site) look(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		s.selector.now()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -74,27 +160,67 @@ func checkArchive(ctx context.Context, f *os.File, n update.Name) ([]string, err
 	return report.Problems, err
 }
 
-// health shows the directory to those who poll the server.
-type health struct{ dir *dropdir.Dir }
-
-// Components returns the directory, which is in order when it can be read: warnings about single
-// files don't keep the others from being served.
-func (h health) Components() []router.Component {
-	d := h.dir.Health()
-	warnings := d.Warnings
-	if d.Error != "" {
-		warnings = append([]string{d.Error}, warnings...)
-	}
-	if d.More > 0 {
-		warnings = append(warnings[:len(warnings):len(warnings)], fmt.Sprintf("and %d more warnings", d.More))
-	}
-	if d.Pending > 0 {
-		warnings = append(warnings[:len(warnings):len(warnings)], fmt.Sprintf("%d archives have still to be hashed", d.Pending))
-	}
-	return []router.Component{{Name: "updates directory", OK: d.Readable, Warnings: warnings}}
+// health shows directory and repository, of which one may be missing, to those who poll the server.
+type health struct {
+	dir        *dropdir.Dir
+	repository *repository
+	selector   *selector
 }
 
-// Checks returns what must hold before the server should get requests: a directory that can be read.
+// Components returns the parts. The directory is in order when it can be read: warnings about single
+// files don't keep the others from being served.
+func (h health) Components() []router.Component {
+	var out []router.Component
+	if h.dir != nil {
+		out = append(out, h.directory())
+	}
+	if h.repository != nil {
+		out = append(out, h.repository.component())
+	}
+	return out
+}
+
+// maxOmissions bounds how many of the updates that are left out health names.
+const maxOmissions = 50
+
+func (h health) directory() router.Component {
+	d := h.dir.Health()
+	var warnings []string
+	if d.Error != "" {
+		warnings = append(warnings, d.Error)
+	}
+	warnings = append(warnings, d.Warnings...)
+	if d.More > 0 {
+		warnings = append(warnings, fmt.Sprintf("and %d more warnings", d.More))
+	}
+	if d.Pending > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d archives have still to be hashed", d.Pending))
+	}
+	if h.selector != nil {
+		warnings = append(warnings, describeOmissions(h.selector.now().left)...)
+	}
+	return router.Component{Name: "updates directory", OK: d.Readable, Warnings: warnings}
+}
+
+func describeOmissions(left []omission) (out []string) {
+	for i, o := range left {
+		if i == maxOmissions {
+			return append(out, fmt.Sprintf("and %d more updates are left out", len(left)-maxOmissions))
+		}
+		out = append(out, fmt.Sprintf("%v is left out: %s", o.name, o.reason))
+	}
+	return out
+}
+
+// Checks returns what must hold before the server should get requests: a directory that can be read,
+// and a repository.
 func (h health) Checks() []router.Check {
-	return []router.Check{{Name: "updates directory", Problem: h.dir.Health().Error}}
+	var out []router.Check
+	if h.dir != nil {
+		out = append(out, router.Check{Name: "updates directory", Problem: h.dir.Health().Error})
+	}
+	if h.repository != nil {
+		out = append(out, router.Check{Name: "repository"})
+	}
+	return out
 }

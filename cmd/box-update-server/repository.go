@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/store/dropdir"
+	"github.com/openpowerquality/box-update-server/store/origin"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// hasRepository reports whether a data directory holds signed metadata.
+func hasRepository(dir string) bool {
+	roots, err := filepath.Glob(filepath.Join(dir, "metadata", "*.root.json"))
+	return dir != "" && err == nil && len(roots) > 0
+}
+
+// home is the data directory, which this process alone has from start to end.
+type home struct {
+	repository *repository // nil: there is none
+	unlock     func() error
+}
+
+// openHome opens the data directory, if there is one.
+func openHome(ctx context.Context, s settings, logger *slog.Logger, now func() time.Time) (home, error) {
+	if !hasRepository(s.DataDir) {
+		unlock, err := lockData(s.DataDir)
+		return home{unlock: unlock}, err
+	}
+	r, err := openRepository(ctx, s, logger, now)
+	if errors.Is(err, durable.ErrLocked) {
+		err = cli.WithHint(err, "one program at a time uses a data_dir: is another server or boxsign running?")
+	}
+	if err != nil {
+		return home{}, fmt.Errorf("data_dir: %w", err)
+	}
+	return home{r, r.close}, nil
+}
+
+// start renews what expires, in the background, until ctx ends or stop is called, which waits.
+func (h home) start(ctx context.Context) (stop func()) {
+	if h.repository == nil || !h.repository.renews {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := h.repository.origin.Run(ctx); err != nil && ctx.Err() == nil {
+			h.repository.logger.Error("repository is not renewed any more", "err", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+// repository is a data directory with signed metadata, and the way to publish into it.
+type repository struct {
+	store     *store.Store
+	origin    *origin.Origin
+	elsewhere *elsewhere
+	renews    bool // there is an online key
+	now       func() time.Time
+	logger    *slog.Logger
+}
+
+func openRepository(ctx context.Context, s settings, logger *slog.Logger, now func() time.Time) (*repository, error) {
+	online, err := onlineKeys(ctx, s.OnlineKey)
+	if err != nil {
+		return nil, err
+	}
+	r := &repository{elsewhere: &elsewhere{}, renews: len(online) > 0, now: now, logger: logger}
+	if r.store, err = store.Open(ctx, store.Config{
+		Dir:       s.DataDir,
+		Logger:    logger,
+		Now:       now,
+		Elsewhere: []store.Place{r.elsewhere},
+	}); err != nil {
+		return nil, err
+	}
+	r.origin, err = origin.Open(ctx, origin.Config{Store: r.store, Online: online, Logger: logger, Now: now})
+	if err != nil {
+		return nil, errors.Join(err, r.store.Close())
+	}
+	if !r.renews {
+		logger.Warn("nothing can be published or renewed without online_key", "data_dir", s.DataDir)
+	}
+	return r, nil
+}
+
+// onlineKeys loads the online key: one file, or two while the key is being replaced.
+func onlineKeys(ctx context.Context, paths string) ([]signing.Signer, error) {
+	var out []signing.Signer
+	for _, path := range filepath.SplitList(paths) {
+		key, err := secret.Loader{}.Load(ctx, path)
+		if err != nil {
+			return nil, fmt.Errorf("online_key: %w", err)
+		}
+		out = append(out, key)
+	}
+	return out, nil
+}
+
+func (r *repository) close() error { return errors.Join(r.origin.Close(), r.store.Close()) }
+
+// Signatures returns the detached signatures of a signed update.
+func (r *repository) Signatures(u update.Update) []trust.KeySignature {
+	repo := r.store.Repository()
+	if repo == nil {
+		return nil
+	}
+	rel, ok := repo.Release(u.Name)
+	if !ok || rel.Digest() != u.Digest {
+		return nil
+	}
+	return rel.Signatures()
+}
+
+// component shows the repository to those who poll the server.
+func (r *repository) component() router.Component {
+	c := router.Component{Name: "repository", OK: true, Versions: map[string]int64{}}
+	repo := r.store.Repository()
+	for _, role := range trust.Roles() {
+		c.Versions[string(role)] = repo.Version(role)
+	}
+	for _, w := range r.origin.Health(r.now()) {
+		c.OK = c.OK && !w.Urgent
+		c.Warnings = append(c.Warnings, w.Subject+": "+w.Text)
+	}
+	return c
+}
+
+// elsewhere is the updates directory as a place of archives. It changes when settings are read again.
+type elsewhere struct{ dir atomic.Pointer[dropdir.Dir] }
+
+// OpenDigest opens an archive of the directory that is served now, if there is one.
+func (e *elsewhere) OpenDigest(d update.Digest) (*os.File, bool) {
+	dir := e.dir.Load()
+	if dir == nil {
+		return nil, false
+	}
+	return dir.OpenDigest(d)
+}
