@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// manual returns docs/TRUST.md.
+func manual(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "TRUST.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestManualExamples makes the files that the manual shows, with the same keys and on the same day.
+func TestManualExamples(t *testing.T) {
+	dir := t.TempDir()
+	for i, name := range []string{"root", "release", "online"} {
+		writeSeeded(t, filepath.Join(dir, "K", name+".pem"), byte(i+1))
+	}
+	if err := os.WriteFile(filepath.Join(dir, "p-7.tar.gz"), []byte("hello\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := `boxsign init --keys K --repo R --yes
+boxsign add --force --keys K --repo R --yes p-7.tar.gz
+boxsign sign --force --keys K p-7.tar.gz`
+	runManual(t, dir, script, "TEST_NOW=2030-01-01T00:00:00Z")
+	examples := regexp.MustCompile("`([^`\n]+)`(?:, in hex)?:\n\n```\n([^`]*)\n```").FindAllStringSubmatch(manual(t), -1)
+	checked := map[string]bool{}
+	for _, e := range examples {
+		raw, err := os.ReadFile(filepath.Join(dir, e[1]))
+		if err != nil {
+			t.Errorf("the manual shows %s: %v", e[1], err)
+			continue
+		}
+		got := strings.TrimSuffix(string(raw), "\n")
+		if strings.HasSuffix(e[1], ".sig") {
+			got = hex.EncodeToString(raw)
+		}
+		if got != e[2] {
+			t.Errorf("%s: the manual shows\n%s\nand boxsign makes\n%s", e[1], e[2], got)
+		}
+		checked[e[1]] = true
+	}
+	for _, name := range []string{"K/release.pub", "p-7.tar.gz.sha256", "p-7.tar.gz.sig", "R/metadata/1.root.json", "R/metadata/2.targets.json", "R/metadata/2.snapshot.json", "R/metadata/timestamp.json", "R/metadata/ledger"} {
+		if !checked[name] {
+			t.Errorf("%s: the manual doesn't show it", name)
+		}
+	}
+}
+
+// writeSeeded writes the private key whose seed is 32 times b.
+func writeSeeded(t *testing.T, path string, b byte) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, ed25519.SeedSize)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// builtOn are the procedures of the manual that follow another one; every other follows the first.
+var builtOn = map[string][]string{
+	"First set-up":           nil,
+	"Two of three must sign": {"First set-up", "A second signer"},
+	"Lost root key":          {"First set-up", "A second signer", "Two of three must sign"},
+}
+
+// TestManualProcedures says every command of the manual.
+func TestManualProcedures(t *testing.T) {
+	procedures := map[string]string{}
+	var order []string
+	_, text, ok := strings.Cut(manual(t), "\n## Procedures\n")
+	if !ok {
+		t.Fatal("the manual has no procedures")
+	}
+	for _, section := range strings.Split(text, "\n### ")[1:] {
+		title, body, _ := strings.Cut(section, "\n")
+		for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(body, -1) {
+			procedures[title] += block[1]
+		}
+		order = append(order, title)
+	}
+	if len(order) < 10 {
+		t.Fatalf("expected 10 procedures and more, got %q", order)
+	}
+	for _, title := range order {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			before, special := builtOn[title]
+			if !special {
+				before = []string{"First set-up"}
+			}
+			script := setting
+			for _, b := range append(before, title) {
+				if procedures[b] == "" {
+					t.Fatalf("%s: has no command", b)
+				}
+				script += procedures[b]
+			}
+			runManual(t, t.TempDir(), script, "BOXSIGN_PASSPHRASE=correct-horse")
+		})
+	}
+}
+
+// setting is what the procedures take for granted. The person who confirms is --yes; the command that
+// stops until others have signed is said again by the manual.
+const setting = `
+boxsign() {
+	case "$1" in
+	key*|sign|verify*|status|build) command boxsign "$@" ;;
+	*) command boxsign "$@" --yes ;;
+	esac
+}
+mkdir DIR
+echo '#!/bin/sh' >DIR/install_update.sh
+U=opq-box-update-1550190683.tar.bz2
+U2=opq-box-update-1550190684.tar.bz2
+U3=opq-box-update-1550190685.tar.bz2
+U4=opq-box-update-1550190686.tar.bz2
+for u in $U $U2 $U3 $U4; do boxsign build DIR -o $u; done
+export BOXSIGN_KEYS=$PWD/keys BOXSIGN_REPO=$PWD/updates
+`
+
+func runManual(t *testing.T, dir, script string, env ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, script, out)
+	}
+}
