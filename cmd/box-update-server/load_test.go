@@ -126,8 +126,14 @@ func archivesAreNotHeldInMemory(t *testing.T) {
 // peakMemory returns the most resident memory that a server ever had, in bytes.
 func (s *server) peakMemory(t *testing.T) int64 {
 	t.Helper()
+	return s.memory(t, "VmHWM:")
+}
+
+// memory returns a field of the server's status in /proc, in bytes.
+func (s *server) memory(t *testing.T, field string) int64 {
+	t.Helper()
 	for line := range strings.Lines(string(read(t, fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid)))) {
-		if f := strings.Fields(line); f[0] == "VmHWM:" {
+		if f := strings.Fields(line); f[0] == field {
 			kB, err := strconv.ParseInt(f[1], 10, 64)
 			if err != nil {
 				t.Fatal(err)
@@ -135,7 +141,7 @@ func (s *server) peakMemory(t *testing.T) int64 {
 			return kB << 10
 		}
 	}
-	t.Fatal("no VmHWM")
+	t.Fatalf("no %s", field)
 	return 0
 }
 

@@ -13,11 +13,11 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 )
 
-func main() { os.Exit(run()) }
-
-func run() int {
+func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	streams := cli.System()
-	return cli.Run(ctx, "box-update-server", newRoot(streams), os.Args[1:], streams)
+	code := cli.Run(ctx, "box-update-server", newRoot(streams), os.Args[1:], streams)
+	// Signals stay caught to the very end: one that comes now must not change the exit code.
+	defer stop()
+	os.Exit(code)
 }

@@ -8,8 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
-	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
@@ -31,12 +32,12 @@ type server struct {
 
 // serve serves until ctx ends, then lets running downloads end.
 func serve(ctx context.Context, s server) (err error) {
+	paceCollector()
 	logger := newLogger(s.log, s.settings)
 	if s.home, err = openHome(ctx, s.settings, logger, s.now); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.home.unlock()) }()
-	tuneMemory(s.home.repository != nil)
 	site, err := openSite(ctx, s.settings, s.home, logger, s.now)
 	if err != nil {
 		return err
@@ -45,8 +46,11 @@ func serve(ctx context.Context, s server) (err error) {
 	defer func() { site.stop() }() // the site as it is then
 	defer s.home.start(ctx)()
 	listener, err := net.Listen("tcp", s.settings.address())
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
 		return cli.WithHint(err, "is another server running? choose another port or --listen host:port")
+	}
+	if err != nil {
+		return err
 	}
 	srv, err := router.NewServer(site.router)
 	if err != nil {
@@ -106,31 +110,32 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 	site, err := openSite(ctx, next, s.home, newLogger(s.log, next), s.now)
 	if err != nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", err)
-		return s.reopen(ctx, old)
+		old.start(ctx)
+		return old
 	}
 	site.start(ctx)
 	site.logger.Info("settings reloaded")
 	return site
 }
 
-// reopen watches the directory of a site that was stopped again.
-func (s *server) reopen(ctx context.Context, old *site) *site {
-	site, err := openSite(ctx, old.settings, s.home, old.logger, s.now)
-	if err != nil {
-		old.logger.Error("updates directory is not watched any more", "err", err)
-		return old
-	}
-	site.start(ctx)
-	return site
-}
-
-// drain stops listening and waits up to limit for running answers, then cuts them.
+// drain stops listening and waits up to limit for running answers, then cuts them; a second signal cuts
+// them at once.
 func drain(srv *router.Server, limit time.Duration, logger *slog.Logger) error {
-	logger.Info("stopping: running downloads may end", "limit", limit)
+	logger.Info("stopping: running downloads may end; another signal cuts them", "limit", limit)
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(again)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	go func() {
+		select {
+		case <-again:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	err := srv.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
+	if err != nil && ctx.Err() != nil {
 		logger.Warn("downloads that were still running are cut", "limit", limit)
 		return srv.Close()
 	}
@@ -160,17 +165,4 @@ func lockData(dir string) (unlock func() error, err error) {
 		return nil, cli.WithHint(fmt.Errorf("data_dir: %w", err), "one server at a time uses a data_dir; it must be writable")
 	}
 	return lock.Unlock, nil
-}
-
-// tuneMemory trades memory for speed while the heap is small: collecting garbage less often makes
-// small answers about 5% faster, and under the limit that costs nothing that matters.
-//
-// Signed lists, and what is being published, take memory of their own.
-func tuneMemory(repository bool) {
-	plenty := int64(24 << 20)
-	if repository {
-		plenty = 64 << 20
-	}
-	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(plenty)
 }

@@ -187,21 +187,33 @@ func (s *settings) check() error {
 	if s.Listen == "" && s.Port == 0 {
 		bad("neither port nor listen is set")
 	}
-	if _, _, err := net.SplitHostPort(s.Listen); s.Listen != "" && err != nil {
+	if err := checkAddress(s.Listen); s.Listen != "" && err != nil {
 		bad("listen %q: expected host:port: %w", s.Listen, err)
 	}
 	problems = append(problems, s.checkDirs()...)
 	if s.LogFormat != "text" && s.LogFormat != "json" {
 		bad("log_format %q: expected \"text\" or \"json\"", s.LogFormat)
 	}
-	if s.Drain < 0 || s.StallWindow < time.Second || s.MinRate < 1 {
-		bad("drain must not be negative, stall_window at least 1s, min_rate at least 1")
+	if s.Drain < 0 || s.StallWindow < time.Second || s.StallWindow > 24*time.Hour || s.MinRate < 1 || s.MinRate > maxMinRate {
+		bad("drain must not be negative, stall_window between 1s and 24h, min_rate between 1 and %d", maxMinRate)
 	}
 	if len(problems) == 0 {
 		return nil
 	}
 	return cli.WithHint(fmt.Errorf("settings: %w", errors.Join(problems...)),
 		`set `+settingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
+}
+
+// maxMinRate bounds min_rate, in bytes per second.
+const maxMinRate = 1 << 30
+
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err
 }
 
 // checkDirs says what is wrong with the directories, and with the keys beside them.

@@ -55,12 +55,14 @@ func processor() string {
 	return "unknown processor"
 }
 
+// kernel returns the version of Linux, without what the builder of the machine's kernel added to it.
 func kernel() string {
 	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(b))
+	version, _, _ := strings.Cut(strings.TrimSpace(string(b)), "-")
+	return version
 }
 
 // loadAverage returns the load of the last minute.

@@ -6,7 +6,7 @@ import (
 )
 
 // smallArchives is how many archives make /updates.json about 2 kB long.
-const smallArchives = 8
+const smallArchives = 10
 
 func smallPaths() []string { return []string{"/version", "/ls", "/updates.json"} }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/update"
@@ -141,7 +142,7 @@ func (s *state) inspected(t task, problems []string, err error) {
 	}
 	e.known.checked, e.known.problems, s.unsaved = true, bound(problems), true
 	if len(problems) > 0 {
-		s.say(slog.LevelWarn, "archive is not a proper update; it is served all the same", "name", t.name, "problems", e.known.problems)
+		s.say(slog.LevelWarn, "archive is not a proper update; it is served all the same", "name", t.name, "problems", strings.Join(e.known.problems, "; "))
 	}
 }
 

@@ -15,8 +15,9 @@ const (
 	absentPoll   = time.Second            // how soon to look again after the directory could not be listed
 )
 
-// Run keeps the catalog up to date, hashes and checks, until ctx ends; it is called once. It returns
-// when all of its goroutines have ended, with what kept it from saving the cache at the end.
+// Run keeps the catalog up to date, hashes and checks, until ctx ends. It returns when all of its
+// goroutines have ended, with what kept it from saving the cache at the end, and may then be called
+// again.
 func (d *Dir) Run(ctx context.Context) (err error) {
 	l := &loop{d: d, results: make(chan result, parallel+1), saved: make(chan struct{}, 1)}
 	for range parallel {

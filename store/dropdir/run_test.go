@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -256,5 +257,31 @@ func TestTenThousandArchives(t *testing.T) {
 	}
 	if len(catalogs) > 200 {
 		t.Errorf("%d catalogs on the way", len(catalogs))
+	}
+}
+
+// TestRunAgain holds that nothing is lost between two runs, work that was interrupted included.
+func TestRunAgain(t *testing.T) {
+	var log journal
+	dir, first, second := t.TempDir(), mustName(t, "opq-box-update-1.tar.gz"), mustName(t, "opq-box-update-2.tar.gz")
+	drop(t, dir, first.String(), "one")
+	c := watched(dir, &log)
+	var checks atomic.Int32
+	c.Check = func(ctx context.Context, _ *os.File, _ update.Name) ([]string, error) {
+		if checks.Add(1) == 1 {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return []string{"has no spoon", "has no fork"}, nil
+	}
+	d := mustOpen(t, c)
+	stop := running(t, d)
+	eventually(t, func() bool { return checks.Load() == 1 })
+	stop()
+	drop(t, dir, second.String(), "two")
+	running(t, d)
+	eventually(t, func() bool { return has(d, first, "one") && has(d, second, "two") && len(d.Health().Warnings) == 2 })
+	if log.count(`problems="has no spoon; has no fork"`) != 2 {
+		t.Error("the log does not name the problems of each archive")
 	}
 }

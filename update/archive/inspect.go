@@ -183,20 +183,29 @@ func (i *inspection) takeVersion(base string, e Entry, body io.Reader) error {
 	return nil
 }
 
-// finish adds what only the end of the archive shows. err is what ended it.
+// finish adds what only the end of the archive shows. err is what ended it. Where the end was not
+// reached, nothing is said of what may have stood in the rest.
 func (i *inspection) finish(err error) {
-	if !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+		i.finishScript()
+		i.finishVersion()
+	case errors.Is(err, errLimit):
+		i.problem("the archive is %v", err)
+	default:
 		i.problem("the archive is damaged or not what its name says: %v", err)
 	}
+	if i.more > 0 {
+		i.Problems = append(i.Problems, fmt.Sprintf("and %d more", i.more))
+	}
+}
+
+func (i *inspection) finishScript() {
 	switch {
 	case i.script != "":
 		i.problem("%s %s", InstallScript, i.script)
 	case !i.InstallScript:
 		i.problem("has no %s at the top of %s", InstallScript, i.name.Top())
-	}
-	i.finishVersion()
-	if i.more > 0 {
-		i.Problems = append(i.Problems, fmt.Sprintf("and %d more", i.more))
 	}
 }
 

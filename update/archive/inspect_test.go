@@ -276,9 +276,9 @@ func TestInspectLimits(t *testing.T) {
 		limits Limits
 		want   string
 	}{
-		{"entries", Limits{Entries: 6}, "too large: more than 6 entries"},
-		{"bytes", Limits{Bytes: 6000}, "too large: more than 6000 bytes unpacked"},
-		{"bytes after the end", Limits{Bytes: 100_000}, "too large: more than 100000 bytes unpacked"},
+		{"entries", Limits{Entries: 6}, "the archive is too large: more than 6 entries"},
+		{"bytes", Limits{Bytes: 6000}, "the archive is too large: more than 6000 bytes unpacked"},
+		{"bytes after the end", Limits{Bytes: 100_000}, "the archive is too large: more than 100000 bytes unpacked"},
 		{"name", Limits{Name: 39}, "has a name of 43 bytes, more than 39"},
 	} {
 		for _, f := range formats {
@@ -347,12 +347,15 @@ func TestInspectEnds(t *testing.T) {
 	}
 }
 
+// TestInspectCutAnywhere also holds that nothing is concluded from the part that is missing.
 func TestInspectCutAnywhere(t *testing.T) {
+	const want = "the archive is damaged or not what its name says: "
 	for _, f := range formats {
 		whole := compressed(t, packed(t, good()), f)
 		for n := range whole {
-			if r := inspect(t, whole[:n], f, Limits{}); r.Proper() {
-				t.Errorf("%s: the first %d of %d bytes are a proper update", f, n, len(whole))
+			r := inspect(t, whole[:n], f, Limits{})
+			if len(r.Problems) != 1 || !strings.HasPrefix(r.Problems[0], want) {
+				t.Errorf("%s: the first %d of %d bytes: got problems %q, want only %q", f, n, len(whole), r.Problems, want)
 			}
 		}
 	}
