@@ -1,0 +1,150 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/store/origin"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// The errors that a caller may branch on, beside those that an Error holds.
+var (
+	// ErrNoFile says that the origin lacks an archive that is not among the files.
+	ErrNoFile = errors.New("the origin does not have the archive, and it is not among the files here")
+
+	// ErrChanged says that a file is not what was signed.
+	ErrChanged = errors.New("the file is not what was signed")
+
+	// ErrOrigin says that only the origin itself can do it.
+	ErrOrigin = errors.New("only the origin can do that")
+
+	// ErrIncomplete says that the origin asks for more signatures.
+	ErrIncomplete = errors.New("the origin asks for more signatures")
+)
+
+// File is an archive on this computer.
+type File struct {
+	Path   string
+	Blocks update.Blocks
+}
+
+// Files are archives that may be needed, by digest.
+type Files map[update.Digest]File
+
+// Publish makes what the change holds the current one: a root, a list with its archives, or both, the
+// root first. Archives that the origin has need no file. It returns when the origin has committed
+// it; what was published already is no error. What the origin says is not verified here:
+// trust.State.Refresh, and Check.
+//
+// After an error, which is an *Error unless it is about the files, to publish the same again is right,
+// but for trust.ErrConflict: then another change is the current one, or on its way. The zero Change is
+// ErrOrigin: snapshot and timestamp are renewed by the origin.
+func (r *Remote) Publish(ctx context.Context, c trust.Change, files Files) error {
+	if c.Root == nil && c.Targets == nil {
+		return fmt.Errorf("%s: %w: it renews snapshot and timestamp by itself", r.base, ErrOrigin)
+	}
+	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
+		if p == nil {
+			continue
+		}
+		status, err := r.submit(ctx, p, files)
+		if err != nil {
+			return fmt.Errorf("publish %s %d: %w", p.Role(), p.Version(), err)
+		}
+		if status == origin.StatusPending {
+			return fmt.Errorf("publish %s %d: %w", p.Role(), p.Version(), ErrIncomplete)
+		}
+	}
+	return nil
+}
+
+// Hold gives the origin a proposal that lacks signatures. Where others have brought those that were
+// missing, it is published. One that is complete is refused with ErrOrigin: it would be published.
+func (r *Remote) Hold(ctx context.Context, p *trust.Proposal, files Files) error {
+	if p.Complete() {
+		return fmt.Errorf("hold %s %d: %w: a server publishes what has enough signatures", p.Role(), p.Version(), ErrOrigin)
+	}
+	if _, err := r.submit(ctx, p, files); err != nil {
+		return fmt.Errorf("hold %s %d: %w", p.Role(), p.Version(), err)
+	}
+	return nil
+}
+
+// Drop is ErrOrigin: an origin forgets a proposal when a newer one of the same keys comes, or after a
+// week.
+func (r *Remote) Drop(_ context.Context, p *trust.Proposal) error {
+	return fmt.Errorf("drop %s %d: %w: a newer one replaces it, else it is forgotten after a week", p.Role(), p.Version(), ErrOrigin)
+}
+
+// idleRounds is how often the origin may send a publish back to its beginning without having taken
+// anything in between.
+const idleRounds = 3
+
+// submit brings a proposal to the origin and does what is left to do for it.
+func (r *Remote) submit(ctx context.Context, p *trust.Proposal, files Files) (origin.Status, error) {
+	u := &upload{remote: r, patience: newPatience(r.c.Patience), files: files}
+	for idle := 1; ; idle++ {
+		before := u.taken.Load()
+		status, err := u.round(ctx, p)
+		if !startAgain(err) {
+			return status, err
+		}
+		if u.taken.Load() > before {
+			idle = 0
+		}
+		if idle >= idleRounds {
+			return "", err
+		}
+	}
+}
+
+// startAgain reports whether the origin has forgotten what this side believes that it knows, as after
+// it was restored from a backup, or when somebody else's list gave way to it.
+func startAgain(err error) bool {
+	return errors.Is(err, origin.ErrNotFound) || errors.Is(err, origin.ErrBlocks) || errors.Is(err, store.ErrIncomplete)
+}
+
+// round goes through a publish from its beginning.
+func (u *upload) round(ctx context.Context, p *trust.Proposal) (origin.Status, error) {
+	o, err := u.propose(ctx, p)
+	if err != nil || o.Status != origin.StatusStaged {
+		return o.Status, err
+	}
+	if p.Role() != trust.RoleTargets {
+		return "", fmt.Errorf("%w: root %d is said to be staged", errAnswer, p.Version())
+	}
+	if err := u.send(ctx, o, p.Releases()); err != nil {
+		return "", err
+	}
+	return origin.StatusCommitted, u.commit(ctx, o.ID, p.Version())
+}
+
+func (u *upload) propose(ctx context.Context, p *trust.Proposal) (out origin.Outcome, err error) {
+	q := request{method: http.MethodPut, path: []string{statePath, string(p.Role()), strconv.FormatInt(p.Version(), 10)}, body: p.Raw()}
+	err = u.remote.retry(ctx, u.patience, func() error {
+		return u.remote.ask(ctx, q, func(raw []byte) (err error) {
+			out, err = parseOutcome(raw, p.Releases())
+			return err
+		})
+	})
+	return out, err
+}
+
+// commit waits until the list with that ID and version is published.
+func (u *upload) commit(ctx context.Context, id update.Digest, version int64) error {
+	q := request{method: http.MethodPost, path: []string{statePath, id.String(), commitPath}, wait: u.remote.c.Patience}
+	parse := func(raw []byte) error {
+		v, err := parseVersions(raw)
+		if err == nil && v.Targets != version {
+			err = fmt.Errorf("%w: targets %d is said to be published, expected %d", errAnswer, v.Targets, version)
+		}
+		return err
+	}
+	return u.remote.retry(ctx, u.patience, func() error { return u.remote.ask(ctx, q, parse) })
+}
