@@ -108,6 +108,9 @@ func wantOldOrNew(t *testing.T, w *world, old *trust.Repository, sc scenario, ac
 	if acknowledged && !isNew {
 		t.Fatal("what was acknowledged is lost")
 	}
+	if acknowledged && got.Version(trust.RoleTimestamp) <= old.Version(trust.RoleTimestamp) {
+		t.Fatal("expected a new timestamp after whatever is new")
+	}
 	if sc.role != trust.RoleTargets {
 		return isNew
 	}
@@ -254,29 +257,38 @@ func failOnce(t *testing.T, w *world, old *trust.Repository, sc scenario, n int,
 // TestAcknowledgedIsSynced has the very last step of a commit fail: the timestamp has its name, but the
 // directory may not be on the disk. To commit again must bring it there and not only look.
 func TestAcknowledgedIsSynced(t *testing.T) {
-	w := newWorld(t)
-	out := w.send(w.list(w.releases, one), origin.StatusStaged)
-	must(t, w.upload(out))
-	named, synced := false, 0
-	w.close()
-	w.fs = durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		named = named || op == durable.OpRename && strings.HasSuffix(path, trust.TimestampName)
-		if named && op == durable.OpSyncDir && strings.HasSuffix(path, "metadata") {
-			if synced++; synced < 3 {
-				return false, errCrash
+	for what, before := range map[string]func(w *world){
+		"after a start":  func(*world) {},
+		"after a commit": func(w *world) { w.publish(two) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t)
+			w.close()
+			armed, named, synced := false, false, 0
+			w.fs = durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+				named = named || armed && op == durable.OpRename && strings.HasSuffix(path, trust.TimestampName)
+				if named && op == durable.OpSyncDir && strings.HasSuffix(path, "metadata") {
+					if synced++; synced < 3 {
+						return false, errCrash
+					}
+				}
+				return true, nil
+			}}
+			w.open()
+			before(w)
+			out := w.send(w.list(w.releases, one), origin.StatusStaged)
+			must(t, w.upload(out))
+			armed = true
+			for range 2 {
+				_, err := w.Commit(t.Context(), out.ID)
+				wantErr(t, err, errCrash)
 			}
-		}
-		return true, nil
-	}}
-	w.open()
-	for range 2 {
-		_, err := w.Commit(t.Context(), out.ID)
-		wantErr(t, err, errCrash)
-	}
-	v, err := w.Commit(t.Context(), out.ID)
-	must(t, err)
-	if v.Targets != 2 || synced < 3 {
-		t.Fatalf("expected list 2, synced, got %v after %d attempts", v, synced)
+			v, err := w.Commit(t.Context(), out.ID)
+			must(t, err)
+			if v.Targets < 2 || synced < 3 {
+				t.Fatalf("expected it published and synced, got %v after %d attempts", v, synced)
+			}
+		})
 	}
 }
 

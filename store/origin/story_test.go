@@ -3,6 +3,7 @@ package origin_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,6 +109,13 @@ func TestNothingBeyondWhatWasSigned(t *testing.T) {
 	wantErr(t, w.PutBlocks(ctx, out.ID, d, list[1:]), store.ErrCorrupt)
 	wantErr(t, w.PutBlocks(ctx, out.ID, d, blocksOf(data[1:]).Bytes()), store.ErrCorrupt)
 	must(t, w.PutBlocks(ctx, out.ID, d, list))
+	path := filepath.Join(w.dir, "staging", "publish", update.Sum(list).String()+".blocks")
+	first, err := os.Stat(path)
+	must(t, err)
+	must(t, w.PutBlocks(ctx, out.ID, d, list))
+	if second, err := os.Stat(path); err != nil || !os.SameFile(first, second) {
+		t.Errorf("expected the block list not to be written again, got %v", err)
+	}
 	before := w.files()
 	wantErr(t, w.PutBlock(ctx, other, d, 0, block(data, 0)), origin.ErrNotFound)
 	wantErr(t, w.PutBlock(ctx, out.ID, other, 0, block(data, 0)), origin.ErrNotFound)
@@ -259,9 +267,13 @@ func TestAbort(t *testing.T) {
 	out := w.send(instead, origin.StatusStaged)
 	w.wantKept([]int64{3, 4}, nil)
 	w.restart()
+	w.send(mistake, origin.StatusStaged)
 	w.finish(out)
 	w.wantListed(one, three)
 	w.wantKept(nil, nil)
+	if open := w.openArchives(); open != 0 {
+		t.Errorf("expected no archive open, got %d", open)
+	}
 	_, err := w.Commit(t.Context(), stopped.ID)
 	wantErr(t, err, origin.ErrNotFound)
 	w.refuse(mistake, trust.ErrConflict)
@@ -459,23 +471,24 @@ func TestManyOpen(t *testing.T) {
 	w.restart()
 	out := w.send(w.list(w.releases, one, two, three, big), origin.StatusStaged)
 	must(t, w.upload(out))
-	if open := w.openParts(); open != 1 {
+	if open := w.openArchives(); open != 1 {
 		t.Errorf("expected 1 archive open, got %d", open)
 	}
 	w.finish(out)
 	w.wantListed(one, two, three, big)
-	if open := w.openParts(); open != 0 {
+	if open := w.openArchives(); open != 0 {
 		t.Errorf("expected no archive open, got %d", open)
 	}
 }
 
-// openParts counts the archives of which this process has the part open.
-func (w *world) openParts() (n int) {
+// openArchives counts the archives that this process has open.
+func (w *world) openArchives() (n int) {
 	w.t.Helper()
 	links, err := filepath.Glob("/proc/self/fd/*")
 	must(w.t, err)
 	for _, l := range links {
-		if path, err := os.Readlink(l); err == nil && strings.HasPrefix(path, filepath.Join(w.dir, "staging")) && strings.Contains(path, ".part") {
+		path, err := os.Readlink(l)
+		if err == nil && strings.HasPrefix(path, w.dir) && path != filepath.Join(w.dir, "lock") {
 			n++
 		}
 	}
@@ -539,6 +552,8 @@ func TestDamagedStaging(t *testing.T) {
 	w.close()
 	must(t, os.WriteFile(files[0], raw[:len(raw)-1], 0o644))
 	must(t, os.WriteFile(filepath.Join(dir, "junk"), raw, 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("2.targets.%v.%d", update.Sum(nil), day.Unix())), raw, 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("4.targets.%v.%d", out.ID, day.Unix())), raw, 0o644))
 	must(t, os.Symlink("/dev/zero", filepath.Join(dir, "3.targets."+out.ID.String()+".1")))
 	must(t, os.Mkdir(filepath.Join(dir, "directory"), 0o755))
 	w.open()
