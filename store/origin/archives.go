@@ -73,7 +73,7 @@ func (o *Origin) PutBlocks(ctx context.Context, id, digest update.Digest, list [
 
 // PutBlock takes block i of an archive of a staged list, all of it: update.BlockSize bytes, the last one
 // the rest. The errors are those of Archive; ErrBlocks before PutBlocks; store.ErrCorrupt where p is
-// not that block, of which then no byte is written; store.ErrNoSpace.
+// not that block, of which then no byte is written; store.ErrNoSpace. PutBlock does not keep p.
 func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, p []byte) error {
 	r, err := o.archive(id, digest)
 	if err != nil {

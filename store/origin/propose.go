@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func (o *Origin) PendingRaw(id update.Digest) ([]byte, error) {
 // Propose takes a root or a list as signed so far. What is kept or committed after an error is what
 // was before, unless the error came from the disk; to propose it again is right in any case. The
 // signatures of proposals with the same content are put together. What is published already
-// is StatusCommitted.
+// is StatusCommitted. Propose does not keep raw.
 //
 // The errors are those of trust.Repository.CheckTargets and CheckRoot; *ConflictError where it does
 // not follow what is published, or another complete list is staged that it would not replace;
@@ -68,7 +69,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 	if repo := o.repository(); sameContent(raw, repo.Raw(role)) {
 		return o.again(ctx, role)
 	}
-	p, err := o.check(role, o.reserved(), raw)
+	p, err := o.check(role, o.reserved(), bytes.Clone(raw))
 	if err != nil {
 		return Outcome{}, o.refused(err)
 	}
@@ -171,11 +172,11 @@ func (o *Origin) room(ctx context.Context, p *proposal) error {
 				continue
 			}
 			seen[d] = true
-			bytes, err := o.toCome(ctx, r)
+			more, err := o.toCome(ctx, r)
 			if err != nil {
 				return fmt.Errorf("propose: %w", err)
 			}
-			need += bytes
+			need += more
 		}
 	}
 	if need == 0 {

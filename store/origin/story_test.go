@@ -307,6 +307,34 @@ func TestTwoSigners(t *testing.T) {
 	w.wantListed(one, two)
 }
 
+// TestBuffersAreTheCallers reuses what it sent.
+func TestBuffersAreTheCallers(t *testing.T) {
+	w := newWorldOf(t, 2, 2)
+	p := w.list(w.releases[:1], one)
+	raw := bytes.Clone(p.Raw())
+	out, err := w.Propose(t.Context(), trust.RoleTargets, raw)
+	must(t, err)
+	clear(raw)
+	if kept, err := w.PendingRaw(out.ID); err != nil || !bytes.Equal(kept, p.Raw()) {
+		t.Fatalf("expected it as it was sent, got %q, %v", kept, err)
+	}
+	full, err := p.Cosign(t.Context(), w.releases[1])
+	must(t, err)
+	staged := w.send(full, origin.StatusStaged)
+	a := staged.Archives[0]
+	wantErr(t, w.PutBlock(t.Context(), staged.ID, a.Digest, 0, nil), origin.ErrBlocks)
+	list, data := blocksOf(content(one)).Bytes(), content(one)
+	must(t, w.PutBlocks(t.Context(), staged.ID, a.Digest, list))
+	clear(list)
+	for range 2 {
+		wantErr(t, w.PutBlock(t.Context(), staged.ID, a.Digest, 0, nil), store.ErrCorrupt)
+		must(t, w.PutBlock(t.Context(), staged.ID, a.Digest, 0, data))
+	}
+	clear(data)
+	w.finish(staged)
+	w.wantListed(one)
+}
+
 func TestReplay(t *testing.T) {
 	w := newWorld(t)
 	old := w.publish(one)
