@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	// bodyMemory is how many bytes all bodies together take. Six blocks arrive at a time.
-	bodyMemory = 6 * update.BlockSize
+	// bodyMemory is how many bytes all bodies together take. Four blocks arrive at a time.
+	bodyMemory = 4 * update.BlockSize
 
 	// strangerMemory is how many of them are for bodies of whom nothing is known. The rest stays
 	// for those who know the ID of a staged list.
-	strangerMemory = 10 << 20
+	strangerMemory = 6 << 20
 
 	// bodyWait is how long a request waits for its share.
 	bodyWait = 3 * time.Second

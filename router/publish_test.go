@@ -94,7 +94,10 @@ func (p *fakePublisher) Commit(ctx context.Context, id update.Digest) (origin.Ve
 	}
 	if p.leave != nil {
 		p.entered <- struct{}{}
-		<-p.leave
+		select {
+		case <-p.leave:
+		case <-ctx.Done():
+		}
 		p.entered <- struct{}{}
 	}
 	p.mu.Lock()
@@ -429,8 +432,13 @@ func TestCommitOutlivesItsCaller(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	close(p.leave)
-	<-p.entered
+	select {
+	case <-p.entered:
+		t.Error("the commit ended with its caller")
+	case <-time.After(300 * time.Millisecond):
+		close(p.leave)
+		<-p.entered
+	}
 }
 
 // Who can't get a share of the memory is told to come back. Strangers never hold all of it.

@@ -59,7 +59,7 @@ func (h home) start(ctx context.Context) (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := h.repository.origin.Run(ctx); err != nil && ctx.Err() == nil {
+		if err := h.repository.origin.Run(ctx); ctx.Err() == nil {
 			h.repository.logger.Error("repository is not renewed any more", "err", err)
 		}
 	}()

@@ -213,7 +213,13 @@ func TestJunkTakesLittleMemory(t *testing.T) {
 	before := s.memory(t, "VmRSS:")
 	junk := append([]byte(`{"signatures":[`), make([]byte, 4_900_000)...)
 	nested := []byte(`{"signed":` + strings.Repeat(`{"a":[0,1,{"b":""}],"c":`, 200_000) + `0` + strings.Repeat(`}`, 200_000) + `}`)
-	targets := map[string][]byte{"/publish/targets/2": junk, "/publish/targets/3": nested[:min(len(nested), 5_000_000)],
+	// A list that is right but for who signed it is looked at the longest.
+	many := map[string][]byte{}
+	for i := range 2000 {
+		many[name(1600000000+i, "tar.gz")] = pattern(i)
+	}
+	foreign := newSigner(t).list(many).Raw()
+	targets := map[string][]byte{"/publish/targets/2": junk, "/publish/targets/2?": foreign, "/publish/targets/3": nested[:min(len(nested), 5_000_000)],
 		"/publish/" + id + "/" + digest(archive) + "/0": junk[:4<<20], "/publish/" + digest(nil) + "/" + digest(nil) + "/0": junk[:4<<20]}
 	done := make(chan error)
 	for range 25 {
@@ -434,4 +440,17 @@ func TestWithoutOnlineKey(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	get(t, s.base+"/metadata/timestamp.json").is(t, 200, "application/json", string(w.repo.Raw(trust.RoleTimestamp)))
+}
+
+// A private key that others can read is refused, before anything is opened.
+func TestOnlineKeyIsPrivate(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	before := tree(t, w.dir)
+	w.check(os.Chmod(w.onlineKey(), 0o644))
+	s := launch{args: []string{"serve", "--data-dir", w.dir, "--online-key", w.onlineKey(), "--listen", "127.0.0.1:0"}}.run(t)
+	s.fails(t, "online_key")
+	if tree(t, w.dir) != before {
+		t.Error("the repository was touched")
+	}
 }
