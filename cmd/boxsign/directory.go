@@ -48,22 +48,41 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 
 func (d *directory) Close() error { return d.store.Close() }
 
-func (d *directory) Fetch(_ context.Context, name string, limit int64, _ update.Digest) ([]byte, error) {
-	raw, err := d.store.Metadata(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(d.path, metadataDir, name), trust.ErrNotFound)
-	}
-	if err == nil && int64(len(raw)) > limit {
-		err = fmt.Errorf("%s: %w: expected at most %d bytes, got %d", name, trust.ErrMismatch, limit, len(raw))
-	}
+func (d *directory) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
+	return d.files.Fetch(ctx, name, limit, known)
+}
+
+// Archive refuses an archive that clients get another file for.
+func (d *directory) Archive(_ context.Context, r trust.Release) (io.ReadCloser, error) {
+	f, err := d.store.Open(r.Update())
 	if err != nil {
 		return nil, err
 	}
-	return raw, nil
+	if err := d.linked(r, f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
-func (d *directory) Archive(_ context.Context, r trust.Release) (io.ReadCloser, error) {
-	return d.store.Open(r.Update())
+// linked checks that an archive of this directory lies where TUF clients look for it.
+func (d *directory) linked(r trust.Release, f *os.File) error {
+	digest := r.Digest().String()
+	if filepath.Clean(f.Name()) != filepath.Join(d.path, "sha256", digest[:2], digest) {
+		return nil // it lies elsewhere, and a server brings it from there
+	}
+	have, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(d.path, "targets", digest+"."+r.Name().String())
+	got, err := os.Lstat(link)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(have, got) {
+		return fmt.Errorf("%s is another file than %s", link, f.Name())
+	}
+	return nil
 }
 
 func (d *directory) Pending(_ context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error) {

@@ -82,8 +82,13 @@ func (f *founder) run(ctx context.Context) error {
 		return cli.WithHint(fmt.Errorf("%s: these keys have a repository already: %w", f.ring.dir, fs.ErrExist),
 			"choose another directory with --keys: keys belong to one repository")
 	}
-	if !f.o.yes || f.o.dryRun {
-		if err := f.announce(); err != nil || f.o.dryRun {
+	if f.o.dryRun {
+		return f.announce(f.s, f.o.json)
+	}
+	if !f.o.yes {
+		shown := f.s
+		shown.Out = f.s.Err
+		if err := f.announce(shown, false); err != nil {
 			return err
 		}
 		if err := f.s.Confirm(ctx, "Make them?"); err != nil {
@@ -115,26 +120,37 @@ func (f *founder) run(ctx context.Context) error {
 	return f.result(r)
 }
 
-// announce says what will be made, on standard error unless it is the result.
-func (f *founder) announce() error {
-	out := f.s.Err
-	if f.o.dryRun {
-		out = f.s.Out
-	}
+// intent is what init is about to do, as JSON.
+type intent struct {
+	Repository string   `json:"repository"`
+	Uses       []string `json:"uses"`  // keys that are there
+	Makes      []string `json:"makes"` // key files
+	State      string   `json:"state"`
+}
+
+func (f *founder) announce(s cli.Streams, asJSON bool) error {
+	what := intent{Repository: f.repo, Uses: []string{}, Makes: []string{}, State: stateDryRun}
 	for _, p := range parts() {
 		names, err := f.ring.names(p)
 		if err != nil {
 			return err
 		}
-		for _, n := range names {
-			fmt.Fprintf(out, "uses: %s key %s\n", p, n)
-		}
+		what.Uses = append(what.Uses, names...)
 		if len(names) == 0 {
-			fmt.Fprintf(out, "makes: %s key %s\n", p, f.ring.path(string(p)+privateSuffix))
+			what.Makes = append(what.Makes, f.ring.path(string(p)+privateSuffix))
 		}
 	}
-	_, err := fmt.Fprintf(out, "makes: repository %s\n", f.repo)
-	return err
+	if asJSON {
+		return s.JSON(what)
+	}
+	var err error
+	for _, n := range what.Uses {
+		err = errors.Join(err, printAll(s, "uses key", n))
+	}
+	for _, n := range what.Makes {
+		err = errors.Join(err, printAll(s, "makes key", n))
+	}
+	return errors.Join(err, printAll(s, "makes repository", what.Repository))
 }
 
 // signers loads the keys that are there and makes the others, in memory.

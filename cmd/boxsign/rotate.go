@@ -68,10 +68,12 @@ func rotate(ctx context.Context, s cli.Streams, o options, p part, agent string)
 			return err
 		}
 		if o.dryRun {
-			return r.announce(s.Out)
+			return r.announce(s, o.json)
 		}
 		if !o.yes {
-			if err := r.announce(s.Err); err != nil {
+			shown := s
+			shown.Out = s.Err
+			if err := r.announce(shown, false); err != nil {
 				return err
 			}
 			if err := s.Confirm(ctx, "Replace it?"); err != nil {
@@ -110,18 +112,31 @@ func (r *rotation) choose() (err error) {
 	return nil
 }
 
-func (r *rotation) announce(w interface{ Write([]byte) (int, error) }) error {
-	fresh := "a new key"
-	if !r.fresh.IsZero() {
-		fresh = string(r.fresh.ID())
-	}
-	fmt.Fprintf(w, "replaces: %s key %s\nby: %s\n", r.part, r.old.ID(), fresh)
+// replacement is what rotate is about to do, as JSON.
+type replacement struct {
+	Role  part     `json:"role"`
+	Old   keys.ID  `json:"old"`
+	New   keys.ID  `json:"new,omitempty"` // "" for one that is to be made
+	Signs []listed `json:"signs"`         // again, by the new key
+	State string   `json:"state"`
+}
+
+func (r *rotation) announce(s cli.Streams, asJSON bool) error {
+	what := replacement{Role: r.part, Old: r.old.ID(), New: r.fresh.ID(), Signs: []listed{}, State: stateDryRun}
 	if r.part == releasePart {
-		for _, rel := range r.base.Releases() {
-			fmt.Fprintf(w, "signs again: %v digest %v\n", rel.Name(), rel.Digest())
-		}
+		what.Signs = append(what.Signs, releases(r.base.Releases())...)
 	}
-	_, err := fmt.Fprintf(w, "root: %d\n", r.base.Root().Version())
+	if asJSON {
+		return s.JSON(what)
+	}
+	fresh := string(what.New)
+	if fresh == "" {
+		fresh = "a new key"
+	}
+	err := printAll(s, "replaces", fmt.Sprintf("%s key %s", r.part, what.Old), "by", fresh)
+	for _, u := range what.Signs {
+		err = errors.Join(err, printAll(s, "signs again", fmt.Sprintf("%v digest %v, %d bytes", u.Name, u.Digest, u.Length)))
+	}
 	return err
 }
 

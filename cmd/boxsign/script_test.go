@@ -54,7 +54,12 @@ func TestScripts(t *testing.T) {
 			"released":    released,
 			"large":       large,
 			"blobs-of":    blobsOf,
-			"sig-of":      sigOf,
+
+			"again":         again,
+			"change-blob":   changeBlob,
+			"tamper":        tamper,
+			"tamper-target": tamperTarget,
+			"sig-of":        sigOf,
 
 			"agent":         agent,
 			"openssl-check": opensslCheck,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -137,6 +138,25 @@ func digestOf(ts *testscript.TestScript, file string) update.Digest {
 func blobsOf(ts *testscript.TestScript, _ bool, args []string) {
 	digest := digestOf(ts, args[0]).String()
 	ts.Check(os.Remove(filepath.Join(ts.MkAbs(args[1]), "sha256", digest[:2], digest)))
+}
+
+// changeBlob flips a bit in the archive of a file, under all its names.
+func changeBlob(ts *testscript.TestScript, _ bool, args []string) {
+	digest := digestOf(ts, args[0]).String()
+	f, err := os.OpenFile(filepath.Join(ts.MkAbs(args[1]), "sha256", digest[:2], digest), os.O_RDWR, 0)
+	ts.Check(err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, 0)
+	ts.Check(err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, 0)
+	ts.Check(errors.Join(err, f.Close()))
+}
+
+// again makes R what GOOD is.
+func again(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(os.RemoveAll(ts.MkAbs("R")))
+	ts.Check(ts.Exec("cp", "-a", "GOOD", "R"))
 }
 
 // sigOf writes the detached signature of an update by a key, as a repository lists it.

@@ -111,7 +111,7 @@ func (v *verdict) read(ctx context.Context, p place, r *trust.Repository) error 
 			return ctx.Err()
 		}
 		if err != nil {
-			v.Problems = append(v.Problems, err.Error())
+			v.Problems = append(v.Problems, fmt.Sprintf("%v: %v", rel.Name(), err))
 			continue
 		}
 		v.Archives++
