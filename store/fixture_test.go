@@ -33,11 +33,11 @@ var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // The updates of these tests. The large one has two blocks, the huge one more than settle at once, the
 // empty one none.
 const (
-	small  = "opq-box-update-1.tar.bz2"
-	other  = "opq-box-update-2.tar.gz"
-	large  = "opq-box-update-3.tar.zst"
-	empty  = "opq-box-update-4.tar.gz"
-	huge   = "opq-box-update-5.tar.zst"
+	small = "opq-box-update-1.tar.bz2"
+	other = "opq-box-update-2.tar.gz"
+	large = "opq-box-update-3.tar.zst"
+	empty = "opq-box-update-4.tar.gz"
+	huge  = "opq-box-update-5.tar.zst"
 )
 
 // content is the archive of a name.
