@@ -1,0 +1,126 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// readSize is how many bytes are read at once, at most.
+const readSize = 256 << 10
+
+// body is the body of an answer. It is read no faster than the cap allows, and is cut where the upstream
+// is slower than the limit.
+type body struct {
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	from    io.ReadCloser
+	limiter *rate.Limiter
+	stall   *stall
+}
+
+func newBody(ctx context.Context, cancel context.CancelCauseFunc, c *Client, from io.ReadCloser) *body {
+	return &body{ctx: ctx, cancel: cancel, from: from, limiter: c.limiter, stall: watch(&c.c, cancel)}
+}
+
+// Read reads at most readSize bytes. The error of a body that was cut for its slowness is ErrStalled.
+func (b *body) Read(p []byte) (int, error) {
+	p = p[:min(len(p), readSize)]
+	b.stall.begin()
+	n, err := b.from.Read(p)
+	b.stall.end(n)
+	if err != nil && err != io.EOF && b.ctx.Err() != nil {
+		err = context.Cause(b.ctx)
+	}
+	if b.limiter != nil && n > 0 {
+		if waitErr := b.limiter.WaitN(b.ctx, n); waitErr != nil {
+			return n, waitErr
+		}
+	}
+	return n, err
+}
+
+// more reports whether the body goes on where it must be over. Reading its end lets the connection serve
+// the next request.
+func (b *body) more() bool {
+	n, _ := io.ReadFull(b, make([]byte, 1)) // an error is an end as well
+	return n > 0
+}
+
+func (b *body) close() {
+	b.stall.stop()
+	b.from.Close() // opened for reading
+	b.cancel(nil)
+}
+
+// stall cuts an answer that brings fewer bytes per second than the limit, averaged over a window. Only the
+// time that is spent in waiting for the upstream counts: not that of the disk and not that of our own cap.
+type stall struct {
+	rate   int64
+	window time.Duration
+	cut    context.CancelCauseFunc
+
+	mu    sync.Mutex
+	timer *time.Timer
+	bytes int64
+	spent time.Duration
+	since time.Time // when the read began that is under way; zero: none is
+	over  bool
+}
+
+func watch(c *Config, cut context.CancelCauseFunc) *stall {
+	s := &stall{rate: c.StallRate, window: c.StallWindow, cut: cut}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = time.AfterFunc(s.window, s.judge)
+	return s
+}
+
+func (s *stall) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.since = time.Now()
+}
+
+func (s *stall) end(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spent += time.Since(s.since)
+	s.since = time.Time{}
+	s.bytes += int64(n)
+}
+
+// judge looks whether a window is full, and if so, whether enough came in it.
+func (s *stall) judge() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if !s.since.IsZero() {
+		s.spent += now.Sub(s.since)
+		s.since = now
+	}
+	if s.over {
+		return
+	}
+	if s.spent < s.window {
+		s.timer.Reset(s.window - s.spent)
+		return
+	}
+	if got := float64(s.bytes) / s.spent.Seconds(); got < float64(s.rate) {
+		s.cut(fmt.Errorf("%w: expected %d bytes per second over %v, got %.1f", ErrStalled, s.rate, s.window, got))
+		return
+	}
+	s.bytes, s.spent = 0, 0
+	s.timer.Reset(s.window)
+}
+
+func (s *stall) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	s.timer.Stop()
+}

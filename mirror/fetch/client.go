@@ -1,0 +1,157 @@
+package fetch
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// What a caller may branch on. The message names upstream and file, and what was expected and came.
+var (
+	// ErrRefused says that an upstream sent something that it must not: wrong bytes, more bytes than
+	// there are, another encoding, a redirect to a place that is not listed. It is set aside for it.
+	ErrRefused = errors.New("refused")
+
+	// ErrUnavailable says that an upstream can't be reached, was cut, or asks to come back later.
+	ErrUnavailable = errors.New("unavailable")
+
+	// ErrStalled says that an upstream was slower than the limit. It comes with ErrUnavailable.
+	ErrStalled = errors.New("too slow")
+
+	// ErrNotFound says that an upstream does not have the file.
+	ErrNotFound = errors.New("not found")
+)
+
+// Config says whom to ask, and how. The zero value of each field but Upstreams works.
+type Config struct {
+	// Upstreams are base URLs, http or https, with an optional path. They are asked in this order.
+	Upstreams []string
+
+	// Redirects are the origins, scheme://host[:port], to which an upstream may redirect beside its own.
+	Redirects []string
+
+	Roots     *x509.CertPool // certificate authorities; nil: those of the system
+	UserAgent string         // "": box-update-server
+
+	Rate        int64         // bytes per second of all answers together; 0: no cap
+	Connections int           // at once to each upstream; 0: 8
+	StallRate   int64         // bytes per second below which an answer is cut; 0: 256
+	StallWindow time.Duration // over which StallRate is averaged; 0: 30 s
+
+	Backoff       time.Duration // the first pause after a failure; doubles each time; 0: 1 s
+	MaxBackoff    time.Duration // the longest pause; 0: 1 min
+	MaxRetryAfter time.Duration // the longest pause that an upstream may ask for; 0: 1 h
+	SetAside      time.Duration // how long an upstream that sent something wrong is not asked; 0: 10 min
+
+	// Patience is how long a call goes on without getting anything before it gives up; 0: 2 min;
+	// negative: each upstream is asked once.
+	Patience time.Duration
+
+	// Jitter returns numbers from 0 to below 1 that spread pauses; nil: at random.
+	Jitter func() float64
+
+	// Progress, where not nil, is told of each archive how many of its bytes are there: less than before
+	// where a part has to come again. It is called often, and for several archives at once.
+	Progress func(rel trust.Release, done int64)
+
+	Logger *slog.Logger // nil: nothing is logged
+}
+
+// Client asks upstreams. It is safe for concurrent use; the caps hold for all its calls together.
+type Client struct {
+	c         Config
+	upstreams []*Upstream
+	origins   []string
+	http      *http.Client
+	limiter   *rate.Limiter // nil: no cap
+}
+
+// New returns a client, which the caller must close. Nothing is asked yet.
+func New(c Config) (*Client, error) {
+	c = c.withDefaults()
+	if len(c.Upstreams) == 0 {
+		return nil, errors.New("fetch: no upstream")
+	}
+	client := &Client{c: c}
+	for _, s := range c.Redirects {
+		o, err := parseOrigin(s)
+		if err != nil {
+			return nil, fmt.Errorf("fetch: redirects: %w", err)
+		}
+		client.origins = append(client.origins, o)
+	}
+	for _, s := range c.Upstreams {
+		base, err := parseBase(s)
+		if err != nil {
+			return nil, fmt.Errorf("fetch: upstreams: %w", err)
+		}
+		client.upstreams = append(client.upstreams, &Upstream{client: client, base: base})
+	}
+	client.http = &http.Client{Transport: c.transport(), CheckRedirect: client.checkRedirect}
+	if c.Rate > 0 {
+		client.limiter = rate.NewLimiter(rate.Limit(c.Rate), readSize)
+	}
+	return client, nil
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.UserAgent, "box-update-server")
+	orDefault(&c.Connections, 8)
+	orDefault(&c.StallRate, 256)
+	orDefault(&c.StallWindow, 30*time.Second)
+	orDefault(&c.Backoff, time.Second)
+	orDefault(&c.MaxBackoff, time.Minute)
+	orDefault(&c.MaxRetryAfter, time.Hour)
+	orDefault(&c.SetAside, 10*time.Minute)
+	orDefault(&c.Patience, 2*time.Minute)
+	orDefault(&c.Logger, slog.New(slog.DiscardHandler))
+	if c.Jitter == nil {
+		c.Jitter = rand.Float64
+	}
+	if c.Progress == nil {
+		c.Progress = func(trust.Release, int64) {}
+	}
+	return c
+}
+
+// orDefault makes a zero value the default.
+func orDefault[T comparable](v *T, byDefault T) {
+	var zero T
+	if *v == zero {
+		*v = byDefault
+	}
+}
+
+func (c Config) transport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    20 * time.Second,
+		ResponseHeaderTimeout:  30 * time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		MaxConnsPerHost:        c.Connections,
+		MaxIdleConnsPerHost:    c.Connections,
+		MaxResponseHeaderBytes: 64 << 10,
+		ReadBufferSize:         64 << 10,
+		// An archive is compressed already; for metadata the limit counts what comes out.
+		DisableCompression: true,
+	}
+}
+
+// Upstreams returns the upstreams in the order of the configuration.
+func (c *Client) Upstreams() []*Upstream { return slices.Clone(c.upstreams) }
+
+// Close closes idle connections. Calls that are under way are for their contexts to end.
+func (c *Client) Close() { c.http.CloseIdleConnections() }

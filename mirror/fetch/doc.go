@@ -1,0 +1,32 @@
+// Package fetch is the downloader of mirrors and boxes. It brings metadata and archives over HTTP from
+// one or more upstreams that nobody has to trust, over links that are slow, capped and cut.
+//
+// Parties: the upstreams, each a base URL; the client, which asks them; a Sink, which verifies blocks and
+// keeps them (store.Ingest is one). What is asked for:
+//
+//	<base>/metadata/<name>            metadata, conditionally where the caller has a file already
+//	<base>/sha256/<digest>.blocks     the block list of an archive
+//	<base>/sha256/<digest>            the archive, whole or one range of bytes at a time
+//	<base>/targets/<digest>.<name>    the same, from a server that has TUF's paths alone
+//
+// An archive comes block by block:
+//
+//	blocks, err := client.Blocks(ctx, rel)
+//	in, err := store.Ingest(ctx, rel, blocks)
+//	err = client.Download(ctx, rel, blocks, in)
+//	err = in.Commit(ctx)
+//
+// Where Blocks finds that no upstream has a block list, the archive comes in one piece, and is judged by
+// the digest of the whole:
+//
+//	blocks, err := client.Whole(ctx, rel, file)
+//	err = store.IngestFile(ctx, rel, blocks, file)
+//
+// An upstream that is down, cut or busy is asked again, with growing pauses, while others are asked
+// instead. One that sends what is wrong is named and set aside, and the next one goes on with that block.
+// Nothing that an upstream sends makes the client read without bound: lengths are known beforehand, and
+// an answer that is slower than a limit is cut.
+//
+// HTTP/1.1 alone is spoken: each download has a connection of its own, so that a cut costs one block of
+// one download.
+package fetch

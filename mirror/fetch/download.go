@@ -1,0 +1,169 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Sink takes the blocks of one archive, verifies them and keeps them. store.Ingest is one.
+type Sink interface {
+	// Missing returns the numbers of the blocks that are not there, ascending.
+	Missing() []int
+
+	// WriteBlock takes block i, all of it. It compares p with the block list before it writes anything,
+	// and returns an error where they differ. After nil, Missing doesn't list i. It must not keep p.
+	WriteBlock(i int, p []byte) error
+}
+
+// Download brings the blocks of an archive that sink misses, of which blocks is the block list. It does
+// not commit. Where an upstream sends a wrong block, that one is named and set aside, and the next goes on
+// with that block; a cut costs no more than the block in flight. An error of the sink's own is returned at
+// once.
+//
+// After an error, sink has what came before it.
+func (c *Client) Download(ctx context.Context, rel trust.Release, blocks update.Blocks, sink Sink) error {
+	if err := checkBlocks(rel, blocks); err != nil {
+		return fmt.Errorf("download %w", err)
+	}
+	d := download{client: c, rel: rel, blocks: blocks, sink: sink}
+	if err := c.Ask(ctx, d.from); err != nil {
+		return fmt.Errorf("download %v: %w", rel.Name(), err)
+	}
+	return nil
+}
+
+// download is one call of Download. Between attempts it keeps the beginning of the block in flight, for as
+// long as the upstream stays the same: so whoever sent a wrong block is known.
+type download struct {
+	client *Client
+	rel    trust.Release
+	blocks update.Blocks
+	sink   Sink
+
+	source source
+	buf    []byte
+	block  int   // in flight
+	filled int   // bytes of it in buf
+	done   int64 // bytes of the archive that are there
+	gained int64 // bytes that this attempt brought
+}
+
+// from brings what is missing from one upstream.
+func (d *download) from(ctx context.Context, u *Upstream) error {
+	if d.source.u != u {
+		d.source = source{u: u, rel: d.rel}
+		d.filled = 0
+	}
+	d.gained = 0
+	for {
+		first, count := d.run()
+		if count == 0 {
+			return nil
+		}
+		err := d.bring(ctx, first, count)
+		if _, left := d.run(); left == 0 && errors.Is(err, ErrRefused) {
+			// Everything came before what was refused.
+			d.client.distrust(u, err)
+			return nil
+		}
+		if err != nil {
+			return d.client.gaining(err, d.gained)
+		}
+	}
+}
+
+// run returns the first run of missing blocks, and counts what is there.
+func (d *download) run() (first, count int) {
+	missing := d.sink.Missing()
+	d.done = d.rel.Length()
+	for _, i := range missing {
+		d.done -= update.BlockLength(d.rel.Length(), i)
+	}
+	if len(missing) == 0 {
+		return 0, 0
+	}
+	first = missing[0]
+	for count < len(missing) && missing[count] == first+count {
+		count++
+	}
+	if d.block != first {
+		d.block, d.filled = first, 0
+	}
+	d.done += int64(d.filled)
+	return first, count
+}
+
+// bring brings blocks first to below first+count, which are missing.
+func (d *download) bring(ctx context.Context, first, count int) error {
+	from := int64(first)*update.BlockSize + int64(d.filled)
+	to := min(int64(first+count)*update.BlockSize, d.rel.Length())
+	p, err := d.source.open(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if skipped, err := p.skip(from - p.from); err != nil {
+		return p.u.cut(ctx, p.file, err, p.to-p.from, skipped)
+	}
+	if err := d.take(ctx, p, from, min(to, p.to)); err != nil {
+		return err
+	}
+	if p.to > to {
+		return nil // the rest is there already, or comes later
+	}
+	return p.over()
+}
+
+// take takes bytes from up to below to out of a piece.
+func (d *download) take(ctx context.Context, p *piece, from, to int64) error {
+	for from < to {
+		length := update.BlockLength(d.rel.Length(), d.block)
+		stop := min(length, int64(d.filled)+to-from)
+		n, err := p.fill(d.buffer(length)[d.filled:stop], d.progress)
+		d.filled += n
+		d.gained += int64(n)
+		from += int64(n)
+		if err != nil {
+			return p.u.cut(ctx, p.file, err, p.to-p.from, from-p.from)
+		}
+		if int64(d.filled) == length {
+			if err := d.write(p, d.buf[:length]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *download) progress(n int) {
+	d.done += int64(n)
+	d.client.c.Progress(d.rel, d.done)
+}
+
+// buffer returns room for a block.
+func (d *download) buffer(length int64) []byte {
+	if int64(len(d.buf)) < length {
+		d.buf = append(make([]byte, 0, length), d.buf[:d.filled]...)[:length]
+	}
+	return d.buf[:length]
+}
+
+// write passes the block in flight on. The sink verifies it; the digest is made here only to tell whose
+// fault a refusal is.
+func (d *download) write(p *piece, b []byte) error {
+	i := d.block
+	d.block, d.filled = i+1, 0
+	err := d.sink.WriteBlock(i, b)
+	if err == nil {
+		return nil
+	}
+	if got, want := update.Sum(b), d.blocks[i]; got != want {
+		d.source.etag = ""
+		return p.u.refusef(p.file, "block %d: expected digest %v, got %v", i, want, got)
+	}
+	return &local{err}
+}

@@ -1,0 +1,89 @@
+package fetch
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// gzipSlack is how many bytes more than the limit a compressed file may have.
+const gzipSlack = 1024
+
+// Fetch brings a metadata file, as a trust.Fetcher does. It asks once; what goes wrong shows in State, and
+// Ask around a whole refresh asks again and elsewhere. A file that the upstream doesn't have is
+// trust.ErrNotFound, and one of more than limit bytes, as they come out of gzip, is ErrRefused.
+func (u *Upstream) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
+	if !plainName(name) {
+		return nil, fmt.Errorf("%v: metadata %.80q: expected a file name", u, name)
+	}
+	began := time.Now()
+	b, err := u.fetch(ctx, "metadata/"+name, limit, known)
+	if ctx.Err() == nil {
+		u.note(began, err)
+	}
+	return b, err
+}
+
+// plainName reports whether a name stands for itself in a URL.
+func plainName(s string) bool {
+	const plain = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
+	return s != "" && s[0] != '.' && strings.Trim(s, plain) == ""
+}
+
+func (u *Upstream) fetch(ctx context.Context, file string, limit int64, known update.Digest) ([]byte, error) {
+	header := http.Header{"Accept-Encoding": {"gzip"}}
+	if !known.IsZero() {
+		header.Set("If-None-Match", `"`+known.String()+`"`)
+	}
+	a, err := u.get(ctx, file, header)
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	if a.StatusCode == http.StatusNotModified && !known.IsZero() {
+		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrUnchanged)
+	}
+	if a.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrNotFound)
+	}
+	if err := u.status(file, a, false); err != nil {
+		return nil, err
+	}
+	return u.decoded(ctx, file, a, limit)
+}
+
+// decoded reads the body of a file that may be compressed, of at most limit bytes.
+func (u *Upstream) decoded(ctx context.Context, file string, a *answer, limit int64) ([]byte, error) {
+	switch coding := a.Header.Get("Content-Encoding"); coding {
+	case "", "identity":
+		return u.bounded(ctx, file, a.body, limit)
+	case "gzip", "x-gzip":
+		// A stream of empty members grows no output, so what goes in is bounded as well.
+		z, err := gzip.NewReader(io.LimitReader(a.body, limit+gzipSlack))
+		if err != nil {
+			return nil, u.cut(ctx, file, err, limit, 0)
+		}
+		return u.bounded(ctx, file, z, limit)
+	default:
+		return nil, u.refusef(file, "expected Content-Encoding gzip or none, got %.40q", coding)
+	}
+}
+
+// bounded reads all of at most limit bytes.
+func (u *Upstream) bounded(ctx context.Context, file string, r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if int64(len(b)) > limit {
+		return nil, u.refusef(file, "expected at most %d bytes, got more", limit)
+	}
+	if err != nil {
+		return nil, u.cut(ctx, file, err, limit, int64(len(b)))
+	}
+	return b, nil
+}

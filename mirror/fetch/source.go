@@ -1,0 +1,143 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// source is an upstream as one call has come to know it.
+type source struct {
+	u     *Upstream
+	rel   trust.Release
+	etag  string // strong; "" where it is not known
+	plain bool   // the archive lies under its name alone
+}
+
+// piece is bytes from up to below to of an archive, on their way.
+type piece struct {
+	*answer
+	u        *Upstream
+	file     string
+	from, to int64
+}
+
+// open asks for bytes from up to below to. What comes may begin earlier and end later.
+func (s *source) open(ctx context.Context, from, to int64) (*piece, error) {
+	p, err := s.ask(ctx, from, to)
+	if s.plain || !errors.Is(err, ErrNotFound) {
+		return p, err
+	}
+	s.plain = true
+	p, plainErr := s.ask(ctx, from, to)
+	if errors.Is(plainErr, ErrNotFound) {
+		s.plain = false
+		return nil, err
+	}
+	return p, plainErr
+}
+
+func (s *source) file() string {
+	if s.plain {
+		return fmt.Sprintf("targets/%v.%v", s.rel.Digest(), s.rel.Name())
+	}
+	return "sha256/" + s.rel.Digest().String()
+}
+
+func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
+	header := http.Header{"Accept-Encoding": {"identity"}}
+	ranged := from > 0 || to < s.rel.Length()
+	if ranged {
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, to-1))
+		if s.etag != "" {
+			header.Set("If-Range", s.etag)
+		}
+	}
+	a, err := s.u.get(ctx, s.file(), header)
+	if err != nil {
+		return nil, err
+	}
+	p := &piece{answer: a, u: s.u, file: s.file(), from: from, to: to}
+	if err := s.check(p, ranged); err != nil {
+		a.close()
+		return nil, err
+	}
+	s.etag = ""
+	if etag := a.Header.Get("ETag"); strings.HasPrefix(etag, `"`) {
+		s.etag = etag
+	}
+	return p, nil
+}
+
+// check looks at the head of an answer. A whole archive is as good as a range, though it takes longer: the
+// upstream has no ranges, or says that the archive changed since the last one.
+func (s *source) check(p *piece, ranged bool) error {
+	if err := s.u.status(p.file, p.answer, ranged); err != nil {
+		return err
+	}
+	if err := s.u.plain(p.file, p.answer); err != nil {
+		return err
+	}
+	if p.StatusCode == http.StatusOK {
+		p.from, p.to = 0, s.rel.Length()
+	} else if err := s.checkRange(p); err != nil {
+		return err
+	}
+	if want := p.to - p.from; p.ContentLength >= 0 && p.ContentLength != want {
+		return s.u.refusef(p.file, "expected %d bytes, got Content-Length %d", want, p.ContentLength)
+	}
+	return nil
+}
+
+// checkRange takes a range that begins where it was asked to and ends there or, as RFC 9110 allows,
+// earlier.
+func (s *source) checkRange(p *piece) error {
+	r, err := parseContentRange(p.Header.Get("Content-Range"))
+	if err != nil {
+		return s.u.refusef(p.file, "%w", err)
+	}
+	if r.first != p.from || r.last >= p.to || r.total != s.rel.Length() {
+		want := byteRange{p.from, p.to - 1, s.rel.Length()}
+		return s.u.refusef(p.file, "expected Content-Range %q, got %q", want, r)
+	}
+	p.to = r.last + 1
+	return nil
+}
+
+// fill fills buf with what comes next, and tells progress of each part.
+func (p *piece) fill(buf []byte, progress func(n int)) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var got int
+		got, err = p.body.Read(buf[n:])
+		n += got
+		if got > 0 {
+			progress(got)
+		}
+	}
+	if n == len(buf) {
+		return n, nil
+	}
+	return n, err
+}
+
+// skip drops n bytes.
+func (p *piece) skip(n int64) (int64, error) {
+	got, err := io.CopyBuffer(io.Discard, io.LimitReader(p.body, n), nil)
+	if err == nil && got < n {
+		err = io.ErrUnexpectedEOF
+	}
+	return got, err
+}
+
+// over refuses a piece that goes on where it must be over.
+func (p *piece) over() error {
+	if p.body.more() {
+		return p.u.refusef(p.file, "expected %d bytes, got more", p.to-p.from)
+	}
+	return nil
+}

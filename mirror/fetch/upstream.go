@@ -1,0 +1,181 @@
+package fetch
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Upstream is a server that is asked. It is a trust.Fetcher.
+type Upstream struct {
+	client *Client
+	base   *url.URL // without a slash at its end
+
+	mu     sync.Mutex
+	state  State
+	fails  int       // in a row
+	failed time.Time // the last time
+}
+
+// State is what is known of an upstream. The zero State has nothing against it.
+type State struct {
+	Until   time.Time // it is not asked before; zero: nothing against it
+	Reason  string    // why not, on one line
+	Refused bool      // it sent something wrong; else it is down or busy
+	Behind  bool      // see SetBehind
+}
+
+// String returns the base URL, without a password.
+func (u *Upstream) String() string { return u.base.Redacted() }
+
+// State returns what is known of the upstream now.
+func (u *Upstream) State() State {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.current()
+}
+
+// current returns the state, without what is over. The caller holds mu.
+func (u *Upstream) current() State {
+	if !time.Now().Before(u.state.Until) {
+		return State{Behind: u.state.Behind}
+	}
+	return u.state
+}
+
+// SetBehind says whether the upstream has older metadata than another one. Such an upstream is asked
+// last.
+func (u *Upstream) SetBehind(behind bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.state.Behind = behind
+}
+
+// SetAside says that the upstream sent something wrong, which the caller found out. It is not asked for
+// Config.SetAside.
+func (u *Upstream) SetAside(reason error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.state.Until = time.Now().Add(u.client.c.SetAside)
+	u.state.Reason, u.state.Refused = oneLine(reason), true
+}
+
+// note records how something that was asked at the time began went. Failures that happened together count
+// once: fifty connections that are cut at once are one cut.
+func (u *Upstream) note(began time.Time, err error) {
+	var away *unavailable
+	switch {
+	case errors.Is(err, ErrRefused):
+		u.SetAside(err)
+	case errors.As(err, &away):
+		u.pause(began, away)
+	default:
+		u.recover() // it answers
+	}
+}
+
+func (u *Upstream) recover() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.fails = 0
+	if !u.current().Refused {
+		u.state = State{Behind: u.state.Behind}
+	}
+}
+
+func (u *Upstream) pause(began time.Time, away *unavailable) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now, c := time.Now(), &u.client.c
+	if u.current().Refused {
+		return
+	}
+	if began.After(u.failed) || u.fails == 0 {
+		if away.progress {
+			u.fails = 0
+		}
+		u.fails++
+	}
+	u.failed = now
+	wait := max(c.backoff(u.fails), min(away.after, c.MaxRetryAfter))
+	if until := now.Add(wait); until.After(u.state.Until) {
+		u.state.Until = until
+	}
+	u.state.Reason, u.state.Refused = oneLine(away), false
+}
+
+// unavailable is an ErrUnavailable.
+type unavailable struct {
+	err      error
+	after    time.Duration // the upstream asks for so long a pause; 0: it doesn't
+	progress bool          // something that is kept came first
+}
+
+func (e *unavailable) Error() string { return e.err.Error() }
+func (e *unavailable) Unwrap() error { return e.err }
+
+func (e *unavailable) Is(target error) bool { return target == ErrUnavailable }
+
+// failf returns an error about a file of the upstream.
+func (u *Upstream) failf(file, format string, args ...any) error {
+	return fmt.Errorf("%v/%s: %w", u, file, fmt.Errorf(format, args...))
+}
+
+func (u *Upstream) refusef(file, format string, args ...any) error {
+	return u.failf(file, "%w: %w", ErrRefused, fmt.Errorf(format, args...))
+}
+
+// url returns the URL of a file, whose name needs no escaping.
+func (u *Upstream) url(file string) string { return u.base.String() + "/" + file }
+
+func parseBase(s string) (*url.URL, error) {
+	u, err := parseHTTP(s)
+	if err != nil {
+		return nil, err
+	}
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
+	return u, nil
+}
+
+// parseOrigin returns an origin in its one spelling.
+func parseOrigin(s string) (string, error) {
+	u, err := parseHTTP(s)
+	if err != nil {
+		return "", err
+	}
+	if u.Path != "" && u.Path != "/" || u.User != nil {
+		return "", fmt.Errorf("%s: expected scheme://host[:port] and no more", u.Redacted())
+	}
+	return originOf(u), nil
+}
+
+func parseHTTP(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, fmt.Errorf("%s: expected http://host or https://host", u.Redacted())
+	}
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return nil, fmt.Errorf("%s: expected no query and no fragment", u.Redacted())
+	}
+	return u, nil
+}
+
+// originOf returns scheme, host and port, of which the port is always there.
+func originOf(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
+}
+
+// oneLine returns the message of an error on one line of bounded length.
+func oneLine(err error) string {
+	return fmt.Sprintf("%.600s", strings.ReplaceAll(err.Error(), "\n", "; "))
+}
