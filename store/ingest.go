@@ -67,9 +67,16 @@ func (s *Store) join(rel trust.Release, blocks update.Blocks) (*arrival, error) 
 	return a, nil
 }
 
-// part takes one user from an arrival; the last one ends it.
+// part takes one user from an arrival; the last one ends it, and brings what has arrived to the disk.
+// Callers who come and go while others stay cost nothing.
 func (s *Store) part(a *arrival) error {
-	err := a.settle()
+	s.mu.Lock()
+	alone := a.users == 1
+	s.mu.Unlock()
+	var err error
+	if alone {
+		err = a.settle()
+	}
 	s.mu.Lock()
 	a.users--
 	last := a.users == 0
