@@ -82,7 +82,7 @@ func (a *arrival) open(ctx context.Context) error {
 	}
 	a.file, a.since = f, a.store.c.Now()
 	if err := a.allocate(); err != nil {
-		return errors.Join(err, a.giveUp())
+		return errors.Join(noSpace(err), a.giveUp())
 	}
 	return nil
 }
@@ -231,7 +231,7 @@ func (a *arrival) commit(ctx context.Context) error {
 		return fmt.Errorf("%v: %w", a.rel.Name(), err)
 	}
 	if err := a.check(ctx); err != nil {
-		return fmt.Errorf("%v: %w", a.rel.Name(), err)
+		return fmt.Errorf("%v: %w", a.rel.Name(), noSpace(err))
 	}
 	if err := a.place(); err != nil {
 		return fmt.Errorf("%v: %w", a.rel.Name(), noSpace(err))

@@ -46,7 +46,7 @@ func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 		err = s.removeStale()
 	}
 	if err != nil {
-		return out, fmt.Errorf("gc: %w", err)
+		return out, fmt.Errorf("gc: %w", noSpace(err))
 	}
 	return out, nil
 }
