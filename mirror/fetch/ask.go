@@ -59,11 +59,12 @@ func (q *inquiry) failed(u *Upstream, err error) {
 	q.last[u] = err
 	var away *unavailable
 	temporary := errors.As(err, &away) && !errors.Is(err, ErrRefused)
-	q.stay = temporary && away.progress
+	again := temporary && q.client.c.Patience > 0
+	q.stay = again && away.progress
 	if q.stay {
 		q.patient()
 	}
-	if !temporary || q.client.c.Patience < 0 && !q.stay {
+	if !again {
 		q.out[u] = true
 	}
 	q.client.c.Logger.Warn("upstream failed", "upstream", u.String(), "err", oneLine(err), "again", u.State().Until)

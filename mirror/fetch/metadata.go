@@ -3,6 +3,7 @@ package fetch
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -65,15 +66,25 @@ func (u *Upstream) decoded(ctx context.Context, file string, a *answer, limit in
 	case "", "identity":
 		return u.bounded(ctx, file, a.body, limit)
 	case "gzip", "x-gzip":
-		// A stream of empty members grows no output, so what goes in is bounded as well.
-		z, err := gzip.NewReader(io.LimitReader(a.body, limit+gzipSlack))
-		if err != nil {
-			return nil, u.cut(ctx, file, err, limit, 0)
-		}
-		return u.bounded(ctx, file, z, limit)
+		return u.unzipped(ctx, file, a, limit)
 	default:
 		return nil, u.refusef(file, "expected Content-Encoding gzip or none, got %.40q", coding)
 	}
+}
+
+// unzipped reads a compressed file. Empty members without end never reach the limit on what comes out, so
+// what goes in is bounded as well.
+func (u *Upstream) unzipped(ctx context.Context, file string, a *answer, limit int64) ([]byte, error) {
+	in := &io.LimitedReader{R: a.body, N: limit + gzipSlack + 1}
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, u.cut(ctx, file, err, limit, 0)
+	}
+	b, err := u.bounded(ctx, file, z, limit)
+	if in.N <= 0 && !errors.Is(err, ErrRefused) {
+		return nil, u.refusef(file, "expected at most %d compressed bytes, got more", limit+gzipSlack)
+	}
+	return b, err
 }
 
 // bounded reads all of at most limit bytes.

@@ -41,8 +41,8 @@ func (a *answer) close() { a.body.close() }
 // get asks for a file, without looking at the status.
 func (u *Upstream) get(ctx context.Context, file string, header http.Header) (*answer, error) {
 	c := u.client
-	ctx, cancel := context.WithCancelCause(ctx)
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.url(file), nil)
+	watched, cancel := context.WithCancelCause(ctx)
+	r, err := http.NewRequestWithContext(watched, http.MethodGet, u.url(file), nil)
 	if err != nil {
 		cancel(nil)
 		return nil, u.failf(file, "%w", err)
@@ -54,7 +54,7 @@ func (u *Upstream) get(ctx context.Context, file string, header http.Header) (*a
 		cancel(nil)
 		return nil, u.unanswered(ctx, file, err)
 	}
-	return &answer{resp, newBody(ctx, cancel, c, resp.Body)}, nil
+	return &answer{resp, newBody(watched, cancel, c, resp.Body)}, nil
 }
 
 // unanswered returns the error for a request that got no answer.

@@ -1,0 +1,271 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestParseRetryAfter(t *testing.T) {
+	for in, want := range map[string]time.Duration{
+		"120":                              2 * time.Minute,
+		"0":                                0,
+		"007":                              7 * time.Second,
+		"99999999999999999999999999999999": maxDelay,
+		fmt.Sprint(int64(math.MaxInt64)):   maxDelay,
+		day.Add(time.Minute).Format(http.TimeFormat):                       time.Minute,
+		day.Add(-time.Minute).Format(http.TimeFormat):                      0,
+		"Fri, 31 Dec 9999 23:59:59 GMT":                                    maxDelay,
+		day.Add(time.Minute).Format("Monday, 02-Jan-06 15:04:05 ") + "GMT": time.Minute, // RFC 850, obsolete and to be understood
+		"":                       0,
+		"-1":                     0,
+		"+1":                     0,
+		"1.5":                    0,
+		" 1":                     0,
+		"1s":                     0,
+		"soon":                   0,
+		strings.Repeat("1", 100): 0,
+	} {
+		if got := parseRetryAfter(in, day); got != want {
+			t.Errorf("%q: expected %v, got %v", in, want, got)
+		}
+	}
+}
+
+func FuzzParseRetryAfter(f *testing.F) {
+	for _, s := range []string{"120", "Sun, 01 Mar 2026 12:01:00 GMT", "Sunday, 01-Mar-26 12:01:00 GMT", "Sun Mar  1 12:01:00 2026", "-1", "", "99999999999999999999"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := parseRetryAfter(s, day)
+		if got < 0 || got > maxDelay {
+			t.Errorf("%q: %v", s, got)
+		}
+		if got > 0 && got < maxDelay && got%time.Second == 0 && parseRetryAfter(fmt.Sprint(int(got/time.Second)), day) != got {
+			t.Errorf("%q: %v is another pause in seconds", s, got)
+		}
+	})
+}
+
+func TestParseContentRange(t *testing.T) {
+	got, err := parseContentRange("bytes 5-9/10")
+	if err != nil || got != (byteRange{5, 9, 10}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, s := range []string{
+		"", "bytes", "bytes 5-9", "bytes 5-9/", "bytes 5-/10", "bytes -9/10", "bytes 5-9/*", "bytes */10", "Bytes 5-9/10",
+		"bytes=5-9/10", "bytes  5-9/10", "bytes 05-9/10", "bytes +5-9/10", "bytes 5-9/10 ", "bytes 6-5/10", "bytes 5-10/10",
+		"bytes 5-9-9/10", "bytes 5-9/10/10", "bytes 5-9/9223372036854775808", "items 5-9/10", strings.Repeat("bytes 5-9/10", 9),
+	} {
+		if got, err := parseContentRange(s); err == nil || got != (byteRange{}) {
+			t.Errorf("%q: %v, %v", s, got, err)
+		}
+	}
+}
+
+func FuzzParseContentRange(f *testing.F) {
+	for _, s := range []string{"bytes 0-0/1", "bytes 5-9/10", "bytes 0-9223372036854775806/9223372036854775807", "bytes */10", "bytes 5-9/*"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := parseContentRange(s)
+		if err == nil && (r.String() != s || r.first < 0 || r.last < r.first || r.total <= r.last) {
+			t.Errorf("%q: %+v", s, r)
+		}
+	})
+}
+
+// asked asks until it is over, and returns when which upstream was asked, in seconds.
+func asked(t *testing.T, c *Client, ask func(n int, u *Upstream) error) (when []string, err error) {
+	t.Helper()
+	start := time.Now()
+	err = c.Ask(t.Context(), func(_ context.Context, u *Upstream) error {
+		when = append(when, fmt.Sprintf("%s %v", u.base.Host, time.Since(start)))
+		return ask(len(when), u)
+	})
+	return when, err
+}
+
+func down(u *Upstream, after time.Duration, progress bool) error {
+	return &unavailable{err: u.failf("file", "%w", ErrUnavailable), after: after, progress: progress}
+}
+
+func slow(t *testing.T, c Config, upstreams ...string) *Client {
+	t.Helper()
+	c.Upstreams = upstreams
+	c.Jitter = func() float64 { return 1 }
+	client, _ := client(t, c)
+	return client
+}
+
+func TestBackoffDoubles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{MaxBackoff: 5 * time.Second, Patience: time.Minute}, "http://a")
+		when, err := asked(t, c, func(n int, u *Upstream) error {
+			if n == 6 {
+				return nil
+			}
+			return down(u, 0, false)
+		})
+		if want := []string{"a 0s", "a 1s", "a 3s", "a 7s", "a 12s", "a 17s"}; err != nil || !slices.Equal(when, want) {
+			t.Errorf("expected %q, got %q, %v", want, when, err)
+		}
+	})
+}
+
+func TestJitterSpreadsBackoff(t *testing.T) {
+	for jitter, want := range map[float64]time.Duration{0: 2 * time.Second, 0.5: 3 * time.Second, 1: 4 * time.Second} {
+		c := Config{Jitter: func() float64 { return jitter }}.withDefaults()
+		if got := c.backoff(3); got != want {
+			t.Errorf("%v: expected %v, got %v", jitter, want, got)
+		}
+	}
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{Patience: time.Hour, MaxRetryAfter: 40 * time.Second}, "http://a")
+		when, err := asked(t, c, func(n int, u *Upstream) error {
+			return []error{down(u, 30*time.Second, false), down(u, time.Hour, false), nil}[n-1]
+		})
+		if want := []string{"a 0s", "a 30s", "a 1m10s"}; err != nil || !slices.Equal(when, want) {
+			t.Errorf("expected %q, got %q, %v", want, when, err)
+		}
+	})
+}
+
+func TestPatienceEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{Backoff: time.Minute, MaxBackoff: time.Minute, Patience: 150 * time.Second}, "http://a")
+		when, err := asked(t, c, func(_ int, u *Upstream) error { return down(u, 0, false) })
+		wantErr(t, err, ErrUnavailable, "http://a/file")
+		if want := []string{"a 0s", "a 1m0s", "a 2m0s"}; !slices.Equal(when, want) {
+			t.Errorf("expected %q, got %q", want, when)
+		}
+	})
+}
+
+// Whoever sent something goes on, for as long as it does; then the others get their turn.
+func TestCutUpstreamGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{}, "http://a", "http://b")
+		when, err := asked(t, c, func(n int, u *Upstream) error {
+			if n == 4 {
+				return nil
+			}
+			return down(u, 0, n < 3)
+		})
+		if want := []string{"a 0s", "a 1s", "a 2s", "b 2s"}; err != nil || !slices.Equal(when, want) {
+			t.Errorf("expected %q, got %q, %v", want, when, err)
+		}
+	})
+}
+
+func TestRefusedUpstreamComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{SetAside: time.Minute}, "http://a", "http://b")
+		refuse := func(n int, u *Upstream) error {
+			if u.base.Host == "a" {
+				return u.refusef("file", "block 1")
+			}
+			return nil
+		}
+		for _, want := range [][]string{{"a 0s", "b 0s"}, {"b 0s"}} {
+			when, err := asked(t, c, refuse)
+			if err != nil || !slices.Equal(when, want) {
+				t.Errorf("expected %q, got %q, %v", want, when, err)
+			}
+		}
+		s := c.Upstreams()[0].State()
+		if want := time.Now().Add(time.Minute); !s.Refused || !s.Until.Equal(want) || s.Reason != "http://a/file: refused: block 1" {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(time.Minute)
+		if s := c.Upstreams()[0].State(); s != (State{}) {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestBehindUpstreamIsAskedLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{}, "http://a", "http://b")
+		c.Upstreams()[0].SetBehind(true)
+		when, err := asked(t, c, func(n int, u *Upstream) error {
+			if n == 1 {
+				return errors.New("something else")
+			}
+			return nil
+		})
+		if want := []string{"b 0s", "a 0s"}; err != nil || !slices.Equal(when, want) {
+			t.Errorf("expected %q, got %q, %v", want, when, err)
+		}
+	})
+}
+
+// Fifty connections that are cut at once are one failure.
+func TestFailuresTogetherCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{}, "http://a")
+		u := c.Upstreams()[0]
+		began := time.Now()
+		time.Sleep(time.Second)
+		for range 50 {
+			u.note(began, down(u, 0, false))
+		}
+		if got := time.Until(u.State().Until); got != time.Second {
+			t.Errorf("expected a pause of 1s, got %v", got)
+		}
+	})
+}
+
+func TestStallCountsOnlyWaitingForTheUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cut := context.WithCancelCause(t.Context())
+		defer cut(nil)
+		s := watch(&Config{StallRate: 100, StallWindow: 10 * time.Second}, cut)
+		defer s.stop()
+		time.Sleep(time.Hour) // the disk
+		for range 50 {        // just fast enough
+			s.begin()
+			time.Sleep(time.Second)
+			s.end(120)
+			time.Sleep(time.Minute)
+		}
+		synctest.Wait()
+		if err := context.Cause(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s.begin()
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		wantErr(t, context.Cause(ctx), ErrStalled, "expected 100 bytes per second over 10s, got ")
+	})
+}
+
+func TestRetryAfterFromTheWire(t *testing.T) {
+	for name, value := range map[string]string{"seconds": "3000", "date": time.Now().Add(50 * time.Minute).UTC().Format(http.TimeFormat)} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 10)
+			s := server(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Retry-After", value)
+				rw.WriteHeader(http.StatusServiceUnavailable)
+			}))
+			c, _ := client(t, quick(s.URL, server(t, w.handler()).URL))
+			a := w.archives[0]
+			if err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a)); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Until(c.Upstreams()[0].State().Until); got < 48*time.Minute || got > 51*time.Minute {
+				t.Errorf("expected about 50 minutes, got %v", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,203 @@
+package fetch
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// shaper is a proxy between a client and an upstream that delays, limits, cuts, and is down at times.
+type shaper struct {
+	listener net.Listener
+	to       string
+	delay    time.Duration // before each answer begins
+	rate     *rate.Limiter // of all answers, bytes per second
+	cut      int           // each connection is cut after so many bytes
+	down     time.Duration // after every third cut
+	wg       sync.WaitGroup
+
+	mu    sync.Mutex
+	cuts  int
+	until time.Time
+	sent  int64
+	open  map[net.Conn]bool
+}
+
+const shaperBurst = 32 << 10
+
+func newShaper(t *testing.T, to string) *shaper {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shaper{listener: l, to: strings.TrimPrefix(to, "http://"), open: map[net.Conn]bool{}}
+	t.Cleanup(s.close)
+	s.wg.Go(s.accept)
+	return s
+}
+
+func (s *shaper) url() string { return "http://" + s.listener.Addr().String() }
+
+func (s *shaper) close() {
+	s.listener.Close()
+	s.mu.Lock()
+	for c := range s.open {
+		c.Close()
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+func (s *shaper) accept() {
+	for {
+		c, err := s.listener.Accept()
+		if err != nil {
+			return
+		}
+		s.wg.Go(func() { s.pass(c) })
+	}
+}
+
+func (s *shaper) isDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.until)
+}
+
+func (s *shaper) hold(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[c] = true
+}
+
+func (s *shaper) drop(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+	c.Close()
+}
+
+func (s *shaper) pass(in net.Conn) {
+	s.hold(in)
+	defer s.drop(in)
+	if s.isDown() {
+		return
+	}
+	out, err := net.Dial("tcp", s.to)
+	if err != nil {
+		return
+	}
+	s.hold(out)
+	defer s.drop(out)
+	s.wg.Go(func() {
+		defer out.Close()
+		copyAll(out, in)
+	})
+	time.Sleep(s.delay)
+	s.answer(in, out)
+}
+
+func copyAll(to, from net.Conn) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
+			return
+		}
+	}
+}
+
+// answer passes what the upstream answers, until the cut.
+func (s *shaper) answer(in, out net.Conn) {
+	buf := make([]byte, shaperBurst)
+	for n := 0; n < s.cut; {
+		got, err := out.Read(buf[:min(len(buf), s.cut-n)])
+		if err != nil {
+			return
+		}
+		s.rate.WaitN(context.Background(), got) // within the burst, it never fails
+		if _, err := in.Write(buf[:got]); err != nil {
+			return
+		}
+		n += got
+		s.count(int64(got), n == s.cut)
+		if s.isDown() {
+			return
+		}
+	}
+}
+
+func (s *shaper) count(n int64, cut bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent += n
+	if !cut {
+		return
+	}
+	s.cuts++
+	if s.cuts%3 == 0 {
+		s.until = time.Now().Add(s.down)
+	}
+}
+
+// A link with 300 ms of delay and 1 Mbit/s that is cut every few seconds and down for whole minutes, two
+// hundred times as fast. A connection lasts for less than a block.
+func TestShapedLink(t *testing.T) {
+	w := newWorld(t, 9*mib, 6*mib+1, 5*mib, 100_000)
+	sinks := map[string]*memory{}
+	for _, a := range w.archives {
+		sinks[a.path()] = sinkFor(a)
+	}
+	var again []string
+	var mu sync.Mutex
+	honest := w.handler()
+	up := server(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		first := 0
+		fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &first)
+		if sinks[r.URL.Path].has(first / update.BlockSize) {
+			mu.Lock()
+			again = append(again, r.URL.Path+" "+r.Header.Get("Range"))
+			mu.Unlock()
+		}
+		honest.ServeHTTP(rw, r)
+	}))
+	s := newShaper(t, up.URL)
+	s.delay, s.rate, s.cut, s.down = 2*time.Millisecond, rate.NewLimiter(25<<20, shaperBurst), 3*mib, 300*time.Millisecond
+	cfg := quick(s.url())
+	c, log := client(t, cfg)
+
+	var g errgroup.Group
+	for _, a := range w.archives {
+		g.Go(func() error { return c.Download(t.Context(), a.rel, a.blocks, sinks[a.path()]) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var total int64
+	for _, a := range w.archives {
+		sinks[a.path()].check(t)
+		total += a.rel.Length()
+	}
+	if len(again) > 0 {
+		t.Errorf("fetched again: %q", again)
+	}
+	if s.cuts < 6 {
+		t.Errorf("expected at least 6 cuts, got %d\n%v", s.cuts, log)
+	}
+	// What was under way in a connection that is cut comes again: here, a part of a block.
+	if most := total + int64(s.cuts+1)*mib; s.sent > most {
+		t.Errorf("%d bytes were sent for %d of archives, expected at most %d", s.sent, total, most)
+	}
+	t.Logf("%d cuts, %d bytes sent for %d", s.cuts, s.sent, total)
+}
