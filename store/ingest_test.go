@@ -365,6 +365,9 @@ func TestIngestFileThatIsAnother(t *testing.T) {
 	data := content(large)
 	_, blocks := blocksOf(data)
 	for what, f := range map[string][]byte{"short": data[:len(data)-1], "half": data[:update.BlockSize/2], "empty": nil, "changed": append([]byte{'x'}, data[1:]...)} {
+		// What arrived from one is there for the next.
+		o, s := newStore(t, small)
+		rel := release(t, o.lists(small, large), large)
 		if err := s.IngestFile(t.Context(), rel, blocks, bytes.NewReader(f)); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", what, err)
 		}
