@@ -57,7 +57,7 @@ func (s *Store) hasBlob(r trust.Release) bool {
 // Missing returns the releases of a repository that are kept and whose archives are not in place.
 func (s *Store) Missing(r *trust.Repository) []trust.Release {
 	var out []trust.Release
-	for _, rel := range s.kept(r) {
+	for _, rel := range s.Kept(r) {
 		if !s.Has(rel) {
 			out = append(out, rel)
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// kept returns the releases of a repository whose archives must be in place.
-func (s *Store) kept(r *trust.Repository) []trust.Release {
+// Kept returns the releases of a repository whose archives must be in place.
+func (s *Store) Kept(r *trust.Repository) []trust.Release {
 	if s.c.Kept == nil {
 		return r.Releases()
 	}
@@ -43,7 +43,7 @@ func (s *Store) renewDropped(before, now *trust.Repository) {
 	if before == nil || len(optional) == 0 {
 		return
 	}
-	for _, rel := range s.kept(before) {
+	for _, rel := range s.Kept(before) {
 		if optional[rel.Digest()] {
 			s.renew(rel)
 		}

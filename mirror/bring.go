@@ -1,0 +1,207 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// maxErrors bounds how many archives one error tells of.
+const maxErrors = 3
+
+// bringAll fetches archives, several at once, in their order. One that no upstream has right doesn't keep
+// the others from arriving; a full disk, and upstreams that are gone, do.
+func (m *Mirror) bringAll(ctx context.Context, wanted []trust.Release) (Result, error) {
+	if len(wanted) == 0 {
+		return Result{}, nil
+	}
+	if err := m.checkRoom(ctx, wanted); err != nil {
+		return Result{}, err
+	}
+	m.c.Planned(wanted)
+	stopped, stop := context.WithCancel(ctx)
+	defer stop()
+	var g errgroup.Group
+	g.SetLimit(m.c.Parallel)
+	t := tally{}
+	for _, rel := range wanted {
+		if stopped.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			err := m.bring(stopped, rel)
+			if t.add(rel, err) {
+				stop()
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // what failed is in t
+	return t.result, errors.Join(ctx.Err(), t.error())
+}
+
+// tally counts how archives arrive.
+type tally struct {
+	mu     sync.Mutex
+	result Result
+	errs   []error
+	failed int
+}
+
+// add reports whether further archives would fail too.
+func (t *tally) add(rel trust.Release, err error) (hopeless bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil {
+		t.result.Archives++
+		t.result.Bytes += rel.Length()
+		return false
+	}
+	if ended(err) {
+		return false // what ended it is told already
+	}
+	if t.failed++; t.failed <= maxErrors {
+		t.errs = append(t.errs, err)
+	}
+	return errors.Is(err, store.ErrNoSpace) || errors.Is(err, fetch.ErrUnavailable)
+}
+
+func (t *tally) error() error {
+	if more := t.failed - len(t.errs); more > 0 {
+		t.errs = append(t.errs, fmt.Errorf("%d more archives did not arrive", more))
+	}
+	return errors.Join(t.errs...)
+}
+
+// ended reports whether an error only says that a context ended.
+func ended(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// flight is one archive that is being fetched, for however many wait for it.
+type flight struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// bring makes an archive be in place. Where another call is fetching it already, it waits for that.
+func (m *Mirror) bring(ctx context.Context, rel trust.Release) error {
+	for {
+		f, mine := m.board(rel.Digest())
+		if mine {
+			f.err = m.fetch(ctx, rel)
+			m.land(rel.Digest(), f)
+			return f.err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if f.err == nil || !ended(f.err) {
+			return f.err
+		}
+	}
+}
+
+func (m *Mirror) board(d update.Digest) (f *flight, mine bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f := m.flights[d]; f != nil {
+		return f, false
+	}
+	f = &flight{done: make(chan struct{})}
+	m.flights[d] = f
+	return f, true
+}
+
+func (m *Mirror) land(d update.Digest, f *flight) {
+	m.mu.Lock()
+	delete(m.flights, d)
+	m.mu.Unlock()
+	close(f.done)
+}
+
+// fetch gets an archive from the upstreams, with what is on the disk already.
+func (m *Mirror) fetch(ctx context.Context, rel trust.Release) error {
+	if m.c.Store.Has(rel) {
+		return nil
+	}
+	began := time.Now()
+	blocks, err := m.c.Client.Blocks(ctx, rel)
+	if errors.Is(err, fetch.ErrNotFound) {
+		err = m.fetchWhole(ctx, rel)
+	} else if err == nil {
+		err = m.fetchBlocks(ctx, rel, blocks)
+	}
+	if err != nil {
+		return fmt.Errorf("%v: %w", rel.Name(), err)
+	}
+	m.measured(rel.Length(), time.Since(began))
+	return nil
+}
+
+// maxLost is how often an archive is gone on with whose blocks the disk lost.
+const maxLost = 3
+
+func (m *Mirror) fetchBlocks(ctx context.Context, rel trust.Release, blocks update.Blocks) (err error) {
+	in, err := m.c.Store.Ingest(ctx, rel, blocks)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	if _, err := in.Salvage(ctx); err != nil {
+		return err
+	}
+	for range maxLost {
+		if err = m.c.Client.Download(ctx, rel, blocks, in); err != nil {
+			return err
+		}
+		if err = in.Commit(ctx); !errors.Is(err, store.ErrIncomplete) {
+			return err
+		}
+	}
+	return err
+}
+
+// fetchWhole gets an archive from upstreams without block lists. The file has no name: nothing is left of
+// it, whatever happens.
+func (m *Mirror) fetchWhole(ctx context.Context, rel trust.Release) error {
+	f, err := os.CreateTemp(filepath.Join(m.c.Store.Dir(), "staging"), durable.TempPrefix+"*")
+	if err != nil {
+		return err
+	}
+	defer f.Close() // what counts was read back
+	if err := os.Remove(f.Name()); err != nil {
+		return err
+	}
+	blocks, err := m.c.Client.Whole(ctx, rel, f)
+	if err != nil {
+		return err
+	}
+	return m.c.Store.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length()))
+}
+
+// measured takes in how fast an archive came.
+func (m *Mirror) measured(bytes int64, took time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	rate := float64(bytes) / max(took.Seconds(), 0.001)
+	if m.rate > 0 {
+		rate = (3*m.rate + rate) / 4
+	}
+	m.rate = rate
+}

@@ -1,0 +1,87 @@
+package mirror
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// silentFor is how many intervals may pass without an upstream that was accepted.
+const silentFor = 3
+
+// Warning is something that a person should see to.
+type Warning struct {
+	Subject string // sync, upstream, expiry, behind
+	Urgent  bool   // boxes refuse what is served, or soon will, or nothing is served
+	Text    string // one line: what is wrong, since or until when, and what to do
+}
+
+// Health returns what is wrong, or soon will be, at that time. It is empty where all is well.
+func (m *Mirror) Health(at time.Time) []Warning {
+	f := m.Freshness(at)
+	repo := m.c.Store.Repository()
+	var out []Warning
+	if !f.Synced {
+		text := "not synced: nothing is served before the first sync is complete"
+		if f.Error != "" {
+			text += "; the last one failed: " + f.Error
+		}
+		return append(out, Warning{"sync", true, text})
+	}
+	if w, ok := expiry(f, repo, at); ok {
+		out = append(out, w)
+	}
+	out = append(out, m.silence(f, at)...)
+	for _, u := range f.Upstreams {
+		if u.Error != "" && u.Error != f.Error {
+			out = append(out, Warning{"upstream", false, "upstream " + u.URL + " is not used: " + u.Error})
+		}
+	}
+	if f.SecondsBehind > 0 {
+		out = append(out, Warning{"behind", false, fmt.Sprintf("%d updates and %v behind the upstream, snapshot %d of %d",
+			f.UpdatesBehind, time.Duration(f.SecondsBehind)*time.Second, f.Own.Snapshot, f.Upstream.Snapshot)})
+	}
+	return out
+}
+
+// NotReady says why the mirror should not be sent requests at that time, "" where it should.
+func (m *Mirror) NotReady(at time.Time) string {
+	f := m.Freshness(at)
+	switch {
+	case !f.Synced:
+		return "not synced"
+	case f.Expired:
+		return fmt.Sprintf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339))
+	}
+	return ""
+}
+
+// expiry warns when three quarters of a file's life are over: half-way its signer was to renew it.
+func expiry(f Freshness, repo *trust.Repository, at time.Time) (Warning, bool) {
+	life := f.Expires.Sub(repo.Issued(f.Expiring))
+	left := f.Expires.Sub(at)
+	if left > life/4 && !f.Expired {
+		return Warning{}, false
+	}
+	verb := "expires"
+	if f.Expired {
+		verb = "expired"
+	}
+	return Warning{"expiry", true, fmt.Sprintf("%s %d %s at %s, from when on boxes refuse it: see to the origin, or to the way there",
+		f.Expiring, repo.Version(f.Expiring), verb, f.Expires.Format(time.RFC3339))}, true
+}
+
+// silence tells of syncs that fail, and of upstreams that were not heard of for long.
+func (m *Mirror) silence(f Freshness, at time.Time) []Warning {
+	long := at.Sub(f.Checked) > silentFor*m.c.Interval
+	switch {
+	case f.Error != "":
+		return []Warning{{"sync", false, fmt.Sprintf("no sync went well since %s; what is there is served: %s", f.Since.Format(time.RFC3339), f.Error)}}
+	case long && f.Checked.IsZero():
+		return []Warning{{"sync", false, "no upstream was asked yet; what is there is served"}}
+	case long:
+		return []Warning{{"sync", false, fmt.Sprintf("no upstream was heard of since %s; what is there is served", f.Checked.Format(time.RFC3339))}}
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+package mirror_test
+
+const victimEnv = "MIRROR_VICTIM"
+
+func victim() {}

@@ -1,0 +1,132 @@
+package mirror
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// OnDemand says what becomes of an update that is listed and not kept, when somebody asks for it.
+type OnDemand string
+
+// What becomes of it.
+const (
+	OnDemandNone     OnDemand = ""         // it is not to be had here
+	OnDemandFetch    OnDemand = "fetch"    // it is fetched, and the client comes back
+	OnDemandRedirect OnDemand = "redirect" // the client goes to an upstream
+)
+
+// Config says what a mirror works on. Store and Client are required.
+type Config struct {
+	// Store is open for writing, with the pinned root. It is the caller's to close, after Run has
+	// returned. What of the list is kept is its Config.Kept.
+	Store *store.Store
+
+	// Client asks the upstreams. It is the caller's to close.
+	Client *fetch.Client
+
+	FS     durable.FS
+	Logger *slog.Logger     // nil: no log
+	Now    func() time.Time // nil: time.Now
+
+	Built       time.Time     // see trust.Clock
+	AcceptStale time.Duration // see trust.Clock
+
+	Interval time.Duration // from one sync to the next; 0: 5 min. It is up to a fifth shorter, at random.
+	Retry    time.Duration // the first pause after a sync that failed, doubled up to Interval; 0: 5 s
+	Parallel int           // archives that are fetched at once; 0: 4
+	MaxBytes int64         // that the store may hold; 0: as many as fit on the disk
+	GCEvery  time.Duration // how often archives are removed that are not kept any more; 0: 24 h
+	OnDemand OnDemand
+
+	// Planned, if not nil, is called before archives are fetched, with all of them, the biggest first.
+	// How each goes on, fetch.Config.Progress tells.
+	Planned func([]trust.Release)
+
+	// Jitter returns numbers from 0 to below 1 that spread pauses; nil: at random.
+	Jitter func() float64
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Store == nil || c.Client == nil {
+		return Config{}, errors.New("mirror: a store and a client are needed")
+	}
+	switch c.OnDemand {
+	case OnDemandNone, OnDemandFetch, OnDemandRedirect:
+	default:
+		return Config{}, errors.New(`mirror: on demand: expected "", "fetch" or "redirect"`)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Planned == nil {
+		c.Planned = func([]trust.Release) {}
+	}
+	if c.Jitter == nil {
+		c.Jitter = rand.Float64
+	}
+	c.Interval = orDefault(c.Interval, 5*time.Minute)
+	c.Retry = orDefault(c.Retry, 5*time.Second)
+	c.Parallel = orDefault(c.Parallel, 4)
+	c.GCEvery = orDefault(c.GCEvery, 24*time.Hour)
+	return c, nil
+}
+
+func orDefault[T int | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// Mirror keeps a copy up to date. Its methods are safe for concurrent use.
+type Mirror struct {
+	c Config
+
+	// syncing holds a token while a sync or a repair is under way. Taking it ends with the context.
+	syncing   chan struct{}
+	collected time.Time // with the token: when GC was last
+
+	trigger chan struct{}      // has room for one
+	wanted  chan trust.Release // what Run is to fetch on demand
+
+	mu      sync.Mutex
+	record  record
+	newest  *trust.Repository // that any upstream showed; nil: none yet
+	flights map[update.Digest]*flight
+	wants   map[update.Digest]*want
+	rate    float64 // bytes per second of the archives that were fetched lately; 0: not known
+	kept    keptSet
+}
+
+// New returns a mirror. Nothing is asked or written before Sync or Run.
+func New(c Config) (*Mirror, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	m := &Mirror{
+		c: c, syncing: make(chan struct{}, 1), collected: c.Now(),
+		trigger: make(chan struct{}, 1), wanted: make(chan trust.Release, maxWanted),
+		flights: map[update.Digest]*flight{}, wants: map[update.Digest]*want{},
+	}
+	if m.record, err = readRecord(c.Store.Dir()); err != nil {
+		c.Logger.Warn("what is known of earlier syncs is lost", "err", err)
+	}
+	return m, nil
+}
+
+func (m *Mirror) clock() trust.Clock {
+	return trust.Clock{Now: m.c.Now(), Built: m.c.Built, AcceptStale: m.c.AcceptStale}
+}

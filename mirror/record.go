@@ -1,0 +1,148 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+const (
+	recordName = "mirror.json"
+	maxRecord  = 256 << 10 // bytes
+	maxMessage = 2000      // bytes of an error message in the record
+)
+
+// record is what a mirror remembers of its syncs, and tells other processes.
+type record struct {
+	Checked       time.Time           `json:"checked,omitzero"`
+	Complete      time.Time           `json:"complete,omitzero"`
+	Error         string              `json:"error,omitempty"`
+	Since         time.Time           `json:"error_since,omitzero"`
+	Newest        Versions            `json:"newest"`
+	UpdatesBehind int                 `json:"updates_behind"`
+	BehindSince   time.Time           `json:"behind_since,omitzero"`
+	Upstreams     []UpstreamFreshness `json:"upstreams"`
+}
+
+// readRecord returns the record in the directory of a store, an empty one where there is none.
+func readRecord(dir string) (record, error) {
+	f, err := os.Open(filepath.Join(dir, recordName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{}, nil
+	}
+	if err != nil {
+		return record{}, err
+	}
+	defer f.Close() // opened for reading
+	raw, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil {
+		return record{}, err
+	}
+	return parseRecord(raw)
+}
+
+func parseRecord(raw []byte) (r record, err error) {
+	if len(raw) > maxRecord {
+		return record{}, fmt.Errorf("%s: more than %d bytes", recordName, maxRecord)
+	}
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return record{}, fmt.Errorf("%s: %w", recordName, err)
+	}
+	return r, nil
+}
+
+// save writes the record. Where it can't be written the mirror goes on: it tells the past, and nothing
+// depends on it. The caller holds mu.
+func (m *Mirror) save() {
+	if err := m.record.write(m.c.FS, m.c.Store.Dir()); err != nil {
+		m.c.Logger.Warn("freshness not written", "err", err)
+	}
+}
+
+func (r record) write(disk durable.FS, dir string) error {
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return disk.WriteFile(filepath.Join(dir, recordName), append(raw, '\n'), 0o600)
+}
+
+// ended takes in how a sync went. One that was ended by its caller says nothing about the copy.
+func (m *Mirror) ended(ctx context.Context, err error) {
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	at := seconds(m.c.Now())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := &m.record
+	if err == nil {
+		r.Error, r.Since, r.Complete = "", time.Time{}, at
+		r.UpdatesBehind, r.BehindSince = 0, time.Time{}
+	} else {
+		if r.Error == "" {
+			r.Since = at
+		}
+		r.Error = message(err)
+	}
+	r.Upstreams = m.present(r.Upstreams)
+	m.save()
+}
+
+// present returns what is known of the upstreams that are asked, in their order.
+func (m *Mirror) present(known []UpstreamFreshness) []UpstreamFreshness {
+	out := []UpstreamFreshness{}
+	for _, u := range m.c.Client.Upstreams() {
+		out = append(out, *find(&known, u))
+	}
+	return out
+}
+
+// find returns what is known of an upstream, after adding it where it is new.
+func find(all *[]UpstreamFreshness, u *fetch.Upstream) *UpstreamFreshness {
+	for i := range *all {
+		if (*all)[i].URL == u.String() {
+			return &(*all)[i]
+		}
+	}
+	*all = append(*all, UpstreamFreshness{URL: u.String()})
+	return &(*all)[len(*all)-1]
+}
+
+// looked takes in what an upstream showed: a repository, or an error.
+func (m *Mirror) looked(u *fetch.Upstream, repo *trust.Repository, err error) {
+	at := seconds(m.c.Now())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := find(&m.record.Upstreams, u)
+	if err != nil {
+		known.Error = message(err)
+		known.Behind = errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired)
+		return
+	}
+	known.Error, known.Versions, known.Checked = "", versionsOf(repo), at
+	m.record.Checked = at
+}
+
+func (m *Mirror) behind(u *fetch.Upstream, behind bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	find(&m.record.Upstreams, u).Behind = behind
+}
+
+// message returns the message of an error on one line of bounded length.
+func message(err error) string {
+	s := strings.ReplaceAll(err.Error(), "\n", "; ")
+	return strings.ToValidUTF8(s[:min(len(s), maxMessage)], "")
+}

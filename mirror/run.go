@@ -1,0 +1,67 @@
+package mirror
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Run syncs at once, and then after each Config.Interval or Trigger, sooner after a failure, and fetches
+// what Want promised. It goes on after failures, which it logs and Freshness tells, and returns when ctx
+// ends, with its error. At most one Run is under way.
+func (m *Mirror) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wants sync.WaitGroup
+	defer wants.Wait()
+	defer cancel()
+	for range wantedAtOnce {
+		wants.Go(func() { m.serveWants(ctx) })
+	}
+	failed := 0
+	for {
+		_, err := m.Sync(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if failed++; err == nil {
+			failed = 0
+		} else {
+			m.c.Logger.Error("mirror", "err", err)
+		}
+		if err := m.wait(ctx, m.pause(failed)); err != nil {
+			return err
+		}
+	}
+}
+
+// Trigger has Run sync now, or again when the sync is over that is under way. It does not wait.
+func (m *Mirror) Trigger() {
+	select {
+	case m.trigger <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// pause returns how long to wait after so many failures in a row.
+func (m *Mirror) pause(failed int) time.Duration {
+	if failed == 0 {
+		return m.c.Interval - time.Duration(m.c.Jitter()*float64(m.c.Interval/5))
+	}
+	step := m.c.Retry
+	for i := 1; i < failed && step < m.c.Interval; i++ {
+		step *= 2
+	}
+	step = min(step, m.c.Interval)
+	return step - time.Duration(m.c.Jitter()*float64(step/2))
+}
+
+func (m *Mirror) wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-m.trigger:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,251 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Result is what a sync did.
+type Result struct {
+	Changed  bool  // another repository is served now
+	Archives int   // that were fetched
+	Bytes    int64 // of them
+}
+
+// Sync brings the copy up to date, once, and returns when it is complete and verified. It waits for
+// another sync that is under way. After an error what was served is still served, what was fetched is
+// kept, and Freshness tells the error.
+//
+// The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; store.ErrNoSpace
+// is also the one of a store that would exceed its cap.
+func (m *Mirror) Sync(ctx context.Context) (Result, error) {
+	if err := m.take(ctx); err != nil {
+		return Result{}, fmt.Errorf("sync: %w", err)
+	}
+	defer m.release()
+	result, err := m.sync(ctx)
+	if err != nil {
+		err = fmt.Errorf("sync: %w", err)
+	}
+	m.ended(ctx, err)
+	m.collectIfDue(ctx)
+	return result, err
+}
+
+// take takes the token, or ends with ctx.
+func (m *Mirror) take(ctx context.Context) error {
+	select {
+	case m.syncing <- struct{}{}:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m *Mirror) release() { <-m.syncing }
+
+func (m *Mirror) sync(ctx context.Context) (Result, error) {
+	newest, err := m.refresh(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	s := m.c.Store
+	m.saw(newest)
+	result, err := m.bringAll(ctx, biggestFirst(s.Missing(newest)))
+	if err != nil || same(newest, s.Repository()) {
+		return result, err
+	}
+	if err := s.Commit(ctx, newest); err != nil {
+		return result, err
+	}
+	result.Changed = true
+	m.c.Logger.Info("new repository served", "snapshot", newest.Version(trust.RoleSnapshot),
+		"updates", len(newest.Releases()), "fetched", result.Archives, "bytes", result.Bytes)
+	return result, nil
+}
+
+// refresh returns the newest repository of all upstreams, verified; the current one where none has a
+// newer one. The error is that of each upstream where none has one that is accepted.
+func (m *Mirror) refresh(ctx context.Context) (*trust.Repository, error) {
+	found := map[*fetch.Upstream]*trust.Repository{}
+	var newest *trust.Repository
+	ask := func(ctx context.Context, u *fetch.Upstream) error {
+		repo, err := m.look(ctx, u, newest)
+		if err != nil {
+			return err
+		}
+		found[u] = repo
+		if newest == nil || newer(repo, newest) {
+			newest = repo
+		}
+		return nil
+	}
+	if err := m.c.Client.Ask(ctx, ask); err != nil {
+		return nil, err
+	}
+	for _, u := range m.c.Client.Upstreams() {
+		if found[u] != nil || !u.State().Until.IsZero() {
+			continue
+		}
+		if err := ask(ctx, u); err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			m.c.Logger.Warn("upstream refused", "upstream", u.String(), "err", err)
+		}
+	}
+	for u, repo := range found {
+		u.SetBehind(newer(newest, repo))
+		m.behind(u, newer(newest, repo))
+	}
+	return newest, nil
+}
+
+// look asks one upstream for its repository. Files that another upstream showed already, in newest, are
+// not fetched again.
+func (m *Mirror) look(ctx context.Context, u *fetch.Upstream, newest *trust.Repository) (*trust.Repository, error) {
+	repo, err := m.c.Store.Refresh(ctx, atHand{u, newest}, m.clock())
+	if err == nil {
+		m.looked(u, repo, nil)
+		return repo, nil
+	}
+	if !fromFetch(err) {
+		err = fmt.Errorf("%v: %w", u, err)
+	}
+	if ctx.Err() == nil {
+		m.looked(u, nil, err)
+		u.SetBehind(true)
+		if hostile(err) && len(m.c.Client.Upstreams()) > 1 {
+			u.SetAside(err)
+		}
+	}
+	return nil, err
+}
+
+// fromFetch reports whether an error is one of package fetch, which name the upstream.
+func fromFetch(err error) bool {
+	return errors.Is(err, fetch.ErrRefused) || errors.Is(err, fetch.ErrUnavailable) || errors.Is(err, fetch.ErrNotFound)
+}
+
+// hostile reports whether metadata can't have come from an upstream that is only behind, or cut.
+func hostile(err error) bool {
+	for _, e := range []error{trust.ErrMalformed, trust.ErrThreshold, trust.ErrFork, trust.ErrMismatch, trust.ErrSecondDigest} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// atHand is an upstream of which some files are known from another one. Whether they fit its own is for
+// the caller to find out, as with all that it fetches.
+type atHand struct {
+	trust.Fetcher
+	repo *trust.Repository // nil: none
+}
+
+// Fetch returns the file at hand, or asks.
+func (a atHand) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
+	role, version, ok := trust.ParseFileName(name)
+	if ok && a.repo != nil && role != trust.RoleTimestamp && version == a.repo.Version(role) && int64(len(a.repo.Raw(role))) <= limit {
+		return a.repo.Raw(role), nil
+	}
+	return a.Fetcher.Fetch(ctx, name, limit, known)
+}
+
+// newer reports whether a is a newer repository than b.
+func newer(a, b *trust.Repository) bool {
+	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTimestamp, trust.RoleSnapshot} {
+		if x, y := a.Version(role), b.Version(role); x != y {
+			return x > y
+		}
+	}
+	return false
+}
+
+// same reports whether both are one repository.
+func same(a, b *trust.Repository) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a == b || string(a.Raw(trust.RoleTimestamp)) == string(b.Raw(trust.RoleTimestamp)) &&
+		string(a.Raw(trust.RoleRoot)) == string(b.Raw(trust.RoleRoot))
+}
+
+// biggestFirst sorts archives so that the last ones to arrive are small, and leaves one of each digest.
+func biggestFirst(missing []trust.Release) []trust.Release {
+	seen := map[update.Digest]bool{}
+	missing = slices.DeleteFunc(missing, func(rel trust.Release) bool {
+		twice := seen[rel.Digest()]
+		seen[rel.Digest()] = true
+		return twice
+	})
+	slices.SortStableFunc(missing, func(a, b trust.Release) int {
+		switch {
+		case a.Length() > b.Length():
+			return -1
+		case a.Length() < b.Length():
+			return 1
+		}
+		return 0
+	})
+	return missing
+}
+
+// checkRoom refuses archives that don't fit. What is not kept any more makes room first.
+func (m *Mirror) checkRoom(ctx context.Context, wanted []trust.Release) error {
+	err := m.fits(ctx, wanted)
+	if !errors.Is(err, store.ErrNoSpace) {
+		return err
+	}
+	m.collect(ctx)
+	return m.fits(ctx, wanted)
+}
+
+func (m *Mirror) fits(ctx context.Context, wanted []trust.Release) error {
+	return fits(ctx, m.c.Store, m.c.MaxBytes, wanted)
+}
+
+// fits refuses archives that the disk has no room for, or that exceed the cap, unless it is 0.
+func fits(ctx context.Context, s *store.Store, limit int64, wanted []trust.Release) error {
+	room, err := s.Room(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	if room.Need > room.Free {
+		return fmt.Errorf("%w: %d bytes are needed for %d archives, and %d can be used; make room, or keep fewer updates",
+			store.ErrNoSpace, room.Need, len(wanted), max(room.Free, 0))
+	}
+	if limit > 0 && room.Used+room.Need > limit {
+		return fmt.Errorf("%w: the store has %d bytes and would need %d more for %d archives, beyond its cap of %d; raise it, or keep fewer updates",
+			store.ErrNoSpace, room.Used, room.Need, len(wanted), limit)
+	}
+	return nil
+}
+
+// collectIfDue removes archives now and then. The caller holds the token.
+func (m *Mirror) collectIfDue(ctx context.Context) {
+	at := m.c.Now()
+	if since := at.Sub(m.collected); since >= 0 && since < m.c.GCEvery || ctx.Err() != nil {
+		return
+	}
+	m.collect(ctx)
+}
+
+func (m *Mirror) collect(ctx context.Context) {
+	m.collected = m.c.Now()
+	got, err := m.c.Store.GC(ctx, store.GC{})
+	if len(got.Digests) > 0 {
+		m.c.Logger.Info("archives removed that are not kept any more", "count", len(got.Digests), "bytes", got.Bytes)
+	}
+	if err != nil && ctx.Err() == nil {
+		m.c.Logger.Error("archives not removed", "err", err)
+	}
+}

@@ -1,0 +1,149 @@
+package mirror
+
+import (
+	"context"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	maxWanted     = 256 // archives that wait for being fetched on demand
+	wantedAtOnce  = 2
+	wantAgain     = 30 * time.Second // after one did not arrive
+	leastReturn   = 5 * time.Second
+	longestReturn = 2 * time.Minute
+	assumedRate   = 1 << 20 // bytes per second, while nothing was measured
+)
+
+// want is an archive that somebody asked for.
+type want struct {
+	open   bool      // it waits, or is being fetched
+	failed time.Time // when it last did not arrive
+}
+
+// keptSet is what is kept of a repository.
+type keptSet struct {
+	repo    *trust.Repository
+	digests map[update.Digest]bool
+}
+
+// Want says what to tell a client who asks for an update of the catalog that is not in place: to come
+// back after a time, or to go to an upstream, whose URL of the archive it is. Neither means that it is
+// not to be had here.
+//
+// An update that is kept, and was lost, is fetched in any case; others as Config.OnDemand says. However
+// many ask, and however often, an archive is fetched once, while Run runs. Want does not wait.
+func (m *Mirror) Want(u update.Update) (retryAfter time.Duration, redirect string) {
+	repo := m.c.Store.Repository()
+	if repo == nil {
+		return leastReturn, ""
+	}
+	rel, ok := repo.Release(u.Name)
+	switch {
+	case !ok || rel.Digest() != u.Digest:
+		return 0, ""
+	case m.c.OnDemand == OnDemandFetch || m.keeps(repo, rel):
+		return m.want(rel), ""
+	case m.c.OnDemand == OnDemandRedirect:
+		return m.elsewhere(rel)
+	}
+	return 0, ""
+}
+
+func (m *Mirror) keeps(repo *trust.Repository, rel trust.Release) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.kept.repo != repo {
+		m.kept = keptSet{repo, map[update.Digest]bool{}}
+		for _, r := range m.c.Store.Kept(repo) {
+			m.kept.digests[r.Digest()] = true
+		}
+	}
+	return m.kept.digests[rel.Digest()]
+}
+
+// elsewhere returns the URL of an archive at the first upstream that nothing is against.
+func (m *Mirror) elsewhere(rel trust.Release) (time.Duration, string) {
+	for _, u := range m.c.Client.Upstreams() {
+		if s := u.State(); s.Until.IsZero() {
+			return 0, u.String() + "/sha256/" + rel.Digest().String()
+		}
+	}
+	return wantAgain, ""
+}
+
+// want has Run fetch an archive, and returns when it may be there.
+func (m *Mirror) want(rel trust.Release) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.wants[rel.Digest()]
+	if w == nil {
+		w = &want{}
+	}
+	at := m.c.Now()
+	if since := at.Sub(w.failed); !w.open && since >= 0 && since < wantAgain {
+		return wantAgain
+	}
+	if !w.open {
+		select {
+		case m.wanted <- rel:
+			w.open = true
+			m.wants[rel.Digest()] = w
+		default:
+			return longestReturn
+		}
+	}
+	return m.arrival(rel)
+}
+
+// arrival returns how long an archive takes to arrive. The caller holds mu.
+func (m *Mirror) arrival(rel trust.Release) time.Duration {
+	rate := m.rate
+	if rate == 0 {
+		rate = assumedRate
+	}
+	wait := time.Duration(float64(rel.Length()) / rate * float64(time.Second))
+	return min(max(wait, leastReturn), longestReturn).Round(time.Second)
+}
+
+// serveWants fetches what is wanted until ctx ends.
+func (m *Mirror) serveWants(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case rel := <-m.wanted:
+			err := m.fits(ctx, []trust.Release{rel})
+			if err == nil {
+				err = m.bring(ctx, rel)
+			}
+			m.served(rel, err)
+			if err != nil && ctx.Err() == nil {
+				m.c.Logger.Error("update on demand", "err", err)
+			}
+		}
+	}
+}
+
+func (m *Mirror) served(rel trust.Release, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil || ended(err) {
+		delete(m.wants, rel.Digest())
+		return
+	}
+	m.forgetFailed()
+	m.wants[rel.Digest()] = &want{failed: m.c.Now()}
+}
+
+// forgetFailed drops failures that count no more. The caller holds mu.
+func (m *Mirror) forgetFailed() {
+	at := m.c.Now()
+	for d, w := range m.wants {
+		if !w.open && at.Sub(w.failed) >= wantAgain {
+			delete(m.wants, d)
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package mirror_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+)
+
+// newestOnly makes a mirror that keeps one version.
+func newestOnly(c *store.Config) { c.Kept = mirror.Retention{Newest: 1}.Kept }
+
+func onDemand(d mirror.OnDemand) func(*mirror.Config) {
+	return func(c *mirror.Config) { c.OnDemand, c.Interval = d, time.Hour }
+}
+
+// TestRetentionOnAMirror: only what is kept is fetched, and all of the list is served.
+func TestRetentionOnAMirror(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one, two, three)
+	m := o.newMirror(setup{store: newestOnly})
+	if got := m.sync(); got.Archives != 1 {
+		t.Errorf("expected one archive fetched, got %+v", got)
+	}
+	m.wantListed(one, two, three)
+	if m.has(one) || m.has(two) || !m.has(three) {
+		t.Error("expected the newest alone")
+	}
+	if w := m.Health(o.at); len(w) != 0 {
+		t.Errorf("expected nothing to say, got %v", w)
+	}
+}
+
+// TestFiftyClients who ask at once for an update that is not there cause one download, and each gets the
+// whole update or nothing.
+func TestFiftyClients(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one, two)
+	p := newProxy(t, o.url)
+	m := o.newMirror(setup{upstreams: []string{p.url}, store: newestOnly, config: onDemand(mirror.OnDemandFetch)})
+	m.run(t)
+	waitFor(t, "the first sync", func() bool { return m.s.Repository() != nil })
+	p.taken()
+	u := o.rel(one).Update()
+	var clients sync.WaitGroup
+	got := make([][]byte, 50)
+	for i := range got {
+		clients.Go(func() {
+			waitFor(t, "the update", func() bool {
+				f, err := m.s.Open(u)
+				if err == nil {
+					defer f.Close()
+					got[i], err = io.ReadAll(f)
+					return err == nil
+				}
+				if after, redirect := m.Want(u); !errors.Is(err, fs.ErrNotExist) || redirect != "" || after < time.Second {
+					t.Errorf("expected to be told to come back, got %v, %q after %v", after, redirect, err)
+				}
+				return false
+			})
+		})
+	}
+	clients.Wait()
+	for _, body := range got {
+		if !bytes.Equal(body, content(one)) {
+			t.Fatalf("got %d bytes that differ", len(body))
+		}
+	}
+	if asked := p.taken(); len(fetched(asked, o.rel(one))) != 1 {
+		t.Errorf("expected one download, got %v", asked)
+	}
+	m.whole()
+}
+
+// TestWantDuringASync: a client who asks for what the sync is fetching causes no second download.
+func TestWantDuringASync(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	p := newProxy(t, o.url)
+	m := o.newMirror(setup{upstreams: []string{p.url}, config: onDemand(mirror.OnDemandFetch)})
+	m.sync()
+	lose(t, m, one)
+	p.taken()
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	p.answers(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/sha256/") {
+			once.Do(func() { close(entered) })
+			<-goOn
+		}
+		return false
+	})
+	m.run(t)
+	<-entered
+	for range 10 {
+		if after, _ := m.Want(o.rel(one).Update()); after == 0 {
+			t.Error("expected to be told to come back")
+		}
+	}
+	close(goOn)
+	waitFor(t, "the update", func() bool { return m.has(one) })
+	if asked := p.taken(); len(fetched(asked, o.rel(one))) != 1 {
+		t.Errorf("expected one download, got %v", asked)
+	}
+}
+
+// lose removes an archive of a mirror.
+func lose(t *testing.T, m *site, n string) {
+	t.Helper()
+	d := m.o.rel(n).Digest().String()
+	must(t, os.Remove(filepath.Join(m.s.Dir(), "sha256", d[:2], d)))
+}
+
+// TestWantAfterAFailure: an update that no upstream has is not asked for again and again.
+func TestWantAfterAFailure(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one, two)
+	p := newProxy(t, o.url)
+	m := o.newMirror(setup{upstreams: []string{p.url}, store: newestOnly, config: onDemand(mirror.OnDemandFetch)})
+	m.sync()
+	archive := "/sha256/" + o.rel(one).Digest().String()
+	p.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == archive || strings.HasPrefix(r.URL.Path, "/targets/") {
+			http.NotFound(w, r)
+			return true
+		}
+		return false
+	})
+	m.run(t)
+	u := o.rel(one).Update()
+	m.Want(u)
+	waitFor(t, "the failure", func() bool { after, _ := m.Want(u); return after == 30*time.Second })
+	asked := len(fetched(p.taken(), o.rel(one)))
+	for range 10 {
+		m.Want(u)
+	}
+	if more := len(fetched(p.taken(), o.rel(one))); asked == 0 || more != 0 {
+		t.Errorf("expected it asked for and then left, got %d and %d requests", asked, more)
+	}
+}
+
+// TestWantAnswers what the operator chose.
+func TestWantAnswers(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one, two)
+	gone := o.rel(one).Update()
+	kept := o.rel(two).Update()
+	other := gone
+	other.Digest[0] ^= 1
+	away := o.url + "/sha256/" + gone.Digest.String()
+	for demand, redirect := range map[mirror.OnDemand]string{mirror.OnDemandNone: "", mirror.OnDemandRedirect: away} {
+		m := o.newMirror(setup{store: newestOnly, config: onDemand(demand)})
+		if after, to := m.Want(gone); after == 0 || to != "" {
+			t.Errorf("%q: before the first sync: expected to be told to come back, got %v, %q", demand, after, to)
+		}
+		m.sync()
+		if after, to := m.Want(gone); after != 0 || to != redirect {
+			t.Errorf("%q: expected %q, got %v, %q", demand, redirect, after, to)
+		}
+		if after, to := m.Want(kept); after == 0 || to != "" {
+			t.Errorf("%q: an update that is kept: expected to be told to come back, got %v, %q", demand, after, to)
+		}
+		if after, to := m.Want(other); after != 0 || to != "" {
+			t.Errorf("%q: an update that is not listed: expected nothing, got %v, %q", demand, after, to)
+		}
+	}
+}
+
+// TestWantIsBounded: however many archives are wanted, the mirror promises some.
+func TestWantIsBounded(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for i := range 300 {
+		names = append(names, fmt.Sprintf("opq-box-update-%d.tar.gz", 1000+i))
+	}
+	o := newOrigin(t, names...)
+	m := o.newMirror(setup{store: newestOnly, config: onDemand(mirror.OnDemandFetch)})
+	if _, err := m.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waits := map[time.Duration]int{}
+	for _, n := range names {
+		after, _ := m.Want(o.rel(n).Update())
+		waits[after]++
+	}
+	if waits[5*time.Second] != 256 || waits[2*time.Minute] != 44 {
+		t.Errorf("expected 256 promised and the others told to come back much later, got %v", waits)
+	}
+}
+
+// TestKept tells what is kept of a list, with each limit.
+func TestKept(t *testing.T) {
+	t.Parallel()
+	const (
+		old    = "opq-box-update-10.tar.gz"
+		both   = "opq-box-update-20.tar.gz"
+		bz2    = "opq-box-update-20.tar.bz2"
+		staged = "opq-box-update-30.tar.gz"
+		newest = "opq-box-update-40.tar.gz"
+		tool   = "tool-5.tar.gz"
+	)
+	o := newOrigin(t, old, tool)
+	o.at = day.Add(24 * time.Hour)
+	o.publish(both, bz2)
+	o.at = day.Add(48 * time.Hour)
+	e, err := o.s.Repository().EditTargets(o.s.Ledger(), 0, o.at)
+	must(t, err)
+	for _, n := range []string{staged, newest} {
+		data := content(n)
+		d := blocksOf(data)
+		a := trust.Addition{Name: name(n), Digest: sum(data), Length: int64(len(data)), Blocks: sum(d.Bytes())}
+		a.Conditions.Hardware = []string{"rev2"}
+		must(t, e.Add(a))
+	}
+	o.sign(e)
+	cases := []struct {
+		name string
+		r    mirror.Retention
+		want []string
+	}{
+		{"everything", mirror.Retention{}, []string{tool, old, both, bz2, staged, newest}},
+		{"one", mirror.Retention{Newest: 1}, []string{tool, both, bz2, newest}},
+		{"two", mirror.Retention{Newest: 2}, []string{tool, both, bz2, staged, newest}},
+		{"four", mirror.Retention{Newest: 4}, []string{tool, old, both, bz2, staged, newest}},
+		{"since", mirror.Retention{Since: day.Add(25 * time.Hour)}, []string{tool, both, bz2, staged, newest}},
+		{"since the future", mirror.Retention{Since: day.Add(1000 * time.Hour)}, []string{tool, both, bz2}},
+		{"either", mirror.Retention{Newest: 1, Since: day.Add(24 * time.Hour)}, []string{tool, both, bz2, staged, newest}},
+	}
+	for _, c := range cases {
+		var got []string
+		for _, rel := range c.r.Kept(o.s.Repository()) {
+			got = append(got, rel.Name().String())
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: expected %v, got %v", c.name, c.want, got)
+		}
+	}
+}

@@ -1,0 +1,479 @@
+package mirror_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(victimEnv) != "" {
+		victim()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// day is the time at which every story begins.
+var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// The updates of these stories.
+const (
+	one   = "opq-box-update-1.tar.gz"
+	two   = "opq-box-update-2.tar.gz"
+	three = "opq-box-update-3.tar.gz"
+	big   = "opq-box-update-9.tar.gz" // of three blocks
+)
+
+// content is the archive of a name.
+func content(name string) []byte {
+	if name == big {
+		return slices.Clone(bigContent())
+	}
+	return []byte("archive of " + name + "\n")
+}
+
+// bigContent is made once: blocks that all differ.
+var bigContent = sync.OnceValue(func() (out []byte) {
+	for n := 0; len(out) <= 2*update.BlockSize; n++ {
+		out = append(out, bytes.Repeat(fmt.Appendf(nil, "line %d of a big archive\n", n), 10_000)...)
+	}
+	return out
+})
+
+func blocksOf(data []byte) update.Blocks {
+	var h update.Hasher
+	h.Write(data)
+	_, blocks, _ := h.Result()
+	return blocks
+}
+
+// signer is a key from a fixed seed.
+type signer struct {
+	private ed25519.PrivateKey
+	public  keys.Public
+}
+
+func newSigner(name string) *signer {
+	seed := sha256.Sum256([]byte(name))
+	private := ed25519.NewKeyFromSeed(seed[:])
+	public, err := keys.New(private.Public().(ed25519.PublicKey))
+	if err != nil {
+		panic(err)
+	}
+	return &signer{private, public}
+}
+
+func (s *signer) Public() keys.Public { return s.public }
+
+func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
+	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
+}
+
+// origin is a store with a repository, whoever holds its keys, and its server.
+type origin struct {
+	t                     testing.TB
+	at                    time.Time // the clock of all
+	root, release, online *signer
+	s                     *store.Store
+	url                   string
+}
+
+// newOrigin makes a repository that lists those updates.
+func newOrigin(t testing.TB, names ...string) *origin { return newOriginOf(t, "", names...) }
+
+// newOriginOf makes one whose keys are another's for each prefix.
+func newOriginOf(t testing.TB, prefix string, names ...string) *origin {
+	t.Helper()
+	o := &origin{t: t, at: day, root: newSigner(prefix + "root"), release: newSigner(prefix + "release"), online: newSigner(prefix + "online")}
+	repo, err := trust.Init(t.Context(), day, trust.Setup{
+		Root:    trust.Holder{Keys: []keys.Public{o.root.public}, Threshold: 1},
+		Release: trust.Holder{Keys: []keys.Public{o.release.public}, Threshold: 1},
+		Online:  o.online.public,
+	}, o.root, o.release, o.online)
+	must(t, err)
+	o.s = openStore(t, store.Config{Dir: tempDir(t), Root: repo.Root().Raw()})
+	must(t, o.s.Commit(t.Context(), repo))
+	o.url = serve(t, o.s)
+	if len(names) > 0 {
+		o.publish(names...)
+	}
+	return o
+}
+
+func (o *origin) rootOne() []byte {
+	o.t.Helper()
+	raw, err := o.s.Metadata("1.root.json")
+	must(o.t, err)
+	return raw
+}
+
+// publish makes a repository current that lists those updates too.
+func (o *origin) publish(names ...string) {
+	o.t.Helper()
+	e, err := o.s.Repository().EditTargets(o.s.Ledger(), 0, o.at)
+	must(o.t, err)
+	for _, n := range names {
+		data := content(n)
+		must(o.t, e.Add(trust.Addition{Name: name(n), Digest: update.Sum(data), Length: int64(len(data)), Blocks: update.Sum(blocksOf(data).Bytes())}))
+	}
+	o.sign(e)
+}
+
+func (o *origin) withdraw(n string) {
+	o.t.Helper()
+	e, err := o.s.Repository().EditTargets(o.s.Ledger(), 0, o.at)
+	must(o.t, err)
+	must(o.t, e.Withdraw(name(n)))
+	o.sign(e)
+}
+
+func (o *origin) sign(e *trust.TargetsEdit) {
+	o.t.Helper()
+	p, err := e.Sign(o.t.Context(), o.release)
+	must(o.t, err)
+	o.next(trust.Change{Targets: p})
+}
+
+// newRoot publishes another root.
+func (o *origin) newRoot() {
+	o.t.Helper()
+	e, err := o.s.Repository().EditRoot(o.at)
+	must(o.t, err)
+	must(o.t, e.AddKey(trust.RoleTargets, newSigner("another release").public))
+	p, err := e.Sign(o.t.Context(), o.root)
+	must(o.t, err)
+	o.next(trust.Change{Root: p})
+}
+
+func (o *origin) next(c trust.Change) {
+	o.t.Helper()
+	repo, err := o.s.Repository().Next(o.t.Context(), o.at, c, o.online)
+	must(o.t, err)
+	for _, rel := range o.s.Missing(repo) {
+		data := content(rel.Name().String())
+		must(o.t, o.s.IngestFile(o.t.Context(), rel, blocksOf(data), bytes.NewReader(data)))
+	}
+	must(o.t, o.s.Commit(o.t.Context(), repo))
+}
+
+func name(s string) update.Name {
+	n, err := update.ParseName(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("expected %q, got %v", want, err)
+	}
+}
+
+// tempDir returns a directory in memory where there is one.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "mirror")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "D")
+}
+
+func openStore(t testing.TB, c store.Config) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), c)
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// serve serves a store as the program does, and returns the URL.
+func serve(t testing.TB, s *store.Store) string {
+	t.Helper()
+	server, err := router.NewServer(router.Config{Source: s, Metadata: s})
+	must(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Close()
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+// site is a mirror, and its server.
+type site struct {
+	*mirror.Mirror
+	o      *origin
+	s      *store.Store
+	client *fetch.Client
+	url    string
+}
+
+// setup says how a mirror differs from one that keeps everything.
+type setup struct {
+	upstreams []string // none: the origin
+	dir       string   // "": a new one
+	store     func(*store.Config)
+	config    func(*mirror.Config)
+}
+
+// newMirror makes a mirror that has not synced yet. Its upstreams are asked once for each thing.
+func (o *origin) newMirror(u setup) *site {
+	o.t.Helper()
+	if u.upstreams == nil {
+		u.upstreams = []string{o.url}
+	}
+	if u.dir == "" {
+		u.dir = tempDir(o.t)
+	}
+	sc := store.Config{Dir: u.dir, Root: o.rootOne()}
+	if u.store != nil {
+		u.store(&sc)
+	}
+	s := openStore(o.t, sc)
+	m, client := newMirror(o.t, s, func() time.Time { return o.at }, u.upstreams, u.config)
+	return &site{Mirror: m, o: o, s: s, client: client, url: serve(o.t, s)}
+}
+
+func newMirror(t testing.TB, s *store.Store, now func() time.Time, upstreams []string, change func(*mirror.Config)) (*mirror.Mirror, *fetch.Client) {
+	t.Helper()
+	client := newClient(t, upstreams...)
+	c := mirror.Config{Store: s, Client: client, Now: now}
+	if change != nil {
+		change(&c)
+	}
+	m, err := mirror.New(c)
+	must(t, err)
+	return m, client
+}
+
+func newClient(t testing.TB, upstreams ...string) *fetch.Client {
+	t.Helper()
+	client, err := fetch.New(fetch.Config{
+		Upstreams: upstreams, Patience: -1, Backoff: 1, MaxBackoff: 1, MaxRetryAfter: 1, SetAside: 1,
+	})
+	must(t, err)
+	t.Cleanup(client.Close)
+	return client
+}
+
+func (s *site) sync() mirror.Result {
+	s.o.t.Helper()
+	r, err := s.Sync(s.o.t.Context())
+	must(s.o.t, err)
+	s.whole()
+	return r
+}
+
+// syncFails syncs, wants that error, and that what was served still is.
+func (s *site) syncFails(want error) error {
+	s.o.t.Helper()
+	before := s.s.Repository()
+	_, err := s.Sync(s.o.t.Context())
+	wantErr(s.o.t, err, want)
+	if s.s.Repository() != before {
+		s.o.t.Fatal("expected the old repository after a sync that failed")
+	}
+	s.whole()
+	return err
+}
+
+// whole is the invariant: what a client of the mirror gets is one verified repository, whose kept
+// updates can be read, and no archive differs from its name.
+func (s *site) whole() {
+	s.o.t.Helper()
+	wholeStore(s.o.t, s.s, s.url, s.o.rootOne(), s.o.at)
+}
+
+func wholeStore(t testing.TB, s *store.Store, url string, root []byte, at time.Time) {
+	t.Helper()
+	if s.Repository() == nil {
+		return
+	}
+	state, err := trust.Open(trust.Config{Dir: filepath.Join(t.TempDir(), "client"), Pinned: root, Served: true})
+	must(t, err)
+	repo, err := state.Refresh(t.Context(), newClient(t, url).Upstreams()[0], trust.Clock{Now: at, Repair: true})
+	must(t, err)
+	for _, rel := range s.Kept(repo) {
+		if got := get(t, url+"/update/"+rel.Name().String()); !bytes.Equal(got, content(rel.Name().String())) {
+			t.Fatalf("%v: got %d bytes that differ", rel.Name(), len(got))
+		}
+	}
+	problems, err := s.Check(t.Context(), store.Check{Hash: true})
+	must(t, err)
+	if len(problems) > 0 {
+		t.Fatalf("not whole: %v", problems)
+	}
+}
+
+func get(t testing.TB, url string) []byte {
+	t.Helper()
+	status, body := ask(t, url)
+	if status != http.StatusOK {
+		t.Fatalf("%s: status %d", url, status)
+	}
+	return body
+}
+
+func ask(t testing.TB, url string) (status int, body []byte) {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := (&http.Client{Transport: transport}).Get(url)
+	must(t, err)
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	must(t, err)
+	return resp.StatusCode, body
+}
+
+func (s *site) listed() (names []string) {
+	return listed(s.s.Repository())
+}
+
+func listed(r *trust.Repository) (names []string) {
+	if r == nil {
+		return nil
+	}
+	for _, rel := range r.Releases() {
+		names = append(names, rel.Name().String())
+	}
+	return names
+}
+
+func (s *site) wantListed(names ...string) {
+	s.o.t.Helper()
+	if got := s.listed(); !slices.Equal(got, names) {
+		s.o.t.Fatalf("expected %v listed, got %v", names, got)
+	}
+}
+
+func (o *origin) rel(n string) trust.Release {
+	o.t.Helper()
+	rel, ok := o.s.Repository().Release(name(n))
+	if !ok {
+		o.t.Fatalf("%s is not listed", n)
+	}
+	return rel
+}
+
+// has reports whether a mirror has the archive.
+func (s *site) has(n string) bool {
+	s.o.t.Helper()
+	f, err := s.s.Open(s.o.rel(n).Update())
+	if err == nil {
+		must(s.o.t, f.Close())
+		return true
+	}
+	wantErr(s.o.t, err, fs.ErrNotExist)
+	return false
+}
+
+// proxy stands before an upstream, counts what is asked, and answers in its place where it is told to.
+type proxy struct {
+	url  string
+	next http.Handler
+
+	mu     sync.Mutex
+	asked  []string // "path", or "path bytes=…"
+	answer func(w http.ResponseWriter, r *http.Request) bool
+}
+
+func newProxy(t testing.TB, upstream string) *proxy {
+	t.Helper()
+	u, err := url.Parse(upstream)
+	must(t, err)
+	reverse := httputil.NewSingleHostReverseProxy(u)
+	transport := &http.Transport{DisableCompression: true}
+	reverse.Transport = transport
+	p := &proxy{next: reverse}
+	server := httptest.NewServer(p)
+	p.url = server.URL
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+		transport.CloseIdleConnections()
+	})
+	return p
+}
+
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	p.asked = append(p.asked, strings.TrimSpace(r.URL.Path+" "+r.Header.Get("Range")))
+	answer := p.answer
+	p.mu.Unlock()
+	if answer == nil || !answer(w, r) {
+		p.next.ServeHTTP(w, r)
+	}
+}
+
+// answers sets what answers in place of the upstream; nil: nothing.
+func (p *proxy) answers(f func(w http.ResponseWriter, r *http.Request) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer = f
+}
+
+// taken returns what was asked since the last time.
+func (p *proxy) taken() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := p.asked
+	p.asked = nil
+	return out
+}
+
+// onPath answers a path with those bytes.
+func onPath(path string, body []byte) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != path {
+			return false
+		}
+		w.Write(body)
+		return true
+	}
+}
+
+func sum(data []byte) update.Digest { return update.Sum(data) }
