@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -75,6 +76,7 @@ type Client struct {
 	origins   []string
 	http      *http.Client
 	limiter   *rate.Limiter // nil: no cap
+	buffers   sync.Pool     // of *[]byte: blocks in flight
 }
 
 // New returns a client, which the caller must close. Nothing is asked yet.

@@ -29,7 +29,9 @@ func (c *Client) Download(ctx context.Context, rel trust.Release, blocks update.
 	if err := checkBlocks(rel, blocks); err != nil {
 		return fmt.Errorf("download %w", err)
 	}
-	d := download{client: c, rel: rel, blocks: blocks, sink: sink}
+	buf := c.buffer(min(update.BlockSize, rel.Length()))
+	defer c.buffers.Put(buf)
+	d := download{client: c, rel: rel, blocks: blocks, sink: sink, buf: *buf}
 	if err := c.Ask(ctx, d.from); err != nil {
 		return fmt.Errorf("download %v: %w", rel.Name(), err)
 	}
@@ -45,11 +47,20 @@ type download struct {
 	sink   Sink
 
 	source source
-	buf    []byte
-	block  int   // in flight
-	filled int   // bytes of it in buf
-	done   int64 // bytes of the archive that are there
-	gained int64 // bytes that this attempt brought
+	buf    []byte // for one block
+	block  int    // in flight
+	filled int    // bytes of it in buf
+	done   int64  // bytes of the archive that are there
+	gained int64  // bytes that this attempt brought
+}
+
+// buffer returns room for a block. Many archives are small, and a buffer for each would be most of the work.
+func (c *Client) buffer(length int64) *[]byte {
+	if buf, ok := c.buffers.Get().(*[]byte); ok && int64(len(*buf)) >= length {
+		return buf
+	}
+	buf := make([]byte, length)
+	return &buf
 }
 
 // from brings what is missing from one upstream.
@@ -123,7 +134,7 @@ func (d *download) take(ctx context.Context, p *piece, from, to int64) error {
 	for from < to {
 		length := update.BlockLength(d.rel.Length(), d.block)
 		stop := min(length, int64(d.filled)+to-from)
-		n, err := p.fill(d.buffer(length)[d.filled:stop], d.progress)
+		n, err := p.fill(d.buf[d.filled:stop], d.progress)
 		d.filled += n
 		d.gained += int64(n)
 		from += int64(n)
@@ -142,14 +153,6 @@ func (d *download) take(ctx context.Context, p *piece, from, to int64) error {
 func (d *download) progress(n int) {
 	d.done += int64(n)
 	d.client.c.Progress(d.rel, d.done)
-}
-
-// buffer returns room for a block.
-func (d *download) buffer(length int64) []byte {
-	if int64(len(d.buf)) < length {
-		d.buf = append(make([]byte, 0, length), d.buf[:d.filled]...)[:length]
-	}
-	return d.buf[:length]
 }
 
 // write passes the block in flight on. The sink verifies it; the digest is made here only to tell whose

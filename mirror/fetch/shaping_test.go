@@ -35,16 +35,16 @@ type shaper struct {
 
 const shaperBurst = 32 << 10
 
-func newShaper(t *testing.T, to string) *shaper {
+// start listens.
+func (s *shaper) start(t *testing.T) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shaper{listener: l, to: strings.TrimPrefix(to, "http://"), open: map[net.Conn]bool{}}
+	s.listener, s.open = l, map[net.Conn]bool{}
 	t.Cleanup(s.close)
 	s.wg.Go(s.accept)
-	return s
 }
 
 func (s *shaper) url() string { return "http://" + s.listener.Addr().String() }
@@ -104,7 +104,7 @@ func (s *shaper) pass(in net.Conn) {
 		defer out.Close()
 		copyAll(out, in)
 	})
-	time.Sleep(s.delay)
+	<-time.After(s.delay)
 	s.answer(in, out)
 }
 
@@ -172,8 +172,11 @@ func TestShapedLink(t *testing.T) {
 		}
 		honest.ServeHTTP(rw, r)
 	}))
-	s := newShaper(t, up.URL)
-	s.delay, s.rate, s.cut, s.down = 2*time.Millisecond, rate.NewLimiter(25<<20, shaperBurst), 3*mib, 300*time.Millisecond
+	s := &shaper{
+		to:    strings.TrimPrefix(up.URL, "http://"),
+		delay: 2 * time.Millisecond, rate: rate.NewLimiter(25<<20, shaperBurst), cut: 3 * mib, down: 300 * time.Millisecond,
+	}
+	s.start(t)
 	cfg := quick(s.url())
 	c, log := client(t, cfg)
 
@@ -192,6 +195,7 @@ func TestShapedLink(t *testing.T) {
 	if len(again) > 0 {
 		t.Errorf("fetched again: %q", again)
 	}
+	s.close()
 	if s.cuts < 6 {
 		t.Errorf("expected at least 6 cuts, got %d\n%v", s.cuts, log)
 	}
