@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -52,7 +53,7 @@ func cosign(ctx context.Context, s cli.Streams, o listOptions, role trust.Role, 
 	})
 }
 
-func (x *session) addSignature(ctx context.Context, p *trust.Proposal, files archives, hold bool) error {
+func (x *session) addSignature(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) error {
 	kind := releasePart
 	if p.Role() == trust.RoleRoot {
 		kind = rootPart

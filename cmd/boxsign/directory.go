@@ -12,6 +12,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -94,11 +95,11 @@ func (d *directory) Pending(_ context.Context, base *trust.Repository, known *tr
 	return waiting, reserved, err
 }
 
-func (d *directory) Hold(ctx context.Context, p *trust.Proposal, a archives) error {
+func (d *directory) Hold(ctx context.Context, p *trust.Proposal, files publish.Files) error {
 	if err := d.same(p); err != nil {
 		return err
 	}
-	if err := d.take(ctx, p.Releases(), a); err != nil {
+	if err := d.take(ctx, p.Releases(), files); err != nil {
 		return err
 	}
 	return d.files.SavePending(p)
@@ -106,7 +107,7 @@ func (d *directory) Hold(ctx context.Context, p *trust.Proposal, a archives) err
 
 func (d *directory) Drop(_ context.Context, p *trust.Proposal) error { return d.files.DropPending(p) }
 
-func (d *directory) Publish(ctx context.Context, c trust.Change, a archives) error {
+func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.Files) error {
 	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
 		if p == nil {
 			continue
@@ -123,7 +124,7 @@ func (d *directory) Publish(ctx context.Context, c trust.Change, a archives) err
 	if err != nil {
 		return err
 	}
-	if err := d.take(ctx, next.Releases(), a); err != nil {
+	if err := d.take(ctx, next.Releases(), files); err != nil {
 		return err
 	}
 	if missing := d.store.Missing(next); len(missing) > 0 {
@@ -154,9 +155,9 @@ func (d *directory) same(p *trust.Proposal) error {
 }
 
 // take copies those archives of a list that are not here yet.
-func (d *directory) take(ctx context.Context, list []trust.Release, a archives) error {
+func (d *directory) take(ctx context.Context, list []trust.Release, files publish.Files) error {
 	for _, r := range list {
-		if file, ok := a[r.Digest()]; ok && !d.store.Has(r) {
+		if file, ok := files[r.Digest()]; ok && !d.store.Has(r) {
 			if err := d.takeFile(ctx, r, file); err != nil {
 				return err
 			}
@@ -165,13 +166,13 @@ func (d *directory) take(ctx context.Context, list []trust.Release, a archives) 
 	return nil
 }
 
-func (d *directory) takeFile(ctx context.Context, r trust.Release, a archiveFile) error {
-	f, err := os.Open(a.path)
+func (d *directory) takeFile(ctx context.Context, r trust.Release, file publish.File) error {
+	f, err := os.Open(file.Path)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // opened for reading
-	return d.store.IngestFile(ctx, r, a.blocks, f)
+	return d.store.IngestFile(ctx, r, file.Blocks, f)
 }
 
 // dropOld removes the proposals that can't follow r.

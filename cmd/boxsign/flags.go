@@ -54,7 +54,7 @@ func (o *options) repoFlags(cmd *cobra.Command) {
 }
 
 func (o *options) repoFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.repo, "repo", "", "`DIR` with the repository (default $"+repoVariable+")")
+	cmd.Flags().StringVar(&o.repo, "repo", "", "`DIR|URL` of the repository (default $"+repoVariable+")")
 	cmd.Flags().StringVar(&o.pinned, "root", "", "`FILE` with a root to trust, the first time that your keys meet the repository")
 }
 
@@ -97,7 +97,7 @@ func (o *options) repository(s cli.Streams) (string, error) {
 			return r, nil
 		}
 	}
-	return "", cli.WithHint(cli.Usagef("which repository?"), "name its directory with --repo DIR or $"+repoVariable)
+	return "", cli.WithHint(cli.Usagef("which repository?"), "name its directory or URL with --repo or $"+repoVariable)
 }
 
 // lockKeys locks a directory of keys for a program that signs.

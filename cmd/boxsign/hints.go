@@ -7,6 +7,7 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -21,6 +22,7 @@ func withHint(err error) error {
 	}{
 		{secret.ErrPassphrase, "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says"},
 		{trust.ErrKey, "take another key with --keys or the flag for its role, or have a root signer let this one in: boxsign root add-key"},
+		{publish.ErrOrigin, "say it on the origin, in its directory, or let its server do it"},
 		{durable.ErrLocked, "wait until that program has ended; where it is a server, stop it"},
 		{store.ErrNoSpace, "nothing was published; free some space and say it again"},
 		{syscall.ENOSPC, "nothing was published; free some space and say it again"},

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -61,15 +62,15 @@ func add(ctx context.Context, s cli.Streams, o listOptions, paths []string) erro
 }
 
 // readAll inspects and hashes archives.
-func readAll(ctx context.Context, paths []string, force bool) (archives, []trust.Addition, error) {
-	files := archives{}
+func readAll(ctx context.Context, paths []string, force bool) (publish.Files, []trust.Addition, error) {
+	files := publish.Files{}
 	var out []trust.Addition
 	for _, path := range paths {
 		what, err := readProper(ctx, path, force)
 		if err != nil {
 			return nil, nil, err
 		}
-		files[what.Digest] = archiveFile{path, what.blocks}
+		files[what.Digest] = publish.File{Path: path, Blocks: what.blocks}
 		out = append(out, trust.Addition{
 			Name: what.Name, Digest: what.Digest, Length: what.Length,
 			Blocks: update.Sum(what.blocks.Bytes()), Unpacked: what.Unpacked,
@@ -115,8 +116,15 @@ func withdraw(ctx context.Context, s cli.Streams, o listOptions, args []string) 
 }
 
 // changeList makes, signs and submits the next list.
-func changeList(ctx context.Context, s cli.Streams, o listOptions, files archives, edit func(*trust.TargetsEdit) error) error {
+func changeList(ctx context.Context, s cli.Streams, o listOptions, files publish.Files, edit func(*trust.TargetsEdit) error) error {
 	return inSession(ctx, s, o.options, !o.dryRun, func(x *session) error {
+		return x.changeList(ctx, o, files, edit)
+	})
+}
+
+// changeList makes the next list anew, on the new base, as often as another signer was faster.
+func (x *session) changeList(ctx context.Context, o listOptions, files publish.Files, edit func(*trust.TargetsEdit) error) error {
+	for {
 		e, err := x.editList(o, edit)
 		if err != nil {
 			return err
@@ -124,10 +132,16 @@ func changeList(ctx context.Context, s cli.Streams, o listOptions, files archive
 		if e.Plan().Empty() && len(x.waiting(trust.RoleTargets)) == 0 {
 			c := describe(e.Plan())
 			c.To, c.Expires, c.State = c.From, x.base.Expires(trust.RoleTargets).UTC(), stateUnchanged
-			return show(s, o.json, c)
+			return show(x.s, x.o.json, c)
 		}
-		return x.signList(ctx, e, files, o.hold)
-	})
+		err = x.signList(ctx, e, files, o.hold)
+		if !errors.Is(err, trust.ErrConflict) {
+			return err
+		}
+		if err := x.meanwhile(ctx, e.Plan(), err); err != nil {
+			return err
+		}
+	}
 }
 
 func (x *session) editList(o listOptions, edit func(*trust.TargetsEdit) error) (*trust.TargetsEdit, error) {
@@ -151,7 +165,7 @@ func (x *session) editList(o listOptions, edit func(*trust.TargetsEdit) error) (
 }
 
 // signList shows the next list, asks, signs it and submits it.
-func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, files archives, hold bool) error {
+func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, files publish.Files, hold bool) error {
 	c := describe(e.Plan())
 	c.Notes = x.notes()
 	if x.o.dryRun {
@@ -161,16 +175,18 @@ func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, files arch
 	if err := x.confirm(ctx, c); err != nil {
 		return err
 	}
-	by, err := x.signers(ctx, releasePart)
-	if err != nil {
-		return err
-	}
-	p, err := e.Sign(ctx, by...)
+	p, err := x.signedList(ctx, e)
 	if err != nil {
 		return err
 	}
 	done, err := x.submit(ctx, p, files, hold)
 	if err != nil {
+		return err
+	}
+	if err := x.forgetSigned(); err != nil {
+		return err
+	}
+	if done.At, err = x.served(ctx, p); err != nil {
 		return err
 	}
 	done.Notes = c.Notes

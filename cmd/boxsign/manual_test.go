@@ -33,7 +33,8 @@ func TestManualExamples(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "p-7.tar.gz"), []byte("hello\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	script := `boxsign init --keys K --repo R --yes
+	script := `boxsign() { boxsign-at "$@"; }
+boxsign init --keys K --repo R --yes
 boxsign add --force --keys K --repo R --yes p-7.tar.gz
 boxsign sign --force --keys K p-7.tar.gz`
 	runManual(t, dir, script, "TEST_NOW=2030-01-01T00:00:00Z")

@@ -30,6 +30,7 @@ func TestPeer(t *testing.T) {
 		Dir:   "testdata/peer",
 		Setup: setupValues,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"boxsign":       program,
 			"large":         large,
 			"snapshot":      snapshot,
 			"unchanged":     unchanged,

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/update"
 )
 
 // place is where a repository is. What it says is verified by whoever asks it.
@@ -22,22 +26,45 @@ type place interface {
 	Pending(ctx context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error)
 
 	// Hold keeps a proposal until more keys have signed it; Drop forgets one.
-	Hold(ctx context.Context, p *trust.Proposal, a archives) error
+	Hold(ctx context.Context, p *trust.Proposal, files publish.Files) error
 	Drop(ctx context.Context, p *trust.Proposal) error
 
 	// Publish makes a repository with that change the current one, and keeps those of the archives
 	// that it lists. After an error the old repository is current or, where only the last step failed,
 	// the new one.
-	Publish(ctx context.Context, c trust.Change, a archives) error
+	Publish(ctx context.Context, c trust.Change, files publish.Files) error
 
 	Close() error
 }
 
-// archives are files that may be needed, by digest.
-type archives map[update.Digest]archiveFile
+// openPlace opens the repository at a URL or in a directory. online gives the keys that a directory is
+// published into with; at a URL the origin has them.
+func openPlace(ctx context.Context, s cli.Streams, where string, write bool, online func(context.Context) ([]signing.Signer, error)) (place, error) {
+	if isURL(where) {
+		return publish.New(publish.Config{
+			URL:       where,
+			UserAgent: "boxsign/" + version,
+			Progress:  progressOn(s),
+			Waiting: func(err error, pause time.Duration) {
+				s.Warn("boxsign", fmt.Sprintf("%v; trying again in %v", err, pause.Round(time.Second/10)))
+			},
+		})
+	}
+	d, err := openDirectory(ctx, directory{path: where, now: s.Now, online: online}, write)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
 
-// archiveFile is an archive on this computer.
-type archiveFile struct {
-	path   string
-	blocks update.Blocks
+func isURL(where string) bool {
+	return strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://")
+}
+
+// progressOn shows on a terminal how much of each archive the origin has.
+func progressOn(s cli.Streams) func(publish.Progress) {
+	return func(p publish.Progress) {
+		text := fmt.Sprintf("%v: %d of %d MB", p.Name, p.Done/1e6, (p.Total+1e6-1)/1e6)
+		s.Progress(text, p.Done == p.Total)
+	}
 }

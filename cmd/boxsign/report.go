@@ -35,6 +35,8 @@ type change struct {
 
 	State string `json:"state,omitempty"`
 	Needs []need `json:"needs,omitempty"` // while it waits
+
+	At []string `json:"at,omitempty"` // where what was added is served
 }
 
 // listed is an update in a list.
@@ -133,6 +135,12 @@ func (c change) print(s cli.Streams) error {
 	}
 	for _, n := range c.Needs {
 		n.print(&b)
+	}
+	for _, at := range c.At {
+		fmt.Fprintf(&b, "at: %s\n", at)
+	}
+	if len(c.At) > 0 {
+		b.WriteString("a box checks U with U.sig: sha256sum U > L && openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in L -sigfile U.sig\n")
 	}
 	_, err := s.Out.Write(b.Bytes())
 	return err

@@ -6,10 +6,14 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 )
 
+// version is set by the linker.
+var version = "unknown"
+
 func newRoot(s cli.Streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "boxsign",
-		Short: "Make, sign and publish the updates of a fleet of boxes",
+		Use:     "boxsign",
+		Version: version,
+		Short:   "Make, sign and publish the updates of a fleet of boxes",
 		Long: `Boxsign makes, signs and publishes the updates of a fleet of boxes.
 
 Environment: ` + keysVariable + ` and ` + repoVariable + ` stand for --keys and --repo; ` + passphraseVariable + ` is the
@@ -22,7 +26,7 @@ message does not name.`,
 		newBuild(s), newInspect(s),
 		newKeygen(s), newKeyCommands(s),
 		newSign(s), newVerify(s),
-		newInit(s), newAdd(s), newWithdraw(s), newCosign(s), newAbort(s), newRenew(s),
+		newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newCosign(s), newAbort(s), newRenew(s),
 		newRootCommands(s), newRotate(s), newStatus(s), newVerifyRepo(s),
 	)
 	return root

@@ -12,6 +12,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -207,7 +208,13 @@ func (r *rotation) useFresh(ctx context.Context) error {
 		return err
 	}
 	if r.part == onlinePart {
-		return r.publish(ctx, trust.Change{}, nil)
+		err := r.publish(ctx, trust.Change{}, nil)
+		if errors.Is(err, publish.ErrOrigin) {
+			old, fresh := r.ring.path(string(onlinePart)+privateSuffix), r.ring.path(r.next()+privateSuffix)
+			return cli.WithHint(fmt.Errorf("the origin does not sign with the new online key %s yet", r.fresh.Fingerprint()),
+				"give it both keys: copy "+fresh+" there and restart the server with --online-key "+old+":"+fresh+"; then say boxsign rotate online again")
+		}
+		return err
 	}
 	return r.list(ctx)
 }

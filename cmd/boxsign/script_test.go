@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,20 +19,48 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"boxsign": mainAt})
+	testscript.Main(withProgram{m}, map[string]func(){"boxsign-at": mainAt})
 }
 
-// mainAt is main with the clock that TEST_NOW says, a time like 2040-01-01T00:00:00Z,
-// or with the clock of the system.
+// withProgram puts the program, as it is built for users, in the path of the tests.
+type withProgram struct{ *testing.M }
+
+func (m withProgram) Run() int {
+	dir, err := os.MkdirTemp("", "boxsign-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir) // best effort
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "boxsign"), ".").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("go build: %v\n%s", err, out))
+	}
+	if err := os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {
+		panic(err)
+	}
+	return m.M.Run()
+}
+
+// program runs boxsign in a script.
+func program(ts *testscript.TestScript, neg bool, args []string) {
+	name := "boxsign"
+	if ts.Getenv("TEST_NOW") != "" {
+		name = "boxsign-at"
+	}
+	if err := ts.Exec(name, args...); neg && err == nil {
+		ts.Fatalf("unexpected command success")
+	} else if !neg && err != nil {
+		ts.Fatalf("unexpected command failure: %v", err)
+	}
+}
+
+// mainAt is main with the clock that TEST_NOW says, a time like 2040-01-01T00:00:00Z.
 func mainAt() {
 	s := cli.System()
-	if text := os.Getenv("TEST_NOW"); text != "" {
-		at, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			panic(err)
-		}
-		s.Now = func() time.Time { return at }
+	at, err := time.Parse(time.RFC3339, os.Getenv("TEST_NOW"))
+	if err != nil {
+		panic(err)
 	}
+	s.Now = func() time.Time { return at }
 	os.Exit(run(s))
 }
 
@@ -43,6 +72,7 @@ func TestScripts(t *testing.T) {
 		Condition:          condition,
 		UpdateScripts:      os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"boxsign":     program,
 			"usage":       usage,
 			"nothing":     nothing,
 			"hostile":     hostile,

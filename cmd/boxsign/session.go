@@ -9,6 +9,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -53,11 +54,9 @@ func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *
 		}
 	}
 	online := func(ctx context.Context) ([]signing.Signer, error) { return ring.signers(ctx, onlinePart) }
-	dir, err := openDirectory(ctx, directory{path: repo, now: s.Now, online: online}, write)
-	if err != nil {
+	if x.place, err = openPlace(ctx, s, repo, write, online); err != nil {
 		return nil, err
 	}
-	x.place = dir
 	if x.trusted, err = x.openTrusted(!write); err != nil {
 		return nil, err
 	}
@@ -86,27 +85,39 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 // refresh reads what is published and what waits.
 func (x *session) refresh(ctx context.Context) (err error) {
 	x.at = x.s.Now()
-	if x.base, err = x.trusted.Refresh(ctx, x.place, trust.Clock{Now: x.at, Repair: true}); err != nil {
+	if err := x.refreshBase(ctx); err != nil {
 		return withHint(fmt.Errorf("repository: %w", err))
 	}
-	if err := x.sameTimestamp(ctx); err != nil {
+	if x.pending, x.reserved, err = x.place.Pending(ctx, x.base, x.trusted.Ledger(), x.at); err != nil {
 		return withHint(err)
 	}
-	x.pending, x.reserved, err = x.place.Pending(ctx, x.base, x.trusted.Ledger(), x.at)
-	return err
+	return nil
 }
 
-// sameTimestamp refuses a repository that has another timestamp under the number that was seen: a
-// client keeps the first one that it accepted, a signer must not sign on something else.
-func (x *session) sameTimestamp(ctx context.Context) error {
-	raw, err := x.place.Fetch(ctx, trust.TimestampName, trust.MaxLength(trust.RoleTimestamp), update.Digest{})
-	if err != nil {
-		return err
+// refreshBase refuses a repository that has another timestamp under the number that was seen: a
+// client keeps the first one that it accepted, a signer must not sign on something else. An origin may
+// publish a newer one at any instant.
+func (x *session) refreshBase(ctx context.Context) error {
+	var last *trust.Repository
+	for {
+		base, err := x.trusted.Refresh(ctx, x.place, trust.Clock{Now: x.at, Repair: true})
+		if err != nil {
+			return err
+		}
+		raw, err := x.place.Fetch(ctx, trust.TimestampName, trust.MaxLength(trust.RoleTimestamp), update.Digest{})
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(raw, base.Raw(trust.RoleTimestamp)) {
+			x.base = base
+			return nil
+		}
+		version := base.Version(trust.RoleTimestamp)
+		if last != nil && last.Version(trust.RoleTimestamp) >= version {
+			return fmt.Errorf("timestamp %d: %w", version, trust.ErrFork)
+		}
+		last = base
 	}
-	if !bytes.Equal(raw, x.base.Raw(trust.RoleTimestamp)) {
-		return fmt.Errorf("repository: timestamp %d: %w", x.base.Version(trust.RoleTimestamp), trust.ErrFork)
-	}
-	return nil
 }
 
 func (x *session) close() error {
@@ -156,10 +167,10 @@ func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error)
 
 // submit publishes a proposal with enough signatures and keeps another one waiting. hold keeps any
 // waiting. It returns what became of it.
-func (x *session) submit(ctx context.Context, p *trust.Proposal, a archives, hold bool) (change, error) {
+func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (change, error) {
 	c := describe(p.Plan())
 	if hold || !p.Complete() {
-		if err := x.place.Hold(ctx, p, a); err != nil {
+		if err := x.place.Hold(ctx, p, files); err != nil {
 			return change{}, err
 		}
 		c.wait(p.Needs())
@@ -169,7 +180,7 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, a archives, hol
 	if p.Role() == trust.RoleRoot {
 		next = trust.Change{Root: p}
 	}
-	if err := x.publish(ctx, next, a); err != nil {
+	if err := x.publish(ctx, next, files); err != nil {
 		return change{}, err
 	}
 	c.State = statePublished
@@ -177,8 +188,8 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, a archives, hol
 	return c, nil
 }
 
-func (x *session) publish(ctx context.Context, c trust.Change, a archives) error {
-	if err := x.place.Publish(ctx, c, a); err != nil {
+func (x *session) publish(ctx context.Context, c trust.Change, files publish.Files) error {
+	if err := x.place.Publish(ctx, c, files); err != nil {
 		return err
 	}
 	if err := x.refresh(ctx); err != nil {

@@ -30,12 +30,13 @@ type verdict struct {
 func newVerifyRepo(s cli.Streams) *cobra.Command {
 	asJSON, pinned, metadataOnly := false, "", false
 	cmd := &cobra.Command{
-		Use:   "verify-repo DIR",
+		Use:   "verify-repo DIR|URL",
 		Short: "Verify a whole repository from a root",
 		Long: `Verify a repository as a box does, from a root that you trust: every root since, signatures, expiry, every
 detached signature, and every archive. Exit code 1 says that something is wrong.`,
-		Example: `  boxsign verify-repo --root 1.root.json R`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  boxsign verify-repo --root 1.root.json R
+  boxsign verify-repo --root 1.root.json http://127.0.0.1:8151`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withHint(verifyRepo(cmd.Context(), s, args[0], pinned, !metadataOnly, asJSON))
 		},
@@ -54,7 +55,7 @@ func verifyRepo(ctx context.Context, s cli.Streams, repo, pinned string, archive
 	if err != nil {
 		return err
 	}
-	p, err := openDirectory(ctx, directory{path: repo, now: s.Now}, false)
+	p, err := openPlace(ctx, s, repo, false, nil)
 	if err != nil {
 		return err
 	}

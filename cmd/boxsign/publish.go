@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+func newPublish(s cli.Streams) *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use:   "publish FILE… [DIR|URL]",
+		Short: "Sign updates and publish them at an origin",
+		Long: `Sign updates and publish them at an origin: each archive is inspected and hashed, a new list is signed,
+what the origin lacks is sent in blocks of 4 MiB, and what is then served is compared with what was signed.
+A publish that was cut goes on where it stopped when it is said again. Where another signer was faster, their
+change is shown, and yours is signed again on top of it.`,
+		Example: `  boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files := args
+			if last := args[len(args)-1]; isPlace(last) {
+				files, o.repo = args[:len(args)-1], last
+			}
+			if len(files) == 0 {
+				return cli.WithHint(cli.Usagef("which updates?"), "name their archives before the directory or URL")
+			}
+			return withHint(add(cmd.Context(), s, o, files))
+		},
+	}
+	o.listFlags(cmd)
+	forceFlag(cmd, &o.force)
+	return cmd
+}
+
+func isPlace(arg string) bool {
+	info, err := os.Stat(arg)
+	return isURL(arg) || err == nil && info.IsDir()
+}
+
+// served compares what a server shows of the archives that a list added with what was signed, and
+// returns where they are.
+func (x *session) served(ctx context.Context, p *trust.Proposal) ([]string, error) {
+	remote, ok := x.place.(*publish.Remote)
+	if !ok || x.base.Version(trust.RoleTargets) != p.Version() {
+		return nil, nil // in a directory, or waiting
+	}
+	var out []string
+	for _, r := range p.Plan().Added {
+		if err := remote.Check(ctx, r, publish.Ends); err != nil {
+			return nil, fmt.Errorf("published, but not served as it was signed: %w", err)
+		}
+		out = append(out, remote.URL()+"update/"+r.Name().String())
+	}
+	return out, nil
+}
+
+// meanwhile shows what another signer published while mine was being signed. Without a person to ask
+// it goes on only where the two changes have no name in common. conflict is what the origin said.
+func (x *session) meanwhile(ctx context.Context, mine trust.Plan, conflict error) error {
+	before := x.base
+	if err := x.forgetSigned(); err != nil {
+		return err
+	}
+	if err := x.refresh(ctx); err != nil {
+		return err
+	}
+	if x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
+		return cli.WithHint(conflict, "another signer's list is on its way there: wait until it is published, then say it again")
+	}
+	theirs := touched(before, x.base)
+	x.s.Warn("boxsign", fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made again on top of it",
+		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, x.base), ", ")))
+	if !x.o.yes {
+		return nil // the new list is shown and asked for
+	}
+	for _, n := range names(mine) {
+		if slices.Contains(theirs, n) {
+			return cli.WithHint(fmt.Errorf("%v: %w, and changed it too", n, trust.ErrConflict), "look at what is published with boxsign status, then say it again")
+		}
+	}
+	return nil
+}
+
+func names(p trust.Plan) []update.Name {
+	var out []update.Name
+	for _, r := range slices.Concat(p.Added, p.Withdrawn) {
+		out = append(out, r.Name())
+	}
+	for _, c := range p.Changed {
+		out = append(out, c.To.Name())
+	}
+	return out
+}
+
+// touched returns the names that one of two repositories lists and the other doesn't.
+func touched(a, b *trust.Repository) []update.Name {
+	var out []update.Name
+	for _, side := range [][2]*trust.Repository{{a, b}, {b, a}} {
+		for _, r := range side[0].Releases() {
+			if _, both := side[1].Release(r.Name()); !both {
+				out = append(out, r.Name())
+			}
+		}
+	}
+	return out
+}
+
+func describeTouched(list []update.Name, now *trust.Repository) []string {
+	if len(list) == 0 {
+		return []string{"no update added or withdrawn"}
+	}
+	out := make([]string, len(list))
+	for i, n := range list {
+		out[i] = "withdrew " + n.String()
+		if _, ok := now.Release(n); ok {
+			out[i] = "added " + n.String()
+		}
+	}
+	return out
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"reflect"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// signedFile holds the list that was signed last and may not have been published: the same command,
+// said again, goes on with it, so that there is one list with its number and what was sent counts.
+const signedFile = "signed.targets.json"
+
+// signedList returns the edited list, signed: the one that was signed before for the same change, else
+// a new one, which is kept until it is published.
+func (x *session) signedList(ctx context.Context, e *trust.TargetsEdit) (*trust.Proposal, error) {
+	if p := x.unpublished(); p != nil && sameChange(p.Plan(), e.Plan()) {
+		return p, nil
+	}
+	by, err := x.signers(ctx, releasePart)
+	if err != nil {
+		return nil, err
+	}
+	p, err := e.Sign(ctx, by...)
+	if err != nil {
+		return nil, err
+	}
+	return p, x.ring.disk.WriteFile(x.ring.path(signedFile), p.Raw(), 0o600)
+}
+
+// unpublished returns the list that was signed and not published, nil where there is none that follows
+// what is published now.
+func (x *session) unpublished() *trust.Proposal {
+	raw, err := readFile(x.ring.path(signedFile), trust.MaxLength(trust.RoleTargets))
+	if err != nil {
+		return nil
+	}
+	p, err := x.base.CheckTargets(x.trusted.Ledger(), x.reserved, raw, x.at)
+	if err != nil {
+		return nil
+	}
+	return p
+}
+
+// sameChange reports whether two lists on one base change the same. Of changed conditions it is never
+// sure.
+func sameChange(a, b trust.Plan) bool {
+	return len(a.Changed)+len(b.Changed) == 0 && a.From == b.From && !a.Empty() &&
+		reflect.DeepEqual(releases(a.Added), releases(b.Added)) &&
+		reflect.DeepEqual(releases(a.Withdrawn), releases(b.Withdrawn))
+}
+
+// forgetSigned forgets the list that was signed, because it is published or was overtaken.
+func (x *session) forgetSigned() error {
+	err := x.ring.disk.Remove(x.ring.path(signedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
