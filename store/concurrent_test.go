@@ -30,7 +30,7 @@ func TestReadersDuringCommits(t *testing.T) {
 					return
 				default:
 				}
-				version, err := readAll(s, o.rootOne())
+				version, err := readAll(s, o.pinned)
 				if err != nil {
 					t.Error(err)
 					return
@@ -128,7 +128,7 @@ func TestReadOnlyDuringCommits(t *testing.T) {
 					return
 				default:
 				}
-				r, err := OpenReadOnly(context.Background(), Config{Dir: s.Dir(), Root: o.rootOne()})
+				r, err := OpenReadOnly(context.Background(), Config{Dir: s.Dir(), Root: o.pinned})
 				if err != nil || r.Repository() == nil {
 					t.Errorf("no repository: %v", err)
 					return

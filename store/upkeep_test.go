@@ -427,10 +427,11 @@ func TestNoRepository(t *testing.T) {
 	}
 	c := s.Catalog()
 	mustPublish(t, s, o.lists(small))
-	if s.Catalog() == c || s.Catalog() != s.Catalog() {
+	after := s.Catalog()
+	o.check(s)
+	if after == c || after != s.Catalog() {
 		t.Error("the catalog changes otherwise than with a commit")
 	}
-	o.check(s)
 }
 
 // TestRefusedCommit keeps what is served, to the pointer.

@@ -17,10 +17,11 @@ var ErrLocked = errors.New("locked by another process")
 type Lock struct{ file *os.File }
 
 // TryLock locks the file at path, which it creates with mode 0600 where it is missing and never
-// removes, and writes the process ID into it for people to read. It does not wait: where another
+// removes, and writes the process ID into it for people to read. A symbolic link is refused, since
+// another file would be overwritten. It does not wait: where another
 // process holds the lock the error is ErrLocked and names that process.
 func TryLock(path string) (*Lock, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
@@ -126,5 +127,20 @@ func TestLockWithoutDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nothing", "lock")
 	if lock, err := durable.TryLock(path); lock != nil || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("lock is %v, %v, want error %v", lock, err, fs.ErrNotExist)
+	}
+}
+
+// A link that somebody planted must not have another file overwritten.
+func TestLockIsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	victim, path := filepath.Join(dir, "victim"), filepath.Join(dir, "lock")
+	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, path)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.TryLock(path); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("locked: %v", err)
+	}
+	if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {
+		t.Errorf("it is %q now, %v", got, err)
 	}
 }
