@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -34,7 +35,7 @@ func (m *Mirror) Health(at time.Time) []Warning {
 	}
 	out = append(out, m.silence(f, at)...)
 	for _, u := range f.Upstreams {
-		if u.Error != "" && u.Error != f.Error {
+		if u.Error != "" && !strings.Contains(f.Error, u.Error) {
 			out = append(out, Warning{"upstream", false, "upstream " + u.URL + " is not used: " + u.Error})
 		}
 	}

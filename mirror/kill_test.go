@@ -1,5 +1,259 @@
 package mirror_test
 
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// victimEnv holds, in the environment of a process that is to be killed, what it does.
 const victimEnv = "MIRROR_VICTIM"
 
-func victim() {}
+// victimOrders is what a process does until it is killed.
+type victimOrders struct {
+	Dir      string
+	Root     []byte
+	Upstream string
+	At       time.Time
+	Step     int // the change of the file system before which it kills itself; 0: never
+}
+
+// victim syncs once, and says at which step it is killed, or that it is done.
+func victim() {
+	var orders victimOrders
+	if err := json.Unmarshal([]byte(os.Getenv(victimEnv)), &orders); err != nil {
+		panic(err)
+	}
+	if err := orders.obey(); err != nil {
+		panic(err)
+	}
+	fmt.Println("done")
+}
+
+func (v victimOrders) obey() error {
+	steps := 0
+	disk := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+		if steps++; steps == v.Step {
+			fmt.Println(op, strings.TrimPrefix(path, v.Dir))
+			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+				panic(err)
+			}
+			select {} // until the kernel gets to it
+		}
+		return true, nil
+	}}
+	now := func() time.Time { return v.At }
+	s, err := store.Open(context.Background(), store.Config{Dir: v.Dir, Root: v.Root, FS: disk, Now: now})
+	if err != nil {
+		return err
+	}
+	client, err := fetch.New(fetch.Config{Upstreams: []string{v.Upstream}})
+	if err != nil {
+		return err
+	}
+	m, err := mirror.New(mirror.Config{Store: s, Client: client, FS: disk, Now: now, Parallel: 1})
+	if err != nil {
+		return err
+	}
+	_, err = m.Sync(context.Background())
+	return errors.Join(err, s.Close())
+}
+
+// killing is an origin that is ahead of a mirror, in whose directory processes are to be killed.
+type killing struct {
+	o    *origin
+	p    *proxy
+	base string // the mirror's directory
+}
+
+func newKilling(t *testing.T) killing {
+	t.Helper()
+	o := newOrigin(t, one)
+	m := o.newMirror(setup{})
+	m.sync()
+	must(t, m.s.Close())
+	o.withdraw(one)
+	o.newRoot()
+	o.publish(two, big)
+	return killing{o, newProxy(t, o.url), m.s.Dir()}
+}
+
+// start starts a victim in a copy of the directory.
+func (k killing) start(t *testing.T, step int) (dir string, cmd *exec.Cmd, out *bytes.Buffer) {
+	t.Helper()
+	dir = tempDir(t)
+	must(t, os.CopyFS(dir, os.DirFS(k.base)))
+	orders, err := json.Marshal(victimOrders{dir, k.o.rootOne(), k.p.url, k.o.at, step})
+	must(t, err)
+	cmd = exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), victimEnv+"="+string(orders))
+	out = &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	must(t, cmd.Start())
+	return dir, cmd, out
+}
+
+// killed waits for a victim and reports whether it was killed. Otherwise it must be done.
+func killed(t *testing.T, cmd *exec.Cmd, out *bytes.Buffer) bool {
+	t.Helper()
+	err := cmd.Wait()
+	if err == nil && out.String() == "done\n" {
+		return false
+	}
+	exit := (*exec.ExitError)(nil)
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("expected it killed or done, got %v\n%s", err, out)
+	}
+	return true
+}
+
+// after looks at what a victim left, and has another process go on. It reports whether the new
+// repository was there, and what the other process asked for.
+func (k killing) after(t *testing.T, dir string) (isNew bool, asked []string) {
+	t.Helper()
+	m := k.o.newMirror(setup{dir: dir, upstreams: []string{k.p.url}})
+	got := m.listed()
+	isNew = slices.Equal(got, []string{two, big})
+	if !isNew && !slices.Equal(got, []string{one}) {
+		t.Fatalf("%v listed", got)
+	}
+	m.whole()
+	k.p.taken()
+	m.sync()
+	asked = k.p.taken()
+	m.wantListed(two, big)
+	must(t, m.s.Close())
+	return isNew, asked
+}
+
+// arrived returns the archives all of whose blocks are on the disk, by their map or their place.
+func (k killing) arrived(dir string) (out []trust.Release) {
+	for _, rel := range k.o.s.Repository().Releases() {
+		d := rel.Digest().String()
+		_, placed := os.Stat(filepath.Join(dir, "sha256", d[:2], d))
+		_, mapped := os.Stat(filepath.Join(dir, "staging", d+".map"))
+		if placed == nil || mapped == nil {
+			out = append(out, rel)
+		}
+	}
+	return out
+}
+
+// TestKilledAtEveryStep kills a process that syncs before each change of its file system.
+func TestKilledAtEveryStep(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts some hundred processes")
+	}
+	t.Parallel()
+	k := newKilling(t)
+	kills, seen := map[string]int{}, map[bool]int{}
+	for n, more := 1, true; more; n++ {
+		dir, cmd, out := k.start(t, n)
+		if more = killed(t, cmd, out); more {
+			kills[stepName(strings.TrimSpace(out.String()))]++
+		}
+		arrived := k.arrived(dir)
+		isNew, asked := k.after(t, dir)
+		seen[isNew]++
+		for _, rel := range arrived {
+			if len(fetched(asked, rel)) > 0 {
+				t.Errorf("step %d: %v was there, and was fetched again: %v", n, rel.Name(), asked)
+			}
+		}
+		if isNew && len(asked) != 1 {
+			t.Errorf("step %d: expected nothing fetched again, got %v", n, asked)
+		}
+		must(t, os.RemoveAll(dir))
+	}
+	for _, step := range slices.Sorted(maps.Keys(kills)) {
+		t.Logf("%s: killed %d times", step, kills[step])
+	}
+	for _, step := range syncSteps() {
+		if kills[step] == 0 {
+			t.Errorf("%q: never killed", step)
+		}
+	}
+	if seen[false] == 0 || seen[true] < 2 {
+		t.Errorf("expected kills that leave the old repository and some that leave the new one, got %v", seen)
+	}
+	t.Logf("%d times the old repository, %d times the new", seen[false], seen[true])
+}
+
+// TestKilledAtEveryRequest kills a process that syncs when it asks for each thing, and in the middle of
+// an archive.
+func TestKilledAtEveryRequest(t *testing.T) {
+	t.Parallel()
+	k := newKilling(t)
+	kills := map[string]int{}
+	for n, more := 1, true; more; n++ {
+		requests := 0
+		var victim *exec.Cmd
+		started := make(chan struct{})
+		k.p.answers(func(w http.ResponseWriter, r *http.Request) bool {
+			<-started
+			if requests++; requests != n {
+				return false
+			}
+			kills[stepName("ask "+r.URL.Path)]++
+			if strings.HasPrefix(r.URL.Path, "/sha256/") && !strings.HasSuffix(r.URL.Path, ".blocks") {
+				w.Write(content(big)[:update.BlockSize+1000])
+				w.(http.Flusher).Flush()
+			}
+			if err := victim.Process.Kill(); err != nil {
+				t.Error(err)
+			}
+			<-r.Context().Done() // the kernel closed its connection
+			return true
+		})
+		dir, cmd, out := k.start(t, 0)
+		victim = cmd
+		close(started)
+		more = killed(t, cmd, out)
+		k.p.answers(nil)
+		k.after(t, dir)
+		must(t, os.RemoveAll(dir))
+	}
+	for _, step := range []string{"timestamp.json", "<N>.root.json", "<N>.snapshot.json", "<N>.targets.json"} {
+		if kills["ask      /metadata/"+step] == 0 {
+			t.Errorf("%q: never killed, of %v", step, kills)
+		}
+	}
+	for _, step := range []string{"ask      /sha256/<digest>.blocks", "ask      /sha256/<digest>"} {
+		if kills[step] == 0 {
+			t.Errorf("%q: never killed, of %v", step, kills)
+		}
+	}
+	t.Logf("killed: %v", kills)
+}
+
+// stepName gives steps on files that differ in digest, name, number or time one name.
+func stepName(s string) string {
+	op, path, _ := strings.Cut(s, " ")
+	for _, r := range []struct{ from, to string }{
+		{`[0-9a-f]{64}`, "<digest>"}, {`opq-box-update-[0-9]+\.tar\.gz`, "<name>"},
+		{`/[0-9]+\.(root|targets|snapshot)`, "/<N>.$1"}, {`/sha256/[0-9a-f]{2}(/|$)`, "/sha256/<xx>$1"},
+	} {
+		path = regexp.MustCompile(r.from).ReplaceAllString(path, r.to)
+	}
+	return fmt.Sprintf("%-8s %s", op, path)
+}

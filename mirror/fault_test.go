@@ -1,0 +1,127 @@
+package mirror_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/store"
+)
+
+// faulty makes the changes of a store and its mirror go through hook, when it is set.
+func faulty(o *origin, dir string, hook *func(durable.Op, string) (bool, error)) *site {
+	disk := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+		if *hook == nil {
+			return true, nil
+		}
+		return (*hook)(op, path)
+	}}
+	return o.newMirror(setup{
+		dir:    dir,
+		store:  func(c *store.Config) { c.FS = disk },
+		config: func(c *mirror.Config) { c.FS, c.Parallel = disk, 1 },
+	})
+}
+
+// TestDiskFullAtEveryWrite: from the nth change on the disk is full. What is served stays whole, the error
+// says what is wrong, and with space again the sync goes on.
+func TestDiskFullAtEveryWrite(t *testing.T) {
+	t.Parallel()
+	for _, carriedOut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("carried out %v", carriedOut), func(t *testing.T) {
+			t.Parallel()
+			failed := map[string]int{}
+			for n, more := 1, true; more; n++ {
+				o := newOrigin(t, one)
+				var hook func(durable.Op, string) (bool, error)
+				m := faulty(o, "", &hook)
+				m.sync()
+				o.withdraw(one)
+				o.publish(two, three)
+				steps := 0
+				hook = func(op durable.Op, path string) (bool, error) {
+					if steps++; steps < n {
+						return true, nil
+					}
+					if steps == n {
+						failed[stepName(fmt.Sprintf("%s %s", op, strings.TrimPrefix(path, m.s.Dir())))]++
+					}
+					return carriedOut, unix.ENOSPC
+				}
+				_, err := m.Sync(t.Context())
+				more = steps >= n
+				if err != nil && (!errors.Is(err, store.ErrNoSpace) || !strings.Contains(err.Error(), "no space left")) {
+					t.Errorf("change %d: expected it to say that the disk is full, got %v", n, err)
+				}
+				if got := m.listed(); !slices.Equal(got, []string{one}) && !slices.Equal(got, []string{two, three}) {
+					t.Fatalf("change %d: %v listed", n, got)
+				}
+				hook = nil
+				m.whole()
+				m.sync()
+				m.wantListed(two, three)
+			}
+			for _, step := range syncSteps() {
+				if failed[step] == 0 {
+					t.Errorf("%q never failed, of %v", step, failed)
+				}
+			}
+		})
+	}
+}
+
+// syncSteps are changes of the file system that every sync makes that brings something.
+func syncSteps() []string {
+	return []string{
+		"create   /staging/<digest>.map", "sync     /staging/<digest>.part", "rename   /staging/<digest>.map",
+		"create   /sha256/<xx>/<digest>.blocks", "write    /sha256/<xx>/<digest>.blocks", "rename   /sha256/<xx>/<digest>", "syncdir  /sha256/<xx>",
+		"link     /targets/<digest>.<name>", "syncdir  /targets",
+		"write    /metadata/ledger", "rename   /metadata/<N>.targets.json", "rename   /metadata/<N>.snapshot.json",
+		"create   /metadata/timestamp.json", "write    /metadata/timestamp.json", "sync     /metadata/timestamp.json", "rename   /metadata/timestamp.json",
+		"syncdir  /metadata", "remove   /targets/<digest>.<name>", "rename   /mirror.json",
+	}
+}
+
+// TestSmallDisk: on a disk that is too small the sync is refused before it fetches, and with some other
+// archive in the way it says so and recovers.
+func TestSmallDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
+		t.Logf("NOT TESTED on a real small disk, which this user can't mount: %v", err)
+		t.Skip("mount")
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	o := newOrigin(t, one)
+	m := o.newMirror(setup{dir: dir + "/D"})
+	m.sync()
+	ballast := dir + "/ballast"
+	must(t, os.WriteFile(ballast, make([]byte, 8<<20), 0o600))
+	o.publish(big)
+	m.syncFails(store.ErrNoSpace)
+	m.wantListed(one)
+	must(t, os.Remove(ballast))
+	m.sync()
+	m.wantListed(one, big)
+	if err := os.WriteFile(ballast, make([]byte, 8<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("expected the disk full now, got %v", err)
+	}
+	o.publish(two)
+	_, err := m.Sync(t.Context())
+	wantErr(t, err, store.ErrNoSpace)
+	m.whole()
+	must(t, os.Remove(ballast))
+	m.sync()
+	m.wantListed(one, two, big)
+}

@@ -1,0 +1,203 @@
+package mirror_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+)
+
+// TestNotSynced: before the first sync a mirror has nothing, and says so.
+func TestNotSynced(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	m := o.newMirror(setup{upstreams: []string{"http://127.0.0.1:1"}})
+	if m.NotReady(o.at) != "not synced" {
+		t.Errorf("expected it not synced, got %q", m.NotReady(o.at))
+	}
+	m.syncFails(fetch.ErrUnavailable)
+	f := m.Freshness(o.at)
+	if f.Synced || f.Own != (mirror.Versions{}) || f.Error == "" || !f.Checked.IsZero() || !f.Expires.IsZero() {
+		t.Errorf("expected nothing but an error, got %+v", f)
+	}
+	if w := m.Health(o.at); len(w) != 1 || !w[0].Urgent || !strings.Contains(w[0].Text, "not synced") || !strings.Contains(w[0].Text, "127.0.0.1:1") {
+		t.Errorf("expected one urgent warning with the reason, got %v", w)
+	}
+	if !m.s.Catalog().HadUpdates() {
+		t.Error("boxes must not take it for a server without updates")
+	}
+}
+
+// TestBehind: a mirror that can't complete a newer repository tells how far behind it is.
+func TestBehind(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	p := newProxy(t, o.url)
+	m := o.newMirror(setup{upstreams: []string{p.url}})
+	m.sync()
+	p.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/sha256/") && !strings.HasPrefix(r.URL.Path, "/targets/") {
+			return false
+		}
+		http.NotFound(w, r)
+		return true
+	})
+	o.at = day.Add(time.Hour)
+	o.publish(two)
+	first := versions(o)
+	o.at = day.Add(2 * time.Hour)
+	m.syncFails(fetch.ErrNotFound)
+	f := m.Freshness(o.at)
+	if f.Upstream != first || f.Own == first || f.UpdatesBehind != 1 || f.SecondsBehind != 3600 || !f.Checked.Equal(o.at) || !f.Complete.Equal(day) {
+		t.Errorf("expected an update and an hour behind, got %+v", f)
+	}
+	o.publish(three)
+	o.at = day.Add(3 * time.Hour)
+	m.syncFails(fetch.ErrNotFound)
+	f = m.Freshness(o.at)
+	if f.UpdatesBehind != 2 || f.SecondsBehind != 7200 {
+		t.Errorf("expected two updates and two hours behind, got %+v", f)
+	}
+	if w := m.Health(o.at); len(w) != 2 || w[1].Subject != "behind" || !strings.Contains(w[1].Text, "2 updates and 2h0m0s") {
+		t.Errorf("expected it said, got %v", w)
+	}
+	// Another process, and the next one, know the same.
+	reader, err := store.OpenReadOnly(t.Context(), store.Config{Dir: m.s.Dir(), Root: o.rootOne()})
+	must(t, err)
+	other, err := mirror.ReadFreshness(reader, o.at)
+	must(t, err)
+	if asJSON(t, other) != asJSON(t, f) {
+		t.Errorf("expected another process to read\n%s, got\n%s", asJSON(t, f), asJSON(t, other))
+	}
+	again, _ := newMirror(t, m.s, func() time.Time { return o.at }, []string{p.url}, nil)
+	if got := again.Freshness(o.at); asJSON(t, got) != asJSON(t, f) {
+		t.Errorf("expected the next process to know\n%s, got\n%s", asJSON(t, f), asJSON(t, got))
+	}
+	p.answers(nil)
+	m.sync()
+	if f := m.Freshness(o.at); f.UpdatesBehind != 0 || f.SecondsBehind != 0 || f.Own != f.Upstream || f.Own != versions(o) {
+		t.Errorf("expected it up to date, got %+v", f)
+	}
+}
+
+func versions(o *origin) mirror.Versions {
+	r := o.s.Repository()
+	return mirror.Versions{Root: r.Version(trust.RoleRoot), Targets: r.Version(trust.RoleTargets), Snapshot: r.Version(trust.RoleSnapshot), Timestamp: r.Version(trust.RoleTimestamp)}
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	must(t, err)
+	return string(raw)
+}
+
+// TestExpiry: a mirror whose metadata run out says so in time, and is not ready when they have.
+func TestExpiry(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	m := o.newMirror(setup{})
+	m.sync()
+	expires := day.Add(trust.TimestampLife)
+	if f := m.Freshness(day); !f.Expires.Equal(expires) || f.Expiring != trust.RoleTimestamp || f.Expired {
+		t.Errorf("expected the timestamp to expire first, got %+v", f)
+	}
+	for _, c := range []struct {
+		at             time.Time
+		warned, expire bool
+	}{
+		{day.Add(trust.TimestampLife * 3 / 4).Add(-time.Second), false, false},
+		{day.Add(trust.TimestampLife * 3 / 4), true, false},
+		{expires, true, false},
+		{expires.Add(time.Second), true, true},
+	} {
+		var about []mirror.Warning
+		for _, w := range m.Health(c.at) {
+			if w.Subject == "expiry" {
+				about = append(about, w)
+			}
+		}
+		if warned := len(about) == 1 && about[0].Urgent; warned != c.warned {
+			t.Errorf("%v: expected a warning: %v, got %v", c.at, c.warned, about)
+		}
+		if expired := m.Freshness(c.at).Expired; expired != c.expire || (m.NotReady(c.at) != "") != c.expire {
+			t.Errorf("%v: expected it expired: %v, got %v, %q", c.at, c.expire, expired, m.NotReady(c.at))
+		}
+	}
+}
+
+// TestSilence: a mirror that has not asked for long says so.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	m := o.newMirror(setup{})
+	m.sync()
+	if w := m.Health(day.Add(15 * time.Minute)); len(w) != 0 {
+		t.Errorf("expected nothing to say after three intervals, got %v", w)
+	}
+	if w := m.Health(day.Add(16 * time.Minute)); len(w) != 1 || !strings.Contains(w[0].Text, "2026-03-01T12:00:00Z") {
+		t.Errorf("expected a warning that names the time, got %v", w)
+	}
+	must(t, os.Remove(filepath.Join(m.s.Dir(), "mirror.json")))
+	again, _ := newMirror(t, m.s, func() time.Time { return o.at }, []string{o.url}, nil)
+	if w := again.Health(o.at); len(w) != 1 || !strings.Contains(w[0].Text, "no upstream was asked yet") {
+		t.Errorf("expected a warning, got %v", w)
+	}
+}
+
+// TestFreshnessJSON is what programs read.
+func TestFreshnessJSON(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	m := o.newMirror(setup{})
+	m.sync()
+	want := `{"synced":true,"own":{"root":1,"targets":2,"snapshot":2,"timestamp":2},"upstream":{"root":1,"targets":2,"snapshot":2,"timestamp":2},` +
+		`"updates_behind":0,"seconds_behind":0,"checked":"2026-03-01T12:00:00Z","complete":"2026-03-01T12:00:00Z",` +
+		`"expires":"2026-03-08T12:00:00Z","expiring":"timestamp","expired":false,` +
+		`"upstreams":[{"url":"` + o.url + `","versions":{"root":1,"targets":2,"snapshot":2,"timestamp":2},"checked":"2026-03-01T12:00:00Z","behind":false}]}`
+	if got := asJSON(t, m.Freshness(o.at)); got != want {
+		t.Errorf("expected\n%s, got\n%s", want, got)
+	}
+}
+
+// TestDamagedRecord costs nothing but the past.
+func TestDamagedRecord(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	for _, raw := range []string{"", "{", `{"checked":7}`, `[]`, `{"error":"` + strings.Repeat("x", 300_000) + `"}`} {
+		m := o.newMirror(setup{})
+		must(t, os.WriteFile(filepath.Join(m.s.Dir(), "mirror.json"), []byte(raw), 0o600))
+		if _, err := mirror.ReadFreshness(m.s, o.at); err == nil {
+			t.Errorf("%.20q: expected it refused", raw)
+		}
+		again, _ := newMirror(t, m.s, func() time.Time { return o.at }, []string{o.url}, nil)
+		_, err := again.Sync(t.Context())
+		must(t, err)
+		if f, err := mirror.ReadFreshness(m.s, o.at); err != nil || !f.Complete.Equal(o.at) {
+			t.Errorf("%.20q: expected it replaced, got %+v, %v", raw, f, err)
+		}
+	}
+}
+
+// TestLongErrorsAreCut, in what is told and kept.
+func TestLongErrorsAreCut(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	var upstreams []string
+	for i := range 64 {
+		upstreams = append(upstreams, "http://127.0.0.1:1/"+strings.Repeat("a", 100)+strings.Repeat("b", i))
+	}
+	m := o.newMirror(setup{upstreams: upstreams})
+	_, err := m.Sync(t.Context())
+	if f := m.Freshness(o.at); err == nil || len(f.Error) != 2000 || strings.Contains(f.Error, "\n") {
+		t.Errorf("expected one line of 2000 bytes, got %d", len(f.Error))
+	}
+}
