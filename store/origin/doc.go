@@ -29,5 +29,6 @@
 //	<dir>/staging/publish/<digest>.blocks                        a block list, by its own digest
 //
 // Both are named by what is in them, are written durably, and are gone when the proposal went out, no
-// longer follows what is published, or was kept for a week.
+// longer follows what is published, or was kept for a week. What boxsign left waiting in a directory,
+// <dir>/staging/<N>.<role>.json, is taken over by Open.
 package origin

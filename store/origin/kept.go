@@ -88,6 +88,9 @@ func (o *Origin) load(ctx context.Context) error {
 		}
 		o.kept[p.id] = p
 	}
+	if err := o.adopt(); err != nil {
+		return err
+	}
 	o.tidy()
 	return nil
 }
