@@ -300,6 +300,28 @@ func TestFailedSync(t *testing.T) {
 	o.check(s)
 }
 
+// TestCommitAgain follows one that got as far as the name and then failed.
+func TestCommitAgain(t *testing.T) {
+	fault := errors.New("fault")
+	for _, step := range []string{"rename blob", "syncdir sha256/ab", "syncdir staging"} {
+		o, s, next, in := arriving(t, large, 0, 1)
+		renamed, failed := false, false
+		s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+			name := stepName(s.Dir(), op, path)
+			renamed = renamed || name == "rename blob"
+			if !renamed || failed || name != step {
+				return true, nil
+			}
+			failed = true
+			return true, fault
+		}
+		wantErr(t, in.Commit(t.Context()), fault)
+		mustDo(t, in.Commit(t.Context()))
+		mustPublish(t, s, next)
+		o.check(s)
+	}
+}
+
 // TestPlantedParts puts what a store didn't make where it writes: nothing outside is touched.
 func TestPlantedParts(t *testing.T) {
 	for what, plant := range map[string]func(victim, path string) error{

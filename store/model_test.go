@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"flag"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -226,6 +227,11 @@ func (m *machine) check(t *rapid.T) {
 
 // TestModel compares a store with a model of it after each of many random stories.
 func TestModel(t *testing.T) {
+	// A story is thirty actions, each of them on a disk: a hundred stories are for -rapid.checks=100.
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		mustDo(t, checks.Value.Set("20"))
+		t.Cleanup(func() { mustDo(t, checks.Value.Set(checks.DefValue)) })
+	}
 	rapid.Check(t, func(r *rapid.T) {
 		o := newOrigin(t)
 		dir := tempDir(t)

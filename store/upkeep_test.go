@@ -97,8 +97,10 @@ func TestGCLeavesWhatIsWanted(t *testing.T) {
 	next := o.lists(small, other)
 	in := mustIngest(t, s, release(t, next, other))
 	wantMissing(t, in)
-	if got := collect(t, s, GC{}); got != nil {
-		t.Fatalf("collected %v, which is arriving", got)
+	for _, dry := range []bool{true, false} {
+		if got := collect(t, s, GC{DryRun: dry}); got != nil {
+			t.Fatalf("collected %v, which is arriving", got)
+		}
 	}
 	mustClose(t, in)
 	before, err := os.Stat(s.blobPath(digestOf(other)))
@@ -194,6 +196,9 @@ func TestStaleParts(t *testing.T) {
 	}
 	later(s, 8*24*time.Hour)
 	collect(t, s, GC{})
+	if !exists(t, in.arrival.partPath()) {
+		t.Error("an old part is gone while it arrives")
+	}
 	mustWrite(t, in, large, 1)
 	mustClose(t, in)
 	collect(t, s, GC{})
@@ -294,6 +299,16 @@ func mustDo(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestRepairedMeanwhile has an archive arrive anew while a check has the damaged one in hand.
+func TestRepairedMeanwhile(t *testing.T) {
+	o, s := newStore(t, small)
+	rel := release(t, o.repo, small)
+	damaged, err := os.Lstat(s.blobPath(rel.Digest()))
+	mustDo(t, errors.Join(err, os.Rename(s.blobPath(rel.Digest()), filepath.Join(s.Dir(), "damaged")), ingest(s, rel)))
+	mustDo(t, s.quarantine(rel.Digest(), damaged))
+	o.check(s)
 }
 
 // TestCheckUnlisted finds a damaged archive before it is listed again.
