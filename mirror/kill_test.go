@@ -84,9 +84,11 @@ type killing struct {
 	o    *origin
 	p    *proxy
 	base string // the mirror's directory
+
+	names []string // what is listed now, in place of one
 }
 
-func newKilling(t *testing.T) killing {
+func newKilling(t *testing.T, names ...string) killing {
 	t.Helper()
 	o := newOrigin(t, one)
 	m := o.newMirror(setup{})
@@ -94,8 +96,8 @@ func newKilling(t *testing.T) killing {
 	must(t, m.s.Close())
 	o.withdraw(one)
 	o.newRoot()
-	o.publish(two, big)
-	return killing{o, newProxy(t, o.url), m.s.Dir()}
+	o.publish(names...)
+	return killing{o, newProxy(t, o.url), m.s.Dir(), names}
 }
 
 // start starts a victim in a copy of the directory.
@@ -133,7 +135,7 @@ func (k killing) after(t *testing.T, dir string) (isNew bool, asked []string) {
 	t.Helper()
 	m := k.o.newMirror(setup{dir: dir, upstreams: []string{k.p.url}})
 	got := m.listed()
-	isNew = slices.Equal(got, []string{two, big})
+	isNew = slices.Equal(got, k.names)
 	if !isNew && !slices.Equal(got, []string{one}) {
 		t.Fatalf("%v listed", got)
 	}
@@ -141,7 +143,7 @@ func (k killing) after(t *testing.T, dir string) (isNew bool, asked []string) {
 	k.p.taken()
 	m.sync()
 	asked = k.p.taken()
-	m.wantListed(two, big)
+	m.wantListed(k.names...)
 	must(t, m.s.Close())
 	return isNew, asked
 }
@@ -165,7 +167,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 		t.Skip("starts some hundred processes")
 	}
 	t.Parallel()
-	k := newKilling(t)
+	k := newKilling(t, two, three)
 	kills, seen := map[string]int{}, map[bool]int{}
 	for n, more := 1, true; more; n++ {
 		dir, cmd, out := k.start(t, n)
@@ -203,7 +205,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 // an archive.
 func TestKilledAtEveryRequest(t *testing.T) {
 	t.Parallel()
-	k := newKilling(t)
+	k := newKilling(t, two, big)
 	kills := map[string]int{}
 	for n, more := 1, true; more; n++ {
 		requests := 0
@@ -215,8 +217,11 @@ func TestKilledAtEveryRequest(t *testing.T) {
 				return false
 			}
 			kills[stepName("ask "+r.URL.Path)]++
-			if strings.HasPrefix(r.URL.Path, "/sha256/") && !strings.HasSuffix(r.URL.Path, ".blocks") {
-				w.Write(content(big)[:update.BlockSize+1000])
+			if d, err := update.ParseDigest(strings.TrimPrefix(r.URL.Path, "/sha256/")); err == nil {
+				u, _ := k.o.s.Catalog().ByDigest(d)
+				data := content(u.Name.String())
+				w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+				w.Write(data[:len(data)/2])
 				w.(http.Flusher).Flush()
 			}
 			if err := victim.Process.Kill(); err != nil {

@@ -103,7 +103,6 @@ type Mirror struct {
 
 	mu      sync.Mutex
 	record  record
-	newest  *trust.Repository // that any upstream showed; nil: none yet
 	flights map[update.Digest]*flight
 	wants   map[update.Digest]*want
 	rate    float64 // bytes per second of the archives that were fetched lately; 0: not known

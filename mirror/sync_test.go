@@ -65,9 +65,9 @@ func TestChain(t *testing.T) {
 		if !first.sync().Changed || !last.sync().Changed {
 			t.Fatalf("%s: expected another repository on both", step.name)
 		}
-		wantSame(t, o.s.Repository(), o.url, first.url)
 		wantSame(t, o.s.Repository(), o.url, last.url)
 	}
+	wantSame(t, o.s.Repository(), o.url, first.url)
 	last.wantListed(two, three, big)
 }
 
@@ -403,17 +403,43 @@ func TestNewestUpstreamWins(t *testing.T) {
 	}
 }
 
-// TestHostileBesideHonest: the honest upstream is used, and the other one named.
+// TestHostileBesideHonest: the honest upstream is used, and the other one named and left alone for a
+// while.
 func TestHostileBesideHonest(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
 	p := newProxy(t, o.url)
 	p.answers(onPath("/metadata/timestamp.json", []byte("{}")))
-	m := o.newMirror(setup{upstreams: []string{p.url, o.url}})
+	client, err := fetch.New(fetch.Config{Upstreams: []string{p.url, o.url}, Patience: -1, SetAside: time.Hour})
+	must(t, err)
+	defer client.Close()
+	m := o.newMirror(setup{config: func(c *mirror.Config) { c.Client = client }})
 	m.sync()
 	f := m.Freshness(o.at)
 	if f.Upstreams[0].Error == "" || f.Upstreams[1].Error != "" || f.Error != "" {
 		t.Errorf("expected the first one refused alone, got %+v", f)
+	}
+	p.taken()
+	m.sync()
+	if asked := p.taken(); len(asked) != 0 {
+		t.Errorf("expected the hostile one left alone, got %v", asked)
+	}
+}
+
+// TestSecondUpstreamCostsLittle: what one upstream sent is not fetched from the next one.
+func TestSecondUpstreamCostsLittle(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	a, b := newProxy(t, o.url), newProxy(t, o.url)
+	m := o.newMirror(setup{upstreams: []string{a.url, b.url}})
+	m.sync()
+	o.newRoot()
+	o.publish(two)
+	a.taken()
+	b.taken()
+	m.sync()
+	if asked := b.taken(); !slices.Equal(asked, []string{"/metadata/timestamp.json", "/metadata/3.root.json", "/metadata/timestamp.json"}) {
+		t.Errorf("expected the second one asked for its timestamp and a root, got %v", asked)
 	}
 }
 
