@@ -2,9 +2,13 @@ package publish_test
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -358,6 +362,7 @@ func TestRefusals(t *testing.T) {
 	p := w.list(r, w.both(), w.file(1, 100))
 	of := func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/publish/targets/") }
 	const id = `"id":"0000000000000000000000000000000000000000000000000000000000000001"`
+	mine := `{"length":100,"name":"opq-box-update-1.tar.gz","sha256":"` + p.Releases()[0].Digest().String() + `","missing":[[0,1]]}`
 	for _, c := range []struct {
 		name   string
 		status int
@@ -377,6 +382,10 @@ func TestRefusals(t *testing.T) {
 		{"no status", 200, `{` + id + `}`, nil, `status ""`},
 		{"no ID", 200, `{"status":"committed"}`, nil, "no ID"},
 		{"other archive", 200, `{"status":"staged",` + id + `,"archives":[{"name":"opq-box-update-1.tar.gz","sha256":"0000000000000000000000000000000000000000000000000000000000000001","length":100}]}`, nil, "not in the list"},
+		{"an archive twice", 200, `{"status":"staged",` + id + `,"archives":[` + mine + `,` + mine + `]}`, nil, "there twice"},
+		{"blocks out of order", 200, `{"status":"staged",` + id + `,"archives":[` + strings.Replace(mine, "[[0,1]]", "[[0,1],[0,1]]", 1) + `]}`, nil, "blocks 0 to 1"},
+		{"too many blocks", 200, `{"status":"staged",` + id + `,"archives":[` + strings.Replace(mine, "[[0,1]]", "[[0,2]]", 1) + `]}`, nil, "blocks 0 to 2"},
+		{"another length", 200, `{"status":"staged",` + id + `,"archives":[` + strings.Replace(mine, "100", "101", 1) + `]}`, nil, "expected 100 bytes, got 101"},
 		{"too much", 200, `{"status":"` + strings.Repeat("x", 16<<20) + `"}`, nil, "expected at most"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -525,6 +534,30 @@ func TestNewRefuses(t *testing.T) {
 	must(t, err)
 	if got := r.URL(); got != "https://host/a/b/" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// Whoever has the certificate's authority reaches a server over TLS; for everybody else it is the wrong
+// one, now and later.
+func TestTLS(t *testing.T) {
+	w := newWorld(t, 1)
+	server := httptest.NewUnstartedServer(w.gate)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	at := func(c *publish.Config) {
+		c.URL = server.URL
+		c.Waiting = func(err error, _ time.Duration) { t.Errorf("waited after %v", err) }
+	}
+	r := w.remote(at, func(c *publish.Config) {
+		c.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	})
+	must(t, r.Publish(t.Context(), trust.Change{Targets: w.list(r, w.both(), w.file(1, blocks3))}, w.files))
+	w.check(r, 1)
+	_, err := w.remote(at).Fetch(t.Context(), "timestamp.json", 16_384, update.Digest{})
+	var unknown x509.UnknownAuthorityError
+	if !errors.As(err, &unknown) {
+		t.Fatalf("expected an unknown authority, got %v", err)
 	}
 }
 

@@ -2,6 +2,8 @@ package publish
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/http"
@@ -94,6 +96,20 @@ func TestCancelledPause(t *testing.T) {
 			t.Fatalf("got %v after %v", err, time.Since(begin))
 		}
 	})
+}
+
+// A server that turns into another one is not asked until it is the old one again.
+func TestAnotherServer(t *testing.T) {
+	for _, want := range []error{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, tls.RecordHeaderError{Msg: "no TLS"}} {
+		tries := 0
+		r := known(t, Config{}, func(*http.Request) (*http.Response, error) {
+			tries++
+			return nil, want
+		})
+		if _, err := r.Fetch(t.Context(), "timestamp.json", 100, update.Digest{}); !errors.Is(err, want) || tries != 1 {
+			t.Errorf("expected %v at once, got %v after %d tries", want, err, tries)
+		}
+	}
 }
 
 // Progress of one block keeps the patience of all.
