@@ -124,6 +124,11 @@ func changeList(ctx context.Context, s cli.Streams, o listOptions, files publish
 
 // changeList makes the next list anew, on the new base, as often as another signer was faster.
 func (x *session) changeList(ctx context.Context, o listOptions, files publish.Files, edit func(*trust.TargetsEdit) error) error {
+	if !o.dryRun {
+		if err := x.afterOthers(ctx, o, edit); err != nil {
+			return err
+		}
+	}
 	for {
 		e, err := x.editList(o, edit)
 		if err != nil {
@@ -142,6 +147,22 @@ func (x *session) changeList(ctx context.Context, o listOptions, files publish.F
 			return err
 		}
 	}
+}
+
+// afterOthers waits for the list that another signer is sending, and shows what it changed.
+func (x *session) afterOthers(ctx context.Context, o listOptions, edit func(*trust.TargetsEdit) error) error {
+	before := x.base
+	if x.othersList() == 0 {
+		return nil
+	}
+	mine, err := x.editList(o, edit)
+	if err != nil {
+		return err
+	}
+	if _, err := x.awaitOthers(ctx); err != nil {
+		return err
+	}
+	return x.apart(before, names(mine.Plan()))
 }
 
 func (x *session) editList(o listOptions, edit func(*trust.TargetsEdit) error) (*trust.TargetsEdit, error) {

@@ -64,8 +64,9 @@ func (x *session) served(ctx context.Context, p *trust.Proposal) ([]string, erro
 	return out, nil
 }
 
-// meanwhile shows what another signer published while mine was being signed. Without a person to ask
-// it goes on only where the two changes have no name in common. conflict is what the origin said.
+// meanwhile shows what another signer published while mine was being signed, and waits for what is on
+// its way. Without a person to ask it goes on only where the two changes have no name in common.
+// conflict is what the origin said.
 func (x *session) meanwhile(ctx context.Context, mine trust.Plan, conflict error) error {
 	before := x.base
 	if err := x.forgetSigned(); err != nil {
@@ -74,18 +75,31 @@ func (x *session) meanwhile(ctx context.Context, mine trust.Plan, conflict error
 	if err := x.refresh(ctx); err != nil {
 		return err
 	}
-	if x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
+	waited, err := x.awaitOthers(ctx)
+	if err != nil {
+		return err
+	}
+	if !waited && x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
 		return cli.WithHint(conflict, "another signer's list is on its way there: wait until it is published, then say it again")
 	}
+	return x.apart(before, names(mine))
+}
+
+// apart shows what another signer published since before. Where nobody is asked it is trust.ErrConflict
+// if that touched one of mine too.
+func (x *session) apart(before *trust.Repository, mine []update.Name) error {
+	if x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
+		return nil // it was given up
+	}
 	theirs := touched(before, x.base)
-	x.s.Warn("boxsign", fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made again on top of it",
+	x.s.Warn("boxsign", fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made on top of it",
 		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, x.base), ", ")))
 	if !x.o.yes {
 		return nil // the new list is shown and asked for
 	}
-	for _, n := range names(mine) {
+	for _, n := range mine {
 		if slices.Contains(theirs, n) {
-			return cli.WithHint(fmt.Errorf("%v: %w, and changed it too", n, trust.ErrConflict), "look at what is published with boxsign status, then say it again")
+			return cli.WithHint(fmt.Errorf("%v: %w: another signer changed it too", n, trust.ErrConflict), "look at what is published with boxsign status, then say it again")
 		}
 	}
 	return nil

@@ -241,6 +241,9 @@ func (r *rotation) list(ctx context.Context) error {
 	if len(r.waiting(trust.RoleTargets)) > 0 {
 		return r.record(change{Role: trust.RoleTargets, To: r.reserved, State: stateWaiting}, nil)
 	}
+	if _, err := r.awaitOthers(ctx); err != nil {
+		return err
+	}
 	e, err := r.editList(listOptions{}, func(*trust.TargetsEdit) error { return nil })
 	if err != nil {
 		return err
