@@ -101,14 +101,16 @@ func TestCancelledPause(t *testing.T) {
 // A server that turns into another one is not asked until it is the old one again.
 func TestAnotherServer(t *testing.T) {
 	for _, want := range []error{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, tls.RecordHeaderError{Msg: "no TLS"}} {
-		tries := 0
-		r := known(t, Config{}, func(*http.Request) (*http.Response, error) {
-			tries++
-			return nil, want
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			r := known(t, Config{}, func(*http.Request) (*http.Response, error) {
+				tries++
+				return nil, want
+			})
+			if _, err := r.Fetch(t.Context(), "timestamp.json", 100, update.Digest{}); !errors.Is(err, want) || tries != 1 {
+				t.Errorf("expected %v at once, got %v after %d tries", want, err, tries)
+			}
 		})
-		if _, err := r.Fetch(t.Context(), "timestamp.json", 100, update.Digest{}); !errors.Is(err, want) || tries != 1 {
-			t.Errorf("expected %v at once, got %v after %d tries", want, err, tries)
-		}
 	}
 }
 
