@@ -20,7 +20,7 @@ const (
 type drop struct {
 	dir   string
 	names []string // by age, the oldest first
-	size  int64    // of each, in bytes
+	size  int64    // of each that archives made, in bytes
 }
 
 // path returns the URL path of the newest archive.
@@ -37,14 +37,30 @@ func (l *lab) archives(name string, n int, size int64) (drop, error) {
 		return drop{}, err
 	}
 	d := drop{dir: dir, size: size}
-	r := rand.NewChaCha8([32]byte{1})
+	return d, d.extend(n, size)
+}
+
+// extend adds n archives that are newer than the others, of size bytes each.
+func (d *drop) extend(n int, size int64) error {
+	first := len(d.names)
+	r := rand.NewChaCha8([32]byte{1, byte(first), byte(first >> 8)})
 	for i := range n {
-		d.names = append(d.names, fmt.Sprintf("opq-box-update-%d.tar.bz2", 1547861057+i))
-		if err := writeArchive(filepath.Join(dir, d.names[i]), r, size); err != nil {
-			return drop{}, err
+		name := fmt.Sprintf("opq-box-update-%d.tar.bz2", 1547861057+first+i)
+		if err := writeArchive(filepath.Join(d.dir, name), r, size); err != nil {
+			return err
 		}
+		d.names = append(d.names, name)
 	}
-	return d, nil
+	return nil
+}
+
+// files returns the paths of the archives.
+func (d drop) files() []string {
+	var paths []string
+	for _, name := range d.names {
+		paths = append(paths, filepath.Join(d.dir, name))
+	}
+	return paths
 }
 
 func writeArchive(path string, r io.Reader, size int64) (err error) {

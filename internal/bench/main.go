@@ -59,6 +59,8 @@ func families() []family {
 		{"unread", "memory of 10,000 connections with an unread body of 1 MB", measureUnread},
 		{"hash", "the first hash of 2 GB of archives, on one core", measureHash},
 		{"start", "start to first answer with 10,000 archives and known digests", measureStart},
+		{"signing", "boxsign verify of 1 GB, and a repository of 2,000 updates", measureSigning},
+		{"publishing", "boxsign publish of 1 GB, and a server with a repository of 2,000 updates", measurePublishing},
 	}
 }
 
@@ -97,7 +99,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	fs.BoolVar(&o.markdown, "markdown", false, "print the rows of docs/BENCHMARKS.md at the end")
 	fs.BoolVar(&o.list, "list", false, "list the families")
 	fs.IntVar(&o.pairs, "pairs", 0, "`runs` of each side (default 5, with -short 2)")
-	fs.StringVar(&o.dir, "dir", os.TempDir(), "`directory` for the data, on a disk with 5 GB free")
+	fs.StringVar(&o.dir, "dir", os.TempDir(), "`directory` for the data, on a disk with 15 GB free")
 	fs.StringVar(&o.server, "server", "", "measure this box-update-server instead of building one")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -39,6 +39,7 @@ type goalKind int
 const (
 	noGoal       goalKind = iota
 	ratioAtLeast          // the ratio of ours to theirs
+	ratioAtMost           // the same, where less is better
 	valueAtMost           // our value
 )
 
@@ -117,6 +118,8 @@ func (f figure) met() bool {
 	switch f.goal.kind {
 	case ratioAtLeast:
 		return f.ratio() >= f.goal.value
+	case ratioAtMost:
+		return f.ratio() <= f.goal.value
 	case valueAtMost:
 		return f.ours.median() <= f.goal.value
 	}

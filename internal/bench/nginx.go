@@ -12,10 +12,11 @@ import (
 
 // An nginxSite is what nginx serves.
 type nginxSite struct {
-	updates   string   // directory of archives, under /update/
+	updates   string   // directory of archives, under /update/; "" for none
 	like      *process // the server whose answers to the paths in same are served as files
 	same      []string
 	accessLog bool // a line for each request
+	uploads   bool // PUT below /put/
 }
 
 // nginxConf is nginx at its best for this work: open files are cached, nothing is logged, connections
@@ -46,8 +47,9 @@ http {
 		root {{.Dir}}/root;
 		types {}
 		default_type application/octet-stream;
-		location /update/ { alias {{.Updates}}/; }
-{{range .Types}}		location = {{.Path}} { default_type "{{.ContentType}}"; }
+{{if .Updates}}		location /update/ { alias {{.Updates}}/; }
+{{end}}{{if .Uploads}}		location /put/ { root {{.Dir}}; dav_methods PUT; create_full_put_path on; client_max_body_size 0; }
+{{end}}{{range .Types}}		location = {{.Path}} { default_type "{{.ContentType}}"; }
 {{end}}	}
 }
 `
@@ -105,8 +107,9 @@ func (s nginxSite) writeConf(dir, addr string, types []typed) (string, error) {
 	err := template.Must(template.New("nginx.conf").Parse(nginxConf)).Execute(&b, struct {
 		Dir, Addr, Updates string
 		Root, AccessLog    bool
+		Uploads            bool
 		Types              []typed
-	}{dir, addr, s.updates, os.Geteuid() == 0, s.accessLog, types})
+	}{dir, addr, s.updates, os.Geteuid() == 0, s.accessLog, s.uploads, types})
 	if err != nil {
 		return "", fmt.Errorf("nginx.conf: %w", err)
 	}

@@ -97,6 +97,8 @@ func (f figure) goalText() string {
 	switch f.goal.kind {
 	case ratioAtLeast:
 		return fmt.Sprintf("≥ %.2f", f.goal.value)
+	case ratioAtMost:
+		return fmt.Sprintf("≤ %.2f", f.goal.value)
 	case valueAtMost:
 		return fmt.Sprintf("≤ %g", f.goal.value)
 	}

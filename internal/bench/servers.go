@@ -31,12 +31,16 @@ func (l *lab) serve(ctx context.Context, updates string, names []string, args ..
 }
 
 // launch starts our server, which is not ready yet, by the program and arguments in prefix, if any.
+// It has a directory of updates unless that is "".
 func (l *lab) launch(ctx context.Context, prefix []string, updates string, args ...string) (*process, error) {
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	command := append(prefix, l.server, "serve", "--updates-dir", updates, "--listen", addr)
+	command := append(prefix, l.server, "serve", "--listen", addr)
+	if updates != "" {
+		command = append(command, "--updates-dir", updates)
+	}
 	command = append(command, args...)
 	return l.children.start(ctx, addr, filepath.Join(l.dir, "server.log"), command[0], command[1:]...)
 }
