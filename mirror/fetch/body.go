@@ -27,15 +27,13 @@ func newBody(ctx context.Context, cancel context.CancelCauseFunc, c *Client, fro
 	return &body{ctx: ctx, cancel: cancel, from: from, limiter: c.limiter, stall: watch(&c.c, cancel)}
 }
 
-// Read reads at most readSize bytes. The error of a body that was cut for its slowness is ErrStalled.
+// Read reads at most readSize bytes. The error of a body that was cut for its slowness is
+// ErrStalled: net/http returns the cause of the cancellation.
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:min(len(p), readSize)]
 	b.stall.begin()
 	n, err := b.from.Read(p)
 	b.stall.end(n)
-	if err != nil && err != io.EOF && b.ctx.Err() != nil {
-		err = context.Cause(b.ctx)
-	}
 	if b.limiter != nil && n > 0 {
 		if waitErr := b.limiter.WaitN(b.ctx, n); waitErr != nil {
 			return n, waitErr

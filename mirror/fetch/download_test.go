@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -117,6 +118,55 @@ func TestFailoverGoesOnWithTheBlock(t *testing.T) {
 	}
 	if s := c.Upstreams()[1].State(); s != (State{}) {
 		t.Errorf("the honest one: %+v", s)
+	}
+}
+
+// A block never comes from two upstreams: whoever is blamed for it sent all of it.
+func TestFailoverDropsThePartOfABlock(t *testing.T) {
+	w := newWorld(t, 9*mib)
+	a := w.archives[0]
+	n := 0
+	liar := server(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		if n++; n > 1 {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		rw.Header().Set("Content-Length", strconv.Itoa(len(a.data)))
+		rw.Write(a.data[:update.BlockSize])
+		rw.Write(make([]byte, mib))
+		panic(http.ErrAbortHandler)
+	}))
+	q := &requests{next: w.handler()}
+	c, _ := client(t, quick(liar.URL, server(t, q).URL))
+	sink := sinkFor(a)
+	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+		t.Fatal(err)
+	}
+	sink.check(t)
+	if got, want := q.list(), []string{a.path() + " bytes=4194304-9437183"}; !slices.Equal(got, want) {
+		t.Errorf("expected %q, got %q", want, got)
+	}
+}
+
+func TestBlocksFromLiar(t *testing.T) {
+	w := newWorld(t, 9*mib)
+	a := w.archives[0]
+	for name, list := range map[string][]byte{
+		"wrong":   append(a.blocks[:2].Bytes(), make([]byte, 32)...),
+		"shorter": a.blocks[:2].Bytes(),
+		"longer":  append(a.blocks.Bytes(), 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			liar := server(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.Write(list) }))
+			c, _ := client(t, quick(liar.URL, server(t, w.handler()).URL))
+			blocks, err := c.Blocks(t.Context(), a.rel)
+			if err != nil || !slices.Equal(blocks, a.blocks) {
+				t.Fatal(err)
+			}
+			if s := c.Upstreams()[0].State(); !s.Refused || !strings.Contains(s.Reason, liar.URL+a.path()+".blocks: refused: expected ") {
+				t.Errorf("%+v", s)
+			}
+		})
 	}
 }
 

@@ -31,7 +31,7 @@ func TestHostileUpstreams(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := server(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { tc.serve(a, rw, r) }))
 			cfg := quick(s.URL)
-			cfg.Patience = -1
+			cfg.Patience, cfg.Redirects = -1, []string{"http://listed.invalid"}
 			c, log := client(t, cfg)
 			sink := sinkFor(a, 0)
 			err := c.Download(t.Context(), a.rel, a.blocks, sink)

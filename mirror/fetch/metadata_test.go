@@ -83,6 +83,21 @@ func TestFetchMetadata(t *testing.T) {
 	}
 }
 
+func TestFetchWhatTheCallerHas(t *testing.T) {
+	w := newWorld(t, 10)
+	c, _ := client(t, quick(server(t, w.handler()).URL))
+	raw := w.repo.Raw(trust.RoleTimestamp)
+	b, err := c.Upstreams()[0].Fetch(t.Context(), trust.TimestampName, 10_000, update.Sum(raw))
+	wantErr(t, err, trust.ErrUnchanged)
+	if b != nil {
+		t.Errorf("%d bytes beside an error", len(b))
+	}
+	b, err = c.Upstreams()[0].Fetch(t.Context(), trust.TimestampName, 10_000, update.Sum(nil))
+	if err != nil || !bytes.Equal(b, raw) {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
 func TestFetchEndlessMetadata(t *testing.T) {
 	u := upstream(t, func(rw http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {

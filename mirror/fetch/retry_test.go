@@ -194,6 +194,35 @@ func TestRefusedUpstreamComesBack(t *testing.T) {
 	})
 }
 
+// However patient a call is, it doesn't wait for whoever sent something wrong.
+func TestNobodyWaitsForARefusedUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{SetAside: time.Minute, Patience: time.Hour}, "http://a")
+		c.Upstreams()[0].SetAside(errors.New("older than before"))
+		when, err := asked(t, c, func(int, *Upstream) error { return nil })
+		wantErr(t, err, ErrRefused, "http://a: refused earlier, not asked before ", "older than before")
+		if len(when) > 0 {
+			t.Errorf("asked: %q", when)
+		}
+	})
+}
+
+// Patience begins anew with whatever comes.
+func TestSlowProgressIsProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{Backoff: time.Minute, MaxBackoff: time.Minute, Patience: 90 * time.Second}, "http://a")
+		when, err := asked(t, c, func(n int, u *Upstream) error {
+			if n == 10 {
+				return nil
+			}
+			return down(u, 0, true)
+		})
+		if err != nil || len(when) != 10 {
+			t.Errorf("%q, %v", when, err)
+		}
+	})
+}
+
 func TestBehindUpstreamIsAskedLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := slow(t, Config{}, "http://a", "http://b")

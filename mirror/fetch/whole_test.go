@@ -110,6 +110,51 @@ func TestWholeFromLiarAndHonest(t *testing.T) {
 	}
 }
 
+// Once parts did not fit, an archive comes from one upstream from its start to its end.
+func TestWholeStartsOverWithEachUpstream(t *testing.T) {
+	w := newWorld(t, hostileLength)
+	a := w.archives[0]
+	part := func(rw http.ResponseWriter, b []byte) {
+		rw.Header().Set("Content-Length", fmt.Sprint(hostileLength))
+		rw.Write(b)
+		panic(http.ErrAbortHandler)
+	}
+	var one, two int
+	var last string
+	first := server(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		one++
+		switch {
+		case one == 1:
+			part(rw, make([]byte, 5*mib))
+		case two < 3:
+			rw.WriteHeader(http.StatusServiceUnavailable)
+		default:
+			last = r.Header.Get("Range")
+			a.serve(rw, r)
+		}
+	}))
+	second := server(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		two++
+		switch two {
+		case 1:
+			a.serve(rw, r)
+		case 2:
+			part(rw, a.data[:2*mib])
+		default:
+			rw.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	c, log := client(t, quick(first.URL, second.URL))
+	f := tempFile(t, nil)
+	if _, err := c.Whole(t.Context(), a.rel, f); err != nil {
+		t.Fatal(err, log)
+	}
+	checkFile(t, f, a.data)
+	if last != "" {
+		t.Errorf("the first upstream went on with what the second sent: %q", last)
+	}
+}
+
 // An upstream without ranges that is cut: what came is skipped the next time.
 func TestWithoutRanges(t *testing.T) {
 	w := newWorld(t, hostileLength)
