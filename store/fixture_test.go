@@ -324,8 +324,15 @@ func (o *origin) check(s *Store) {
 		o.t.Fatal(err)
 	}
 	o.checkServed(reader)
-	r, err := trust.Directory{Path: s.Dir()}.Verify(o.pinned, trust.Clock{Now: day})
+	state, err := trust.Open(trust.Config{Dir: s.path(metadataDir), Pinned: o.pinned, Served: true})
 	if err != nil {
+		o.t.Fatal(err)
+	}
+	r, err := state.Current()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if err := errors.Join(r.Fresh(trust.Clock{Now: day}), r.VerifyDetached()); err != nil {
 		o.t.Fatal(err)
 	}
 	for _, rel := range r.Releases() {

@@ -133,7 +133,7 @@ func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.F
 	if err := d.store.Commit(ctx, next); err != nil {
 		return err
 	}
-	return d.dropOld(next)
+	return d.files.DropOld(next)
 }
 
 // same checks a proposal once more against what lies here, names that were withdrawn included.
@@ -173,23 +173,6 @@ func (d *directory) takeFile(ctx context.Context, r trust.Release, file publish.
 	}
 	defer f.Close() // opened for reading
 	return d.store.IngestFile(ctx, r, file.Blocks, f)
-}
-
-// dropOld removes the proposals that can't follow r.
-func (d *directory) dropOld(r *trust.Repository) error {
-	dir := filepath.Join(d.path, "staging")
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if role, version, ok := trust.ParseFileName(e.Name()); ok && version <= r.Version(role) {
-			if err := (durable.FS{}).Remove(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // createDirectory makes a directory the home of a new repository.

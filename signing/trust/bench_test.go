@@ -23,10 +23,7 @@ func full(b *testing.B) *world {
 func BenchmarkAdd(b *testing.B) {
 	w := full(b)
 	for i := 0; b.Loop(); i++ {
-		state, err := w.dir.State(nil)
-		if err != nil {
-			b.Fatal(err)
-		}
+		state := reopened(b, w.dir)
 		repo, err := state.Current()
 		if err != nil {
 			b.Fatal(err)
@@ -51,7 +48,7 @@ func BenchmarkVerify(b *testing.B) {
 	root := w.repo.Root().Raw()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := w.dir.Verify(root, w.clock()); err != nil {
+		if _, err := verify(w.dir, root, w.clock()); err != nil {
 			b.Fatal(err)
 		}
 	}

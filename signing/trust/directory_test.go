@@ -2,62 +2,36 @@ package trust_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-func TestTwoProgramsOnOneDirectory(t *testing.T) {
+func TestVerifyArchiveRefusesOtherBytes(t *testing.T) {
 	w := newWorld(t)
-	lock, err := w.dir.Lock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = w.dir.Lock()
-	wantErr(t, err, durable.ErrLocked)
-	if err := lock.Unlock(); err != nil {
-		t.Fatal(err)
-	}
-	if lock, err = w.dir.Lock(); err != nil {
-		t.Fatal(err)
-	}
-	if err := lock.Unlock(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestCreateTwice(t *testing.T) {
-	w := newWorld(t)
-	_, err := w.dir.Create(w.init())
-	wantErr(t, err, fs.ErrExist)
-}
-
-func TestPutRefusesOtherBytes(t *testing.T) {
-	w := newWorld(t)
-	p := w.propose(w.releases, one)
+	r := w.propose(w.releases, one).Releases()[0]
 	good := content(one)
+	if err := trust.VerifyArchive(t.Context(), r, bytes.NewReader(good)); err != nil {
+		t.Fatal(err)
+	}
 	for what, data := range map[string][]byte{
 		"changed": append([]byte("A"), good[1:]...), "short": good[1:], "long": append(good[:len(good):len(good)], '!'), "empty": nil,
 	} {
-		wantErr(t, w.dir.Put(t.Context(), p.Releases()[0], bytes.NewReader(data)), trust.ErrMismatch)
-		paths, err := filepath.Glob(filepath.Join(w.dir.Path, "sha256", "*", "*"))
-		if err != nil || len(paths) > 0 {
-			t.Errorf("%s: left behind: %v, %v", what, paths, err)
+		if err := trust.VerifyArchive(t.Context(), r, bytes.NewReader(data)); !errors.Is(err, trust.ErrMismatch) {
+			t.Errorf("%s: expected %q, got %v", what, trust.ErrMismatch, err)
 		}
 	}
-	wantErr(t, w.dir.Publish(w.state, w.next(trust.Change{Targets: p})), trust.ErrNotFound)
-	if err := w.dir.Put(t.Context(), trust.Release{}, nil); err == nil {
+	if err := trust.VerifyArchive(t.Context(), trust.Release{}, bytes.NewReader(nil)); err == nil {
 		t.Error("expected the zero Release to be refused")
 	}
-	if err := w.state.Commit(nil); err == nil {
-		t.Error("expected no repository to be refused")
-	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantErr(t, trust.VerifyArchive(ctx, r, bytes.NewReader(good)), context.Canceled)
 }
 
 func TestBlockListDigestIsChecked(t *testing.T) {
@@ -68,8 +42,41 @@ func TestBlockListDigestIsChecked(t *testing.T) {
 	if err := e.Add(a); err != nil {
 		t.Fatal(err)
 	}
-	p := w.sign(e, w.releases...)
-	wantErr(t, w.dir.Put(t.Context(), p.Releases()[0], bytes.NewReader(content(one))), trust.ErrMismatch)
+	r := w.sign(e, w.releases...).Releases()[0]
+	wantErr(t, trust.VerifyArchive(t.Context(), r, bytes.NewReader(content(one))), trust.ErrMismatch)
+}
+
+func TestCommitNothing(t *testing.T) {
+	if err := newWorld(t).state.Commit(nil); err == nil {
+		t.Error("expected no repository to be refused")
+	}
+}
+
+// TestDropOld keeps the list with a higher number than the one that is out, and removes the rest.
+func TestDropOld(t *testing.T) {
+	w := newWorld(t)
+	if err := w.dir.DropOld(w.repo); err != nil {
+		t.Fatalf("where nothing ever waited: %v", err)
+	}
+	var lists []*trust.Proposal
+	for _, n := range []string{one, two} {
+		lists = append(lists, w.propose(w.releases, n)) // the second gets a higher number
+		if err := w.dir.SavePending(lists[len(lists)-1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := w.proposeRoot(w.roots, nil)
+	if err := w.dir.SavePending(root); err != nil {
+		t.Fatal(err)
+	}
+	next := w.next(trust.Change{Targets: lists[0], Root: root})
+	if err := w.dir.DropOld(next); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(w.dir.Path, "staging", "*"))
+	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "3.targets.json" {
+		t.Errorf("expected 3.targets.json to be left alone, got %v, %v", left, err)
+	}
 }
 
 func TestVerifyNamesWhatIsWrong(t *testing.T) {
@@ -79,8 +86,6 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{"archive is missing", func(t *testing.T, w *world) { eachArchive(t, w, os.Remove) }, trust.ErrNotFound, one},
-		{"archive is changed", func(t *testing.T, w *world) { eachArchive(t, w, overwrite) }, trust.ErrMismatch, one},
 		{"timestamp is missing", func(t *testing.T, w *world) { remove(t, w, "timestamp.json") }, trust.ErrNone, "timestamp.json"},
 		{"snapshot is missing", func(t *testing.T, w *world) { remove(t, w, "2.snapshot.json") }, trust.ErrNone, "2.snapshot.json"},
 		{"list is missing", func(t *testing.T, w *world) { remove(t, w, "2.targets.json") }, trust.ErrNone, "2.targets.json"},
@@ -106,33 +111,13 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 			w.add(one)
 			pinned := w.repo.Raw(trust.RoleRoot)
 			c.change(t, w)
-			r, err := w.dir.Verify(pinned, w.clock())
-			if err == nil {
-				err = w.dir.VerifyArchives(t.Context(), r, nil)
-			}
+			_, err := verify(w.dir, pinned, w.clock())
 			wantErr(t, err, c.want)
 			if !strings.Contains(err.Error(), c.says) {
 				t.Errorf("expected %q to be named, got %v", c.says, err)
 			}
 		})
 	}
-}
-
-func eachArchive(t *testing.T, w *world, do func(string) error) {
-	t.Helper()
-	for _, pattern := range []string{"sha256/*/*", "targets/*"} {
-		paths, err := filepath.Glob(filepath.Join(w.dir.Path, pattern))
-		if err != nil || len(paths) != 1 {
-			t.Fatalf("expected one file, got %v, %v", paths, err)
-		}
-		if err := do(paths[0]); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func overwrite(path string) error {
-	return errors.Join(os.Chmod(path, 0o644), os.WriteFile(path, bytes.ToUpper(content(one)), 0o644))
 }
 
 func remove(t *testing.T, w *world, file string) {

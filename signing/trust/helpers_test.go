@@ -1,7 +1,6 @@
 package trust_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -87,12 +86,43 @@ func newWorldOf(t testing.TB, n, need int) *world {
 	}
 	w.dir = trust.Directory{Path: filepath.Join(t.TempDir(), "R")}
 	w.repo = w.init()
-	state, err := w.dir.Create(w.repo)
+	state, err := trust.Open(config(w.dir, w.repo.Raw(trust.RoleRoot)))
+	if err == nil {
+		err = state.Commit(w.repo)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.state = state
 	return w
+}
+
+// config is that of an origin's state.
+func config(d trust.Directory, pinned []byte) trust.Config {
+	return trust.Config{FS: d.FS, Dir: filepath.Join(d.Path, "metadata"), Pinned: pinned, Served: true}
+}
+
+// reopened is an origin's state after a restart.
+func reopened(t testing.TB, d trust.Directory) *trust.State {
+	t.Helper()
+	s, err := trust.Open(config(d, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// verify reads the metadata of a directory and checks all that can be checked from a pinned root.
+func verify(d trust.Directory, pinned []byte, c trust.Clock) (*trust.Repository, error) {
+	s, err := trust.Open(config(d, pinned))
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Current()
+	if err != nil {
+		return nil, err
+	}
+	return r, errors.Join(r.Fresh(c), r.VerifyDetached())
 }
 
 func (w *world) init() *trust.Repository {
@@ -167,14 +197,7 @@ func (w *world) sign(e *trust.TargetsEdit, by ...*signer) *trust.Proposal {
 func (w *world) publish(c trust.Change) {
 	w.t.Helper()
 	next := w.next(c)
-	if c.Targets != nil {
-		for _, r := range c.Targets.Releases() {
-			if err := w.dir.Put(w.t.Context(), r, bytes.NewReader(content(r.Name().String()))); err != nil {
-				w.t.Fatal(err)
-			}
-		}
-	}
-	if err := w.dir.Publish(w.state, next); err != nil {
+	if err := errors.Join(w.state.Commit(next), w.dir.DropOld(next)); err != nil {
 		w.t.Fatal(err)
 	}
 	w.repo = next

@@ -10,7 +10,7 @@ import (
 
 func (d Directory) staging() string { return filepath.Join(d.Path, "staging") }
 
-// SavePending keeps a proposal until more keys have signed it. The caller holds the lock.
+// SavePending keeps a proposal until more keys have signed it.
 func (d Directory) SavePending(p *Proposal) error {
 	if err := d.FS.MkdirAll(d.staging(), 0o755); err != nil {
 		return err
@@ -18,8 +18,8 @@ func (d Directory) SavePending(p *Proposal) error {
 	return d.FS.WriteFile(filepath.Join(d.staging(), FileName(p.role, p.Version())), p.Raw(), 0o644)
 }
 
-// DropPending removes a proposal. The caller holds the lock, and knows that whoever has a copy of a
-// proposal with enough signatures can still publish it until a higher version is out.
+// DropPending removes a proposal. Whoever has a copy of it with enough signatures can still publish it
+// until a higher version is out.
 func (d Directory) DropPending(p *Proposal) error {
 	return d.FS.Remove(filepath.Join(d.staging(), FileName(p.role, p.Version())))
 }
@@ -66,8 +66,8 @@ func (d Directory) Reserved() (int64, error) {
 	return versions[len(versions)-1], nil
 }
 
-// dropOld removes the proposals that can't follow r.
-func (d Directory) dropOld(r *Repository) error {
+// DropOld removes the proposals that can't follow r.
+func (d Directory) DropOld(r *Repository) error {
 	names, err := os.ReadDir(d.staging())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -203,15 +203,6 @@ func TestSecondDigest(t *testing.T) {
 	wantListed(t, b.must(w.dir, w.clock()), one, two)
 }
 
-func reopened(t testing.TB, d trust.Directory) *trust.State {
-	t.Helper()
-	s, err := d.State(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func TestAbortGetsAHigherNumber(t *testing.T) {
 	w := newWorldOf(t, 2, 2)
 	p := w.propose(w.releases[:1], one)
