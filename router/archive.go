@@ -13,10 +13,10 @@ import (
 )
 
 // archive answers a request for an archive, whole or in part.
-func (v *view) archive(w *reply, r *http.Request, u update.Update, cache field) error {
+func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, cache field) error {
 	f, err := v.files.acquire(u)
 	if err != nil {
-		return fmt.Errorf("open %v: %w", u.Name, err)
+		return rt.away(r, u, fmt.Errorf("open %v: %w", u.Name, err))
 	}
 	defer v.files.release(f)
 	h := w.Header()

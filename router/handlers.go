@@ -41,7 +41,12 @@ func (v *view) empty(never error) error {
 }
 
 func (rt *router) updates(w *reply, r *http.Request, _ string) error {
-	rt.current().updates.serve(rt, w, r)
+	v := rt.current()
+	if m := rt.config.Mirror; m != nil {
+		rt.fresh.of(v, m.Freshness()).serve(rt, w, r)
+		return nil
+	}
+	v.updates.serve(rt, w, r)
 	return nil
 }
 
@@ -64,7 +69,7 @@ func (rt *router) byName(w *reply, r *http.Request, target string) error {
 	if r.Header["Range"] != nil && r.Header["If-Range"] == nil && rt.config.Source.Replaced(n) {
 		r = withoutRange(r) // the client may hold a part of the bytes that were there before
 	}
-	return v.archive(w, r, u, rt.cacheByName)
+	return rt.archive(w, r, v, u, rt.cacheByName)
 }
 
 func (v *view) checksum(w *reply, r *http.Request, u update.Update) error {
@@ -103,7 +108,7 @@ func (rt *router) byDigest(w *reply, r *http.Request, target string) error {
 	case blocks:
 		return rt.blocks(w, r, u)
 	}
-	return v.archive(w, r, u, rt.cacheByDigest)
+	return rt.archive(w, r, v, u, rt.cacheByDigest)
 }
 
 // byPath answers for an archive under the path that TUF clients ask for.
@@ -117,13 +122,13 @@ func (rt *router) byPath(w *reply, r *http.Request, target string) error {
 	if !ok || u.Digest != d {
 		return errNotFound
 	}
-	return v.archive(w, r, u, rt.cacheByDigest)
+	return rt.archive(w, r, v, u, rt.cacheByDigest)
 }
 
 func (rt *router) blocks(w *reply, r *http.Request, u update.Update) error {
 	list, err := rt.config.Source.Blocks(u)
 	if err != nil {
-		return fmt.Errorf("block list of %v: %w", u.Name, err)
+		return rt.away(r, u, fmt.Errorf("block list of %v: %w", u.Name, err))
 	}
 	cachedAnswer("application/octet-stream", list.Bytes(), cacheForever).serve(w, r)
 	return nil

@@ -23,14 +23,16 @@ type Component struct {
 	OK         bool
 	Warnings   []string         // shown to anyone who asks
 	Versions   map[string]int64 // of what the part holds, by name
+	Freshness  any              // of a copy, shown as JSON; nil: none
 	Components []Component
 }
 
-// A Check is one condition of readiness. Problem is empty where it holds, and is shown to anyone who
-// asks.
+// A Check is one condition of readiness. Problem is empty where it holds. Both it and Note, which adds to
+// a condition that holds, are shown to anyone who asks.
 type Check struct {
 	Name    string
 	Problem string
+	Note    string
 }
 
 // healthView is how the server was at one second.
@@ -101,11 +103,12 @@ type componentJSON struct {
 	Version    string           `json:"version,omitempty"`
 	Warnings   []string         `json:"warnings,omitempty"`
 	Versions   map[string]int64 `json:"versions,omitempty"`
+	Freshness  any              `json:"freshness,omitempty"`
 	Components []componentJSON  `json:"subcomponents"`
 }
 
 func describeComponent(c Component, second int64) componentJSON {
-	out := componentJSON{Name: c.Name, OK: c.OK, Timestamp: second, Warnings: c.Warnings, Versions: c.Versions}
+	out := componentJSON{Name: c.Name, OK: c.OK, Timestamp: second, Warnings: c.Warnings, Versions: c.Versions, Freshness: c.Freshness}
 	out.Components = make([]componentJSON, 0, len(c.Components))
 	for _, part := range c.Components {
 		out.Components = append(out.Components, describeComponent(part, second))
@@ -142,7 +145,7 @@ func readyAnswers(checks []Check) (short, verbose *answer) {
 	var lines strings.Builder
 	for _, c := range checks {
 		if c.Problem == "" {
-			lines.WriteString("[+] " + c.Name + " ok\n")
+			lines.WriteString("[+] " + c.Name + " ok" + c.Note + "\n")
 			continue
 		}
 		ready = false

@@ -26,7 +26,7 @@ const retryAfter = "10"
 
 // refusals are the answers to errors, and the only place where errors become statuses.
 type refusals struct {
-	notFound, noUpdates, noneLeft, pending, internal *answer
+	notFound, noUpdates, noneLeft, pending, notSynced, internal *answer
 }
 
 func newRefusals() *refusals {
@@ -36,13 +36,19 @@ func newRefusals() *refusals {
 		noUpdates: textAnswer(http.StatusNotFound, "Update dir does not contain any valid updates."),
 		noneLeft:  textAnswer(http.StatusServiceUnavailable, "There is no update now.", later),
 		pending:   textAnswer(http.StatusServiceUnavailable, "The digest is not known yet.", later),
+		notSynced: textAnswer(http.StatusServiceUnavailable, "The first sync is not complete.", later),
 		internal:  textAnswer(http.StatusInternalServerError, "internal error"),
 	}
 }
 
 func (f *refusals) of(err error) *answer {
 	var method methodError
+	var away awayError
 	switch {
+	case errors.As(err, &away):
+		return away.answer()
+	case errors.Is(err, errNotSynced):
+		return f.notSynced
 	case errors.As(err, &method):
 		return textAnswer(http.StatusMethodNotAllowed, "Method not allowed.", one("Allow", string(method)))
 	case errors.Is(err, errNotFound), errors.Is(err, fs.ErrNotExist):

@@ -39,6 +39,7 @@ type Config struct {
 	Metadata   Metadata       // no /metadata/ if nil
 	Signatures Signatures     // no .sig if nil
 	Publisher  Publisher      // no /publish/ if nil
+	Mirror     Mirror         // what is served is no copy if nil
 	Product    update.Product // update.DefaultProduct if empty
 	Health     Health         // nothing to report if nil
 
@@ -101,6 +102,7 @@ type router struct {
 	alive     *answer
 	metadata  metadataFiles
 	bodies    *bodies
+	fresh     freshList
 
 	// Cache-Control of archives. Nobody on the way may transform them.
 	cacheByName, cacheByDigest field
@@ -138,14 +140,14 @@ type handler func(w *reply, r *http.Request, target string) error
 func (rt *router) register() {
 	for path, h := range map[string]handler{
 		"/":                 rt.root,
-		"/ls":               rt.list,
-		"/version":          rt.version,
-		"/latest":           rt.latest,
-		"/updates.json":     rt.updates,
-		"/update/:target":   rt.byName,
-		"/sha256/:target":   rt.byDigest,
-		"/targets/:target":  rt.byPath,
-		"/metadata/:target": rt.metadataFile,
+		"/ls":               rt.synced(rt.list),
+		"/version":          rt.synced(rt.version),
+		"/latest":           rt.synced(rt.latest),
+		"/updates.json":     rt.synced(rt.updates),
+		"/update/:target":   rt.synced(rt.byName),
+		"/sha256/:target":   rt.synced(rt.byDigest),
+		"/targets/:target":  rt.synced(rt.byPath),
+		"/metadata/:target": rt.synced(rt.metadataFile),
 		"/livez":            rt.livez,
 		"/readyz":           rt.readyz,
 		"/healthz":          rt.healthz,

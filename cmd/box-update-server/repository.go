@@ -36,6 +36,13 @@ type home struct {
 
 // openHome opens the data directory, if there is one.
 func openHome(ctx context.Context, s settings, logger *slog.Logger, now func() time.Time) (home, error) {
+	if len(s.Upstream) > 0 {
+		r, err := openMirror(ctx, s, sinks{}, logger, now)
+		if err != nil {
+			return home{}, err
+		}
+		return home{r, r.close}, nil
+	}
 	if !hasRepository(s.DataDir) {
 		unlock, err := lockData(s.DataDir)
 		return home{unlock: unlock}, err
@@ -50,17 +57,22 @@ func openHome(ctx context.Context, s settings, logger *slog.Logger, now func() t
 	return home{r, r.close}, nil
 }
 
-// start renews what expires, in the background, until ctx ends or stop is called, which waits.
+// start renews what expires, or syncs, in the background, until ctx ends or stop is called, which waits.
 func (h home) start(ctx context.Context) (stop func()) {
-	if h.repository == nil || !h.repository.renews {
+	r := h.repository
+	if r == nil || r.copy == nil && !r.renews {
 		return func() {}
+	}
+	run := r.renew
+	if r.copy != nil {
+		run = r.copy.Run
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := h.repository.origin.Run(ctx); ctx.Err() == nil {
-			h.repository.logger.Error("repository is not renewed any more", "err", err)
+		if err := run(ctx); ctx.Err() == nil {
+			r.logger.Error("repository is not renewed any more", "err", err)
 		}
 	}()
 	return func() {
@@ -69,10 +81,12 @@ func (h home) start(ctx context.Context) (stop func()) {
 	}
 }
 
-// repository is a data directory with signed metadata, and the way to publish into it.
+// repository is a data directory with signed metadata, and what brings news into it: those who publish,
+// or the upstreams of a mirror.
 type repository struct {
 	store     *store.Store
-	origin    *origin.Origin
+	origin    *origin.Origin // nil: this is a mirror
+	copy      *mirrored      // nil: this is an origin
 	elsewhere *elsewhere
 	renews    bool // there is an online key
 	now       func() time.Time
@@ -116,7 +130,15 @@ func onlineKeys(ctx context.Context, paths string) ([]signing.Signer, error) {
 	return out, nil
 }
 
-func (r *repository) close() error { return errors.Join(r.origin.Close(), r.store.Close()) }
+func (r *repository) renew(ctx context.Context) error { return r.origin.Run(ctx) }
+
+func (r *repository) close() error {
+	if r.copy != nil {
+		r.copy.client.Close()
+		return r.store.Close()
+	}
+	return errors.Join(r.origin.Close(), r.store.Close())
+}
 
 // Signatures returns the detached signatures of a signed update.
 func (r *repository) Signatures(u update.Update) []trust.KeySignature {
@@ -134,9 +156,13 @@ func (r *repository) Signatures(u update.Update) []trust.KeySignature {
 // component shows the repository to those who poll the server.
 func (r *repository) component() router.Component {
 	c := router.Component{Name: "repository", OK: true, Versions: map[string]int64{}}
-	repo := r.store.Repository()
-	for _, role := range trust.Roles() {
-		c.Versions[string(role)] = repo.Version(role)
+	if repo := r.store.Repository(); repo != nil {
+		for _, role := range trust.Roles() {
+			c.Versions[string(role)] = repo.Version(role)
+		}
+	}
+	if r.copy != nil {
+		return r.copy.describe(c)
 	}
 	for _, w := range r.origin.Health(r.now()) {
 		c.OK = c.OK && !w.Urgent

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -29,12 +31,19 @@ func newRoot(streams cli.Streams) *cobra.Command {
 			"Flags override them. SIGTERM lets running downloads end; SIGHUP reads the settings again.",
 		Example: "  " + settingsVariable + `='{"port": 8151, "updates_dir": "/srv/updates"}' box-update-server` + "\n" +
 			"  box-update-server serve --updates-dir /srv/updates --listen 127.0.0.1:8151\n" +
-			"  box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151",
+			"  box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151\n" +
+			"  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return l.serve(cmd) },
 	}
 	l.register(root.PersistentFlags())
 	root.AddCommand(
+		mirrorCommand(l),
+		statusCommand(l),
+		fsckCommand(l),
+		gcCommand(l),
+		exportCommand(l),
+		importCommand(l),
 		&cobra.Command{
 			Use:   "serve",
 			Short: "serve updates (what the program does without a command)",
@@ -62,7 +71,7 @@ func configCommand(l *loader) *cobra.Command {
 		Short: "check the settings and print those in force",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, unknown, err := l.load(cmd.Flags())
+			s, unknown, err := l.serving(cmd.Flags())
 			if err != nil {
 				return err
 			}
@@ -76,7 +85,7 @@ func configCommand(l *loader) *cobra.Command {
 }
 
 func (l *loader) serve(cmd *cobra.Command) error {
-	s, unknown, err := l.load(cmd.Flags())
+	s, unknown, err := l.serving(cmd.Flags())
 	if err != nil {
 		return err
 	}
@@ -89,14 +98,15 @@ func (l *loader) serve(cmd *cobra.Command) error {
 		log:      l.streams.Err,
 		now:      l.streams.Now,
 		reload:   reload,
-		load:     func() (settings, []string, error) { return l.load(cmd.Flags()) },
+		load:     func() (settings, []string, error) { return l.serving(cmd.Flags()) },
 	})
 }
 
 // A loader puts the settings together: defaults, then a file or the environment, then flags.
 type loader struct {
-	streams cli.Streams
-	config  string
+	streams   cli.Streams
+	config    string
+	upstreams []string // from the arguments; none: those of the settings
 }
 
 // flags are the settings that can be given on the command line, by their JSON name.
@@ -113,6 +123,19 @@ var flags = []struct{ key, usage string }{
 	{"drain", "how long downloads may go on after SIGTERM, a `duration`"},
 	{"stall_window", "cut a download that was slower than min-rate for this `duration`"},
 	{"min_rate", "`bytes` per second"},
+	{"upstream", "`URL` of the server to mirror"},
+	{"root", "`file` of the root to trust before the first sync"},
+	{"redirects", "`URL` of a host that an upstream may redirect to"},
+	{"ca_file", "`file` of the certificate authorities of upstreams"},
+	{"interval", "from one sync to the next, a `duration`"},
+	{"patience", "give a sync up when nothing came for this `duration`"},
+	{"keep_newest", "keep updates of this `number` of versions of each product"},
+	{"keep_since", "keep updates that were published since this `day`"},
+	{"on_demand", "`fetch`, redirect, or none: what becomes of a request for an update that is not kept"},
+	{"accept_stale", "accept a timestamp that expired less than this `duration` ago"},
+	{"max_bytes", "`bytes` that the repository may hold"},
+	{"bandwidth", "`bytes` per second from all upstreams together"},
+	{"admin", "`host:port` for POST /sync, /fsck and /gc; of the loopback interface without a host"},
 }
 
 func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
@@ -124,9 +147,35 @@ func (l *loader) register(fs *pflag.FlagSet) {
 	}
 }
 
-// load returns the settings in force, checked, and the keys that are not known.
-func (l *loader) load(fs *pflag.FlagSet) (settings, []string, error) {
-	s := defaultSettings()
+// serving returns the settings of a server.
+func (l *loader) serving(fs *pflag.FlagSet) (settings, []string, error) {
+	return l.load(defaultSettings(), fs, (*settings).checkServing)
+}
+
+// syncing returns the settings of a mirror that does not listen.
+func (l *loader) syncing(fs *pflag.FlagSet) (settings, []string, error) {
+	return l.load(defaultSettings(), fs, (*settings).checkDirs)
+}
+
+// data returns the settings of a command that looks after a data directory. Those that a mirror wrote
+// down there are in force where no others are given.
+func (l *loader) data(fs *pflag.FlagSet) (settings, error) {
+	s, _, err := l.load(defaultSettings(), fs, (*settings).checkData)
+	if err != nil {
+		return settings{}, err
+	}
+	saved := defaultSettings()
+	if _, err := saved.readFile(filepath.Join(s.DataDir, savedName)); errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	} else if err != nil {
+		return settings{}, err
+	}
+	s, _, err = l.load(saved, fs, (*settings).checkData)
+	return s, err
+}
+
+// load returns s with the settings that are given, checked, and the keys that are not known.
+func (l *loader) load(s settings, fs *pflag.FlagSet, purpose func(*settings) []error) (settings, []string, error) {
 	unknown, err := l.base(&s, fs)
 	if err != nil {
 		return settings{}, nil, err
@@ -134,7 +183,16 @@ func (l *loader) load(fs *pflag.FlagSet) (settings, []string, error) {
 	if err := s.override(fs); err != nil {
 		return settings{}, nil, err
 	}
-	if err := s.check(); err != nil {
+	if len(l.upstreams) > 0 {
+		b, err := json.Marshal(l.upstreams)
+		if err != nil {
+			return settings{}, nil, err
+		}
+		if err := setURLs(&s.Upstream, b); err != nil {
+			return settings{}, nil, cli.Usagef("%s: expected the URL of a server: %w", strings.Join(l.upstreams, " "), err)
+		}
+	}
+	if err := s.check(purpose); err != nil {
 		return settings{}, nil, err
 	}
 	return s, unknown, nil
@@ -147,7 +205,7 @@ func (l *loader) base(s *settings, fs *pflag.FlagSet) (unknown []string, err err
 		return s.readFile(l.config)
 	case env != "":
 		return s.readJSON(settingsVariable, []byte(env))
-	case fs.NFlag() > 0:
+	case fs.NFlag() > 0 || len(l.upstreams) > 0:
 		return nil, nil
 	}
 	return nil, cli.WithHint(errors.New("no settings: "+settingsVariable+" is unset or empty"),
@@ -190,5 +248,6 @@ func (s settings) shown() map[string]any {
 	if s.ServeUnsigned {
 		m["serve_unsigned"] = true
 	}
+	maps.Copy(m, s.copying.shown())
 	return m
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"time"
 
@@ -45,6 +46,11 @@ func serve(ctx context.Context, s server) (err error) {
 	site.start(ctx)
 	defer func() { site.stop() }() // the site as it is then
 	defer s.home.start(ctx)()
+	stopAdmin, err := s.home.admin(ctx, s.settings, logger)
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
 	listener, err := net.Listen("tcp", s.settings.address())
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return cli.WithHint(err, "is another server running? choose another port or --listen host:port")
@@ -93,12 +99,18 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 		logger.Warn("a new data_dir needs a restart", "in force", old.settings.DataDir, "ignored", next.DataDir)
 		next.DataDir = old.settings.DataDir
 	}
+	if !reflect.DeepEqual(next.copying, old.settings.copying) {
+		logger.Warn("new settings of a mirror, or a new admin address, need a restart")
+		next.copying = old.settings.copying
+	}
+	if s.home.repository != nil && s.home.repository.copy != nil {
+		s.home.repository.copy.Trigger()
+	} else if hasRepository(next.DataDir) != (s.home.repository != nil) {
+		logger.Warn("a repository that came into data_dir or went needs a restart")
+	}
 	if next.OnlineKey != old.settings.OnlineKey {
 		logger.Warn("a new online_key needs a restart")
 		next.OnlineKey = old.settings.OnlineKey
-	}
-	if hasRepository(next.DataDir) != (s.home.repository != nil) {
-		logger.Warn("a repository that came into data_dir or went needs a restart")
 	}
 	if next.UpdatesDir == "" && s.home.repository == nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", "updates_dir is not set")

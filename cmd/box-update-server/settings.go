@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -40,6 +41,7 @@ type settings struct {
 	Drain         time.Duration  // how long running downloads may go on after SIGTERM
 	StallWindow   time.Duration  // a download is cut when it was slower than MinRate for so long
 	MinRate       int64          // bytes per second
+	copying
 }
 
 func defaultSettings() settings {
@@ -50,6 +52,7 @@ func defaultSettings() settings {
 		Drain:       30 * time.Second,
 		StallWindow: time.Minute,
 		MinRate:     64,
+		copying:     defaultCopying(),
 	}
 }
 
@@ -60,7 +63,8 @@ type field struct {
 }
 
 func (s *settings) fields() map[string]field {
-	return map[string]field{
+	all := s.copying.fields()
+	maps.Copy(all, map[string]field{
 		"port":           {"a number from 1 to 65535", func(b json.RawMessage) error { return setPort(&s.Port, b) }},
 		"listen":         {`"host:port"`, func(b json.RawMessage) error { return setString(&s.Listen, b) }},
 		"updates_dir":    {"the path of a directory", func(b json.RawMessage) error { return setString(&s.UpdatesDir, b) }},
@@ -74,7 +78,8 @@ func (s *settings) fields() map[string]field {
 		"drain":          {`a duration such as "30s"`, func(b json.RawMessage) error { return setDuration(&s.Drain, b) }},
 		"stall_window":   {`a duration such as "1m"`, func(b json.RawMessage) error { return setDuration(&s.StallWindow, b) }},
 		"min_rate":       {"a number of bytes per second", func(b json.RawMessage) error { return json.Unmarshal(b, &s.MinRate) }},
-	}
+	})
+	return all
 }
 
 // readJSON overrides s with the settings in b and returns the keys that are not known, which are
@@ -179,18 +184,30 @@ func (s *settings) address() string {
 	return ":" + strconv.Itoa(s.Port)
 }
 
-// check says what of the settings can't work, each problem with what to do. It looks at the
-// directories but does not read them.
-func (s *settings) check() error {
-	var problems []error
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+// checkServing says what can't work for a server.
+func (s *settings) checkServing() (problems []error) {
 	if s.Listen == "" && s.Port == 0 {
-		bad("neither port nor listen is set")
+		problems = append(problems, errors.New("neither port nor listen is set"))
 	}
+	return append(problems, s.checkDirs()...)
+}
+
+// checkData says what can't work for a command that looks after a data directory.
+func (s *settings) checkData() []error {
+	if s.DataDir == "" {
+		return []error{cli.Usagef("data_dir is not set: say --data-dir")}
+	}
+	return nil
+}
+
+// check says what of the settings can't work, each problem with what to do. purpose says what can't for
+// what they are used for. It looks at the directories but does not read them.
+func (s *settings) check(purpose func(*settings) []error) error {
+	problems := append(purpose(s), s.copying.check()...)
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if err := checkAddress(s.Listen); s.Listen != "" && err != nil {
 		bad("listen %q: expected host:port: %w", s.Listen, err)
 	}
-	problems = append(problems, s.checkDirs()...)
 	if s.LogFormat != "text" && s.LogFormat != "json" {
 		bad("log_format %q: expected \"text\" or \"json\"", s.LogFormat)
 	}
@@ -220,12 +237,18 @@ func checkAddress(address string) error {
 func (s *settings) checkDirs() (problems []error) {
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	for _, d := range []struct{ key, path string }{{"updates_dir", s.UpdatesDir}, {"data_dir", s.DataDir}} {
-		if err := checkDir(d.path); d.path != "" && err != nil {
+		err := checkDir(d.path)
+		if d.path == s.DataDir && len(s.Upstream) > 0 && errors.Is(err, fs.ErrNotExist) {
+			continue // a mirror makes it
+		}
+		if d.path != "" && err != nil {
 			bad("%s: %w", d.key, err)
 		}
 	}
 	repository := hasRepository(s.DataDir)
 	switch {
+	case len(s.Upstream) > 0:
+		return append(problems, s.checkMirror(repository)...)
 	case repository:
 	case s.DataDir != "" && s.UpdatesDir == "":
 		problems = append(problems, cli.WithHint(fmt.Errorf("data_dir: %s holds no repository, and updates_dir is not set", s.DataDir),
@@ -238,6 +261,22 @@ func (s *settings) checkDirs() (problems []error) {
 	}
 	if s.ReleaseKey != "" && s.ServeUnsigned {
 		bad("release_key and serve_unsigned exclude each other")
+	}
+	return problems
+}
+
+// checkMirror says what can't work for a mirror.
+func (s *settings) checkMirror(repository bool) (problems []error) {
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if s.DataDir == "" {
+		bad("upstream: a mirror needs data_dir")
+	}
+	if s.OnlineKey != "" {
+		bad("upstream and online_key exclude each other: a mirror signs nothing")
+	}
+	if s.Root == "" && !repository {
+		problems = append(problems, cli.WithHint(errors.New("root is not set: before the first sync a mirror must know whom to trust"),
+			"take N.root.json from the people who sign, not from the upstream"))
 	}
 	return problems
 }

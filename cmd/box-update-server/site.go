@@ -76,7 +76,12 @@ func (s *site) choose(r *repository) error {
 	if s.settings.ReleaseKey != "" {
 		s.logger.Warn("release_key is not used: the repository in data_dir says who signs")
 	}
-	c.Metadata, c.Publisher = r.store, r.origin
+	c.Metadata = r.store
+	if r.copy != nil {
+		c.Mirror = r.copy
+	} else {
+		c.Publisher = r.origin
+	}
 	c.Source, c.Signatures = r.store, r
 	r.elsewhere.dir.Store(s.dir)
 	if s.dir != nil {
@@ -220,7 +225,7 @@ func (h health) Checks() []router.Check {
 		out = append(out, router.Check{Name: "updates directory", Problem: h.dir.Health().Error})
 	}
 	if h.repository != nil {
-		out = append(out, router.Check{Name: "repository"})
+		out = append(out, h.repository.check())
 	}
 	return out
 }

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// admin lets the operator ask the process that writes to a data directory for what nobody else may do:
+//
+//	POST /sync           sync now, and answer when it is done
+//	POST /fsck?read_rate read every archive again, repair what is damaged, and answer when it is done
+//	POST /gc             remove what is not kept any more
+//
+// Answers are JSON, 200 where all went well and 502 where it didn't, then with "error". Who reaches the
+// listener may ask: it stands on the loopback interface unless the settings say otherwise. Browsers may
+// not, whatever page they show.
+type admin struct {
+	repository *repository
+	logger     *slog.Logger
+	mux        *http.ServeMux
+}
+
+// syncReport is the answer to POST /sync.
+type syncReport struct {
+	Changed   bool             `json:"changed"` // another repository is served now
+	Archives  int              `json:"archives"`
+	Bytes     int64            `json:"bytes"`
+	Freshness mirror.Freshness `json:"freshness"`
+}
+
+// fsckReport is what a check of all archives found, and did.
+type fsckReport struct {
+	Checked  int       `json:"checked"`  // archives that are listed
+	Problems []problem `json:"problems"` // that were found
+	Repaired bool      `json:"repaired"` // all is well again
+	Archives int       `json:"archives"` // that were fetched
+	Bytes    int64     `json:"bytes"`
+	Error    string    `json:"error,omitempty"` // why it isn't repaired
+}
+
+// problem is one thing that is wrong with a store.
+type problem struct {
+	Name   string        `json:"name,omitempty"`
+	Digest update.Digest `json:"digest"`
+	Text   string        `json:"text"` // on one line
+}
+
+// gcReport is what was removed, or would be.
+type gcReport struct {
+	DryRun   bool            `json:"dry_run"`
+	Archives []update.Digest `json:"archives"`
+	Bytes    int64           `json:"bytes"`
+}
+
+func describeProblems(ps []store.Problem) []problem {
+	out := make([]problem, 0, len(ps))
+	for _, p := range ps {
+		d := problem{Digest: p.Digest, Text: p.String()}
+		if p.Name != (update.Name{}) {
+			d.Name = p.Name.String()
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// admin listens for the operator, where the settings say so, until ctx ends or stop is called, which
+// waits for what is under way to end.
+func (h home) admin(ctx context.Context, s settings, logger *slog.Logger) (stop func(), err error) {
+	if s.Admin == "" || h.repository == nil {
+		return func() {}, nil
+	}
+	listener, err := net.Listen("tcp", s.adminAddress())
+	if err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	a := &admin{repository: h.repository, logger: logger, mux: http.NewServeMux()}
+	a.mux.HandleFunc("POST /fsck", a.answered(a.fsck))
+	if h.repository.copy != nil {
+		a.mux.HandleFunc("POST /sync", a.answered(a.sync))
+		a.mux.HandleFunc("POST /gc", a.answered(a.gc))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	srv := &http.Server{
+		Handler:           a,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+	logger.Info("admin listening", "addr", listener.Addr().String())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			logger.Error("admin", "err", err)
+		}
+	}()
+	return func() {
+		cancel()
+		if err := srv.Shutdown(context.Background()); err != nil {
+			logger.Error("admin", "err", err)
+		}
+		<-ended
+	}, nil
+}
+
+// ServeHTTP answers one request, unless a page in a browser asked.
+func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		http.Error(w, "not from a browser", http.StatusForbidden)
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+// answered returns a handler that answers with what f returns as JSON, and with its error.
+func (a *admin) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		out, err := f(r)
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if err != nil {
+			a.logger.Error("admin", "path", r.URL.Path, "err", err)
+			w.WriteHeader(http.StatusBadGateway)
+			if out == nil {
+				out = map[string]string{"error": err.Error()}
+			}
+		}
+		_ = json.NewEncoder(w).Encode(out) // who asked may be gone
+	}
+}
+
+func (a *admin) sync(r *http.Request) (any, error) {
+	c := a.repository.copy
+	result, err := c.Sync(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return syncReport{result.Changed, result.Archives, result.Bytes, c.Mirror.Freshness(a.repository.now())}, nil
+}
+
+func (a *admin) fsck(r *http.Request) (any, error) {
+	rate, err := strconv.ParseInt(r.FormValue("read_rate"), 10, 64)
+	if r.Form.Has("read_rate") && (err != nil || rate < 0) {
+		return nil, errors.New("read_rate: expected a number of bytes per second")
+	}
+	report, err := check(r.Context(), a.repository.store, a.repository.copy, newPace(r.Context(), rate))
+	if err != nil {
+		return nil, err
+	}
+	return report, nil
+}
+
+func (a *admin) gc(r *http.Request) (any, error) {
+	got, err := a.repository.store.GC(r.Context(), store.GC{})
+	if err != nil {
+		return nil, err
+	}
+	return gcReport{false, append([]update.Digest{}, got.Digests...), got.Bytes}, nil
+}
+
+// maxReport bounds an answer of the admin listener, in bytes.
+const maxReport = 16 << 20
+
+// ask has the process that holds a data directory do something, and reads its answer into out.
+func ask(ctx context.Context, s settings, path string, out any) error {
+	if s.Admin == "" {
+		return cli.WithHint(errors.New("a server holds the data_dir, and has no admin listener that could be asked"),
+			"set admin for the server, or stop it meanwhile")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.adminAddress()+path, nil)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		return cli.WithHint(fmt.Errorf("admin: %w", err), "a server holds the data_dir: is admin the address of that server?")
+	}
+	defer resp.Body.Close() // only read from
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReport))
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(b, out); err != nil {
+			return fmt.Errorf("admin: %s: %w", path, err)
+		}
+		return nil
+	}
+	var failed struct{ Error string }
+	if json.Unmarshal(b, &failed) != nil || failed.Error == "" {
+		failed.Error = resp.Status
+	}
+	return fmt.Errorf("admin: %s: %s", path, failed.Error)
+}

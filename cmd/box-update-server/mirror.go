@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// The exit codes of a mirror that runs once, beside those that every command has.
+const (
+	codeUnavailable = 3 // no upstream could be reached, or none has all that is listed
+	codeRefused     = 4 // what an upstream sent was refused: wrong, older, or expired
+	codeNoSpace     = 5 // too little room on the disk, or below max-bytes
+	codeStale       = 6 // the copy is complete, and expired: accept-stale let it in
+)
+
+func mirrorCommand(l *loader) *cobra.Command {
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "mirror [URL…]",
+		Short: "keep a verified copy of another server, and serve it",
+		Long: "Keeps a verified copy of the repository of other servers, each a URL, and serves it.\n" +
+			"Nobody has to trust a mirror: it serves the bytes that were signed. --root is needed before\n" +
+			"the first sync alone. With \"upstream\" in the settings, serve does the same.\n\n" +
+			"Exit codes of --once: 0 complete and fresh, 1 failed, 2 usage, 3 no upstream could be reached,\n" +
+			"4 what an upstream sent was refused, 5 too little room, 6 complete, but what upstream has is\n" +
+			"expired. After all of them what was there before is still there, whole.",
+		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152\n" +
+			"  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --once",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l.upstreams = args
+			if once {
+				return l.once(cmd)
+			}
+			return l.serve(cmd)
+		},
+	}
+	cmd.Flags().BoolVar(&once, "once", false, "sync once, don't listen")
+	return cmd
+}
+
+// mirrored is the copy that a repository is, as the router and health show it.
+type mirrored struct {
+	*mirror.Mirror
+	store  *store.Store
+	client *fetch.Client
+	now    func() time.Time
+}
+
+// sinks are told how a transfer goes on. Each may be nil.
+type sinks struct {
+	planned  func([]trust.Release)
+	progress func(trust.Release, int64)
+}
+
+// openMirror opens the data directory of a mirror for this process alone.
+func openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger, now func() time.Time) (_ *repository, err error) {
+	r := &repository{elsewhere: &elsewhere{}, now: now, logger: logger}
+	if r.store, err = openStore(ctx, s, r.elsewhere, logger, now); err != nil {
+		return nil, err
+	}
+	if r.copy, err = newMirrored(s, r.store, out, logger, now); err != nil {
+		return nil, errors.Join(err, r.store.Close())
+	}
+	if err := s.copying.save(s.DataDir); err != nil {
+		return nil, errors.Join(fmt.Errorf("data_dir: %w", err), r.close())
+	}
+	return r, nil
+}
+
+func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, now func() time.Time) (*mirrored, error) {
+	roots, err := certificates(s.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	client, err := fetch.New(fetch.Config{
+		Upstreams: s.Upstream,
+		Redirects: s.Redirects,
+		Roots:     roots,
+		UserAgent: "box-update-server/" + version,
+		Rate:      s.Bandwidth,
+		Patience:  s.Patience,
+		Progress:  out.progress,
+		Logger:    logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	m, err := mirror.New(mirror.Config{
+		Store:       st,
+		Client:      client,
+		Logger:      logger,
+		Now:         now,
+		AcceptStale: s.AcceptStale,
+		Interval:    s.Interval,
+		MaxBytes:    s.MaxBytes,
+		OnDemand:    s.OnDemand,
+		Planned:     out.planned,
+	})
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	return &mirrored{m, st, client, now}, nil
+}
+
+// openStore opens a data directory whose metadata come from elsewhere, for this process alone.
+func openStore(ctx context.Context, s settings, e *elsewhere, logger *slog.Logger, now func() time.Time) (*store.Store, error) {
+	c, err := storeConfig(s, logger, now)
+	if err != nil {
+		return nil, err
+	}
+	if e != nil {
+		c.Elsewhere = []store.Place{e}
+	}
+	st, err := store.Open(ctx, c)
+	if errors.Is(err, durable.ErrLocked) {
+		err = cli.WithHint(err, "one program at a time writes to a data_dir: is a server running?")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	return st, nil
+}
+
+// storeConfig says where the repository lies and what of it is kept.
+func storeConfig(s settings, logger *slog.Logger, now func() time.Time) (store.Config, error) {
+	c := store.Config{Dir: s.DataDir, Logger: logger, Now: now}
+	if s.KeepNewest > 0 || !s.KeepSince.IsZero() {
+		c.Kept = mirror.Retention{Newest: s.KeepNewest, Since: s.KeepSince}.Kept
+	}
+	if s.Root == "" {
+		return c, nil
+	}
+	root, err := readBounded(s.Root, trust.MaxLength(trust.RoleRoot))
+	if err != nil {
+		if hasRepository(s.DataDir) && errors.Is(err, os.ErrNotExist) {
+			return c, nil // the directory has the root that was trusted first
+		}
+		return store.Config{}, fmt.Errorf("root: %w", err)
+	}
+	c.Root = root
+	return c, nil
+}
+
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > most {
+		return nil, fmt.Errorf("%s: more than %d bytes", path, most)
+	}
+	return b, nil
+}
+
+// maxCertificates bounds ca_file, in bytes.
+const maxCertificates = 4 << 20
+
+// certificates returns the authorities in a file, nil for those of the system where there is none.
+func certificates(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := readBounded(path, maxCertificates)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("ca_file: %s: no certificate in PEM", path)
+	}
+	return pool, nil
+}
+
+// Synced reports whether there is something to serve.
+func (m *mirrored) Synced() bool { return m.store.Repository() != nil }
+
+// Freshness returns how new the copy is.
+func (m *mirrored) Freshness() any { return m.Mirror.Freshness(m.now()) }
+
+// Want says what to tell a client who asks for an update that is not in place.
+func (m *mirrored) Want(u update.Update) (time.Duration, string) {
+	if u.Unsigned {
+		return 0, ""
+	}
+	return m.Mirror.Want(u)
+}
+
+// describe adds to the component of the repository what a mirror knows.
+func (m *mirrored) describe(c router.Component) router.Component {
+	c.Freshness = m.Freshness()
+	for _, w := range m.Health(m.now()) {
+		c.OK = c.OK && !w.Urgent
+		c.Warnings = append(c.Warnings, w.Subject+": "+w.Text)
+	}
+	return c
+}
+
+// check says whether the repository can be served.
+func (r *repository) check() router.Check {
+	if r.copy == nil {
+		return router.Check{Name: "repository"}
+	}
+	at := r.now()
+	c := router.Check{Name: "repository", Problem: r.copy.NotReady(at)}
+	if c.Problem == "" {
+		c.Note = ": " + describeFreshness(r.copy.Mirror.Freshness(at))
+	}
+	return c
+}
+
+// describeFreshness says in one line how new a copy is.
+func describeFreshness(f mirror.Freshness) string {
+	if !f.Synced {
+		return "not synced"
+	}
+	text := fmt.Sprintf("snapshot %d of %d, %d updates and %v behind, %s expires at %s", f.Own.Snapshot, max(f.Upstream.Snapshot, f.Own.Snapshot),
+		f.UpdatesBehind, time.Duration(f.SecondsBehind)*time.Second, f.Expiring, f.Expires.Format(time.RFC3339))
+	if f.Error != "" {
+		text += ", no sync went well since " + f.Since.Format(time.RFC3339)
+	}
+	return text
+}
+
+// once syncs once.
+func (l *loader) once(cmd *cobra.Command) (err error) {
+	s, unknown, err := l.syncing(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	if len(s.Upstream) == 0 {
+		return cli.Usagef("whom to mirror? name a URL, or set upstream")
+	}
+	logger := newLogger(l.streams.Err, s)
+	warnUnknown(logger, unknown)
+	meter := newMeter(l.streams)
+	r, err := openMirror(cmd.Context(), s, meter.sinks(), logger, l.streams.Now)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	result, err := r.copy.Sync(cmd.Context())
+	meter.end()
+	if err != nil {
+		return coded(err)
+	}
+	f := r.copy.Mirror.Freshness(l.streams.Now())
+	fmt.Fprintf(l.streams.Out, "fetched %d archives, %d bytes\n%s\n", result.Archives, result.Bytes, describeFreshness(f))
+	if f.Expired {
+		return cli.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeStale)
+	}
+	return nil
+}
+
+// coded gives the error of a sync or an import its exit code.
+func coded(err error) error {
+	for _, c := range []struct {
+		err  error
+		code int
+	}{
+		{store.ErrNoSpace, codeNoSpace},
+		{fetch.ErrRefused, codeRefused},
+		{trust.ErrRollback, codeRefused},
+		{trust.ErrExpired, codeRefused},
+		{store.ErrCorrupt, codeRefused},
+		{mirror.ErrExport, codeRefused},
+		{trust.ErrMalformed, codeRefused},
+		{trust.ErrThreshold, codeRefused},
+		{trust.ErrFork, codeRefused},
+		{trust.ErrMismatch, codeRefused},
+		{trust.ErrSecondDigest, codeRefused},
+		{fetch.ErrUnavailable, codeUnavailable},
+		{fetch.ErrNotFound, codeUnavailable},
+		{trust.ErrNotFound, codeUnavailable},
+	} {
+		if errors.Is(err, c.err) {
+			return cli.WithCode(err, c.code)
+		}
+	}
+	return err
+}
