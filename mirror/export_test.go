@@ -82,7 +82,11 @@ func TestExportAndImport(t *testing.T) {
 
 	o.withdraw(one)
 	o.publish("opq-box-update-10.tar.gz")
-	if got := island.mustRead(o.export(mirror.Since{Version: name(big).Version()})); got.Archives != 1 {
+	byVersion := o.export(mirror.Since{Version: name(big).Version()})
+	if len(byVersion) > 100_000 {
+		t.Errorf("expected an increment without the old archives, got %d bytes", len(byVersion))
+	}
+	if got := island.mustRead(byVersion); got.Archives != 1 {
 		t.Errorf("expected one archive, got %+v", got)
 	}
 	wantSame(t, o.s.Repository(), o.url, island.url)
@@ -310,7 +314,7 @@ func archiveOf(t testing.TB, all []entry) []byte {
 // TestNoExport: a good export with one change is refused for that change.
 func TestNoExport(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t, one)
+	o := newOrigin(t, one, two)
 	whole := o.export(mirror.Since{})
 	d := o.rel(one).Digest().String()
 	at := func(all []entry, name string) int {
@@ -360,6 +364,11 @@ func TestNoExport(t *testing.T) {
 		{"a block list without its archive", func(all []entry) []entry {
 			i := at(all, "sha256/"+d)
 			return slices.Delete(all, i, i+1)
+		}, mirror.ErrExport, "expected archive"},
+		{"another archive after the block list", func(all []entry) []entry {
+			i, j := at(all, "sha256/"+d), at(all, "sha256/"+o.rel(two).Digest().String())
+			all[i], all[j] = all[j], all[i]
+			return all
 		}, mirror.ErrExport, "expected archive"},
 		{"an archive that is not listed", func(all []entry) []entry {
 			other := strings.Repeat("0", 64)

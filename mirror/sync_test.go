@@ -390,14 +390,19 @@ func TestNewestUpstreamWins(t *testing.T) {
 			}
 		}
 		// From now on the stale one is older than what the mirror has.
-		m.sync()
+		again, client := newMirror(t, m.s, func() time.Time { return o.at }, upstreams, nil)
+		_, err := again.Sync(t.Context())
+		must(t, err)
 		m.wantListed(one, two)
-		for _, u := range m.Freshness(o.at).Upstreams {
+		for i, u := range again.Freshness(o.at).Upstreams {
 			if stale := u.URL == stale.url; stale != (u.Error != "") || stale != u.Behind {
 				t.Errorf("expected the stale one alone refused, got %+v", u)
 			}
+			if stale := u.URL == stale.url; stale != client.Upstreams()[i].State().Behind {
+				t.Errorf("expected the stale one alone asked last, got %+v", client.Upstreams()[i].State())
+			}
 		}
-		if w := m.Health(o.at); len(w) != 1 || w[0].Subject != "upstream" || !strings.Contains(w[0].Text, stale.url) {
+		if w := again.Health(o.at); len(w) != 1 || w[0].Subject != "upstream" || !strings.Contains(w[0].Text, stale.url) {
 			t.Errorf("expected one warning about %s, got %v", stale.url, w)
 		}
 	}
@@ -502,12 +507,13 @@ func TestCutSyncGoesOn(t *testing.T) {
 func TestCancelledSyncSaysNothing(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
-	m := o.newMirror(setup{})
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := m.Sync(ctx)
-	wantErr(t, err, context.Canceled)
-	if f := m.Freshness(o.at); f.Error != "" {
+	m := o.newMirror(setup{config: func(c *mirror.Config) { c.Planned = func([]trust.Release) { cancel() } }})
+	for range 2 { // in the middle, and before it begins
+		_, err := m.Sync(ctx)
+		wantErr(t, err, context.Canceled)
+	}
+	if f := m.Freshness(o.at); f.Error != "" || m.s.Repository() != nil {
 		t.Errorf("expected no failure told, got %+v", f)
 	}
 }
