@@ -36,6 +36,9 @@ func cosign(ctx context.Context, s cli.Streams, o listOptions, role trust.Role, 
 	}
 	return inSession(ctx, s, o.options, !o.dryRun, func(x *session) error {
 		waiting := x.waiting(role)
+		if p := x.unpublished(); len(waiting) == 0 && role == trust.RoleTargets && p != nil && p.Complete() && !o.dryRun {
+			return x.finish(ctx, p, files) // signed the last time, and cut
+		}
 		if len(waiting) == 0 {
 			return cli.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
 		}
@@ -65,8 +68,28 @@ func (x *session) addSignature(ctx context.Context, p *trust.Proposal, files pub
 	if p, err = p.Cosign(ctx, by...); err != nil {
 		return err
 	}
+	if p.Role() == trust.RoleTargets {
+		if err := x.keepSigned(p); err != nil {
+			return err
+		}
+	}
 	done, err := x.submit(ctx, p, files, hold)
 	if err != nil {
+		return err
+	}
+	if err := x.settled(done); err != nil {
+		return err
+	}
+	return show(x.s, x.o.json, done)
+}
+
+// finish submits a list that has all signatures.
+func (x *session) finish(ctx context.Context, p *trust.Proposal, files publish.Files) error {
+	done, err := x.submit(ctx, p, files, false)
+	if err != nil {
+		return err
+	}
+	if err := x.settled(done); err != nil {
 		return err
 	}
 	return show(x.s, x.o.json, done)

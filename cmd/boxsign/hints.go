@@ -16,12 +16,18 @@ import (
 // withHint says what to do about an error that can happen to every command that signs. It returns nil
 // for nil.
 func withHint(err error) error {
+	var refused *publish.Error
+	if errors.As(err, &refused) && refused.Hint != "" {
+		return cli.WithHint(err, refused.Hint)
+	}
 	for _, h := range []struct {
 		is   error
 		hint string
 	}{
 		{secret.ErrPassphrase, "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says"},
 		{trust.ErrKey, "take another key with --keys or the flag for its role, or have a root signer let this one in: boxsign root add-key"},
+		{publish.ErrNoFile, "name the file of the archive too, or have the signer who has it say boxsign publish again"},
+		{publish.ErrChanged, "the file was changed while it was being sent: build it again with another version"},
 		{publish.ErrOrigin, "say it on the origin, in its directory, or let its server do it"},
 		{durable.ErrLocked, "wait until that program has ended; where it is a server, stop it"},
 		{store.ErrNoSpace, "nothing was published; free some space and say it again"},

@@ -63,6 +63,9 @@ repository. Other signers are added later: see boxsign root add-key.`,
 			if err != nil {
 				return err
 			}
+			if isURL(repo) {
+				return cli.WithHint(cli.Usagef("init makes a repository in a directory, not at %s", repo), "make it with --repo DIR and start a server on it: box-update-server serve --data-dir DIR --online-key FILE")
+			}
 			f := founder{s: s, o: o, ring: ring, repo: repo, fresh: map[part]*secret.Key{},
 				thresholds: map[part]int{rootPart: rootThreshold, releasePart: releaseThreshold, onlinePart: 1}}
 			return withHint(f.run(cmd.Context()))

@@ -204,7 +204,7 @@ func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, files publ
 	if err != nil {
 		return err
 	}
-	if err := x.forgetSigned(); err != nil {
+	if err := x.settled(done); err != nil {
 		return err
 	}
 	if done.At, err = x.served(ctx, p); err != nil {

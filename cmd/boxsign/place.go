@@ -41,20 +41,28 @@ type place interface {
 // published into with; at a URL the origin has them.
 func openPlace(ctx context.Context, s cli.Streams, where string, write bool, online func(context.Context) ([]signing.Signer, error)) (place, error) {
 	if isURL(where) {
-		return publish.New(publish.Config{
-			URL:       where,
-			UserAgent: "boxsign/" + version,
-			Progress:  progressOn(s),
-			Waiting: func(err error, pause time.Duration) {
-				s.Warn("boxsign", fmt.Sprintf("%v; trying again in %v", err, pause.Round(time.Second/10)))
-			},
-		})
+		return openRemote(s, where)
 	}
 	d, err := openDirectory(ctx, directory{path: where, now: s.Now, online: online}, write)
 	if err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+func openRemote(s cli.Streams, url string) (place, error) {
+	r, err := publish.New(publish.Config{
+		URL:       url,
+		UserAgent: "boxsign/" + version,
+		Progress:  progressOn(s),
+		Waiting: func(err error, pause time.Duration) {
+			s.Warn("boxsign", fmt.Sprintf("%v; trying again in %v", err, pause.Round(time.Second/10)))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func isURL(where string) bool {

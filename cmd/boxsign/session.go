@@ -170,11 +170,7 @@ func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error)
 func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (change, error) {
 	c := describe(p.Plan())
 	if hold || !p.Complete() {
-		if err := x.place.Hold(ctx, p, files); err != nil {
-			return change{}, err
-		}
-		c.wait(p.Needs())
-		return c, x.refresh(ctx)
+		return x.hold(ctx, c, p, files)
 	}
 	next := trust.Change{Targets: p}
 	if p.Role() == trust.RoleRoot {
@@ -186,6 +182,22 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.F
 	c.State = statePublished
 	x.warnThreshold()
 	return c, nil
+}
+
+// hold keeps a proposal waiting, unless others have signed it meanwhile: then it is published.
+func (x *session) hold(ctx context.Context, c change, p *trust.Proposal, files publish.Files) (change, error) {
+	if err := x.place.Hold(ctx, p, files); err != nil {
+		return change{}, err
+	}
+	if err := x.refresh(ctx); err != nil {
+		return change{}, err
+	}
+	if x.base.Version(p.Role()) < p.Version() {
+		c.wait(p.Needs())
+		return c, nil
+	}
+	c.State = statePublished
+	return c, x.trusted.Commit(x.base)
 }
 
 func (x *session) publish(ctx context.Context, c trust.Change, files publish.Files) error {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"reflect"
 
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -16,7 +17,9 @@ const signedFile = "signed.targets.json"
 // signedList returns the edited list, signed: the one that was signed before for the same change, else
 // a new one, which is kept until it is published.
 func (x *session) signedList(ctx context.Context, e *trust.TargetsEdit) (*trust.Proposal, error) {
-	if p := x.unpublished(); p != nil && sameChange(p.Plan(), e.Plan()) {
+	// In a directory a list that waits may have more signatures by now than this one.
+	_, remote := x.place.(*publish.Remote)
+	if p := x.unpublished(); p != nil && (p.Complete() || remote) && sameChange(p.Plan(), e.Plan()) {
 		return p, nil
 	}
 	by, err := x.signers(ctx, releasePart)
@@ -27,7 +30,20 @@ func (x *session) signedList(ctx context.Context, e *trust.TargetsEdit) (*trust.
 	if err != nil {
 		return nil, err
 	}
-	return p, x.ring.disk.WriteFile(x.ring.path(signedFile), p.Raw(), 0o600)
+	return p, x.keepSigned(p)
+}
+
+func (x *session) keepSigned(p *trust.Proposal) error {
+	return x.ring.disk.WriteFile(x.ring.path(signedFile), p.Raw(), 0o600)
+}
+
+// settled forgets the list that was signed once it is published. One that waits for signatures is kept:
+// when it has them, whoever has the archives says the same again to send them.
+func (x *session) settled(c change) error {
+	if c.State == stateWaiting {
+		return nil
+	}
+	return x.forgetSigned()
 }
 
 // unpublished returns the list that was signed and not published, nil where there is none that follows
