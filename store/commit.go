@@ -14,8 +14,8 @@ import (
 )
 
 // Commit makes a repository the current one, durably, and from then on what is served. All archives
-// that it lists and that are kept must be in place, else the error is ErrIncomplete. The other errors are those of
-// trust.State.Commit, and ErrNoSpace.
+// that it lists and that are kept must be in place, else the error is ErrIncomplete. The other errors
+// are those of trust.State.Commit, and ErrNoSpace.
 //
 // After an error Repository tells what is served: the old repository or, where only the last step
 // failed, the new one, which may be committed again to be sure of it. After a crash the directory holds

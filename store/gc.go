@@ -33,8 +33,9 @@ type Collected struct {
 
 // GC removes the archives that no metadata in the store names, neither the current nor the one before
 // it, and that are not arriving, once they were withdrawn, or last wanted by an Ingest, for the grace
-// period; and so those that the current repository lists and that are not kept. A reader that has an archive open keeps it. Where there is no repository no archive is
-// removed. What was removed before an error is returned with it.
+// period; and so those that the current repository lists and that are not kept. A reader that has an
+// archive open keeps it. Where there is no repository no archive is removed. What was removed before an
+// error is returned with it.
 func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
