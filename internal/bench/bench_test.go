@@ -69,6 +69,17 @@ func TestRatioIsThatOfPairs(t *testing.T) {
 	}
 }
 
+func TestRatioAtMost(t *testing.T) {
+	f := figure{ours: sample{13, 26, 12}, theirs: sample{10, 20, 10}, goal: goal{ratioAtMost, 1.3}}
+	if !f.met() || f.goalText() != "≤ 1.30" {
+		t.Errorf("met %v, %s; want true and ≤ 1.30", f.met(), f.goalText())
+	}
+	f.goal.value = 1.29
+	if f.met() {
+		t.Errorf("a ratio of %v is within 1.29", f.ratio())
+	}
+}
+
 func TestLimit(t *testing.T) {
 	f := figure{ours: sample{39, 41, 40}, goal: goal{valueAtMost, 40}}
 	if !f.met() || f.ratio() != 0 {
