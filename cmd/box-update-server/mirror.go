@@ -44,7 +44,7 @@ func mirrorCommand(l *loader) *cobra.Command {
 		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152\n" +
 			"  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --once",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l.upstreams = args
+			l.upstreams, l.mirrors = args, true
 			if once {
 				return l.once(cmd)
 			}
@@ -89,13 +89,17 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 	if err != nil {
 		return nil, err
 	}
+	patience := s.Patience
+	if patience == 0 {
+		patience = -1 // each upstream is asked once
+	}
 	client, err := fetch.New(fetch.Config{
 		Upstreams: s.Upstream,
 		Redirects: s.Redirects,
 		Roots:     roots,
 		UserAgent: "box-update-server/" + version,
 		Rate:      s.Bandwidth,
-		Patience:  s.Patience,
+		Patience:  patience,
 		Progress:  out.progress,
 		Logger:    logger,
 	})
@@ -249,9 +253,6 @@ func (l *loader) once(cmd *cobra.Command) (err error) {
 	s, unknown, err := l.syncing(cmd.Flags())
 	if err != nil {
 		return err
-	}
-	if len(s.Upstream) == 0 {
-		return cli.Usagef("whom to mirror? name a URL, or set upstream")
 	}
 	logger := newLogger(l.streams.Err, s)
 	warnUnknown(logger, unknown)

@@ -107,6 +107,7 @@ type loader struct {
 	streams   cli.Streams
 	config    string
 	upstreams []string // from the arguments; none: those of the settings
+	mirrors   bool     // there have to be upstreams
 }
 
 // flags are the settings that can be given on the command line, by their JSON name.
@@ -191,6 +192,9 @@ func (l *loader) load(s settings, fs *pflag.FlagSet, purpose func(*settings) []e
 		if err := setURLs(&s.Upstream, b); err != nil {
 			return settings{}, nil, cli.Usagef("%s: expected the URL of a server: %w", strings.Join(l.upstreams, " "), err)
 		}
+	}
+	if l.mirrors && len(s.Upstream) == 0 {
+		return settings{}, nil, cli.Usagef("whom to mirror? name a URL, or set upstream")
 	}
 	if err := s.check(purpose); err != nil {
 		return settings{}, nil, err

@@ -22,7 +22,7 @@ type copying struct {
 	Redirects   []string        // origins to which an upstream may redirect beside its own
 	CAFile      string          // certificate authorities, PEM, instead of those of the system
 	Interval    time.Duration   // from one sync to the next
-	Patience    time.Duration   // how long a sync goes on without getting anything
+	Patience    time.Duration   // how long a sync goes on without getting anything; 0: each upstream is asked once
 	KeepNewest  int             // of how many versions of each product updates are kept; 0: of all
 	KeepSince   time.Time       // from when on published updates are kept; zero: from ever
 	OnDemand    mirror.OnDemand // what becomes of a request for an update that is not kept
