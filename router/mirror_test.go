@@ -1,0 +1,46 @@
+package router
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// fakeMirror is behind by so many updates; negative: it has nothing yet.
+type fakeMirror struct{ behind atomic.Int64 }
+
+func (m *fakeMirror) Synced() bool   { return m.behind.Load() >= 0 }
+func (m *fakeMirror) Freshness() any { return map[string]int64{"behind": m.behind.Load()} }
+
+func (m *fakeMirror) Want(update.Update) (time.Duration, string) {
+	return 1500 * time.Millisecond, ""
+}
+
+func TestFreshnessInTheList(t *testing.T) {
+	m := &fakeMirror{}
+	addr := start(t, Config{Source: newFake(t), Mirror: m})
+	first := get(t, addr, "/updates.json")
+	first.hold(t, 200, map[string]string{"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
+	if !strings.HasPrefix(first.body, `{"freshness":{"behind":0},"product":`) {
+		t.Errorf("got %.80s", first.body)
+	}
+	tag := first.header.Get("Etag")
+	get(t, addr, "/updates.json", "If-None-Match: "+tag).hold(t, 304, nil)
+	z := get(t, addr, "/updates.json", "Accept-Encoding: gzip")
+	if gunzip(t, z.body) != first.body {
+		t.Error("another list when compressed")
+	}
+	m.behind.Store(3)
+	next := get(t, addr, "/updates.json", "If-None-Match: "+tag)
+	next.hold(t, 200, nil)
+	if !strings.HasPrefix(next.body, `{"freshness":{"behind":3},`) {
+		t.Errorf("got %.80s", next.body)
+	}
+	m.behind.Store(-1)
+	for _, path := range []string{"/ls", "/latest", "/version", "/updates.json"} {
+		get(t, addr, path).hold(t, 503, map[string]string{"Retry-After": "10", "Cache-Control": "no-store"})
+	}
+}
