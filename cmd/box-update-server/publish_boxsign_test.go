@@ -195,12 +195,6 @@ func (p person) lists(base string, names ...string) {
 	says(p.t, succeed(p.t, boxsign("verify-repo", "--root", p.root, base)), fmt.Sprintf("archives verified: %d\n", len(names)))
 }
 
-// targets is the number of the list that is published.
-func targets(t *testing.T, base string) string {
-	t.Helper()
-	return regexp.MustCompile(`"targets":[0-9]+`).FindString(get(t, base+"/publish/").body)
-}
-
 // tamper changes the last byte of a file.
 func tamper(t *testing.T, path string) {
 	t.Helper()

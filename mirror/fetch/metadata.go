@@ -41,7 +41,8 @@ func plainName(s string) bool {
 func (u *Upstream) fetch(ctx context.Context, file string, limit int64, known update.Digest) ([]byte, error) {
 	header := http.Header{"Accept-Encoding": {"gzip"}}
 	if !known.IsZero() {
-		header.Set("If-None-Match", `"`+known.String()+`"`)
+		// The entity tag is that of the file as it is: compressed it has another.
+		header = http.Header{"Accept-Encoding": {"identity"}, "If-None-Match": {`"` + known.String() + `"`}}
 	}
 	a, err := u.get(ctx, file, header)
 	if err != nil {
