@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,6 +85,12 @@ func newStory(t *testing.T) *story {
 	return st
 }
 
+// again returns the story from its beginning, in a directory of its own.
+func (st *story) again(t *testing.T) *story {
+	t.Helper()
+	return &story{st.o, st.old, st.new, copyDir(t, st.dir)}
+}
+
 // plan makes the repositories before and after; the same ones in every process.
 func (st *story) plan() {
 	st.o = newOrigin(st.o.t)
@@ -93,18 +100,18 @@ func (st *story) plan() {
 	st.new = st.o.lists(other, large, empty)
 }
 
-func (st *story) open(t *testing.T, fs durable.FS) *Store {
+func (st *story) open(t *testing.T, files durable.FS) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), st.config(fs))
+	s, err := Open(context.Background(), st.config(files))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func (st *story) config(fs durable.FS) Config {
+func (st *story) config(files durable.FS) Config {
 	c := st.o.config(st.dir)
-	c.FS = fs
+	c.FS = files
 	return c
 }
 
@@ -254,27 +261,28 @@ func lastIndex(all []string, step string) int {
 	return -1
 }
 
-// TestFaultAtEveryStep lets each step fail once, carried out or not. The store that met the fault
+// TestFaultAtEveryStep lets each step find the disk full once, carried out or not. The store that met the fault
 // serves the old repository or the new one, and finishes when it is asked again.
 func TestFaultAtEveryStep(t *testing.T) {
-	fault := errors.New("fault")
-	total := len(newStory(t).record(t))
-	hits, seen := map[string]int{}, map[string]int{}
+	first := newStory(t)
+	total := len(first.again(t).record(t))
+	hits, seen, refused := map[string]int{}, map[string]int{}, 0
 	for i := range total {
 		for _, apply := range []bool{false, true} {
-			st := newStory(t)
+			st := first.again(t)
 			s := st.open(t, durable.FS{})
 			n := 0
 			s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
 				if n++; n == i+1 {
 					hits[stepName(st.dir, op, path)]++
-					return apply, fault
+					return apply, &fs.PathError{Op: string(op), Path: path, Err: syscall.ENOSPC}
 				}
 				return true, nil
 			}
 			mustReload(t, s)
-			if err := st.run(s); err != nil && !errors.Is(err, fault) {
-				t.Fatalf("step %d: %v", i, err)
+			if err := st.run(s); err != nil {
+				wantErr(t, err, ErrNoSpace)
+				refused++
 			}
 			st.expect(s, seen)
 			st.finish(t, s)
@@ -284,17 +292,21 @@ func TestFaultAtEveryStep(t *testing.T) {
 	if seen["old"] == 0 || seen["new"] == 0 {
 		t.Errorf("expected both repositories after some fault, got %v", seen)
 	}
+	if refused < total {
+		t.Errorf("%d of %d faults were told of", refused, 2*total)
+	}
 	t.Logf("%d steps, each failed and half done: %v", total, seen)
 }
 
 // TestCrashAtEveryStep makes each step the last, before it or right after it, and opens the directory
 // again.
 func TestCrashAtEveryStep(t *testing.T) {
-	total := len(newStory(t).record(t))
+	first := newStory(t)
+	total := len(first.again(t).record(t))
 	hits, seen := map[string]int{}, map[string]int{}
 	for i := range total {
 		for _, after := range []bool{false, true} {
-			st := newStory(t)
+			st := first.again(t)
 			s := st.open(t, durable.FS{})
 			s.c.FS = crashAfter(i, after, func(op durable.Op, path string) { hits[stepName(st.dir, op, path)]++ })
 			mustReload(t, s)
@@ -318,10 +330,11 @@ func TestCrashAtEveryStep(t *testing.T) {
 
 // TestKillAtEveryStep does it with a process and SIGKILL.
 func TestKillAtEveryStep(t *testing.T) {
-	all := newStory(t).record(t)
+	first := newStory(t)
+	all := first.again(t).record(t)
 	hits, seen := map[string]int{}, map[string]int{}
 	for i, step := range all {
-		st := newStory(t)
+		st := first.again(t)
 		killed(t, "STORE_CHILD="+st.dir+"\n"+strconv.Itoa(i))
 		hits[step]++
 		s := st.open(t, durable.FS{})

@@ -2,15 +2,12 @@ package store
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/openpowerquality/box-update-server/internal/durable"
 )
 
 // disk returns the directory of a file system in memory of that size, "" where mounting isn't allowed.
@@ -52,7 +49,7 @@ func fill(t *testing.T, dir string) (empty func()) {
 func TestFullDisk(t *testing.T) {
 	dir := disk(t, "size=6m")
 	if dir == "" {
-		t.Skip("injected errors are tested by TestNoSpaceAtEveryStep")
+		t.Skip("injected errors are tested by TestFaultAtEveryStep")
 	}
 	o := newOrigin(t)
 	s := mustOpen(t, o.config(filepath.Join(dir, "R")))
@@ -125,33 +122,6 @@ func TestReserve(t *testing.T) {
 	wantErr(t, publish(s, o.lists(small, large)), ErrNoSpace)
 	wantEmpty(t, s.path(stagingDir))
 	o.check(s)
-}
-
-// TestNoSpaceAtEveryStep has the system say at each step that the disk is full.
-func TestNoSpaceAtEveryStep(t *testing.T) {
-	total := len(newStory(t).record(t))
-	refused := 0
-	for i := range total {
-		st := newStory(t)
-		s := st.open(t, durable.FS{})
-		n := 0
-		s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
-			if n++; n == i+1 {
-				return false, &fs.PathError{Op: string(op), Path: path, Err: unix.ENOSPC}
-			}
-			return true, nil
-		}
-		mustReload(t, s)
-		if err := st.run(s); err != nil {
-			wantErr(t, err, ErrNoSpace)
-			refused++
-		}
-		st.expect(s, map[string]int{})
-		st.finish(t, s)
-	}
-	if refused < total/2 {
-		t.Errorf("%d of %d steps noticed", refused, total)
-	}
 }
 
 // TestReadOnlyMedia can be read and not be opened for writing.
