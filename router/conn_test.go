@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -118,6 +119,40 @@ func TestIdleConnectionIsParked(t *testing.T) {
 		await(t, "the connection is parked", func() bool { return l.count() == 1 })
 		askOn(t, c, "GET /livez HTTP/1.1").hold(t, 200, nil)
 	}
+}
+
+// A connection on which nothing comes is closed, before its first request and after one.
+func TestIdleConnectionIsClosed(t *testing.T) {
+	s, err := NewServer(Config{Source: newFake(t), IdleTimeout: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(inner) }()
+	for what, asks := range map[string]bool{"before a request": false, "after a request": true} {
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asks {
+			askOn(t, c, "GET /livez HTTP/1.1").hold(t, 200, nil)
+		}
+		if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: expected the connection to be closed, got %d bytes and %v", what, n, err)
+		}
+		_ = c.Close()
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-done
 }
 
 // A part of a request that has come is not lost, and the rest has the time that it should have.

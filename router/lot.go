@@ -39,7 +39,7 @@ func newLot(addr net.Addr, c func() Config) *lot {
 }
 
 // park takes over a connection on which nothing has been read since its last request. It closes the
-// connection when it stays silent for idleTimeout, and at Close.
+// connection when it stays silent for Config.IdleTimeout, and at Close.
 func (l *lot) park(c *net.TCPConn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,7 +52,7 @@ func (l *lot) park(c *net.TCPConn) error {
 }
 
 func (l *lot) watch(c *net.TCPConn) {
-	readable := awaitReadable(c)
+	readable := awaitReadable(c, l.config().IdleTimeout)
 	l.mu.Lock()
 	delete(l.parked, c)
 	l.mu.Unlock()
@@ -68,10 +68,10 @@ func (l *lot) watch(c *net.TCPConn) {
 }
 
 // awaitReadable reports whether there is something to read, the client's end of the connection
-// included, before idleTimeout is over or the connection is closed.
-func awaitReadable(c *net.TCPConn) bool {
+// included, before the limit is over or the connection is closed.
+func awaitReadable(c *net.TCPConn, limit time.Duration) bool {
 	raw, err := c.SyscallConn()
-	if err != nil || c.SetReadDeadline(time.Now().Add(idleTimeout)) != nil {
+	if err != nil || c.SetReadDeadline(time.Now().Add(limit)) != nil {
 		return false
 	}
 	return raw.Read(func(fd uintptr) bool { return polled(fd, unix.POLLIN) }) == nil

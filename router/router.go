@@ -52,6 +52,9 @@ type Config struct {
 	StallWindow time.Duration
 	MinRate     int64
 
+	// A connection on which no request comes for so long is closed. Zero means two minutes.
+	IdleTimeout time.Duration
+
 	// A body is cut when fewer than BodyRate bytes per second of it arrive, averaged over BodyWindow. Zero
 	// means 4 kB per second and 20 seconds. Memory that all bodies share waits for it meanwhile.
 	BodyWindow time.Duration
@@ -73,6 +76,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.IdleTimeout <= 0 {
+		c.IdleTimeout = 2 * time.Minute
 	}
 	if c.StallWindow == 0 {
 		c.StallWindow = time.Minute

@@ -13,7 +13,6 @@ import (
 const (
 	headerTimeout  = 10 * time.Second // from a request's first byte to the end of its header
 	requestTimeout = 30 * time.Second // to the end of its body, where nothing else is said
-	idleTimeout    = 2 * time.Minute  // from one request to the next
 	maxHeaderBytes = 16 << 10
 )
 
@@ -38,7 +37,7 @@ func NewServer(c Config) (*Server, error) {
 		DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout:            headerTimeout,
 		ReadTimeout:                  requestTimeout,
-		IdleTimeout:                  idleTimeout,
+		IdleTimeout:                  rt.config.IdleTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,
 		ConnContext:                  withConn,
 		ConnState:                    state,

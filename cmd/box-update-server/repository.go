@@ -66,6 +66,8 @@ func (h home) start(ctx context.Context) (stop func()) {
 	run := r.renew
 	if r.copy != nil {
 		run = r.copy.Run
+	} else {
+		r.origin.Begin(ctx)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})

@@ -122,6 +122,7 @@ var flags = []struct{ key, usage string }{
 	{"log_format", "log as `text` or json"},
 	{"log_requests", "log each request: `true` or false"},
 	{"drain", "how long downloads may go on after SIGTERM, a `duration`"},
+	{"idle_timeout", "close a connection without a request after this `duration`"},
 	{"stall_window", "cut a download that was slower than min-rate for this `duration`"},
 	{"min_rate", "`bytes` per second"},
 	{"upstream", "`URL` of the server to mirror"},
@@ -242,7 +243,7 @@ func (s settings) shown() map[string]any {
 	m := map[string]any{
 		"listen": s.address(), "product": s.Product,
 		"log_format": s.LogFormat, "log_requests": s.LogRequests,
-		"drain": s.Drain.String(), "stall_window": s.StallWindow.String(), "min_rate": s.MinRate,
+		"drain": s.Drain.String(), "idle_timeout": s.IdleTimeout.String(), "stall_window": s.StallWindow.String(), "min_rate": s.MinRate,
 	}
 	for key, path := range map[string]string{"updates_dir": s.UpdatesDir, "data_dir": s.DataDir, "online_key": s.OnlineKey, "release_key": s.ReleaseKey} {
 		if path != "" {

@@ -39,6 +39,7 @@ type settings struct {
 	LogFormat     string         // "text" or "json"
 	LogRequests   bool           // a line for each request
 	Drain         time.Duration  // how long running downloads may go on after SIGTERM
+	IdleTimeout   time.Duration  // a connection without a request is closed after it
 	StallWindow   time.Duration  // a download is cut when it was slower than MinRate for so long
 	MinRate       int64          // bytes per second
 	copying
@@ -50,6 +51,7 @@ func defaultSettings() settings {
 		LogFormat:   "text",
 		LogRequests: true,
 		Drain:       30 * time.Second,
+		IdleTimeout: 2 * time.Minute,
 		StallWindow: time.Minute,
 		MinRate:     64,
 		copying:     defaultCopying(),
@@ -76,6 +78,7 @@ func (s *settings) fields() map[string]field {
 		"log_format":     {`"text" or "json"`, func(b json.RawMessage) error { return setString(&s.LogFormat, b) }},
 		"log_requests":   {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.LogRequests) }},
 		"drain":          {`a duration such as "30s"`, func(b json.RawMessage) error { return setDuration(&s.Drain, b) }},
+		"idle_timeout":   {`a duration such as "2m"`, func(b json.RawMessage) error { return setDuration(&s.IdleTimeout, b) }},
 		"stall_window":   {`a duration such as "1m"`, func(b json.RawMessage) error { return setDuration(&s.StallWindow, b) }},
 		"min_rate":       {"a number of bytes per second", func(b json.RawMessage) error { return json.Unmarshal(b, &s.MinRate) }},
 	})
@@ -210,6 +213,9 @@ func (s *settings) check(purpose func(*settings) []error) error {
 	}
 	if s.LogFormat != "text" && s.LogFormat != "json" {
 		bad("log_format %q: expected \"text\" or \"json\"", s.LogFormat)
+	}
+	if s.IdleTimeout < time.Second || s.IdleTimeout > 24*time.Hour {
+		bad("idle_timeout must be between 1s and 24h")
 	}
 	if s.Drain < 0 || s.StallWindow < time.Second || s.StallWindow > 24*time.Hour || s.MinRate < 1 || s.MinRate > maxMinRate {
 		bad("drain must not be negative, stall_window between 1s and 24h, min_rate between 1 and %d", maxMinRate)

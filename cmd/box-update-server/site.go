@@ -34,6 +34,7 @@ func openSite(ctx context.Context, s settings, h home, logger *slog.Logger, now 
 		Product:     s.Product,
 		Logger:      logger,
 		LogRequests: s.LogRequests,
+		IdleTimeout: s.IdleTimeout,
 		StallWindow: s.StallWindow,
 		MinRate:     s.MinRate,
 		Version:     version,

@@ -90,6 +90,8 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 
 // Origin takes proposals and commits them. Its methods are safe for concurrent use.
 type Origin struct {
+	begun bool // the first renewal is done; only Begin and Run use it
+
 	c    Config
 	dir  string
 	last atomic.Pointer[trust.Repository] // the newest that the store showed

@@ -18,14 +18,16 @@ const (
 	lastRetry  = 5 * time.Minute
 )
 
-// Run renews snapshot and timestamp, once at its start and whenever half of their life is over, drops
+// Begin signs a new timestamp, so that a server can do it before it answers anybody: a crash may have left
+// a root without the timestamp that must follow it. Where that fails it is logged, and Run, which
+// comes after it, tries again.
+func (o *Origin) Begin(ctx context.Context) { o.begun = o.renew(ctx) }
+
+// Run renews snapshot and timestamp, at its start unless Begin did, and whenever half of their life is over, drops
 // proposals that waited for too long, and removes withdrawn archives now and then. It goes on after
 // failures, which it logs and Health tells, and returns when ctx ends, with its error.
-//
-// The timestamp at the start is there because a crash may have left a root without the timestamp that
-// must follow it.
 func (o *Origin) Run(ctx context.Context) error {
-	due, pause, collected := true, firstRetry, o.c.Now()
+	due, pause, collected := !o.begun, firstRetry, o.c.Now()
 	for {
 		wait := checkEvery
 		if due || o.repository().RenewalDue(o.c.Now()) {

@@ -71,6 +71,21 @@ func TestRunRenews(t *testing.T) {
 	})
 }
 
+func TestBeginIsTheFirstRenewal(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Begin(t.Context())
+		if v := w.State().Versions; v.Timestamp != 2 {
+			t.Fatalf("expected a new timestamp at once, got %v", v)
+		}
+		stop := w.running()
+		defer stop()
+		time.Sleep(2 * time.Hour)
+		if v := w.State().Versions; v.Timestamp != 2 {
+			t.Fatalf("expected no second one, got %v", v)
+		}
+	})
+}
+
 func TestRunTriesAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var broken atomic.Bool
