@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
@@ -52,10 +53,30 @@ func Open(cfg Config) (*State, error) {
 	if s.problem = s.loadSet(); s.problem == nil {
 		s.current, s.problem = assemble(s.roots, s.memory.timestamp, s.memory.snapshot, s.memory.targets)
 	}
+	if cfg.Served && errors.Is(s.problem, ErrThreshold) {
+		s.loadOlder()
+	}
 	if err := s.learn(); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
 	}
 	return s, nil
+}
+
+// loadOlder makes current the stored set under an older root that accepts it. A Commit that follows several
+// new roots at once stores them first: until its timestamp is stored too, the set before is what is
+// served. What guards against going back stays as the newest root has it.
+func (s *State) loadOlder() {
+	for n := len(s.roots) - 1; n > 0; n-- {
+		old := State{cfg: s.cfg, roots: s.roots[:n]}
+		if old.loadSet() != nil {
+			continue
+		}
+		m := old.memory
+		if r, err := assemble(old.roots, m.timestamp, m.snapshot, m.targets); err == nil {
+			s.current, s.problem = r, nil
+			return
+		}
+	}
 }
 
 // Root returns the newest trusted root.
