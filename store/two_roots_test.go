@@ -1,7 +1,7 @@
 package store
 
 import (
-	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -9,49 +9,63 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-func TestZZ(t *testing.T) {
+// onlineParts are the roles of the online key.
+func onlineParts() []trust.Role { return []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} }
+
+// TestCrashBetweenTwoRootsAndTheirTimestamp has a mirror take both roots of a replaced online key in one
+// commit, which crashes after each of its steps: what is served is the set before, or the new one.
+func TestCrashBetweenTwoRootsAndTheirTimestamp(t *testing.T) {
 	o := newOrigin(t)
-	dir := filepath.Join(tempDir(t), "R")
-	c := o.config(dir)
-	s := mustOpen(t, c)
-	mustPublish(t, s, o.lists(small))
-	old := o.online
-	fresh := newSigner(t, "fresh online")
-	root := func(ch func(e *trust.RootEdit) error) *trust.Proposal {
+	c := o.config(filepath.Join(tempDir(t), "R"))
+	mustPublish(t, mustOpen(t, c), o.lists(small))
+	root := func(change func(*trust.RootEdit, trust.Role) error) *trust.Proposal {
 		e, err := o.repo.EditRoot(day)
-		if err == nil { err = ch(e) }
-		if err != nil { t.Fatal(err) }
-		p, err := e.Sign(context.Background(), o.root)
-		if err != nil { t.Fatal(err) }
+		for _, role := range onlineParts() {
+			if err == nil {
+				err = change(e, role)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := e.Sign(t.Context(), o.root)
+		if err != nil {
+			t.Fatal(err)
+		}
 		return p
 	}
-	p := root(func(e *trust.RootEdit) error {
-		if err := e.AddKey(trust.RoleSnapshot, fresh.public); err != nil { return err }
-		return e.AddKey(trust.RoleTimestamp, fresh.public)
-	})
+	old, fresh := o.online, newSigner(t, "fresh online")
+	both := root(func(e *trust.RootEdit, role trust.Role) error { return e.AddKey(role, fresh.public) })
 	var err error
-	o.repo, err = o.repo.Next(context.Background(), day, trust.Change{Root: p}, old, fresh)
-	if err != nil { t.Fatal(err) }
+	if o.repo, err = o.repo.Next(t.Context(), day, trust.Change{Root: both}, old, fresh); err != nil {
+		t.Fatal(err)
+	}
 	o.online = fresh
 	o.next(trust.Change{})
-	p = root(func(e *trust.RootEdit) error {
-		if err := e.RemoveKey(trust.RoleSnapshot, old.public.ID()); err != nil { return err }
-		return e.RemoveKey(trust.RoleTimestamp, old.public.ID())
-	})
-	last := o.next(trust.Change{Root: p})
-	none := 0
-	for i := 0; i < 60; i++ {
-		d2 := copyDir(t, dir)
-		c2 := c
-		c2.Dir = d2
-		m := mustOpen(t, c2)
-		m.c.FS = crashAfter(i, false, func(durable.Op, string) {})
-		mustReload(t, m)
-		if m.Commit(context.Background(), last) == nil { break }
-		m.Close()
-		m2 := mustOpen(t, c2)
-		if m2.Repository() == nil { none++ ; t.Log(i, m2.current.Load().problem) }
-		mustClose(t, m2)
+	last := o.next(trust.Change{Root: root(func(e *trust.RootEdit, role trust.Role) error {
+		return e.RemoveKey(role, old.public.ID())
+	})})
+	steps := 0
+	for ; ; steps++ {
+		copied := c
+		copied.Dir = copyDir(t, c.Dir)
+		s := mustOpen(t, copied)
+		s.c.FS = crashAfter(steps, false, func(durable.Op, string) {})
+		mustReload(t, s)
+		done := s.Commit(t.Context(), last) == nil
+		if err := s.Close(); err != nil && !errors.Is(err, errCrash) {
+			t.Fatal(err)
+		}
+		s = mustOpen(t, copied)
+		if s.Repository() == nil {
+			t.Errorf("after %d steps: no repository is served", steps)
+		}
+		mustClose(t, s)
+		if done {
+			break
+		}
 	}
-	t.Log("none:", none)
+	if steps < 10 {
+		t.Errorf("expected at least 10 steps, got %d", steps)
+	}
 }
