@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		victim()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, lingering())
 }
 
 // day is the time at which every story begins.
@@ -477,3 +477,9 @@ func onPath(path string, body []byte) func(http.ResponseWriter, *http.Request) b
 }
 
 func sum(data []byte) update.Digest { return update.Sum(data) }
+
+// lingering ignores a connection of net/http that waits half a second before it is closed, so that the
+// client can read the answer; it ends by itself.
+func lingering() goleak.Option {
+	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
+}

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, lingering())
 }
 
 // serveUntilEOF serves newName in dir, logging each request, and prints its address.
@@ -66,4 +66,10 @@ func serveUntilEOF(dir string) error {
 		return err
 	}
 	return nil
+}
+
+// lingering ignores a connection of net/http that waits half a second before it is closed, so that the
+// client can read the answer; it ends by itself.
+func lingering() goleak.Option {
+	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, lingering()) }
 
 // day is the time at which every repository here is signed.
 var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -310,4 +310,10 @@ func (q *requests) list() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return slices.Clone(q.all)
+}
+
+// lingering ignores a connection of net/http that waits half a second before it is closed, so that the
+// client can read the answer; it ends by itself.
+func lingering() goleak.Option {
+	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
 }

@@ -31,7 +31,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, lingering()) }
 
 // signer is a key from a fixed seed.
 type signer struct {
@@ -315,4 +315,10 @@ func wantErr(t testing.TB, err, want error) {
 	if !errors.Is(err, want) {
 		t.Fatalf("expected %q, got %v", want, err)
 	}
+}
+
+// lingering ignores a connection of net/http that waits half a second before it is closed, so that the
+// client can read the answer; it ends by itself.
+func lingering() goleak.Option {
+	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
 }
