@@ -264,6 +264,7 @@ func TestRequestLine(t *testing.T) {
 	var log lines
 	addr := start(t, Config{Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	get(t, addr, "/update/"+newName, "Range: bytes=2-5").hold(t, 206, nil)
+	await(t, "the first line is there", func() bool { return strings.Count(log.String(), "\n") == 1 })
 	get(t, addr, "/x%0aforged%1b[31m").hold(t, 404, nil)
 	await(t, "both lines are there", func() bool { return strings.Count(log.String(), "\n") == 2 })
 	first, second, _ := strings.Cut(log.String(), "\n")
