@@ -50,6 +50,7 @@ type loop struct {
 	buffers [][]byte // of idle hashing workers
 
 	checking, saving           bool
+	fresh                      bool      // a digest waits to be published
 	listAt, publishAt, saveAt  time.Time // zero: not planned
 	listed, published, savedAt time.Time // the last times
 	gap                        time.Duration
@@ -62,6 +63,7 @@ func (l *loop) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.act(ctx, time.Now())
 		l.dispatch(ctx)
+		l.hurry()
 		timer.Reset(time.Until(l.next()))
 		select {
 		case <-ctx.Done():
@@ -82,7 +84,7 @@ func (l *loop) act(ctx context.Context, now time.Time) {
 		l.list(ctx)
 	}
 	if due(l.publishAt, now) {
-		l.publishAt, l.published = time.Time{}, now
+		l.publishAt, l.published, l.fresh = time.Time{}, now, false
 		l.d.publishNow()
 	}
 	if due(l.saveAt, now) && !l.saving {
@@ -166,12 +168,20 @@ func (l *loop) dispatch(ctx context.Context) {
 	}
 }
 
+// hurry publishes digests without delay where nothing is hashed any more that could join them.
+func (l *loop) hurry() {
+	if l.fresh && len(l.buffers) == parallel {
+		l.publishAt = time.Now()
+	}
+}
+
 // take takes over a result and plans to publish it.
 func (l *loop) take(r result) {
 	if r.checked {
 		l.checking = false
 	} else {
 		l.buffers = append(l.buffers, r.buf)
+		l.fresh = true
 	}
 	l.d.take(r)
 	if l.publishAt.IsZero() {
