@@ -106,6 +106,7 @@ type Origin struct {
 	open    map[update.Digest]*arrival  // archives that are open for writing, by digest
 	uses    int64                       // counts uses of open, to find the one that was used least recently
 	failure error                       // of the last renewal; nil: it went well
+	looked  look                        // of Health
 	closed  bool
 }
 

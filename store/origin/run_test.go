@@ -3,6 +3,8 @@ package origin_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -251,5 +254,46 @@ func TestHealth(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("after %v: expected %v, got %v", c.after, c.want, got)
 		}
+	}
+}
+
+// TestRenewsWithoutAnArchive removes an archive: the others must not expire with it, and whoever looks at
+// the health reads which one is lost.
+func TestRenewsWithoutAnArchive(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.publish(one, two)
+		stop := w.running()
+		defer stop()
+		before := w.State().Versions
+		hex := update.Sum(content(two)).String()
+		blob := filepath.Join(w.dir, "sha256", hex[:2], hex)
+		must(t, os.Remove(blob))
+		time.Sleep(40 * days)
+		must(t, w.s.Repository().Fresh(trust.Clock{Now: time.Now()}))
+		if v := w.State().Versions; v.Targets != before.Targets || v.Snapshot < before.Snapshot+2 || v.Timestamp < before.Timestamp+10 {
+			t.Fatalf("expected the same list renewed after %v, got %v", before, v)
+		}
+		w.wantWarning("archives", "1 that are listed can't be served, the first is "+two)
+		// A new list needs all that it names, and brings the lost one back.
+		out := w.send(w.list(w.releases, three), origin.StatusStaged)
+		if len(out.Archives) != 2 {
+			t.Fatalf("expected two archives to be asked for, got %+v", out.Archives)
+		}
+		_, err := w.Commit(t.Context(), out.ID)
+		wantErr(t, err, store.ErrIncomplete)
+		w.finish(out)
+		w.wantListed(one, two, three)
+		if h := w.Health(time.Now()); len(h) != 0 {
+			t.Fatalf("expected no warning, got %v", h)
+		}
+	})
+}
+
+// wantWarning wants one warning, an urgent one.
+func (w *world) wantWarning(subject, text string) {
+	w.t.Helper()
+	h := w.Health(w.now())
+	if len(h) != 1 || h[0].Subject != subject || !h[0].Urgent || !strings.Contains(h[0].Text, text) {
+		w.t.Fatalf("expected an urgent warning %q with %q, got %v", subject, text, h)
 	}
 }
