@@ -40,11 +40,15 @@ type arrival struct {
 	since     time.Time
 	whole     hash.Hash // of the blocks before next
 	next      int
+	written   sync.Cond   // a block that was at hand is written, or refused
+	atHand    map[int]int // how many callers of write have a block
 }
 
 func newArrival(s *Store, rel trust.Release, blocks update.Blocks) *arrival {
 	n := len(blocks)
-	return &arrival{store: s, rel: rel, blocks: blocks, have: newBitmap(n), settled: newBitmap(n), whole: sha256.New()}
+	a := &arrival{store: s, rel: rel, blocks: blocks, have: newBitmap(n), settled: newBitmap(n), whole: sha256.New(), atHand: map[int]int{}}
+	a.written.L = &a.mu
+	return a
 }
 
 func (a *arrival) partPath() string {
@@ -119,7 +123,10 @@ func (a *arrival) write(i int, p []byte) error {
 	if want := a.blockLength(i); int64(len(p)) != want {
 		return fmt.Errorf("%v: block %d: %w: expected %d bytes, got %d", a.rel.Name(), i, ErrCorrupt, want, len(p))
 	}
-	if got := update.Sum(p); got != a.blocks[i] {
+	whole, leave := a.enter(i)
+	defer leave()
+	got := sum(whole, p)
+	if got != a.blocks[i] {
 		return fmt.Errorf("%v: block %d: %w: expected digest %v, got %v", a.rel.Name(), i, ErrCorrupt, a.blocks[i], got)
 	}
 	a.mu.Lock()
@@ -127,16 +134,58 @@ func (a *arrival) write(i int, p []byte) error {
 	if a.done || a.have.has(i) {
 		return nil
 	}
-	if err := a.put(i, p); err != nil {
+	if err := a.put(i, p, whole); err != nil {
 		return fmt.Errorf("%v: block %d: %w", a.rel.Name(), i, noSpace(err))
 	}
 	return nil
 }
 
+// enter begins the writing of block i, and returns what ends it. Where all blocks before i are written or
+// about to be, it waits for them and returns a copy of the hash of them all, so that one pass over the
+// block serves that hash, too; else nil.
+func (a *arrival) enter(i int) (whole hash.Hash, leave func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.atHand[i]++
+	for a.next < i && a.allAtHand(a.next, i) {
+		a.written.Wait()
+	}
+	if a.next == i {
+		whole, _ = cloneHash(a.whole) // without it the block is hashed twice
+	}
+	return whole, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.atHand[i]--; a.atHand[i] == 0 {
+			delete(a.atHand, i)
+		}
+		a.written.Broadcast()
+	}
+}
+
+// allAtHand reports whether callers of write have the blocks from begin to below end. The caller holds a.mu.
+func (a *arrival) allAtHand(begin, end int) bool {
+	for i := begin; i < end; i++ {
+		if a.atHand[i] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// sum returns the digest of a block, and adds it to whole where that is not nil.
+func sum(whole hash.Hash, p []byte) update.Digest {
+	if whole == nil {
+		return update.Sum(p)
+	}
+	return update.SumWith(whole, p)
+}
+
 func (a *arrival) blockLength(i int) int64 { return update.BlockLength(a.rel.Length(), i) }
 
-// put writes a verified block. The caller holds a.mu.
-func (a *arrival) put(i int, p []byte) error {
+// put writes a verified block. whole, where not nil, is the hash of all blocks before it and of it. The
+// caller holds a.mu.
+func (a *arrival) put(i int, p []byte, whole hash.Hash) error {
 	if a.file == nil {
 		return fs.ErrClosed
 	}
@@ -147,7 +196,11 @@ func (a *arrival) put(i int, p []byte) error {
 	a.have.set(i)
 	a.unsettled++
 	if i == a.next {
-		a.whole.Write(p)
+		if whole == nil {
+			whole = a.whole
+			whole.Write(p)
+		}
+		a.whole = whole
 		a.next++
 	}
 	a.catchUp()
