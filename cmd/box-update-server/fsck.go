@@ -53,8 +53,8 @@ func (l *loader) fsck(ctx context.Context, s settings, rate int64) (fsckReport, 
 		return fsckReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
 	}
 	meter := newMeter(l.streams)
-	defer meter.end()
-	logger := newLogger(l.streams.Err, s)
+	defer meter.End()
+	logger := newLogger(meter, s)
 	st, err := openStore(ctx, s, nil, logger, l.streams.Now)
 	if errors.Is(err, durable.ErrLocked) {
 		return l.fsckBeside(ctx, s, rate)

@@ -254,16 +254,17 @@ func (l *loader) once(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	logger := newLogger(l.streams.Err, s)
-	warnUnknown(logger, unknown)
 	meter := newMeter(l.streams)
+	defer meter.End()
+	logger := newLogger(meter, s)
+	warnUnknown(logger, unknown)
 	r, err := openMirror(cmd.Context(), s, meter.sinks(), logger, l.streams.Now)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
 	result, err := r.copy.Sync(cmd.Context())
-	meter.end()
+	meter.End()
 	if err != nil {
 		return coded(err)
 	}

@@ -63,7 +63,7 @@ func (l *loader) export(cmd *cobra.Command, since mirror.Since, to string) (err 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	meter := newMeter(l.streams)
-	defer meter.end()
+	defer meter.End()
 	e := mirror.Export{Store: st, Since: since, Planned: meter.plan, Progress: meter.progress}
 	var result mirror.Result
 	write := func(w io.Writer) error {
@@ -123,17 +123,18 @@ func (l *loader) importFrom(cmd *cobra.Command, path string) (err error) {
 		defer f.Close() // opened for reading
 		in = f
 	}
-	st, err := openStore(cmd.Context(), s, nil, newLogger(l.streams.Err, s), l.streams.Now)
+	meter := newMeter(l.streams)
+	defer meter.End()
+	st, err := openStore(cmd.Context(), s, nil, newLogger(meter, s), l.streams.Now)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	meter := newMeter(l.streams)
 	result, err := mirror.Import{
 		Store: st, Now: l.streams.Now, AcceptStale: s.AcceptStale, MaxBytes: s.MaxBytes,
 		Planned: meter.plan, Progress: meter.progress,
 	}.Read(cmd.Context(), bufio.NewReaderSize(in, 1<<20))
-	meter.end()
+	meter.End()
 	if err != nil {
 		return coded(err)
 	}
