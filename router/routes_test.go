@@ -115,6 +115,8 @@ func TestConditions(t *testing.T) {
 		"not a range":       {[]string{"Range: bytes=5-1"}, 416, "invalid range\n", refused},
 		"if range":          {[]string{"Range: bytes=4-", "If-Range: " + tag}, 206, "456789", nil},
 		"if range of other": {[]string{"Range: bytes=4-", `If-Range: "x"`}, 200, body, nil},
+		"unknown unit":      {[]string{"Range: lines=0-3"}, 200, body, map[string]string{"Content-Length": "10", "Content-Range": "-", "Etag": tag}},
+		"no unit":           {[]string{"Range: 0-3"}, 200, body, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := get(t, addr, "/update/"+newName, test.fields...)
