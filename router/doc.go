@@ -78,4 +78,7 @@
 // whole and in ranges, leave by sendfile; several ranges in one answer do not. No download has a
 // total time limit: a client is cut when it takes less than Config.MinRate over Config.StallWindow,
 // and what counts as taken is what the client's kernel has acknowledged.
+//
+// A file that is written to while it is being sent is noticed from one piece to the next, and the
+// download then ends short of its Content-Length.
 package router
