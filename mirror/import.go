@@ -246,7 +246,7 @@ func (x *importer) ingest(ctx context.Context, rel trust.Release, blocks update.
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	missing := map[int]bool{}
+	missing, bytes := map[int]bool{}, lengthOf(rel, in.Missing())
 	for _, n := range in.Missing() {
 		missing[n] = true
 	}
@@ -260,7 +260,7 @@ func (x *importer) ingest(ctx context.Context, rel trust.Release, blocks update.
 	}
 	delete(x.wanted, rel.Digest())
 	x.result.Archives++
-	x.result.Bytes += rel.Length()
+	x.result.Bytes += bytes
 	return nil
 }
 
