@@ -24,6 +24,12 @@ const (
 	settleTime   = 2 * time.Second
 )
 
+// A block that overtook a few others waits so long for them: in order all are hashed in one pass.
+const (
+	orderBlocks = 8
+	orderTime   = 20 * time.Millisecond
+)
+
 // arrival is an archive on its way in. All its callers share it.
 type arrival struct {
 	store  *Store
@@ -40,14 +46,14 @@ type arrival struct {
 	since     time.Time
 	whole     hash.Hash // of the blocks before next
 	next      int
-	written   sync.Cond   // a block that was at hand is written, or refused
-	atHand    map[int]int // how many callers of write have a block
+	atHand    map[int]int   // how many callers of write have a block
+	told      chan struct{} // closed when that changes, or next
 }
 
 func newArrival(s *Store, rel trust.Release, blocks update.Blocks) *arrival {
 	n := len(blocks)
-	a := &arrival{store: s, rel: rel, blocks: blocks, have: newBitmap(n), settled: newBitmap(n), whole: sha256.New(), atHand: map[int]int{}}
-	a.written.L = &a.mu
+	a := &arrival{store: s, rel: rel, blocks: blocks, have: newBitmap(n), settled: newBitmap(n)}
+	a.whole, a.atHand, a.told = sha256.New(), map[int]int{}, make(chan struct{})
 	return a
 }
 
@@ -140,15 +146,25 @@ func (a *arrival) write(i int, p []byte) error {
 	return nil
 }
 
-// enter begins the writing of block i, and returns what ends it. Where all blocks before i are written or
-// about to be, it waits for them and returns a copy of the hash of them all, so that one pass over the
-// block serves that hash, too; else nil.
+// enter begins the writing of block i, and returns what ends it. Where the few blocks before i are written
+// or at hand, or come soon, it waits for them and returns a copy of the hash of them all, so that one pass
+// over the block serves that hash, too; else nil.
 func (a *arrival) enter(i int) (whole hash.Hash, leave func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.atHand[i]++
-	for a.next < i && a.allAtHand(a.next, i) {
-		a.written.Wait()
+	a.tell()
+	soon := time.NewTimer(orderTime)
+	defer soon.Stop()
+	for late := false; a.next < i && i-a.next <= orderBlocks && (!late || a.allAtHand(a.next, i)); {
+		told := a.told
+		a.mu.Unlock()
+		select {
+		case <-told:
+		case <-soon.C:
+			late = true
+		}
+		a.mu.Lock()
 	}
 	if a.next == i {
 		whole, _ = cloneHash(a.whole) // without it the block is hashed twice
@@ -159,8 +175,14 @@ func (a *arrival) enter(i int) (whole hash.Hash, leave func()) {
 		if a.atHand[i]--; a.atHand[i] == 0 {
 			delete(a.atHand, i)
 		}
-		a.written.Broadcast()
+		a.tell()
 	}
+}
+
+// tell wakes those who wait in enter. The caller holds a.mu.
+func (a *arrival) tell() {
+	close(a.told)
+	a.told = make(chan struct{})
 }
 
 // allAtHand reports whether callers of write have the blocks from begin to below end. The caller holds a.mu.
