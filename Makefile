@@ -5,7 +5,9 @@
 
 export GOTOOLCHAIN = local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+# A program knows that it is not earlier than this.
+BUILT ?= $(shell git log -1 --format=%cI 2>/dev/null)
+BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.built=$(BUILT)'
 
 .PHONY: build demo test check fuzz bench clean
 

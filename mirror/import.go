@@ -306,7 +306,8 @@ func (x *importer) note() error {
 		r = record{} // it tells the past
 	}
 	at := seconds(x.i.Now())
-	r.Checked, r.Complete, r.Error, r.Since = at, at, "", time.Time{}
+	r.well()
+	r.Checked, r.Complete = at, at
 	r.Newest, r.UpdatesBehind, r.BehindSince = versionsOf(x.repo), 0, time.Time{}
 	return r.write(x.i.FS, x.i.Store.Dir())
 }

@@ -30,7 +30,9 @@ func (m *Mirror) Sync(ctx context.Context) (Result, error) {
 		return Result{}, fmt.Errorf("sync: %w", err)
 	}
 	defer m.release()
+	stop := m.watch()
 	result, err := m.sync(ctx)
+	stop()
 	if err != nil {
 		err = fmt.Errorf("sync: %w", err)
 	}
