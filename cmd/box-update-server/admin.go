@@ -20,6 +20,7 @@ import (
 
 // admin lets the operator ask the process that writes to a data directory for what nobody else may do:
 //
+//	GET /status          how new the copy is, with every message
 //	POST /sync           sync now, and answer when it is done
 //	POST /fsck?read_rate read every archive again, repair what is damaged, and answer when it is done
 //	POST /gc             remove what is not kept any more
@@ -90,6 +91,7 @@ func (h home) admin(ctx context.Context, s settings, logger *slog.Logger) (stop 
 	a := &admin{repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.answered(a.fsck))
 	if h.repository.copy != nil {
+		a.mux.HandleFunc("GET /status", a.answered(a.status))
 		a.mux.HandleFunc("POST /sync", a.answered(a.sync))
 		a.mux.HandleFunc("POST /gc", a.answered(a.gc))
 	}
@@ -143,6 +145,10 @@ func (a *admin) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
 		}
 		_ = json.NewEncoder(w).Encode(out) // who asked may be gone
 	}
+}
+
+func (a *admin) status(*http.Request) (any, error) {
+	return a.repository.copy.Mirror.Freshness(a.repository.now()), nil
 }
 
 func (a *admin) sync(r *http.Request) (any, error) {

@@ -111,6 +111,7 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 		Client:      client,
 		Logger:      logger,
 		Now:         now,
+		Built:       builtAt(),
 		AcceptStale: s.AcceptStale,
 		Interval:    s.Interval,
 		MaxBytes:    s.MaxBytes,
@@ -201,8 +202,8 @@ func certificates(path string) (*x509.CertPool, error) {
 // Synced reports whether there is something to serve.
 func (m *mirrored) Synced() bool { return m.store.Repository() != nil }
 
-// Freshness returns how new the copy is.
-func (m *mirrored) Freshness() any { return m.Mirror.Freshness(m.now()) }
+// Freshness returns how new the copy is, as anyone may see it.
+func (m *mirrored) Freshness() any { return m.Mirror.Freshness(m.now()).Public() }
 
 // Want says what to tell a client who asks for an update that is not in place.
 func (m *mirrored) Want(u update.Update) (time.Duration, string) {

@@ -61,6 +61,12 @@ func (c copied) sync(t *testing.T) answer {
 // exits runs the program and fails the test unless it ends with this status; what it says is returned.
 func exits(t *testing.T, status int, args ...string) string {
 	t.Helper()
+	return exitsAs(t, program, status, args...)
+}
+
+// exitsAs is exits with another program.
+func exitsAs(t *testing.T, program string, status int, args ...string) string {
+	t.Helper()
 	cmd := exec.Command(program, args...)
 	out, err := cmd.CombinedOutput()
 	if got := cmd.ProcessState.ExitCode(); got != status {
@@ -245,6 +251,12 @@ func TestMirrorServesOn(t *testing.T) {
 				t.Errorf("/readyz: %d", a.status)
 			}
 			eventually(t, "a warning in health", func() bool { return strings.Contains(get(t, m.base+"/").body, "no sync went well since") })
+			for _, path := range []string{"/", "/readyz?verbose", "/updates.json"} {
+				if body := get(t, m.base+path).body; strings.Contains(body, "/metadata/") || strings.Contains(body, "expected") || strings.Contains(body, "status 503") {
+					t.Errorf("%s shows what an upstream answered: %s", path, body)
+				}
+			}
+			says(t, get(t, m.admin+"/status").body, c.text, `"error":`)
 			says(t, exits(t, 3, "status", "--data-dir", m.dir), "no sync went well since", up.URL)
 			says(t, exits(t, 1, "mirror", up.URL, "--data-dir", m.dir, "--once"), "locked", "hint")
 			m.stop(t)
@@ -279,6 +291,37 @@ func TestMirrorOnce(t *testing.T) {
 	// What was copied is a repository that any server can go on with.
 	s := launch{args: []string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}}.start(t)
 	w.serveAll(origin.base, s.base)
+}
+
+// A program that was built after the metadata ran out doesn't believe a clock that is behind.
+func TestMirrorKnowsWhenItWasBuilt(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	w.list(map[string][]byte{newest: []byte("archive")}).publish(t, origin.base)
+	late := filepath.Join(t.TempDir(), program)
+	command(t, ".", "go", "build", "-o", late, "-ldflags", "-X main.built=2100-01-01T00:00:00Z", ".")
+	says(t, exitsAs(t, late, 4, "mirror", origin.base, "--once", "--patience", "0s", "--root", w.pinned(), "--data-dir", filepath.Join(t.TempDir(), "M")), "expired")
+}
+
+// A password in the URL of an upstream is used, and never shown to anyone.
+func TestMirrorHidesPasswords(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	w.list(map[string][]byte{newest: []byte("archive")}).publish(t, origin.base)
+	up := newTap(t, origin.base)
+	c := w.mirror(strings.Replace(up.URL, "http://", "http://someone:hunter2@", 1), "--on-demand", "redirect").synced(t)
+	up.down.Store(true)
+	c.sync(t)
+	shown := c.log.String()
+	for _, url := range []string{c.base + "/", c.base + "/readyz?verbose", c.base + "/updates.json", c.base + "/metrics", c.admin + "/status"} {
+		shown += get(t, url).body
+	}
+	says(t, shown, up.URL)
+	if strings.Contains(shown, "hunter2") || strings.Contains(shown, "someone") {
+		t.Errorf("it is shown: %s", shown)
+	}
 }
 
 // A configuration makes a mirror of serve.

@@ -131,7 +131,7 @@ func (l *loader) importFrom(cmd *cobra.Command, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	result, err := mirror.Import{
-		Store: st, Now: l.streams.Now, AcceptStale: s.AcceptStale, MaxBytes: s.MaxBytes,
+		Store: st, Now: l.streams.Now, Built: builtAt(), AcceptStale: s.AcceptStale, MaxBytes: s.MaxBytes,
 		Planned: meter.plan, Progress: meter.progress,
 	}.Read(cmd.Context(), bufio.NewReaderSize(in, 1<<20))
 	meter.End()
