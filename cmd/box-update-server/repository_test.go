@@ -279,58 +279,6 @@ func TestSlowPutIsCut(t *testing.T) {
 	}
 }
 
-// While lists are committed, every list that a client sees fits together, and its archives are there.
-func TestListsFitWhileTheyChange(t *testing.T) {
-	t.Parallel()
-	w := newSigner(t)
-	s := w.serve("--log-requests=false")
-	ctx, stop := context.WithCancel(t.Context())
-	const clients = 20
-	done := make(chan error, clients)
-	root := w.repo.Raw(trust.RoleRoot)
-	for range clients {
-		dir := t.TempDir()
-		go func() { done <- follow(ctx, dir, root, s.base) }()
-	}
-	for i := range 8 {
-		w.list(map[string][]byte{name(1600000000+i, "tar.gz"): pattern(100_000 + i)}).publish(t, s.base)
-		w.refresh(s.base)
-	}
-	stop()
-	for range clients {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// follow refreshes again and again, and opens whatever is listed.
-func follow(ctx context.Context, dir string, root []byte, base string) error {
-	state, err := trust.Open(trust.Config{Dir: dir, Pinned: root})
-	if err != nil {
-		return err
-	}
-	for ctx.Err() == nil {
-		repo, err := state.Refresh(context.WithoutCancel(ctx), fetcher(base), trust.Clock{Now: time.Now()})
-		if err != nil {
-			return err
-		}
-		if err := state.Commit(repo); err != nil {
-			return err
-		}
-		for _, r := range repo.Releases() {
-			resp, err := http.Get(base + "/targets/" + r.Digest().String() + "." + r.Name().String())
-			if err != nil {
-				return err
-			}
-			if err := discard(resp); err != nil || resp.StatusCode != 200 {
-				return fmt.Errorf("%v: %s: %w", r.Name(), resp.Status, err)
-			}
-		}
-	}
-	return nil
-}
-
 // What of an updates directory is signed is served from there, without being sent. The rest is told of,
 // and served where the settings say so.
 func TestUpdatesBesideARepository(t *testing.T) {
