@@ -18,12 +18,6 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A crash costs at most the blocks of one settling: so many, or those of so long.
-const (
-	settleBlocks = 16
-	settleTime   = 2 * time.Second
-)
-
 // A block that overtook a few others waits so long for them: in order all are hashed in one pass.
 const (
 	orderBlocks = 8
@@ -44,6 +38,8 @@ type arrival struct {
 	settled   bitmap   // what the map on the disk says, and the disk has
 	unsettled int      // blocks written since
 	since     time.Time
+	settling  chan struct{} // closed when the settling under way ends; nil: none is
+	failed    error         // of a settling that nobody was told of
 	whole     hash.Hash // of the blocks before next
 	next      int
 	atHand    map[int]int   // how many callers of write have a block
@@ -226,10 +222,7 @@ func (a *arrival) put(i int, p []byte, whole hash.Hash) error {
 		a.next++
 	}
 	a.catchUp()
-	if a.unsettled >= settleBlocks || a.store.c.Now().Sub(a.since) >= settleTime {
-		return a.settleLocked()
-	}
-	return nil
+	return a.settleBehind()
 }
 
 // catchUp adds to the digest of the whole some blocks that arrived before their turn, which are still in
@@ -266,35 +259,15 @@ func (a *arrival) read(to io.Writer, i int) error {
 	return err
 }
 
-func (a *arrival) settle() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.settleLocked()
-}
-
-// settleLocked brings the blocks to the disk, and then the map that says that they are there. Where the
-// disk fails, the blocks since the last time have not arrived: a second fsync would not report them
-// again.
-func (a *arrival) settleLocked() error {
-	if a.unsettled == 0 || a.file == nil {
-		return nil
-	}
-	if err := a.store.c.FS.Sync(a.file); err != nil {
-		a.forget(a.settled)
-		return noSpace(err)
-	}
-	if err := a.store.c.FS.WriteFile(a.mapPath(), a.have.encode(a.rel.Blocks()), 0o600); err != nil {
-		return noSpace(err)
-	}
-	a.settled, a.unsettled, a.since = a.have.clone(), 0, a.store.c.Now()
-	return nil
-}
-
 func (a *arrival) commit(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.awaitSettling()
 	if a.done {
 		return nil
+	}
+	if err := a.failure(); err != nil {
+		return fmt.Errorf("%v: %w", a.rel.Name(), err)
 	}
 	if n := len(a.blocks) - a.have.count(); n > 0 {
 		return fmt.Errorf("%v: %w: %d of %d blocks", a.rel.Name(), ErrIncomplete, n, len(a.blocks))
@@ -412,6 +385,7 @@ func (a *arrival) rename() error {
 func (a *arrival) shut() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.awaitSettling()
 	if a.file == nil {
 		return nil
 	}
