@@ -82,7 +82,7 @@ func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64, m meter
 			path += "?" + url.Values{"read_rate": {strconv.FormatInt(rate, 10)}}.Encode()
 		}
 		var report fsckReport
-		return report, ask(ctx, s, path, &report)
+		return report, ask(ctx, s, path, nil, &report)
 	}
 	l.streams.Warn("box-update-server", "a server without an admin listener holds the data_dir: nothing is changed")
 	c, err := storeConfig(s, nil, l.streams.Now)

@@ -84,7 +84,8 @@ func openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger,
 	return r, nil
 }
 
-func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, now func() time.Time) (*mirrored, error) {
+// newClient returns what asks the upstreams of the settings, with more that they don't say.
+func newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
 	roots, err := certificates(s.CAFile)
 	if err != nil {
 		return nil, err
@@ -93,16 +94,20 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 	if patience == 0 {
 		patience = -1 // each upstream is asked once
 	}
-	client, err := fetch.New(fetch.Config{
+	c := fetch.Config{
 		Upstreams: s.Upstream,
 		Redirects: s.Redirects,
 		Roots:     roots,
 		UserAgent: "box-update-server/" + version,
 		Rate:      s.Bandwidth,
 		Patience:  patience,
-		Progress:  out.progress,
-		Logger:    logger,
-	})
+	}
+	more(&c)
+	return fetch.New(c)
+}
+
+func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, now func() time.Time) (*mirrored, error) {
+	client, err := newClient(s, func(c *fetch.Config) { c.Progress, c.Logger = out.progress, logger })
 	if err != nil {
 		return nil, err
 	}
@@ -278,7 +283,10 @@ func (l *loader) once(cmd *cobra.Command) (err error) {
 }
 
 // coded gives the error of a sync or an import its exit code.
-func coded(err error) error {
+func coded(err error) error { return cli.WithCode(err, codeOf(err)) }
+
+// codeOf returns the exit code for an error of a sync or an import, 0 where it has none of its own.
+func codeOf(err error) int {
 	for _, c := range []struct {
 		err  error
 		code int
@@ -299,8 +307,8 @@ func coded(err error) error {
 		{trust.ErrNotFound, codeUnavailable},
 	} {
 		if errors.Is(err, c.err) {
-			return cli.WithCode(err, c.code)
+			return c.code
 		}
 	}
-	return err
+	return 0
 }
