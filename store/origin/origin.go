@@ -57,7 +57,6 @@ type Config struct {
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 
-	Reserve   int64         // bytes of the disk that staged archives leave free
 	Keep      time.Duration // how long a proposal waits; 0: 7 days
 	MaxStaged int           // complete lists that wait for archives; 0: 4. The lowest version gives way.
 	MaxOpen   int           // archives that are open for writing between blocks; 0: 64
