@@ -57,7 +57,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 	}
 	// Junk is refused here, where it keeps nobody waiting.
 	if !sameContent(raw, o.repository().Raw(role)) {
-		if _, err := o.check(role, o.reserved(), raw); err != nil {
+		if _, err := o.check(role, o.reserved(), raw, o.c.Now()); err != nil {
 			return Outcome{}, o.refused(err)
 		}
 	}
@@ -68,7 +68,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 	if repo := o.repository(); sameContent(raw, repo.Raw(role)) {
 		return o.again(ctx, role)
 	}
-	p, err := o.check(role, o.reserved(), bytes.Clone(raw))
+	p, err := o.check(role, o.reserved(), bytes.Clone(raw), o.c.Now())
 	if err != nil {
 		return Outcome{}, o.refused(err)
 	}

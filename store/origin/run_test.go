@@ -297,3 +297,23 @@ func (w *world) wantWarning(subject, text string) {
 		w.t.Fatalf("expected an urgent warning %q with %q, got %v", subject, text, h)
 	}
 }
+
+// TestClockBehindAtStart starts where the clock has lost the time: what was accepted before is not lost.
+func TestClockBehindAtStart(t *testing.T) {
+	w := newWorldOf(t, 2, 2)
+	w.send(w.list(w.releases[:1], one), origin.StatusPending) // gives way to the next
+	root := w.root(w.roots[:1], func(e *trust.RootEdit) error { return nil })
+	w.send(root, origin.StatusPending)
+	complete := w.list(w.releases, big)
+	must(t, w.upload(w.send(complete, origin.StatusStaged)))
+	w.at(time.Unix(0, 0))
+	w.restart()
+	w.wantKept([]int64{3}, []int64{2})
+	w.at(day.Add(time.Hour))
+	out := w.send(complete, origin.StatusStaged)
+	if len(out.Archives) != 1 || len(out.Archives[0].Missing) != 0 {
+		t.Fatalf("expected all blocks to be there, got %+v", out.Archives)
+	}
+	w.finish(out)
+	w.wantListed(big)
+}
