@@ -70,7 +70,7 @@
 // or an unknown ID is refused before its body is asked for. All bodies share an amount of memory, of which
 // those that anybody can send, lists and roots, get less than half; whoever has waited in vain for a share
 // is answered 503. A body has no total time limit: it is cut, with 408, when less than Config.BodyRate comes
-// over Config.BodyWindow.
+// over Config.BodyWindow, and the slowest of those that anybody can send also when others wait for its memory.
 //
 // # How bytes leave
 //
