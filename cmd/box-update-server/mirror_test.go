@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -173,6 +174,8 @@ type tap struct {
 	*httptest.Server
 	down  atomic.Bool // it answers 503
 	wrong atomic.Bool // the first byte of each archive is another
+
+	archives atomic.Int64 // that were asked for
 }
 
 func newTap(t *testing.T, to string) *tap {
@@ -185,6 +188,9 @@ func newTap(t *testing.T, to string) *tap {
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	out.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		archive := strings.HasPrefix(r.URL.Path, "/sha256/") && !strings.Contains(r.URL.Path, ".")
+		if archive {
+			out.archives.Add(1)
+		}
 		switch {
 		case out.down.Load():
 			http.Error(rw, "down", http.StatusServiceUnavailable)
@@ -363,6 +369,45 @@ func TestOnDemand(t *testing.T) {
 		c := w.mirror(origin.base, "--keep-newest", "1", "--on-demand", demand).synced(t)
 		get(t, c.base+"/update/"+newest).isArchive(t, newest, []byte("newest"))
 		check(c, get(t, c.base+"/update/"+older))
+	}
+}
+
+// Fifty clients who ask at once for what is not there cause one download, and none gets a part of it.
+func TestOnDemandForFifty(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	older, old := name(1540000000, "tar.gz"), pattern(5<<20)
+	w.list(map[string][]byte{newest: []byte("newest"), older: old}).publish(t, origin.base)
+	up := newTap(t, origin.base)
+	c := w.mirror(up.URL, "--keep-newest", "1", "--on-demand", "fetch").synced(t)
+	before := up.archives.Load()
+	var clients sync.WaitGroup
+	var refused atomic.Int64
+	for range 50 {
+		clients.Go(func() {
+			for {
+				a, err := try(http.MethodGet, c.base+"/update/"+older)
+				switch {
+				case err != nil:
+					t.Error(err)
+					return
+				case a.status == 200:
+					if a.body != string(old) {
+						t.Errorf("got %d bytes that differ", len(a.body))
+					}
+					return
+				case a.status != 503 || a.header.Get("Retry-After") == "":
+					t.Errorf("%d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+					return
+				}
+				refused.Add(1)
+			}
+		})
+	}
+	clients.Wait()
+	if n := up.archives.Load() - before; n != 1 || refused.Load() == 0 {
+		t.Errorf("%d downloads, %d times told to come back", n, refused.Load())
 	}
 }
 
