@@ -103,9 +103,7 @@ func (h home) admin(ctx context.Context, s settings, logger *slog.Logger) (stop 
 	}
 	a := &admin{repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.answered(a.fsck))
-	if h.repository.copy != nil || !h.repository.renews {
-		a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
-	}
+	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
 	if h.repository.copy != nil {
 		a.mux.HandleFunc("GET /status", a.answered(a.status))
 		a.mux.HandleFunc("POST /sync", a.answered(a.sync))
@@ -150,16 +148,23 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *admin) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		out, err := f(r)
+		status := http.StatusOK
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		if err != nil {
 			a.logger.Error("admin", "path", r.URL.Path, "err", err)
-			w.WriteHeader(http.StatusBadGateway)
+			status = http.StatusBadGateway
 			if out == nil {
 				out = refusal{err.Error(), codeOf(err)}
 			}
 		}
-		_ = json.NewEncoder(w).Encode(out) // who asked may be gone
+		body, err := json.Marshal(out)
+		if err != nil {
+			a.logger.Error("admin", "path", r.URL.Path, "err", err)
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+		w.WriteHeader(status)
+		_, _ = w.Write(append(body, '\n')) // who asked may be gone
 	}
 }
 
@@ -196,14 +201,26 @@ func (a *admin) gc(r *http.Request) (any, error) {
 	return gcReport{false, append([]update.Digest{}, got.Digests...), got.Bytes}, nil
 }
 
-// stallsAfter is how long a body may bring nothing.
-const stallsAfter = time.Minute
+const (
+	stallsAfter = time.Minute      // a body that brings nothing is cut
+	lingersFor  = 10 * time.Second // for who sends a body that is not read any more to see the answer
+)
 
-// steadily has a handler read a body that is cut when it stalls.
+// steadily has a handler read a body that is cut when it stalls. The handler may answer before it has read
+// all of it.
 func steadily(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = steady{r.Body, http.NewResponseController(w)}
+		body, connection := r.Body, http.NewResponseController(w)
+		if err := connection.EnableFullDuplex(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		r.Body = steady{body, connection}
 		h(w, r)
+		// A connection that is closed while bytes come takes the answer with it.
+		if connection.Flush() == nil && connection.SetReadDeadline(time.Now().Add(lingersFor)) == nil {
+			_, _ = io.Copy(io.Discard, body)
+		}
 	}
 }
 
@@ -224,6 +241,9 @@ func (s steady) Read(p []byte) (int, error) {
 func (a *admin) importExport(r *http.Request) (any, error) {
 	var result mirror.Result
 	var err error
+	if a.repository.renews {
+		return nil, errors.New("this is an origin: its updates come from those who sign")
+	}
 	if c := a.repository.copy; c != nil {
 		result, err = c.Import(r.Context(), mirror.Import{}, r.Body)
 	} else {

@@ -162,8 +162,8 @@ func TestImportIntoAnOrigin(t *testing.T) {
 	w := newSigner(t)
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	origin := w.serve("--admin", address)
-	w.list(map[string][]byte{newest: []byte("archive")}).publish(t, origin.base)
+	w.list(map[string][]byte{newest: pattern(40 << 20)}).publish(t, origin.base)
 	file := filepath.Join(t.TempDir(), "E")
 	exits(t, 0, "export", "--data-dir", w.dir, file)
-	says(t, exits(t, 1, "import", "--data-dir", w.dir, file), "admin: /import: 404")
+	says(t, exits(t, 1, "import", "--data-dir", w.dir, file), "admin: /import: this is an origin")
 }
