@@ -22,6 +22,10 @@ import (
 // maxErrors bounds how many archives one error tells of.
 const maxErrors = 3
 
+// maxSettling is how many archives that are all there are brought to the disk beside those that are being
+// fetched: a disk takes many at once in the time of one.
+const maxSettling = 32
+
 // bringAll fetches archives, several at once, in their order. One that no upstream has right doesn't keep
 // the others from arriving; a full disk, and upstreams that are gone, do.
 func (m *Mirror) bringAll(ctx context.Context, wanted []trust.Release) (Result, error) {
@@ -35,14 +39,21 @@ func (m *Mirror) bringAll(ctx context.Context, wanted []trust.Release) (Result, 
 	stopped, stop := context.WithCancel(ctx)
 	defer stop()
 	var g errgroup.Group
-	g.SetLimit(m.c.Parallel)
+	g.SetLimit(m.c.Parallel + maxSettling)
+	fetching := make(chan struct{}, m.c.Parallel)
 	t := tally{}
 	for _, rel := range wanted {
+		select {
+		case fetching <- struct{}{}:
+		case <-stopped.Done():
+		}
 		if stopped.Err() != nil {
 			break
 		}
 		g.Go(func() error {
-			bytes, err := m.bring(stopped, rel)
+			fetched := sync.OnceFunc(func() { <-fetching })
+			defer fetched()
+			bytes, err := m.bring(stopped, rel, fetched)
 			if t.add(bytes, err) {
 				stop()
 			}
@@ -99,12 +110,12 @@ type flight struct {
 }
 
 // bring makes an archive be in place, and returns how many bytes of it came. Where another call is
-// fetching it already, it waits for that.
-func (m *Mirror) bring(ctx context.Context, rel trust.Release) (int64, error) {
+// fetching it already, it waits for that. It calls fetched, where all blocks came, before they are on the disk.
+func (m *Mirror) bring(ctx context.Context, rel trust.Release, fetched func()) (int64, error) {
 	for {
 		f, mine := m.board(rel.Digest())
 		if mine {
-			f.bytes, f.err = m.fetch(ctx, rel)
+			f.bytes, f.err = m.fetch(ctx, rel, fetched)
 			m.land(rel.Digest(), f)
 			return f.bytes, f.err
 		}
@@ -139,7 +150,7 @@ func (m *Mirror) land(d update.Digest, f *flight) {
 
 // fetch gets an archive from the upstreams, with what is on the disk already, and returns how many bytes
 // came.
-func (m *Mirror) fetch(ctx context.Context, rel trust.Release) (bytes int64, err error) {
+func (m *Mirror) fetch(ctx context.Context, rel trust.Release, fetched func()) (bytes int64, err error) {
 	if m.c.Store.Has(rel) {
 		return 0, nil
 	}
@@ -148,7 +159,7 @@ func (m *Mirror) fetch(ctx context.Context, rel trust.Release) (bytes int64, err
 	if errors.Is(err, fetch.ErrNotFound) {
 		bytes, err = rel.Length(), m.fetchWhole(ctx, rel)
 	} else if err == nil {
-		bytes, err = m.fetchBlocks(ctx, rel, blocks)
+		bytes, err = m.fetchBlocks(ctx, rel, blocks, fetched)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("%v: %w", rel.Name(), err)
@@ -160,7 +171,7 @@ func (m *Mirror) fetch(ctx context.Context, rel trust.Release) (bytes int64, err
 // maxLost is how often an archive is gone on with whose blocks the disk lost.
 const maxLost = 3
 
-func (m *Mirror) fetchBlocks(ctx context.Context, rel trust.Release, blocks update.Blocks) (bytes int64, err error) {
+func (m *Mirror) fetchBlocks(ctx context.Context, rel trust.Release, blocks update.Blocks, fetched func()) (bytes int64, err error) {
 	in, err := m.c.Store.Ingest(ctx, rel, blocks)
 	if err != nil {
 		return 0, err
@@ -174,6 +185,7 @@ func (m *Mirror) fetchBlocks(ctx context.Context, rel trust.Release, blocks upda
 		if err = m.c.Client.Download(ctx, rel, blocks, in); err != nil {
 			return 0, err
 		}
+		fetched()
 		if err = in.Commit(ctx); !errors.Is(err, store.ErrIncomplete) {
 			return bytes, err
 		}

@@ -40,7 +40,7 @@ type arrival struct {
 	since     time.Time
 	settling  chan struct{} // closed when the settling under way ends; nil: none is
 	failed    error         // of a settling that nobody was told of
-	whole     hash.Hash // of the blocks before next
+	whole     hash.Hash     // of the blocks before next
 	next      int
 	atHand    map[int]int   // how many callers of write have a block
 	told      chan struct{} // closed when that changes, or next
@@ -275,7 +275,7 @@ func (a *arrival) commit(ctx context.Context) error {
 	if a.file == nil {
 		return fmt.Errorf("%v: %w", a.rel.Name(), fs.ErrClosed)
 	}
-	if err := a.settleLocked(); err != nil {
+	if err := a.finish(); err != nil {
 		return fmt.Errorf("%v: %w", a.rel.Name(), err)
 	}
 	if err := a.check(ctx); err != nil {
@@ -283,6 +283,19 @@ func (a *arrival) commit(ctx context.Context) error {
 	}
 	if err := a.place(); err != nil {
 		return fmt.Errorf("%v: %w", a.rel.Name(), noSpace(err))
+	}
+	return nil
+}
+
+// finish brings an archive that is all there to the disk, with the mode that it is to have. The map is not
+// written for it: a crash before the archive has its name costs what came since the last settling.
+func (a *arrival) finish() error {
+	if err := a.file.Chmod(0o444); err != nil {
+		return err
+	}
+	if err := a.store.c.FS.Sync(a.file); err != nil {
+		a.forget(a.settled)
+		return noSpace(err)
 	}
 	return nil
 }
@@ -341,18 +354,12 @@ func (a *arrival) discard() error {
 // place moves the archive where it belongs. Its block list is there before it.
 func (a *arrival) place() error {
 	s, d := a.store, a.rel.Digest()
-	s.committing.Lock()
-	defer s.committing.Unlock()
+	s.committing.RLock()
+	defer s.committing.RUnlock()
 	if err := s.writable(); err != nil {
 		return err
 	}
 	if err := s.putBlocks(d, a.blocks); err != nil {
-		return err
-	}
-	if err := a.file.Chmod(0o444); err != nil {
-		return err
-	}
-	if err := s.c.FS.Sync(a.file); err != nil {
 		return err
 	}
 	if err := a.rename(); err != nil {
@@ -395,7 +402,7 @@ func (a *arrival) shut() error {
 }
 
 // linkListed gives an archive that came back the paths under which it is listed. The caller holds
-// committing.
+// committing for reading.
 func (s *Store) linkListed(d update.Digest) error {
 	repo := s.Repository()
 	if repo == nil {

@@ -164,6 +164,9 @@ func (s *Store) Blocks(u update.Update) (update.Blocks, error) {
 // storedBlocks reads a block list. The error is fs.ErrNotExist where it is not there, and ErrCorrupt
 // where it is not the one that the metadata names.
 func (s *Store) storedBlocks(rel trust.Release) (update.Blocks, error) {
+	if one := (update.Blocks{rel.Digest()}); update.BlockCount(rel.Length()) == 1 && update.Sum(one.Bytes()) == rel.Blocks() {
+		return one, nil
+	}
 	path := s.blocksPath(rel.Digest())
 	raw, err := readUpTo(path, int64(update.BlockCount(rel.Length()))*int64(len(update.Digest{})))
 	if err != nil {
@@ -251,9 +254,14 @@ func (s *Store) keepBlocks(d update.Digest, blocks update.Blocks) error {
 	return s.putBlocks(d, blocks)
 }
 
+// putBlocks makes the directory of an archive and stores its block list there, that of one block
+// excepted: it is the digest.
 func (s *Store) putBlocks(d update.Digest, blocks update.Blocks) error {
 	if err := s.c.FS.MkdirAll(filepath.Dir(s.blocksPath(d)), 0o755); err != nil {
 		return err
+	}
+	if len(blocks) == 1 {
+		return nil
 	}
 	return s.c.FS.WriteFile(s.blocksPath(d), blocks.Bytes(), 0o444)
 }

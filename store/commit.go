@@ -60,8 +60,18 @@ func targetFile(r trust.Release) string { return r.Digest().String() + "." + r.N
 // link gives listed archives the path that TUF clients ask for, those that lie elsewhere excepted. The
 // names by digest and by path are on the disk afterwards.
 func (s *Store) link(releases []trust.Release) error {
+	fresh := map[string]bool{} // directories of archives that got a path
 	for _, rel := range releases {
-		if err := s.linkOne(rel); err != nil {
+		linked, err := s.linkOne(rel)
+		if err != nil {
+			return err
+		}
+		if linked {
+			fresh[filepath.Dir(s.blobPath(rel.Digest()))] = true
+		}
+	}
+	for dir := range fresh {
+		if err := s.c.FS.SyncDir(dir); err != nil {
 			return err
 		}
 	}
@@ -69,28 +79,25 @@ func (s *Store) link(releases []trust.Release) error {
 	return s.c.FS.SyncDir(s.path(targetsDir))
 }
 
-func (s *Store) linkOne(rel trust.Release) error {
+func (s *Store) linkOne(rel trust.Release) (linked bool, err error) {
 	blob, path := s.blobPath(rel.Digest()), s.path(targetsDir, targetFile(rel))
 	want, err := os.Lstat(blob)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it lies elsewhere, or is missing
+		return false, nil // it lies elsewhere, or is missing
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	have, err := os.Lstat(path)
 	if err == nil && os.SameFile(have, want) {
-		return nil
+		return false, nil
 	}
 	if err == nil { // of an archive that was damaged and replaced
 		if err := s.c.FS.Remove(path); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if err := s.c.FS.Link(blob, path); err != nil {
-		return err
-	}
-	return s.c.FS.SyncDir(filepath.Dir(blob))
+	return true, s.c.FS.Link(blob, path)
 }
 
 // unlink removes the paths of archives that are not listed any more. The archives themselves stay

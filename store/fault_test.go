@@ -137,6 +137,12 @@ func backwards(s *Store, rel trust.Release) (err error) {
 		if err := in.WriteBlock(i, blockOf(data, i)); err != nil {
 			return err
 		}
+		if i == 0 {
+			break
+		}
+		if err := in.arrival.settle(); err != nil { // as after some time
+			return err
+		}
 	}
 	return in.Commit(context.Background())
 }
@@ -233,7 +239,7 @@ func TestSteps(t *testing.T) {
 	}
 	before("sync part", "create map")
 	before("rename blocks", "rename blob")
-	if i := slices.Index(all, "rename blob"); all[i-1] != "sync part" || all[i+1] != "syncdir sha256/ab" || all[i+2] != "syncdir staging" {
+	if i := slices.Index(all, "rename blob"); !slices.Contains(all[:i], "sync part") || all[i+1] != "syncdir sha256/ab" || all[i+2] != "syncdir staging" {
 		t.Errorf("around the rename: %v", all[i-1:i+3])
 	}
 	order := []string{"rename blob", "link target", "rename root", "rename ledger", "rename targets", "rename snapshot", "rename timestamp", "remove target"}

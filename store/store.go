@@ -133,7 +133,7 @@ type Store struct {
 	current atomic.Pointer[view]
 
 	// The order of locks: arrival.mu, committing, mu.
-	committing sync.Mutex   // held while names of archives or metadata change
+	committing sync.RWMutex // held while names of archives or metadata change, for reading by arrivals
 	state      *trust.State // guarded by committing
 
 	hashing sync.Mutex // held while a block list is computed, which is worth doing once
