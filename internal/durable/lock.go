@@ -58,5 +58,8 @@ func holder(file *os.File) string {
 	return fmt.Sprintf(" (process %d)", pid)
 }
 
-// Unlock releases the lock.
-func (l *Lock) Unlock() error { return l.file.Close() }
+// Unlock releases the lock. Closing alone would leave it to a child that is about to be started, until its
+// program runs.
+func (l *Lock) Unlock() error {
+	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+}
