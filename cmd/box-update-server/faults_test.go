@@ -41,13 +41,13 @@ func grow(t *testing.T, s *server, f *os.File, whole []byte, to int, digests ...
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for from := to - 4*step; from < to; from += step {
+		wrote := time.Now()
 		if _, err := f.Write(whole[from : from+step]); err != nil {
 			t.Fatal(err)
 		}
-		wrote := time.Now()
 		for range 8 {
 			<-tick.C
-			if time.Since(wrote) > time.Second { // a busy machine: it may have been still for long enough
+			if time.Since(wrote) > time.Second/2 { // a busy machine: it may have been still for long enough, or soon be
 				digests = append(digests, digest(whole[:from+step]))
 			}
 			checkDigest(t, s, digests...)
