@@ -40,6 +40,7 @@ type arrival struct {
 	since     time.Time
 	settling  chan struct{} // closed when the settling under way ends; nil: none is
 	failed    error         // of a settling that nobody was told of
+	mapped    bool          // there may be a map
 	whole     hash.Hash     // of the blocks before next
 	next      int
 	atHand    map[int]int   // how many callers of write have a block
@@ -77,7 +78,8 @@ func (a *arrival) open(ctx context.Context) error {
 		return nil
 	}
 	a.forget(newBitmap(len(a.blocks)))
-	if raw, err := readUpTo(a.mapPath(), maxMap); err == nil {
+	raw, err := readUpTo(a.mapPath(), maxMap)
+	if a.mapped = !errors.Is(err, fs.ErrNotExist); err == nil {
 		if m, err := parseMap(raw, a.rel.Blocks(), len(a.blocks)); err == nil {
 			a.forget(m)
 		}
@@ -339,6 +341,7 @@ func (a *arrival) recheck(ctx context.Context) error {
 		return nil
 	}
 	a.forget(good)
+	a.mapped = true
 	err := fmt.Errorf("%w: the disk lost %d of %d blocks, block %d first; they have to come again", ErrIncomplete, len(lost), len(a.blocks), lost[0])
 	return errors.Join(err, a.store.c.FS.WriteFile(a.mapPath(), good.encode(a.rel.Blocks()), 0o600))
 }
@@ -369,10 +372,18 @@ func (a *arrival) place() error {
 	err := a.file.Close()
 	a.file = nil
 	// The archive is in place. What follows is done again by the next commit or start.
-	if err := errors.Join(err, s.linkListed(d), s.c.FS.Remove(a.mapPath())); err != nil {
+	if err := errors.Join(err, s.linkListed(d), a.removeMap()); err != nil {
 		s.c.Logger.Warn("after the arrival of an archive", "name", a.rel.Name().String(), "err", err)
 	}
 	return nil
+}
+
+// removeMap removes the map, if there is one.
+func (a *arrival) removeMap() error {
+	if !a.mapped {
+		return nil
+	}
+	return a.store.c.FS.Remove(a.mapPath())
 }
 
 // rename gives the archive its name. An earlier try may have got so far.
@@ -383,9 +394,10 @@ func (a *arrival) rename() error {
 		return err
 	}
 	if there, err := os.Lstat(to); err == nil && os.SameFile(there, mine) {
-		return errors.Join(fs.SyncDir(filepath.Dir(to)), fs.SyncDir(a.store.path(stagingDir)))
+		return fs.SyncDir(filepath.Dir(to))
 	}
-	return fs.Rename(a.partPath(), to)
+	// A second name that a power cut left in staging is seen for what it is by openPart, and removed.
+	return fs.RenameTo(a.partPath(), to)
 }
 
 // shut settles and closes the part, which is kept.

@@ -306,7 +306,7 @@ func TestFailedSync(t *testing.T) {
 // TestCommitAgain follows one that got as far as the name and then failed.
 func TestCommitAgain(t *testing.T) {
 	fault := errors.New("fault")
-	for _, step := range []string{"rename blob", "syncdir sha256/ab", "syncdir staging"} {
+	for _, step := range []string{"rename blob", "syncdir sha256/ab"} {
 		o, s, next, in := arriving(t, large, 0, 1)
 		renamed, failed := false, false
 		s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {

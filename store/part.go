@@ -77,7 +77,7 @@ func (a *arrival) allocate() error {
 	if info.Size() != a.rel.Length() {
 		a.forget(newBitmap(len(a.blocks)))
 		// A map that outlives its blocks would speak of others.
-		if err := a.store.c.FS.Remove(a.mapPath()); err != nil {
+		if err := a.removeMap(); err != nil {
 			return err
 		}
 		if err := errors.Join(a.file.Truncate(0), a.file.Truncate(a.rel.Length())); err != nil {

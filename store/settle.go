@@ -25,7 +25,7 @@ func (a *arrival) settleBehind() error {
 	if !due || a.settling != nil || a.file == nil || a.unsettled == 0 {
 		return nil
 	}
-	a.settling = make(chan struct{})
+	a.settling, a.mapped = make(chan struct{}), true
 	go a.settleNow(a.file, a.have.clone(), a.unsettled)
 	return nil
 }
@@ -94,6 +94,7 @@ func (a *arrival) settleLocked() error {
 		return nil
 	}
 	have := a.have.clone()
+	a.mapped = true
 	synced, err := a.bring(a.file, have)
 	a.conclude(have, a.unsettled, synced, err)
 	return err

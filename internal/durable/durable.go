@@ -141,13 +141,19 @@ func (f FS) Sync(file *os.File) error {
 // Rename moves a file whose bytes are synced already, replaces what is at to, and syncs the directory
 // of to, and then that of from where it is another: a power cut between leaves two names, never none.
 func (f FS) Rename(from, to string) error {
-	if err := f.do(OpRename, to, func() error { return os.Rename(from, to) }); err != nil {
-		return err
-	}
-	if err := f.SyncDir(filepath.Dir(to)); err != nil || filepath.Dir(from) == filepath.Dir(to) {
+	if err := f.RenameTo(from, to); err != nil || filepath.Dir(from) == filepath.Dir(to) {
 		return err
 	}
 	return f.SyncDir(filepath.Dir(from))
+}
+
+// RenameTo is Rename for a caller who can bear that a power cut soon after it leaves the old name, too: the
+// directory of from is not synced.
+func (f FS) RenameTo(from, to string) error {
+	if err := f.do(OpRename, to, func() error { return os.Rename(from, to) }); err != nil {
+		return err
+	}
+	return f.SyncDir(filepath.Dir(to))
 }
 
 // Remove removes a file durably. A file that is not there is no error.
