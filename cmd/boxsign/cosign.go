@@ -43,7 +43,7 @@ func cosign(ctx context.Context, s cli.Streams, o listOptions, role trust.Role, 
 			return cli.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
 		}
 		p := waiting[len(waiting)-1]
-		c := describe(p.Plan())
+		c := x.describe(p.Plan())
 		c.wait(p.Needs())
 		if x.o.dryRun {
 			c.State = stateDryRun

@@ -39,6 +39,7 @@ change is shown, and yours is signed again on top of it.`,
 	}
 	o.listFlags(cmd)
 	forceFlag(cmd, &o.force)
+	o.conditions.flags(cmd)
 	return cmd
 }
 
@@ -93,7 +94,7 @@ func (x *session) apart(before *trust.Repository, mine []update.Name) error {
 	}
 	theirs := touched(before, x.base)
 	x.s.Warn("boxsign", fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made on top of it",
-		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, x.base), ", ")))
+		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, before, x.base), ", ")))
 	if !x.o.yes {
 		return nil // the new list is shown and asked for
 	}
@@ -116,27 +117,34 @@ func names(p trust.Plan) []update.Name {
 	return out
 }
 
-// touched returns the names that one of two repositories lists and the other doesn't.
+// touched returns the names that one of two repositories lists and the other doesn't, or lists for other
+// boxes.
 func touched(a, b *trust.Repository) []update.Name {
 	var out []update.Name
-	for _, side := range [][2]*trust.Repository{{a, b}, {b, a}} {
-		for _, r := range side[0].Releases() {
-			if _, both := side[1].Release(r.Name()); !both {
-				out = append(out, r.Name())
-			}
+	for _, r := range a.Releases() {
+		if now, both := b.Release(r.Name()); !both || !sameConditions(r.Conditions(), now.Conditions()) {
+			out = append(out, r.Name())
+		}
+	}
+	for _, r := range b.Releases() {
+		if _, both := a.Release(r.Name()); !both {
+			out = append(out, r.Name())
 		}
 	}
 	return out
 }
 
-func describeTouched(list []update.Name, now *trust.Repository) []string {
+func describeTouched(list []update.Name, before, now *trust.Repository) []string {
 	if len(list) == 0 {
-		return []string{"no update added or withdrawn"}
+		return []string{"no update added, withdrawn or changed"}
 	}
 	out := make([]string, len(list))
 	for i, n := range list {
 		out[i] = "withdrew " + n.String()
-		if _, ok := now.Release(n); ok {
+		_, was := before.Release(n)
+		if _, is := now.Release(n); is && was {
+			out[i] = "changed " + n.String()
+		} else if is {
 			out[i] = "added " + n.String()
 		}
 	}

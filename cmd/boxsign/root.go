@@ -26,7 +26,7 @@ message does not name.`,
 		newBuild(s), newInspect(s),
 		newKeygen(s), newKeyCommands(s),
 		newSign(s), newVerify(s),
-		newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newCosign(s), newAbort(s), newRenew(s),
+		newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newRolloutCommands(s), newCosign(s), newAbort(s), newRenew(s),
 		newRootCommands(s), newRotate(s), newStatus(s), newVerifyRepo(s),
 	)
 	return root

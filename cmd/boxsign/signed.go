@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"reflect"
+	"slices"
 
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -64,8 +64,13 @@ func (x *session) unpublished() *trust.Proposal {
 // sure.
 func sameChange(a, b trust.Plan) bool {
 	return len(a.Changed)+len(b.Changed) == 0 && a.From == b.From && !a.Empty() &&
-		reflect.DeepEqual(releases(a.Added), releases(b.Added)) &&
-		reflect.DeepEqual(releases(a.Withdrawn), releases(b.Withdrawn))
+		slices.EqualFunc(a.Added, b.Added, sameRelease) && slices.EqualFunc(a.Withdrawn, b.Withdrawn, sameRelease)
+}
+
+// sameRelease reports whether two lists say the same of an update but for the time of publishing.
+func sameRelease(a, b trust.Release) bool {
+	return a.Name() == b.Name() && a.Digest() == b.Digest() && a.Length() == b.Length() && a.Unpacked() == b.Unpacked() &&
+		sameConditions(a.Conditions(), b.Conditions())
 }
 
 // forgetSigned forgets the list that was signed, because it is published or was overtaken.
