@@ -89,6 +89,10 @@ func TestScripts(t *testing.T) {
 			"dropped": dropped,
 			"answers": answers,
 
+			"gobuild": goBuild,
+			"live":    live,
+			"placed":  placed,
+
 			"again":         again,
 			"change-blob":   changeBlob,
 			"tamper":        tamper,
