@@ -125,6 +125,9 @@ func needsOf(ns []trust.Need) []need {
 
 func (c *change) wait(ns []trust.Need) { c.State, c.Needs = stateWaiting, needsOf(ns) }
 
+// boxCheck is how a box checks an update U with what it has: it makes the line L itself.
+const boxCheck = "sha256sum U > L && openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in L -sigfile U.sig"
+
 // print writes one fact per line.
 func (c change) print(s cli.Streams) error {
 	var b bytes.Buffer
@@ -162,7 +165,7 @@ func (c change) print(s cli.Streams) error {
 		fmt.Fprintf(&b, "at: %s\n", at)
 	}
 	if len(c.At) > 0 {
-		b.WriteString("a box checks U with U.sig: sha256sum U > L && openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in L -sigfile U.sig\n")
+		fmt.Fprintf(&b, "a box checks U with U.sig: %s\n", boxCheck)
 	}
 	_, err := s.Out.Write(b.Bytes())
 	return err
