@@ -38,19 +38,11 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o644))
 }
 
-// condition is "mount" where this user may mount a disk, and "boxup" where its source is there.
+// condition is "mount" where this user may mount a disk.
 func condition(name string) (bool, error) {
-	switch name {
-	case "mount":
-		return canMount()
-	case "boxup":
-		_, err := os.Stat("../boxup")
-		return err == nil, nil
+	if name != "mount" {
+		return false, fmt.Errorf("unknown condition %q", name)
 	}
-	return false, fmt.Errorf("unknown condition %q", name)
-}
-
-func canMount() (bool, error) {
 	dir, err := os.MkdirTemp("", "mount-")
 	if err != nil {
 		return false, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -51,7 +52,7 @@ func TestRecipesAgainstAHostileMirror(t *testing.T) {
 	if out, err := hostile.run(t, naive, env); err != nil {
 		t.Fatalf("the attack does not work on the recipe that it is for: %v\n%s", err, out)
 	}
-	for page, least := range map[string]int{"README.md": 3, "TRUST.md": 3, "PUBLISH.md": 1, "BOX.md": 2, "signing/doc.go": 1, "boxsign": 1} {
+	for page, least := range map[string]int{"README.md": 3, "TRUST.md": 3, "PUBLISH.md": 1, "BOX.md": 5, "signing/doc.go": 1, "boxsign": 1} {
 		found := recipes(readPage(t, page))
 		if len(found) < least {
 			t.Errorf("%s: found %d commands that check an update, expected at least %d: %q", page, len(found), least, found)
@@ -88,8 +89,8 @@ func readPage(t *testing.T, page string) string {
 // recipes finds the commands in a page that check an update, each with those above it, without text
 // between, that make what it needs: a script each.
 func recipes(page string) []string {
-	command := regexp.MustCompile(`^(?:    |//\t|)(?:\$ )?((?:curl|sha256sum|openssl pkeyutl|boxsign verify|boxup verify) .*)$`)
-	checks := regexp.MustCompile(`openssl pkeyutl -verify|sha256sum .*-c\b|\| cmp |^boxsign verify |^boxup verify .*--key`)
+	command := regexp.MustCompile(`^(?:    |//\t|)(?:\$ )?((?:curl|sha256sum|openssl pkeyutl|boxsign verify|boxup .*--key) .*)$`)
+	checks := regexp.MustCompile(`openssl pkeyutl -verify|sha256sum .*-c\b|\| cmp |^boxsign verify |^boxup .*--key `)
 	var out, before []string
 	for line := range strings.Lines(page) {
 		line = strings.TrimSuffix(line, "\n")
@@ -125,10 +126,20 @@ type mirrored struct {
 func mirrorOf(t *testing.T, dir, name string) mirrored {
 	t.Helper()
 	files := filepath.Join(dir, name)
-	s := httptest.NewServer(http.StripPrefix("/update/", http.FileServer(http.Dir(files))))
+	mux := http.NewServeMux()
+	mux.Handle("GET /update/", http.StripPrefix("/update/", http.FileServer(http.Dir(files))))
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "1550190683") })
+	mux.HandleFunc("GET /ls", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "opq-box-update-1550190683.tar.bz2") })
+	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return mirrored{s.URL, files, dir}
 }
+
+// boxOfTest keeps boxup from the box that the test runs on.
+const boxOfTest = `
+boxup() { command boxup --state state --config config.json "$@"; }
+echo '{"mirrors":["http://127.0.0.1:1"],"root":"none","reboot":"never"}' >config.json
+`
 
 // run runs a script on a box that has the public key and has fetched all from the mirror.
 func (m mirrored) run(t *testing.T, script string, env []string) (string, error) {
@@ -139,7 +150,7 @@ func (m mirrored) run(t *testing.T, script string, env []string) (string, error)
 			t.Fatalf("cp: %v\n%s", err, out)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
+	cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", boxOfTest+script)
 	cmd.Dir = box
 	cmd.Env = slices.Concat(os.Environ(), env, []string{"O=" + m.url})
 	out, err := cmd.CombinedOutput()

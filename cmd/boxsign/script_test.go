@@ -31,7 +31,9 @@ func (m withProgram) Run() int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir) // best effort
-	if out, err := exec.Command("go", "build", "-o", dir, ".", "../box-update-server").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", dir, ".", "../box-update-server", "../boxup")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("go build: %v\n%s", err, out))
 	}
 	if err := os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {

@@ -86,12 +86,7 @@ func snapshots(ts *testscript.TestScript) map[string]map[string]string {
 }
 
 func setupValues(e *testscript.Env) error {
-	boxup, err := filepath.Abs("../boxup")
-	if err != nil {
-		return err
-	}
 	e.Setenv("ARCH", runtime.GOARCH)
-	e.Setenv("BOXUP", boxup)
 	e.Values[lockKey{}] = new(*durable.Lock)
 	e.Values[snapshotKey{}] = map[string]map[string]string{}
 	return nil
