@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -15,6 +16,7 @@ import (
 type disk struct {
 	levels []level // from the outermost directory inwards
 	buf    []byte
+	masked bool  // the umask takes permissions away
 	err    error // the first error of the disk, which is not the archive's fault
 }
 
@@ -86,14 +88,18 @@ func (d *disk) hardLink(name string, e Entry) {
 }
 
 func (d *disk) file(base string, e Entry, head []byte, body io.Reader) error {
+	// O_NONBLOCK means nothing for a file and saves os the four calls that would set and clear it.
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | syscall.O_NONBLOCK
 	perm := permOf(e.Mode)
-	f, err := d.inner().root.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	f, err := d.inner().root.OpenFile(base, flags, perm)
 	if err != nil {
 		d.note(err)
 		return nil
 	}
 	err = d.fill(f, head, body)
-	d.note(f.Chmod(perm)) // whatever the umask is
+	if d.masked {
+		d.note(f.Chmod(perm))
+	}
 	d.note(f.Close())
 	if err == nil && d.err == nil {
 		at := timeOf(e)
@@ -142,11 +148,15 @@ func holds(dir, path string) bool {
 	return dir == "." || path == dir || strings.HasPrefix(path, dir) && path[len(dir)] == '/'
 }
 
+// dirPerm are the permissions that a directory has until its entry comes. They include those of any
+// entry.
+const dirPerm = 0o755
+
 // descend enters a directory in the innermost one and makes it where it is missing. One that is there
 // keeps its time.
 func (d *disk) descend(element string) {
 	up := d.inner()
-	err := up.root.Mkdir(element, 0o755)
+	err := up.root.Mkdir(element, dirPerm)
 	there := errors.Is(err, fs.ErrExist)
 	if err != nil && !there {
 		d.note(err)
@@ -157,16 +167,16 @@ func (d *disk) descend(element string) {
 		d.note(err)
 		return
 	}
-	down := level{root: root, path: path.Join(up.path, element)}
-	if there {
-		info, err := root.Stat(".")
-		if err != nil {
-			d.note(err)
-		} else {
-			down.time = info.ModTime()
-		}
+	d.levels = append(d.levels, level{root: root, path: path.Join(up.path, element)})
+	info, err := root.Stat(".")
+	switch {
+	case err != nil:
+		d.note(err)
+	case there:
+		d.inner().time = info.ModTime()
+	default:
+		d.masked = info.Mode().Perm() != dirPerm
 	}
-	d.levels = append(d.levels, down)
 }
 
 // leave goes one directory outwards.
@@ -181,7 +191,7 @@ func (d *disk) leave() {
 
 // permOf returns the permissions that an entry gets.
 func permOf(m fs.FileMode) fs.FileMode {
-	perm := m.Perm() & 0o755
+	perm := m.Perm() & dirPerm
 	switch {
 	case m.IsDir():
 		return perm | 0o700

@@ -102,6 +102,18 @@ func TestUnpackModes(t *testing.T) {
 	}
 }
 
+// TestUnpackUmask also holds that what the umask takes away is there again. The umask is one of the
+// whole process: no test here runs in parallel.
+func TestUnpackUmask(t *testing.T) {
+	b := compressed(t, packed(t, good()), update.TarGzip)
+	want := state(t, unpacked(t, b, update.TarGzip).Name())
+	dir := fresh(t)
+	defer syscall.Umask(syscall.Umask(0o077))
+	_, err := Unpack(context.Background(), bytes.NewReader(b), name(t, update.TarGzip), dir, UnpackOptions{})
+	must(t, err)
+	same(t, state(t, dir.Name()), want)
+}
+
 // TestUnpackHardLinkMode holds that a script which is a hard link may be executed if its entry says so.
 func TestUnpackHardLinkMode(t *testing.T) {
 	es := good()
