@@ -42,8 +42,8 @@ func (m *Mirror) bringAll(ctx context.Context, wanted []trust.Release) (Result, 
 			break
 		}
 		g.Go(func() error {
-			err := m.bring(stopped, rel)
-			if t.add(rel, err) {
+			bytes, err := m.bring(stopped, rel)
+			if t.add(bytes, err) {
 				stop()
 			}
 			return nil
@@ -62,12 +62,12 @@ type tally struct {
 }
 
 // add reports whether further archives would fail too.
-func (t *tally) add(rel trust.Release, err error) (hopeless bool) {
+func (t *tally) add(bytes int64, err error) (hopeless bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err == nil {
 		t.result.Archives++
-		t.result.Bytes += rel.Length()
+		t.result.Bytes += bytes
 		return false
 	}
 	if ended(err) {
@@ -93,26 +93,28 @@ func ended(err error) bool {
 
 // flight is one archive that is being fetched, for however many wait for it.
 type flight struct {
-	done chan struct{} // closed when err is set
-	err  error
+	done  chan struct{} // closed when the others are set
+	bytes int64         // that came
+	err   error
 }
 
-// bring makes an archive be in place. Where another call is fetching it already, it waits for that.
-func (m *Mirror) bring(ctx context.Context, rel trust.Release) error {
+// bring makes an archive be in place, and returns how many bytes of it came. Where another call is
+// fetching it already, it waits for that.
+func (m *Mirror) bring(ctx context.Context, rel trust.Release) (int64, error) {
 	for {
 		f, mine := m.board(rel.Digest())
 		if mine {
-			f.err = m.fetch(ctx, rel)
+			f.bytes, f.err = m.fetch(ctx, rel)
 			m.land(rel.Digest(), f)
-			return f.err
+			return f.bytes, f.err
 		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 		if f.err == nil || !ended(f.err) {
-			return f.err
+			return f.bytes, f.err
 		}
 	}
 }
@@ -135,46 +137,56 @@ func (m *Mirror) land(d update.Digest, f *flight) {
 	close(f.done)
 }
 
-// fetch gets an archive from the upstreams, with what is on the disk already.
-func (m *Mirror) fetch(ctx context.Context, rel trust.Release) error {
+// fetch gets an archive from the upstreams, with what is on the disk already, and returns how many bytes
+// came.
+func (m *Mirror) fetch(ctx context.Context, rel trust.Release) (bytes int64, err error) {
 	if m.c.Store.Has(rel) {
-		return nil
+		return 0, nil
 	}
 	began := time.Now()
 	blocks, err := m.c.Client.Blocks(ctx, rel)
 	if errors.Is(err, fetch.ErrNotFound) {
-		err = m.fetchWhole(ctx, rel)
+		bytes, err = rel.Length(), m.fetchWhole(ctx, rel)
 	} else if err == nil {
-		err = m.fetchBlocks(ctx, rel, blocks)
+		bytes, err = m.fetchBlocks(ctx, rel, blocks)
 	}
 	if err != nil {
-		return fmt.Errorf("%v: %w", rel.Name(), err)
+		return 0, fmt.Errorf("%v: %w", rel.Name(), err)
 	}
-	m.measured(rel.Length(), time.Since(began))
-	return nil
+	m.measured(bytes, time.Since(began))
+	return bytes, nil
 }
 
 // maxLost is how often an archive is gone on with whose blocks the disk lost.
 const maxLost = 3
 
-func (m *Mirror) fetchBlocks(ctx context.Context, rel trust.Release, blocks update.Blocks) (err error) {
+func (m *Mirror) fetchBlocks(ctx context.Context, rel trust.Release, blocks update.Blocks) (bytes int64, err error) {
 	in, err := m.c.Store.Ingest(ctx, rel, blocks)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	if _, err := in.Salvage(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	for range maxLost {
+		bytes += lengthOf(rel, in.Missing())
 		if err = m.c.Client.Download(ctx, rel, blocks, in); err != nil {
-			return err
+			return 0, err
 		}
 		if err = in.Commit(ctx); !errors.Is(err, store.ErrIncomplete) {
-			return err
+			return bytes, err
 		}
 	}
-	return err
+	return 0, err
+}
+
+// lengthOf returns how many bytes some blocks of an archive have.
+func lengthOf(rel trust.Release, blocks []int) (bytes int64) {
+	for _, n := range blocks {
+		bytes += int64(update.BlockLength(rel.Length(), n))
+	}
+	return bytes
 }
 
 // fetchWhole gets an archive from upstreams without block lists. The file has no name: nothing is left of

@@ -428,10 +428,20 @@ func TestRepair(t *testing.T) {
 	damage(t, m.s, o.rel(big), update.BlockSize+1)
 	lose(t, m, one)
 	read := 0
-	got, err := m.Repair(t.Context(), func(trust.Release) { read++ })
+	pieces := map[update.Digest]int{}
+	got, err := m.Repair(t.Context(), store.Check{
+		Checked: func(trust.Release) { read++ },
+		Read:    func(d update.Digest, n int) { pieces[d] += n },
+	})
 	must(t, err)
 	if len(got.Problems) != 2 || got.Archives != 2 || read != 2 {
 		t.Errorf("expected two problems and two archives, got %+v after %d", got, read)
+	}
+	if want := update.BlockSize + o.rel(one).Length(); got.Bytes != want {
+		t.Errorf("expected %d bytes fetched, got %d", want, got.Bytes)
+	}
+	if len(pieces) != 1 || int64(pieces[o.rel(big).Digest()]) != o.rel(big).Length() {
+		t.Errorf("expected all of one archive read, got %v", pieces)
 	}
 	m.whole()
 	var spans []string
@@ -457,13 +467,13 @@ func TestRepairWithoutUpstream(t *testing.T) {
 		return true
 	})
 	damage(t, m.s, o.rel(one), 0)
-	got, err := m.Repair(t.Context(), nil)
+	got, err := m.Repair(t.Context(), store.Check{})
 	wantErr(t, err, fetch.ErrUnavailable)
 	if len(got.Problems) != 1 || m.has(one) || !m.has(two) {
 		t.Errorf("expected the damaged one gone alone, got %+v", got)
 	}
 	p.answers(nil)
-	_, err = m.Repair(t.Context(), nil)
+	_, err = m.Repair(t.Context(), store.Check{})
 	must(t, err)
 	m.whole()
 }

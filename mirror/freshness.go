@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"slices"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -45,9 +46,11 @@ type Freshness struct {
 	Checked  time.Time `json:"checked,omitzero"`
 	Complete time.Time `json:"complete,omitzero"`
 
-	// Error is why the last sync failed, Since when the first one did after which none went well.
-	Error string    `json:"error,omitempty"`
-	Since time.Time `json:"error_since,omitzero"`
+	// Error is why the last sync failed, or does not get on, and Reason the same in a word or two. Since is
+	// when the first one did after which none went well.
+	Error  string    `json:"error,omitempty"`
+	Reason Reason    `json:"reason,omitempty"`
+	Since  time.Time `json:"error_since,omitzero"`
 
 	// Expires is when boxes begin to refuse what is served, and Expiring the role whose file expires
 	// first.
@@ -65,6 +68,17 @@ type UpstreamFreshness struct {
 	Checked  time.Time `json:"checked,omitzero"`
 	Behind   bool      `json:"behind"`          // it has an older one than another upstream, or than the mirror
 	Error    string    `json:"error,omitempty"` // why it was refused, or not reached, the last time
+	Reason   Reason    `json:"reason,omitempty"`
+}
+
+// Public returns what anyone may see: without messages, which tell of what lies inside a network.
+func (f Freshness) Public() Freshness {
+	f.Error = ""
+	f.Upstreams = slices.Clone(f.Upstreams)
+	for i := range f.Upstreams {
+		f.Upstreams[i].Error = ""
+	}
+	return f
 }
 
 // Freshness returns how new the copy is at that time.
@@ -87,7 +101,7 @@ func ReadFreshness(s *store.Store, at time.Time) (Freshness, error) {
 func (r *record) freshness(own *trust.Repository, at time.Time) Freshness {
 	f := Freshness{
 		Synced: own != nil, Own: versionsOf(own), Upstream: r.Newest,
-		Checked: r.Checked, Complete: r.Complete, Error: r.Error, Since: r.Since,
+		Checked: r.Checked, Complete: r.Complete, Error: r.Error, Reason: r.Reason, Since: r.Since,
 		Upstreams: append([]UpstreamFreshness{}, r.Upstreams...),
 	}
 	if f.Own != r.Newest && !r.BehindSince.IsZero() {

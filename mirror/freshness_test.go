@@ -28,7 +28,7 @@ func TestNotSynced(t *testing.T) {
 	if f.Synced || f.Own != (mirror.Versions{}) || f.Error == "" || !f.Checked.IsZero() || !f.Expires.IsZero() {
 		t.Errorf("expected nothing but an error, got %+v", f)
 	}
-	if w := m.Health(o.at); len(w) != 1 || !w[0].Urgent || !strings.Contains(w[0].Text, "not synced") || !strings.Contains(w[0].Text, "127.0.0.1:1") {
+	if w := m.Health(o.at); len(w) != 1 || !w[0].Urgent || !strings.Contains(w[0].Text, "not synced") || !strings.HasSuffix(w[0].Text, ": unavailable, http://127.0.0.1:1") {
 		t.Errorf("expected one urgent warning with the reason, got %v", w)
 	}
 	if !m.s.Catalog().HadUpdates() {
@@ -199,5 +199,113 @@ func TestLongErrorsAreCut(t *testing.T) {
 	_, err := m.Sync(t.Context())
 	if f := m.Freshness(o.at); err == nil || len(f.Error) != 2000 || strings.Contains(f.Error, "\n") {
 		t.Errorf("expected one line of 2000 bytes, got %d", len(f.Error))
+	}
+}
+
+// patient makes a mirror whose syncs don't give up.
+func (o *origin) patient(dir string, upstreams ...string) *site {
+	o.t.Helper()
+	s := openStore(o.t, store.Config{Dir: dir, Root: o.rootOne()})
+	client, err := fetch.New(fetch.Config{Upstreams: upstreams, Patience: time.Hour, Backoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond})
+	must(o.t, err)
+	o.t.Cleanup(client.Close)
+	m, err := mirror.New(mirror.Config{Store: s, Client: client, Now: func() time.Time { return o.at }})
+	must(o.t, err)
+	return &site{Mirror: m, o: o, s: s, client: client}
+}
+
+// TestDownWhileASyncIsPatient: long before a sync gives up, everybody can see what it waits for.
+func TestDownWhileASyncIsPatient(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	p := newProxy(t, o.url)
+	down := func(w http.ResponseWriter, _ *http.Request) bool {
+		http.Error(w, "down", http.StatusServiceUnavailable)
+		return true
+	}
+	m := o.patient(tempDir(t), p.url)
+	for _, phase := range []struct {
+		name string
+		down func(w http.ResponseWriter, r *http.Request) bool
+		n    string // is published
+	}{
+		{"the first sync", down, two},
+		{"a later one", down, three},
+		{"archives alone", func(w http.ResponseWriter, r *http.Request) bool {
+			return !strings.HasPrefix(r.URL.Path, "/metadata/") && down(w, r)
+		}, big},
+	} {
+		o.publish(phase.n)
+		p.answers(phase.down)
+		synced := make(chan error, 1)
+		go func() {
+			_, err := m.Sync(t.Context())
+			synced <- err
+		}()
+		waitFor(t, "freshness tells in "+phase.name, func() bool { return m.Freshness(o.at).Error != "" })
+		f := m.Freshness(o.at)
+		if u := f.Upstreams[0]; f.Reason != mirror.ReasonUnavailable || u.Reason != f.Reason || !strings.Contains(u.Error, "503") || !f.Since.Equal(o.at) {
+			t.Errorf("%s: expected what is the matter, got %+v", phase.name, f)
+		}
+		reader, err := store.OpenReadOnly(t.Context(), store.Config{Dir: m.s.Dir(), Root: o.rootOne()})
+		must(t, err)
+		if other, err := mirror.ReadFreshness(reader, o.at); err != nil || other.Error != f.Error {
+			t.Errorf("%s: expected another process to know, got %+v, %v", phase.name, other, err)
+		}
+		must(t, reader.Close())
+		if w := m.Health(o.at); len(w) == 0 || !strings.Contains(w[0].Text, "no sync went well since") {
+			t.Errorf("%s: expected a warning, got %v", phase.name, w)
+		}
+		p.answers(nil)
+		must(t, <-synced)
+		if f := m.Freshness(o.at); f.Error != "" || f.Reason != "" || !f.Since.IsZero() || f.Upstreams[0].Error != "" {
+			t.Errorf("%s: expected all well, got %+v", phase.name, f)
+		}
+	}
+}
+
+// TestOneOfTwoDownWhileASyncIsPatient: with another upstream the sync is well, and the one is named.
+func TestOneOfTwoDownWhileASyncIsPatient(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	m := o.patient(tempDir(t), "http://127.0.0.1:1", o.url)
+	_, err := m.Sync(t.Context())
+	must(t, err)
+	if f := m.Freshness(o.at); f.Error != "" || f.Upstreams[0].Reason != mirror.ReasonUnavailable || f.Upstreams[1].Error != "" {
+		t.Errorf("expected one upstream told, got %+v", f)
+	}
+}
+
+// TestPublicFreshness keeps to reasons: messages name hosts, proxies and paths.
+func TestPublicFreshness(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	p := newProxy(t, o.url)
+	user := strings.Replace(p.url, "http://", "http://token:secret@", 1)
+	m := o.newMirror(setup{upstreams: []string{user, "http://127.0.0.1:1"}})
+	m.sync()
+	p.answers(func(w http.ResponseWriter, _ *http.Request) bool {
+		http.Error(w, "inside", http.StatusBadGateway)
+		return true
+	})
+	m.syncFails(fetch.ErrUnavailable)
+	f := m.Freshness(o.at)
+	if whole := asJSON(t, f); !strings.Contains(whole, "502") || !strings.Contains(whole, "refused") {
+		t.Errorf("expected the operator to get the message, got %s", whole)
+	}
+	shown := asJSON(t, f.Public())
+	for _, w := range m.Health(o.at) {
+		shown += w.Text
+	}
+	for _, secret := range []string{"token", "secret", "502", "Bad Gateway", "connect", "timestamp.json"} {
+		if strings.Contains(shown, secret) {
+			t.Errorf("%q is shown: %s", secret, shown)
+		}
+	}
+	if want := `"reason":"unavailable"`; strings.Count(shown, want) != 3 || !strings.Contains(shown, p.url) {
+		t.Errorf("expected three reasons and the upstream, got %s", shown)
+	}
+	if f.Error == "" || f.Upstreams[0].Error == "" {
+		t.Error("Public changed what it was made of")
 	}
 }

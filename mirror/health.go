@@ -18,7 +18,8 @@ type Warning struct {
 	Text    string // one line: what is wrong, since or until when, and what to do
 }
 
-// Health returns what is wrong, or soon will be, at that time. It is empty where all is well.
+// Health returns what is wrong, or soon will be, at that time, for anyone to see: Freshness and the log
+// have more. It is empty where all is well.
 func (m *Mirror) Health(at time.Time) []Warning {
 	f := m.Freshness(at)
 	repo := m.c.Store.Repository()
@@ -26,7 +27,7 @@ func (m *Mirror) Health(at time.Time) []Warning {
 	if !f.Synced {
 		text := "not synced: nothing is served before the first sync is complete"
 		if f.Error != "" {
-			text += "; the last one failed: " + f.Error
+			text += fmt.Sprintf("; no sync went well since %s: %s", f.Since.Format(time.RFC3339), f.why())
 		}
 		return append(out, Warning{"sync", true, text})
 	}
@@ -36,7 +37,7 @@ func (m *Mirror) Health(at time.Time) []Warning {
 	out = append(out, m.silence(f, at)...)
 	for _, u := range f.Upstreams {
 		if u.Error != "" && !strings.Contains(f.Error, u.Error) {
-			out = append(out, Warning{"upstream", false, "upstream " + u.URL + " is not used: " + u.Error})
+			out = append(out, Warning{"upstream", false, fmt.Sprintf("upstream %s is not used: %s", u.URL, u.Reason)})
 		}
 	}
 	if f.SecondsBehind > 0 {
@@ -73,12 +74,23 @@ func expiry(f Freshness, repo *trust.Repository, at time.Time) (Warning, bool) {
 		f.Expiring, repo.Version(f.Expiring), verb, f.Expires.Format(time.RFC3339))}, true
 }
 
+// why returns the reason why no sync goes well, and the upstreams that are to blame.
+func (f Freshness) why() string {
+	text := string(f.Reason)
+	for _, u := range f.Upstreams {
+		if u.Error != "" {
+			text += ", " + u.URL
+		}
+	}
+	return text
+}
+
 // silence tells of syncs that fail, and of upstreams that were not heard of for long.
 func (m *Mirror) silence(f Freshness, at time.Time) []Warning {
 	long := at.Sub(f.Checked) > silentFor*m.c.Interval
 	switch {
 	case f.Error != "":
-		return []Warning{{"sync", false, fmt.Sprintf("no sync went well since %s; what is there is served: %s", f.Since.Format(time.RFC3339), f.Error)}}
+		return []Warning{{"sync", false, fmt.Sprintf("no sync went well since %s; what is there is served: %s", f.Since.Format(time.RFC3339), f.why())}}
 	case long && f.Checked.IsZero():
 		return []Warning{{"sync", false, "no upstream was asked yet; what is there is served"}}
 	case long:

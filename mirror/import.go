@@ -50,6 +50,11 @@ func (i Import) Read(ctx context.Context, r io.Reader) (Result, error) {
 	if i.Now == nil {
 		i.Now = time.Now
 	}
+	return i.into(ctx, r, i.note)
+}
+
+// into reads an export, and has the repository noted that became the current one.
+func (i Import) into(ctx context.Context, r io.Reader, note func(*trust.Repository) error) (Result, error) {
 	if i.Planned == nil {
 		i.Planned = func([]trust.Release) {}
 	}
@@ -57,14 +62,35 @@ func (i Import) Read(ctx context.Context, r io.Reader) (Result, error) {
 		i.Progress = func(trust.Release, int64) {}
 	}
 	x := importer{i: i, tar: tar.NewReader(r)}
-	if err := x.read(ctx); err != nil {
-		return x.result, fmt.Errorf("import: %w", err)
+	err := x.read(ctx)
+	if err == nil {
+		err = note(x.repo)
 	}
-	// The writer of a pipe is to end well too.
-	if _, err := io.Copy(io.Discard, io.LimitReader(r, 1<<20)); err != nil {
-		return x.result, fmt.Errorf("import: %w", err)
+	if err == nil {
+		// The writer of a pipe is to end well too.
+		_, err = io.Copy(io.Discard, io.LimitReader(r, 1<<20))
 	}
-	return x.result, nil
+	if err != nil {
+		err = fmt.Errorf("import: %w", err)
+	}
+	return x.result, err
+}
+
+// Import is Import.Read for the store of a mirror that runs. It waits for a sync that is under way. Of i,
+// Planned and Progress count.
+func (m *Mirror) Import(ctx context.Context, i Import, r io.Reader) (Result, error) {
+	if err := m.take(ctx); err != nil {
+		return Result{}, fmt.Errorf("import: %w", err)
+	}
+	defer m.release()
+	i.Store, i.FS, i.Now, i.Built, i.AcceptStale, i.MaxBytes = m.c.Store, m.c.FS, m.c.Now, m.c.Built, m.c.AcceptStale, m.c.MaxBytes
+	return i.into(ctx, r, func(repo *trust.Repository) error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.record.imported(repo, seconds(m.c.Now()))
+		m.save()
+		return nil
+	})
 }
 
 // importer is one export that is being read.
@@ -246,7 +272,7 @@ func (x *importer) ingest(ctx context.Context, rel trust.Release, blocks update.
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	missing := map[int]bool{}
+	missing, bytes := map[int]bool{}, lengthOf(rel, in.Missing())
 	for _, n := range in.Missing() {
 		missing[n] = true
 	}
@@ -260,7 +286,7 @@ func (x *importer) ingest(ctx context.Context, rel trust.Release, blocks update.
 	}
 	delete(x.wanted, rel.Digest())
 	x.result.Archives++
-	x.result.Bytes += rel.Length()
+	x.result.Bytes += bytes
 	return nil
 }
 
@@ -296,17 +322,22 @@ func (x *importer) commit(ctx context.Context) error {
 		}
 		x.result.Changed = true
 	}
-	return x.note()
+	return nil
 }
 
 // note writes down that the copy is complete.
-func (x *importer) note() error {
-	r, err := readRecord(x.i.Store.Dir())
+func (i Import) note(repo *trust.Repository) error {
+	r, err := readRecord(i.Store.Dir())
 	if err != nil {
 		r = record{} // it tells the past
 	}
-	at := seconds(x.i.Now())
-	r.Checked, r.Complete, r.Error, r.Since = at, at, "", time.Time{}
-	r.Newest, r.UpdatesBehind, r.BehindSince = versionsOf(x.repo), 0, time.Time{}
-	return r.write(x.i.FS, x.i.Store.Dir())
+	r.imported(repo, seconds(i.Now()))
+	return r.write(i.FS, i.Store.Dir())
+}
+
+// imported notes that a repository came from elsewhere than an upstream, which may be behind it.
+func (r *record) imported(repo *trust.Repository, at time.Time) {
+	r.well()
+	r.Checked, r.Complete = at, at
+	r.Newest, r.UpdatesBehind, r.BehindSince = versionsOf(repo), 0, time.Time{}
 }

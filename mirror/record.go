@@ -28,6 +28,7 @@ type record struct {
 	Checked       time.Time           `json:"checked,omitzero"`
 	Complete      time.Time           `json:"complete,omitzero"`
 	Error         string              `json:"error,omitempty"`
+	Reason        Reason              `json:"reason,omitempty"`
 	Since         time.Time           `json:"error_since,omitzero"`
 	Newest        Versions            `json:"newest"`
 	UpdatesBehind int                 `json:"updates_behind"`
@@ -88,16 +89,24 @@ func (m *Mirror) ended(ctx context.Context, err error) {
 	defer m.mu.Unlock()
 	r := &m.record
 	if err == nil {
-		r.Error, r.Since, r.Complete = "", time.Time{}, at
-		r.UpdatesBehind, r.BehindSince = 0, time.Time{}
+		r.well()
+		r.Complete, r.UpdatesBehind, r.BehindSince = at, 0, time.Time{}
 	} else {
-		if r.Error == "" {
-			r.Since = at
-		}
-		r.Error = message(err)
+		r.failed(message(err), reasonOf(err), at)
 	}
 	r.Upstreams = m.present(r.Upstreams)
 	m.save()
+}
+
+// well forgets what went wrong.
+func (r *record) well() { r.Error, r.Reason, r.Since = "", "", time.Time{} }
+
+// failed notes what went wrong.
+func (r *record) failed(text string, reason Reason, at time.Time) {
+	if r.Error == "" {
+		r.Since = at
+	}
+	r.Error, r.Reason = text, reason
 }
 
 // present returns what is known of the upstreams that are asked, in their order.
@@ -127,11 +136,11 @@ func (m *Mirror) looked(u *fetch.Upstream, repo *trust.Repository, err error) {
 	defer m.mu.Unlock()
 	known := find(&m.record.Upstreams, u)
 	if err != nil {
-		known.Error = message(err)
+		known.Error, known.Reason = message(err), reasonOf(err)
 		known.Behind = errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired)
 		return
 	}
-	known.Error, known.Versions, known.Checked = "", versionsOf(repo), at
+	known.Error, known.Reason, known.Versions, known.Checked = "", "", versionsOf(repo), at
 	m.record.Checked = at
 }
 

@@ -16,7 +16,7 @@ import (
 type Result struct {
 	Changed  bool  // another repository is served now
 	Archives int   // that were fetched
-	Bytes    int64 // of them
+	Bytes    int64 // of them that were not there already
 }
 
 // Sync brings the copy up to date, once, and returns when it is complete and verified. It waits for
@@ -30,7 +30,9 @@ func (m *Mirror) Sync(ctx context.Context) (Result, error) {
 		return Result{}, fmt.Errorf("sync: %w", err)
 	}
 	defer m.release()
+	stop := m.watch()
 	result, err := m.sync(ctx)
+	stop()
 	if err != nil {
 		err = fmt.Errorf("sync: %w", err)
 	}

@@ -117,7 +117,7 @@ func (m *Mirror) serveWants(ctx context.Context) {
 		case rel := <-m.wanted:
 			err := m.fits(ctx, []trust.Release{rel})
 			if err == nil {
-				err = m.bring(ctx, rel)
+				_, err = m.bring(ctx, rel)
 			}
 			m.served(rel, err)
 			if err != nil && ctx.Err() == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"time"
@@ -25,7 +26,11 @@ func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, c
 	}
 	h[cache.key] = cache.values
 	w.conn = connOf(r)
-	http.ServeContent(w, r, "", time.Time{}, &content{file: f.File, size: u.Length})
+	http.ServeContent(w, r, "", time.Time{}, &content{file: f, size: u.Length})
+	if errors.Is(w.err, errRewritten) {
+		rt.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "download cut: the archive was written to while it was being sent",
+			slog.String("name", u.Name.String()), slog.String("remote", r.RemoteAddr))
+	}
 	return nil
 }
 
@@ -47,7 +52,7 @@ func archiveFields(u update.Update) []field {
 // content is an archive as http.ServeContent wants it. It seeks without system calls and reads by
 // offset, so that many may share a file.
 type content struct {
-	file      *os.File
+	file      *openFile
 	size, pos int64
 }
 
@@ -76,14 +81,18 @@ func (c *content) Seek(offset int64, whence int) (int64, error) {
 
 // chunk is the next n bytes of a file from off on. It is what a conn sends by sendfile.
 type chunk struct {
-	file   *os.File
+	file   *openFile
 	off, n int64
 }
 
-// Read reads by offset. A file that ends early is io.ErrUnexpectedEOF.
+// Read reads by offset. A file that ends early is io.ErrUnexpectedEOF, one that was written to since it
+// was opened is errRewritten.
 func (c *chunk) Read(p []byte) (int, error) {
 	if c.n <= 0 {
 		return 0, io.EOF
+	}
+	if err := c.file.intact(); err != nil {
+		return 0, err
 	}
 	n, err := c.file.ReadAt(p[:min(int64(len(p)), c.n)], c.off)
 	c.advance(int64(n))

@@ -44,6 +44,8 @@ type bodies struct {
 	stranger *semaphore.Weighted
 	checking *semaphore.Weighted // whoever holds it looks at a proposal, which takes memory too
 	blocks   sync.Pool           // *[]byte of the length of a block
+
+	strangers strangers
 }
 
 func newBodies() *bodies {
@@ -52,6 +54,8 @@ func newBodies() *bodies {
 		stranger: semaphore.NewWeighted(strangerMemory),
 		checking: semaphore.NewWeighted(1),
 		blocks:   sync.Pool{New: func() any { b := make([]byte, update.BlockSize); return &b }},
+
+		strangers: strangers{grace: strangerGrace},
 	}
 }
 
@@ -100,17 +104,33 @@ func checkLength(r *http.Request, limit int64) error {
 
 // body reads the body of a request whose length was checked, within a share of memory that is waited
 // for. The caller calls done when it needs the bytes no more.
-func (rt *router) body(w *reply, r *http.Request, from ...*semaphore.Weighted) (body []byte, done func(), err error) {
-	release, err := acquire(r.Context(), r.ContentLength, from...)
+func (rt *router) body(w *reply, r *http.Request) (body []byte, done func(), err error) {
+	release, err := acquire(r.Context(), r.ContentLength, rt.bodies.all)
 	if err != nil {
 		return nil, nil, err
 	}
+	return rt.within(w, r, r.Body, release)
+}
+
+// strangersBody is body for somebody of whom nothing is known.
+func (rt *router) strangersBody(w *reply, r *http.Request) (body []byte, done func(), err error) {
+	release, err := rt.bodies.admit(r.Context(), r.ContentLength)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &stranger{Reader: r.Body, conn: connOf(r), size: r.ContentLength, began: time.Now()}
+	defer rt.bodies.strangers.come(s)()
+	return rt.within(w, r, s, release)
+}
+
+// within reads a body for which there is memory, which release gives back.
+func (rt *router) within(w *reply, r *http.Request, from io.Reader, release func()) (body []byte, done func(), err error) {
 	body, back := rt.bodies.buffer(r.ContentLength)
 	done = func() {
 		back()
 		release()
 	}
-	if err := rt.fill(w, r, body); err != nil {
+	if err := rt.fill(w, from, body); err != nil {
 		done()
 		return nil, nil, err
 	}
@@ -118,14 +138,14 @@ func (rt *router) body(w *reply, r *http.Request, from ...*semaphore.Weighted) (
 }
 
 // fill reads as many bytes as buf has. Each window must bring its part; there is no total time.
-func (rt *router) fill(w *reply, r *http.Request, buf []byte) error {
+func (rt *router) fill(w *reply, from io.Reader, buf []byte) error {
 	control := http.NewResponseController(w)
 	part := max(1, int(float64(rt.config.BodyRate)*rt.config.BodyWindow.Seconds()))
 	for have := 0; have < len(buf); {
 		if err := control.SetReadDeadline(time.Now().Add(rt.config.BodyWindow)); err != nil {
 			return err
 		}
-		n, err := io.ReadAtLeast(r.Body, buf[have:], min(part, len(buf)-have))
+		n, err := io.ReadAtLeast(from, buf[have:], min(part, len(buf)-have))
 		have += n
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):

@@ -70,7 +70,7 @@
 // or an unknown ID is refused before its body is asked for. All bodies share an amount of memory, of which
 // those that anybody can send, lists and roots, get less than half; whoever has waited in vain for a share
 // is answered 503. A body has no total time limit: it is cut, with 408, when less than Config.BodyRate comes
-// over Config.BodyWindow.
+// over Config.BodyWindow, and the slowest of those that anybody can send also when others wait for its memory.
 //
 // # How bytes leave
 //
@@ -78,4 +78,7 @@
 // whole and in ranges, leave by sendfile; several ranges in one answer do not. No download has a
 // total time limit: a client is cut when it takes less than Config.MinRate over Config.StallWindow,
 // and what counts as taken is what the client's kernel has acknowledged.
+//
+// A file that is written to while it is being sent is noticed from one piece to the next, and the
+// download then ends short of its Content-Length.
 package router

@@ -40,6 +40,19 @@ type openFile struct {
 	fresh   bool // used since the last sweep; guarded by files.mu
 }
 
+// errRewritten says that a file does not hold the bytes any more that it was opened with.
+var errRewritten = errors.New("the file was written to since it was opened")
+
+// intact returns errRewritten where the file was written to since it was opened. A removal, another link
+// or mode moves only the change time, which does not count: those who read go on.
+func (f *openFile) intact() error {
+	now, err := stateOf(f.File)
+	if err == nil && (now.size != f.state.size || now.modified != f.state.modified) {
+		err = errRewritten
+	}
+	return err
+}
+
 // A fileState tells whether a file has been changed: every write, rename and removal moves the change
 // time.
 type fileState struct {

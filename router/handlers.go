@@ -126,10 +126,14 @@ func (rt *router) byPath(w *reply, r *http.Request, target string) error {
 }
 
 func (rt *router) blocks(w *reply, r *http.Request, u update.Update) error {
+	if a := rt.blockLists.find(u.Digest); a != nil {
+		a.serve(w, r)
+		return nil
+	}
 	list, err := rt.config.Source.Blocks(u)
 	if err != nil {
 		return rt.away(r, u, fmt.Errorf("block list of %v: %w", u.Name, err))
 	}
-	cachedAnswer("application/octet-stream", list.Bytes(), cacheForever).serve(w, r)
+	rt.blockLists.keep(u.Digest, list).serve(w, r)
 	return nil
 }

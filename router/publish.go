@@ -120,7 +120,7 @@ func sendJSON(w *reply, status int, v any) {
 
 // propose takes a list or a root from anyone.
 func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
-	raw, done, err := rt.body(w, r, rt.bodies.stranger, rt.bodies.all)
+	raw, done, err := rt.strangersBody(w, r)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (rt *router) arrive(w *reply, r *http.Request, p publishPath) error {
 	if err := rt.deliver(r.Context(), p, nil); err != nil && !errors.Is(err, store.ErrCorrupt) {
 		return err
 	}
-	body, done, err := rt.body(w, r, rt.bodies.all)
+	body, done, err := rt.body(w, r)
 	if err != nil {
 		return err
 	}

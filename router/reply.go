@@ -14,6 +14,7 @@ type reply struct {
 	http.ResponseWriter
 	conn   *conn // nil where the server is not a Server
 	status int   // 0 before the header is written
+	head   bool  // the request is HEAD: net/http takes a body and drops it
 	bytes  int64 // of body
 	err    error // the first error in sending the body
 	whole  bool  // the request's body was read to its end
@@ -47,7 +48,9 @@ func (w *reply) Write(p []byte) (int, error) {
 }
 
 func (w *reply) sent(n int64, err error) error {
-	w.bytes += n
+	if !w.head {
+		w.bytes += n
+	}
 	if w.err == nil {
 		w.err = err
 	}
@@ -68,7 +71,9 @@ func (w *reply) ReadFrom(src io.Reader) (int64, error) {
 }
 
 // sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which
-// holds a buffer of 32 kB.
+// holds a buffer of 32 kB. Where the file was written to since the piece before, it ends with
+// errRewritten, and the client gets fewer bytes than it was told: half of one archive and half of
+// another must not look like a whole one.
 func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 	if c.n == 0 {
 		return 0, nil
@@ -80,7 +85,12 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 		return 0, w.sent(0, err)
 	}
 	start := c.off
-	for c.n > 0 {
+	for first := true; c.n > 0; first = false {
+		if !first { // else it was looked at when it was acquired
+			if err := c.file.intact(); err != nil {
+				return c.off - start, w.sent(0, err)
+			}
+		}
 		piece := chunk{c.file, c.off, min(c.n, pieceSize)}
 		n, err := rf.ReadFrom(&piece)
 		c.advance(n)

@@ -101,14 +101,15 @@ func (c Config) withDefaults() (Config, error) {
 // A router is the handler of all routes. It is complete under any http.Server, but only a Server sends
 // archives by sendfile, cuts stalled clients and sets the timeouts.
 type router struct {
-	config    Config
-	routes    *httprouter.Router // by GET, whatever methods a route takes
-	negotiate func(http.Handler) http.HandlerFunc
-	refusals  *refusals
-	alive     *answer
-	metadata  metadataFiles
-	bodies    *bodies
-	fresh     freshList
+	config     Config
+	routes     *httprouter.Router // by GET, whatever methods a route takes
+	negotiate  func(http.Handler) http.HandlerFunc
+	refusals   *refusals
+	alive      *answer
+	metadata   metadataFiles
+	blockLists blockLists
+	bodies     *bodies
+	fresh      freshList
 
 	// Cache-Control of archives. Nobody on the way may transform them.
 	cacheByName, cacheByDigest field
@@ -165,11 +166,15 @@ func (rt *router) register() {
 	}
 }
 
-// reading returns a handler for those requests alone that change nothing.
+// reading returns a handler for those requests alone that change nothing. Range counts for GET and in bytes,
+// else it has to be ignored (RFC 9110, section 14.2).
 func reading(h handler) handler {
 	return func(w *reply, r *http.Request, target string) error {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			return methodError("GET, HEAD")
+		}
+		if v := r.Header["Range"]; len(v) > 0 && (r.Method == http.MethodHead || !strings.HasPrefix(v[0], "bytes=")) {
+			r = withoutRange(r)
 		}
 		return h(w, r, target)
 	}
@@ -191,7 +196,7 @@ func (rt *router) answered(h handler) httprouter.Handle {
 
 // ServeHTTP answers one request and logs it.
 func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	w := &reply{ResponseWriter: rw}
+	w := &reply{ResponseWriter: rw, head: r.Method == http.MethodHead}
 	if !rt.config.LogRequests {
 		rt.route(w, r)
 		return

@@ -18,10 +18,10 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A crash costs at most the blocks of one settling: so many, or those of so long.
+// A block that overtook a few others waits so long for them: in order all are hashed in one pass.
 const (
-	settleBlocks = 16
-	settleTime   = 2 * time.Second
+	orderBlocks = 8
+	orderTime   = 20 * time.Millisecond
 )
 
 // arrival is an archive on its way in. All its callers share it.
@@ -38,13 +38,19 @@ type arrival struct {
 	settled   bitmap   // what the map on the disk says, and the disk has
 	unsettled int      // blocks written since
 	since     time.Time
+	settling  chan struct{} // closed when the settling under way ends; nil: none is
+	failed    error         // of a settling that nobody was told of
 	whole     hash.Hash // of the blocks before next
 	next      int
+	atHand    map[int]int   // how many callers of write have a block
+	told      chan struct{} // closed when that changes, or next
 }
 
 func newArrival(s *Store, rel trust.Release, blocks update.Blocks) *arrival {
 	n := len(blocks)
-	return &arrival{store: s, rel: rel, blocks: blocks, have: newBitmap(n), settled: newBitmap(n), whole: sha256.New()}
+	a := &arrival{store: s, rel: rel, blocks: blocks, have: newBitmap(n), settled: newBitmap(n)}
+	a.whole, a.atHand, a.told = sha256.New(), map[int]int{}, make(chan struct{})
+	return a
 }
 
 func (a *arrival) partPath() string {
@@ -119,7 +125,10 @@ func (a *arrival) write(i int, p []byte) error {
 	if want := a.blockLength(i); int64(len(p)) != want {
 		return fmt.Errorf("%v: block %d: %w: expected %d bytes, got %d", a.rel.Name(), i, ErrCorrupt, want, len(p))
 	}
-	if got := update.Sum(p); got != a.blocks[i] {
+	whole, leave := a.enter(i)
+	defer leave()
+	got := sum(whole, p)
+	if got != a.blocks[i] {
 		return fmt.Errorf("%v: block %d: %w: expected digest %v, got %v", a.rel.Name(), i, ErrCorrupt, a.blocks[i], got)
 	}
 	a.mu.Lock()
@@ -127,16 +136,74 @@ func (a *arrival) write(i int, p []byte) error {
 	if a.done || a.have.has(i) {
 		return nil
 	}
-	if err := a.put(i, p); err != nil {
+	if err := a.put(i, p, whole); err != nil {
 		return fmt.Errorf("%v: block %d: %w", a.rel.Name(), i, noSpace(err))
 	}
 	return nil
 }
 
+// enter begins the writing of block i, and returns what ends it. Where the few blocks before i are written
+// or at hand, or come soon, it waits for them and returns a copy of the hash of them all, so that one pass
+// over the block serves that hash, too; else nil.
+func (a *arrival) enter(i int) (whole hash.Hash, leave func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.atHand[i]++
+	a.tell()
+	soon := time.NewTimer(orderTime)
+	defer soon.Stop()
+	for late := false; a.next < i && i-a.next <= orderBlocks && (!late || a.allAtHand(a.next, i)); {
+		told := a.told
+		a.mu.Unlock()
+		select {
+		case <-told:
+		case <-soon.C:
+			late = true
+		}
+		a.mu.Lock()
+	}
+	if a.next == i {
+		whole, _ = cloneHash(a.whole) // without it the block is hashed twice
+	}
+	return whole, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.atHand[i]--; a.atHand[i] == 0 {
+			delete(a.atHand, i)
+		}
+		a.tell()
+	}
+}
+
+// tell wakes those who wait in enter. The caller holds a.mu.
+func (a *arrival) tell() {
+	close(a.told)
+	a.told = make(chan struct{})
+}
+
+// allAtHand reports whether callers of write have the blocks from begin to below end. The caller holds a.mu.
+func (a *arrival) allAtHand(begin, end int) bool {
+	for i := begin; i < end; i++ {
+		if a.atHand[i] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// sum returns the digest of a block, and adds it to whole where that is not nil.
+func sum(whole hash.Hash, p []byte) update.Digest {
+	if whole == nil {
+		return update.Sum(p)
+	}
+	return update.SumWith(whole, p)
+}
+
 func (a *arrival) blockLength(i int) int64 { return update.BlockLength(a.rel.Length(), i) }
 
-// put writes a verified block. The caller holds a.mu.
-func (a *arrival) put(i int, p []byte) error {
+// put writes a verified block. whole, where not nil, is the hash of all blocks before it and of it. The
+// caller holds a.mu.
+func (a *arrival) put(i int, p []byte, whole hash.Hash) error {
 	if a.file == nil {
 		return fs.ErrClosed
 	}
@@ -147,14 +214,15 @@ func (a *arrival) put(i int, p []byte) error {
 	a.have.set(i)
 	a.unsettled++
 	if i == a.next {
-		a.whole.Write(p)
+		if whole == nil {
+			whole = a.whole
+			whole.Write(p)
+		}
+		a.whole = whole
 		a.next++
 	}
 	a.catchUp()
-	if a.unsettled >= settleBlocks || a.store.c.Now().Sub(a.since) >= settleTime {
-		return a.settleLocked()
-	}
-	return nil
+	return a.settleBehind()
 }
 
 // catchUp adds to the digest of the whole some blocks that arrived before their turn, which are still in
@@ -191,35 +259,15 @@ func (a *arrival) read(to io.Writer, i int) error {
 	return err
 }
 
-func (a *arrival) settle() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.settleLocked()
-}
-
-// settleLocked brings the blocks to the disk, and then the map that says that they are there. Where the
-// disk fails, the blocks since the last time have not arrived: a second fsync would not report them
-// again.
-func (a *arrival) settleLocked() error {
-	if a.unsettled == 0 || a.file == nil {
-		return nil
-	}
-	if err := a.store.c.FS.Sync(a.file); err != nil {
-		a.forget(a.settled)
-		return noSpace(err)
-	}
-	if err := a.store.c.FS.WriteFile(a.mapPath(), a.have.encode(a.rel.Blocks()), 0o600); err != nil {
-		return noSpace(err)
-	}
-	a.settled, a.unsettled, a.since = a.have.clone(), 0, a.store.c.Now()
-	return nil
-}
-
 func (a *arrival) commit(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.awaitSettling()
 	if a.done {
 		return nil
+	}
+	if err := a.failure(); err != nil {
+		return fmt.Errorf("%v: %w", a.rel.Name(), err)
 	}
 	if n := len(a.blocks) - a.have.count(); n > 0 {
 		return fmt.Errorf("%v: %w: %d of %d blocks", a.rel.Name(), ErrIncomplete, n, len(a.blocks))
@@ -337,6 +385,7 @@ func (a *arrival) rename() error {
 func (a *arrival) shut() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.awaitSettling()
 	if a.file == nil {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -38,6 +39,34 @@ type Check struct {
 
 	// Checked, if not nil, is called after each listed archive.
 	Checked func(trust.Release)
+
+	// Read, if not nil, is called after each piece of an archive that was read, listed or not, with its
+	// length in bytes. The next piece is read when it has returned.
+	Read func(d update.Digest, n int)
+}
+
+// reader returns r, of which Read is told.
+func (c Check) reader(r io.Reader, d update.Digest) io.Reader {
+	if c.Read == nil {
+		return r
+	}
+	return told{r, d, c.Read}
+}
+
+// told tells of what is read.
+type told struct {
+	io.Reader
+	digest update.Digest
+	tell   func(update.Digest, int)
+}
+
+// Read reads a piece.
+func (t told) Read(p []byte) (int, error) {
+	n, err := t.Reader.Read(p)
+	if n > 0 {
+		t.tell(t.digest, n)
+	}
+	return n, err
 }
 
 // Check looks whether what the current repository lists is right and, where it is kept, in place, and
@@ -82,7 +111,7 @@ func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
 func (s *Store) checkRelease(ctx context.Context, rel trust.Release, c Check) error {
 	// Before it is opened: what is moved away must be what was read.
 	info, statErr := os.Lstat(s.blobPath(rel.Digest()))
-	blocks, err := s.readRelease(ctx, rel, c.Hash)
+	blocks, err := s.readRelease(ctx, rel, c)
 	if errors.Is(err, ErrCorrupt) && c.Quarantine && statErr == nil {
 		return errors.Join(err, s.quarantine(rel.Digest(), info))
 	}
@@ -99,17 +128,17 @@ func (s *Store) checkRelease(ctx context.Context, rel trust.Release, c Check) er
 	return err
 }
 
-// readRelease opens an archive and, if hash is set, reads it and returns its block list.
-func (s *Store) readRelease(ctx context.Context, rel trust.Release, hash bool) (update.Blocks, error) {
+// readRelease opens an archive and, if c.Hash is set, reads it and returns its block list.
+func (s *Store) readRelease(ctx context.Context, rel trust.Release, c Check) (update.Blocks, error) {
 	f, err := s.Open(rel.Update())
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() // opened for reading
-	if !hash {
+	if !c.Hash {
 		return nil, nil
 	}
-	return hashArchive(ctx, f, rel)
+	return hashArchive(ctx, c.reader(f, rel.Digest()), rel)
 }
 
 // checkUnlisted reads the archives that are not listed: they may be listed again.
@@ -137,7 +166,7 @@ func (s *Store) checkBlob(ctx context.Context, d update.Digest, c Check) error {
 	if err != nil {
 		return err
 	}
-	got, _, _, err := hashAll(ctx, f)
+	got, _, _, err := hashAll(ctx, c.reader(f, d))
 	if err != nil || got == d {
 		return err
 	}

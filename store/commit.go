@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,9 @@ import (
 )
 
 // Commit makes a repository the current one, durably, and from then on what is served. All archives
-// that it lists and that are kept must be in place, else the error is ErrIncomplete. The other errors
-// are those of trust.State.Commit, and ErrNoSpace.
+// that it lists and that are kept must be in place, else the error is ErrIncomplete; unless it has the
+// same list as the current one: an archive that was lost must not let a whole repository expire. The
+// other errors are those of trust.State.Commit, and ErrNoSpace.
 //
 // After an error Repository tells what is served: the old repository or, where only the last step
 // failed, the new one, which may be committed again to be sure of it. After a crash the directory holds
@@ -29,7 +31,7 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository) error {
 	if err := errors.Join(s.writable(), ctx.Err()); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if missing := s.Missing(r); len(missing) > 0 {
+	if missing := s.Missing(r); len(missing) > 0 && !sameList(s.Repository(), r) {
 		return fmt.Errorf("commit: %w: %d, the first is %v", ErrIncomplete, len(missing), missing[0].Name())
 	}
 	if err := s.link(r.Releases()); err != nil {
@@ -46,6 +48,11 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository) error {
 	s.unlink(r)
 	s.renewDropped(old, r)
 	return nil
+}
+
+// sameList reports whether two repositories, of which the first may be nil, have one list.
+func sameList(a, b *trust.Repository) bool {
+	return a != nil && bytes.Equal(a.Raw(trust.RoleTargets), b.Raw(trust.RoleTargets))
 }
 
 func targetFile(r trust.Release) string { return r.Digest().String() + "." + r.Name().String() }

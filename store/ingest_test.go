@@ -181,6 +181,9 @@ func TestResume(t *testing.T) {
 		mustWrite(t, in, huge, i)
 	}
 	wantMissing(t, in, settleBlocks)
+	in.arrival.mu.Lock()
+	in.arrival.awaitSettling()
+	in.arrival.mu.Unlock()
 	// What a kill would leave: the map as it is.
 	killed := copyDir(t, s.Dir())
 	resumed := mustOpen(t, o.config(killed))
@@ -282,10 +285,10 @@ func TestFailedSync(t *testing.T) {
 		}
 		return true, nil
 	}
-	for i := range settleBlocks - 1 {
+	for i := range settleBlocks {
 		mustWrite(t, in, huge, i)
 	}
-	wantErr(t, in.WriteBlock(settleBlocks-1, blockOf(content(huge), settleBlocks-1)), fault)
+	wantErr(t, in.Commit(t.Context()), fault)
 	if got := len(in.Missing()); got != settleBlocks+1 {
 		t.Fatalf("%d blocks are missing, want all", got)
 	}

@@ -20,9 +20,11 @@ import (
 
 // admin lets the operator ask the process that writes to a data directory for what nobody else may do:
 //
+//	GET /status          how new the copy is, with every message
 //	POST /sync           sync now, and answer when it is done
 //	POST /fsck?read_rate read every archive again, repair what is damaged, and answer when it is done
 //	POST /gc             remove what is not kept any more
+//	POST /import         take the export that is the body, verified, and answer when it is done
 //
 // Answers are JSON, 200 where all went well and 502 where it didn't, then with "error". Who reaches the
 // listener may ask: it stands on the loopback interface unless the settings say otherwise. Browsers may
@@ -58,6 +60,18 @@ type problem struct {
 	Text   string        `json:"text"` // on one line
 }
 
+// refusal is the answer to what did not go well.
+type refusal struct {
+	Error string `json:"error"`
+	Code  int    `json:"code,omitempty"` // what the command that asked exits with; 0: 1
+}
+
+// importReport is what an import did.
+type importReport struct {
+	Archives int   `json:"archives"`
+	Bytes    int64 `json:"bytes"`
+}
+
 // gcReport is what was removed, or would be.
 type gcReport struct {
 	DryRun   bool            `json:"dry_run"`
@@ -89,7 +103,11 @@ func (h home) admin(ctx context.Context, s settings, logger *slog.Logger) (stop 
 	}
 	a := &admin{repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.answered(a.fsck))
+	if h.repository.copy != nil || !h.repository.renews {
+		a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
+	}
 	if h.repository.copy != nil {
+		a.mux.HandleFunc("GET /status", a.answered(a.status))
 		a.mux.HandleFunc("POST /sync", a.answered(a.sync))
 		a.mux.HandleFunc("POST /gc", a.answered(a.gc))
 	}
@@ -138,11 +156,15 @@ func (a *admin) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
 			a.logger.Error("admin", "path", r.URL.Path, "err", err)
 			w.WriteHeader(http.StatusBadGateway)
 			if out == nil {
-				out = map[string]string{"error": err.Error()}
+				out = refusal{err.Error(), codeOf(err)}
 			}
 		}
 		_ = json.NewEncoder(w).Encode(out) // who asked may be gone
 	}
+}
+
+func (a *admin) status(*http.Request) (any, error) {
+	return a.repository.copy.Mirror.Freshness(a.repository.now()), nil
 }
 
 func (a *admin) sync(r *http.Request) (any, error) {
@@ -174,16 +196,56 @@ func (a *admin) gc(r *http.Request) (any, error) {
 	return gcReport{false, append([]update.Digest{}, got.Digests...), got.Bytes}, nil
 }
 
+// stallsAfter is how long a body may bring nothing.
+const stallsAfter = time.Minute
+
+// steadily has a handler read a body that is cut when it stalls.
+func steadily(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = steady{r.Body, http.NewResponseController(w)}
+		h(w, r)
+	}
+}
+
+type steady struct {
+	io.ReadCloser
+	connection *http.ResponseController
+}
+
+// Read reads, for no longer than stallsAfter.
+func (s steady) Read(p []byte) (int, error) {
+	if err := s.connection.SetReadDeadline(time.Now().Add(stallsAfter)); err != nil {
+		return 0, err
+	}
+	return s.ReadCloser.Read(p)
+}
+
+// importExport takes an export.
+func (a *admin) importExport(r *http.Request) (any, error) {
+	var result mirror.Result
+	var err error
+	if c := a.repository.copy; c != nil {
+		result, err = c.Import(r.Context(), mirror.Import{}, r.Body)
+	} else {
+		result, err = mirror.Import{Store: a.repository.store, Now: a.repository.now, Built: builtAt()}.Read(r.Context(), r.Body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return importReport{result.Archives, result.Bytes}, nil
+}
+
 // maxReport bounds an answer of the admin listener, in bytes.
 const maxReport = 16 << 20
 
-// ask has the process that holds a data directory do something, and reads its answer into out.
-func ask(ctx context.Context, s settings, path string, out any) error {
+// ask has the process that holds a data directory do something, with what body holds unless it is nil,
+// and reads its answer into out.
+func ask(ctx context.Context, s settings, path string, body io.Reader, out any) error {
 	if s.Admin == "" {
 		return cli.WithHint(errors.New("a server holds the data_dir, and has no admin listener that could be asked"),
 			"set admin for the server, or stop it meanwhile")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.adminAddress()+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.adminAddress()+path, body)
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
@@ -202,9 +264,9 @@ func ask(ctx context.Context, s settings, path string, out any) error {
 		}
 		return nil
 	}
-	var failed struct{ Error string }
+	var failed refusal
 	if json.Unmarshal(b, &failed) != nil || failed.Error == "" {
 		failed.Error = resp.Status
 	}
-	return fmt.Errorf("admin: %s: %s", path, failed.Error)
+	return cli.WithCode(fmt.Errorf("admin: %s: %s", path, failed.Error), failed.Code)
 }

@@ -124,6 +124,8 @@ func laterFilesAreServed(t *testing.T) {
 	dir := t.TempDir()
 	s := serve(t, dir)
 	get(t, s.base+"/version").isNoVersion(t)
+	sparse(t, dir, name(1999999999, "tar.bz2"), 0) // an upload that began an hour ago, and stalled
+	s.awaitHealth(t, name(1999999999, "tar.bz2")+" left out, it is empty")
 	write(t, dir, newest, body(newest))
 	s.await(t, "/version", 200).is(t, 200, "text/plain", "1550190683")
 	get(t, s.base+"/update/"+newest).isArchive(t, newest, body(newest))

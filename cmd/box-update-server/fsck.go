@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
@@ -53,11 +54,11 @@ func (l *loader) fsck(ctx context.Context, s settings, rate int64) (fsckReport, 
 		return fsckReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
 	}
 	meter := newMeter(l.streams)
-	defer meter.end()
-	logger := newLogger(l.streams.Err, s)
+	defer meter.End()
+	logger := newLogger(meter, s)
 	st, err := openStore(ctx, s, nil, logger, l.streams.Now)
 	if errors.Is(err, durable.ErrLocked) {
-		return l.fsckBeside(ctx, s, rate)
+		return l.fsckBeside(ctx, s, rate, meter)
 	}
 	if err != nil {
 		return fsckReport{}, err
@@ -69,19 +70,19 @@ func (l *loader) fsck(ctx context.Context, s settings, rate int64) (fsckReport, 
 		}
 		defer c.client.Close()
 	}
-	report, err := check(ctx, st, c, newPace(ctx, rate))
+	report, err := check(ctx, st, c, meter.reading(st, newPace(ctx, rate)))
 	return report, errors.Join(err, st.Close())
 }
 
 // fsckBeside checks a directory that another process holds: that process does, or nothing is changed.
-func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64) (fsckReport, error) {
+func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64, m meter) (fsckReport, error) {
 	if s.Admin != "" {
 		path := "/fsck"
 		if rate > 0 {
 			path += "?" + url.Values{"read_rate": {strconv.FormatInt(rate, 10)}}.Encode()
 		}
 		var report fsckReport
-		return report, ask(ctx, s, path, &report)
+		return report, ask(ctx, s, path, nil, &report)
 	}
 	l.streams.Warn("box-update-server", "a server without an admin listener holds the data_dir: nothing is changed")
 	c, err := storeConfig(s, nil, l.streams.Now)
@@ -93,19 +94,20 @@ func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64) (fsckRe
 		return fsckReport{}, err
 	}
 	out := fsckReport{}
-	pace := newPace(ctx, rate)
-	problems, err := st.Check(ctx, store.Check{Hash: true, Checked: func(r trust.Release) { out.Checked++; pace(r) }})
+	problems, err := st.Check(ctx, store.Check{
+		Hash: true, Checked: func(trust.Release) { out.Checked++ }, Read: m.reading(st, newPace(ctx, rate)),
+	})
 	out.Problems = describeProblems(problems)
 	return out, errors.Join(err, st.Close())
 }
 
 // check reads every archive, moves what is damaged out of the way, and has a mirror fetch it anew. c is
-// nil where there is nobody to fetch it from. What could not be repaired is no error, but told.
-func check(ctx context.Context, st *store.Store, c *mirrored, pace func(trust.Release)) (fsckReport, error) {
+// nil where there is nobody to fetch it from. read is told of each piece that was read. What could not be repaired is no error, but told.
+func check(ctx context.Context, st *store.Store, c *mirrored, read func(update.Digest, int)) (fsckReport, error) {
 	out := fsckReport{}
-	checked := func(r trust.Release) { out.Checked++; pace(r) }
+	look := store.Check{Hash: true, Quarantine: true, Checked: func(trust.Release) { out.Checked++ }, Read: read}
 	if c == nil {
-		problems, err := st.Check(ctx, store.Check{Hash: true, Quarantine: true, Checked: checked})
+		problems, err := st.Check(ctx, look)
 		out.Problems, out.Repaired = describeProblems(problems), false
 		for _, p := range problems {
 			if p.Name != (update.Name{}) {
@@ -114,7 +116,7 @@ func check(ctx context.Context, st *store.Store, c *mirrored, pace func(trust.Re
 		}
 		return out, err
 	}
-	got, err := c.Repair(ctx, checked)
+	got, err := c.Repair(ctx, look)
 	out.Problems, out.Archives, out.Bytes = describeProblems(got.Problems), got.Archives, got.Bytes
 	if err == nil {
 		out.Repaired = len(got.Problems) > 0
@@ -127,19 +129,18 @@ func check(ctx context.Context, st *store.Store, c *mirrored, pace func(trust.Re
 	return out, nil
 }
 
-// newPace returns what waits after each archive, so that no more than rate bytes per second are read;
-// 0: no limit.
-func newPace(ctx context.Context, rate int64) func(trust.Release) {
-	if rate <= 0 {
-		return func(trust.Release) {}
+// newPace returns what waits after each piece, so that no more than so many bytes per second are read; 0:
+// no limit.
+func newPace(ctx context.Context, perSecond int64) func(update.Digest, int) {
+	if perSecond <= 0 {
+		return func(update.Digest, int) {}
 	}
-	start, read := time.Now(), int64(0)
-	return func(r trust.Release) {
-		read += r.Length()
-		due := start.Add(time.Duration(float64(read) / float64(rate) * float64(time.Second)))
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Until(due)):
+	const most = 1 << 20
+	limiter := rate.NewLimiter(rate.Limit(perSecond), most)
+	limiter.AllowN(time.Now(), most) // nothing was saved up
+	return func(_ update.Digest, n int) {
+		for n > 0 && limiter.WaitN(ctx, min(n, most)) == nil {
+			n -= min(n, most)
 		}
 	}
 }

@@ -14,10 +14,8 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Signals stay caught until the process is gone: one that comes last must not change the exit code.
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	streams := cli.System()
-	code := cli.Run(ctx, "box-update-server", newRoot(streams), os.Args[1:], streams)
-	// Signals stay caught to the very end: one that comes now must not change the exit code.
-	defer stop()
-	os.Exit(code)
+	os.Exit(cli.Run(ctx, "box-update-server", newRoot(streams), os.Args[1:], streams))
 }

@@ -84,7 +84,8 @@ func openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger,
 	return r, nil
 }
 
-func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, now func() time.Time) (*mirrored, error) {
+// newClient returns what asks the upstreams of the settings, with more that they don't say.
+func newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
 	roots, err := certificates(s.CAFile)
 	if err != nil {
 		return nil, err
@@ -93,16 +94,20 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 	if patience == 0 {
 		patience = -1 // each upstream is asked once
 	}
-	client, err := fetch.New(fetch.Config{
+	c := fetch.Config{
 		Upstreams: s.Upstream,
 		Redirects: s.Redirects,
 		Roots:     roots,
 		UserAgent: "box-update-server/" + version,
 		Rate:      s.Bandwidth,
 		Patience:  patience,
-		Progress:  out.progress,
-		Logger:    logger,
-	})
+	}
+	more(&c)
+	return fetch.New(c)
+}
+
+func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, now func() time.Time) (*mirrored, error) {
+	client, err := newClient(s, func(c *fetch.Config) { c.Progress, c.Logger = out.progress, logger })
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +116,7 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 		Client:      client,
 		Logger:      logger,
 		Now:         now,
+		Built:       builtAt(),
 		AcceptStale: s.AcceptStale,
 		Interval:    s.Interval,
 		MaxBytes:    s.MaxBytes,
@@ -201,8 +207,8 @@ func certificates(path string) (*x509.CertPool, error) {
 // Synced reports whether there is something to serve.
 func (m *mirrored) Synced() bool { return m.store.Repository() != nil }
 
-// Freshness returns how new the copy is.
-func (m *mirrored) Freshness() any { return m.Mirror.Freshness(m.now()) }
+// Freshness returns how new the copy is, as anyone may see it.
+func (m *mirrored) Freshness() any { return m.Mirror.Freshness(m.now()).Public() }
 
 // Want says what to tell a client who asks for an update that is not in place.
 func (m *mirrored) Want(u update.Update) (time.Duration, string) {
@@ -254,16 +260,17 @@ func (l *loader) once(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	logger := newLogger(l.streams.Err, s)
-	warnUnknown(logger, unknown)
 	meter := newMeter(l.streams)
+	defer meter.End()
+	logger := newLogger(meter, s)
+	warnUnknown(logger, unknown)
 	r, err := openMirror(cmd.Context(), s, meter.sinks(), logger, l.streams.Now)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
 	result, err := r.copy.Sync(cmd.Context())
-	meter.end()
+	meter.End()
 	if err != nil {
 		return coded(err)
 	}
@@ -276,7 +283,10 @@ func (l *loader) once(cmd *cobra.Command) (err error) {
 }
 
 // coded gives the error of a sync or an import its exit code.
-func coded(err error) error {
+func coded(err error) error { return cli.WithCode(err, codeOf(err)) }
+
+// codeOf returns the exit code for an error of a sync or an import, 0 where it has none of its own.
+func codeOf(err error) int {
 	for _, c := range []struct {
 		err  error
 		code int
@@ -297,8 +307,8 @@ func coded(err error) error {
 		{trust.ErrNotFound, codeUnavailable},
 	} {
 		if errors.Is(err, c.err) {
-			return cli.WithCode(err, c.code)
+			return c.code
 		}
 	}
-	return err
+	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -60,6 +61,12 @@ func (c copied) sync(t *testing.T) answer {
 
 // exits runs the program and fails the test unless it ends with this status; what it says is returned.
 func exits(t *testing.T, status int, args ...string) string {
+	t.Helper()
+	return exitsAs(t, program, status, args...)
+}
+
+// exitsAs is exits with another program.
+func exitsAs(t *testing.T, program string, status int, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(program, args...)
 	out, err := cmd.CombinedOutput()
@@ -167,6 +174,8 @@ type tap struct {
 	*httptest.Server
 	down  atomic.Bool // it answers 503
 	wrong atomic.Bool // the first byte of each archive is another
+
+	archives atomic.Int64 // that were asked for
 }
 
 func newTap(t *testing.T, to string) *tap {
@@ -179,6 +188,9 @@ func newTap(t *testing.T, to string) *tap {
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	out.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		archive := strings.HasPrefix(r.URL.Path, "/sha256/") && !strings.Contains(r.URL.Path, ".")
+		if archive {
+			out.archives.Add(1)
+		}
 		switch {
 		case out.down.Load():
 			http.Error(rw, "down", http.StatusServiceUnavailable)
@@ -245,6 +257,12 @@ func TestMirrorServesOn(t *testing.T) {
 				t.Errorf("/readyz: %d", a.status)
 			}
 			eventually(t, "a warning in health", func() bool { return strings.Contains(get(t, m.base+"/").body, "no sync went well since") })
+			for _, path := range []string{"/", "/readyz?verbose", "/updates.json"} {
+				if body := get(t, m.base+path).body; strings.Contains(body, "/metadata/") || strings.Contains(body, "expected") || strings.Contains(body, "status 503") {
+					t.Errorf("%s shows what an upstream answered: %s", path, body)
+				}
+			}
+			says(t, get(t, m.admin+"/status").body, c.text, `"error":`)
 			says(t, exits(t, 3, "status", "--data-dir", m.dir), "no sync went well since", up.URL)
 			says(t, exits(t, 1, "mirror", up.URL, "--data-dir", m.dir, "--once"), "locked", "hint")
 			m.stop(t)
@@ -279,6 +297,37 @@ func TestMirrorOnce(t *testing.T) {
 	// What was copied is a repository that any server can go on with.
 	s := launch{args: []string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}}.start(t)
 	w.serveAll(origin.base, s.base)
+}
+
+// A program that was built after the metadata ran out doesn't believe a clock that is behind.
+func TestMirrorKnowsWhenItWasBuilt(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	w.list(map[string][]byte{newest: []byte("archive")}).publish(t, origin.base)
+	late := filepath.Join(t.TempDir(), program)
+	command(t, ".", "go", "build", "-o", late, "-ldflags", "-X main.built=2100-01-01T00:00:00Z", ".")
+	says(t, exitsAs(t, late, 4, "mirror", origin.base, "--once", "--patience", "0s", "--root", w.pinned(), "--data-dir", filepath.Join(t.TempDir(), "M")), "expired")
+}
+
+// A password in the URL of an upstream is used, and never shown to anyone.
+func TestMirrorHidesPasswords(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	w.list(map[string][]byte{newest: []byte("archive")}).publish(t, origin.base)
+	up := newTap(t, origin.base)
+	c := w.mirror(strings.Replace(up.URL, "http://", "http://someone:hunter2@", 1), "--on-demand", "redirect").synced(t)
+	up.down.Store(true)
+	c.sync(t)
+	shown := c.log.String()
+	for _, url := range []string{c.base + "/", c.base + "/readyz?verbose", c.base + "/updates.json", c.base + "/metrics", c.admin + "/status"} {
+		shown += get(t, url).body
+	}
+	says(t, shown, up.URL)
+	if strings.Contains(shown, "hunter2") || strings.Contains(shown, "someone") {
+		t.Errorf("it is shown: %s", shown)
+	}
 }
 
 // A configuration makes a mirror of serve.
@@ -320,6 +369,45 @@ func TestOnDemand(t *testing.T) {
 		c := w.mirror(origin.base, "--keep-newest", "1", "--on-demand", demand).synced(t)
 		get(t, c.base+"/update/"+newest).isArchive(t, newest, []byte("newest"))
 		check(c, get(t, c.base+"/update/"+older))
+	}
+}
+
+// Fifty clients who ask at once for what is not there cause one download, and none gets a part of it.
+func TestOnDemandForFifty(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	older, old := name(1540000000, "tar.gz"), pattern(5<<20)
+	w.list(map[string][]byte{newest: []byte("newest"), older: old}).publish(t, origin.base)
+	up := newTap(t, origin.base)
+	c := w.mirror(up.URL, "--keep-newest", "1", "--on-demand", "fetch").synced(t)
+	before := up.archives.Load()
+	var clients sync.WaitGroup
+	var refused atomic.Int64
+	for range 50 {
+		clients.Go(func() {
+			for {
+				a, err := try(http.MethodGet, c.base+"/update/"+older)
+				switch {
+				case err != nil:
+					t.Error(err)
+					return
+				case a.status == 200:
+					if a.body != string(old) {
+						t.Errorf("got %d bytes that differ", len(a.body))
+					}
+					return
+				case a.status != 503 || a.header.Get("Retry-After") == "":
+					t.Errorf("%d, Retry-After %q", a.status, a.header.Get("Retry-After"))
+					return
+				}
+				refused.Add(1)
+			}
+		})
+	}
+	clients.Wait()
+	if n := up.archives.Load() - before; n != 1 || refused.Load() == 0 {
+		t.Errorf("%d downloads, %d times told to come back", n, refused.Load())
 	}
 }
 
@@ -375,7 +463,7 @@ func TestFsck(t *testing.T) {
 	says(t, exits(t, 0, "fsck", "--data-dir", c.dir), "checked 1 updates: 0 problems")
 	damage(t, c.dir, archive)
 	// The server is asked, and repairs.
-	says(t, exits(t, 0, "fsck", "--data-dir", c.dir, "--read-rate", "1000000000"), newest, "corrupt", "1 archives repaired")
+	says(t, exits(t, 0, "fsck", "--data-dir", c.dir, "--read-rate", "1000000000"), newest, "corrupt", "1 archives repaired with 1048576 bytes")
 	w.serveAll(origin.base, c.base)
 	says(t, exits(t, 0, "gc", "--data-dir", c.dir, "--dry-run"), "would remove 0 archives")
 	says(t, exits(t, 0, "gc", "--data-dir", c.dir), "removed 0 archives")

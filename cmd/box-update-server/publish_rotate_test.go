@@ -24,7 +24,8 @@ func (s *signer) polled(base string, boxes []string) (stop func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	done, root := make(chan error, len(boxes)), s.repo.Raw(trust.RoleRoot)
 	for _, dir := range boxes {
-		go func() { done <- follow(ctx, dir, root, base) }()
+		r := newReader(s.t, dir, base, root)
+		go func() { done <- follow(ctx, r) }()
 	}
 	return func() {
 		s.t.Helper()

@@ -22,6 +22,10 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
+// reserve is how many bytes of the disk archives leave to the metadata: a disk that they fill must not keep
+// a list from being withdrawn, or the timestamp from being renewed.
+const reserve = 4 << 20
+
 // hasRepository reports whether a data directory holds signed metadata.
 func hasRepository(dir string) bool {
 	roots, err := filepath.Glob(filepath.Join(dir, "metadata", "*.root.json"))
@@ -53,6 +57,9 @@ func openHome(ctx context.Context, s settings, logger *slog.Logger, now func() t
 	}
 	if err != nil {
 		return home{}, fmt.Errorf("data_dir: %w", err)
+	}
+	if err := s.saveAdmin(); err != nil {
+		return home{}, errors.Join(fmt.Errorf("data_dir: %w", err), r.close())
 	}
 	return home{r, r.close}, nil
 }
@@ -105,6 +112,7 @@ func openRepository(ctx context.Context, s settings, logger *slog.Logger, now fu
 		Dir:       s.DataDir,
 		Logger:    logger,
 		Now:       now,
+		Reserve:   reserve,
 		Elsewhere: []store.Place{r.elsewhere},
 	}); err != nil {
 		return nil, err

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,13 +135,45 @@ func TestJunkLeavesNothing(t *testing.T) {
 	staged := w.list(map[string][]byte{name(1600000000, "tar.gz"): archive})
 	id := staged.stage(t, s.base)
 	at := s.base + "/publish/" + id + "/" + digest(archive)
+	w.leavesNothing("junk", func() {
+		w.junkIsRefused(s, staged, at)
+		w.gigabytesAreRefused(s, at)
+	})
 	var h update.Hasher
 	_, _ = h.Write(archive)
 	_, blocks, _ := h.Result()
+	if a := put(t, at+".blocks", blocks.Bytes()); a.status != 204 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	w.leavesNothing("garbage blocks", func() {
+		for i, junk := range [][]byte{pattern(1), append(pattern(4<<20-1), 0), make([]byte, 4<<20)} {
+			if a := put(t, at+"/0", junk); a.status != 422 {
+				t.Errorf("garbage block %d: %d %s", i, a.status, a.body)
+			}
+		}
+	})
+	sendArchive(t, at, archive)
+	if a := put(t, s.base+"/publish/"+id+"/commit", nil); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// leavesNothing fails the test where something changes a file of the repository.
+func (s *signer) leavesNothing(what string, do func()) {
+	s.t.Helper()
+	before := tree(s.t, s.dir)
+	do()
+	if after := tree(s.t, s.dir); after != before {
+		s.t.Errorf("%s left something: was\n%s\nis\n%s", what, before, after)
+	}
+}
+
+// junkIsRefused sends what nobody signed, beside a staged list and one archive of it.
+func (s *signer) junkIsRefused(to *server, staged signedList, archive string) {
+	s.t.Helper()
 	wrongly := []byte(strings.Replace(string(staged.Raw()), `"sig":"`, `"sig":"00`, 1))
-	forged := newSigner(t)
-	before := tree(t, w.dir)
-	list := fmt.Sprintf("%s/publish/targets/%d", s.base, staged.Version())
+	forged := newSigner(s.t)
+	list := fmt.Sprintf("%s/publish/targets/%d", to.base, staged.Version())
 	for label, junk := range map[string]struct {
 		url  string
 		body []byte
@@ -147,52 +181,33 @@ func TestJunkLeavesNothing(t *testing.T) {
 	}{
 		"unsigned list":     {list, []byte(`{"signatures":[],"signed":{"_type":"targets","version":3}}`), []int{400, 403}},
 		"wrongly signed":    {list, wrongly, []int{400, 403}},
-		"of other keys":     {s.base + "/publish/targets/2", forged.list(nil).Raw(), []int{403, 409}},
+		"of other keys":     {to.base + "/publish/targets/2", forged.list(nil).Raw(), []int{403, 409}},
 		"large junk":        {list, pattern(5_000_000), []int{400}},
 		"too large":         {list, pattern(5_000_001), []int{413}},
-		"block list":        {at + ".blocks", pattern(64), []int{422}},
-		"block before list": {at + "/0", pattern(4 << 20), []int{409}},
-		"block of unknown":  {s.base + "/publish/" + digest(nil) + "/" + digest(archive) + "/0", pattern(1 << 20), []int{404}},
-		"root":              {s.base + "/publish/root/2", w.repo.Raw(trust.RoleRoot), []int{400, 409}},
+		"block list":        {archive + ".blocks", pattern(64), []int{422}},
+		"block before list": {archive + "/0", pattern(4 << 20), []int{409}},
+		"block of unknown":  {to.base + "/publish/" + digest(nil) + "/" + path.Base(archive) + "/0", pattern(1 << 20), []int{404}},
+		"root":              {to.base + "/publish/root/2", s.repo.Raw(trust.RoleRoot), []int{400, 409}},
 	} {
 		a, err := send1("PUT", junk.url, junk.body)
 		if err != nil {
-			t.Errorf("%s: %v", label, err)
+			s.t.Errorf("%s: %v", label, err)
 			continue
 		}
-		ok := false
-		for _, status := range junk.want {
-			ok = ok || a.status == status
-		}
-		if !ok {
-			t.Errorf("%s: %d %s, want one of %v", label, a.status, a.body, junk.want)
+		if !slices.Contains(junk.want, a.status) {
+			s.t.Errorf("%s: %d %s, want one of %v", label, a.status, a.body, junk.want)
 		}
 	}
-	// A gigabyte is refused before it comes.
-	for _, path := range []string{"/publish/targets/3", "/publish/" + id + "/" + digest(archive) + "/0", "/publish/x"} {
-		text := raw(t, s.addr, "PUT "+path+" HTTP/1.1\r\nHost: box\r\nContent-Length: 1073741824\r\n\r\n")
-		if status := parse(t, text).status; status != 413 && status != 404 {
-			t.Errorf("%s: %d", path, status)
+}
+
+// gigabytesAreRefused holds that a gigabyte is refused before it comes.
+func (s *signer) gigabytesAreRefused(to *server, archive string) {
+	s.t.Helper()
+	for _, at := range []string{"/publish/targets/3", strings.TrimPrefix(archive, to.base) + "/0", "/publish/x"} {
+		text := raw(s.t, to.addr, "PUT "+at+" HTTP/1.1\r\nHost: box\r\nContent-Length: 1073741824\r\n\r\n")
+		if status := parse(s.t, text).status; status != 413 && status != 404 {
+			s.t.Errorf("%s: %d", at, status)
 		}
-	}
-	if after := tree(t, w.dir); after != before {
-		t.Errorf("junk left something: was\n%s\nis\n%s", before, after)
-	}
-	if a := put(t, at+".blocks", blocks.Bytes()); a.status != 204 {
-		t.Fatalf("%d %s", a.status, a.body)
-	}
-	before = tree(t, w.dir)
-	for i, junk := range [][]byte{pattern(1), append(pattern(4<<20-1), 0), make([]byte, 4<<20)} {
-		if a := put(t, at+"/0", junk); a.status != 422 {
-			t.Errorf("garbage block %d: %d %s", i, a.status, a.body)
-		}
-	}
-	if after := tree(t, w.dir); after != before {
-		t.Errorf("garbage blocks left something: was\n%s\nis\n%s", before, after)
-	}
-	sendArchive(t, at, archive)
-	if a := put(t, s.base+"/publish/"+id+"/commit", nil); a.status != 200 {
-		t.Errorf("%d %s", a.status, a.body)
 	}
 }
 
@@ -262,58 +277,6 @@ func TestSlowPutIsCut(t *testing.T) {
 	if tree(t, w.dir) != before {
 		t.Error("something is on the disk")
 	}
-}
-
-// While lists are committed, every list that a client sees fits together, and its archives are there.
-func TestListsFitWhileTheyChange(t *testing.T) {
-	t.Parallel()
-	w := newSigner(t)
-	s := w.serve("--log-requests=false")
-	ctx, stop := context.WithCancel(t.Context())
-	const clients = 20
-	done := make(chan error, clients)
-	root := w.repo.Raw(trust.RoleRoot)
-	for range clients {
-		dir := t.TempDir()
-		go func() { done <- follow(ctx, dir, root, s.base) }()
-	}
-	for i := range 8 {
-		w.list(map[string][]byte{name(1600000000+i, "tar.gz"): pattern(100_000 + i)}).publish(t, s.base)
-		w.refresh(s.base)
-	}
-	stop()
-	for range clients {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// follow refreshes again and again, and opens whatever is listed.
-func follow(ctx context.Context, dir string, root []byte, base string) error {
-	state, err := trust.Open(trust.Config{Dir: dir, Pinned: root})
-	if err != nil {
-		return err
-	}
-	for ctx.Err() == nil {
-		repo, err := state.Refresh(context.WithoutCancel(ctx), fetcher(base), trust.Clock{Now: time.Now()})
-		if err != nil {
-			return err
-		}
-		if err := state.Commit(repo); err != nil {
-			return err
-		}
-		for _, r := range repo.Releases() {
-			resp, err := http.Get(base + "/targets/" + r.Digest().String() + "." + r.Name().String())
-			if err != nil {
-				return err
-			}
-			if err := discard(resp); err != nil || resp.StatusCode != 200 {
-				return fmt.Errorf("%v: %s: %w", r.Name(), resp.Status, err)
-			}
-		}
-	}
-	return nil
 }
 
 // What of an updates directory is signed is served from there, without being sent. The rest is told of,

@@ -203,6 +203,17 @@ func (s *settings) checkData() []error {
 	return nil
 }
 
+// checkUnsigned says what can't work for taking archives into a plain directory.
+func (s *settings) checkUnsigned() []error {
+	if s.UpdatesDir == "" {
+		return []error{cli.Usagef("updates_dir is not set: say --updates-dir")}
+	}
+	if err := checkDir(s.UpdatesDir); err != nil {
+		return []error{fmt.Errorf("updates_dir: %w", err)}
+	}
+	return nil
+}
+
 // check says what of the settings can't work, each problem with what to do. purpose says what can't for
 // what they are used for. It looks at the directories but does not read them.
 func (s *settings) check(purpose func(*settings) []error) error {

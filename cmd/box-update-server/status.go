@@ -147,7 +147,7 @@ func (l *loader) gc(cmd *cobra.Command, s settings, dryRun bool) (report gcRepor
 		st, err = openStore(cmd.Context(), s, nil, newLogger(l.streams.Err, s), l.streams.Now)
 	}
 	if errors.Is(err, durable.ErrLocked) {
-		return report, ask(cmd.Context(), s, "/gc", &report)
+		return report, ask(cmd.Context(), s, "/gc", nil, &report)
 	}
 	if err != nil {
 		return gcReport{}, err

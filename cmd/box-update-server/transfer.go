@@ -63,7 +63,7 @@ func (l *loader) export(cmd *cobra.Command, since mirror.Since, to string) (err 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	meter := newMeter(l.streams)
-	defer meter.end()
+	defer meter.End()
 	e := mirror.Export{Store: st, Since: since, Planned: meter.plan, Progress: meter.progress}
 	var result mirror.Result
 	write := func(w io.Writer) error {
@@ -87,56 +87,5 @@ func durableFile(path string, write func(io.Writer) error) error {
 	if errors.Is(err, os.ErrExist) {
 		return cli.WithHint(err, "remove it, or choose another name")
 	}
-	return err
-}
-
-func importCommand(l *loader) *cobra.Command {
-	return &cobra.Command{
-		Use:   "import FILE|-",
-		Short: "take an export into a data directory",
-		Long: "Takes an export from a file, or with - from a pipe, into --data-dir, verified as if it came from an\n" +
-			"upstream. --root is needed the first time alone. The server that holds the directory must be\n" +
-			"stopped meanwhile.\n\n" +
-			"Exit codes: 0 done, 1 failed, 2 usage, 4 the export is cut, damaged, older than what is there, or\n" +
-			"expired, 5 too little room. After all but 0 the repository is what it was before; archives that\n" +
-			"arrived are kept for another try.",
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return l.importFrom(cmd, args[0]) },
-	}
-}
-
-func (l *loader) importFrom(cmd *cobra.Command, path string) (err error) {
-	s, err := l.data(cmd.Flags())
-	if err != nil {
-		return err
-	}
-	if s.Root == "" && !hasRepository(s.DataDir) {
-		return cli.WithHint(errors.New("root is not set: before the first import it must be known whom to trust"),
-			"take N.root.json from the people who sign, not from who brings the export")
-	}
-	in := l.streams.In
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close() // opened for reading
-		in = f
-	}
-	st, err := openStore(cmd.Context(), s, nil, newLogger(l.streams.Err, s), l.streams.Now)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	meter := newMeter(l.streams)
-	result, err := mirror.Import{
-		Store: st, Now: l.streams.Now, AcceptStale: s.AcceptStale, MaxBytes: s.MaxBytes,
-		Planned: meter.plan, Progress: meter.progress,
-	}.Read(cmd.Context(), bufio.NewReaderSize(in, 1<<20))
-	meter.end()
-	if err != nil {
-		return coded(err)
-	}
-	_, err = fmt.Fprintf(l.streams.Out, "imported %d archives, %d bytes\n", result.Archives, result.Bytes)
 	return err
 }

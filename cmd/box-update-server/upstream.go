@@ -170,6 +170,21 @@ func (c *copying) shown() map[string]any {
 // that look after the directory: they must know what is kept, and whom to ask.
 const savedName = "settings.json"
 
+// saveAdmin writes down where the server of a directory that is no mirror can be asked, and leaves the
+// rest as it is.
+func (s settings) saveAdmin() error {
+	saved := defaultSettings()
+	_, err := saved.readFile(filepath.Join(s.DataDir, savedName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if saved.Admin == s.Admin {
+		return nil
+	}
+	saved.Admin = s.Admin
+	return saved.copying.save(s.DataDir)
+}
+
 // save writes down the settings of a mirror.
 func (c copying) save(dir string) error {
 	for _, path := range []*string{&c.Root, &c.CAFile} {

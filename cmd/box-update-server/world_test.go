@@ -81,7 +81,13 @@ type signedList struct {
 // list signs the next list, with these archives besides those that are there.
 func (s *signer) list(archives map[string][]byte) signedList {
 	s.t.Helper()
-	e, err := s.repo.EditTargets(s.ledger, 0, time.Now())
+	return s.listAbove(0, archives)
+}
+
+// listAbove signs a list with a number above those that are reserved.
+func (s *signer) listAbove(reserved int64, archives map[string][]byte) signedList {
+	s.t.Helper()
+	e, err := s.repo.EditTargets(s.ledger, reserved, time.Now())
 	s.check(err)
 	for name, b := range archives {
 		n, err := update.ParseName(name)

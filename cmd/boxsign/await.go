@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -20,7 +19,7 @@ const (
 // othersList returns the version of the complete list that another signer is sending to the origin, 0
 // for none. A list with a higher number and without its changes would take them back.
 func (x *session) othersList() int64 {
-	_, remote := x.place.(*publish.Remote)
+	_, remote := x.place.(shown)
 	if !remote || x.reserved <= x.base.Version(trust.RoleTargets) {
 		return 0
 	}

@@ -1,13 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/klauspost/readahead"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/update"
@@ -29,12 +31,12 @@ type facts struct {
 // examine reads an archive to its end, inspects it and computes its digest.
 func examine(ctx context.Context, r io.Reader, name update.Name, o archive.InspectOptions) (facts, archive.Report, error) {
 	var h update.Hasher
-	tee := io.TeeReader(r, &h)
-	report, err := archive.Inspect(ctx, tee, name, o)
+	report, err := archive.Inspect(ctx, io.TeeReader(r, &h), name, o)
 	if err != nil {
 		return facts{}, archive.Report{}, err
 	}
-	if _, err := io.Copy(io.Discard, tee); err != nil { // what follows the first fault
+	// What follows the first fault. A reader that reads ahead may report once more that it was at its end.
+	if _, err := io.Copy(&h, r); err != nil && !errors.Is(err, io.EOF) {
 		return facts{}, archive.Report{}, err
 	}
 	digest, blocks, length := h.Result()
@@ -52,7 +54,12 @@ func readProper(ctx context.Context, path string, force bool) (facts, error) {
 		return facts{}, err
 	}
 	defer file.Close() // opened for reading
-	what, report, err := examine(ctx, bufio.NewReaderSize(file, 1<<20), name, archive.InspectOptions{})
+	ahead, err := readahead.NewReaderSize(file, 4, 512<<10)
+	if err != nil {
+		return facts{}, err
+	}
+	defer ahead.Close() // of the reading ahead alone
+	what, report, err := examine(ctx, ahead, name, archive.InspectOptions{})
 	if err != nil {
 		return facts{}, err
 	}

@@ -51,10 +51,12 @@ func openPlace(ctx context.Context, s cli.Streams, where string, write bool, onl
 }
 
 func openRemote(s cli.Streams, url string) (place, error) {
+	meter := s.NewMeter()
+	s.Err = meter // messages stand above what it shows
 	r, err := publish.New(publish.Config{
 		URL:       url,
 		UserAgent: "boxsign/" + version,
-		Progress:  progressOn(s),
+		Progress:  func(p publish.Progress) { meter.Show(p.Name.String(), p.Total, p.Done) },
 		Waiting: func(err error, pause time.Duration) {
 			s.Warn("boxsign", fmt.Sprintf("%v; trying again in %v", err, pause.Round(time.Second/10)))
 		},
@@ -62,17 +64,21 @@ func openRemote(s cli.Streams, url string) (place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r, nil
+	return shown{r, meter}, nil
+}
+
+// shown is a repository to which archives are seen going.
+type shown struct {
+	*publish.Remote
+	meter *cli.Meter
+}
+
+// Close ends what is shown as well.
+func (s shown) Close() error {
+	s.meter.End()
+	return s.Remote.Close()
 }
 
 func isURL(where string) bool {
 	return strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://")
-}
-
-// progressOn shows on a terminal how much of each archive the origin has.
-func progressOn(s cli.Streams) func(publish.Progress) {
-	return func(p publish.Progress) {
-		text := fmt.Sprintf("%v: %d of %d MB", p.Name, p.Done/1e6, (p.Total+1e6-1)/1e6)
-		s.Progress(text, p.Done == p.Total)
-	}
 }

@@ -51,7 +51,7 @@ func isPlace(arg string) bool {
 // served compares what a server shows of the archives that a list added with what was signed, and
 // returns where they are.
 func (x *session) served(ctx context.Context, p *trust.Proposal) ([]string, error) {
-	remote, ok := x.place.(*publish.Remote)
+	remote, ok := x.place.(shown)
 	if !ok || x.base.Version(trust.RoleTargets) != p.Version() {
 		return nil, nil // in a directory, or waiting
 	}

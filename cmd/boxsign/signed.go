@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -18,7 +17,7 @@ const signedFile = "signed.targets.json"
 // a new one, which is kept until it is published.
 func (x *session) signedList(ctx context.Context, e *trust.TargetsEdit) (*trust.Proposal, error) {
 	// In a directory a list that waits may have more signatures by now than this one.
-	_, remote := x.place.(*publish.Remote)
+	_, remote := x.place.(shown)
 	if p := x.unpublished(); p != nil && (p.Complete() || remote) && sameChange(p.Plan(), e.Plan()) {
 		return p, nil
 	}

@@ -61,6 +61,7 @@ func families() []family {
 		{"start", "start to first answer with 10,000 archives and known digests", measureStart},
 		{"signing", "boxsign verify of 1 GB, and a repository of 2,000 updates", measureSigning},
 		{"publishing", "boxsign publish of 1 GB, and a server with a repository of 2,000 updates", measurePublishing},
+		{"mirror", "first copy by a mirror, rsync, rclone and curl, and syncs with little or nothing new", measureMirror},
 	}
 }
 

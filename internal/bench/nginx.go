@@ -47,7 +47,7 @@ http {
 		root {{.Dir}}/root;
 		types {}
 		default_type application/octet-stream;
-{{if .Updates}}		location /update/ { alias {{.Updates}}/; }
+{{if .Updates}}		location /update/ { alias {{.Updates}}/; autoindex on; }
 {{end}}{{if .Uploads}}		location /put/ { root {{.Dir}}; dav_methods PUT; create_full_put_path on; client_max_body_size 0; }
 {{end}}{{range .Types}}		location = {{.Path}} { default_type "{{.ContentType}}"; }
 {{end}}	}

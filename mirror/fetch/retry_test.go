@@ -298,3 +298,30 @@ func TestRetryAfterFromTheWire(t *testing.T) {
 		})
 	}
 }
+
+// An upstream is failing from its first failure until something comes from it, whether it is time to ask it
+// again or not.
+func TestFailing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := slow(t, Config{}, "http://a")
+		u := c.Upstreams()[0]
+		check := func(when string, want bool) {
+			t.Helper()
+			if s := u.State(); s.Failing != want || want != strings.Contains(s.Reason, "unavailable") {
+				t.Errorf("%s: got %+v", when, s)
+			}
+		}
+		check("at first", false)
+		u.note(time.Now(), down(u, 0, false))
+		check("after a failure", true)
+		time.Sleep(time.Hour)
+		check("when it may be asked again", true)
+		u.hears()
+		check("when something came", false)
+		time.Sleep(time.Second)
+		u.note(time.Now(), down(u, 0, false))
+		check("after another failure", true)
+		u.note(time.Now(), nil)
+		check("after an answer", false)
+	})
+}

@@ -116,6 +116,7 @@ func (p *piece) fill(buf []byte, progress func(n int)) (n int, err error) {
 		got, err = p.body.Read(buf[n:])
 		n += got
 		if got > 0 {
+			p.u.hears()
 			progress(got)
 		}
 	}

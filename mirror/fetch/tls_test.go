@@ -112,11 +112,11 @@ func TestPasswordIsNotShown(t *testing.T) {
 	w := newWorld(t, 9*mib)
 	a := w.archives[0]
 	err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a))
-	wantErr(t, err, ErrNotFound, "http://box:xxxxx@127.0.0.1:")
+	wantErr(t, err, ErrNotFound, "http://127.0.0.1:")
 	s.Close()
 	err = c.Download(t.Context(), a.rel, a.blocks, sinkFor(a))
-	wantErr(t, err, ErrUnavailable, "http://box:xxxxx@127.0.0.1:")
-	if strings.Contains(err.Error()+log.String(), "secret") {
+	wantErr(t, err, ErrUnavailable, "http://127.0.0.1:")
+	if text := err.Error() + log.String(); strings.Contains(text, "secret") || strings.Contains(text, "box:") {
 		t.Error(err, log)
 	}
 }

@@ -18,6 +18,7 @@ type Upstream struct {
 	state  State
 	fails  int       // in a row
 	failed time.Time // the last time
+	heard  time.Time // when part of an archive came last
 }
 
 // State is what is known of an upstream. The zero State has nothing against it.
@@ -25,11 +26,16 @@ type State struct {
 	Until   time.Time // it is not asked before; zero: nothing against it
 	Reason  string    // why not, on one line
 	Refused bool      // it sent something wrong; else it is down or busy
+	Failing bool      // it was down or busy when it was asked last, and nothing came since
 	Behind  bool      // see SetBehind
 }
 
-// String returns the base URL, without a password.
-func (u *Upstream) String() string { return u.base.Redacted() }
+// String returns the base URL, without user and password: a token may stand in place of either.
+func (u *Upstream) String() string {
+	plain := *u.base
+	plain.User = nil
+	return plain.String()
+}
 
 // State returns what is known of the upstream now.
 func (u *Upstream) State() State {
@@ -40,10 +46,22 @@ func (u *Upstream) State() State {
 
 // current returns the state, without what is over. The caller holds mu.
 func (u *Upstream) current() State {
-	if !time.Now().Before(u.state.Until) {
-		return State{Behind: u.state.Behind}
+	s := u.state
+	s.Failing = u.fails > 0 && !s.Refused && !u.heard.After(u.failed)
+	if !time.Now().Before(s.Until) {
+		s.Until, s.Refused = time.Time{}, false
+		if !s.Failing {
+			s.Reason = ""
+		}
 	}
-	return u.state
+	return s
+}
+
+// hears notes that part of an archive came.
+func (u *Upstream) hears() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.heard = time.Now()
 }
 
 // SetBehind says whether the upstream has older metadata than another one. Such an upstream is asked

@@ -169,17 +169,23 @@ func (u *upload) sendBlocks(ctx context.Context, id update.Digest, p *parcel) er
 	return u.put(ctx, request{path: []string{statePath, id.String(), p.rel.Digest().String() + blocksSuffix}, body: p.blocks.Bytes()}, nil)
 }
 
-// sendBlock reads a block from its file, verifies it and sends it. buf has room for a block.
+// sendBlock reads a block from its file and sends it. The origin verifies it. buf has room for a block.
 func (u *upload) sendBlock(ctx context.Context, id update.Digest, p piece, buf []byte) error {
 	length := update.BlockLength(p.rel.Length(), p.block)
 	data := buf[:length]
-	if _, err := p.file.ReadAt(data, int64(p.block)*update.BlockSize); err != nil && !errors.Is(err, io.EOF) {
+	changed := fmt.Errorf("%s: block %d: %w", p.file.Name(), p.block, ErrChanged)
+	if n, err := p.file.ReadAt(data, int64(p.block)*update.BlockSize); n < len(data) {
+		if errors.Is(err, io.EOF) {
+			return changed
+		}
 		return err
-	} else if got := update.Sum(data); err != nil || got != p.blocks[p.block] {
-		return fmt.Errorf("%s: block %d: %w", p.file.Name(), p.block, ErrChanged)
 	}
 	q := request{path: []string{statePath, id.String(), p.rel.Digest().String(), strconv.Itoa(p.block)}, body: data, expect: true}
-	if err := u.put(ctx, q, func() (bool, error) { return u.arrived(ctx, id, p) }); err != nil {
+	err := u.put(ctx, q, func() (bool, error) { return u.arrived(ctx, id, p) })
+	if errors.Is(err, store.ErrCorrupt) && update.Sum(data) != p.blocks[p.block] {
+		return changed
+	}
+	if err != nil {
 		return err
 	}
 	u.taken.Add(1)
@@ -204,7 +210,7 @@ func (u *upload) put(ctx context.Context, q request, arrived func() (bool, error
 		for {
 			_, _, err := u.remote.exchange(ctx, q, maxIgnored)
 			cut = unknown(err)
-			// It was right when it was sent.
+			// It may have been right when it was sent.
 			if damage++; !errors.Is(err, store.ErrCorrupt) || damage == maxDamage {
 				return err
 			}

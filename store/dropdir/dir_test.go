@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,7 +104,8 @@ func TestWhatCounts(t *testing.T) {
 	dir := t.TempDir()
 	const good, other = "opq-box-update-10.tar.bz2", "opq-box-update-9.tar.gz"
 	drop(t, dir, good, "good")
-	drop(t, dir, other, "")
+	drop(t, dir, other, "other")
+	drop(t, dir, "opq-box-update-15.tar.gz", "")
 	for _, base := range []string{"README", ".opq-box-update-1.tar.bz2", "opq-box-update-beta-3.tar.gz", "opq-box-update-1.zip",
 		"OPQ-BOX-UPDATE-1.tar.bz2", "opq-box-update-1.tar.bz2.part", "x-opq-box-update-1.tar.bz2", "opq-box-update-11.tar.bz2~"} {
 		drop(t, dir, base, "ignored")
@@ -124,7 +126,7 @@ func TestWhatCounts(t *testing.T) {
 		t.Errorf("listed: %s", got)
 	}
 	h := d.Health()
-	if len(h.Warnings) != len(odd) || !h.Readable || h.Pending != 2 {
+	if len(h.Warnings) != len(odd)+1 || !slices.Contains(h.Warnings, "opq-box-update-15.tar.gz left out, it is empty") || !h.Readable || h.Pending != 2 {
 		t.Errorf("health %+v", h)
 	}
 	if got := log.count("file in the updates directory"); got != len(odd) {

@@ -11,7 +11,8 @@
 // A file is listed once its size and modification time have been still for Config.Still: at once
 // where the modification time is older than that, otherwise after two looks that far apart. The
 // looks alone decide where the modification time lies in the future and where the file was seen
-// changing. A listed file that changes leaves the catalog until it is still again.
+// changing. A listed file that changes leaves the catalog until it is still again. An empty file does
+// not count: it is an upload of which nothing has come yet.
 //
 // # Digests
 //

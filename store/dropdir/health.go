@@ -24,7 +24,7 @@ type Health struct {
 	Pending  int    // files that have still to be hashed
 
 	// Warnings are at most 50 texts of at most 300 bytes, sorted: names that don't parse, files that
-	// were replaced, archives that are no proper updates, files that can't be read.
+	// were replaced, archives that are no proper updates, files that are empty or can't be read.
 	Warnings []string
 	More     int // how many warnings were left out
 }
@@ -98,6 +98,9 @@ func (s *state) health() Health {
 func (e *entry) warnings() (w []string) {
 	if !e.present {
 		return nil
+	}
+	if e.seen.size == 0 {
+		w = append(w, "left out, it is empty")
 	}
 	if e.failed != nil {
 		w = append(w, "left out, can't be read: "+e.failed.Error())

@@ -64,7 +64,7 @@ func (m *model) modified(t *rapid.T) int64 {
 
 // put gives a file other bytes; the change time tells every change.
 func (m *model) put(t *rapid.T, f *modelFile, inode uint64) {
-	bytes := rapid.SampledFrom([]string{"a", "b", "cc", "dd", "eee"}).Draw(t, "bytes")
+	bytes := rapid.SampledFrom([]string{"", "a", "b", "cc", "dd", "eee"}).Draw(t, "bytes")
 	f.there = true
 	f.content = content{stamp{inode, int64(len(bytes)), m.modified(t), m.tick()}, bytes}
 	f.past = append(f.past, f.content)
@@ -167,7 +167,7 @@ func (f *modelFile) counts() bool {
 			since, changing, counted = k.at, k.stamp.inode == f.looks[i-1].stamp.inode, false
 		}
 		age := k.at.Sub(time.Unix(0, k.stamp.mtime))
-		counted = counted || k.at.Sub(since) >= still || !changing && age >= still
+		counted = k.stamp.size > 0 && (counted || k.at.Sub(since) >= still || !changing && age >= still)
 	}
 	return counted
 }

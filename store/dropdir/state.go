@@ -149,6 +149,8 @@ func (s *state) see(f sighting, now time.Time) {
 	counts := e.listed && e.seen.still(f.stamp)
 	e.seen, e.round = f.stamp, s.round
 	switch wait := s.wait(e, now); {
+	case f.stamp.size == 0:
+		s.hide(f.name, e) // whatever fills it changes it
 	case wait > 0 && !counts:
 		s.hide(f.name, e)
 		if at := now.Add(wait); s.settle.IsZero() || at.Before(s.settle) {

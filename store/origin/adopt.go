@@ -42,7 +42,7 @@ func (o *Origin) adoptFile(path string, role trust.Role, version int64) error {
 	if err != nil {
 		return err
 	}
-	checked, err := o.check(role, version, raw)
+	checked, err := o.check(role, version, raw, o.notBefore(info.ModTime()))
 	if err != nil || checked.Version() != version || checked.Complete() {
 		return nil
 	}

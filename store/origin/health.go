@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
 )
 
 // How long before root and list expire people are told, and when it is urgent: a person must sign.
@@ -16,9 +17,12 @@ const (
 // overdue is how long past half of its life a timestamp may be before something must be wrong.
 const overdue = 6 * time.Hour
 
+// lookEvery is how often Health looks whether all archives are in place.
+const lookEvery = 30 * time.Second
+
 // Warning is something that a person must see to.
 type Warning struct {
-	Subject string // root, targets, renewal, online key, clock
+	Subject string // root, targets, archives, renewal, online key, clock
 	Urgent  bool   // boxes will refuse to update soon, or publishing does not work
 	Text    string // one line: what is wrong, since or until when, and what to do
 }
@@ -39,7 +43,53 @@ func (o *Origin) Health(at time.Time) []Warning {
 		out = append(out, Warning{"clock", true, fmt.Sprintf("the clock says %s, and timestamp %d was issued at %s: set the clock",
 			at.UTC().Format(time.RFC3339), repo.Version(trust.RoleTimestamp), issued.Format(time.RFC3339))})
 	}
+	out = append(out, o.incomplete(repo, at)...)
 	return append(out, o.renewal(repo, at)...)
+}
+
+// incomplete tells of archives that are listed and not in place. The repository is renewed all the same,
+// so that boxes get the others.
+func (o *Origin) incomplete(repo *trust.Repository, at time.Time) []Warning {
+	missing := o.look(repo, at)
+	if len(missing) == 0 {
+		return nil
+	}
+	return []Warning{{"archives", true, fmt.Sprintf("%d that are listed can't be served, the first is %v: withdraw it with boxsign, then publish it again",
+		len(missing), missing[0].Name())}}
+}
+
+// look returns the releases whose archives are not in place, as they were at most lookEvery ago, and logs
+// the first of them when it is another.
+func (o *Origin) look(repo *trust.Repository, at time.Time) []trust.Release {
+	o.mu.Lock()
+	last := o.looked
+	o.mu.Unlock()
+	if since := at.Sub(last.at); last.repo == repo && since >= 0 && since < lookEvery {
+		return last.missing
+	}
+	now := look{repo, at, o.c.Store.Missing(repo)}
+	if first := now.first(); first != last.first() && first != (update.Name{}) {
+		o.c.Logger.Error("archives are missing", "count", len(now.missing), "first", first)
+	}
+	o.mu.Lock()
+	o.looked = now
+	o.mu.Unlock()
+	return now.missing
+}
+
+// look is which archives were not in place at some time.
+type look struct {
+	repo    *trust.Repository
+	at      time.Time
+	missing []trust.Release
+}
+
+// first returns the name of the first one, zero if there is none.
+func (l look) first() update.Name {
+	if len(l.missing) == 0 {
+		return update.Name{}
+	}
+	return l.missing[0].Name()
 }
 
 func expiring(repo *trust.Repository, role trust.Role, left time.Duration) string {

@@ -103,7 +103,7 @@ func (o *Origin) read(n fileName) (*proposal, error) {
 	if got := update.Sum(raw); got != n.id {
 		return nil, fmt.Errorf("%w: expected digest %v, got %v", store.ErrCorrupt, n.id, got)
 	}
-	p, err := o.check(n.role, n.version, raw)
+	p, err := o.check(n.role, n.version, raw, o.notBefore(n.since))
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +114,21 @@ func (o *Origin) read(n fileName) (*proposal, error) {
 }
 
 // check checks a proposal against what is published.
-func (o *Origin) check(role trust.Role, reserved int64, raw []byte) (*trust.Proposal, error) {
+func (o *Origin) check(role trust.Role, reserved int64, raw []byte, at time.Time) (*trust.Proposal, error) {
 	repo := o.repository()
 	if role == trust.RoleRoot {
-		return repo.CheckRoot(raw, o.c.Now())
+		return repo.CheckRoot(raw, at)
 	}
-	return repo.CheckTargets(o.c.Store.Ledger(), reserved, raw, o.c.Now())
+	return repo.CheckTargets(o.c.Store.Ledger(), reserved, raw, at)
+}
+
+// notBefore returns the time, or since where the clock is behind that, as it is on a computer without a
+// battery for its clock until the network is up: what was accepted then is not from the future now.
+func (o *Origin) notBefore(since time.Time) time.Time {
+	if now := o.c.Now(); now.After(since) {
+		return now
+	}
+	return since
 }
 
 // keep writes a proposal, durably, and shows it.
@@ -136,7 +145,7 @@ func (o *Origin) keep(p *proposal) error {
 // recheck drops what does not follow the repository that is published now.
 func (o *Origin) recheck() {
 	for _, p := range o.proposals() {
-		again, err := o.check(p.Role(), p.Version(), p.Raw())
+		again, err := o.check(p.Role(), p.Version(), p.Raw(), o.notBefore(p.since))
 		if err != nil {
 			o.c.Logger.Info("proposal dropped", "role", p.Role(), "version", p.Version(), "err", err)
 			o.drop(p)

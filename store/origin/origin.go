@@ -57,7 +57,6 @@ type Config struct {
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 
-	Reserve   int64         // bytes of the disk that staged archives leave free
 	Keep      time.Duration // how long a proposal waits; 0: 7 days
 	MaxStaged int           // complete lists that wait for archives; 0: 4. The lowest version gives way.
 	MaxOpen   int           // archives that are open for writing between blocks; 0: 64
@@ -106,6 +105,7 @@ type Origin struct {
 	open    map[update.Digest]*arrival  // archives that are open for writing, by digest
 	uses    int64                       // counts uses of open, to find the one that was used least recently
 	failure error                       // of the last renewal; nil: it went well
+	looked  look                        // of Health
 	closed  bool
 }
 

@@ -5,9 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -58,7 +57,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 	}
 	// Junk is refused here, where it keeps nobody waiting.
 	if !sameContent(raw, o.repository().Raw(role)) {
-		if _, err := o.check(role, o.reserved(), raw); err != nil {
+		if _, err := o.check(role, o.reserved(), raw, o.c.Now()); err != nil {
 			return Outcome{}, o.refused(err)
 		}
 	}
@@ -69,7 +68,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 	if repo := o.repository(); sameContent(raw, repo.Raw(role)) {
 		return o.again(ctx, role)
 	}
-	p, err := o.check(role, o.reserved(), bytes.Clone(raw))
+	p, err := o.check(role, o.reserved(), bytes.Clone(raw), o.c.Now())
 	if err != nil {
 		return Outcome{}, o.refused(err)
 	}
@@ -163,43 +162,24 @@ func (o *Origin) admissible(ctx context.Context, p *proposal) error {
 	return o.room(ctx, p)
 }
 
-// room refuses a list whose archives would not fit beside those of the other staged lists.
+// room refuses a list whose archives would not fit beside those of the other staged lists, as far as these
+// have no place on the disk yet. A list that brings nothing takes no room, whatever waits beside it.
 func (o *Origin) room(ctx context.Context, p *proposal) error {
-	need, seen := int64(0), map[update.Digest]bool{}
-	for _, q := range append(o.proposals(), p) {
-		for d, r := range q.archives {
-			if seen[d] {
-				continue
-			}
-			seen[d] = true
-			more, err := o.toCome(ctx, r)
-			if err != nil {
-				return fmt.Errorf("propose: %w", err)
-			}
-			need += more
+	wanted := slices.Collect(maps.Values(p.archives))
+	room, err := o.c.Store.Room(ctx, wanted)
+	if err == nil && room.Need > 0 {
+		for _, q := range o.proposals() {
+			wanted = slices.AppendSeq(wanted, maps.Values(q.archives))
 		}
+		room, err = o.c.Store.Room(ctx, wanted)
 	}
-	if need == 0 {
-		return nil
-	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(o.dir, &st); err != nil {
-		return fmt.Errorf("free space of %s: %w", o.dir, err)
-	}
-	if free := int64(st.Bavail) * st.Bsize; free-o.c.Reserve < need {
-		return fmt.Errorf("propose: %w: the archives need %d bytes in %s, %d are free and %d of them are reserved", store.ErrNoSpace, need, o.dir, free, o.c.Reserve)
+	switch {
+	case err != nil:
+		return fmt.Errorf("propose: %w", err)
+	case room.Need > max(room.Free, 0):
+		return fmt.Errorf("propose: %w: the archives need %d bytes in %s, and %d can be used", store.ErrNoSpace, room.Need, o.c.Store.Dir(), max(room.Free, 0))
 	}
 	return nil
-}
-
-// toCome returns how many bytes of an archive have not arrived.
-func (o *Origin) toCome(ctx context.Context, r trust.Release) (int64, error) {
-	missing, _, err := o.missing(ctx, r)
-	need := int64(0)
-	for _, i := range missing {
-		need += update.BlockLength(r.Length(), i)
-	}
-	return need, err
 }
 
 // outcome says what became of a proposal that is kept.

@@ -24,7 +24,8 @@ const (
 func (o *Origin) Begin(ctx context.Context) { o.begun = o.renew(ctx) }
 
 // Run renews snapshot and timestamp, at its start unless Begin did, and whenever half of their life is over, drops
-// proposals that waited for too long, and removes withdrawn archives now and then. It goes on after
+// proposals that waited for too long, removes withdrawn archives now and then, and looks whether those that
+// are listed are in place: where one was lost, the list is renewed all the same. It goes on after
 // failures, which it logs and Health tells, and returns when ctx ends, with its error.
 func (o *Origin) Run(ctx context.Context) error {
 	due, pause, collected := !o.begun, firstRetry, o.c.Now()
@@ -43,6 +44,7 @@ func (o *Origin) Run(ctx context.Context) error {
 			collected = at
 			o.collect(ctx)
 		}
+		o.look(o.repository(), o.c.Now())
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}

@@ -3,6 +3,8 @@ package origin_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -252,4 +255,65 @@ func TestHealth(t *testing.T) {
 			t.Errorf("after %v: expected %v, got %v", c.after, c.want, got)
 		}
 	}
+}
+
+// TestRenewsWithoutAnArchive removes an archive: the others must not expire with it, and whoever looks at
+// the health reads which one is lost.
+func TestRenewsWithoutAnArchive(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.publish(one, two)
+		stop := w.running()
+		defer stop()
+		before := w.State().Versions
+		hex := update.Sum(content(two)).String()
+		blob := filepath.Join(w.dir, "sha256", hex[:2], hex)
+		must(t, os.Remove(blob))
+		time.Sleep(40 * days)
+		must(t, w.s.Repository().Fresh(trust.Clock{Now: time.Now()}))
+		if v := w.State().Versions; v.Targets != before.Targets || v.Snapshot < before.Snapshot+2 || v.Timestamp < before.Timestamp+10 {
+			t.Fatalf("expected the same list renewed after %v, got %v", before, v)
+		}
+		w.wantWarning("archives", "1 that are listed can't be served, the first is "+two)
+		// A new list needs all that it names, and brings the lost one back.
+		out := w.send(w.list(w.releases, three), origin.StatusStaged)
+		if len(out.Archives) != 2 {
+			t.Fatalf("expected two archives to be asked for, got %+v", out.Archives)
+		}
+		_, err := w.Commit(t.Context(), out.ID)
+		wantErr(t, err, store.ErrIncomplete)
+		w.finish(out)
+		w.wantListed(one, two, three)
+		if h := w.Health(time.Now()); len(h) != 0 {
+			t.Fatalf("expected no warning, got %v", h)
+		}
+	})
+}
+
+// wantWarning wants one warning, an urgent one.
+func (w *world) wantWarning(subject, text string) {
+	w.t.Helper()
+	h := w.Health(w.now())
+	if len(h) != 1 || h[0].Subject != subject || !h[0].Urgent || !strings.Contains(h[0].Text, text) {
+		w.t.Fatalf("expected an urgent warning %q with %q, got %v", subject, text, h)
+	}
+}
+
+// TestClockBehindAtStart starts where the clock has lost the time: what was accepted before is not lost.
+func TestClockBehindAtStart(t *testing.T) {
+	w := newWorldOf(t, 2, 2)
+	w.send(w.list(w.releases[:1], one), origin.StatusPending) // gives way to the next
+	root := w.root(w.roots[:1], func(e *trust.RootEdit) error { return nil })
+	w.send(root, origin.StatusPending)
+	complete := w.list(w.releases, big)
+	must(t, w.upload(w.send(complete, origin.StatusStaged)))
+	w.at(time.Unix(0, 0))
+	w.restart()
+	w.wantKept([]int64{3}, []int64{2})
+	w.at(day.Add(time.Hour))
+	out := w.send(complete, origin.StatusStaged)
+	if len(out.Archives) != 1 || len(out.Archives[0].Missing) != 0 {
+		t.Fatalf("expected all blocks to be there, got %+v", out.Archives)
+	}
+	w.finish(out)
+	w.wantListed(big)
 }

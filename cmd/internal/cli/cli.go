@@ -62,9 +62,6 @@ func (s Streams) color() bool {
 	return s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb" && isTerminal(s.Err)
 }
 
-// Terminal reports whether messages and progress go to a terminal.
-func (s Streams) Terminal() bool { return isTerminal(s.Err) }
-
 // Interactive reports whether there is a person to ask.
 func (s Streams) Interactive() bool { return isTerminal(s.In) }
 

@@ -1,0 +1,55 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// timestamp returns the version of the timestamp that is served.
+func (s *server) timestamp(t *testing.T) (version int64) {
+	t.Helper()
+	var file struct{ Signed struct{ Version int64 } }
+	if err := json.Unmarshal([]byte(get(t, s.base+"/metadata/timestamp.json").body), &file); err != nil {
+		t.Fatal(err)
+	}
+	return file.Signed.Version
+}
+
+// One archive that is lost doesn't let the repository expire: what is left is renewed and served, health
+// says which archive is lost, and what brings it back.
+func TestLostArchive(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	s, p := w.serve(), w.owner()
+	dir := t.TempDir()
+	kept, lost := packRandom(t, dir, 1600000000, 100_000), packRandom(t, dir, 1600000001, 100_000)
+	p.must("publish", kept, lost, s.base)
+	before := s.timestamp(t)
+	s.stop(t)
+	d := digest(read(t, lost))
+	w.check(os.Remove(filepath.Join(w.dir, "sha256", d[:2], d)))
+
+	s = w.serve()
+	if now := s.timestamp(t); now != before+1 {
+		t.Errorf("timestamp %d was followed by %d", before, now)
+	}
+	s.awaitHealth(t, fmt.Sprintf("archives: 1 that are listed can't be served, the first is %s: withdraw it with boxsign, then publish it again", filepath.Base(lost)))
+	get(t, s.base+"/healthz").has(t, "Content-Type", "application/json")
+	if a := get(t, s.base+"/healthz"); a.status != 503 {
+		t.Errorf("healthz: %d", a.status)
+	}
+	if a := get(t, s.base+"/readyz"); a.status != 200 {
+		t.Errorf("readyz: %d %s", a.status, a.body)
+	}
+	get(t, s.base+"/update/"+filepath.Base(kept)).isArchive(t, filepath.Base(kept), read(t, kept))
+	get(t, s.base+"/update/"+filepath.Base(lost)).isNotFound(t)
+
+	p.must("withdraw", filepath.Base(lost), "--repo", s.base)
+	s.await(t, "/healthz", 200)
+	says(t, p.must("publish", lost, s.base), "state: published\n")
+	s.await(t, "/healthz", 200)
+	p.lists(s.base, filepath.Base(kept), filepath.Base(lost))
+}

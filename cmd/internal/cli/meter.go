@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"io"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// How often a meter shows something.
+const (
+	terminalEvery = 200 * time.Millisecond
+	plainEvery    = 10 * time.Second
+	quietFor      = time.Second // what is over sooner shows nothing
+)
+
+// samples is over how many of the last values a rate is averaged.
+const samples = 30
+
+// Meter shows how files go from here to there, or are read: of each one that is under way, and of all
+// together, how many bytes are done, how many are done in a second, and the time left. On a terminal the
+// last lines are drawn anew; elsewhere the same lines are written every ten seconds. What takes less than
+// a second shows nothing.
+//
+// Its methods may be called concurrently. While it shows something nothing else may write to the
+// terminal: messages go through Write. Who makes a meter calls End.
+type Meter struct {
+	terminal bool
+	out      io.Writer
+	every    time.Duration
+	quiet    time.Duration
+
+	mu    sync.Mutex
+	since time.Time // when the first file was shown
+	bars  *mpb.Progress
+	all   gauge // bytes of all files
+	want  int64 // bytes of all files, as far as they were announced
+	files map[string]*gauge
+}
+
+// NewMeter returns a meter on s.Err. Nothing is shown yet.
+func (s Streams) NewMeter() *Meter {
+	m := &Meter{out: s.Err, every: terminalEvery, quiet: quietFor, files: map[string]*gauge{}}
+	m.terminal = isTerminal(s.Err) && s.Getenv("TERM") != "dumb"
+	if !m.terminal {
+		m.out, m.every = &turns{w: s.Err}, plainEvery
+	}
+	return m
+}
+
+// Plan announces files with so many bytes in all. Without it each file stands for itself.
+func (m *Meter) Plan(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.want += bytes
+	if m.all.bar != nil {
+		m.all.bar.SetTotal(m.want, false)
+	}
+}
+
+// Show says that done of total bytes of a file are there. It may be less than before. A file is over
+// with its last byte, and the meter ends with the last file that was announced or is under way.
+func (m *Meter) Show(name string, total, done int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.since.IsZero() {
+		m.since, m.all.at = now, now
+	}
+	g := m.files[name]
+	if g == nil { // what is there already says nothing of the rate
+		g = &gauge{at: now, done: done}
+		m.files[name] = g
+		m.all.found(done)
+	}
+	g.latest, g.over = done, done >= total
+	if g.over || now.Sub(g.at) >= m.every/2 {
+		m.count(g, now)
+	}
+	if g.over && m.idle() {
+		m.end()
+	} else if !g.over && now.Sub(m.since) >= m.quiet {
+		m.draw(name, g, total)
+	}
+}
+
+// count takes in how far a file is. The caller holds mu.
+func (m *Meter) count(g *gauge, now time.Time) {
+	m.all.set(m.all.done+g.latest-g.done, now)
+	g.set(g.latest, now)
+}
+
+// idle reports whether nothing is under way and nothing that was announced is to come. The caller holds
+// mu.
+func (m *Meter) idle() bool {
+	for _, g := range m.files {
+		if !g.over {
+			return false
+		}
+	}
+	return m.all.done >= m.want
+}
+
+// draw begins to show a file. The caller holds mu.
+func (m *Meter) draw(name string, g *gauge, total int64) {
+	if g.bar != nil {
+		return
+	}
+	if m.bars == nil {
+		m.bars = mpb.New(mpb.WithOutput(m.out), mpb.WithRefreshRate(m.every), mpb.WithAutoRefresh())
+	}
+	if m.all.bar == nil && m.want > 0 {
+		m.all.begin(m.bar("in all", m.want, mpb.BarPriority(math.MaxInt)))
+	}
+	g.begin(m.bar(Printable(name), total, mpb.BarRemoveOnComplete()))
+}
+
+// bar returns a new line. The caller holds mu.
+func (m *Meter) bar(name string, total int64, option mpb.BarOption) *mpb.Bar {
+	style := mpb.BarFillerBuilder(mpb.NopStyle())
+	if m.terminal {
+		style = mpb.BarStyle()
+	}
+	return m.bars.New(total, style, option,
+		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
+		mpb.AppendDecorators(
+			decor.Counters(decor.SizeB1000(0), "% .1f of % .1f", decor.WCSyncSpace),
+			decor.EwmaSpeed(decor.SizeB1000(0), "% .1f", samples, decor.WCSyncSpace),
+			decor.Meta(decor.EwmaETA(decor.ET_STYLE_GO, samples, decor.WCSyncSpace), unknown),
+			decor.Name(" left"),
+		))
+}
+
+// unknown replaces the time left where there is no rate yet.
+func unknown(left string) string {
+	if strings.TrimSpace(left) == "0s" {
+		return strings.Replace(left, "0s", " ?", 1)
+	}
+	return left
+}
+
+// Write writes a message to s.Err, on a terminal above what is shown.
+func (m *Meter) Write(p []byte) (int, error) {
+	if !m.terminal {
+		return m.out.Write(p)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bars == nil {
+		return m.out.Write(p)
+	}
+	return m.bars.Write(p)
+}
+
+// End ends what is shown, of which the line of all files stays. It may be called again, and the meter be
+// used again.
+func (m *Meter) End() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.end()
+}
+
+func (m *Meter) end() {
+	for _, g := range m.files {
+		m.count(g, time.Now())
+		g.end(true)
+	}
+	m.all.end(false)
+	if m.bars != nil {
+		m.bars.Wait()
+	}
+	m.since, m.bars, m.all, m.want, m.files = time.Time{}, nil, gauge{}, 0, map[string]*gauge{}
+}
+
+// gauge is one line, or what it would show.
+type gauge struct {
+	bar    *mpb.Bar // nil: it is not shown
+	done   int64
+	at     time.Time // of done
+	latest int64     // bytes, which done follows
+	over   bool
+}
+
+func (g *gauge) begin(b *mpb.Bar) {
+	g.bar = b
+	b.SetCurrent(g.done)
+}
+
+// found takes in what was there already.
+func (g *gauge) found(n int64) {
+	if g.bar != nil {
+		g.bar.IncrInt64(n)
+	}
+	g.done += n
+}
+
+func (g *gauge) set(done int64, now time.Time) {
+	if g.bar != nil {
+		g.bar.EwmaIncrInt64(done-g.done, now.Sub(g.at))
+	}
+	g.done, g.at = done, now
+}
+
+func (g *gauge) end(remove bool) {
+	if g.bar != nil {
+		g.bar.Abort(remove)
+	}
+}
+
+// turns is a stream to which one at a time writes: a line must not come in the middle of another.
+type turns struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (t *turns) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.w.Write(p)
+}

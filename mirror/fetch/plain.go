@@ -1,0 +1,81 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Plain is a file of a server that tells nothing of it but its length. Nothing of it is verified.
+type Plain struct {
+	Length int64
+
+	u    *Upstream
+	ctx  context.Context
+	file string
+	got  int64
+	from *answer
+}
+
+// Plain asks once for a file by its path below the base URL, for calls of Ask to ask again. The caller
+// closes it. An answer without a length is ErrRefused.
+func (u *Upstream) Plain(ctx context.Context, path string) (*Plain, error) {
+	if err := u.checkPath(path); err != nil {
+		return nil, err
+	}
+	a, err := u.get(ctx, path, http.Header{"Accept-Encoding": {"identity"}})
+	if err != nil {
+		return nil, err
+	}
+	err = u.status(path, a, false)
+	if err == nil {
+		err = u.plain(path, a)
+	}
+	if err == nil && a.ContentLength < 0 {
+		err = u.refusef(path, "expected a Content-Length, got none: what is cut could not be told from what is whole")
+	}
+	if err != nil {
+		a.close()
+		return nil, err
+	}
+	return &Plain{Length: a.ContentLength, u: u, ctx: ctx, file: path, from: a}, nil
+}
+
+// Read reads the file. The error is ErrUnavailable where it ends before its length.
+func (p *Plain) Read(b []byte) (int, error) {
+	n, err := p.from.body.Read(b)
+	p.got += int64(n)
+	if err != nil && (!errors.Is(err, io.EOF) || p.got != p.Length) {
+		return n, p.u.client.gaining(p.u.cut(p.ctx, p.file, err, p.Length, p.got), p.got)
+	}
+	return n, err
+}
+
+// Close ends the answer, whether it was read to its end or not.
+func (p *Plain) Close() error {
+	p.from.close()
+	return nil
+}
+
+// Text asks once for a file of at most limit bytes by its path below the base URL, for calls of Ask to
+// ask again. Nothing of it is verified.
+func (u *Upstream) Text(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if err := u.checkPath(path); err != nil {
+		return nil, err
+	}
+	return u.fetch(ctx, path, limit, update.Digest{})
+}
+
+// checkPath refuses a path that doesn't stand for itself in a URL.
+func (u *Upstream) checkPath(path string) error {
+	for name := range strings.SplitSeq(path, "/") {
+		if !plainName(name) {
+			return u.failf("", "%.80q: expected the path of a file", path)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/archive"
+)
+
+// ErrDiffers says that another file has the name of an archive that was to come. It was left as it is.
+var ErrDiffers = errors.New("another file has this name")
+
+// Bounds on what a server that signs nothing may ask of us.
+const (
+	maxListing  = 4 << 20 // bytes
+	maxAttempts = 10      // at an archive, each of which begins at its first byte
+	importLock  = ".import.lock"
+)
+
+// Unsigned takes the archives of a server that signs nothing into a plain directory, so that its fleet can
+// move. That server is asked for /ls and /update/<name>, for one archive at a time and never for a part:
+// the Python server that this one replaces knows no more. Its word for what the archives hold is all
+// there is: what comes is whole by its length, and unsigned.
+//
+// An archive appears in the directory under its name when all of it is on the disk, and no file that is
+// there is ever replaced. What is there with its length is not fetched again. One process at a time
+// imports into a directory.
+type Unsigned struct {
+	Client *fetch.Client
+	Dir    string
+	FS     durable.FS
+
+	// Progress, if not nil, is told how many bytes of an archive are there.
+	Progress func(n update.Name, total, done int64)
+
+	// Taken, if not nil, is told of each archive, in the order of the list.
+	Taken func(Archive)
+}
+
+// Archive is what is known of an archive that was taken, or was there.
+type Archive struct {
+	Name     update.Name
+	Digest   update.Digest // zero where it was there already
+	Length   int64
+	There    bool     // it was there already, and was not read
+	Problems []string // why it is no proper update; it was taken all the same
+}
+
+// Import takes every archive that is listed and not there. An archive that can't be had, or whose name
+// another file has, doesn't keep the others from arriving; the error then joins what went wrong. Listed
+// names that no update has are returned.
+//
+// The errors are those of package fetch, store.ErrNoSpace and ErrDiffers.
+func (i Unsigned) Import(ctx context.Context) (odd []string, err error) {
+	if i.Progress == nil {
+		i.Progress = func(update.Name, int64, int64) {}
+	}
+	if i.Taken == nil {
+		i.Taken = func(Archive) {}
+	}
+	lock, err := durable.TryLock(filepath.Join(i.Dir, importLock))
+	if err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if err := i.FS.RemoveTemps(i.Dir); err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	names, odd, err := i.list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	return odd, i.all(ctx, names)
+}
+
+// list returns the names that the server lists, and those that are no names of updates.
+func (i Unsigned) list(ctx context.Context) (names []update.Name, odd []string, err error) {
+	var raw []byte
+	err = i.Client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
+		raw, err = u.Text(ctx, "ls", maxListing)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	seen := map[update.Name]bool{}
+	for line := range strings.SplitSeq(string(raw), "\n") {
+		if line = strings.TrimSuffix(line, "\r"); line == "" {
+			continue
+		}
+		n, err := update.ParseName(line)
+		if err != nil {
+			odd = append(odd, line)
+		} else if !seen[n] {
+			names = append(names, n)
+		}
+		seen[n] = true
+	}
+	return names, odd, nil
+}
+
+func (i Unsigned) all(ctx context.Context, names []update.Name) error {
+	var errs []error
+	for _, n := range names {
+		a, err := i.ask(ctx, n)
+		switch {
+		case err == nil:
+			i.Taken(a)
+		case errors.Is(err, fetch.ErrNotFound), errors.Is(err, ErrDiffers):
+			errs = append(errs, err)
+		default:
+			return errors.Join(append(errs, err)...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (i Unsigned) ask(ctx context.Context, n update.Name) (a Archive, err error) {
+	attempts, own := 0, error(nil) // own: not the server's fault, or to be tried no more
+	err = i.Client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
+		a, err = i.take(ctx, u, n)
+		if attempts++; err != nil && (attempts == maxAttempts || !fromFetch(err)) {
+			own = err
+			return nil
+		}
+		return err
+	})
+	if err = errors.Join(own, err); err != nil {
+		return Archive{}, fmt.Errorf("import %v: %w", n, err)
+	}
+	return a, nil
+}
+
+// take gets one archive. The server can't be asked for the length alone.
+func (i Unsigned) take(ctx context.Context, u *fetch.Upstream, n update.Name) (Archive, error) {
+	p, err := u.Plain(ctx, "update/"+n.String())
+	if err != nil {
+		return Archive{}, err
+	}
+	defer p.Close()
+	a := Archive{Name: n, Length: p.Length}
+	path := filepath.Join(i.Dir, n.String())
+	switch info, err := os.Lstat(path); {
+	case err == nil && info.Mode().IsRegular() && info.Size() == p.Length:
+		a.There = true
+		return a, nil
+	case err == nil:
+		return Archive{}, fmt.Errorf("%s: %w: expected %d bytes, as %v has it, got %d", path, ErrDiffers, p.Length, u, info.Size())
+	case !errors.Is(err, fs.ErrNotExist):
+		return Archive{}, err
+	}
+	if err := roomFor(i.Dir, p.Length); err != nil {
+		return Archive{}, err
+	}
+	err = i.FS.CreateFileFunc(path, 0o644, func(f *os.File) (err error) {
+		a.Digest, a.Problems, err = i.write(ctx, f, p, n)
+		return err
+	})
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		err = fmt.Errorf("%w: %w", ErrDiffers, err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		err = fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+	}
+	return a, err
+}
+
+// roomFor refuses an archive that the disk has no room for.
+func roomFor(dir string, length int64) error {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	if free := int64(disk.Bavail) * disk.Bsize; free < length {
+		return fmt.Errorf("%s: %w: expected room for %d bytes, got %d", dir, store.ErrNoSpace, length, free)
+	}
+	return nil
+}
+
+// write writes an archive, and returns its digest and what is wrong with it.
+func (i Unsigned) write(ctx context.Context, f *os.File, p *fetch.Plain, n update.Name) (update.Digest, []string, error) {
+	var h update.Hasher
+	done := int64(0)
+	tell := writerFunc(func(b []byte) (int, error) {
+		done += int64(len(b))
+		i.Progress(n, p.Length, done)
+		return len(b), nil
+	})
+	got, err := io.Copy(io.MultiWriter(f, &h, tell), p)
+	if err != nil {
+		return update.Digest{}, nil, err
+	}
+	if got != p.Length {
+		return update.Digest{}, nil, fmt.Errorf("%v: expected %d bytes, got %d", n, p.Length, got)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return update.Digest{}, nil, err
+	}
+	report, err := archive.Inspect(ctx, f, n, archive.InspectOptions{})
+	digest, _, _ := h.Result()
+	return digest, report.Problems, err
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(b []byte) (int, error) { return w(b) }

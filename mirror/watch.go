@@ -1,0 +1,86 @@
+package mirror
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+)
+
+// watchEvery is how often a sync that is under way looks how its upstreams do.
+const watchEvery = time.Second
+
+// watch has Freshness tell of upstreams that fail while a sync is under way, which is patient with them,
+// until stop is called.
+func (m *Mirror) watch() (stop func()) {
+	w := watch{m: m, told: map[*fetch.Upstream]bool{}}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				w.look()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+		w.look()
+	}
+}
+
+// watch is what was told during one sync.
+type watch struct {
+	m    *Mirror
+	told map[*fetch.Upstream]bool // as failing
+	all  bool                     // that no upstream is left
+}
+
+// look takes in which upstreams fail now, and writes it down where that has changed.
+func (w *watch) look() {
+	m := w.m
+	at := seconds(m.c.Now())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changed, failing := false, []string{}
+	for _, u := range m.c.Client.Upstreams() {
+		s := u.State()
+		if s.Failing {
+			failing = append(failing, s.Reason)
+		}
+		if s.Failing != w.told[u] {
+			w.told[u], changed = s.Failing, true
+			w.tell(u, s)
+		}
+	}
+	r := &m.record
+	switch all := len(failing) == len(m.c.Client.Upstreams()); {
+	case all && r.Error == "":
+		err := errors.New("every upstream fails, and is asked again: " + strings.Join(failing, "; "))
+		r.failed(message(err), ReasonUnavailable, at)
+		w.all, changed = true, true
+	case !all && w.all:
+		r.well()
+		w.all, changed = false, true
+	}
+	if changed {
+		m.save()
+	}
+}
+
+// tell notes whether an upstream fails. The caller holds mu.
+func (w *watch) tell(u *fetch.Upstream, s fetch.State) {
+	known := find(&w.m.record.Upstreams, u)
+	if s.Failing {
+		known.Error, known.Reason = s.Reason, ReasonUnavailable
+	} else if known.Reason == ReasonUnavailable {
+		known.Error, known.Reason = "", ""
+	}
+}
