@@ -64,6 +64,7 @@ func (i *Installer) Reboot(ctx context.Context) (bool, error) {
 	// The shell looks it up on the PATH that is given here.
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, i.c.RebootCommand...)...)
 	cmd.Env = append(append([]string{}, i.c.Env...), "PATH="+i.c.Path, "HOME="+i.c.Home, "LANG=C")
+	cmd.Dir = "/"
 	cmd.WaitDelay = i.c.Grace
 	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out

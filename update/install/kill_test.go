@@ -1,0 +1,5 @@
+package install_test
+
+const victimEnv = "INSTALL_VICTIM"
+
+func victim() {}
