@@ -158,12 +158,16 @@ func (x *session) changeList(ctx context.Context, o listOptions, files publish.F
 		if err != nil {
 			return err
 		}
-		if e.Plan().Empty() && len(x.waiting(trust.RoleTargets)) == 0 {
-			c := x.describe(e.Plan())
-			c.To, c.Expires, c.State = c.From, x.base.Expires(trust.RoleTargets).UTC(), stateUnchanged
-			return show(x.s, x.o.json, c)
+		var lost []trust.Release
+		if e.Plan().Empty() {
+			if lost, err = x.lost(ctx, files); err != nil {
+				return err
+			}
+			if len(lost) == 0 {
+				return x.unchanged(e.Plan())
+			}
 		}
-		err = x.signList(ctx, e, files, o.hold)
+		err = x.signList(ctx, e, listing{files: files, hold: o.hold, lost: lost})
 		if !errors.Is(err, trust.ErrConflict) {
 			return err
 		}
@@ -171,6 +175,16 @@ func (x *session) changeList(ctx context.Context, o listOptions, files publish.F
 			return err
 		}
 	}
+}
+
+// unchanged says that there is nothing to sign. What waits goes on waiting.
+func (x *session) unchanged(p trust.Plan) error {
+	c := x.describe(p)
+	c.To, c.Expires, c.State = c.From, x.base.Expires(trust.RoleTargets).UTC(), stateUnchanged
+	for _, w := range x.waiting(trust.RoleTargets) {
+		c.Notes = append(c.Notes, fmt.Sprintf("targets %d waits for signatures", w.Version()))
+	}
+	return show(x.s, x.o.json, c)
 }
 
 // afterOthers waits for the list that another signer is sending, and shows what it changed.
@@ -211,45 +225,6 @@ func (x *session) editList(o listOptions, edit listEdit) (*trust.TargetsEdit, er
 	return e, nil
 }
 
-// signList shows the next list, asks, signs it and submits it.
-func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, files publish.Files, hold bool) error {
-	c := x.describe(e.Plan())
-	waiting := x.notes()
-	c.Notes = append(c.Notes, waiting...)
-	if x.o.dryRun {
-		c.State = stateDryRun
-		return show(x.s, x.o.json, c)
-	}
-	if err := x.confirm(ctx, c); err != nil {
-		return err
-	}
-	p, err := x.signedList(ctx, e)
-	if err != nil {
-		return err
-	}
-	done, err := x.submit(ctx, p, files, hold)
-	if err != nil {
-		return err
-	}
-	if err := x.settled(done); err != nil {
-		return err
-	}
-	if done.At, err = x.served(ctx, p); err != nil {
-		return err
-	}
-	done.Notes = append(done.Notes, waiting...)
-	return show(x.s, x.o.json, done)
-}
-
-// notes says which lists wait that a new one would replace.
-func (x *session) notes() []string {
-	var out []string
-	for _, p := range x.waiting(trust.RoleTargets) {
-		out = append(out, fmt.Sprintf("targets %d waits for signatures; the new list is without its changes and replaces it", p.Version()))
-	}
-	return out
-}
-
 func newAbort(s cli.Streams) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
@@ -280,7 +255,7 @@ func abort(ctx context.Context, s cli.Streams, o options) error {
 			if err != nil {
 				return err
 			}
-			return x.signList(ctx, e, nil, false)
+			return x.signList(ctx, e, listing{})
 		}
 		return x.dropRoots(ctx, roots)
 	})

@@ -48,15 +48,19 @@ func isPlace(arg string) bool {
 	return isURL(arg) || err == nil && info.IsDir()
 }
 
-// served compares what a server shows of the archives that a list added with what was signed, and
-// returns where they are.
-func (x *session) served(ctx context.Context, p *trust.Proposal) ([]string, error) {
+// served compares what a server shows of the archives that a list added, or that are at hand, with what
+// was signed, and returns where they are.
+func (x *session) served(ctx context.Context, p *trust.Proposal, files publish.Files) ([]string, error) {
 	remote, ok := x.place.(shown)
-	if !ok || x.base.Version(trust.RoleTargets) != p.Version() {
+	if !ok || p.Role() != trust.RoleTargets || x.base.Version(trust.RoleTargets) != p.Version() {
 		return nil, nil // in a directory, or waiting
 	}
+	added := names(trust.Plan{Added: p.Plan().Added})
 	var out []string
-	for _, r := range p.Plan().Added {
+	for _, r := range p.Releases() {
+		if _, at := files[r.Digest()]; !at && !slices.Contains(added, r.Name()) {
+			continue
+		}
 		if err := remote.Check(ctx, r, publish.Ends); err != nil {
 			return nil, fmt.Errorf("published, but not served as it was signed: %w", err)
 		}

@@ -45,7 +45,7 @@ func renewList(ctx context.Context, s cli.Streams, o options) error {
 		if err != nil {
 			return err
 		}
-		return x.signList(ctx, e, nil, false)
+		return x.signList(ctx, e, listing{})
 	})
 }
 

@@ -156,7 +156,7 @@ func threshold(ctx context.Context, s cli.Streams, o options, role, number strin
 			if err != nil {
 				return err
 			}
-			return x.signList(ctx, e, nil, true)
+			return x.signList(ctx, e, listing{hold: true})
 		})
 	}
 	return err
