@@ -58,6 +58,9 @@ func (o orders) obey() error {
 	}
 	c := killedConfig(o.Dir, o.Home, o.Path, o.Pre, o.Post)
 	c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+		if path == o.Archive {
+			path = o.Dir + "/install/ the verified file"
+		}
 		step(string(op) + " ." + strings.TrimPrefix(path, o.Dir+"/install"))
 		return true, nil
 	}
@@ -190,16 +193,18 @@ type story struct {
 
 func stories(t testing.TB) []story {
 	t.Helper()
-	seven := script(t, 7, ran)
+	base := victimBox(t)
+	base.mustInstall(script(t, 7, ran))
 	hooked := func(b *box) {
-		b.mustInstall(seven)
+		must(b.t, os.CopyFS(b.c.Dir, os.DirFS(base.c.Dir)))
+		must(b.t, os.CopyFS(b.home, os.DirFS(base.home)))
 		b.pre("stop", "echo stopped >> $HOME/service")
 		b.post("check", "echo started >> $HOME/service; "+checks)
 	}
 	copied := script(t, 9, ran+"reboot\n")
 	must(t, os.Chmod(copied.path, 0o644))
 	record := []string{"create ./record.json", "write ./record.json", "sync ./record.json", "rename ./record.json", "syncdir ."}
-	linked := []string{"link ./archives/<digest>", "syncdir ./archives", "log unpacking", "remove ./archives/<digest>"}
+	linked := []string{"sync ./ the verified file", "link ./archives/<digest>", "syncdir ./archives", "log unpacking", "remove ./archives/<digest>"}
 	script9 := []string{"log phase script", "log running install_update.sh script"}
 	before := append([]string{"log phase before", "log running stop before"}, script9...)
 	installed := []error{nil, install.ErrInstalled}
@@ -291,11 +296,16 @@ func TestKilledAtRandom(t *testing.T) {
 	}
 	s := stories(t)[0]
 	s.p = script(t, 9, "#!/bin/sh\nsleep 0.02\n"+strings.TrimPrefix(ran, "#!/bin/sh\n")+"sleep 0.02\nreboot\n")
+	b := victimBox(t)
+	s.prepare(b)
+	began := time.Now()
+	b.kill(s.p, 0, 0)
+	span := int64(time.Since(began))
 	killed := 0
 	for range 100 {
 		b := victimBox(t)
 		s.prepare(b)
-		if _, was := b.kill(s.p, 0, 1+time.Duration(rand.Int64N(int64(120*time.Millisecond)))); was {
+		if _, was := b.kill(s.p, 0, 1+time.Duration(rand.Int64N(span))); was {
 			killed++
 		}
 		s.finish(b)
