@@ -158,12 +158,6 @@ func TestAccepts(t *testing.T) {
 			es[0].Mode, es[4].Mode = 0o755, 0o755
 			return es
 		}},
-		{"directories in turn", func(es []entry) []entry {
-			for i := range 4 {
-				es = append(es, entry{tar.Header{Typeflag: tar.TypeReg, Mode: 0o600, Name: fmt.Sprintf("%s/d%d/e/%d", testTop, i%2, i), ModTime: es[1].ModTime}, ""})
-			}
-			return es
-		}},
 		{"extended attributes", func(es []entry) []entry {
 			at(es, "opq/mauka").PAXRecords = map[string]string{"SCHILY.xattr.user.x": "y"}
 			return es

@@ -147,6 +147,26 @@ func TestUnpackTimes(t *testing.T) {
 	}
 }
 
+// TestUnpackDirectoriesInTurn goes back into directories, whose times a new file would change.
+func TestUnpackDirectoriesInTurn(t *testing.T) {
+	es, old := good(), time.Unix(1550190683, 0)
+	for _, n := range []string{"a/", "b/", "a/1", "b/1", "a/2", "b/2"} {
+		h := tar.Header{Typeflag: tar.TypeReg, Mode: 0o755, Name: testTop + "/" + n, ModTime: old}
+		if strings.HasSuffix(n, "/") {
+			h.Typeflag = tar.TypeDir
+		}
+		es = append(es, entry{h, ""})
+	}
+	dir := unpacked(t, compressed(t, packed(t, es), update.TarGzip), update.TarGzip)
+	for _, n := range []string{"a", "b"} {
+		info, err := dir.Lstat(testTop + "/" + n)
+		must(t, err)
+		if !info.ModTime().Equal(old) {
+			t.Errorf("%s has the time %v, want %v", n, info.ModTime(), old)
+		}
+	}
+}
+
 func TestUnpackWantsAnEmptyDirectory(t *testing.T) {
 	dir := fresh(t)
 	must(t, dir.WriteFile("mine", []byte("x"), 0o600))
@@ -220,6 +240,19 @@ func noise(n int) []entry {
 	return []entry{{tar.Header{Typeflag: tar.TypeReg, Name: testTop + "/noise", Mode: 0o644, Size: int64(n)}, string(body)}}
 }
 
+// TestUnpackReadsNoMore refuses an archive at its beginning. The race detector sees a read that goes on.
+func TestUnpackReadsNoMore(t *testing.T) {
+	es := append([]entry{{tar.Header{Typeflag: tar.TypeReg, Name: "/x"}, ""}}, noise(2<<20)...)
+	for _, f := range formats {
+		reads := 0
+		r := &reading{Reader: bytes.NewReader(compressed(t, packed(t, es), f)), at: func(int) { reads++ }}
+		_, err := Unpack(context.Background(), r, name(t, f), fresh(t), UnpackOptions{})
+		if !errors.Is(err, ErrImproper) || reads == 0 {
+			t.Errorf("%s: got error %v after %d reads, want %v", f, err, reads, ErrImproper)
+		}
+	}
+}
+
 // TestUnpackSaysWhatItLeaves loses its directory while it works.
 func TestUnpackSaysWhatItLeaves(t *testing.T) {
 	dir := fresh(t)
@@ -243,7 +276,7 @@ func TestUnpackFullDisk(t *testing.T) {
 	if err := exec.Command("unshare", "-rm", "true").Run(); err != nil {
 		t.Skipf("unshare -rm: %v", err)
 	}
-	for _, size := range []string{"size=64k", "nr_inodes=6"} {
+	for _, size := range []string{"size=64k", "nr_inodes=4", "nr_inodes=6"} {
 		at := t.TempDir()
 		cmd := exec.Command("unshare", "-rm", "sh", "-c",
 			`mount -t tmpfs -o "$1" none "$2" && exec "$3" -test.run='^TestUnpackFullDisk$' -test.v`,
@@ -259,7 +292,7 @@ func fillDisk(t *testing.T, at string) {
 	for _, f := range formats {
 		dir := filepath.Join(at, "work")
 		must(t, os.Mkdir(dir, 0o700))
-		b := compressed(t, packed(t, append(good(), noise(100<<10)...)), f)
+		b := compressed(t, packed(t, append(good()[:4], noise(100<<10)...)), f)
 		_, err := Unpack(context.Background(), bytes.NewReader(b), name(t, f), root(t, dir), UnpackOptions{})
 		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrImproper) {
 			t.Errorf("%s: got error %v, want %v", f, err, syscall.ENOSPC)
