@@ -149,26 +149,30 @@ func TestRefusesCutAnywhere(t *testing.T) {
 	}
 }
 
-// TestChangedAnywhere holds that a byte that is changed is noticed, or that it changes nothing: gzip
+// TestChangedAnywhere holds that a byte which is changed is noticed, or that it changes nothing: gzip
 // has a time and an operating system in its header.
 func TestChangedAnywhere(t *testing.T) {
 	for _, f := range formats {
-		whole := compressed(t, packed(t, good()), f)
-		want := state(t, unpacked(t, whole, f).Name())
-		for n := range whole {
-			b := bytes.Clone(whole)
-			b[n] ^= 0x10
-			dir := fresh(t)
-			_, err := Unpack(context.Background(), bytes.NewReader(b), name(t, f), dir, UnpackOptions{})
-			switch {
-			case err == nil:
-				same(t, state(t, dir.Name()), want)
-			case errors.Is(err, ErrImproper):
-				empty(t, dir)
-			default:
-				t.Errorf("%s: byte %d changed: got error %v, want %v", f, n, err, ErrImproper)
+		t.Run(string(f), func(t *testing.T) {
+			whole := compressed(t, packed(t, good()), f)
+			want, dir := state(t, unpacked(t, whole, f).Name()), fresh(t)
+			step := 1
+			if f == update.TarBzip2 {
+				step = 5 // its readers are slow to make
 			}
-		}
+			for n := 0; n < len(whole); n += step {
+				whole[n] ^= 0x10
+				_, err := Unpack(context.Background(), bytes.NewReader(whole), name(t, f), dir, UnpackOptions{})
+				whole[n] ^= 0x10
+				if err == nil {
+					same(t, state(t, dir.Name()), want)
+					must(t, dir.RemoveAll(testTop))
+				} else if !errors.Is(err, ErrImproper) {
+					t.Errorf("byte %d changed: got error %v, want %v", n, err, ErrImproper)
+				}
+				empty(t, dir)
+			}
+		})
 	}
 }
 

@@ -31,8 +31,8 @@ type UnpackOptions struct {
 // anybody may. Times are those of the entries; symbolic links have that of unpacking. Extended
 // attributes are not unpacked. Nothing is synced.
 //
-// Memory is bounded by o.Limits and, with the defaults, below 32 MiB, however large the archive is. r is
-// read in another goroutine, which has ended when Unpack returns.
+// Memory is bounded by o.Limits, however large the archive is: with the defaults 16 MiB are held at the
+// most, and garbage comes on top. r is read in another goroutine, which has ended when Unpack returns.
 func Unpack(ctx context.Context, r io.Reader, name update.Name, dir *os.Root, o UnpackOptions) (Report, error) {
 	report, err := unpack(ctx, r, name, dir, o)
 	if err != nil {
