@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -126,9 +127,15 @@ func TestDiskTooSmall(t *testing.T) {
 	b := newBox(t)
 	b.smallDisk(10 << 20)
 	b.mustInstall(script(t, 6, ran))
-	for _, unpacked := range []int64{int64(len(noise)), 0} { // known before, and found while unpacking
+	for unpacked, want := range map[int64]string{
+		int64(len(noise)): "bytes free, expected", // known before
+		0:                 "no space left on device",
+	} {
 		_, s, err := b.install(p, install.Options{Unpacked: unpacked})
 		wantErr(t, err, install.ErrNoSpace)
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want %s", err, want)
+		}
 		if s.Version.String() != "6" || len(s.Failures) != 0 {
 			t.Errorf("status is %+v", s)
 		}
