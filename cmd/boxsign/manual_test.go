@@ -116,7 +116,7 @@ func TestManualProcedures(t *testing.T) {
 				}
 				script += procedures[b]
 			}
-			runManual(t, t.TempDir(), script, "BOXSIGN_PASSPHRASE=correct-horse")
+			runManual(t, t.TempDir(), script, "BOXSIGN_PASSPHRASE=correct-horse", "BOXSIGN_BACKUP_PASSPHRASE=battery-staple")
 		})
 	}
 }
@@ -126,7 +126,7 @@ func TestManualProcedures(t *testing.T) {
 const setting = `
 boxsign() {
 	case "$*" in
-	key*|sign*|verify*|status*|build*|"rollout show"*) command boxsign "$@" ;;
+	key*|sign*|verify*|status*|build*|backup*|restore*|"rollout show"*) command boxsign "$@" ;;
 	*) command boxsign "$@" --yes ;;
 	esac
 }
