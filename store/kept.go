@@ -106,7 +106,7 @@ func (s *Store) free() (int64, error) {
 	if err := unix.Statfs(s.c.Dir, &disk); err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", s.c.Dir, err)
 	}
-	return int64(disk.Bavail)*disk.Bsize - s.c.Reserve, nil
+	return int64(disk.Bavail)*int64(disk.Bsize) - s.c.Reserve, nil
 }
 
 // allocated returns how many bytes of the disk each regular file in a directory takes.

@@ -109,7 +109,7 @@ func (a *arrival) checkRoom() error {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
 	const sector = 512
-	free := int64(disk.Bavail) * disk.Bsize
+	free := int64(disk.Bavail) * int64(disk.Bsize)
 	need := max(a.rel.Length()-part.Blocks*sector, 0) + int64(len(a.blocks)*len(update.Digest{})) + fileOverhead
 	if free-a.store.c.Reserve < need {
 		return fmt.Errorf("%w: %d bytes are needed in %s, %d are free and %d of them are reserved", ErrNoSpace, need, dir, free, a.store.c.Reserve)

@@ -36,7 +36,7 @@ func TestLostArchive(t *testing.T) {
 	if now := s.timestamp(t); now != before+1 {
 		t.Errorf("timestamp %d was followed by %d", before, now)
 	}
-	s.awaitHealth(t, fmt.Sprintf("archives: 1 that are listed can't be served, the first is %s: withdraw it with boxsign, then publish it again", filepath.Base(lost)))
+	s.awaitHealth(t, fmt.Sprintf("archives: 1 that are listed can't be served, the first is %s: publish it again with boxsign", filepath.Base(lost)))
 	get(t, s.base+"/healthz").has(t, "Content-Type", "application/json")
 	if a := get(t, s.base+"/healthz"); a.status != 503 {
 		t.Errorf("healthz: %d", a.status)
@@ -47,9 +47,10 @@ func TestLostArchive(t *testing.T) {
 	get(t, s.base+"/update/"+filepath.Base(kept)).isArchive(t, filepath.Base(kept), read(t, kept))
 	get(t, s.base+"/update/"+filepath.Base(lost)).isNotFound(t)
 
-	p.must("withdraw", filepath.Base(lost), "--repo", s.base)
-	s.await(t, "/healthz", 200)
-	says(t, p.must("publish", lost, s.base), "state: published\n")
+	says(t, p.must("publish", kept, s.base), "state: unchanged\n")
+	p.refused("publish", []string{packRandom(t, dir, 1600000002, 1000), s.base}, filepath.Base(lost)+": the origin does not have the archive")
+	says(t, p.must("publish", lost, s.base), "targets: 2 -> 4\n", "its archive is lost there", "state: published\n", "at: "+s.base+"/update/"+filepath.Base(lost)+"\n")
+	says(t, p.must("publish", lost, s.base), "state: unchanged\n")
 	s.await(t, "/healthz", 200)
 	p.lists(s.base, filepath.Base(kept), filepath.Base(lost))
 }

@@ -70,15 +70,7 @@ func build(ctx context.Context, s cli.Streams, dir string, f buildFlags) error {
 	if err := checkTarget(path, dir); err != nil {
 		return err
 	}
-	var result facts
-	var packErr error
-	err = durable.FS{}.CreateFileFunc(path, 0o644, func(file *os.File) error {
-		result, packErr = pack(ctx, file, src, archive.Options{Name: name, Time: epoch})
-		return packErr
-	})
-	if packErr != nil {
-		return withBuildHint(packErr) // says what and where by itself
-	}
+	result, err := writeArchive(ctx, path, src, archive.Options{Name: name, Time: epoch})
 	if err != nil {
 		return withBuildHint(err)
 	}
@@ -86,6 +78,24 @@ func build(ctx context.Context, s cli.Streams, dir string, f buildFlags) error {
 		return s.JSON(result)
 	}
 	return result.print(s)
+}
+
+// writeArchive builds an archive of the files below src as a new file at path; after an error there is
+// none.
+func writeArchive(ctx context.Context, path string, src *os.Root, o archive.Options) (facts, error) {
+	var result facts
+	var packErr error
+	err := durable.FS{}.CreateFileFunc(path, 0o644, func(file *os.File) error {
+		result, packErr = pack(ctx, file, src, o)
+		return packErr
+	})
+	if packErr != nil {
+		return facts{}, packErr // says what and where by itself
+	}
+	if err != nil {
+		return facts{}, err
+	}
+	return result, nil
 }
 
 // pack builds an archive into file and reads it back.

@@ -37,13 +37,13 @@ func cosign(ctx context.Context, s cli.Streams, o listOptions, role trust.Role, 
 	return inSession(ctx, s, o.options, !o.dryRun, func(x *session) error {
 		waiting := x.waiting(role)
 		if p := x.unpublished(); len(waiting) == 0 && role == trust.RoleTargets && p != nil && p.Complete() && !o.dryRun {
-			return x.finish(ctx, p, files) // signed the last time, and cut
+			return x.finish(ctx, p, files, false) // signed the last time, and cut
 		}
 		if len(waiting) == 0 {
 			return cli.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
 		}
 		p := waiting[len(waiting)-1]
-		c := describe(p.Plan())
+		c := x.describe(p.Plan())
 		c.wait(p.Needs())
 		if x.o.dryRun {
 			c.State = stateDryRun
@@ -73,6 +73,11 @@ func (x *session) addSignature(ctx context.Context, p *trust.Proposal, files pub
 			return err
 		}
 	}
+	return x.finish(ctx, p, files, hold)
+}
+
+// finish submits a list or a root, and looks at what is then served.
+func (x *session) finish(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) error {
 	done, err := x.submit(ctx, p, files, hold)
 	if err != nil {
 		return err
@@ -80,16 +85,7 @@ func (x *session) addSignature(ctx context.Context, p *trust.Proposal, files pub
 	if err := x.settled(done); err != nil {
 		return err
 	}
-	return show(x.s, x.o.json, done)
-}
-
-// finish submits a list that has all signatures.
-func (x *session) finish(ctx context.Context, p *trust.Proposal, files publish.Files) error {
-	done, err := x.submit(ctx, p, files, false)
-	if err != nil {
-		return err
-	}
-	if err := x.settled(done); err != nil {
+	if done.At, err = x.served(ctx, p, files); err != nil {
 		return err
 	}
 	return show(x.s, x.o.json, done)

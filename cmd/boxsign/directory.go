@@ -127,8 +127,9 @@ func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.F
 	if err := d.take(ctx, next.Releases(), files); err != nil {
 		return err
 	}
-	if missing := d.store.Missing(next); len(missing) > 0 {
-		return cli.WithHint(fmt.Errorf("%v: its archive is not in %s", missing[0].Name(), d.path), "give the file to this command")
+	// The same list is renewed without an archive that was lost, so that the others don't expire with it.
+	if missing := d.store.Missing(next); len(missing) > 0 && c.Targets != nil {
+		return fmt.Errorf("%v: %w: it is not in %s", missing[0].Name(), publish.ErrNoFile, d.path)
 	}
 	if err := d.store.Commit(ctx, next); err != nil {
 		return err

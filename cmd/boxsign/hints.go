@@ -26,7 +26,7 @@ func withHint(err error) error {
 	}{
 		{secret.ErrPassphrase, "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says"},
 		{trust.ErrKey, "take another key with --keys or the flag for its role, or have a root signer let this one in: boxsign root add-key"},
-		{publish.ErrNoFile, "name the file of the archive too, or have the signer who has it say boxsign publish again"},
+		{publish.ErrNoFile, "name its file too, or have the signer who has it say boxsign publish FILE again; where it is lost for good, boxsign withdraw takes it off the list"},
 		{publish.ErrChanged, "the file was changed while it was being sent: build it again with another version"},
 		{publish.ErrOrigin, "say it on the origin, in its directory, or let its server do it"},
 		{durable.ErrLocked, "wait until that program has ended; where it is a server, stop it"},

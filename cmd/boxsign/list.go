@@ -18,7 +18,11 @@ type listOptions struct {
 	options
 	keep        int // 0: all
 	force, hold bool
+	conditions  conditionFlags
 }
+
+// listEdit makes the changes of a new list; nil makes none.
+type listEdit func(*session, *trust.TargetsEdit) error
 
 func (o *listOptions) listFlags(cmd *cobra.Command) {
 	o.repoFlags(cmd)
@@ -43,22 +47,42 @@ boxsign cosign.`,
 	}
 	o.listFlags(cmd)
 	forceFlag(cmd, &o.force)
+	o.conditions.flags(cmd)
 	return cmd
 }
 
 func add(ctx context.Context, s cli.Streams, o listOptions, paths []string) error {
+	conditions, err := o.conditions.parse()
+	if err != nil {
+		return err
+	}
 	files, additions, err := readAll(ctx, paths, o.force)
 	if err != nil {
 		return err
 	}
-	return changeList(ctx, s, o, files, func(e *trust.TargetsEdit) error {
+	return changeList(ctx, s, o, files, func(x *session, e *trust.TargetsEdit) error {
 		for _, a := range additions {
-			if err := e.Add(a); err != nil {
+			a.Conditions = conditions
+			if err := x.add(e, a); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// add lists an update. One that is listed stays as it is; where other conditions are given for it, it is
+// refused.
+func (x *session) add(e *trust.TargetsEdit, a trust.Addition) error {
+	if err := checkMinVersion(a); err != nil {
+		return err
+	}
+	had, listed := x.base.Release(a.Name)
+	if given := a.Conditions; listed && had.Digest() == a.Digest && !sameConditions(given, trust.Conditions{}) && !sameConditions(given, had.Conditions()) {
+		return cli.WithHint(fmt.Errorf("%v is listed already, for other boxes", a.Name),
+			"boxsign rollout changes its rollout; for other hardware or another lowest version build it again with another version")
+	}
+	return e.Add(a)
 }
 
 // readAll inspects and hashes archives.
@@ -105,7 +129,7 @@ func withdraw(ctx context.Context, s cli.Streams, o listOptions, args []string) 
 		}
 		names = append(names, n)
 	}
-	return changeList(ctx, s, o, nil, func(e *trust.TargetsEdit) error {
+	return changeList(ctx, s, o, nil, func(_ *session, e *trust.TargetsEdit) error {
 		for _, n := range names {
 			if err := e.Withdraw(n); err != nil {
 				return cli.WithHint(err, "boxsign status lists what is published")
@@ -116,14 +140,14 @@ func withdraw(ctx context.Context, s cli.Streams, o listOptions, args []string) 
 }
 
 // changeList makes, signs and submits the next list.
-func changeList(ctx context.Context, s cli.Streams, o listOptions, files publish.Files, edit func(*trust.TargetsEdit) error) error {
+func changeList(ctx context.Context, s cli.Streams, o listOptions, files publish.Files, edit listEdit) error {
 	return inSession(ctx, s, o.options, !o.dryRun, func(x *session) error {
 		return x.changeList(ctx, o, files, edit)
 	})
 }
 
 // changeList makes the next list anew, on the new base, as often as another signer was faster.
-func (x *session) changeList(ctx context.Context, o listOptions, files publish.Files, edit func(*trust.TargetsEdit) error) error {
+func (x *session) changeList(ctx context.Context, o listOptions, files publish.Files, edit listEdit) error {
 	if !o.dryRun {
 		if err := x.afterOthers(ctx, o, edit); err != nil {
 			return err
@@ -134,12 +158,16 @@ func (x *session) changeList(ctx context.Context, o listOptions, files publish.F
 		if err != nil {
 			return err
 		}
-		if e.Plan().Empty() && len(x.waiting(trust.RoleTargets)) == 0 {
-			c := describe(e.Plan())
-			c.To, c.Expires, c.State = c.From, x.base.Expires(trust.RoleTargets).UTC(), stateUnchanged
-			return show(x.s, x.o.json, c)
+		var lost []trust.Release
+		if e.Plan().Empty() {
+			if lost, err = x.lost(ctx, files); err != nil {
+				return err
+			}
+			if len(lost) == 0 {
+				return x.unchanged(e.Plan())
+			}
 		}
-		err = x.signList(ctx, e, files, o.hold)
+		err = x.signList(ctx, e, listing{files: files, hold: o.hold, lost: lost})
 		if !errors.Is(err, trust.ErrConflict) {
 			return err
 		}
@@ -149,8 +177,18 @@ func (x *session) changeList(ctx context.Context, o listOptions, files publish.F
 	}
 }
 
+// unchanged says that there is nothing to sign. What waits goes on waiting.
+func (x *session) unchanged(p trust.Plan) error {
+	c := x.describe(p)
+	c.To, c.Expires, c.State = c.From, x.base.Expires(trust.RoleTargets).UTC(), stateUnchanged
+	for _, w := range x.waiting(trust.RoleTargets) {
+		c.Notes = append(c.Notes, fmt.Sprintf("targets %d waits for signatures", w.Version()))
+	}
+	return show(x.s, x.o.json, c)
+}
+
 // afterOthers waits for the list that another signer is sending, and shows what it changed.
-func (x *session) afterOthers(ctx context.Context, o listOptions, edit func(*trust.TargetsEdit) error) error {
+func (x *session) afterOthers(ctx context.Context, o listOptions, edit listEdit) error {
 	before := x.base
 	if x.othersList() == 0 {
 		return nil
@@ -165,7 +203,7 @@ func (x *session) afterOthers(ctx context.Context, o listOptions, edit func(*tru
 	return x.apart(before, names(mine.Plan()))
 }
 
-func (x *session) editList(o listOptions, edit func(*trust.TargetsEdit) error) (*trust.TargetsEdit, error) {
+func (x *session) editList(o listOptions, edit listEdit) (*trust.TargetsEdit, error) {
 	if err := x.current(); err != nil {
 		return nil, err
 	}
@@ -176,51 +214,15 @@ func (x *session) editList(o listOptions, edit func(*trust.TargetsEdit) error) (
 	if err != nil {
 		return nil, err
 	}
-	if err := edit(e); err != nil {
-		return nil, err
+	if edit != nil {
+		if err := edit(x, e); err != nil {
+			return nil, err
+		}
 	}
 	if o.keep > 0 {
 		e.Keep(o.keep)
 	}
 	return e, nil
-}
-
-// signList shows the next list, asks, signs it and submits it.
-func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, files publish.Files, hold bool) error {
-	c := describe(e.Plan())
-	c.Notes = x.notes()
-	if x.o.dryRun {
-		c.State = stateDryRun
-		return show(x.s, x.o.json, c)
-	}
-	if err := x.confirm(ctx, c); err != nil {
-		return err
-	}
-	p, err := x.signedList(ctx, e)
-	if err != nil {
-		return err
-	}
-	done, err := x.submit(ctx, p, files, hold)
-	if err != nil {
-		return err
-	}
-	if err := x.settled(done); err != nil {
-		return err
-	}
-	if done.At, err = x.served(ctx, p); err != nil {
-		return err
-	}
-	done.Notes = c.Notes
-	return show(x.s, x.o.json, done)
-}
-
-// notes says which lists wait that a new one would replace.
-func (x *session) notes() []string {
-	var out []string
-	for _, p := range x.waiting(trust.RoleTargets) {
-		out = append(out, fmt.Sprintf("targets %d waits for signatures; the new list is without its changes and replaces it", p.Version()))
-	}
-	return out
 }
 
 func newAbort(s cli.Streams) *cobra.Command {
@@ -249,11 +251,11 @@ func abort(ctx context.Context, s cli.Streams, o options) error {
 			return cli.WithHint(errNothingWaits, "what is published is taken back with boxsign withdraw")
 		}
 		if lists {
-			e, err := x.editList(listOptions{}, func(*trust.TargetsEdit) error { return nil })
+			e, err := x.editList(listOptions{}, nil)
 			if err != nil {
 				return err
 			}
-			return x.signList(ctx, e, nil, false)
+			return x.signList(ctx, e, listing{})
 		}
 		return x.dropRoots(ctx, roots)
 	})
@@ -261,7 +263,7 @@ func abort(ctx context.Context, s cli.Streams, o options) error {
 
 func (x *session) dropRoots(ctx context.Context, roots []*trust.Proposal) error {
 	for _, p := range roots {
-		c := describe(p.Plan())
+		c := x.describe(p.Plan())
 		c.State = stateDryRun
 		if !x.o.dryRun {
 			if err := x.confirm(ctx, c); err != nil {

@@ -39,6 +39,7 @@ change is shown, and yours is signed again on top of it.`,
 	}
 	o.listFlags(cmd)
 	forceFlag(cmd, &o.force)
+	o.conditions.flags(cmd)
 	return cmd
 }
 
@@ -47,15 +48,19 @@ func isPlace(arg string) bool {
 	return isURL(arg) || err == nil && info.IsDir()
 }
 
-// served compares what a server shows of the archives that a list added with what was signed, and
-// returns where they are.
-func (x *session) served(ctx context.Context, p *trust.Proposal) ([]string, error) {
+// served compares what a server shows of the archives that a list added, or that are at hand, with what
+// was signed, and returns where they are.
+func (x *session) served(ctx context.Context, p *trust.Proposal, files publish.Files) ([]string, error) {
 	remote, ok := x.place.(shown)
-	if !ok || x.base.Version(trust.RoleTargets) != p.Version() {
+	if !ok || p.Role() != trust.RoleTargets || x.base.Version(trust.RoleTargets) != p.Version() {
 		return nil, nil // in a directory, or waiting
 	}
+	added := names(trust.Plan{Added: p.Plan().Added})
 	var out []string
-	for _, r := range p.Plan().Added {
+	for _, r := range p.Releases() {
+		if _, at := files[r.Digest()]; !at && !slices.Contains(added, r.Name()) {
+			continue
+		}
 		if err := remote.Check(ctx, r, publish.Ends); err != nil {
 			return nil, fmt.Errorf("published, but not served as it was signed: %w", err)
 		}
@@ -93,7 +98,7 @@ func (x *session) apart(before *trust.Repository, mine []update.Name) error {
 	}
 	theirs := touched(before, x.base)
 	x.s.Warn("boxsign", fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made on top of it",
-		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, x.base), ", ")))
+		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, before, x.base), ", ")))
 	if !x.o.yes {
 		return nil // the new list is shown and asked for
 	}
@@ -116,27 +121,34 @@ func names(p trust.Plan) []update.Name {
 	return out
 }
 
-// touched returns the names that one of two repositories lists and the other doesn't.
+// touched returns the names that one of two repositories lists and the other doesn't, or lists for other
+// boxes.
 func touched(a, b *trust.Repository) []update.Name {
 	var out []update.Name
-	for _, side := range [][2]*trust.Repository{{a, b}, {b, a}} {
-		for _, r := range side[0].Releases() {
-			if _, both := side[1].Release(r.Name()); !both {
-				out = append(out, r.Name())
-			}
+	for _, r := range a.Releases() {
+		if now, both := b.Release(r.Name()); !both || !sameConditions(r.Conditions(), now.Conditions()) {
+			out = append(out, r.Name())
+		}
+	}
+	for _, r := range b.Releases() {
+		if _, both := a.Release(r.Name()); !both {
+			out = append(out, r.Name())
 		}
 	}
 	return out
 }
 
-func describeTouched(list []update.Name, now *trust.Repository) []string {
+func describeTouched(list []update.Name, before, now *trust.Repository) []string {
 	if len(list) == 0 {
-		return []string{"no update added or withdrawn"}
+		return []string{"no update added, withdrawn or changed"}
 	}
 	out := make([]string, len(list))
 	for i, n := range list {
 		out[i] = "withdrew " + n.String()
-		if _, ok := now.Release(n); ok {
+		_, was := before.Release(n)
+		if _, is := now.Release(n); is && was {
+			out[i] = "changed " + n.String()
+		} else if is {
 			out[i] = "added " + n.String()
 		}
 	}

@@ -41,11 +41,11 @@ With --list the list is signed again with the release key, without a change, val
 
 func renewList(ctx context.Context, s cli.Streams, o options) error {
 	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
-		e, err := x.editList(listOptions{}, func(*trust.TargetsEdit) error { return nil })
+		e, err := x.editList(listOptions{}, nil)
 		if err != nil {
 			return err
 		}
-		return x.signList(ctx, e, nil, false)
+		return x.signList(ctx, e, listing{})
 	})
 }
 

@@ -27,11 +27,11 @@ type change struct {
 	To      int64      `json:"to"`
 	Expires time.Time  `json:"expires"`
 
-	Added     []listed `json:"added,omitempty"`
-	Withdrawn []listed `json:"withdrawn,omitempty"`
-	Changed   []listed `json:"changed,omitempty"`
-	Holders   []holder `json:"holders,omitempty"`
-	Notes     []string `json:"notes,omitempty"`
+	Added     []listed  `json:"added,omitempty"`
+	Withdrawn []listed  `json:"withdrawn,omitempty"`
+	Changed   []changed `json:"changed,omitempty"`
+	Holders   []holder  `json:"holders,omitempty"`
+	Notes     []string  `json:"notes,omitempty"`
 
 	State string `json:"state,omitempty"`
 	Needs []need `json:"needs,omitempty"` // while it waits
@@ -46,6 +46,17 @@ type listed struct {
 	Digest   update.Digest  `json:"digest"`
 	Length   int64          `json:"length"`
 	Unpacked int64          `json:"unpacked"`
+
+	Published  time.Time      `json:"published"`
+	Rollout    *rolloutFacts  `json:"rollout,omitempty"`
+	Hardware   []string       `json:"hardware,omitempty"`
+	MinVersion update.Version `json:"min_version,omitzero"`
+}
+
+// changed is an update that is from now on for other boxes.
+type changed struct {
+	listed
+	Before listed `json:"before"`
 }
 
 // holder is a role whose keys or threshold change.
@@ -65,26 +76,33 @@ type need struct {
 	Missing   []keys.ID  `json:"missing"`
 }
 
-func describe(p trust.Plan) change {
+// describe says what a plan changes, as seen now.
+func (x *session) describe(p trust.Plan) change {
 	c := change{Role: p.Role, From: p.From, To: p.To, Expires: p.ToExpires.UTC()}
-	c.Added, c.Withdrawn = releases(p.Added), releases(p.Withdrawn)
+	c.Added, c.Withdrawn = releases(p.Added, x.at), releases(p.Withdrawn, x.at)
 	for _, r := range p.Changed {
-		c.Changed = append(c.Changed, release(r.To))
+		c.Changed = append(c.Changed, changed{release(r.To, x.at), release(r.From, x.at)})
 	}
+	c.Notes = conditionNotes(p, x.base.Expires(trust.RoleTimestamp), x.at)
 	for _, h := range p.Holders {
 		c.Holders = append(c.Holders, holder{h.Role, ids(h.AddedKeys), ids(h.RemovedKeys), [2]int{h.FromThreshold, h.ToThreshold}})
 	}
 	return c
 }
 
-func release(r trust.Release) listed {
-	return listed{r.Name(), r.Name().Version(), r.Digest(), r.Length(), r.Unpacked()}
+// release says what a list says of an update, and how far its rollout is at that time.
+func release(r trust.Release, at time.Time) listed {
+	c := r.Conditions()
+	return listed{
+		Name: r.Name(), Version: r.Name().Version(), Digest: r.Digest(), Length: r.Length(), Unpacked: r.Unpacked(),
+		Published: r.Published().UTC(), Rollout: rolloutOf(r, at), Hardware: c.Hardware, MinVersion: c.MinVersion,
+	}
 }
 
-func releases(rs []trust.Release) []listed {
+func releases(rs []trust.Release, at time.Time) []listed {
 	var out []listed
 	for _, r := range rs {
-		out = append(out, release(r))
+		out = append(out, release(r, at))
 	}
 	return out
 }
@@ -107,6 +125,9 @@ func needsOf(ns []trust.Need) []need {
 
 func (c *change) wait(ns []trust.Need) { c.State, c.Needs = stateWaiting, needsOf(ns) }
 
+// boxCheck is how a box checks an update U with what it has: it makes the line L itself.
+const boxCheck = "sha256sum U > L && openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in L -sigfile U.sig"
+
 // print writes one fact per line.
 func (c change) print(s cli.Streams) error {
 	var b bytes.Buffer
@@ -116,13 +137,17 @@ func (c change) print(s cli.Streams) error {
 		fmt.Fprintf(&b, "%s: %d -> %d\n", c.Role, c.From, c.To)
 	}
 	fmt.Fprintf(&b, "expires: %s\n", stamp(c.Expires))
-	for _, l := range []struct {
-		what string
-		list []listed
-	}{{"added", c.Added}, {"withdrawn", c.Withdrawn}, {"changed", c.Changed}} {
-		for _, r := range l.list {
-			fmt.Fprintf(&b, "%s: %v version %v, digest %v, %d bytes, unpacked %d\n", l.what, r.Name, r.Version, r.Digest, r.Length, r.Unpacked)
-		}
+	for _, r := range c.Added {
+		r.print(&b, "added")
+		r.printConditions(&b, "")
+	}
+	for _, r := range c.Withdrawn {
+		r.print(&b, "withdrawn")
+	}
+	for _, r := range c.Changed {
+		r.print(&b, "changed")
+		r.Before.printConditions(&b, " before")
+		r.printConditions(&b, "")
 	}
 	for _, h := range c.Holders {
 		h.print(&b)
@@ -140,10 +165,14 @@ func (c change) print(s cli.Streams) error {
 		fmt.Fprintf(&b, "at: %s\n", at)
 	}
 	if len(c.At) > 0 {
-		b.WriteString("a box checks U with U.sig: sha256sum U > L && openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in L -sigfile U.sig\n")
+		fmt.Fprintf(&b, "a box checks U with U.sig: %s\n", boxCheck)
 	}
 	_, err := s.Out.Write(b.Bytes())
 	return err
+}
+
+func (l listed) print(b *bytes.Buffer, what string) {
+	fmt.Fprintf(b, "%s: %v version %v, digest %v, %d bytes, unpacked %d\n", what, l.Name, l.Version, l.Digest, l.Length, l.Unpacked)
 }
 
 func (h holder) print(b *bytes.Buffer) {

@@ -152,11 +152,11 @@ func threshold(ctx context.Context, s cli.Streams, o options, role, number strin
 			if waiting := x.waiting(trust.RoleTargets); len(waiting) > 0 {
 				return cli.WithHint(fmt.Errorf("targets %d: %w", waiting[0].Version(), errWaits), "they say boxsign cosign; then say this again")
 			}
-			e, err := x.editList(held, func(*trust.TargetsEdit) error { return nil })
+			e, err := x.editList(held, nil)
 			if err != nil {
 				return err
 			}
-			return x.signList(ctx, e, nil, true)
+			return x.signList(ctx, e, listing{hold: true})
 		})
 	}
 	return err
@@ -204,7 +204,7 @@ func (x *session) nextRoot(ctx context.Context, edit func(*trust.RootEdit, *trus
 	if err != nil {
 		return change{}, cli.WithHint(fmt.Errorf("root %d: %s", x.base.Root().Version()+1, strings.TrimPrefix(err.Error(), "root: ")), "each role needs at least as many keys as its threshold")
 	}
-	c := describe(plan)
+	c := x.describe(plan)
 	if x.o.dryRun {
 		c.State = stateDryRun
 		return c, nil

@@ -125,7 +125,7 @@ type replacement struct {
 func (r *rotation) announce(s cli.Streams, asJSON bool) error {
 	what := replacement{Role: r.part, Old: r.old.ID(), New: r.fresh.ID(), Signs: []listed{}, State: stateDryRun}
 	if r.part == releasePart {
-		what.Signs = append(what.Signs, releases(r.base.Releases())...)
+		what.Signs = append(what.Signs, releases(r.base.Releases(), r.at)...)
 	}
 	if asJSON {
 		return s.JSON(what)
@@ -244,7 +244,7 @@ func (r *rotation) list(ctx context.Context) error {
 	if _, err := r.awaitOthers(ctx); err != nil {
 		return err
 	}
-	e, err := r.editList(listOptions{}, func(*trust.TargetsEdit) error { return nil })
+	e, err := r.editList(listOptions{}, nil)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(withProgram{m}, map[string]func(){"boxsign-at": mainAt})
 }
 
-// withProgram puts the program, as it is built for users, in the path of the tests.
+// withProgram puts the programs, as they are built for users, in the path of the tests.
 type withProgram struct{ *testing.M }
 
 func (m withProgram) Run() int {
@@ -31,7 +31,9 @@ func (m withProgram) Run() int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir) // best effort
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "boxsign"), ".").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", dir, ".", "../box-update-server", "../boxup")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("go build: %v\n%s", err, out))
 	}
 	if err := os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {
@@ -84,6 +86,14 @@ func TestScripts(t *testing.T) {
 			"released":    released,
 			"large":       large,
 			"blobs-of":    blobsOf,
+
+			"origin":  origin,
+			"dropped": dropped,
+			"answers": answers,
+
+			"gobuild": goBuild,
+			"live":    live,
+			"placed":  placed,
 
 			"again":         again,
 			"change-blob":   changeBlob,

@@ -168,7 +168,7 @@ func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error)
 // submit publishes a proposal with enough signatures and keeps another one waiting. hold keeps any
 // waiting. It returns what became of it.
 func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (change, error) {
-	c := describe(p.Plan())
+	c := x.describe(p.Plan())
 	if hold || !p.Complete() {
 		return x.hold(ctx, c, p, files)
 	}
@@ -176,10 +176,11 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.F
 	if p.Role() == trust.RoleRoot {
 		next = trust.Change{Root: p}
 	}
+	before := x.base
 	if err := x.publish(ctx, next, files); err != nil {
 		return change{}, err
 	}
-	c.State = statePublished
+	c.State, c.Notes = statePublished, conditionNotes(p.Plan(), lastWithout(before, x.base), x.at)
 	x.warnThreshold()
 	return c, nil
 }

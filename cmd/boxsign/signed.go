@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"reflect"
+	"slices"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -14,11 +14,12 @@ import (
 const signedFile = "signed.targets.json"
 
 // signedList returns the edited list, signed: the one that was signed before for the same change, else
-// a new one, which is kept until it is published.
-func (x *session) signedList(ctx context.Context, e *trust.TargetsEdit) (*trust.Proposal, error) {
+// a new one, which is kept until it is published. same says that one without a change will do: it brings
+// archives back.
+func (x *session) signedList(ctx context.Context, e *trust.TargetsEdit, same bool) (*trust.Proposal, error) {
 	// In a directory a list that waits may have more signatures by now than this one.
 	_, remote := x.place.(shown)
-	if p := x.unpublished(); p != nil && (p.Complete() || remote) && sameChange(p.Plan(), e.Plan()) {
+	if p := x.unpublished(); p != nil && (p.Complete() || remote) && sameChange(p.Plan(), e.Plan()) && (same || !e.Plan().Empty()) {
 		return p, nil
 	}
 	by, err := x.signers(ctx, releasePart)
@@ -62,9 +63,14 @@ func (x *session) unpublished() *trust.Proposal {
 // sameChange reports whether two lists on one base change the same. Of changed conditions it is never
 // sure.
 func sameChange(a, b trust.Plan) bool {
-	return len(a.Changed)+len(b.Changed) == 0 && a.From == b.From && !a.Empty() &&
-		reflect.DeepEqual(releases(a.Added), releases(b.Added)) &&
-		reflect.DeepEqual(releases(a.Withdrawn), releases(b.Withdrawn))
+	return len(a.Changed)+len(b.Changed) == 0 && a.From == b.From &&
+		slices.EqualFunc(a.Added, b.Added, sameRelease) && slices.EqualFunc(a.Withdrawn, b.Withdrawn, sameRelease)
+}
+
+// sameRelease reports whether two lists say the same of an update but for the time of publishing.
+func sameRelease(a, b trust.Release) bool {
+	return a.Name() == b.Name() && a.Digest() == b.Digest() && a.Length() == b.Length() && a.Unpacked() == b.Unpacked() &&
+		sameConditions(a.Conditions(), b.Conditions())
 }
 
 // forgetSigned forgets the list that was signed, because it is published or was overtaken.

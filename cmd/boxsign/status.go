@@ -77,7 +77,7 @@ func (x *session) status() (status, error) {
 		}
 		mine[k.ID()] = true
 	}
-	st := status{Updates: releases(x.base.Releases()), Pending: []change{}, Root: x.base.Root().Digest()}
+	st := status{Updates: releases(x.base.Releases(), x.at), Pending: []change{}, Root: x.base.Root().Digest()}
 	root := x.base.Root()
 	for _, role := range trust.Roles() {
 		r := roleStatus{Role: role, Version: x.base.Version(role), Issued: x.base.Issued(role).UTC(), Expires: x.base.Expires(role).UTC(), Threshold: root.Threshold(role)}
@@ -88,7 +88,7 @@ func (x *session) status() (status, error) {
 		st.Roles = append(st.Roles, r)
 	}
 	for _, p := range x.pending {
-		c := describe(p.Plan())
+		c := x.describe(p.Plan())
 		c.wait(p.Needs())
 		st.Pending = append(st.Pending, c)
 	}
@@ -105,7 +105,7 @@ func (st status) print(s cli.Streams, at time.Time) error {
 		}
 	}
 	for _, u := range st.Updates {
-		if err := printAll(s, "update", fmt.Sprintf("%v digest %v, %d bytes", u.Name, u.Digest, u.Length)); err != nil {
+		if err := u.printStatus(s); err != nil {
 			return err
 		}
 	}

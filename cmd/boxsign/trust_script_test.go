@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -85,6 +86,7 @@ func snapshots(ts *testscript.TestScript) map[string]map[string]string {
 }
 
 func setupValues(e *testscript.Env) error {
+	e.Setenv("ARCH", runtime.GOARCH)
 	e.Values[lockKey{}] = new(*durable.Lock)
 	e.Values[snapshotKey{}] = map[string]map[string]string{}
 	return nil

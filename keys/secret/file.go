@@ -33,7 +33,7 @@ const mode fs.FileMode = 0o600
 // keeps. After an error there is no file, or the whole one.
 func (k Key) WriteEncrypted(ctx context.Context, disk durable.FS, path string, p Passphrase) error {
 	return k.write(disk, path, func(private ed25519.PrivateKey) ([]byte, error) {
-		passphrase, err := ask(ctx, p, path, true)
+		passphrase, err := p.Ask(ctx, path, true)
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/internal/onepem"
 )
 
@@ -93,12 +94,31 @@ func (l Loader) decrypt(ctx context.Context, name string, b []byte) (ed25519.Pri
 	if l.Passphrase == nil {
 		return nil, errors.New("the key is encrypted, and there is no passphrase")
 	}
-	passphrase, err := ask(ctx, l.Passphrase, name, false)
+	passphrase, err := l.Passphrase.Ask(ctx, name, false)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(passphrase)
 	return decrypt(b, passphrase)
+}
+
+// CheckFile checks the bytes of a key file as far as that goes without a passphrase, and returns the public
+// key, zero where the file is encrypted.
+func CheckFile(b []byte) (keys.Public, error) {
+	kind, der, err := onepem.Decode(b, kindHint, encryptedType, plainType)
+	if err != nil {
+		return keys.Public{}, err
+	}
+	defer clear(der)
+	if kind == encryptedType {
+		return keys.Public{}, checkEnvelope(der)
+	}
+	private, err := parsePlain(der)
+	if err != nil {
+		return keys.Public{}, err
+	}
+	defer clear(private)
+	return keys.New(ed25519.PublicKey(private[ed25519.SeedSize:]))
 }
 
 func kindHint(kind string) string {

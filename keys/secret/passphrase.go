@@ -20,8 +20,8 @@ const maxPassphrase = 4096
 // one: a person is asked twice. The caller may overwrite the bytes that it returns.
 type Passphrase func(ctx context.Context, purpose string, confirm bool) ([]byte, error)
 
-// ask refuses an empty passphrase, which would protect nothing.
-func ask(ctx context.Context, p Passphrase, purpose string, confirm bool) ([]byte, error) {
+// Ask calls p and refuses an empty passphrase, which would protect nothing, and one of more than 4096 bytes.
+func (p Passphrase) Ask(ctx context.Context, purpose string, confirm bool) ([]byte, error) {
 	passphrase, err := p(ctx, purpose, confirm)
 	if err != nil {
 		return nil, fmt.Errorf("passphrase for %s: %w", purpose, err)

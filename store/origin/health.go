@@ -54,7 +54,7 @@ func (o *Origin) incomplete(repo *trust.Repository, at time.Time) []Warning {
 	if len(missing) == 0 {
 		return nil
 	}
-	return []Warning{{"archives", true, fmt.Sprintf("%d that are listed can't be served, the first is %v: withdraw it with boxsign, then publish it again",
+	return []Warning{{"archives", true, fmt.Sprintf("%d that are listed can't be served, the first is %v: publish it again with boxsign",
 		len(missing), missing[0].Name())}}
 }
 

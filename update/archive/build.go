@@ -18,10 +18,12 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ErrNoInstallScript says that a directory has no install_update.sh that is a regular file.
+// ErrNoInstallScript says that a directory has no install_update.sh that is a regular file, or an
+// archive none that may be executed.
 var ErrNoInstallScript = errors.New("no install script")
 
-// ErrVersion says that a directory has a VERSION that is not the version of the update.
+// ErrVersion says that a directory or an archive has a VERSION that is not the version of the update,
+// or an archive none at all.
 var ErrVersion = errors.New("another version")
 
 // Options say what to build.

@@ -1,4 +1,4 @@
-// Package archive builds and inspects the archives that updates are made of.
+// Package archive builds, inspects and unpacks the archives that updates are made of.
 //
 // An update named <product>-<N>.<format> is a tar archive, compressed with bzip2 (tar.bz2), gzip
 // (tar.gz) or zstd (tar.zst; RFC 8878 with a window of 8 MiB at most). A proper update has exactly
@@ -23,6 +23,8 @@
 // tar archive in it ends with two blocks of zeros; further zeros (tar pads to 10 KiB) are accepted,
 // anything else after them is refused, before or after compression, and so is an archive that is cut
 // short anywhere.
+//
+// Inspect and Unpack go by the same rules: what the one finds proper, and only that, the other unpacks.
 //
 // # What Build writes
 //

@@ -5,8 +5,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -59,22 +65,86 @@ func FuzzInspectTar(f *testing.F) {
 	f.Add(packed(f, append(good(), entry{tar.Header{Typeflag: tar.TypeLink, Name: testTop + "/h", Linkname: testTop + "/README"}, ""})))
 	f.Add(packed(f, append(good(), entry{tar.Header{Typeflag: tar.TypeDir, Name: testTop + "/" + long(150)}, ""})))
 	n := name(f, update.TarGzip)
+	f.Fuzz(func(t *testing.T, b []byte) { checkInspect(t, mended(t, b), n) })
+}
+
+// mended returns the tar archive with the checksum of each header right, packed as gzip.
+func mended(t *testing.T, b []byte) []byte {
+	t.Helper()
+	if len(b) > 1<<16 {
+		t.Skip()
+	}
+	b = bytes.Clone(b)
+	for i := 0; i+512 <= len(b); i += 512 {
+		if bytes.HasPrefix(b[i+257:], []byte("ustar")) {
+			sum(b[i : i+512])
+		}
+	}
+	var out bytes.Buffer
+	w, err := gzip.NewWriterLevel(&out, gzip.NoCompression)
+	must(t, err)
+	_, err = io.Copy(w, bytes.NewReader(b))
+	must(t, err)
+	must(t, w.Close())
+	return out.Bytes()
+}
+
+// FuzzUnpack unpacks changed archives: what Inspect finds proper, and nothing else, is unpacked, and
+// none of it lies or leads outside.
+func FuzzUnpack(f *testing.F) {
+	f.Add(packed(f, good()))
+	for _, h := range []tar.Header{
+		{Typeflag: tar.TypeLink, Name: testTop + "/h", Linkname: testTop + "/README", Mode: 0o755},
+		{Typeflag: tar.TypeSymlink, Name: testTop + "/a/b", Linkname: ".."},
+		{Typeflag: tar.TypeReg, Name: testTop + "/a/b", Linkname: "/etc/passwd", Mode: 0o644},
+		{Typeflag: tar.TypeDir, Name: testTop + "/" + long(150) + "/", Mode: 0o700},
+		{Typeflag: tar.TypeReg, Name: testTop + "/a/b/c", Mode: 0o6777},
+		{Typeflag: tar.TypeReg, Name: testTop + "/a", Mode: 0o600, ModTime: time.Unix(-1, 5), Format: tar.FormatPAX},
+	} {
+		f.Add(packed(f, append(good(), entry{h, ""})))
+	}
+	n := name(f, update.TarGzip)
+	limits := Limits{Entries: 1000, Bytes: 1 << 20, Name: 200}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) > 1<<16 {
-			t.Skip()
-		}
-		b = bytes.Clone(b)
-		for i := 0; i+512 <= len(b); i += 512 {
-			if bytes.HasPrefix(b[i+257:], []byte("ustar")) {
-				sum(b[i : i+512])
+		b = mended(t, b)
+		want := inspect(t, b, update.TarGzip, limits)
+		dir := fresh(t)
+		got, err := Unpack(context.Background(), bytes.NewReader(b), n, dir, UnpackOptions{Limits: limits})
+		if !want.Proper() {
+			if !errors.Is(err, ErrImproper) {
+				t.Errorf("got error %v, want %v: %q", err, ErrImproper, want.Problems)
 			}
+			empty(t, dir)
+			return
 		}
-		var out bytes.Buffer
-		w, err := gzip.NewWriterLevel(&out, gzip.NoCompression)
-		must(t, err)
-		_, err = io.Copy(w, bytes.NewReader(b))
-		must(t, err)
-		must(t, w.Close())
-		checkInspect(t, out.Bytes(), n)
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got %+v, %v; inspect %+v", got, err, want)
+		}
+		checkTree(t, dir.Name())
 	})
+}
+
+// checkTree asserts that nothing below dir has other modes or leads elsewhere than an update may.
+func checkTree(t *testing.T, dir string) {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(dir)
+	must(t, err)
+	must(t, filepath.WalkDir(filepath.Join(dir, testTop), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		switch m := info.Mode(); {
+		case m.Type() == fs.ModeSymlink:
+			if to, err := filepath.EvalSymlinks(path); err == nil && !strings.HasPrefix(to+"/", filepath.Join(dir, testTop)+"/") {
+				t.Errorf("%q leads to %q", path, to)
+			}
+		case !m.IsRegular() && !m.IsDir() || m.Perm()&0o022 != 0 || m&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0:
+			t.Errorf("%q has the mode %v", path, m)
+		}
+		return nil
+	}))
 }

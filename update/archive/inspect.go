@@ -39,7 +39,11 @@ type Entry struct {
 }
 
 func newEntry(h *tar.Header) Entry {
-	return Entry{Name: h.Name, Mode: modeOf(h), Size: h.Size, Time: h.ModTime, Link: h.Linkname}
+	e := Entry{Name: h.Name, Mode: modeOf(h), Size: h.Size, Time: h.ModTime}
+	if h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeSymlink {
+		e.Link = h.Linkname // elsewhere the field means nothing
+	}
+	return e
 }
 
 // modeOf goes by the type of the entry. What the mode field says of the type is ignored, as tar does.
@@ -84,14 +88,6 @@ type Report struct {
 // Proper reports whether the archive is a proper update.
 func (r *Report) Proper() bool { return len(r.Problems) == 0 }
 
-func (r *Report) problem(format string, args ...any) {
-	if len(r.Problems) < maxProblems {
-		r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
-		return
-	}
-	r.more++
-}
-
 // InspectOptions say how to inspect. The zero value is ready for use.
 type InspectOptions struct {
 	Limits Limits
@@ -113,7 +109,7 @@ func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOption
 		if e, err = a.next(); err != nil {
 			break
 		}
-		if err = i.take(e, a.tar); err == nil && o.Entry != nil {
+		if _, err = i.take(e, a.tar); err == nil && o.Entry != nil {
 			if err := o.Entry(e); err != nil {
 				return Report{}, err
 			}
@@ -126,27 +122,42 @@ func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOption
 	return i.Report, nil
 }
 
-// inspection gathers a Report.
+// inspection judges an archive and gathers a Report.
 type inspection struct {
 	Report
 	name    update.Name
+	refusal error  // the first problem, as ErrImproper
 	script  string // what is wrong with the install script, "" for nothing
 	version map[string]string
 }
 
-// take notes the next entry, whose content it may read from body. The error is one of body.
-func (i *inspection) take(e Entry, body io.Reader) error {
+// problem notes why the archive is no proper update. kind is ErrImproper or also something else.
+func (i *inspection) problem(kind error, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if i.refusal == nil {
+		i.refusal = fmt.Errorf("%w: %s", kind, text)
+	}
+	if len(i.Problems) < maxProblems {
+		i.Problems = append(i.Problems, text)
+		return
+	}
+	i.more++
+}
+
+// take notes the next entry, whose content it may begin to read from body, and returns what it has
+// read. The error is one of body.
+func (i *inspection) take(e Entry, body io.Reader) ([]byte, error) {
 	i.Entries++
 	if e.Problem != "" {
-		i.problem("entry %s %s", quote(e.Name), e.Problem)
-		return nil
+		i.problem(ErrImproper, "entry %s %s", quote(e.Name), e.Problem)
+		return nil, nil
 	}
 	if e.Mode.IsRegular() && e.Link == "" {
 		i.Unpacked += e.Size
 	}
 	dir, base := path.Split(path.Clean(e.Name))
 	if dir != i.name.Top()+"/" {
-		return nil
+		return nil, nil
 	}
 	switch base {
 	case InstallScript:
@@ -154,7 +165,7 @@ func (i *inspection) take(e Entry, body io.Reader) error {
 	case VersionFile, oldVersionFile:
 		return i.takeVersion(base, e, body)
 	}
-	return nil
+	return nil, nil
 }
 
 func (i *inspection) takeScript(e Entry) {
@@ -168,19 +179,19 @@ func (i *inspection) takeScript(e Entry) {
 	}
 }
 
-func (i *inspection) takeVersion(base string, e Entry, body io.Reader) error {
+func (i *inspection) takeVersion(base string, e Entry, body io.Reader) ([]byte, error) {
 	if !e.Mode.IsRegular() || e.Link != "" {
-		return nil
+		return nil, nil
 	}
 	b, err := io.ReadAll(io.LimitReader(body, maxVersion+1))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if i.version == nil {
 		i.version = map[string]string{}
 	}
 	i.version[base] = string(b)
-	return nil
+	return b, nil
 }
 
 // finish adds what only the end of the archive shows. err is what ended it. Where the end was not
@@ -191,9 +202,9 @@ func (i *inspection) finish(err error) {
 		i.finishScript()
 		i.finishVersion()
 	case errors.Is(err, errLimit):
-		i.problem("the archive is %v", err)
+		i.problem(ErrImproper, "the archive is %v", err)
 	default:
-		i.problem("the archive is damaged or not what its name says: %v", err)
+		i.problem(ErrImproper, "the archive is damaged or not what its name says: %v", err)
 	}
 	if i.more > 0 {
 		i.Problems = append(i.Problems, fmt.Sprintf("and %d more", i.more))
@@ -201,15 +212,17 @@ func (i *inspection) finish(err error) {
 }
 
 func (i *inspection) finishScript() {
+	kind := fmt.Errorf("%w: %w", ErrImproper, ErrNoInstallScript)
 	switch {
 	case i.script != "":
-		i.problem("%s %s", InstallScript, i.script)
+		i.problem(kind, "%s %s", InstallScript, i.script)
 	case !i.InstallScript:
-		i.problem("has no %s at the top of %s", InstallScript, i.name.Top())
+		i.problem(kind, "has no %s at the top of %s", InstallScript, i.name.Top())
 	}
 }
 
 func (i *inspection) finishVersion() {
+	kind := fmt.Errorf("%w: %w", ErrImproper, ErrVersion)
 	base := VersionFile
 	text, ok := i.version[base]
 	if !ok {
@@ -217,17 +230,17 @@ func (i *inspection) finishVersion() {
 		text, ok = i.version[base]
 	}
 	if !ok {
-		i.problem("has no file %s at the top of %s", VersionFile, i.name.Top())
+		i.problem(kind, "has no file %s at the top of %s", VersionFile, i.name.Top())
 		return
 	}
 	v, err := parseVersionFile(text)
 	if err != nil {
-		i.problem("%s: %v", base, err)
+		i.problem(kind, "%s: %v", base, err)
 		return
 	}
 	i.Version = v
 	if v != i.name.Version() {
-		i.problem("%s says %v, the name says %v", base, v, i.name.Version())
+		i.problem(kind, "%s says %v, the name says %v", base, v, i.name.Version())
 	}
 }
 

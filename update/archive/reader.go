@@ -65,6 +65,7 @@ func (s *stream) Read(p []byte) (int, error) {
 type reader struct {
 	source  *source
 	zip     io.ReadCloser
+	ahead   *ahead // nil where the archive is read in the goroutine of the caller
 	stream  *stream
 	tar     *tar.Reader
 	tree    *tree
@@ -93,8 +94,17 @@ func open(ctx context.Context, r io.Reader, name update.Name, limits Limits) (*r
 	return a, nil
 }
 
+// readAhead reads and decompresses in a goroutine of its own from here on.
+func (a *reader) readAhead() {
+	a.ahead = readAhead(a.stream.r)
+	a.stream.r = a.ahead
+}
+
 // close releases what the reader holds. It does not close what it reads from.
 func (a *reader) close() {
+	if a.ahead != nil {
+		a.ahead.close()
+	}
 	if a.zip != nil {
 		a.zip.Close() // reports again what reading reported
 	}
@@ -141,7 +151,8 @@ func (a *reader) end() error {
 	}
 }
 
-// outside returns the error that is not the archive's fault, nil if there is none.
+// outside returns the error that is not the archive's fault, nil if there is none. A reader that reads
+// ahead is closed before.
 func (a *reader) outside() error {
 	if a.source.err != nil {
 		return a.source.err

@@ -62,6 +62,9 @@ func (s Streams) color() bool {
 	return s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb" && isTerminal(s.Err)
 }
 
+// Interactive reports whether there is a person to ask.
+func (s Streams) Interactive() bool { return isTerminal(s.In) }
+
 func isTerminal(stream any) bool {
 	f, ok := stream.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
@@ -89,7 +92,9 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 	if !reached || exitCode(err) == CodeUsage {
 		err = usageIn(cmd, err)
 	}
-	s.report(prog, err)
+	if !errors.Is(err, errExit) {
+		s.report(prog, err)
+	}
 	return exitCode(err)
 }
 

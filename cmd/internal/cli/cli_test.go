@@ -64,6 +64,7 @@ func TestRun(t *testing.T) {
 		{"hint", WithHint(broken, "buy another"), "build d", 1, "", "prog: disk: broken\nprog: hint: buy another\n"},
 		{"wrapped hint", fmt.Errorf("build: %w", WithHint(broken, "buy another")), "build d", 1, "", "prog: build: disk: broken\nprog: hint: buy another\n"},
 		{"own code", WithHint(WithCode(broken, 10), "wait"), "build d", 10, "", "prog: disk: broken\nprog: hint: wait\n"},
+		{"a result by its code", Exit(10), "build d", 10, "", ""},
 		{"usage of its own", Usagef("bad %s", "name"), "build d", 2, "", "prog: bad name\nprog: hint: see prog build --help\n"},
 		{"interrupted", fmt.Errorf("read: %w", context.Canceled), "build d", 1, "", "prog: interrupted\n"},
 		{"control characters", errors.New("entry \x1b[2J\u202e\xff"), "build d", 1, "", "prog: entry \\x1b[2J\\u202e\\xff\n"},

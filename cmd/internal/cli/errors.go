@@ -1,12 +1,20 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
+
+// Exit returns an error that ends the program with an exit code and without a message: for a result that
+// the exit code tells too.
+func Exit(code int) error { return WithCode(errExit, code) }
+
+// errExit is the error in what Exit returns.
+var errExit = errors.New("exit")
 
 // cliError adds what a command line needs to an error. Its message is that of the error in it.
 type cliError struct {

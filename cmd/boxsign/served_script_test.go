@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// origin serves a repository with an online key at $URL, as its operator does, until the script ends.
+func origin(ts *testscript.TestScript, _ bool, args []string) {
+	serveAt(ts, "--data-dir", ts.MkAbs(args[0]), "--online-key", ts.MkAbs(args[1]))
+}
+
+// dropped serves a directory of archives at $URL, until the script ends.
+func dropped(ts *testscript.TestScript, _ bool, args []string) {
+	serveAt(ts, "--updates-dir", ts.MkAbs(args[0]))
+}
+
+func serveAt(ts *testscript.TestScript, args ...string) {
+	path, err := exec.LookPath("box-update-server")
+	ts.Check(err)
+	log := &watched{want: regexp.MustCompile(`msg=listening.* addr=(\S+)`), found: make(chan string, 1)}
+	cmd := exec.Command(path, append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)
+	cmd.Stderr = log
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+		if err := cmd.Wait(); err != nil {
+			ts.Logf("box-update-server: %v\n%s", err, log.text.String())
+		}
+	})
+	select {
+	case addr := <-log.found:
+		ts.Setenv("URL", "http://"+addr)
+	case <-time.After(30 * time.Second):
+		ts.Fatalf("box-update-server does not listen: %s", log.String())
+	}
+}
+
+// watched keeps what is written and sends what the first group of want matches, once.
+type watched struct {
+	want  *regexp.Regexp
+	found chan string
+
+	mu   sync.Mutex
+	text strings.Builder
+	sent bool
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text.Write(p)
+	if m := w.want.FindStringSubmatch(w.text.String()); m != nil && !w.sent {
+		w.sent = true
+		w.found <- m[1]
+	}
+	return len(p), nil
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// answers asks $URL for a path until the answer, with the Location of a redirect, is the text.
+func answers(ts *testscript.TestScript, neg bool, args []string) {
+	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	var got string
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		resp, err := client.Get(ts.Getenv("URL") + args[0])
+		ts.Check(err)
+		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		ts.Check(err)
+		ts.Check(resp.Body.Close())
+		got = resp.Header.Get("Location") + string(bytes.TrimSpace(body))
+		if neg || got == args[1] {
+			break
+		}
+	}
+	if (got == args[1]) == neg {
+		ts.Fatalf("%s: got %q", args[0], got)
+	}
+}

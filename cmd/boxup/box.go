@@ -1,0 +1,203 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// What lies in the state directory:
+//
+//	boxup.lock   held by the one boxup that changes something
+//	box.json     see record
+//	metadata/    the trusted metadata, see trust.State
+//	staging/     an update on its way in; sha256/, targets/: one that has arrived; see package store
+//	install/     what is installed, see package install
+const (
+	lockName      = "boxup.lock"
+	metadataDir   = "metadata"
+	stagingDir    = "staging"
+	blobDir       = "sha256"
+	targetsDir    = "targets"
+	quarantineDir = "quarantine"
+)
+
+// box is a box with its configuration, and its state directory for this process alone.
+type box struct {
+	*program
+	config
+	dir     string
+	machine string
+	pinned  []byte
+
+	lock   *durable.Lock // nil: for reading only
+	state  *trust.State
+	record record
+
+	client *fetch.Client  // nil until it is needed
+	asked  []mirrorRecord // the mirrors of client, in its order
+}
+
+// configuration reads the configuration and the root.
+func (p *program) configuration() (config, []byte, error) {
+	c, err := readConfig(p.configPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config{}, nil, cli.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
+	}
+	if err != nil {
+		return config{}, nil, err
+	}
+	if p.stateDir != "" {
+		c.State = p.stateDir
+	}
+	if len(c.Mirrors) == 0 || c.Root == "" {
+		return config{}, nil, cli.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.configPath), "boxup init writes them")
+	}
+	root, err := readBounded(c.Root, trust.MaxLength(trust.RoleRoot))
+	if err != nil {
+		return config{}, nil, fmt.Errorf("root: %w", err)
+	}
+	return c, root, nil
+}
+
+// open opens the state directory, which it makes where it is missing. The caller closes the box.
+func (p *program) open() (*box, error) {
+	c, pinned, err := p.configuration()
+	if err != nil {
+		return nil, err
+	}
+	b := &box{program: p, config: c, dir: c.State, pinned: pinned}
+	if b.lock, err = p.takeLock(b.dir); err != nil {
+		return nil, err
+	}
+	if err := b.load(); err != nil {
+		return nil, errors.Join(err, b.lock.Unlock())
+	}
+	return b, nil
+}
+
+// look opens the state directory for reading, beside whoever works on it. Nothing is to be closed.
+func (p *program) look() (*box, error) {
+	c, pinned, err := p.configuration()
+	if err != nil {
+		return nil, err
+	}
+	b := &box{program: p, config: c, dir: c.State, pinned: pinned}
+	return b, b.read()
+}
+
+// takeLock makes this the one boxup that works on a state directory.
+func (p *program) takeLock(dir string) (*durable.Lock, error) {
+	if err := p.fs.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	lock, err := durable.TryLock(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, locked(fmt.Errorf("state: %w", err))
+	}
+	if err := p.fs.RemoveTemps(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("state: %w", err), lock.Unlock())
+	}
+	return lock, nil
+}
+
+func (b *box) load() error {
+	if err := b.read(); err != nil {
+		return err
+	}
+	return b.remember()
+}
+
+func (b *box) read() (err error) {
+	if b.state, err = b.openState(); err != nil {
+		return err
+	}
+	if b.record, err = readRecord(b.dir); err != nil {
+		b.warn("what is remembered of mirrors is lost: %v", err)
+	}
+	b.record.arrange(b.Mirrors, b.random)
+	b.machine, err = b.record.machine(b.MachineID, b.machineID)
+	return err
+}
+
+// openState opens the trusted metadata.
+func (b *box) openState() (*trust.State, error) {
+	s, err := trust.Open(trust.Config{FS: b.fs, Dir: filepath.Join(b.dir, metadataDir), Pinned: b.pinned})
+	if errors.Is(err, trust.ErrFork) {
+		err = cli.WithHint(err, "to trust another root from now on say boxup init --replace-root")
+	}
+	if err != nil {
+		return nil, refused(fmt.Errorf("trusted metadata: %w", err))
+	}
+	return s, nil
+}
+
+func (b *box) remember() error { return b.record.write(b.fs, b.dir) }
+
+// Close releases the state directory.
+func (b *box) Close() error {
+	if b.client != nil {
+		b.client.Close()
+	}
+	return b.lock.Unlock()
+}
+
+// withBox runs a command that changes the state.
+func (p *program) withBox(run func(*box) error) (err error) {
+	b, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	return run(b)
+}
+
+func (b *box) clock() trust.Clock {
+	return trust.Clock{Now: b.streams.Now(), Built: b.built, AcceptStale: b.AcceptStale}
+}
+
+// at returns the reference time by what is trusted.
+func (b *box) at(repo *trust.Repository) time.Time { return repo.Reference(b.clock()) }
+
+// trusted returns the repository that is trusted, unless it is expired.
+func (b *box) trusted() (*trust.Repository, error) {
+	repo, err := b.state.Current()
+	if err != nil {
+		return nil, cli.WithHint(fmt.Errorf("nothing is known of updates yet: %w", err), "ask the mirrors with boxup check")
+	}
+	if err := repo.Fresh(b.clock()); err != nil {
+		return nil, refused(cli.WithHint(fmt.Errorf("what is known of updates: %w", err), "ask the mirrors with boxup check"))
+	}
+	return repo, nil
+}
+
+// isFile reports whether an argument is a file, rather than the name of an update.
+func isFile(arg string) bool {
+	if filepath.Base(arg) != arg {
+		return true
+	}
+	info, err := os.Stat(arg)
+	return err == nil && !info.IsDir()
+}
+
+// progress shows on a terminal how a download goes on, now and then and at its end.
+func (b *box) progress() func(trust.Release, int64) {
+	const often = 200 * time.Millisecond
+	var shown time.Time
+	return func(rel trust.Release, done int64) {
+		now, last := time.Now(), done == rel.Length()
+		if now.Sub(shown) < often && !last {
+			return
+		}
+		shown = now
+		b.streams.Progress(fmt.Sprintf("%v: %d of %d bytes, %d%%", rel.Name(), done, rel.Length(), 100*done/max(1, rel.Length())), last)
+	}
+}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+func (p *program) fetchCommand() *cobra.Command {
+	var splay time.Duration
+	cmd := &cobra.Command{
+		Use:   "fetch [NAME]",
+		Short: "Download the update for this box, without installing it",
+		Long: "Asks the mirrors and downloads the update that check names, or the one of that name. What came before a\n" +
+			"power cut is gone on with. Only what is verified is kept, and one update at a time.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.delay(cmd.Context(), splay); err != nil {
+				return err
+			}
+			return p.withBox(func(b *box) error { return b.fetchCommanded(cmd.Context(), args) })
+		},
+	}
+	splayFlag(cmd, &splay)
+	return p.jsonFlag(cmd)
+}
+
+// fetched is what fetch says.
+type fetched struct {
+	Name   *update.Name   `json:"name"` // null: there is nothing for this box
+	Digest *update.Digest `json:"sha256,omitempty"`
+	Path   string         `json:"path,omitempty"`
+	Held   []held         `json:"held,omitempty"`
+}
+
+func (b *box) fetchCommanded(ctx context.Context, args []string) error {
+	repo, err := b.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	o := b.offer(repo, b.readStatus(), false)
+	b.warnStale(o)
+	rel := o.release
+	if len(args) > 0 {
+		if rel, err = b.named(args[0]); err != nil {
+			return err
+		}
+	}
+	if rel.IsZero() {
+		if b.asJSON {
+			return b.streams.JSON(fetched{Held: o.Held})
+		}
+		return b.show(o)
+	}
+	f, err := b.fetch(ctx, rel)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	name, digest := rel.Name(), rel.Digest()
+	if b.asJSON {
+		return b.streams.JSON(fetched{&name, &digest, f.Name(), o.Held})
+	}
+	b.facts("fetched", name.String(), "sha256", digest.String(), "file", f.Name())
+	return nil
+}
+
+// named returns the trusted update of that name.
+func (b *box) named(arg string) (trust.Release, error) {
+	name, err := update.ParseName(arg)
+	if err != nil {
+		return trust.Release{}, cli.Usagef("expected the name of an update, or a file that is there: %w", err)
+	}
+	repo, err := b.trusted()
+	if err != nil {
+		return trust.Release{}, err
+	}
+	rel, ok := repo.Release(name)
+	if !ok {
+		return trust.Release{}, refused(cli.WithHint(fmt.Errorf("%v: the signed list doesn't have it", name),
+			"boxup check asks the mirrors for the newest list; one that was withdrawn can't be installed any more"))
+	}
+	return rel, nil
+}
+
+// fetch brings an update into the store, unless it is there, and opens it. What is left there of others
+// is removed first.
+func (b *box) fetch(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
+	if err := b.tidy(rel.Digest()); err != nil {
+		return nil, err
+	}
+	s, err := b.openStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if !s.Has(rel) {
+		err := b.bring(ctx, s, rel)
+		b.noteMirrors()
+		if err := errors.Join(err, b.remember()); err != nil {
+			return nil, fmt.Errorf("fetch %v: %w", rel.Name(), coded(err))
+		}
+	}
+	return s.Open(rel.Update())
+}
+
+// stored opens an update that was fetched before.
+func (b *box) stored(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
+	s, err := b.openStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	f, err := s.Open(rel.Update())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = cli.WithHint(fmt.Errorf("%v was not fetched", rel.Name()), "download it with boxup fetch "+rel.Name().String()+", or name a file")
+	}
+	return f, err
+}
+
+// openStore opens the state directory as a store that needs to hold no update of its list.
+func (b *box) openStore(ctx context.Context) (*store.Store, error) {
+	return store.Open(ctx, store.Config{
+		Dir: b.dir, Root: b.pinned, FS: b.fs, Logger: b.logger(),
+		Kept: func(*trust.Repository) []trust.Release { return nil },
+	})
+}
+
+// maxLost is how often an update is gone on with whose blocks the disk lost.
+const maxLost = 3
+
+func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) error {
+	if err := checkRoom(ctx, s, rel); err != nil {
+		return err
+	}
+	if err := b.connect(); err != nil {
+		return err
+	}
+	blocks, err := b.client.Blocks(ctx, rel)
+	if errors.Is(err, fetch.ErrNotFound) {
+		return b.bringWhole(ctx, s, rel)
+	}
+	if err != nil {
+		return err
+	}
+	return b.bringBlocks(ctx, s, rel, blocks)
+}
+
+// checkRoom refuses an update that does not fit on the disk, packed and unpacked.
+func checkRoom(ctx context.Context, s *store.Store, rel trust.Release) error {
+	room, err := s.Room(ctx, []trust.Release{rel})
+	if err != nil {
+		return err
+	}
+	if need := room.Need + rel.Unpacked(); need > room.Free {
+		return fmt.Errorf("%w: %d bytes are needed, %d of them unpacked, and %d are free: make room",
+			store.ErrNoSpace, need, rel.Unpacked(), max(room.Free, 0))
+	}
+	return nil
+}
+
+func (b *box) bringBlocks(ctx context.Context, s *store.Store, rel trust.Release, blocks update.Blocks) (err error) {
+	in, err := s.Ingest(ctx, rel, blocks)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	sink, err := b.metered(rel, in)
+	if err != nil {
+		return err
+	}
+	for range maxLost {
+		if err = b.client.Download(ctx, rel, blocks, sink); err != nil {
+			return err
+		}
+		if err = in.Commit(ctx); !errors.Is(err, store.ErrIncomplete) {
+			return err
+		}
+	}
+	return err
+}
+
+// bringWhole gets an update from mirrors without block lists. Its file is gone on with after a power cut,
+// and judged once it is whole.
+func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release) error {
+	path := filepath.Join(b.dir, stagingDir, rel.Digest().String()+".whole")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // what counts was read back
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	missing := rel.Length() - info.Size()
+	if b.MaxBytesPerDay > 0 && missing > b.left() {
+		return b.overCap(rel, missing)
+	}
+	blocks, err := b.client.Whole(ctx, rel, f)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(b.spend(missing), s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length()))); err != nil {
+		return err
+	}
+	return b.fs.Remove(path)
+}
+
+// tidy removes from the state directory what is not of that archive; of the zero digest nothing is.
+func (b *box) tidy(keep update.Digest) error {
+	for _, dir := range []string{stagingDir, targetsDir, filepath.Join(blobDir, "*"), quarantineDir} {
+		files, err := filepath.Glob(filepath.Join(b.dir, dir, "*"))
+		if err != nil {
+			return err
+		}
+		for _, path := range files {
+			if !keep.IsZero() && strings.HasPrefix(filepath.Base(path), keep.String()) {
+				continue
+			}
+			if err := b.fs.Remove(path); err != nil {
+				return fmt.Errorf("remove what is not needed any more: %w", err)
+			}
+		}
+	}
+	return b.removeEmpty()
+}
+
+// removeEmpty removes directories of blobs that have none.
+func (b *box) removeEmpty() error {
+	dirs, err := filepath.Glob(filepath.Join(b.dir, blobDir, "*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EEXIST) {
+			return err
+		}
+	}
+	return nil
+}

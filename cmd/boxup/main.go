@@ -1,0 +1,34 @@
+// Boxup runs on a box: it asks mirrors that nobody has to trust for updates, verifies and installs them.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+)
+
+// How much memory the program takes, on a device that has 512 MB for everything: the collector runs
+// often, and the more so the nearer the heap comes to the limit. GOGC and GOMEMLIMIT override both.
+const (
+	heapPercent = 30
+	memoryLimit = 24 << 20
+)
+
+func main() { os.Exit(run(system())) }
+
+// run runs the command line of this process and returns the exit code.
+func run(p program) int {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return cli.Run(ctx, "boxup", newRoot(&p), os.Args[1:], p.streams)
+}

@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/install"
+)
+
+// The plain mode is for boxes that have release.pub and no root: an update counts when its detached
+// signature fits the checksum line that the box makes from the bytes at hand and from the name that it
+// asked for. A checksum line of the server's is never asked for.
+
+// The bounds of what a server says in the plain mode, in bytes.
+const (
+	maxKey     = 4 << 10
+	maxSig     = 64
+	maxUpdates = 8 << 20
+	maxList    = 1 << 20
+	maxVersion = 32
+)
+
+// readKey reads a public key file.
+func readKey(path string) (keys.Public, error) {
+	b, err := readBounded(path, maxKey)
+	if err != nil {
+		return keys.Public{}, fmt.Errorf("key: %w", err)
+	}
+	k, err := keys.ParsePEM(b)
+	if err != nil {
+		return keys.Public{}, fmt.Errorf("key: %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// openPlain verifies a file under the name that its path ends with. Where the path of the signature is
+// "", that is beside it.
+func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath string) (signing.Verified, error) {
+	name, err := update.ParseName(filepath.Base(path))
+	if err != nil {
+		return signing.Verified{}, cli.Usagef("%s: expected a file under the name of its update: %w", path, err)
+	}
+	if sigPath == "" {
+		sigPath = path + ".sig"
+	}
+	b, err := readBounded(sigPath, maxSig)
+	if err != nil {
+		return signing.Verified{}, fmt.Errorf("signature: %w", err)
+	}
+	sig, err := signing.ParseSignature(b)
+	if err != nil {
+		return signing.Verified{}, refused(fmt.Errorf("signature: %s: %w", sigPath, err))
+	}
+	v, err := signing.Verify(ctx, f, name, sig, k)
+	return v, coded(err)
+}
+
+// plainConfig returns the configuration, which the plain mode does without.
+func (p *program) plainConfig() (config, error) {
+	c, err := readConfig(p.configPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		c, err = defaultsFor(p.configPath), nil
+	}
+	if p.stateDir != "" {
+		c.State = p.stateDir
+	}
+	return c, err
+}
+
+// plainBox is a box in the plain mode, with its state directory for this process alone.
+type plainBox struct {
+	*program
+	config
+	wishes
+	by        keys.Public
+	installer *install.Installer
+}
+
+// withPlain runs a command of the plain mode.
+func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) error) error {
+	k, err := readKey(w.key)
+	if err != nil {
+		return err
+	}
+	c, err := p.plainConfig()
+	if err != nil {
+		return err
+	}
+	lock, err := p.takeLock(c.State)
+	if err != nil {
+		return err
+	}
+	err = p.withInstaller(ctx, c, func(i *install.Installer) error { return run(&plainBox{p, c, w, k, i}) })
+	return errors.Join(err, lock.Unlock())
+}
+
+func (p *program) plainInstall(ctx context.Context, w wishes, args []string) error {
+	if len(args) == 0 {
+		return cli.Usagef("--key needs a file to install")
+	}
+	return p.withPlain(ctx, w, func(b *plainBox) error {
+		f, err := os.Open(args[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close() // opened for reading
+		v, err := openPlain(ctx, b.by, f, args[0], w.sig)
+		if err != nil {
+			return err
+		}
+		return b.install(ctx, v, f)
+	})
+}
+
+// install installs a verified file.
+func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) error {
+	result, err := b.installer.Install(ctx, v, f, install.Options{AllowDowngrade: b.downgrade, Force: b.force})
+	if err != nil {
+		return installError(b.installer, err)
+	}
+	return b.tell(outcome{Installed: []install.Result{result}, Status: statusOf(b.installer.Status())})
+}
+
+func (p *program) plainUpdate(ctx context.Context, w wishes, server string) error {
+	if err := checkURLs([]string{server}); err != nil {
+		return cli.Usagef("%s: expected http://host or https://host: %w", server, err)
+	}
+	return p.withPlain(ctx, w, func(b *plainBox) error {
+		s, err := newPlainServer(b.config, strings.TrimRight(server, "/"))
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return b.update(ctx, s)
+	})
+}
+
+func (b *plainBox) update(ctx context.Context, s *plainServer) error {
+	name, err := s.newest(ctx, b.Product)
+	if err != nil {
+		return coded(err)
+	}
+	o := b.offer(name)
+	if o.Update != nil && o.Waits == "" {
+		return b.step(ctx, s, name)
+	}
+	if err := b.tell(o); err != nil {
+		return err
+	}
+	return o.waiting()
+}
+
+// offer says what becomes of the newest update of a server.
+func (b *plainBox) offer(name update.Name) outcome {
+	status := b.installer.Status()
+	o := outcome{Status: statusOf(status)}
+	if reason, aside := status.SetAside(name); aside {
+		o.Held = []held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
+		return o
+	}
+	order := name.Version().Compare(status.Version)
+	if status.Installed != nil && (order == 0 || order < 0 && !b.downgrade) {
+		return o
+	}
+	o.Update = &name
+	if !b.anyTime && !b.Window.open(b.streams.Now()) {
+		o.Waits = "it is installed between " + b.Window.String()
+	}
+	return o
+}
+
+// step downloads, verifies and installs an update. What does not verify is removed.
+func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) error {
+	sig, err := s.signature(ctx, name, b.by)
+	if err != nil {
+		return coded(err)
+	}
+	f, err := b.download(ctx, s, name)
+	if err != nil {
+		return coded(err)
+	}
+	defer f.Close() // what counts was read back
+	if err := rewind(f); err != nil {
+		return err
+	}
+	v, err := signing.Verify(ctx, f, name, sig, b.by)
+	if errors.Is(err, signing.ErrSignature) {
+		return errors.Join(refused(fmt.Errorf("%s: %w", s.base, err)), b.fs.Remove(f.Name()))
+	}
+	if err != nil {
+		return err
+	}
+	err = b.install(ctx, v, f)
+	if _, aside := b.installer.Status().SetAside(name); err == nil || aside {
+		err = errors.Join(err, b.fs.Remove(f.Name()))
+	}
+	return err
+}
+
+// download brings an archive into a file of its name, which is gone on with where it is there already,
+// and removes those of other archives.
+func (b *plainBox) download(ctx context.Context, s *plainServer, name update.Name) (*os.File, error) {
+	dir := filepath.Join(b.State, stagingDir)
+	if err := b.fs.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range old {
+		if n, err := update.ParseName(e.Name()); err != nil || n == name {
+			continue
+		}
+		if err := b.fs.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name.String()), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.download(ctx, name, f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// parseUpdates returns the update that the catalog of a server names as the newest for every box.
+func parseUpdates(b []byte, product update.Product) (update.Name, error) {
+	var catalog struct {
+		Newest *update.Name `json:"newest"`
+	}
+	if err := json.Unmarshal(b, &catalog); err != nil {
+		return update.Name{}, err
+	}
+	if catalog.Newest == nil || catalog.Newest.IsZero() {
+		return update.Name{}, errors.New("expected the newest update for every box, got none")
+	}
+	if got := catalog.Newest.Product(); got != product {
+		return update.Name{}, fmt.Errorf("expected an update of product %s, got one of %s", product, got)
+	}
+	return *catalog.Newest, nil
+}
+
+// parseList returns the name, of those that a server lists, of the version that it says is the newest.
+// Of several formats that is the one which every box unpacks.
+func parseList(version, list []byte, product update.Product) (update.Name, error) {
+	v, err := update.ParseVersion(string(version))
+	if err != nil {
+		return update.Name{}, err
+	}
+	var best update.Name
+	for line := range bytes.SplitSeq(list, []byte("\n")) {
+		n, err := update.ParseName(string(line))
+		if err != nil || n.Product() != product || n.Version().Compare(v) != 0 {
+			continue
+		}
+		if best.IsZero() || n.Compare(best) > 0 {
+			best = n
+		}
+	}
+	if best.IsZero() {
+		return update.Name{}, fmt.Errorf("expected version %v of product %s in the list, got none", v, product)
+	}
+	return best, nil
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+)
+
+const (
+	recordName = "box.json"
+	maxRecord  = 1 << 20 // bytes
+	maxReason  = 600     // bytes
+	maxMachine = 128     // bytes
+)
+
+// record is what a box remembers beside the metadata that it trusts, in box.json. Losing it costs a
+// little politeness and nothing else.
+type record struct {
+	Machine string         `json:"machine_id,omitempty"` // made here, where neither configuration nor system has one
+	Mirrors []mirrorRecord `json:"mirrors"`              // in the order in which they are asked
+
+	Checked time.Time `json:"checked,omitzero"` // when a mirror last showed a repository that was accepted
+	Error   string    `json:"error,omitempty"`  // why that failed since
+
+	// Day and Bytes say how much of max_bytes_per_day is used.
+	Day   string `json:"day,omitempty"`
+	Bytes int64  `json:"bytes,omitempty"`
+}
+
+// mirrorRecord is what is known of a mirror.
+type mirrorRecord struct {
+	URL    string    `json:"url"`
+	Behind bool      `json:"behind,omitempty"` // it has older metadata than another one that was seen
+	Until  time.Time `json:"until,omitzero"`   // it asked not to be asked before
+	Reason string    `json:"reason,omitempty"`
+}
+
+// readRecord reads the record in a state directory; one that is missing is empty.
+func readRecord(dir string) (record, error) {
+	b, err := readBounded(filepath.Join(dir, recordName), maxRecord)
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{}, nil
+	}
+	if err != nil {
+		return record{}, err
+	}
+	r, err := parseRecord(b)
+	if err != nil {
+		return record{}, fmt.Errorf("%s: %w", filepath.Join(dir, recordName), err)
+	}
+	return r, nil
+}
+
+func parseRecord(b []byte) (record, error) {
+	var r record
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return record{}, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return record{}, errors.New("expected nothing after the object")
+	}
+	if len(r.Mirrors) > maxMirrors || r.Bytes < 0 || len(r.Machine) > maxMachine {
+		return record{}, errRange
+	}
+	return r, nil
+}
+
+func (r record) raw() ([]byte, error) {
+	b, err := json.MarshalIndent(r, "", "  ")
+	return append(b, '\n'), err
+}
+
+// write writes the record, where it differs from what is there.
+func (r record) write(disk durable.FS, dir string) error {
+	b, err := r.raw()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, recordName)
+	if was, err := readBounded(path, maxRecord); err == nil && bytes.Equal(was, b) {
+		return nil
+	}
+	return disk.WriteFile(path, b, 0o600)
+}
+
+// arrange makes the mirrors those that are configured. Those that are known keep their places, and new
+// ones get a place at random: so each box has an order of its own, and the fleet spreads over all.
+func (r *record) arrange(urls []string, random func() float64) {
+	r.Mirrors = slices.DeleteFunc(slices.Clone(r.Mirrors), func(m mirrorRecord) bool { return !slices.Contains(urls, m.URL) })
+	for _, u := range urls {
+		if slices.ContainsFunc(r.Mirrors, func(m mirrorRecord) bool { return m.URL == u }) {
+			continue
+		}
+		place := int(random() * float64(len(r.Mirrors)+1))
+		r.Mirrors = slices.Insert(r.Mirrors, place, mirrorRecord{URL: u})
+	}
+}
+
+// longestPause bounds what a mirror can ask for. A pause that ends later comes from a clock that was
+// wrong.
+const longestPause = time.Hour
+
+// awake returns the mirrors that can be asked, and until when the first of the others wants to be left
+// alone.
+func (r *record) awake(now time.Time) (ask []mirrorRecord, first mirrorRecord) {
+	for _, m := range r.Mirrors {
+		if !m.Until.After(now) || m.Until.After(now.Add(longestPause)) {
+			ask = append(ask, m)
+		} else if first.Until.IsZero() || m.Until.Before(first.Until) {
+			first = m
+		}
+	}
+	return ask, first
+}
+
+// mirror returns what is known of a configured mirror.
+func (r *record) mirror(url string) *mirrorRecord {
+	for i := range r.Mirrors {
+		if r.Mirrors[i].URL == url {
+			return &r.Mirrors[i]
+		}
+	}
+	return &mirrorRecord{} // nobody keeps it
+}
+
+// machine returns the machine id: the configured one, the system's, or one that is made once. That one
+// is for the caller to write.
+func (r *record) machine(configured, systemFile string) (string, error) {
+	if configured != "" {
+		return configured, nil
+	}
+	const length = 32
+	if b, err := readBounded(systemFile, length+1); err == nil {
+		id := string(bytes.TrimSuffix(b, []byte("\n")))
+		if _, err := hex.DecodeString(id); err == nil && len(id) == length {
+			return id, nil
+		}
+	}
+	if r.Machine == "" {
+		var id [length / 2]byte
+		if _, err := rand.Read(id[:]); err != nil {
+			return "", fmt.Errorf("machine id: %w", err)
+		}
+		r.Machine = hex.EncodeToString(id[:])
+	}
+	return r.Machine, nil
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+)
+
+// How mirrors are asked.
+const (
+	connections    = 2                // at once to each mirror
+	longestBackoff = 20 * time.Second // a longer pause is one that a mirror asked for
+)
+
+// connect makes the client, of the mirrors that don't want to be left alone, those that are behind last.
+func (b *box) connect() error {
+	if b.client != nil {
+		return nil
+	}
+	ask, first := b.record.awake(b.streams.Now())
+	if len(ask) == 0 {
+		return cli.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
+			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), codeUnavailable)
+	}
+	authorities, err := b.certificates()
+	if err != nil {
+		return err
+	}
+	c := fetch.Config{
+		Redirects: b.Redirects, Roots: authorities, UserAgent: "boxup/" + version, Rate: b.Rate,
+		Connections: connections, MaxBackoff: longestBackoff, MaxRetryAfter: longestPause, Patience: b.Patience,
+		Progress: b.progress(), Logger: b.logger(),
+	}
+	if c.Patience == 0 {
+		c.Patience = -1 // each mirror is asked once
+	}
+	for _, m := range ask {
+		c.Upstreams = append(c.Upstreams, m.URL)
+	}
+	client, err := fetch.New(c)
+	if err != nil {
+		return err
+	}
+	for i, u := range client.Upstreams() {
+		u.SetBehind(ask[i].Behind)
+	}
+	b.client, b.asked = client, ask
+	return nil
+}
+
+// noteMirrors takes in what became known of the mirrors.
+func (b *box) noteMirrors() {
+	if b.client == nil {
+		return
+	}
+	now := time.Now()
+	for i, u := range b.client.Upstreams() {
+		s := u.State()
+		m := b.record.mirror(b.asked[i].URL)
+		m.Behind, m.Until, m.Reason = s.Behind, time.Time{}, ""
+		if wait := s.Until.Sub(now); !s.Refused && wait > longestBackoff {
+			m.Until, m.Reason = b.streams.Now().Add(wait).UTC().Truncate(time.Second), brief(s.Reason)
+		}
+	}
+}
+
+// refresh asks the mirrors what is new, and returns the newest repository, which is trusted from then
+// on.
+//
+// Where the first mirror has nothing new that is one request, unless what it has is so old that the
+// origin must have signed again: then, and whenever something is new, the others are asked too. A mirror
+// that turns out to be behind is asked last from then on.
+func (b *box) refresh(ctx context.Context) (*trust.Repository, error) {
+	repo, err := b.askAll(ctx)
+	if ctx.Err() != nil {
+		return nil, errors.Join(ctx.Err(), err)
+	}
+	b.noteMirrors()
+	if err == nil {
+		b.record.Checked, b.record.Error = b.streams.Now().UTC().Truncate(time.Second), ""
+	} else {
+		b.record.Error = brief(err.Error())
+		err = coded(err)
+	}
+	return repo, errors.Join(err, b.remember())
+}
+
+func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
+	if err := b.connect(); err != nil {
+		return nil, err
+	}
+	before, _ := b.state.Current() // nil: none yet
+	var first *fetch.Upstream
+	err := b.client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) error {
+		first = u
+		return b.askOne(ctx, u)
+	})
+	if err != nil {
+		return nil, err
+	}
+	repo, err := b.state.Current()
+	if err != nil {
+		return nil, err
+	}
+	if repo != before || repo.RenewalDue(b.at(repo)) {
+		b.askOthers(ctx, first)
+	}
+	return b.state.Current()
+}
+
+// askOne asks one mirror, and trusts what it has if that is newer.
+func (b *box) askOne(ctx context.Context, u *fetch.Upstream) error {
+	repo, err := b.state.Refresh(ctx, u, b.clock())
+	if err == nil {
+		u.SetBehind(false)
+		if current, _ := b.state.Current(); current != repo {
+			err = b.state.Commit(repo)
+		}
+		return err
+	}
+	if !fromFetch(err) {
+		err = fmt.Errorf("%v: %w", u, err)
+	}
+	if ctx.Err() == nil {
+		u.SetBehind(errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired))
+		if hostile(err) && len(b.client.Upstreams()) > 1 {
+			u.SetAside(err)
+		}
+	}
+	return err
+}
+
+// askOthers asks the mirrors beside the first whether they have something newer. What goes wrong there
+// is no error: the first one's answer was accepted.
+func (b *box) askOthers(ctx context.Context, first *fetch.Upstream) {
+	for _, u := range b.client.Upstreams() {
+		if u == first || !u.State().Until.IsZero() || ctx.Err() != nil {
+			continue
+		}
+		before, _ := b.state.Current()
+		if err := b.askOne(ctx, u); err != nil {
+			b.logger().Warn("mirror refused", "err", brief(err.Error()))
+			continue
+		}
+		if now, _ := b.state.Current(); now != before {
+			first.SetBehind(true)
+			first = u
+		}
+	}
+}
+
+// brief returns a message on one line of bounded length.
+func brief(s string) string {
+	s = strings.ReplaceAll(s, "\n", "; ")
+	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
+}
+
+// fromFetch reports whether an error is one of package fetch, which name the mirror.
+func fromFetch(err error) bool {
+	return errors.Is(err, fetch.ErrRefused) || errors.Is(err, fetch.ErrUnavailable) || errors.Is(err, fetch.ErrNotFound)
+}
+
+// hostile reports whether metadata can't have come from a mirror that is only behind, or cut.
+func hostile(err error) bool {
+	for _, e := range []error{trust.ErrMalformed, trust.ErrThreshold, trust.ErrFork, trust.ErrMismatch, trust.ErrSecondDigest} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// refused gives an error the exit code of a refusal.
+func refused(err error) error { return cli.WithCode(err, codeRefused) }
+
+// coded gives an error its exit code.
+func coded(err error) error {
+	for _, c := range []struct {
+		err  error
+		code int
+	}{
+		{store.ErrNoSpace, codeNoSpace},
+		{fetch.ErrRefused, codeRefused},
+		{trust.ErrRollback, codeRefused},
+		{trust.ErrExpired, codeRefused},
+		{trust.ErrMalformed, codeRefused},
+		{trust.ErrThreshold, codeRefused},
+		{trust.ErrFork, codeRefused},
+		{trust.ErrMismatch, codeRefused},
+		{trust.ErrSecondDigest, codeRefused},
+		{store.ErrCorrupt, codeRefused},
+		{signing.ErrSignature, codeRefused},
+		{fetch.ErrUnavailable, codeUnavailable},
+		{fetch.ErrNotFound, codeUnavailable},
+		{trust.ErrNotFound, codeUnavailable},
+	} {
+		if errors.Is(err, c.err) {
+			return cli.WithCode(err, c.code)
+		}
+	}
+	return err
+}

@@ -1,0 +1,123 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/update/archive"
+)
+
+// Resume finishes an installation that was interrupted after its script had ended: it starts services
+// again, begins the check again, or goes back. Where nothing was interrupted it does nothing. The error
+// is ErrRolledBack or ErrDamaged where the check failed in the end. The caller then calls Reboot.
+func (i *Installer) Resume(ctx context.Context) error {
+	if err := i.interrupted(); err != nil || i.rec.Attempt == nil {
+		return err
+	}
+	a := i.rec.Attempt
+	a.Tries++
+	if err := errors.Join(i.save(), i.prepare(), os.Mkdir(i.top(""), 0o700)); err != nil {
+		return err
+	}
+	i.c.Logger.Warn("going on with what was interrupted", "update", a.Name, "phase", a.Phase, "tries", a.Tries)
+	if err := i.resume(ctx, a.Tries > i.c.MaxFailures); err != nil {
+		return errors.Join(fmt.Errorf("resume %v: %w", a.Name, err), i.settle())
+	}
+	return i.settle()
+}
+
+func (i *Installer) resume(ctx context.Context, tooOften bool) error {
+	switch a := i.rec.Attempt; {
+	case a.Phase == PhaseOver && tooOften:
+		i.rec.Attempt = nil
+		return i.save()
+	case a.Phase == PhaseOver:
+		return i.over(ctx)
+	case a.Phase == PhaseCheck && tooOften:
+		return i.back(ctx, errInterrupted)
+	case a.Phase == PhaseCheck:
+		return i.check(ctx)
+	case tooOften:
+		return i.stuck(errInterrupted)
+	}
+	return i.goBack(ctx)
+}
+
+// back sets the update aside whose check failed, and goes back to the one before.
+func (i *Installer) back(ctx context.Context, cause error) error {
+	i.count(cause, true)
+	if in := i.rec.Installed; in == nil || in.Digest == i.rec.Attempt.Digest {
+		return i.stuck(errors.New("no other update was installed before"))
+	}
+	if err := i.phase(PhaseBack); err != nil {
+		return err
+	}
+	return i.goBack(ctx)
+}
+
+// goBack installs again what is installed by the record.
+func (i *Installer) goBack(ctx context.Context) error {
+	if err := i.reinstall(ctx); err != nil {
+		if ctx.Err() != nil {
+			return err // Resume begins again
+		}
+		return i.stuck(err)
+	}
+	a := *i.rec.Attempt
+	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeRolledBack, a.Reason})
+	i.rec.Attempt, i.rec.Damaged = nil, ""
+	i.wishFor(a)
+	if err := i.save(); err != nil {
+		i.rec.Attempt = &a
+		return err
+	}
+	i.c.Logger.Warn("went back", "from", a.Name, "to", i.rec.Installed.Name, "reason", a.Reason)
+	return fmt.Errorf("%w (%v): %s", ErrRolledBack, i.rec.Installed.Name, a.Reason)
+}
+
+// reinstall takes the archive that was kept through all phases.
+func (i *Installer) reinstall(ctx context.Context) error {
+	in := i.rec.Installed
+	if err := i.held(ctx, in.Digest, in.Length); err != nil {
+		return fmt.Errorf("the archive that was kept: %w", err)
+	}
+	reboots, err := i.unpack(ctx, in.Name, in.Digest)
+	if err != nil {
+		return err
+	}
+	before, err := hooks(i.c.PreHooks)
+	if err != nil {
+		return err
+	}
+	for _, hook := range before {
+		if err := i.run(ctx, hook, i.surroundings()); err != nil {
+			i.c.Logger.Error("going back all the same", "err", err)
+		}
+	}
+	if err := i.run(ctx, i.top(archive.InstallScript), i.surroundings()); err != nil {
+		return err
+	}
+	unix.Sync()
+	if err := i.wish(reboots); err != nil {
+		return err
+	}
+	after, err := hooks(i.c.PostHooks)
+	if err != nil {
+		return err
+	}
+	return i.healthy(ctx, after)
+}
+
+// stuck records that there is no way back.
+func (i *Installer) stuck(cause error) error {
+	a := i.rec.Attempt
+	i.rec.Damaged = words(fmt.Errorf("%v: %s; going back: %w", a.Name, a.Reason, cause))
+	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeDamaged, i.rec.Damaged})
+	i.rec.Attempt = nil
+	i.c.Logger.Error("the box may not work", "reason", i.rec.Damaged)
+	return errors.Join(fmt.Errorf("%w: %s", ErrDamaged, i.rec.Damaged), i.save())
+}

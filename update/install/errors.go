@@ -1,0 +1,46 @@
+package install
+
+import (
+	"errors"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+)
+
+// Refusals, which leave everything as it was.
+var (
+	// ErrLocked says that another process installs.
+	ErrLocked = durable.ErrLocked
+
+	// ErrMismatch says that the file isn't the archive that was verified.
+	ErrMismatch = errors.New("not the verified archive")
+
+	// ErrProduct says that the update is for something else.
+	ErrProduct = errors.New("another product")
+
+	// ErrDowngrade says that the version is lower than what is installed.
+	ErrDowngrade = errors.New("lower than the version that is installed")
+
+	// ErrInstalled says that the version is installed.
+	ErrInstalled = errors.New("installed already")
+
+	// ErrSetAside says that the version failed too often.
+	ErrSetAside = errors.New("set aside")
+
+	// ErrNoSpace says that the disk has no room for the archive or what is in it.
+	ErrNoSpace = errors.New("not enough free space")
+)
+
+// Failures, which Status tells of.
+var (
+	// ErrHook says that a hook of PreHooks failed: the update was not tried.
+	ErrHook = errors.New("hook failed")
+
+	// ErrScript says that the install script failed or was ended.
+	ErrScript = errors.New("install script failed")
+
+	// ErrRolledBack says that a hook of PostHooks failed, and that the update before is installed again.
+	ErrRolledBack = errors.New("check failed, went back to the update before")
+
+	// ErrDamaged says that a hook of PostHooks failed, and that the box could not go back.
+	ErrDamaged = errors.New("check failed, and there is no way back")
+)

@@ -1,0 +1,213 @@
+package install
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	subDir      = "install" // below the state directory
+	lockName    = "lock"
+	archivesDir = "archives"
+	workDir     = "work"
+)
+
+// Installer is the one that installs. It is used by one goroutine at a time.
+type Installer struct {
+	c    Config
+	dir  string
+	lock *durable.Lock
+	rec  record
+	runs int // counts for BOXUP_RUN
+}
+
+// Open returns the installer of a box. The error is ErrLocked where another process has it. What a crash
+// left is cleaned up and, where a script was interrupted, recorded as a failure; Resume does the rest.
+// The caller closes it.
+func Open(c Config) (*Installer, error) {
+	i, err := open(c)
+	if err != nil {
+		return nil, fmt.Errorf("installer: %w", err)
+	}
+	return i, nil
+}
+
+func open(c Config) (*Installer, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	i := &Installer{c: c, dir: filepath.Join(c.Dir, subDir)}
+	if err := i.makeDirs(); err != nil {
+		return nil, err
+	}
+	if i.lock, err = durable.TryLock(i.at(lockName)); err != nil {
+		return nil, err
+	}
+	err = i.load()
+	if err == nil {
+		err = i.recover()
+	}
+	if err != nil {
+		return nil, errors.Join(err, i.lock.Unlock())
+	}
+	return i, nil
+}
+
+// Close releases the lock.
+func (i *Installer) Close() error { return i.lock.Unlock() }
+
+func (i *Installer) at(names ...string) string {
+	return filepath.Join(append([]string{i.dir}, names...)...)
+}
+
+func (i *Installer) archive(d update.Digest) string { return i.at(archivesDir, d.String()) }
+
+func (i *Installer) makeDirs() error {
+	for _, dir := range []string{i.dir, i.at(archivesDir), i.at(logDir)} {
+		if err := i.c.FS.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load reads the record. One that can't be used is put aside.
+func (i *Installer) load() (err error) {
+	i.rec, err = readRecord(i.dir)
+	if !errors.Is(err, errRecord) {
+		return err
+	}
+	i.c.Logger.Error("the record can't be read: it is put aside, and nothing is known to be installed", "err", err)
+	i.rec = record{Format: recordFormat, Damaged: words(err)}
+	return i.c.FS.Rename(i.at(recordName), i.at(recordName+".bad"))
+}
+
+// recover takes up after a crash as far as no program has to run for that.
+func (i *Installer) recover() error {
+	err := errors.Join(i.c.FS.RemoveTemps(i.dir), i.c.FS.RemoveTemps(i.at(archivesDir)))
+	if err != nil {
+		return err
+	}
+	if a := i.rec.Attempt; a != nil {
+		sweep(a.run())
+		i.c.Logger.Warn("an installation was interrupted", "update", a.Name, "phase", a.Phase)
+	}
+	return errors.Join(i.interrupted(), i.clean())
+}
+
+// interrupted ends an attempt in a phase that can't be begun again.
+func (i *Installer) interrupted() error {
+	a := i.rec.Attempt
+	if a == nil || a.Phase != PhaseBefore && a.Phase != PhaseScript {
+		return nil
+	}
+	if a.Phase == PhaseScript {
+		i.fail(OutcomeInterrupted, errInterrupted, false)
+	}
+	i.rec.Attempt = nil
+	return i.save()
+}
+
+// errInterrupted is the reason of a failure that a crash, a kill or a power cut was.
+var errInterrupted = errors.New("interrupted")
+
+// clean removes what no step needs any more.
+func (i *Installer) clean() error {
+	if err := removeTree(i.at(workDir)); err != nil {
+		return err
+	}
+	keep := map[string]bool{}
+	if in := i.rec.Installed; in != nil {
+		keep[in.Digest.String()] = true
+	}
+	if a := i.rec.Attempt; a != nil && a.Phase == PhaseCheck {
+		keep[a.Digest.String()] = true
+	}
+	held, err := os.ReadDir(i.at(archivesDir))
+	if err != nil {
+		return err
+	}
+	for _, e := range held {
+		if !keep[e.Name()] {
+			if err := i.c.FS.Remove(i.at(archivesDir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeTree removes a directory and what is in it, directories included that may not be written to.
+func removeTree(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	// An error there becomes one of the removal.
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o700)
+	})
+	return os.RemoveAll(dir)
+}
+
+// save writes the record. Where the disk is full, the unpacked archive makes place for it.
+func (i *Installer) save() error {
+	err := i.rec.write(i.c.FS, i.dir)
+	if errors.Is(err, unix.ENOSPC) {
+		i.c.Logger.Warn("the disk is full: the unpacked update is removed to make place for the record", "err", err)
+		if err := removeTree(i.at(workDir, unpackedDir)); err != nil {
+			return err
+		}
+		return i.rec.write(i.c.FS, i.dir)
+	}
+	return err
+}
+
+// phase records that the attempt enters a phase.
+func (i *Installer) phase(p Phase) error {
+	a := i.rec.Attempt
+	if a.Phase == p {
+		return nil // Resume has begun it again
+	}
+	a.Phase, a.Tries = p, 0
+	i.c.Logger.Info("phase", "update", a.Name, "phase", p)
+	return i.save()
+}
+
+// fail takes in that the attempt failed, for the words of the cause.
+func (i *Installer) fail(outcome Outcome, cause error, setAside bool) {
+	i.count(cause, setAside)
+	a := i.rec.Attempt
+	i.rec.happened(Event{i.now(), a.Name, a.Digest, outcome, a.Reason})
+}
+
+// count counts a failure of the update.
+func (i *Installer) count(cause error, setAside bool) {
+	a := i.rec.Attempt
+	a.Reason = words(cause)
+	f := i.rec.failed(Failure{Name: a.Name, Digest: a.Digest, Last: i.now(), Reason: a.Reason, SetAside: setAside}, i.c.MaxFailures)
+	i.c.Logger.Error("the update failed", "update", a.Name, "reason", a.Reason, "failures", f.Count, "set aside", f.SetAside)
+}
+
+func (i *Installer) now() time.Time { return i.c.Now().UTC().Truncate(time.Second) }
+
+func newID() string {
+	var id [16]byte
+	rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}

@@ -1,0 +1,103 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errLimit says that a program did not end in time.
+var errLimit = errors.New("time limit exceeded")
+
+// program is one run of a program.
+type program struct {
+	path  string
+	dir   string
+	env   []string
+	out   io.Writer
+	run   string // the value of BOXUP_RUN
+	limit time.Duration
+	grace time.Duration
+}
+
+// execute runs the program to its end, and where it fails ends all that it left running. The error is
+// errLimit after the time limit and that of ctx where it ended; then the program got SIGTERM, and
+// whatever of it was left SIGKILL.
+func (p program) execute(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.limit, fmt.Errorf("%w: %v", errLimit, p.limit))
+	defer cancel()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	cmd, err := p.start()
+	if err != nil {
+		return err
+	}
+	stopped := p.await(ctx, cmd.Process.Pid)
+	err = cmd.Wait()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it ended well and left something in the background that holds the output open
+	}
+	if stopped != nil {
+		err = stopped
+	}
+	if err != nil {
+		// The number of the group is not given away while a process is in it.
+		unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // ESRCH: nothing is left
+		sweep(p.run)
+	}
+	return err
+}
+
+// start starts the program in a process group of its own. A script without a first line that names its
+// interpreter is run by sh, as a shell would.
+func (p program) start() (*exec.Cmd, error) {
+	cmd := p.command(p.path)
+	err := cmd.Start()
+	if errors.Is(err, syscall.ENOEXEC) {
+		cmd = p.command("/bin/sh", p.path)
+		err = cmd.Start()
+	}
+	return cmd, err
+}
+
+func (p program) command(path string, args ...string) *exec.Cmd {
+	cmd := exec.Command(path, args...)
+	cmd.Dir, cmd.Env = p.dir, append(p.env, runVariable+"="+p.run)
+	cmd.Stdout, cmd.Stderr = p.out, p.out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = p.grace
+	return cmd
+}
+
+// await returns when the process has ended, without taking its status, and stops it where ctx ends
+// first. The error says that, and why.
+func (p program) await(ctx context.Context, pid int) error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+		}
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	}
+	unix.Kill(-pid, unix.SIGTERM) // the process is not waited for, so the group is there
+	grace := time.NewTimer(p.grace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
+	}
+	unix.Kill(-pid, unix.SIGKILL)
+	<-ended
+	return context.Cause(ctx)
+}

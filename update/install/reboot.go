@@ -1,0 +1,83 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+const bootIDPath = "/proc/sys/kernel/random/boot_id"
+
+// bootID returns what changes with each boot of the machine, "" where the kernel doesn't say.
+func bootID() string {
+	b, err := os.ReadFile(bootIDPath)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// wish takes into the attempt whether the box is to reboot. reboots says that it is anyway.
+func (i *Installer) wish(reboots bool) error {
+	asked, err := noted(i.at(workDir, noteName))
+	if err != nil {
+		return err
+	}
+	a := i.rec.Attempt
+	a.Asked = asked
+	a.Reboot = reboots || asked && i.c.Reboot != RebootNever
+	return nil
+}
+
+// wishFor takes into the record what the attempt wished for. A reboot that is due already stays due.
+func (i *Installer) wishFor(a Attempt) {
+	due := a.Reboot || i.due()
+	if !due && !a.Asked {
+		i.rec.Reboot = nil
+		return
+	}
+	i.rec.Reboot = &Reboot{Due: due, Asked: a.Asked, Since: i.now(), Boot: i.c.BootID}
+}
+
+// due reports whether a reboot is due that has not happened.
+func (i *Installer) due() bool {
+	r := i.rec.Reboot
+	return r != nil && r.Due && r.Boot == i.c.BootID
+}
+
+// Reboot carries out a reboot that is due, by Config.RebootCommand, and reports whether there was one. The
+// machine goes down some time after. Until then, and after an error, the reboot stays due; where the
+// machine has no boot ID, it counts as done once the command is started.
+func (i *Installer) Reboot(ctx context.Context) (bool, error) {
+	if !i.due() {
+		return false, nil
+	}
+	if i.c.BootID == "" {
+		i.rec.Reboot = nil
+		if err := i.save(); err != nil {
+			return false, err
+		}
+	}
+	i.c.Logger.Warn("rebooting", "command", i.c.RebootCommand)
+	// The shell looks it up on the PATH that is given here.
+	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, i.c.RebootCommand...)...)
+	cmd.Env = append(append([]string{}, i.c.Env...), "PATH="+i.c.Path, "HOME="+i.c.Home, "LANG=C")
+	cmd.Dir = "/"
+	cmd.WaitDelay = i.c.Grace
+	var out tail
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return false, fmt.Errorf("reboot by %q: %w: %s", i.c.RebootCommand, err, out)
+	}
+	return true, nil
+}
+
+// tail keeps the end of what is written to it.
+type tail []byte
+
+func (t *tail) Write(p []byte) (int, error) {
+	*t = appendEnd(*t, p, maxLine)
+	return len(p), nil
+}

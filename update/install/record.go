@@ -1,0 +1,191 @@
+package install
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+)
+
+const (
+	recordName   = "record.json"
+	recordFormat = 1
+	maxRecord    = 64 << 10 // bytes
+	maxFailures  = 16       // in the record
+	maxHistory   = 20       // in the record
+	maxReason    = 500      // bytes
+)
+
+// record is what lies in record.json.
+type record struct {
+	Format    int        `json:"format"`
+	Installed *Installed `json:"installed,omitempty"`
+	Previous  *Installed `json:"previous,omitempty"`
+	Attempt   *Attempt   `json:"attempt,omitempty"`
+	Failures  []Failure  `json:"failures,omitempty"`
+	Reboot    *Reboot    `json:"reboot,omitempty"`
+	Damaged   string     `json:"damaged,omitempty"`
+	History   []Event    `json:"history,omitempty"`
+}
+
+// errRecord says that a record can't be used.
+var errRecord = errors.New("bad record")
+
+// readRecord returns the record in a directory, an empty one where there is none.
+func readRecord(dir string) (record, error) {
+	f, err := os.Open(filepath.Join(dir, recordName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{Format: recordFormat}, nil
+	}
+	if err != nil {
+		return record{}, err
+	}
+	defer f.Close() // opened for reading
+	raw, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil {
+		return record{}, err
+	}
+	r, err := parseRecord(raw)
+	if err != nil {
+		return record{}, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return r, nil
+}
+
+// parseRecord parses what record.bytes returns, and refuses what it never would.
+func parseRecord(raw []byte) (record, error) {
+	if len(raw) > maxRecord {
+		return record{}, fmt.Errorf("%w: more than %d bytes", errRecord, maxRecord)
+	}
+	var r record
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return record{}, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return record{}, fmt.Errorf("%w: something follows it", errRecord)
+	}
+	if err := r.check(); err != nil {
+		return record{}, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	return r, nil
+}
+
+func (r record) check() error {
+	if r.Format != recordFormat {
+		return fmt.Errorf("format %d, expected %d", r.Format, recordFormat)
+	}
+	for _, in := range []*Installed{r.Installed, r.Previous} {
+		if in != nil && (in.Digest.IsZero() || in.Name.IsZero() || in.Length < 0) {
+			return errors.New("an installed update lacks name, digest or length")
+		}
+	}
+	if len(r.Failures) > maxFailures || len(r.History) > maxHistory {
+		return errors.New("too many failures or events")
+	}
+	for _, f := range r.Failures {
+		if f.Name.IsZero() || f.Digest.IsZero() || f.Count < 1 {
+			return errors.New("a failure lacks name, digest or count")
+		}
+	}
+	for _, e := range r.History {
+		if e.Name.IsZero() || e.Digest.IsZero() {
+			return errors.New("an event lacks name or digest")
+		}
+	}
+	return r.checkAttempt()
+}
+
+func (r record) checkAttempt() error {
+	a := r.Attempt
+	if a == nil {
+		return nil
+	}
+	if id, err := hex.DecodeString(a.ID); err != nil || len(id) != 16 || strings.ToLower(a.ID) != a.ID {
+		return fmt.Errorf("attempt %q: expected 32 hex digits", a.ID)
+	}
+	if a.Name.IsZero() || a.Digest.IsZero() || a.Length < 0 || a.Tries < 0 {
+		return errors.New("the attempt lacks name, digest or length")
+	}
+	if !slices.Contains([]Phase{PhaseBefore, PhaseScript, PhaseCheck, PhaseOver, PhaseBack}, a.Phase) {
+		return fmt.Errorf("attempt: phase %q", a.Phase)
+	}
+	if a.Phase == PhaseBack && r.Installed == nil {
+		return errors.New("attempt: nothing to go back to")
+	}
+	return nil
+}
+
+func (r record) bytes() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it would make reasons six times as long
+	e.SetIndent("", "  ")
+	err := e.Encode(r)
+	return b.Bytes(), err
+}
+
+func (r record) write(disk durable.FS, dir string) error {
+	raw, err := r.bytes()
+	if err != nil {
+		return err
+	}
+	return disk.WriteFile(filepath.Join(dir, recordName), raw, 0o600)
+}
+
+// failed counts a failure, and returns what is known then.
+func (r *record) failed(f Failure, most int) Failure {
+	at := slices.IndexFunc(r.Failures, func(old Failure) bool { return old.Name == f.Name })
+	if at >= 0 {
+		f.Count = r.Failures[at].Count
+		f.SetAside = f.SetAside || r.Failures[at].SetAside
+		r.Failures = slices.Delete(r.Failures, at, at+1)
+	}
+	f.Count++
+	f.SetAside = f.SetAside || f.Count >= most
+	r.Failures = append(r.Failures, f)
+	r.Failures = r.Failures[max(0, len(r.Failures)-maxFailures):]
+	return f
+}
+
+func (r *record) happened(e Event) {
+	r.History = append(r.History, e)
+	r.History = r.History[max(0, len(r.History)-maxHistory):]
+}
+
+// installed takes in that an update was installed; what failed and isn't newer is forgotten.
+func (r *record) installed(in Installed) {
+	if r.Installed != nil && r.Installed.Digest != in.Digest {
+		r.Previous = r.Installed
+	}
+	r.Installed, r.Attempt, r.Damaged = &in, nil, ""
+	r.Failures = slices.DeleteFunc(r.Failures, func(f Failure) bool {
+		return f.Name.Version().Compare(in.Name.Version()) <= 0
+	})
+	r.happened(Event{Time: in.Time, Name: in.Name, Digest: in.Digest, Outcome: OutcomeInstalled})
+}
+
+// words returns the message of an error on one line of bounded length, without control characters.
+func words(err error) string {
+	s := strings.Map(func(c rune) rune {
+		if c == '\n' {
+			return ';'
+		}
+		if !unicode.IsPrint(c) {
+			return '?'
+		}
+		return c
+	}, strings.ToValidUTF8(err.Error(), "?"))
+	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
+}

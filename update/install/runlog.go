@@ -1,0 +1,121 @@
+package install
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+const (
+	logDir  = "log"
+	logName = "install.log"
+
+	maxLog  = 1 << 20   // bytes at which a new log is begun
+	oldLogs = 3         // kept beside it
+	maxHead = 256 << 10 // bytes of the output of one run that are logged as they come
+	maxTail = 64 << 10  // and as many of its end
+	maxLine = 200       // bytes of the last line in a message
+)
+
+// runLog takes the output of one run and keeps a bounded part of it. Its writes never fail, since a
+// program whose output isn't taken would be killed by that.
+type runLog struct {
+	file *os.File // nil where there is none, or it failed
+	head int      // bytes written to it
+	all  int64    // bytes that came
+	tail []byte   // the end of what came after the head, up to twice maxTail
+	last []byte   // the end of all that came, up to twice maxLine
+}
+
+// openLog begins the log of one run. Where there can be no file, the error says so and the log can be
+// used all the same.
+func openLog(dir, title string) (*runLog, error) {
+	path := filepath.Join(dir, logName)
+	if err := rotate(path); err != nil {
+		return &runLog{}, err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return &runLog{}, err
+	}
+	l := &runLog{file: f}
+	l.put([]byte(title + "\n"))
+	return l, nil
+}
+
+// rotate makes place for a new log where the old one is long enough.
+func rotate(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || info.Size() < maxLog {
+		return err
+	}
+	name := func(n int) string { return fmt.Sprintf("%s.%d", path, n) }
+	for n := oldLogs; n > 1; n-- {
+		if err := os.Rename(name(n-1), name(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Rename(path, name(1))
+}
+
+// put writes to the file; a file that can't be written is given up.
+func (l *runLog) put(p []byte) {
+	if l.file == nil {
+		return
+	}
+	if _, err := l.file.Write(p); err != nil {
+		l.file.Close() // incomplete already
+		l.file = nil
+	}
+}
+
+// Write keeps what is to be kept of p.
+func (l *runLog) Write(p []byte) (int, error) {
+	l.all += int64(len(p))
+	l.last = appendEnd(l.last, p, maxLine)
+	n := min(len(p), maxHead-l.head)
+	l.put(p[:n])
+	l.head += n
+	if n < len(p) {
+		l.tail = appendEnd(l.tail, p[n:], maxTail)
+	}
+	return len(p), nil
+}
+
+// appendEnd appends p to b, of which at least the last size bytes are kept and at most twice as many.
+func appendEnd(b, p []byte, size int) []byte {
+	p = p[max(0, len(p)-size):]
+	if len(b)+len(p) > 2*size {
+		b = b[:copy(b, b[len(b)-size:])]
+	}
+	return append(b, p...)
+}
+
+// lastLine returns the end of the output in one line, "" where there was none.
+func (l *runLog) lastLine() string {
+	b := bytes.TrimSpace(l.last)
+	b = b[bytes.LastIndexAny(b, "\r\n")+1:]
+	return string(b[max(0, len(b)-maxLine):])
+}
+
+// end writes the end of the output and how the run ended.
+func (l *runLog) end(result string) {
+	tail := l.tail[max(0, len(l.tail)-maxTail):]
+	if left := l.all - int64(l.head) - int64(len(tail)); left > 0 {
+		l.put(fmt.Appendf(nil, "\n[%d bytes left out]\n", left))
+	}
+	l.put(tail)
+	if n := len(l.last); n > 0 && l.last[n-1] != '\n' {
+		l.put([]byte("\n"))
+	}
+	l.put([]byte(result + "\n"))
+	if l.file != nil {
+		l.file.Close() // nothing depends on it
+	}
+}
