@@ -183,7 +183,7 @@ func roomFor(dir string, length int64) error {
 	if err := unix.Statfs(dir, &disk); err != nil {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	if free := int64(disk.Bavail) * disk.Bsize; free < length {
+	if free := int64(disk.Bavail) * int64(disk.Bsize); free < length {
 		return fmt.Errorf("%s: %w: expected room for %d bytes, got %d", dir, store.ErrNoSpace, length, free)
 	}
 	return nil
