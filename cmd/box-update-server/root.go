@@ -40,6 +40,7 @@ func newRoot(streams cli.Streams) *cobra.Command {
 	root.AddCommand(
 		mirrorCommand(l),
 		statusCommand(l),
+		healthCommand(l),
 		fsckCommand(l),
 		gcCommand(l),
 		exportCommand(l),
