@@ -26,6 +26,8 @@ func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, c
 	}
 	h[cache.key] = cache.values
 	w.conn = connOf(r)
+	rt.metrics.begin()
+	defer rt.metrics.end(w, r)
 	http.ServeContent(w, r, "", time.Time{}, &content{file: f, size: u.Length})
 	if errors.Is(w.err, errRewritten) {
 		rt.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "download cut: the archive was written to while it was being sent",

@@ -12,12 +12,13 @@ import (
 // conn.
 type reply struct {
 	http.ResponseWriter
-	conn   *conn // nil where the server is not a Server
-	status int   // 0 before the header is written
-	head   bool  // the request is HEAD: net/http takes a body and drops it
-	bytes  int64 // of body
-	err    error // the first error in sending the body
-	whole  bool  // the request's body was read to its end
+	conn    *conn         // nil where the server is not a Server
+	measure *routeMetrics // of the route that answers
+	status  int           // 0 before the header is written
+	head    bool          // the request is HEAD: net/http takes a body and drops it
+	bytes   int64         // of body
+	err     error         // the first error in sending the body
+	whole   bool          // the request's body was read to its end
 }
 
 // Unwrap serves http.ResponseController.
@@ -50,6 +51,7 @@ func (w *reply) Write(p []byte) (int, error) {
 func (w *reply) sent(n int64, err error) error {
 	if !w.head {
 		w.bytes += n
+		w.measure.sent(n)
 	}
 	if w.err == nil {
 		w.err = err

@@ -19,15 +19,17 @@ const (
 // A Server serves the routes over TCP. It sends archives by sendfile, cuts idle and slow-header
 // connections by timeouts, and downloads only when they stall.
 type Server struct {
-	http   *http.Server
-	router atomic.Pointer[router]
-	bodies *bodies
+	http    *http.Server
+	router  atomic.Pointer[router]
+	bodies  *bodies
+	metrics *metrics
 }
 
 // NewServer returns a server that does not listen yet.
 func NewServer(c Config) (*Server, error) {
 	s := &Server{bodies: newBodies()}
-	rt, err := newRouter(c, s.bodies)
+	s.metrics = newMetrics(s.router.Load)
+	rt, err := newRouter(c, s.bodies, s.metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +53,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) { s.router.Load(
 // Reload answers requests from now on as c says. Requests that are being answered end as they began.
 // The logger of the connections stays, and open connections keep their stall limits.
 func (s *Server) Reload(c Config) error {
-	rt, err := newRouter(c, s.bodies)
+	rt, err := newRouter(c, s.bodies, s.metrics)
 	if err != nil {
 		return err
 	}
