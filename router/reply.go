@@ -14,6 +14,7 @@ type reply struct {
 	http.ResponseWriter
 	conn    *conn         // nil where the server is not a Server
 	measure *routeMetrics // of the route that answers
+	pace    *pace         // nil: bodies are sent as fast as they are taken
 	status  int           // 0 before the header is written
 	head    bool          // the request is HEAD: net/http takes a body and drops it
 	bytes   int64         // of body
@@ -68,8 +69,25 @@ func (w *reply) ReadFrom(src io.Reader) (int64, error) {
 	if rf, ok := w.ResponseWriter.(io.ReaderFrom); ok && w.conn != nil {
 		return w.sendfile(rf, c)
 	}
-	n, err := io.Copy(w.ResponseWriter, &c)
-	return n, w.sent(n, err)
+	return w.copy(c)
+}
+
+// copy sends a chunk through net/http.
+func (w *reply) copy(c chunk) (int64, error) {
+	for start := c.off; ; {
+		if c.n == 0 {
+			return c.off - start, nil
+		}
+		size, err := w.pace.next(c.n)
+		if w.sent(0, err) != nil {
+			return c.off - start, err
+		}
+		n, err := io.Copy(w.ResponseWriter, &chunk{c.file, c.off, size})
+		c.advance(n)
+		if w.sent(n, err) != nil {
+			return c.off - start, err
+		}
+	}
 }
 
 // sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which
@@ -93,8 +111,11 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 				return c.off - start, w.sent(0, err)
 			}
 		}
-		piece := chunk{c.file, c.off, min(c.n, pieceSize)}
-		n, err := rf.ReadFrom(&piece)
+		size, err := w.pace.next(c.n)
+		if w.sent(0, err) != nil {
+			return c.off - start, err
+		}
+		n, err := rf.ReadFrom(&chunk{c.file, c.off, size})
 		c.advance(n)
 		if errors.Is(err, errFull) {
 			err = w.conn.wait()

@@ -52,6 +52,17 @@ type Config struct {
 	Logger      *slog.Logger // logs nothing if nil
 	LogRequests bool         // one line for each request
 
+	// MaxDownloads is how many archives are sent at once; who asks for one more is told to come back.
+	// MaxBandwidth is how many bytes per second of all archives together are sent. Zero means no limit.
+	MaxDownloads int64
+	MaxBandwidth int64
+
+	// Plain, where not nil, returns what answers requests that come without TLS instead of the routes.
+	Plain func(routes http.Handler) http.Handler
+
+	// HSTS is for how long browsers are told, over TLS, to come with TLS only. Zero: they aren't.
+	HSTS time.Duration
+
 	// A client that takes fewer than MinRate bytes per second, averaged over StallWindow, is cut.
 	// Zero means 64 bytes per second and one minute. Shorter windows cut clients with large receive
 	// buffers, whose kernels acknowledge rarely.
@@ -73,6 +84,9 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	if c.Source == nil {
 		return Config{}, errors.New("router: a source is required")
+	}
+	if c.MaxDownloads < 0 || c.MaxBandwidth < 0 || c.HSTS < 0 {
+		return Config{}, errors.New("router: limits must not be negative")
 	}
 	if c.StallWindow < 0 || c.MinRate < 0 || c.BodyWindow < 0 || c.BodyRate < 0 {
 		return Config{}, errors.New("router: windows and least rates must not be negative")
@@ -117,6 +131,9 @@ type router struct {
 	bodies     *bodies
 	fresh      freshList
 	metrics    *metrics // nil: nothing is measured
+	limits     limits
+	plain      http.Handler // answers requests without TLS
+	hsts       []string     // of answers over TLS; none: no field
 	pages      *pages
 
 	// Cache-Control of archives. Nobody on the way may transform them.
@@ -145,6 +162,8 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 		bodies:        b,
 		metrics:       m,
 		pages:         newPages(),
+		limits:        newLimits(c),
+		hsts:          hstsOf(c.HSTS),
 		cacheByName:   one("Cache-Control", cacheRevalidate+", no-transform"),
 		cacheByDigest: one("Cache-Control", cacheForever+", no-transform"),
 	}
@@ -152,6 +171,10 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 		return nil, err
 	}
 	rt.register()
+	rt.plain = rt
+	if c.Plain != nil {
+		rt.plain = c.Plain(rt)
+	}
 	return rt, nil
 }
 
