@@ -60,7 +60,7 @@ func (l limits) pace(w http.ResponseWriter, r *http.Request) *pace {
 	if l.bandwidth == nil {
 		return nil
 	}
-	return &pace{l, r.Context(), http.NewResponseController(w)}
+	return &pace{limits: l, ctx: r.Context(), control: http.NewResponseController(w)}
 }
 
 // A pace hands out a body piece by piece, so that all downloads together keep to the bandwidth and each
@@ -69,13 +69,18 @@ type pace struct {
 	limits
 	ctx     context.Context // of the request: who is gone waits no more
 	control *http.ResponseController
+	granted int64 // bytes that may be sent without waiting
 }
 
-// next waits for the next piece of a body of which n bytes, at least one, are left, and returns its length.
+// next waits until a body of which n bytes, at least one, are left may go on, and returns how many of them may
+// be sent. took must be called with how many were.
 func (p *pace) next(n int64) (int64, error) {
 	n = min(n, pieceSize)
 	if p == nil {
 		return n, nil
+	}
+	if p.granted > 0 {
+		return min(n, p.granted), nil
 	}
 	// Each gets its share four times a second: bodies that stand still would be cut by clients.
 	share := int64(p.bandwidth.Limit()) / 4 / max(1, p.running.Load())
@@ -87,5 +92,12 @@ func (p *pace) next(n int64) (int64, error) {
 	if err := p.control.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
+	p.granted = n
 	return n, nil
+}
+
+func (p *pace) took(n int64) {
+	if p != nil {
+		p.granted -= n
+	}
 }

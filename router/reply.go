@@ -74,20 +74,20 @@ func (w *reply) ReadFrom(src io.Reader) (int64, error) {
 
 // copy sends a chunk through net/http.
 func (w *reply) copy(c chunk) (int64, error) {
-	for start := c.off; ; {
-		if c.n == 0 {
-			return c.off - start, nil
-		}
+	start := c.off
+	for c.n > 0 {
 		size, err := w.pace.next(c.n)
 		if w.sent(0, err) != nil {
 			return c.off - start, err
 		}
 		n, err := io.Copy(w.ResponseWriter, &chunk{c.file, c.off, size})
 		c.advance(n)
+		w.pace.took(n)
 		if w.sent(n, err) != nil {
 			return c.off - start, err
 		}
 	}
+	return c.off - start, nil
 }
 
 // sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which
@@ -106,17 +106,16 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 	}
 	start := c.off
 	for first := true; c.n > 0; first = false {
-		if !first { // else it was looked at when it was acquired
-			if err := c.file.intact(); err != nil {
-				return c.off - start, w.sent(0, err)
-			}
-		}
 		size, err := w.pace.next(c.n)
+		if err == nil && !first { // else it was looked at when it was acquired
+			err = c.file.intact()
+		}
 		if w.sent(0, err) != nil {
 			return c.off - start, err
 		}
 		n, err := rf.ReadFrom(&chunk{c.file, c.off, size})
 		c.advance(n)
+		w.pace.took(n)
 		if errors.Is(err, errFull) {
 			err = w.conn.wait()
 		}

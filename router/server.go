@@ -55,7 +55,9 @@ func newHTTPServer(c Config, h http.HandlerFunc) *http.Server {
 	}
 }
 
-func (s *Server) answer(w http.ResponseWriter, r *http.Request) { s.router.Load().plain.ServeHTTP(w, r) }
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
+	s.router.Load().plain.ServeHTTP(w, r)
+}
 
 // Reload answers requests from now on as c says. Requests that are being answered end as they began.
 // The logger of the connections stays, and open connections keep their stall limits.
