@@ -10,6 +10,7 @@ import (
 
 // The man pages and completions of all commands, as packages have them.
 func TestDocumentationOfCommands(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, c := range commands(t) {
 		cmd := exec.Command("go", "run", "-tags", "docs", "./cmd/"+c, dir)

@@ -80,10 +80,12 @@ func commands(t *testing.T) (names []string) {
 // A release is made by the script that makes all of them.
 type release struct {
 	arches  string
-	version string // of the programs
-	number  string // of the update
-	keys    string // directory of the release key
-	in      string // top of a source tree
+	version string   // of the programs
+	number  string   // of the update
+	keys    string   // directory of the release key
+	repo    string   // to publish at; "": nowhere
+	in      string   // top of a source tree
+	env     []string // what else the environment has
 }
 
 func newRelease() release {
@@ -96,7 +98,8 @@ func (r release) make(t *testing.T) string {
 	dir := filepath.Join(t.TempDir(), "dist")
 	cmd := exec.Command(filepath.Join(r.in, "packaging", "release"))
 	cmd.Env = append(os.Environ(), "OUT="+dir, "ARCHES="+r.arches, "VERSION="+r.version, "RELEASE="+r.number,
-		"KEYS="+r.keys, "REPO=", "SOURCE_DATE_EPOCH="+epoch, "BOXSIGN_PASSPHRASE=test")
+		"KEYS="+r.keys, "REPO="+r.repo, "YES=yes", "SOURCE_DATE_EPOCH="+epoch, "BOXSIGN_PASSPHRASE=test")
+	cmd.Env = append(cmd.Env, r.env...)
 	run(t, cmd)
 	return dir
 }

@@ -16,6 +16,7 @@ import (
 
 // One release is made and all is asked of it.
 func TestRelease(t *testing.T) {
+	t.Parallel()
 	boxsign := filepath.Join(t.TempDir(), "boxsign")
 	run(t, exec.Command("go", "build", "-o", boxsign, "../cmd/boxsign"))
 	keys := initKeys(t, boxsign)
@@ -28,6 +29,7 @@ func TestRelease(t *testing.T) {
 	t.Run("signed", func(t *testing.T) { checkSigned(t, dist, boxsign, keys) })
 	t.Run("twice", func(t *testing.T) { checkTwice(t, dist, r) })
 	t.Run("scratch", func(t *testing.T) { checkImage(t, filepath.Join(dist, "box-update-server-linux-amd64")) })
+	t.Run("itself", func(t *testing.T) { checkSelfUpdate(t, dist, boxsign, r) })
 	t.Run("machine", func(t *testing.T) { checkMachine(t, dist) })
 }
 
@@ -149,15 +151,14 @@ func checkSigned(t *testing.T, dist, boxsign, keys string) {
 // The same source in another folder, without a repository around it, at another time and for another
 // user, gives the same bytes.
 func checkTwice(t *testing.T, dist string, r release) {
+	t.Parallel()
 	r.in = t.TempDir()
 	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	list.Dir = source
 	for name := range strings.SplitSeq(strings.TrimSuffix(run(t, list), "\x00"), "\x00") {
 		copyFile(t, filepath.Join(source, name), filepath.Join(r.in, name))
 	}
-	t.Setenv("USER", "somebody")
-	t.Setenv("LANG", "tr_TR.UTF-8")
-	t.Setenv("TZ", "Asia/Kathmandu")
+	r.env = []string{"USER=somebody", "LANG=tr_TR.UTF-8", "TZ=Asia/Kathmandu"}
 	first, second := contents(t, dist), contents(t, r.make(t))
 	for name := range maps.Keys(first) {
 		if !bytes.Equal(first[name], second[name]) {
@@ -189,6 +190,7 @@ func copyFile(t *testing.T, from, to string) {
 // checkMachine installs the packages on a machine of their own and does with them what operators do.
 // testdata/guest says what.
 func checkMachine(t *testing.T, dist string) {
+	t.Parallel()
 	dir := machine(t)
 	for _, c := range commands(t) {
 		copyFile(t, filepath.Join(dist, c+"_1.2.0_amd64.deb"), filepath.Join(dir, c+".deb"))
