@@ -1,6 +1,7 @@
 # make        builds the commands into bin/
 # make demo   shows the main job on this machine
 # make test   checks and tests everything, and installs what the tests talk to
+# make release  builds all commands for all machines, as packages too, in dist/: see packaging/release
 # make bench  measures against other programs; figures in docs/BENCHMARKS.md
 
 export GOTOOLCHAIN = local
@@ -9,7 +10,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 BUILT ?= $(shell git log -1 --format=%cI 2>/dev/null)
 BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.built=$(BUILT)'
 
-.PHONY: build demo test check fuzz bench clean
+.PHONY: build demo test check fuzz bench release clean
 
 build:
 	@mkdir -p bin
@@ -30,5 +31,8 @@ bench:
 	.ci/packages 'curl openssl nginx wrk rsync rclone'
 	go run ./internal/bench
 
+release:
+	packaging/release
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -15,6 +15,11 @@ import (
 
 // archive answers a request for an archive, whole or in part.
 func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, cache field) error {
+	leave, err := rt.limits.enter(r)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	f, err := v.files.acquire(u)
 	if err != nil {
 		return rt.away(r, u, fmt.Errorf("open %v: %w", u.Name, err))
@@ -25,7 +30,9 @@ func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, c
 		h[field.key] = field.values
 	}
 	h[cache.key] = cache.values
-	w.conn = connOf(r)
+	w.conn, w.pace = connOf(r), rt.limits.pace(w, r)
+	rt.metrics.begin()
+	defer rt.metrics.end(w, r)
 	http.ServeContent(w, r, "", time.Time{}, &content{file: f, size: u.Length})
 	if errors.Is(w.err, errRewritten) {
 		rt.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "download cut: the archive was written to while it was being sent",

@@ -40,9 +40,10 @@ type conn struct {
 	window  time.Duration
 	minimum int64 // bytes that must be acknowledged in a window
 
-	sent  int64 // bytes that the kernel took
-	acked int64 // bytes that were acknowledged when the window began
-	timed bool  // a window has begun
+	sent  int64     // bytes that the kernel took
+	acked int64     // bytes that were acknowledged when the window began
+	timed bool      // a window has begun
+	until time.Time // when writing ends beside the windows; zero: never
 
 	quiet  bool        // nothing has been read since the last request
 	wanted time.Time   // what net/http set for reading, where an earlier deadline holds
@@ -232,12 +233,19 @@ func (c *conn) begin() error {
 		return err
 	}
 	c.acked, c.timed = acked, true
-	return c.TCPConn.SetWriteDeadline(time.Now().Add(c.window))
+	end := time.Now().Add(c.window)
+	if !c.until.IsZero() {
+		end = earlier(end, c.until)
+	}
+	return c.TCPConn.SetWriteDeadline(end)
 }
 
 // next ends a window and begins the next. A client that took too little is told nothing more: what
 // the kernel still holds for it is dropped.
 func (c *conn) next() error {
+	if err := passed(c.until); err != nil {
+		return err
+	}
 	acked, err := c.acknowledged()
 	if err != nil {
 		return err

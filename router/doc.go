@@ -5,7 +5,7 @@
 //
 // All but those below /publish/ take GET and HEAD; another method is answered 405 with Allow.
 //
-//	/                        health, JSON, always 200
+//	/                        health, JSON, always 200; the status page for who prefers HTML
 //	/ls                      names of all updates, ascending by version, joined by newlines
 //	/version                 the newest version in decimal digits
 //	/latest                  303 to the newest update
@@ -22,6 +22,8 @@
 //	/publish/…               publishing; docs/PUBLISH.md specifies it
 //	/livez, /readyz          "ok", or 503; /readyz?verbose tells each check
 //	/healthz                 as /, with the program's version, and 503 when not ok
+//	/metrics                 what Prometheus asks for
+//	/page.css, /page.js      what the status page needs
 //
 // Repeated leading slashes count as one. Apart from that every resource has one spelling: a path with
 // percent-encoding, in upper case or with a slash at its end is not found. What is not found is
@@ -63,6 +65,19 @@
 // whole seconds. "signatures" goes from key ID to detached signature, 128 hex digits; one whose key is not
 // known is left out. "unsigned" is true for an update that lies beside a list of signed ones. Readers
 // must ignore fields that they don't know.
+//
+// # The status page
+//
+// A browser that asks for / gets a page for people: Accept decides, and who takes HTML and JSON alike gets
+// JSON. It is rendered when something that it says changes, not on each request. The list has 40 updates on
+// a page, ?page=2 and so on have the older ones. All that it says comes through html/template, its policy
+// lets nothing run or load but its own two files, and without them it can be read all the same. Links are
+// relative, so that a reverse proxy may strip a prefix.
+//
+// # Metrics
+//
+// Every series is there from the start. Requests are counted by the pattern of their route, never by what a
+// client sends. What the router does not know itself comes from Stats.
 //
 // # How bytes come
 //

@@ -38,6 +38,8 @@ type Check struct {
 // healthView is how the server was at one second.
 type healthView struct {
 	second                         int64
+	ok                             bool
+	components                     []Component
 	root, healthz, readyz, verbose *answer
 }
 
@@ -46,7 +48,11 @@ func (rt *router) livez(w *reply, _ *http.Request, _ string) error {
 	return nil
 }
 
-func (rt *router) root(w *reply, _ *http.Request, _ string) error {
+// root answers a browser with the status page, and all others with the health.
+func (rt *router) root(w *reply, r *http.Request, _ string) error {
+	if prefersHTML(r.Header["Accept"]) {
+		return rt.page(w, r)
+	}
 	rt.healthNow().root.send(w)
 	return nil
 }
@@ -87,9 +93,9 @@ func newHealthView(c Config, second int64) *healthView {
 	if c.Health != nil {
 		components, checks = c.Health.Components(), c.Health.Checks()
 	}
-	v := &healthView{second: second}
-	top := describeComponent(Component{Name: "Box Update Server", OK: allOK(components), Components: components}, second)
-	v.root = jsonAnswer(http.StatusOK, top)
+	v := &healthView{second: second, ok: allOK(components), components: components}
+	top := describeComponent(Component{Name: "Box Update Server", OK: v.ok, Components: components}, second)
+	v.root = jsonAnswer(http.StatusOK, top, one("Vary", "Accept"))
 	top.Version = c.Version
 	v.healthz = jsonAnswer(statusOf(top.OK), top)
 	v.readyz, v.verbose = readyAnswers(checks)
@@ -132,12 +138,12 @@ func statusOf(ok bool) int {
 	return http.StatusServiceUnavailable
 }
 
-func jsonAnswer(status int, c componentJSON) *answer {
+func jsonAnswer(status int, c componentJSON, fields ...field) *answer {
 	body, err := json.Marshal(c)
 	if err != nil {
 		panic(err) // no value of these types fails to marshal
 	}
-	return newAnswer(status, "application/json", body, one("Cache-Control", cacheNever))
+	return newAnswer(status, "application/json", body, append(fields, one("Cache-Control", cacheNever))...)
 }
 
 func readyAnswers(checks []Check) (short, verbose *answer) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -17,6 +18,9 @@ import (
 
 // serveEnv names the directory to serve, where this binary runs as a server under strace.
 const serveEnv = "ROUTER_TEST_SERVE"
+
+// bandwidthEnv is what that server limits bandwidth to.
+const bandwidthEnv = "ROUTER_TEST_BANDWIDTH"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(serveEnv); dir != "" {
@@ -45,7 +49,11 @@ func serveUntilEOF(dir string) error {
 		return err
 	}
 	f.catalog.Store(c)
-	s, err := NewServer(Config{Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	bandwidth, err := strconv.ParseInt(os.Getenv(bandwidthEnv), 10, 64)
+	if err != nil {
+		return err
+	}
+	s, err := NewServer(Config{Source: f, MaxBandwidth: bandwidth, LogRequests: true, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ const retryAfter = "10"
 
 // refusals are the answers to errors, and the only place where errors become statuses.
 type refusals struct {
-	notFound, noUpdates, noneLeft, pending, notSynced, internal *answer
+	notFound, noUpdates, noneLeft, pending, notSynced, crowded, internal *answer
 }
 
 func newRefusals() *refusals {
@@ -37,6 +37,7 @@ func newRefusals() *refusals {
 		noneLeft:  textAnswer(http.StatusServiceUnavailable, "There is no update now.", later),
 		pending:   textAnswer(http.StatusServiceUnavailable, "The digest is not known yet.", later),
 		notSynced: textAnswer(http.StatusServiceUnavailable, "The first sync is not complete.", later),
+		crowded:   textAnswer(http.StatusServiceUnavailable, "Too many downloads at once.", later),
 		internal:  textAnswer(http.StatusInternalServerError, "internal error"),
 	}
 }
@@ -57,6 +58,8 @@ func (f *refusals) of(err error) *answer {
 		return f.noUpdates
 	case errors.Is(err, errNoneLeft):
 		return f.noneLeft
+	case errors.Is(err, errCrowded):
+		return f.crowded
 	case errors.Is(err, errPending):
 		return f.pending
 	}

@@ -12,12 +12,14 @@ import (
 // conn.
 type reply struct {
 	http.ResponseWriter
-	conn   *conn // nil where the server is not a Server
-	status int   // 0 before the header is written
-	head   bool  // the request is HEAD: net/http takes a body and drops it
-	bytes  int64 // of body
-	err    error // the first error in sending the body
-	whole  bool  // the request's body was read to its end
+	conn    *conn         // nil where the server is not a Server
+	measure *routeMetrics // of the route that answers
+	pace    *pace         // nil: bodies are sent as fast as they are taken
+	status  int           // 0 before the header is written
+	head    bool          // the request is HEAD: net/http takes a body and drops it
+	bytes   int64         // of body
+	err     error         // the first error in sending the body
+	whole   bool          // the request's body was read to its end
 }
 
 // Unwrap serves http.ResponseController.
@@ -50,6 +52,7 @@ func (w *reply) Write(p []byte) (int, error) {
 func (w *reply) sent(n int64, err error) error {
 	if !w.head {
 		w.bytes += n
+		w.measure.sent(n)
 	}
 	if w.err == nil {
 		w.err = err
@@ -66,8 +69,25 @@ func (w *reply) ReadFrom(src io.Reader) (int64, error) {
 	if rf, ok := w.ResponseWriter.(io.ReaderFrom); ok && w.conn != nil {
 		return w.sendfile(rf, c)
 	}
-	n, err := io.Copy(w.ResponseWriter, &c)
-	return n, w.sent(n, err)
+	return w.copy(c)
+}
+
+// copy sends a chunk through net/http.
+func (w *reply) copy(c chunk) (int64, error) {
+	start := c.off
+	for c.n > 0 {
+		size, err := w.pace.next(c.n)
+		if w.sent(0, err) != nil {
+			return c.off - start, err
+		}
+		n, err := io.Copy(w.ResponseWriter, &chunk{c.file, c.off, size})
+		c.advance(n)
+		w.pace.took(n)
+		if w.sent(n, err) != nil {
+			return c.off - start, err
+		}
+	}
+	return c.off - start, nil
 }
 
 // sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which
@@ -86,14 +106,16 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 	}
 	start := c.off
 	for first := true; c.n > 0; first = false {
-		if !first { // else it was looked at when it was acquired
-			if err := c.file.intact(); err != nil {
-				return c.off - start, w.sent(0, err)
-			}
+		size, err := w.pace.next(c.n)
+		if err == nil && !first { // else it was looked at when it was acquired
+			err = c.file.intact()
 		}
-		piece := chunk{c.file, c.off, min(c.n, pieceSize)}
-		n, err := rf.ReadFrom(&piece)
+		if w.sent(0, err) != nil {
+			return c.off - start, err
+		}
+		n, err := rf.ReadFrom(&chunk{c.file, c.off, size})
 		c.advance(n)
+		w.pace.took(n)
 		if errors.Is(err, errFull) {
 			err = w.conn.wait()
 		}

@@ -3,8 +3,10 @@ package router
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,9 +44,24 @@ type Config struct {
 	Mirror     Mirror         // what is served is no copy if nil
 	Product    update.Product // update.DefaultProduct if empty
 	Health     Health         // nothing to report if nil
+	Stats      Stats          // nothing is known beyond the catalog if nil
+
+	// NoMetrics leaves out /metrics, and measures nothing.
+	NoMetrics bool
 
 	Logger      *slog.Logger // logs nothing if nil
 	LogRequests bool         // one line for each request
+
+	// MaxDownloads is how many archives are sent at once; who asks for one more is told to come back.
+	// MaxBandwidth is how many bytes per second of all archives together are sent. Zero means no limit.
+	MaxDownloads int64
+	MaxBandwidth int64
+
+	// Plain, where not nil, returns what answers requests that come without TLS instead of the routes.
+	Plain func(routes http.Handler) http.Handler
+
+	// HSTS is for how long browsers are told, over TLS, to come with TLS only. Zero: they aren't.
+	HSTS time.Duration
 
 	// A client that takes fewer than MinRate bytes per second, averaged over StallWindow, is cut.
 	// Zero means 64 bytes per second and one minute. Shorter windows cut clients with large receive
@@ -67,6 +84,9 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	if c.Source == nil {
 		return Config{}, errors.New("router: a source is required")
+	}
+	if c.MaxDownloads < 0 || c.MaxBandwidth < 0 || c.HSTS < 0 {
+		return Config{}, errors.New("router: limits must not be negative")
 	}
 	if c.StallWindow < 0 || c.MinRate < 0 || c.BodyWindow < 0 || c.BodyRate < 0 {
 		return Config{}, errors.New("router: windows and least rates must not be negative")
@@ -110,6 +130,11 @@ type router struct {
 	blockLists blockLists
 	bodies     *bodies
 	fresh      freshList
+	metrics    *metrics // nil: nothing is measured
+	limits     limits
+	plain      http.Handler // answers requests without TLS
+	hsts       []string     // of answers over TLS; none: no field
+	pages      *pages
 
 	// Cache-Control of archives. Nobody on the way may transform them.
 	cacheByName, cacheByDigest field
@@ -120,17 +145,25 @@ type router struct {
 	asking   sync.Mutex // held while health is being replaced
 }
 
-func newRouter(c Config, b *bodies) (*router, error) {
+func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
 	}
+	if c.NoMetrics {
+		m = nil
+	}
+	c.Publisher = m.measured(c.Publisher)
 	rt := &router{
 		config:        c,
 		routes:        httprouter.New(),
 		refusals:      newRefusals(),
 		alive:         textAnswer(http.StatusOK, "ok"),
 		bodies:        b,
+		metrics:       m,
+		pages:         newPages(),
+		limits:        newLimits(c),
+		hsts:          hstsOf(c.HSTS),
 		cacheByName:   one("Cache-Control", cacheRevalidate+", no-transform"),
 		cacheByDigest: one("Cache-Control", cacheForever+", no-transform"),
 	}
@@ -138,6 +171,10 @@ func newRouter(c Config, b *bodies) (*router, error) {
 		return nil, err
 	}
 	rt.register()
+	rt.plain = rt
+	if c.Plain != nil {
+		rt.plain = c.Plain(rt)
+	}
 	return rt, nil
 }
 
@@ -145,7 +182,24 @@ func newRouter(c Config, b *bodies) (*router, error) {
 type handler func(w *reply, r *http.Request, target string) error
 
 func (rt *router) register() {
-	for path, h := range map[string]handler{
+	for path, h := range rt.handlers() {
+		rt.routes.GET(path, rt.answered(path, reading(h)))
+	}
+	if rt.config.Publisher != nil {
+		rt.routes.GET(publishRoute, rt.answered(publishRoute, rt.publish))
+	}
+}
+
+const publishRoute = "/publish/*target"
+
+// routePatterns returns the patterns of all routes.
+func routePatterns() []string {
+	return append(slices.Sorted(maps.Keys((&router{}).handlers())), publishRoute)
+}
+
+// handlers returns the handlers of what changes nothing, by the pattern of the route.
+func (rt *router) handlers() map[string]handler {
+	return map[string]handler{
 		"/":                 rt.root,
 		"/ls":               rt.synced(rt.list),
 		"/version":          rt.synced(rt.version),
@@ -158,11 +212,9 @@ func (rt *router) register() {
 		"/livez":            rt.livez,
 		"/readyz":           rt.readyz,
 		"/healthz":          rt.healthz,
-	} {
-		rt.routes.GET(path, rt.answered(reading(h)))
-	}
-	if rt.config.Publisher != nil {
-		rt.routes.GET("/publish/*target", rt.answered(rt.publish))
+		"/metrics":          rt.metricsPage,
+		"/page.css":         rt.pageFile(pageStyle()),
+		"/page.js":          rt.pageFile(pageScript()),
 	}
 }
 
@@ -181,9 +233,11 @@ func reading(h handler) handler {
 }
 
 // answered returns a route that turns the handler's error into an answer.
-func (rt *router) answered(h handler) httprouter.Handle {
+func (rt *router) answered(route string, h handler) httprouter.Handle {
+	measure := rt.metrics.of(route)
 	return func(rw http.ResponseWriter, r *http.Request, params httprouter.Params) {
 		w := rw.(*reply)
+		w.measure = measure
 		target := ""
 		if len(params) > 0 {
 			target = params[0].Value
@@ -194,16 +248,20 @@ func (rt *router) answered(h handler) httprouter.Handle {
 	}
 }
 
-// ServeHTTP answers one request and logs it.
+// ServeHTTP answers one request, counts it and logs it.
 func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	w := &reply{ResponseWriter: rw, head: r.Method == http.MethodHead}
-	if !rt.config.LogRequests {
+	w := &reply{ResponseWriter: rw, head: r.Method == http.MethodHead, measure: rt.metrics.of(otherRoute)}
+	if !rt.config.LogRequests && rt.metrics == nil {
 		rt.route(w, r)
 		return
 	}
 	start := time.Now()
 	rt.route(w, r)
-	rt.log(w, r, time.Since(start))
+	took := time.Since(start)
+	w.measure.answered(w.status, took)
+	if rt.config.LogRequests {
+		rt.log(w, r, took)
+	}
 }
 
 func (rt *router) route(w *reply, r *http.Request) {

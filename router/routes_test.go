@@ -368,7 +368,7 @@ func TestConfigRefused(t *testing.T) {
 func TestWithoutServer(t *testing.T) {
 	f := newFake(t)
 	f.add(t, newName, []byte("0123456789"), true)
-	rt, err := newRouter(Config{Source: f}, newBodies())
+	rt, err := newRouter(Config{Source: f}, newBodies(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,17 @@ import (
 // sentCall matches a system call that ended, or the end of one that was interrupted in the trace.
 var sentCall = regexp.MustCompile(`(sendfile|write|writev|sendmsg|sendto|pwrite64|splice)(?:\(| resumed).* = (\d+)$`)
 
-// TestSendfile watches the system calls of a server that logs its requests.
+// TestSendfile watches the system calls of a server that logs its requests, without limits and with them.
 func TestSendfile(t *testing.T) {
+	for _, bandwidth := range []string{"0", "20000000"} {
+		t.Run("bandwidth "+bandwidth, func(t *testing.T) {
+			t.Setenv(bandwidthEnv, bandwidth)
+			sendsBySendfile(t)
+		})
+	}
+}
+
+func sendsBySendfile(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("strace is not installed")

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,43 +20,56 @@ const (
 // A Server serves the routes over TCP. It sends archives by sendfile, cuts idle and slow-header
 // connections by timeouts, and downloads only when they stall.
 type Server struct {
-	http   *http.Server
-	router atomic.Pointer[router]
-	bodies *bodies
+	http    *http.Server
+	secure  *http.Server // with TLS
+	router  atomic.Pointer[router]
+	bodies  *bodies
+	metrics *metrics
 }
 
 // NewServer returns a server that does not listen yet.
 func NewServer(c Config) (*Server, error) {
 	s := &Server{bodies: newBodies()}
-	rt, err := newRouter(c, s.bodies)
+	s.metrics = newMetrics(s.router.Load)
+	rt, err := newRouter(c, s.bodies, s.metrics)
 	if err != nil {
 		return nil, err
 	}
 	s.router.Store(rt)
-	s.http = &http.Server{
-		Handler:                      http.HandlerFunc(s.answer),
-		DisableGeneralOptionsHandler: true,
-		ReadHeaderTimeout:            headerTimeout,
-		ReadTimeout:                  requestTimeout,
-		IdleTimeout:                  rt.config.IdleTimeout,
-		MaxHeaderBytes:               maxHeaderBytes,
-		ConnContext:                  withConn,
-		ConnState:                    state,
-		ErrorLog:                     slog.NewLogLogger(rt.config.Logger.Handler(), slog.LevelWarn),
-	}
+	s.http = newHTTPServer(rt.config, s.answer)
+	s.http.ConnContext, s.http.ConnState = withConn, state
+	s.secure = newHTTPServer(rt.config, s.answerSecure)
 	return s, nil
 }
 
-func (s *Server) answer(w http.ResponseWriter, r *http.Request) { s.router.Load().ServeHTTP(w, r) }
+// newHTTPServer returns a server with the timeouts that hold with TLS and without.
+func newHTTPServer(c Config, h http.HandlerFunc) *http.Server {
+	return &http.Server{
+		Handler:                      h,
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            headerTimeout,
+		ReadTimeout:                  requestTimeout,
+		IdleTimeout:                  c.IdleTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		ErrorLog:                     slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+	}
+}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
+	s.router.Load().plain.ServeHTTP(w, r)
+}
 
 // Reload answers requests from now on as c says. Requests that are being answered end as they began.
 // The logger of the connections stays, and open connections keep their stall limits.
 func (s *Server) Reload(c Config) error {
-	rt, err := newRouter(c, s.bodies)
+	rt, err := newRouter(c, s.bodies, s.metrics)
 	if err != nil {
 		return err
 	}
-	s.router.Swap(rt).closeFiles()
+	old := s.router.Load()
+	rt.limits = rt.limits.following(old.limits)
+	s.router.Store(rt)
+	old.closeFiles()
 	return nil
 }
 
@@ -80,13 +94,16 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown stops listening, closes idle connections and waits for the others until ctx is done.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer func() { s.router.Load().closeFiles() }()
-	return s.http.Shutdown(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.secure.Shutdown(ctx) }()
+	err := s.http.Shutdown(ctx)
+	return errors.Join(err, <-ended)
 }
 
 // Close stops listening and closes all connections.
 func (s *Server) Close() error {
 	defer func() { s.router.Load().closeFiles() }()
-	return s.http.Close()
+	return errors.Join(s.http.Close(), s.secure.Close())
 }
 
 // A listener makes a conn of each TCP connection.

@@ -1,3 +1,5 @@
+//go:build !docs
+
 // Command box-update-server serves software updates to boxes, by name and by SHA-256 digest.
 //
 // Without arguments it takes its settings from the environment variable BOX_UPDATE_SERVER_SETTINGS.

@@ -40,6 +40,7 @@ func newRoot(streams cli.Streams) *cobra.Command {
 	root.AddCommand(
 		mirrorCommand(l),
 		statusCommand(l),
+		healthCommand(l),
 		fsckCommand(l),
 		gcCommand(l),
 		exportCommand(l),
@@ -121,6 +122,7 @@ var flags = []struct{ key, usage string }{
 	{"product", "serve archives of this `product`"},
 	{"log_format", "log as `text` or json"},
 	{"log_requests", "log each request: `true` or false"},
+	{"metrics", "measure, and answer for /metrics: `true` or false"},
 	{"drain", "how long downloads may go on after SIGTERM, a `duration`"},
 	{"idle_timeout", "close a connection without a request after this `duration`"},
 	{"stall_window", "cut a download that was slower than min-rate for this `duration`"},
@@ -242,7 +244,7 @@ func (s *settings) override(fs *pflag.FlagSet) error {
 func (s settings) shown() map[string]any {
 	m := map[string]any{
 		"listen": s.address(), "product": s.Product,
-		"log_format": s.LogFormat, "log_requests": s.LogRequests,
+		"log_format": s.LogFormat, "log_requests": s.LogRequests, "metrics": s.Metrics,
 		"drain": s.Drain.String(), "idle_timeout": s.IdleTimeout.String(), "stall_window": s.StallWindow.String(), "min_rate": s.MinRate,
 	}
 	for key, path := range map[string]string{"updates_dir": s.UpdatesDir, "data_dir": s.DataDir, "online_key": s.OnlineKey, "release_key": s.ReleaseKey} {

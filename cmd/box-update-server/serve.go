@@ -67,16 +67,22 @@ func serve(ctx context.Context, s server) (err error) {
 
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
+	manager := supervise(listener.Addr(), false, logger)
+	defer manager.guard(ctx)()
+	manager.ready()
 	for {
 		select {
 		case err := <-served:
 			return fmt.Errorf("serve: %w", err)
 		case <-s.reload:
+			manager.reloading()
 			site = s.renew(ctx, site, logger)
 			if err := srv.Reload(site.router); err != nil {
 				logger.Error("settings not reloaded", "err", err)
 			}
+			manager.ready()
 		case <-ctx.Done():
+			manager.stopping(site.settings.Drain)
 			return drain(srv, site.settings.Drain, site.logger)
 		}
 	}

@@ -38,6 +38,7 @@ type settings struct {
 	Product       update.Product // whose archives are served
 	LogFormat     string         // "text" or "json"
 	LogRequests   bool           // a line for each request
+	Metrics       bool           // /metrics answers
 	Drain         time.Duration  // how long running downloads may go on after SIGTERM
 	IdleTimeout   time.Duration  // a connection without a request is closed after it
 	StallWindow   time.Duration  // a download is cut when it was slower than MinRate for so long
@@ -50,6 +51,7 @@ func defaultSettings() settings {
 		Product:     update.DefaultProduct,
 		LogFormat:   "text",
 		LogRequests: true,
+		Metrics:     true,
 		Drain:       30 * time.Second,
 		IdleTimeout: 2 * time.Minute,
 		StallWindow: time.Minute,
@@ -77,6 +79,7 @@ func (s *settings) fields() map[string]field {
 		"product":        {`a product such as "opq-box-update"`, func(b json.RawMessage) error { return setProduct(&s.Product, b) }},
 		"log_format":     {`"text" or "json"`, func(b json.RawMessage) error { return setString(&s.LogFormat, b) }},
 		"log_requests":   {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.LogRequests) }},
+		"metrics":        {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.Metrics) }},
 		"drain":          {`a duration such as "30s"`, func(b json.RawMessage) error { return setDuration(&s.Drain, b) }},
 		"idle_timeout":   {`a duration such as "2m"`, func(b json.RawMessage) error { return setDuration(&s.IdleTimeout, b) }},
 		"stall_window":   {`a duration such as "1m"`, func(b json.RawMessage) error { return setDuration(&s.StallWindow, b) }},

@@ -23,6 +23,7 @@ type site struct {
 	logger   *slog.Logger
 	dir      *dropdir.Dir // nil: there is only a repository
 	selector *selector    // nil: nothing of what is there is left out
+	stats    *stats
 	router   router.Config
 	stop     func() // ends what start began and waits for it
 }
@@ -39,6 +40,7 @@ func openSite(ctx context.Context, s settings, h home, logger *slog.Logger, now 
 		MinRate:     s.MinRate,
 		Version:     version,
 		Now:         now,
+		NoMetrics:   !s.Metrics,
 	}}
 	if err := out.openDir(ctx); err != nil {
 		return nil, err
@@ -47,6 +49,8 @@ func openSite(ctx context.Context, s settings, h home, logger *slog.Logger, now 
 		return nil, err
 	}
 	out.router.Health = health{out.dir, h.repository, out.selector}
+	out.stats = &stats{dir: out.dir, repository: h.repository, logger: logger}
+	out.router.Stats = out.stats
 	return out, nil
 }
 
@@ -140,6 +144,7 @@ func (s *site) start(ctx context.Context) {
 	if s.selector != nil {
 		running.Go(func() { s.look(ctx) })
 	}
+	running.Go(func() { s.stats.run(ctx) })
 	s.stop = func() {
 		cancel()
 		running.Wait()

@@ -1,3 +1,5 @@
+//go:build !docs
+
 // Boxsign makes, signs and publishes the updates of a fleet, on the machine of whoever releases them.
 package main
 

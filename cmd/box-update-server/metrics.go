@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/store/dropdir"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// measureEvery is how often it is looked how much room the store takes and has.
+const measureEvery = 30 * time.Second
+
+// stats tells status page and metrics of directory and repository, of which one may be missing.
+type stats struct {
+	dir        *dropdir.Dir
+	repository *repository
+	logger     *slog.Logger
+	room       atomic.Pointer[store.Room] // nil: not known yet, or there is no store
+}
+
+// run measures the store until ctx ends.
+func (s *stats) run(ctx context.Context) {
+	if s.repository == nil {
+		return
+	}
+	tick := time.NewTicker(measureEvery)
+	defer tick.Stop()
+	for failed := false; ; {
+		room, err := s.repository.store.Room(ctx, nil)
+		if err == nil {
+			s.room.Store(&room)
+		} else if ctx.Err() == nil && !failed {
+			s.logger.Warn("store not measured", "err", err)
+		}
+		failed = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Standing returns how things stand now.
+func (s *stats) Standing() (out router.Standing) {
+	if s.dir != nil {
+		out.Unhashed = s.dir.Health().Pending
+	}
+	if s.repository == nil {
+		return out
+	}
+	if room := s.room.Load(); room != nil {
+		out.StoreBytes, out.FreeBytes = room.Used, room.Free
+	}
+	if repo := s.repository.store.Repository(); repo != nil {
+		for _, role := range trust.Roles() {
+			out.Roles = append(out.Roles, router.RoleStanding{
+				Role: role, Version: repo.Version(role), Issued: repo.Issued(role), Expires: repo.Expires(role)})
+		}
+	}
+	if m := s.repository.copy; m != nil {
+		out.Sync = describeSync(m.Mirror.Freshness(m.now()))
+	}
+	return out
+}
+
+// Conditions returns which boxes an update of the catalog is for.
+func (s *stats) Conditions(u update.Update) trust.Conditions {
+	if s.repository == nil || u.Unsigned {
+		return trust.Conditions{}
+	}
+	repo := s.repository.store.Repository()
+	if repo == nil {
+		return trust.Conditions{}
+	}
+	rel, ok := repo.Release(u.Name)
+	if !ok {
+		return trust.Conditions{}
+	}
+	return rel.Conditions()
+}
+
+// describeSync says how new a copy is, for anyone to see: why something failed in a word, without messages.
+func describeSync(f mirror.Freshness) *router.SyncStanding {
+	out := &router.SyncStanding{
+		Synced: f.Synced, Checked: f.Checked, Complete: f.Complete, SecondsBehind: f.SecondsBehind,
+		UpdatesBehind: f.UpdatesBehind, Problem: string(f.Reason), Since: f.Since,
+	}
+	for _, u := range f.Upstreams {
+		out.Upstreams = append(out.Upstreams, router.UpstreamStanding{
+			URL: u.URL, Checked: u.Checked, Behind: u.Behind, Problem: string(u.Reason)})
+	}
+	return out
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// maxProbe bounds what is read of an answer to a probe, in bytes.
+const maxProbe = 64 << 10
+
+// supervised tells a service manager how the server is, as sd_notify(3) says. Where none is listening,
+// nothing is told.
+type supervised struct {
+	logger *slog.Logger
+	tell   func(state string) error
+	alive  func(context.Context) error // whether the server answers
+}
+
+// supervise returns what tells the service manager of this process of a server that listens at addr.
+func supervise(addr net.Addr, secure bool, logger *slog.Logger) *supervised {
+	url := serverURL(addr.String(), secure) + "/livez"
+	return &supervised{
+		logger: logger,
+		tell: func(state string) error {
+			_, err := daemon.SdNotify(false, state)
+			return err
+		},
+		alive: func(ctx context.Context) error {
+			_, err := probe(ctx, ownClient(), url)
+			return err
+		},
+	}
+}
+
+// say tells the service manager, which must not keep the server from serving.
+func (s *supervised) say(states ...string) {
+	if err := s.tell(strings.Join(states, "\n")); err != nil {
+		s.logger.Warn("the service manager was not told", "state", states, "err", err)
+	}
+}
+
+func (s *supervised) ready() { s.say(daemon.SdNotifyReady, "STATUS=serving") }
+
+// reloading is followed by ready.
+func (s *supervised) reloading() {
+	s.say(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec(), "STATUS=reading the settings again")
+}
+
+// stopping asks for the time that running downloads have to end.
+func (s *supervised) stopping(limit time.Duration) {
+	const spare = 10 * time.Second // to close what is open
+	s.say(daemon.SdNotifyStopping, "STATUS=waiting for running downloads to end",
+		fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (limit+spare).Microseconds()))
+}
+
+// guard tells a watchdog, if the service manager has one for this process, that the server answers. stop
+// ends that and waits for it.
+func (s *supervised) guard(ctx context.Context) (stop func()) {
+	limit, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		s.logger.Warn("the watchdog of the service manager is not told", "err", err)
+	}
+	if err != nil || limit == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { s.watch(ctx, limit) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// watch tells the watchdog, which waits for limit, that the server answers, as long as it does.
+func (s *supervised) watch(ctx context.Context, limit time.Duration) {
+	tick := time.NewTicker(limit / 3)
+	defer tick.Stop()
+	for {
+		asked, cancel := context.WithTimeout(ctx, limit/3)
+		err := s.alive(asked)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.logger.Error("the server does not answer itself: the watchdog is not told", "err", err)
+		default:
+			s.say(daemon.SdNotifyWatchdog)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// serverURL returns the URL at which a server on this machine answers that listens at address, a
+// host:port. Where it listens on all interfaces, that is the loopback interface.
+func serverURL(address string, secure bool) string {
+	scheme := "http://"
+	if secure {
+		scheme = "https://"
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return scheme + address
+	}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case host == "":
+		host = "127.0.0.1"
+	case err == nil && ip.IsUnspecified() && ip.Is4():
+		host = "127.0.0.1"
+	case err == nil && ip.IsUnspecified():
+		host = "::1"
+	}
+	return scheme + net.JoinHostPort(host, port)
+}
+
+// ownClient returns a client for a server on this machine. Each request takes a new connection, and asks
+// no proxy. The certificate is not checked: it is for the name that others know the server by, and what
+// matters is whether it answers.
+func ownClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+	}}
+}
+
+// A noAnswer says that a server could not be asked, or did not answer to the end.
+type noAnswer struct{ err error }
+
+func (e noAnswer) Error() string { return e.err.Error() }
+func (e noAnswer) Unwrap() error { return e.err }
+
+// probe returns the text that a server answers at url. A status other than 200 is an error beside it.
+func probe(ctx context.Context, client *http.Client, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", noAnswer{err}
+	}
+	defer resp.Body.Close() // only read from
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxProbe))
+	if err != nil {
+		return "", noAnswer{fmt.Errorf("%s: %w", url, err)}
+	}
+	if resp.StatusCode != http.StatusOK {
+		return string(b), fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return string(b), nil
+}

@@ -1,0 +1,16 @@
+//go:build docs
+
+package main
+
+import (
+	"os"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/cmd/internal/docs"
+)
+
+// main writes man pages and completions instead of running the command.
+func main() {
+	s := cli.System()
+	os.Exit(docs.Run(newRoot(s), s))
+}

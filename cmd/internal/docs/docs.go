@@ -1,0 +1,57 @@
+//go:build docs
+
+// Package docs writes the man pages and shell completions of a command, for packages. It is built with
+// the tag docs alone, so that no program that is shipped links what makes man pages:
+//
+//	go run -tags docs ./cmd/boxsign DIR
+//
+// writes
+//
+//	DIR/man/boxsign.1, DIR/man/boxsign-publish.1, …   one page per command
+//	DIR/bash/boxsign, DIR/zsh/_boxsign, DIR/fish/boxsign.fish
+//
+// The date on the pages is SOURCE_DATE_EPOCH, where the environment has it.
+package docs
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+)
+
+// command returns the command that writes what documents root, into the directory that is its argument.
+func command(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:  root.Name() + " DIR",
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return write(root, args[0]) },
+	}
+}
+
+// Run writes the documentation of root as the arguments of this process say, and returns the exit code.
+func Run(root *cobra.Command, s cli.Streams) int {
+	return cli.Run(context.Background(), root.Name(), command(root), os.Args[1:], s)
+}
+
+func write(root *cobra.Command, dir string) error {
+	name := root.Name()
+	for _, sub := range []string{"man", "bash", "zsh", "fish"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.DisableAutoGenTag = true
+	return errors.Join(
+		doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: name, Manual: "Box Update Server"}, filepath.Join(dir, "man")),
+		root.GenBashCompletionFileV2(filepath.Join(dir, "bash", name), true),
+		root.GenZshCompletionFile(filepath.Join(dir, "zsh", "_"+name)),
+		root.GenFishCompletionFile(filepath.Join(dir, "fish", name+".fish"), true),
+	)
+}

@@ -1,0 +1,239 @@
+package packaging_test
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// One release is made and all is asked of it.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	boxsign := filepath.Join(t.TempDir(), "boxsign")
+	run(t, exec.Command("go", "build", "-o", boxsign, "../cmd/boxsign"))
+	keys := initKeys(t, boxsign)
+	r := newRelease()
+	r.keys = keys
+	dist := r.make(t)
+	t.Run("files", func(t *testing.T) { checkFiles(t, dist) })
+	t.Run("programs", func(t *testing.T) { checkPrograms(t, dist) })
+	t.Run("packages", func(t *testing.T) { checkPackages(t, dist) })
+	t.Run("signed", func(t *testing.T) { checkSigned(t, dist, boxsign, keys) })
+	t.Run("twice", func(t *testing.T) { checkTwice(t, dist, r) })
+	t.Run("scratch", func(t *testing.T) { checkImage(t, filepath.Join(dist, "box-update-server-linux-amd64")) })
+	t.Run("itself", func(t *testing.T) { checkSelfUpdate(t, dist, boxsign, r) })
+	t.Run("machine", func(t *testing.T) { checkMachine(t, dist) })
+}
+
+// initKeys makes keys and a repository R beside them, and returns their directory.
+func initKeys(t *testing.T, boxsign string) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command(boxsign, "init", "--keys", "K", "--repo", "R", "--yes")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "BOXSIGN_PASSPHRASE=test")
+	run(t, cmd)
+	return filepath.Join(dir, "K")
+}
+
+// hasBoxup reports whether there is a boxup to release.
+func hasBoxup(t *testing.T) bool {
+	t.Helper()
+	return slices.Contains(commands(t), "boxup")
+}
+
+func checkFiles(t *testing.T, dist string) {
+	want := []string{"SHA256SUMS"}
+	for _, c := range commands(t) {
+		for _, arch := range []string{"amd64", "armv6"} {
+			want = append(want, c+"-linux-"+arch, c+"_1.2.0_"+arch+".deb")
+		}
+	}
+	if hasBoxup(t) {
+		name := "boxup-" + epoch + ".tar.bz2"
+		want = append(want, name, name+".sha256", name+".sig")
+	}
+	got := slices.Sorted(maps.Keys(contents(t, dist)))
+	if slices.Sort(want); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	cmd := exec.Command("sha256sum", "-c", "--quiet", "--strict", "SHA256SUMS")
+	cmd.Dir = dist
+	run(t, cmd)
+}
+
+// contents returns the files of a directory.
+func contents(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	all := map[string][]byte{}
+	for _, e := range entries {
+		all[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name()))
+		must(t, err)
+	}
+	return all
+}
+
+// The programs are static, and for the machine that their name says.
+func checkPrograms(t *testing.T, dist string) {
+	for _, c := range commands(t) {
+		for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "armv6": elf.EM_ARM} {
+			f, err := elf.Open(filepath.Join(dist, c+"-linux-"+arch))
+			must(t, err)
+			if f.Machine != machine {
+				t.Errorf("%s for %s is for %v", c, arch, f.Machine)
+			}
+			for _, p := range f.Progs {
+				if p.Type == elf.PT_INTERP {
+					t.Errorf("%s for %s is not static", c, arch)
+				}
+			}
+			must(t, f.Close())
+		}
+	}
+	out := run(t, exec.Command(filepath.Join(dist, "box-update-server-linux-amd64"), "version"))
+	if out != "box-update-server v1.2.0\n" {
+		t.Errorf("got %q", out)
+	}
+}
+
+func checkPackages(t *testing.T, dist string) {
+	need(t, "dpkg-deb", "dpkg")
+	for _, c := range commands(t) {
+		for arch, debian := range map[string]string{"amd64": "amd64", "armv6": "armhf"} {
+			deb := filepath.Join(dist, c+"_1.2.0_"+arch+".deb")
+			got := run(t, exec.Command("dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", deb))
+			if want := c + " 1.2.0 " + debian; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			root := t.TempDir()
+			run(t, exec.Command("dpkg-deb", "--extract", deb, root))
+			packed, err := os.ReadFile(filepath.Join(root, "usr", "bin", c))
+			must(t, err)
+			built, err := os.ReadFile(filepath.Join(dist, c+"-linux-"+arch))
+			must(t, err)
+			if !bytes.Equal(packed, built) {
+				t.Errorf("%s: another program than the one beside it", deb)
+			}
+			for _, path := range []string{"usr/share/man/man1/" + c + ".1.gz", "usr/share/bash-completion/completions/" + c,
+				"usr/share/zsh/vendor-completions/_" + c, "usr/share/fish/vendor_completions.d/" + c + ".fish", "usr/share/doc/" + c + "/copyright"} {
+				if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Size() == 0 {
+					t.Errorf("%s: %s: %v", deb, path, err)
+				}
+			}
+		}
+	}
+}
+
+// One signature is for all: SHA256SUMS lies in the update that is signed.
+func checkSigned(t *testing.T, dist, boxsign, keys string) {
+	if !hasBoxup(t) {
+		t.Skip("there is no boxup to release")
+	}
+	archive := filepath.Join(dist, "boxup-"+epoch+".tar.bz2")
+	run(t, exec.Command(boxsign, "verify", "--key", filepath.Join(keys, "release.pub"), archive))
+	packed := run(t, exec.Command("tar", "-xOjf", archive, "boxup-"+epoch+"/SHA256SUMS"))
+	beside, err := os.ReadFile(filepath.Join(dist, "SHA256SUMS"))
+	must(t, err)
+	if packed != string(beside) || packed == "" {
+		t.Errorf("the update says\n%s\nbeside it lies\n%s", packed, beside)
+	}
+}
+
+// The same source in another folder, without a repository around it, at another time and for another
+// user, gives the same bytes.
+func checkTwice(t *testing.T, dist string, r release) {
+	t.Parallel()
+	r.in = t.TempDir()
+	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	list.Dir = source
+	for name := range strings.SplitSeq(strings.TrimSuffix(run(t, list), "\x00"), "\x00") {
+		copyFile(t, filepath.Join(source, name), filepath.Join(r.in, name))
+	}
+	r.env = []string{"USER=somebody", "LANG=tr_TR.UTF-8", "TZ=Asia/Kathmandu"}
+	first, second := contents(t, dist), contents(t, r.make(t))
+	for name := range maps.Keys(first) {
+		if !bytes.Equal(first[name], second[name]) {
+			t.Errorf("%s differs", name)
+		}
+	}
+	if len(first) != len(second) {
+		t.Errorf("%d files, then %d", len(first), len(second))
+	}
+}
+
+// copyFile copies a file with its mode; one that is gone from the source is left out.
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	info, err := os.Lstat(from)
+	if os.IsNotExist(err) {
+		return
+	}
+	must(t, err)
+	if !info.Mode().IsRegular() {
+		t.Fatalf("%s is no plain file", from)
+	}
+	b, err := os.ReadFile(from)
+	must(t, err)
+	must(t, os.MkdirAll(filepath.Dir(to), 0o755))
+	must(t, os.WriteFile(to, b, info.Mode().Perm()))
+}
+
+// checkMachine installs the packages on a machine of their own and does with them what operators do.
+// testdata/guest says what.
+func checkMachine(t *testing.T, dist string) {
+	t.Parallel()
+	dir := machine(t)
+	for _, c := range commands(t) {
+		copyFile(t, filepath.Join(dist, c+"_1.2.0_amd64.deb"), filepath.Join(dir, c+".deb"))
+	}
+	if out, err := boot(t, dir); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+// machine returns a directory for boot, and skips the test where a machine can't be booted here.
+func machine(t *testing.T) string {
+	t.Helper()
+	need(t, "systemd-nspawn", "systemd-container")
+	if os.Geteuid() != 0 {
+		notTested(t, "packages on a machine that runs systemd", "root alone may boot one")
+	}
+	probe := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(probe, "guest"), []byte("#!/bin/sh\nsystemctl --version && exit 42\n"), 0o755))
+	out, err := boot(t, probe)
+	if code := exitCode(err); code != 42 || !strings.HasPrefix(out, "systemd ") {
+		notTested(t, "packages on a machine that runs systemd", fmt.Sprintf("%v: %.500q", err, out))
+	}
+	dir := t.TempDir()
+	copyFile(t, filepath.Join("testdata", "guest"), filepath.Join(dir, "guest"))
+	return dir
+}
+
+func exitCode(err error) int {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return e.ExitCode()
+	}
+	return -1
+}
+
+// boot runs the program guest of a directory on a machine of its own, as testdata/boot says, and returns its
+// output.
+func boot(t *testing.T, dir string) (string, error) {
+	t.Helper()
+	cmd := exec.Command("unshare", "--mount", filepath.Join("testdata", "boot"), fmt.Sprintf("box-%d", os.Getpid()), dir, "guest")
+	said, err := cmd.CombinedOutput()
+	out, readErr := os.ReadFile(filepath.Join(dir, "output"))
+	if readErr != nil || err != nil && len(out) == 0 {
+		out = said
+	}
+	return string(out), err
+}

@@ -1,0 +1,220 @@
+package router
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestMaxDownloads(t *testing.T) {
+	f := newFake(t)
+	f.add(t, newName, make([]byte, 16<<20), true)
+	c := Config{Source: f, MaxDownloads: 2}
+	s, err := NewServer(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, path := serveOn(t, s), "/update/"+newName
+	first := download(t, addr, path)
+	c.MaxBandwidth = 1 << 30
+	if err := s.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	download(t, addr, path)
+	g := get(t, addr, path)
+	g.hold(t, 503, map[string]string{"Retry-After": "10", "Cache-Control": "no-store", "Content-Type": "text/plain"})
+	if g.body != "Too many downloads at once." || g.header["Etag"] != nil || g.header["Content-Disposition"] != nil {
+		t.Errorf("got %q with %v", g.body, g.header)
+	}
+	ask(t, addr, "HEAD "+path+" HTTP/1.1").hold(t, 200, nil)
+	get(t, addr, "/latest").hold(t, 303, nil)
+	if _, err := io.CopyN(io.Discard, first, 16<<20); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "there is room again", func() bool { return get(t, addr, path, "Range: bytes=0-9").status == 206 })
+	c.MaxDownloads = 0
+	if err := s.Reload(c); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		download(t, addr, path)
+	}
+}
+
+// Downloads keep to the bandwidth together, get the same of it, and nobody waits for who is gone.
+func TestBandwidthIsShared(t *testing.T) {
+	for name, c := range map[string]struct{ rate, downloads int64 }{
+		"little for many": {100_000, 50},
+		"one":             {1 << 20, 1},
+		"much":            {1 << 30, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const lasting = 20 * time.Second
+				l := newLimits(Config{MaxBandwidth: c.rate})
+				got := make([]int64, c.downloads)
+				var all sync.WaitGroup
+				var start []func()
+				end := time.Now().Add(lasting)
+				for i := range got {
+					r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+					leave, err := l.enter(r)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer leave()
+					p := l.pace(httptest.NewRecorder(), r)
+					start = append(start, func() {
+						for {
+							n, err := p.next(1 << 40)
+							if err != nil || !time.Now().Before(end) {
+								return
+							}
+							p.took(n)
+							got[i] += n
+						}
+					})
+				}
+				for _, download := range start {
+					all.Go(download)
+				}
+				all.Wait()
+				sum, most := int64(0), int64(0)
+				for _, n := range got {
+					sum += n
+					most = max(most, n)
+				}
+				if want := c.rate * int64(lasting/time.Second); sum < want*95/100 || sum > want*105/100 {
+					t.Errorf("%d bytes were sent, want about %d", sum, want)
+				}
+				if most > sum/c.downloads*105/100+c.rate/4 { // the first to come gets what was saved up
+					t.Errorf("one of %d got %d bytes of %d", c.downloads, most, sum)
+				}
+			})
+		})
+	}
+}
+
+// What a full connection did not take of a piece goes out without another wait.
+func TestGrantedPieceIsUsedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimits(Config{MaxBandwidth: 40_000})
+		p := l.pace(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+		for begun := time.Now(); time.Since(begun) < 10*time.Second; {
+			n, err := p.next(1 << 20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := time.Now()
+			p.took(n / 3)
+			if rest, err := p.next(1 << 20); err != nil || rest != n-n/3 || !time.Now().Equal(before) {
+				t.Fatalf("%d of %d were taken, then got %d after %v, %v", n/3, n, rest, time.Since(before), err)
+			}
+			p.took(n - n/3)
+		}
+	})
+}
+
+func TestBandwidthOfDownloads(t *testing.T) {
+	f := newFake(t)
+	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	f.add(t, newName, body, true)
+	const perSecond = 2 << 20
+	addr := start(t, Config{Source: f, MaxBandwidth: perSecond})
+	begun := time.Now()
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			if g := get(t, addr, "/update/"+newName); g.body != string(body) {
+				t.Errorf("got %d bytes, status %d", len(g.body), g.status)
+			}
+		})
+	}
+	all.Wait()
+	least := time.Duration(float64(3*len(body)-perSecond/4) / perSecond * float64(time.Second))
+	if took := time.Since(begun); took < least*95/100 || took > 4*least {
+		t.Errorf("took %v, want little more than %v", took, least)
+	}
+}
+
+// A client that was given nothing for a while is not cut for having taken nothing.
+func TestPausedDownloadIsNotStalled(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	tcp, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const window = 200 * time.Millisecond
+	server, err := newConn(tcp.(*net.TCPConn), &lot{config: func() Config { return Config{StallWindow: window, MinRate: 1 << 20} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	if err := server.SetWriteBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	full := make([]byte, 16<<20)
+	written := make(chan error, 1)
+	go func() {
+		_, err := server.Write(full)
+		written <- err
+	}()
+	await(t, "the connection is full", func() bool { return queued(t, server) > 16<<10 })
+	drained := make(chan error, 1)
+	go func() {
+		_, err := io.CopyN(io.Discard, client, int64(len(full))+2)
+		drained <- err
+	}()
+	if err := <-written; err != nil || !server.timed {
+		t.Fatalf("no window began: %v", err)
+	}
+	for range 2 {
+		<-time.After(3 * window / 2) // the kernel's clock counts: there is no event to wait for
+		if err := server.SetWriteDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.Write(full[:1]); err != nil {
+			t.Fatalf("after the pause: %v", err)
+		}
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+// queued returns how many bytes the client has not acknowledged.
+func queued(t *testing.T, c *conn) (n int) {
+	t.Helper()
+	err := c.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestLimitsRefused(t *testing.T) {
+	for _, c := range []Config{{MaxDownloads: -1}, {MaxBandwidth: -1}, {HSTS: -1}} {
+		c.Source = newFake(t)
+		if _, err := NewServer(c); err == nil || errors.Is(err, errCrowded) {
+			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+}

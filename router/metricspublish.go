@@ -1,0 +1,95 @@
+package router
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store/origin"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// What becomes of an attempt to publish, beside the statuses of package origin.
+const (
+	publishRefused = "refused" // for what the signer sent
+	publishFailed  = "failed"  // for what happened here
+)
+
+func newPublishMetrics(r prometheus.Registerer) map[string]prometheus.Counter {
+	attempts := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "publish_attempts_total",
+		Help: "Lists and roots that were proposed, and commits, by what became of them."}, []string{"outcome"})
+	r.MustRegister(attempts)
+	out := map[string]prometheus.Counter{}
+	for _, outcome := range []string{string(origin.StatusPending), string(origin.StatusStaged), string(origin.StatusCommitted), publishRefused, publishFailed} {
+		out[outcome] = attempts.WithLabelValues(outcome)
+	}
+	return out
+}
+
+// measured returns a Publisher that counts, p itself where nothing is measured.
+func (m *metrics) measured(p Publisher) Publisher {
+	if m == nil || p == nil {
+		return p
+	}
+	return measuredPublisher{p, m}
+}
+
+type measuredPublisher struct {
+	Publisher
+	metrics *metrics
+}
+
+// Propose counts what becomes of a proposal.
+func (p measuredPublisher) Propose(ctx context.Context, role trust.Role, raw []byte) (origin.Outcome, error) {
+	out, err := p.Publisher.Propose(ctx, role, raw)
+	p.count(string(out.Status), err)
+	return out, err
+}
+
+// Commit counts what becomes of a commit.
+func (p measuredPublisher) Commit(ctx context.Context, id update.Digest) (origin.Versions, error) {
+	now, err := p.Publisher.Commit(ctx, id)
+	p.count(string(origin.StatusCommitted), err)
+	return now, err
+}
+
+// PutBlocks counts block lists that don't verify.
+func (p measuredPublisher) PutBlocks(ctx context.Context, id, digest update.Digest, list []byte) error {
+	err := p.Publisher.PutBlocks(ctx, id, digest, list)
+	p.verified(list, err)
+	return err
+}
+
+// PutBlock counts blocks that don't verify.
+func (p measuredPublisher) PutBlock(ctx context.Context, id, digest update.Digest, i int, b []byte) error {
+	err := p.Publisher.PutBlock(ctx, id, digest, i, b)
+	p.verified(b, err)
+	return err
+}
+
+// verified counts what did not verify. Nothing at all is how it is asked whether a block is wanted.
+func (p measuredPublisher) verified(sent []byte, err error) {
+	if len(sent) > 0 {
+		p.refused(err)
+	}
+}
+
+func (p measuredPublisher) count(outcome string, err error) {
+	p.refused(err)
+	if err != nil {
+		outcome = publishRefused
+		if status, _ := failureOf(err); status >= 500 {
+			outcome = publishFailed
+		}
+	}
+	if c := p.metrics.publishes[outcome]; c != nil {
+		c.Inc()
+	}
+}
+
+func (p measuredPublisher) refused(err error) {
+	if reason, ok := RefusalOf(err); ok {
+		p.metrics.refused[reason].Add(1)
+	}
+}

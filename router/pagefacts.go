@@ -1,0 +1,289 @@
+package router
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	maxProblems = 20 // that the status page shows; health tells all
+	maxHistory  = 10 // syncs that it shows
+)
+
+// pageFacts is what the status page says beside its list, and what of the list changes with time. It holds
+// no pointers but those to values of its own, so that two can be compared.
+type pageFacts struct {
+	State    pageState
+	Problems []string
+	More     int // problems that are not shown
+
+	Roles    []pageRole
+	Store    string // empty: not known
+	Unhashed int
+	Copy     *pageCopy // nil: this is no mirror
+
+	states map[update.Name]string // what is said of the boxes that an update is for, where it isn't all
+}
+
+// A pageState is the state of the whole in a word, and why.
+type pageState struct {
+	Word  string // also the name of its style
+	Title string
+	Text  string
+}
+
+// pageRole is a metadata file and how much of its life is left.
+type pageRole struct {
+	Role    trust.Role
+	Version int64
+	Percent int // of its life that is left, 0 to 100
+	Left    string
+	Expires pageTime
+	Expired bool
+}
+
+// pageCopy is how new a copy is.
+type pageCopy struct {
+	Synced    bool
+	Behind    string // empty: it is the newest that is known
+	Problem   string
+	Since     pageTime
+	Complete  pageTime
+	Checked   pageTime
+	Upstreams []UpstreamStanding
+	History   []pageSync
+}
+
+type pageSync struct {
+	At      pageTime
+	Took    string
+	What    string
+	Problem string
+}
+
+// pageTime is a time for people and for programs; both are empty for none.
+type pageTime struct{ Text, Machine string }
+
+func newPageTime(t time.Time) pageTime {
+	if t.IsZero() {
+		return pageTime{}
+	}
+	t = t.UTC()
+	return pageTime{t.Format("2006-01-02 15:04") + " UTC", t.Format(time.RFC3339)}
+}
+
+// pageFacts gathers what the page says now.
+func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageFacts {
+	at, now := c.Now(), c.standing()
+	f := pageFacts{Unhashed: now.Unhashed, states: map[update.Name]string{}}
+	f.Problems = problemsOf(h.components, "")
+	if f.More = len(f.Problems) - maxProblems; f.More > 0 {
+		f.Problems = f.Problems[:maxProblems]
+	}
+	for _, r := range now.Roles {
+		f.Roles = append(f.Roles, describeRole(r, at))
+	}
+	if now.StoreBytes > 0 || now.FreeBytes > 0 {
+		f.Store = fmt.Sprintf("%s in archives, %s free", size(now.StoreBytes), size(max(0, now.FreeBytes)))
+	}
+	if now.Sync != nil {
+		f.Copy = describeCopy(*now.Sync)
+	}
+	for _, u := range special {
+		f.states[u.Name] = describeConditions(u, c.conditions(u), at)
+	}
+	f.State = stateOfPage(h, v, f)
+	return f
+}
+
+// special returns the updates that are not simply for every box.
+func (c Config) special(v *view) (out []update.Update) {
+	for _, u := range v.catalog.Updates() {
+		on := c.conditions(u)
+		if u.Unsigned || u.Limited || on.Rollout != nil || len(on.Hardware) > 0 || !on.MinVersion.IsZero() {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// problemsOf returns the warnings of components and of their parts.
+func problemsOf(components []Component, of string) (out []string) {
+	for _, c := range components {
+		name := of + c.Name
+		for _, w := range c.Warnings {
+			out = append(out, name+": "+w)
+		}
+		below := problemsOf(c.Components, name+", ")
+		if out = append(out, below...); !c.OK && len(c.Warnings) == 0 && len(below) == 0 {
+			out = append(out, name+": not in order")
+		}
+	}
+	return out
+}
+
+// stateOfPage says how it is in a word: the worst there is.
+func stateOfPage(h *healthView, v *view, f pageFacts) pageState {
+	expired := slices.IndexFunc(f.Roles, func(r pageRole) bool { return r.Expired })
+	switch {
+	case f.Copy != nil && !f.Copy.Synced:
+		return pageState{"empty", "Not synced yet", "Nothing is served before the first sync is complete."}
+	case expired >= 0:
+		return pageState{"expired", "Expired", fmt.Sprintf("Boxes refuse what is here: %s expired.", f.Roles[expired].Role)}
+	case !h.ok:
+		return pageState{"broken", "Needs attention", "Something is wrong; see the problems below."}
+	case f.Copy != nil && (f.Copy.Behind != "" || f.Copy.Problem != ""):
+		return pageState{"stale", "Stale", "There is something newer upstream, or may be."}
+	case len(v.catalog.Updates()) == 0:
+		return pageState{"empty", "No update", "There is nothing to install here."}
+	}
+	return pageState{"healthy", "Healthy", "Everything is in order."}
+}
+
+func describeRole(r RoleStanding, at time.Time) pageRole {
+	out := pageRole{Role: r.Role, Version: r.Version, Expires: newPageTime(r.Expires)}
+	life, left := r.Expires.Sub(r.Issued), r.Expires.Sub(at)
+	if left < 0 {
+		out.Expired = true
+		out.Left = "expired " + length(-left) + " ago"
+		return out
+	}
+	out.Left = length(left) + " left"
+	if life > 0 {
+		out.Percent = int(min(100, 100*left.Seconds()/life.Seconds()))
+	}
+	return out
+}
+
+func describeCopy(s SyncStanding) *pageCopy {
+	c := &pageCopy{
+		Synced: s.Synced, Problem: s.Problem, Since: newPageTime(s.Since),
+		Complete: newPageTime(s.Complete), Checked: newPageTime(s.Checked),
+	}
+	if s.SecondsBehind > 0 || s.UpdatesBehind > 0 {
+		c.Behind = fmt.Sprintf("%s and %s", counted(s.UpdatesBehind, "update"), length(time.Duration(s.SecondsBehind)*time.Second))
+	}
+	for _, u := range s.Upstreams {
+		u.Checked, u.Received = u.Checked.UTC().Truncate(time.Minute), 0 // the page does not show more of it
+		c.Upstreams = append(c.Upstreams, u)
+	}
+	for _, r := range s.History[:min(len(s.History), maxHistory)] {
+		c.History = append(c.History, describeSync(r))
+	}
+	return c
+}
+
+func describeSync(r SyncRecord) pageSync {
+	what := "nothing new"
+	if r.Archives > 0 {
+		what = counted(r.Archives, "archive") + ", " + size(r.Bytes)
+	}
+	return pageSync{newPageTime(r.At), r.Took.Round(time.Second).String(), what, r.Problem}
+}
+
+// describeConditions says which boxes an update is for.
+func describeConditions(u update.Update, on trust.Conditions, at time.Time) string {
+	var parts []string
+	if u.Unsigned {
+		parts = append(parts, "not in the signed list")
+	}
+	if on.Rollout != nil {
+		parts = append(parts, describeRollout(on.Rollout, at.Sub(u.Time)))
+	}
+	if len(on.Hardware) > 0 {
+		parts = append(parts, "hardware "+strings.Join(slices.Sorted(slices.Values(on.Hardware)), ", "))
+	}
+	if !on.MinVersion.IsZero() {
+		parts = append(parts, "over "+on.MinVersion.String()+" or newer")
+	}
+	if len(parts) == 0 {
+		return "some boxes"
+	}
+	return strings.Join(parts, "; ")
+}
+
+func describeRollout(r *trust.Rollout, since time.Duration) string {
+	share := r.Share(since)
+	switch {
+	case share == 100:
+		return everyBox
+	case r.Paused && since >= r.PausedAt:
+		return fmt.Sprintf("paused at %d%% of boxes", share)
+	}
+	return fmt.Sprintf("%d%% of boxes", share)
+}
+
+const everyBox = "every box"
+
+// A pageModel is all that one page says.
+type pageModel struct {
+	pageFacts
+	Product, Version string
+	Newest           *pageUpdate // nil: none that every box may install
+	Updates          []pageUpdate
+	Total            int
+	Bytes            string
+	Page, Pages      int
+	Previous, Next   int // 0: none
+}
+
+// pageUpdate is an update, as the page shows it.
+type pageUpdate struct {
+	Name, Version string
+	Time          pageTime
+	Length        int64
+	Size          string
+	Digest        string // empty: not known yet
+	Signers       []pageSigner
+	State         string
+}
+
+// pageSigner is a key that signed.
+type pageSigner struct{ Fingerprint, ID string }
+
+func (c Config) pageModel(v *view, f pageFacts, number int) pageModel {
+	all := v.catalog.Updates()
+	m := pageModel{pageFacts: f, Product: string(c.Product), Version: c.Version, Total: len(all), Page: number, Pages: pageCount(v)}
+	if m.Previous = number - 1; number < m.Pages {
+		m.Next = number + 1
+	}
+	if v.newest != nil {
+		newest := c.describePageUpdate(*v.newest, f)
+		m.Newest = &newest
+	}
+	var bytes int64
+	for _, u := range all {
+		bytes += u.Length
+	}
+	m.Bytes = size(bytes)
+	last := len(all) - (number-1)*pageSize
+	for i := last - 1; i >= max(0, last-pageSize); i-- {
+		m.Updates = append(m.Updates, c.describePageUpdate(all[i], f))
+	}
+	return m
+}
+
+func (c Config) describePageUpdate(u update.Update, f pageFacts) pageUpdate {
+	out := pageUpdate{
+		Name: u.Name.String(), Version: u.Name.Version().String(), Time: newPageTime(u.Time),
+		Length: u.Length, Size: size(u.Length), State: everyBox,
+	}
+	if !u.Digest.IsZero() {
+		out.Digest = u.Digest.String()
+	}
+	if s, ok := f.states[u.Name]; ok {
+		out.State = s
+	}
+	seen := map[pageSigner]bool{}
+	for _, s := range c.signatures(u) {
+		seen[pageSigner{s.Key.Fingerprint(), string(s.Key)}] = true
+	}
+	out.Signers = slices.SortedFunc(maps.Keys(seen), func(a, b pageSigner) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}

@@ -1,0 +1,145 @@
+package router
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// ServeTLS accepts connections with TLS until Shutdown or Close, and then returns http.ErrServerClosed. It
+// closes l. It is called at most once, beside Serve or alone. c says which certificate is shown. HTTP/2 is
+// spoken with clients that want it. Clients that stall are cut as they are without TLS.
+func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error {
+	s.secure.TLSConfig = c.Clone()
+	return s.secure.ServeTLS(secureListener{l, func() Config { return s.router.Load().config }}, "", "")
+}
+
+// answerSecure answers a request that came over TLS.
+func (s *Server) answerSecure(w http.ResponseWriter, r *http.Request) {
+	rt := s.router.Load()
+	if rt.hsts != nil {
+		w.Header()["Strict-Transport-Security"] = rt.hsts
+	}
+	if r.ProtoMajor > 1 {
+		w = newStream(w, rt.config)
+	}
+	rt.ServeHTTP(w, r)
+}
+
+// hstsOf returns the values of Strict-Transport-Security (RFC 6797, section 6.1), none for 0.
+func hstsOf(d time.Duration) []string {
+	if d <= 0 {
+		return nil
+	}
+	return []string{"max-age=" + strconv.FormatInt(int64(d.Seconds()), 10)}
+}
+
+// A secureListener makes a secureConn of each TCP connection.
+type secureListener struct {
+	net.Listener
+	config func() Config
+}
+
+// Accept returns the next connection.
+func (l secureListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return c, nil
+	}
+	inner, err := newConn(tcp, &lot{config: l.config})
+	if err != nil {
+		return nil, err
+	}
+	inner.quiet = false // a connection with TLS has a state that no lot could keep
+	return &secureConn{conn: inner}, nil
+}
+
+// A secureConn is what TLS runs over. TLS writes for those who read as well, and needs its deadlines when
+// it ends.
+type secureConn struct {
+	*conn
+	mu sync.Mutex // held while conn is written to
+}
+
+// Write writes all of p unless the client stalls, or a deadline passes.
+func (c *secureConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn.Write(p)
+}
+
+// SetWriteDeadline sets a deadline beside the windows of the conn. None begins a new window.
+func (c *secureConn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = t
+	return c.conn.SetWriteDeadline(time.Time{})
+}
+
+// streamPiece is how much one write gives to a stream, in bytes.
+const streamPiece = 16 << 10
+
+// A stream is the answer to a request over HTTP/2. A client may take all that the connection carries and
+// yet nothing of one stream; so each piece of a body has a time of its own.
+type stream struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	allowed time.Duration // for a piece
+	until   time.Time     // the deadline that is set; zero: none
+}
+
+func newStream(w http.ResponseWriter, c Config) *stream {
+	atLeast := time.Duration(float64(streamPiece) / float64(c.MinRate) * float64(time.Second))
+	return &stream{w, http.NewResponseController(w), max(c.StallWindow, atLeast), time.Time{}}
+}
+
+// Unwrap serves http.ResponseController.
+func (s *stream) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// SetWriteDeadline sets a deadline, which the next Write replaces.
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	s.until = time.Time{}
+	return s.control.SetWriteDeadline(t)
+}
+
+// Write writes all of p unless the client stalls.
+func (s *stream) Write(p []byte) (n int, err error) {
+	for first := true; first || n < len(p); first = false {
+		if err := s.extend(); err != nil {
+			return n, err
+		}
+		part, err := s.ResponseWriter.Write(p[n:min(len(p), n+streamPiece)])
+		n += part
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// extend gives the next piece its time. A deadline costs more than a small piece, so it is set ahead, and
+// only now and then.
+func (s *stream) extend() error {
+	now := time.Now()
+	if s.until.Sub(now) >= s.allowed {
+		return nil
+	}
+	s.until = now.Add(s.allowed + s.allowed/8)
+	return s.control.SetWriteDeadline(s.until)
+}
+
+// passed returns os.ErrDeadlineExceeded after a deadline that is not zero.
+func passed(deadline time.Time) error {
+	if deadline.IsZero() || time.Now().Before(deadline) {
+		return nil
+	}
+	return os.ErrDeadlineExceeded
+}

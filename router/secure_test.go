@@ -1,0 +1,259 @@
+package router
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// newCertificate returns a certificate for 127.0.0.1, and who trusts it.
+func newCertificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+// A secured is a Server with TLS, and those who trust it.
+type secured struct {
+	addr, plain string
+	roots       *x509.CertPool
+}
+
+// startTLS serves c with TLS and without.
+func startTLS(t *testing.T, c Config) secured {
+	t.Helper()
+	s, err := NewServer(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, roots := newCertificate(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.ServeTLS(l, &tls.Config{Certificates: []tls.Certificate{certificate}}) }()
+	plain := serveOn(t, s)
+	t.Cleanup(func() {
+		_ = s.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return secured{l.Addr().String(), plain, roots}
+}
+
+// client returns a client that speaks one version of HTTP.
+func (s secured) client(t *testing.T, major int) *http.Client {
+	t.Helper()
+	var protocols http.Protocols
+	protocols.SetHTTP1(major == 1)
+	protocols.SetHTTP2(major == 2)
+	transport := &http.Transport{Protocols: &protocols, TLSClientConfig: &tls.Config{RootCAs: s.roots}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: time.Minute}
+}
+
+// ask returns the answer to a request, its body still to come.
+func (s secured) ask(t *testing.T, c *http.Client, method, path, byteRange string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "https://"+s.addr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if byteRange != "" {
+		req.Header.Set("Range", byteRange)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+func TestTLS(t *testing.T) {
+	f := newFake(t)
+	body := bytes.Repeat([]byte("over a line that nobody reads "), 1<<17)
+	f.add(t, newName, body, true)
+	for name, limit := range map[string]int64{"unlimited": 0, "limited": 1 << 30} {
+		s := startTLS(t, Config{Source: f, HSTS: time.Hour, MaxBandwidth: limit, MaxDownloads: limit})
+		for major := 1; major <= 2; major++ {
+			t.Run(fmt.Sprintf("%s, HTTP/%d", name, major), func(t *testing.T) { s.serves(t, major, body) })
+		}
+		if h := get(t, s.plain, "/update/"+newName).header["Strict-Transport-Security"]; h != nil {
+			t.Errorf("without TLS: Strict-Transport-Security: %q", h)
+		}
+	}
+}
+
+func (s secured) serves(t *testing.T, major int, body []byte) {
+	c := s.client(t, major)
+	for _, r := range []struct {
+		method, path, byteRange string
+		status                  int
+		body                    []byte
+	}{
+		{"GET", "/update/" + newName, "", 200, body},
+		{"GET", "/update/" + newName, "bytes=1000-900999", 206, body[1000:901000]},
+		{"GET", "/update/" + newName, "bytes=-1", 206, body[len(body)-1:]},
+		{"HEAD", "/update/" + newName, "", 200, nil},
+		{"GET", "/version", "", 200, []byte("1550190683")},
+		{"GET", "/nothing", "", 404, []byte("Resource not found.")},
+	} {
+		resp := s.ask(t, c, r.method, r.path, r.byteRange)
+		got, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != r.status || !bytes.Equal(got, r.body) || resp.ProtoMajor != major {
+			t.Errorf("%s %s %s: %s %s, %d bytes, %v", r.method, r.path, r.byteRange, resp.Proto, resp.Status, len(got), err)
+		}
+		if h := resp.Header.Get("Strict-Transport-Security"); h != "max-age=3600" {
+			t.Errorf("%s %s: Strict-Transport-Security %q", r.method, r.path, h)
+		}
+	}
+}
+
+// A client that takes nothing is cut; over HTTP/2 its other streams go on.
+func TestStalledClientIsCutOverTLS(t *testing.T) {
+	f := newFake(t)
+	f.add(t, newName, make([]byte, 32<<20), true)
+	for major := 1; major <= 2; major++ {
+		t.Run(fmt.Sprintf("HTTP/%d", major), func(t *testing.T) {
+			var log lines
+			s := startTLS(t, Config{
+				Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+				StallWindow: 100 * time.Millisecond, MinRate: 1 << 20,
+			})
+			c := s.client(t, major)
+			stalled := s.ask(t, c, "GET", "/update/"+newName, "")
+			await(t, "the stall is logged", func() bool { return strings.Contains(log.String(), "error=") })
+			if resp := s.ask(t, c, "GET", "/livez", ""); resp.StatusCode != 200 {
+				t.Errorf("afterwards: %s", resp.Status)
+			}
+			if n, err := io.Copy(io.Discard, stalled.Body); err == nil && n == 32<<20 {
+				t.Error("the whole body arrived")
+			}
+		})
+	}
+}
+
+// A client that takes little, yet enough, is not cut.
+func TestSlowClientIsNotCutOverTLS(t *testing.T) {
+	f := newFake(t)
+	body := bytes.Repeat([]byte("slow but living "), 8<<16)
+	f.add(t, newName, body, true)
+	s := startTLS(t, Config{Source: f, StallWindow: 150 * time.Millisecond, MinRate: 20_000})
+	for major := 1; major <= 2; major++ {
+		t.Run(fmt.Sprintf("HTTP/%d", major), func(t *testing.T) {
+			t.Parallel()
+			r := s.ask(t, s.client(t, major), "GET", "/update/"+newName, "").Body
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			var have bytes.Buffer
+			for have.Len() < len(body) {
+				<-tick.C
+				if _, err := io.CopyN(&have, r, min(64<<10, int64(len(body)-have.Len()))); err != nil {
+					t.Fatalf("after %d bytes: %v", have.Len(), err)
+				}
+			}
+			if !bytes.Equal(have.Bytes(), body) {
+				t.Error("the bytes differ")
+			}
+		})
+	}
+}
+
+// TLS ends a connection by saying so. A client that takes nothing must not hold that up for longer than TLS
+// wants.
+func TestDeadlineOfSecureConn(t *testing.T) {
+	c := fullConn(t, time.Minute)
+	if err := c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(make([]byte, 1<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// fullConn returns a connection that takes no more.
+func fullConn(t *testing.T, window time.Duration) *secureConn {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := func() Config { return Config{StallWindow: window, MinRate: 1} }
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		c, err := secureListener{l, config}.Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- c
+	}()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := (<-accepted).(*secureConn)
+	t.Cleanup(func() { _, _, _ = client.Close(), c.Close(), l.Close() })
+	if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(make([]byte, 32<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the connection took all: %v", err)
+	}
+	return c
+}
+
+func TestPlain(t *testing.T) {
+	f := newFake(t)
+	f.add(t, newName, []byte("0123456789"), true)
+	s := startTLS(t, Config{Source: f, Plain: func(routes http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/ls" {
+				http.Redirect(w, r, "https://there/", http.StatusMovedPermanently)
+				return
+			}
+			routes.ServeHTTP(w, r)
+		})
+	}})
+	get(t, s.plain, "/ls").hold(t, 301, nil)
+	if g := get(t, s.plain, "/update/"+newName); g.status != 200 || g.body != "0123456789" {
+		t.Errorf("got %d %q", g.status, g.body)
+	}
+	if resp := s.ask(t, s.client(t, 1), "GET", "/ls", ""); resp.StatusCode != 200 {
+		t.Errorf("over TLS: %s", resp.Status)
+	}
+}

@@ -1,0 +1,131 @@
+package router
+
+import (
+	"errors"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Stats is what is known of what is served, and of what keeps it up to date, beyond the catalog. Its
+// methods are called concurrently, when somebody looks, and must not block.
+type Stats interface {
+	// Standing returns how things stand now. The caller does not change it.
+	Standing() Standing
+
+	// Conditions returns which boxes an update of the catalog is for, and from when on. The zero value
+	// means all of them.
+	Conditions(u update.Update) trust.Conditions
+}
+
+// Standing is how things stand at one moment, for anyone to see.
+type Standing struct {
+	Roles      []RoleStanding // in the order in which they are shown; none: nothing is signed
+	Unhashed   int            // archives of which the digest is not known yet
+	StoreBytes int64          // that archives take
+	FreeBytes  int64          // that the disk has left for them
+	Sync       *SyncStanding  // nil: this is no mirror
+
+	// Refusals counts what others than publishers sent that did not verify.
+	Refusals map[Refusal]int64
+}
+
+// RoleStanding is one metadata file.
+type RoleStanding struct {
+	Role            trust.Role
+	Version         int64
+	Issued, Expires time.Time
+}
+
+// SyncStanding is how a copy is kept up to date. Zero times mean that it never happened.
+type SyncStanding struct {
+	Synced        bool      // there is something to serve
+	Checked       time.Time // when an upstream last showed something that was accepted
+	Complete      time.Time // when the copy last was the newest of all upstreams
+	SecondsBehind int64
+	UpdatesBehind int
+	Problem       string    // why no sync goes well, in a word or two; empty: the last one did
+	Since         time.Time // since when
+	Succeeded     int64     // syncs since the start
+	Failed        int64
+	Upstreams     []UpstreamStanding
+	History       []SyncRecord // the newest first
+}
+
+// UpstreamStanding is one upstream.
+type UpstreamStanding struct {
+	URL      string // without user and password
+	Checked  time.Time
+	Behind   bool   // it has older metadata than another one, or than the copy
+	Problem  string // in a word or two; empty: none
+	Received int64  // bytes since the start
+}
+
+// SyncRecord is how one sync went.
+type SyncRecord struct {
+	At       time.Time // its end
+	Took     time.Duration
+	Archives int   // that were fetched
+	Bytes    int64 // of them
+	Problem  string
+}
+
+// A Refusal says why something that was sent did not verify.
+type Refusal string
+
+// Why something did not verify.
+const (
+	RefusedMalformed    Refusal = "malformed"     // not what its kind requires
+	RefusedThreshold    Refusal = "threshold"     // too few signatures, or by the wrong keys
+	RefusedExpired      Refusal = "expired"       // metadata that ran out
+	RefusedRollback     Refusal = "rollback"      // older than what was accepted before
+	RefusedFork         Refusal = "fork"          // another file under a version that was accepted before
+	RefusedMismatch     Refusal = "mismatch"      // not the file that the metadata name
+	RefusedSecondDigest Refusal = "second_digest" // a name with other bytes than before
+	RefusedCorrupt      Refusal = "corrupt"       // bytes that don't have their digest
+)
+
+func refusalReasons() []Refusal {
+	return []Refusal{RefusedMalformed, RefusedThreshold, RefusedExpired, RefusedRollback,
+		RefusedFork, RefusedMismatch, RefusedSecondDigest, RefusedCorrupt}
+}
+
+// RefusalOf returns why something did not verify, and false where err speaks of something else.
+func RefusalOf(err error) (Refusal, bool) {
+	for _, c := range []struct {
+		err    error
+		reason Refusal
+	}{
+		{trust.ErrSecondDigest, RefusedSecondDigest},
+		{trust.ErrFork, RefusedFork},
+		{trust.ErrRollback, RefusedRollback},
+		{trust.ErrMismatch, RefusedMismatch},
+		{trust.ErrThreshold, RefusedThreshold},
+		{trust.ErrKey, RefusedThreshold},
+		{trust.ErrExpired, RefusedExpired},
+		{trust.ErrMalformed, RefusedMalformed},
+		{store.ErrCorrupt, RefusedCorrupt},
+	} {
+		if errors.Is(err, c.err) {
+			return c.reason, true
+		}
+	}
+	return "", false
+}
+
+// standing returns how things stand, as far as anybody knows.
+func (c Config) standing() Standing {
+	if c.Stats == nil {
+		return Standing{}
+	}
+	return c.Stats.Standing()
+}
+
+func (c Config) conditions(u update.Update) trust.Conditions {
+	if c.Stats == nil {
+		return trust.Conditions{}
+	}
+	return c.Stats.Conditions(u)
+}
