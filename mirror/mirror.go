@@ -51,6 +51,9 @@ type Config struct {
 	// How each goes on, fetch.Config.Progress tells.
 	Planned func([]trust.Release)
 
+	// Ended, if not nil, is called after each sync that was not ended by its caller. It must not block.
+	Ended func(Attempt)
+
 	// Jitter returns numbers from 0 to below 1 that spread pauses; nil: at random.
 	Jitter func() float64
 }

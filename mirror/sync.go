@@ -30,6 +30,7 @@ func (m *Mirror) Sync(ctx context.Context) (Result, error) {
 		return Result{}, fmt.Errorf("sync: %w", err)
 	}
 	defer m.release()
+	began := m.c.Now()
 	stop := m.watch()
 	result, err := m.sync(ctx)
 	stop()
@@ -37,6 +38,7 @@ func (m *Mirror) Sync(ctx context.Context) (Result, error) {
 		err = fmt.Errorf("sync: %w", err)
 	}
 	m.ended(ctx, err)
+	m.tell(ctx, began, result, err)
 	m.collectIfDue(ctx)
 	return result, err
 }
@@ -118,7 +120,8 @@ func (m *Mirror) look(ctx context.Context, u *fetch.Upstream, newest *trust.Repo
 		m.looked(u, repo, nil)
 		return repo, nil
 	}
-	if !fromFetch(err) {
+	foundHere := !fromFetch(err)
+	if foundHere {
 		err = fmt.Errorf("%v: %w", u, err)
 	}
 	if ctx.Err() == nil {
@@ -126,6 +129,8 @@ func (m *Mirror) look(ctx context.Context, u *fetch.Upstream, newest *trust.Repo
 		u.SetBehind(true)
 		if hostile(err) && len(m.c.Client.Upstreams()) > 1 {
 			u.SetAside(err)
+		} else if foundHere {
+			u.Blame(err)
 		}
 	}
 	return nil, err

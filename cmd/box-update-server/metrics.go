@@ -67,6 +67,7 @@ func (s *stats) Standing() (out router.Standing) {
 	}
 	if m := s.repository.copy; m != nil {
 		out.Sync = describeSync(m.Mirror.Freshness(m.now()))
+		m.add(&out)
 	}
 	return out
 }

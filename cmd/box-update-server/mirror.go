@@ -60,6 +60,7 @@ type mirrored struct {
 	*mirror.Mirror
 	store  *store.Store
 	client *fetch.Client
+	log    *syncLog
 	now    func() time.Time
 }
 
@@ -107,7 +108,8 @@ func newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
 }
 
 func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, now func() time.Time) (*mirrored, error) {
-	client, err := newClient(s, func(c *fetch.Config) { c.Progress, c.Logger = out.progress, logger })
+	log := &syncLog{}
+	client, err := newClient(s, func(c *fetch.Config) { c.Progress, c.Refused, c.Logger = out.progress, log.refuse, logger })
 	if err != nil {
 		return nil, err
 	}
@@ -122,12 +124,13 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 		MaxBytes:    s.MaxBytes,
 		OnDemand:    s.OnDemand,
 		Planned:     out.planned,
+		Ended:       log.ended,
 	})
 	if err != nil {
 		client.Close()
 		return nil, err
 	}
-	return &mirrored{m, st, client, now}, nil
+	return &mirrored{m, st, client, log, now}, nil
 }
 
 // openStore opens a data directory whose metadata come from elsewhere, for this process alone.

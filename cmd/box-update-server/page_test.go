@@ -112,3 +112,26 @@ func TestMetricsOff(t *testing.T) {
 	s := launch{settings: map[string]any{"updates_dir": t.TempDir(), "metrics": false}}.start(t)
 	get(t, s.base+"/metrics").isNotFound(t)
 }
+
+// How syncs went is on the page of a mirror and in its metrics: what came, from where, and what was wrong.
+func TestPageAndMetricsOfSyncs(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	w.list(map[string][]byte{newest: pattern(5 << 20)}).publish(t, origin.base)
+	w.refresh(origin.base)
+	up := newTap(t, origin.base)
+	m := w.mirror(up.URL).synced(t)
+	eventually(t, "the first sync", func() bool { return strings.Contains(m.page(t), "<td>1 archive, 5.2 MB</td>") })
+	says(t, get(t, m.base+"/metrics").body, `box_update_server_sync_attempts_total{outcome="success"} 1`, `box_update_server_sync_attempts_total{outcome="failure"} 0`,
+		`box_update_server_upstream_received_bytes_total{upstream="`+up.URL+`"} 5.2`, "\nbox_update_server_sync_failing 0\n")
+	w.list(map[string][]byte{name(1600000000, "tar.gz"): pattern(6 << 20)}).publish(t, origin.base)
+	up.wrong.Store(true)
+	if a := m.sync(t); a.status != 502 {
+		t.Errorf("sync: %d %s", a.status, a.body)
+	}
+	eventually(t, "the failed sync", func() bool { return strings.Contains(m.page(t), "<td>failed: refused</td>") })
+	says(t, m.page(t), "Stale", "Behind the upstream by 1 update", "No sync went well since")
+	says(t, get(t, m.base+"/metrics").body, `box_update_server_sync_attempts_total{outcome="failure"} 1`, "\nbox_update_server_sync_failing 1\n",
+		`box_update_server_verification_failures_total{reason="mismatch"} 1`, "\nbox_update_server_sync_behind_updates 1\n")
+}

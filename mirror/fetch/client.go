@@ -66,6 +66,9 @@ type Config struct {
 	// where a part has to come again. It is called often, and for several archives at once.
 	Progress func(rel trust.Release, done int64)
 
+	// Refused, where not nil, is told why something that an upstream sent was refused. It must not block.
+	Refused func(err error)
+
 	Logger *slog.Logger // nil: nothing is logged
 }
 

@@ -54,7 +54,7 @@ func (u *Upstream) get(ctx context.Context, file string, header http.Header) (*a
 		cancel(nil)
 		return nil, u.unanswered(ctx, file, err)
 	}
-	return &answer{resp, newBody(watched, cancel, c, resp.Body)}, nil
+	return &answer{resp, newBody(watched, cancel, c, counted{resp.Body, &u.received})}, nil
 }
 
 // unanswered returns the error for a request that got no answer.

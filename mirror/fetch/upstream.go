@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,8 @@ import (
 type Upstream struct {
 	client *Client
 	base   *url.URL // without a slash at its end
+
+	received atomic.Int64 // bytes of bodies
 
 	mu     sync.Mutex
 	state  State
@@ -75,6 +78,7 @@ func (u *Upstream) SetBehind(behind bool) {
 // SetAside says that the upstream sent something wrong, which the caller found out. It is not asked for
 // Config.SetAside.
 func (u *Upstream) SetAside(reason error) {
+	u.Blame(reason)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.state.Until = time.Now().Add(u.client.c.SetAside)

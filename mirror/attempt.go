@@ -1,0 +1,27 @@
+package mirror
+
+import (
+	"context"
+	"time"
+)
+
+// Attempt is how one sync went.
+type Attempt struct {
+	At     time.Time // its end
+	Took   time.Duration
+	Result        // what it did, also where it failed
+	Reason Reason // why it failed; empty: it went well
+}
+
+// tell tells Config.Ended how a sync went that began then. One that was ended by its caller is none.
+func (m *Mirror) tell(ctx context.Context, began time.Time, result Result, err error) {
+	if m.c.Ended == nil || err != nil && ctx.Err() != nil {
+		return
+	}
+	at := m.c.Now()
+	a := Attempt{At: at, Took: at.Sub(began), Result: result}
+	if err != nil {
+		a.Reason = reasonOf(err)
+	}
+	m.c.Ended(a)
+}
