@@ -1,3 +1,5 @@
+//go:build !docs
+
 // Boxup runs on a box: it asks mirrors that nobody has to trust for updates, verifies and installs them.
 package main
 
