@@ -64,6 +64,7 @@ func families() []family {
 		{"signing", "boxsign verify of 1 GB, and a repository of 2,000 updates", measureSigning},
 		{"publishing", "boxsign publish of 1 GB, and a server with a repository of 2,000 updates", measurePublishing},
 		{"mirror", "first copy by a mirror, rsync, rclone and curl, and syncs with little or nothing new", measureMirror},
+		{"box", "verify and unpack beside openssl and tar, and what boxup takes", measureBox},
 	}
 }
 
