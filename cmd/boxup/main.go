@@ -13,10 +13,10 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 )
 
-// How much memory the program takes, on a device that has 512 MB for everything: the collector runs
-// often, and the more so the nearer the heap comes to the limit. GOGC and GOMEMLIMIT override both.
+// How much memory the program takes, on a device that has 512 MB for everything: the collector runs rarely
+// while the heap is small, and the more often the nearer it comes to the limit. GOGC and GOMEMLIMIT override both.
 const (
-	heapPercent = 30
+	heapPercent = 200
 	memoryLimit = 24 << 20
 )
 
