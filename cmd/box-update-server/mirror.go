@@ -259,6 +259,7 @@ func describeFreshness(f mirror.Freshness) string {
 
 // once syncs once.
 func (l *loader) once(cmd *cobra.Command) (err error) {
+	paceCollector()
 	s, unknown, err := l.syncing(cmd.Flags())
 	if err != nil {
 		return err
