@@ -15,6 +15,9 @@ const (
 	mostPercent  = 400
 )
 
+// onceMemory is how many bytes of memory a single sync takes before it collects more often.
+const onceMemory = 48 << 20
+
 // sentinel is garbage that tells when it was collected. A pointer in it keeps the allocator from
 // packing it together with others.
 type sentinel struct{ _ *byte }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -260,6 +261,7 @@ func describeFreshness(f mirror.Freshness) string {
 // once syncs once.
 func (l *loader) once(cmd *cobra.Command) (err error) {
 	paceCollector()
+	debug.SetMemoryLimit(onceMemory)
 	s, unknown, err := l.syncing(cmd.Flags())
 	if err != nil {
 		return err
