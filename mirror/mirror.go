@@ -94,9 +94,8 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 type Mirror struct {
 	c Config
 
-	// syncing holds a token while a sync or a repair is under way. Taking it ends with the context.
-	syncing   chan struct{}
-	collected time.Time // with the token: when GC was last
+	turn      *turn
+	collected time.Time // in one's turn: when GC was last
 
 	trigger chan struct{}      // has room for one
 	wanted  chan trust.Release // what Run is to fetch on demand
@@ -116,7 +115,7 @@ func New(c Config) (*Mirror, error) {
 		return nil, err
 	}
 	m := &Mirror{
-		c: c, syncing: make(chan struct{}, 1), collected: c.Now(),
+		c: c, turn: newTurn(), collected: c.Now(),
 		trigger: make(chan struct{}, 1), wanted: make(chan trust.Release, maxWanted),
 		flights: map[update.Digest]*flight{}, wants: map[update.Digest]*want{},
 	}
