@@ -51,6 +51,10 @@ type Config struct {
 	// How each goes on, fetch.Config.Progress tells.
 	Planned func([]trust.Release)
 
+	// Ended, if not nil, is called when a sync or a repair is over, or makes way: nothing more comes then of
+	// what was planned.
+	Ended func()
+
 	// Jitter returns numbers from 0 to below 1 that spread pauses; nil: at random.
 	Jitter func() float64
 }
@@ -72,6 +76,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Planned == nil {
 		c.Planned = func([]trust.Release) {}
+	}
+	if c.Ended == nil {
+		c.Ended = func() {}
 	}
 	if c.Jitter == nil {
 		c.Jitter = rand.Float64

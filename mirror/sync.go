@@ -37,6 +37,7 @@ func (m *Mirror) Sync(ctx context.Context) (all Result, err error) {
 		stop := m.watch()
 		result, err := m.sync(ctx)
 		stop()
+		m.c.Ended()
 		if err != nil {
 			err = fmt.Errorf("sync: %w", err)
 		}

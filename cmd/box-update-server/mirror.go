@@ -67,6 +67,7 @@ type mirrored struct {
 type sinks struct {
 	planned  func([]trust.Release)
 	progress func(trust.Release, int64)
+	ended    func()
 }
 
 // openMirror opens the data directory of a mirror for this process alone.
@@ -122,6 +123,7 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 		MaxBytes:    s.MaxBytes,
 		OnDemand:    s.OnDemand,
 		Planned:     out.planned,
+		Ended:       out.ended,
 	})
 	if err != nil {
 		client.Close()
