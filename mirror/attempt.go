@@ -13,9 +13,9 @@ type Attempt struct {
 	Reason Reason // why it failed; empty: it went well
 }
 
-// tell tells Config.Ended how a sync went that began then. One that was ended by its caller is none.
+// tell tells Config.Tried how a sync went that began then. One that was ended by its caller is none.
 func (m *Mirror) tell(ctx context.Context, began time.Time, result Result, err error) {
-	if m.c.Ended == nil || err != nil && ctx.Err() != nil {
+	if m.c.Tried == nil || err != nil && ctx.Err() != nil {
 		return
 	}
 	at := m.c.Now()
@@ -23,5 +23,5 @@ func (m *Mirror) tell(ctx context.Context, began time.Time, result Result, err e
 	if err != nil {
 		a.Reason = reasonOf(err)
 	}
-	m.c.Ended(a)
+	m.c.Tried(a)
 }

@@ -14,7 +14,7 @@ func TestAttempts(t *testing.T) {
 	o := newOrigin(t, one)
 	p := newProxy(t, o.url)
 	var told []mirror.Attempt
-	m := o.newMirror(setup{upstreams: []string{p.url}, config: func(c *mirror.Config) { c.Ended = func(a mirror.Attempt) { told = append(told, a) } }})
+	m := o.newMirror(setup{upstreams: []string{p.url}, config: func(c *mirror.Config) { c.Tried = func(a mirror.Attempt) { told = append(told, a) } }})
 	m.sync()
 	m.sync()
 	o.publish(two)

@@ -162,7 +162,7 @@ func (m *Mirror) fetch(ctx context.Context, rel trust.Release, fetched func()) (
 		bytes, err = m.fetchBlocks(ctx, rel, blocks, fetched)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%v: %w", rel.Name(), err)
+		return 0, err
 	}
 	m.measured(bytes, time.Since(began))
 	return bytes, nil
@@ -206,11 +206,11 @@ func lengthOf(rel trust.Release, blocks []int) (bytes int64) {
 func (m *Mirror) fetchWhole(ctx context.Context, rel trust.Release) error {
 	f, err := os.CreateTemp(filepath.Join(m.c.Store.Dir(), "staging"), durable.TempPrefix+"*")
 	if err != nil {
-		return err
+		return fmt.Errorf("download %v: %w", rel.Name(), err)
 	}
 	defer f.Close() // what counts was read back
 	if err := os.Remove(f.Name()); err != nil {
-		return err
+		return fmt.Errorf("download %v: %w", rel.Name(), err)
 	}
 	blocks, err := m.c.Client.Whole(ctx, rel, f)
 	if err != nil {

@@ -76,21 +76,24 @@ func (i Import) into(ctx context.Context, r io.Reader, note func(*trust.Reposito
 	return x.result, err
 }
 
-// Import is Import.Read for the store of a mirror that runs. It waits for a sync that is under way. Of i,
-// Planned and Progress count.
+// Import is Import.Read for the store of a mirror that runs. A sync that is under way makes way for it, and
+// begins anew afterwards. Of i, Planned and Progress count.
 func (m *Mirror) Import(ctx context.Context, i Import, r io.Reader) (Result, error) {
-	if err := m.take(ctx); err != nil {
-		return Result{}, fmt.Errorf("import: %w", err)
-	}
-	defer m.release()
 	i.Store, i.FS, i.Now, i.Built, i.AcceptStale, i.MaxBytes = m.c.Store, m.c.FS, m.c.Now, m.c.Built, m.c.AcceptStale, m.c.MaxBytes
-	return i.into(ctx, r, func(repo *trust.Repository) error {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.record.imported(repo, seconds(m.c.Now()))
-		m.save()
-		return nil
+	var result Result
+	err := m.turn.comingFirst(ctx, func() (err error) {
+		result, err = i.into(ctx, r, m.noteImport)
+		return err
 	})
+	return result, err
+}
+
+func (m *Mirror) noteImport(repo *trust.Repository) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.record.imported(repo, seconds(m.c.Now()))
+	m.save()
+	return nil
 }
 
 // importer is one export that is being read.

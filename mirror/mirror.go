@@ -51,8 +51,12 @@ type Config struct {
 	// How each goes on, fetch.Config.Progress tells.
 	Planned func([]trust.Release)
 
-	// Ended, if not nil, is called after each sync that was not ended by its caller. It must not block.
-	Ended func(Attempt)
+	// Tried, if not nil, is called after each sync that was not ended by its caller. It must not block.
+	Tried func(Attempt)
+
+	// Ended, if not nil, is called when a sync or a repair is over, or makes way: nothing more comes then of
+	// what was planned.
+	Ended func()
 
 	// Jitter returns numbers from 0 to below 1 that spread pauses; nil: at random.
 	Jitter func() float64
@@ -76,6 +80,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Planned == nil {
 		c.Planned = func([]trust.Release) {}
 	}
+	if c.Ended == nil {
+		c.Ended = func() {}
+	}
 	if c.Jitter == nil {
 		c.Jitter = rand.Float64
 	}
@@ -97,9 +104,8 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 type Mirror struct {
 	c Config
 
-	// syncing holds a token while a sync or a repair is under way. Taking it ends with the context.
-	syncing   chan struct{}
-	collected time.Time // with the token: when GC was last
+	turn      *turn
+	collected time.Time // in one's turn: when GC was last
 
 	trigger chan struct{}      // has room for one
 	wanted  chan trust.Release // what Run is to fetch on demand
@@ -119,7 +125,7 @@ func New(c Config) (*Mirror, error) {
 		return nil, err
 	}
 	m := &Mirror{
-		c: c, syncing: make(chan struct{}, 1), collected: c.Now(),
+		c: c, turn: newTurn(), collected: c.Now(),
 		trigger: make(chan struct{}, 1), wanted: make(chan trust.Release, maxWanted),
 		flights: map[update.Digest]*flight{}, wants: map[update.Digest]*want{},
 	}

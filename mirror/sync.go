@@ -19,41 +19,37 @@ type Result struct {
 	Bytes    int64 // of them that were not there already
 }
 
+// add takes in what a further try did.
+func (r *Result) add(more Result) {
+	r.Changed = r.Changed || more.Changed
+	r.Archives += more.Archives
+	r.Bytes += more.Bytes
+}
+
 // Sync brings the copy up to date, once, and returns when it is complete and verified. It waits for
-// another sync that is under way. After an error what was served is still served, what was fetched is
-// kept, and Freshness tells the error.
+// another sync that is under way, and makes way for an import, after which it begins anew. After an error
+// what was served is still served, what was fetched is kept, and Freshness tells the error.
 //
 // The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; store.ErrNoSpace
 // is also the one of a store that would exceed its cap.
-func (m *Mirror) Sync(ctx context.Context) (Result, error) {
-	if err := m.take(ctx); err != nil {
-		return Result{}, fmt.Errorf("sync: %w", err)
-	}
-	defer m.release()
-	began := m.c.Now()
-	stop := m.watch()
-	result, err := m.sync(ctx)
-	stop()
-	if err != nil {
-		err = fmt.Errorf("sync: %w", err)
-	}
-	m.ended(ctx, err)
-	m.tell(ctx, began, result, err)
-	m.collectIfDue(ctx)
-	return result, err
+func (m *Mirror) Sync(ctx context.Context) (all Result, err error) {
+	err = m.turn.givingWay(ctx, func(ctx context.Context) error {
+		began := m.c.Now()
+		stop := m.watch()
+		result, err := m.sync(ctx)
+		stop()
+		m.c.Ended()
+		if err != nil {
+			err = fmt.Errorf("sync: %w", err)
+		}
+		all.add(result)
+		m.ended(ctx, err)
+		m.tell(ctx, began, result, err)
+		m.collectIfDue(ctx)
+		return err
+	})
+	return all, err
 }
-
-// take takes the token, or ends with ctx.
-func (m *Mirror) take(ctx context.Context) error {
-	select {
-	case m.syncing <- struct{}{}:
-		return ctx.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (m *Mirror) release() { <-m.syncing }
 
 func (m *Mirror) sync(ctx context.Context) (Result, error) {
 	newest, err := m.refresh(ctx)
@@ -237,7 +233,7 @@ func fits(ctx context.Context, s *store.Store, limit int64, wanted []trust.Relea
 	return nil
 }
 
-// collectIfDue removes archives now and then. The caller holds the token.
+// collectIfDue removes archives now and then. It is the caller's turn.
 func (m *Mirror) collectIfDue(ctx context.Context) {
 	at := m.c.Now()
 	if since := at.Sub(m.collected); since >= 0 && since < m.c.GCEvery || ctx.Err() != nil {

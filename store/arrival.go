@@ -405,10 +405,16 @@ func (a *arrival) shut() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.awaitSettling()
+	return a.shutLocked()
+}
+
+// shutLocked is shut for a caller who holds a.mu and has awaited the settling under way.
+func (a *arrival) shutLocked() error {
+	err := a.failure()
 	if a.file == nil {
-		return nil
+		return err
 	}
-	err := errors.Join(a.settleLocked(), a.file.Close())
+	err = errors.Join(err, a.settleLocked(), a.file.Close())
 	a.file = nil
 	return err
 }

@@ -140,11 +140,20 @@ func backwards(s *Store, rel trust.Release) (err error) {
 		if i == 0 {
 			break
 		}
-		if err := in.arrival.settle(); err != nil { // as after some time
+		if err := settled(in); err != nil { // as after some time
 			return err
 		}
 	}
 	return in.Commit(context.Background())
+}
+
+// settled brings to the disk what has arrived.
+func settled(in *Ingest) error {
+	a := in.arrival
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.awaitSettling()
+	return errors.Join(a.failure(), a.settleLocked())
 }
 
 // record runs the story without a fault and returns its steps.
@@ -270,6 +279,7 @@ func lastIndex(all []string, step string) int {
 // TestFaultAtEveryStep lets each step find the disk full once, carried out or not. The store that met the fault
 // serves the old repository or the new one, and finishes when it is asked again.
 func TestFaultAtEveryStep(t *testing.T) {
+	t.Parallel()
 	first := newStory(t)
 	total := len(first.again(t).record(t))
 	hits, seen, refused := map[string]int{}, map[string]int{}, 0
@@ -307,6 +317,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 // TestCrashAtEveryStep makes each step the last, before it or right after it, and opens the directory
 // again.
 func TestCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	first := newStory(t)
 	total := len(first.again(t).record(t))
 	hits, seen := map[string]int{}, map[string]int{}
@@ -336,6 +347,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 
 // TestKillAtEveryStep does it with a process and SIGKILL.
 func TestKillAtEveryStep(t *testing.T) {
+	t.Parallel()
 	first := newStory(t)
 	all := first.again(t).record(t)
 	hits, seen := map[string]int{}, map[string]int{}

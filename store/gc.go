@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -34,8 +35,7 @@ type Collected struct {
 // GC removes the archives that no metadata in the store names, neither the current nor the one before
 // it, and that are not arriving, once they were withdrawn, or last wanted by an Ingest, for the grace
 // period; and so those that the current repository lists and that are not kept. A reader that has an
-// archive open keeps it. Where there is no repository no archive is removed. What was removed before an
-// error is returned with it.
+// archive open keeps it. Where there is no repository no XX
 func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -44,7 +44,7 @@ func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	}
 	out, err := s.collect(ctx, o)
 	if err == nil && !o.DryRun {
-		err = s.removeStale()
+		err = errors.Join(s.removeStale(), s.removeQuarantined())
 	}
 	if err != nil {
 		return out, fmt.Errorf("gc: %w", noSpace(err))
@@ -85,6 +85,37 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 		return nil
 	})
 	return out, err
+}
+
+// removeQuarantined removes damaged archives that are of no use any more.
+func (s *Store) removeQuarantined() error {
+	entries, err := os.ReadDir(s.path(quarantineDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	missing, before := map[update.Digest]bool{}, s.c.Now().Add(-partLife)
+	if repo := s.Repository(); repo != nil {
+		for _, rel := range s.Missing(repo) {
+			missing[rel.Digest()] = true
+		}
+	}
+	for _, e := range entries {
+		d, err := update.ParseDigest(e.Name())
+		if err != nil || missing[d] {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil || !changed(info).Before(before) {
+			continue
+		}
+		if _, err := s.removeUnused(d, s.path(quarantineDir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) arriving(d update.Digest) bool {

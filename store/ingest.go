@@ -67,27 +67,37 @@ func (s *Store) join(rel trust.Release, blocks update.Blocks) (*arrival, error) 
 	return a, nil
 }
 
-// part takes one user from an arrival; the last one ends it, and brings what has arrived to the disk.
-// Callers who come and go while others stay cost nothing.
+// part takes one user from an arrival. The last one brings what has arrived to the disk and closes it; until
+// that is done the arrival is where others find it: who joins waits, and opens it again. Callers who come and
+// go while others stay cost nothing.
 func (s *Store) part(a *arrival) error {
-	s.mu.Lock()
-	alone := a.users == 1
-	s.mu.Unlock()
-	var err error
-	if alone {
-		err = a.settle()
+	if s.leave(a, false) {
+		return nil
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.awaitSettling()
+	if s.leave(a, false) { // somebody joined meanwhile
+		return nil
+	}
+	err := a.shutLocked()
+	s.leave(a, true)
+	return err
+}
+
+// leave takes one user from an arrival and forgets one that nobody uses. It reports false, and does nothing,
+// where that user is the last one and last is not set.
+func (s *Store) leave(a *arrival, last bool) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.users == 1 && !last {
+		return false
+	}
 	a.users--
-	last := a.users == 0
-	if last {
+	if a.users == 0 {
 		delete(s.ingesting, a.rel.Digest())
 	}
-	s.mu.Unlock()
-	if !last {
-		return err
-	}
-	return errors.Join(err, a.shut())
+	return true
 }
 
 // Missing returns the numbers of the blocks that have not arrived, ascending.

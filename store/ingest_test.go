@@ -303,6 +303,63 @@ func TestFailedSync(t *testing.T) {
 	o.check(s)
 }
 
+// TestCloseTellsWhatASettlingMet: nobody else would be told of it.
+func TestCloseTellsWhatASettlingMet(t *testing.T) {
+	fault := errors.New("fault")
+	_, s, _, in := arriving(t, huge)
+	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+		if op == durable.OpSync && filepath.Ext(path) == partSuffix {
+			return false, fault
+		}
+		return true, nil
+	}
+	for i := range settleBlocks {
+		mustWrite(t, in, huge, i)
+	}
+	wantErr(t, s.Close(), fault)
+	mustDo(t, in.Close())
+}
+
+// TestJoinWhileTheLastLeaves waits for what is being brought to the disk, and goes on with all of it.
+func TestJoinWhileTheLastLeaves(t *testing.T) {
+	o, s, next, in := arriving(t, large, 1)
+	leaving, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+		if op == durable.OpSync && filepath.Ext(path) == partSuffix {
+			once.Do(func() { close(leaving); <-goOn })
+		}
+		return true, nil
+	}
+	var left sync.WaitGroup
+	left.Go(func() { mustClose(t, in) })
+	<-leaving
+	rel := release(t, next, large)
+	if !s.arriving(rel.Digest()) {
+		t.Error("nobody can join, and nobody knows that it is being written")
+	}
+	joined := make(chan *Ingest, 1)
+	left.Go(func() {
+		_, blocks := blocksOf(content(large))
+		again, err := s.Ingest(t.Context(), rel, blocks)
+		if err != nil {
+			t.Error(err)
+		}
+		joined <- again
+	})
+	close(goOn)
+	left.Wait()
+	again := <-joined
+	wantMissing(t, again, 0)
+	mustWrite(t, again, large, 0)
+	mustDo(t, errors.Join(again.Commit(t.Context()), again.Close()))
+	if s.arriving(rel.Digest()) {
+		t.Error("it is arriving still")
+	}
+	mustPublish(t, s, next)
+	o.check(s)
+}
+
 // TestCommitAgain follows one that got as far as the name and then failed.
 func TestCommitAgain(t *testing.T) {
 	fault := errors.New("fault")

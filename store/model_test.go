@@ -227,6 +227,7 @@ func (m *machine) check(t *rapid.T) {
 
 // TestModel compares a store with a model of it after each of many random stories.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	// A story is thirty actions, each of them on a disk: a hundred stories are for -rapid.checks=100.
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
 		mustDo(t, checks.Value.Set("20"))

@@ -77,18 +77,8 @@ func (a *arrival) failure() error {
 	return err
 }
 
-// settle brings all that has arrived to the disk.
-func (a *arrival) settle() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.awaitSettling()
-	if err := a.failure(); err != nil {
-		return err
-	}
-	return a.settleLocked()
-}
-
-// settleLocked is settle for a caller who holds a.mu and has awaited the settling under way.
+// settleLocked brings all that has arrived to the disk. The caller holds a.mu and has awaited the settling
+// under way.
 func (a *arrival) settleLocked() error {
 	if a.unsettled == 0 || a.file == nil {
 		return nil

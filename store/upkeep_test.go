@@ -80,6 +80,31 @@ func TestGC(t *testing.T) {
 	o.check(s)
 }
 
+// TestGCOfQuarantine leaves what an archive may still be made of, and takes what is of no use after a week.
+func TestGCOfQuarantine(t *testing.T) {
+	o, s := newStore(t, small, large)
+	rel := release(t, o.repo, large)
+	spoil(t, s.blobPath(rel.Digest()))
+	if _, err := s.Check(t.Context(), Check{Hash: true, Quarantine: true}); err != nil {
+		t.Fatal(err)
+	}
+	path := s.path(quarantineDir, rel.Digest().String())
+	left := func(want bool) {
+		t.Helper()
+		if collect(t, s, GC{}); exists(t, path) != want {
+			t.Errorf("it is in quarantine: %t", !want)
+		}
+	}
+	later(s, partLife+time.Hour)
+	left(true)
+	later(s, 0)
+	mustDo(t, ingest(s, rel))
+	left(true)
+	later(s, partLife+time.Hour)
+	left(false)
+	o.check(s)
+}
+
 func exists(t *testing.T, path string) bool {
 	t.Helper()
 	_, err := os.Lstat(path)

@@ -22,7 +22,8 @@ import (
 //
 //	GET /status          how new the copy is, with every message
 //	POST /sync           sync now, and answer when it is done
-//	POST /fsck?read_rate read every archive again, repair what is damaged, and answer when it is done
+//	POST /fsck?read_rate read every archive again, repair what is damaged, and answer when it is done;
+//	                     to who accepts application/x-ndjson with lines that tell how far it is, and the report last
 //	POST /gc             remove what is not kept any more
 //	POST /import         take the export that is the body, verified, and answer when it is done
 //
@@ -102,7 +103,7 @@ func (h home) admin(ctx context.Context, s settings, logger *slog.Logger) (stop 
 		return nil, fmt.Errorf("admin: %w", err)
 	}
 	a := &admin{repository: h.repository, logger: logger, mux: http.NewServeMux()}
-	a.mux.HandleFunc("POST /fsck", a.answered(a.fsck))
+	a.mux.HandleFunc("POST /fsck", a.fsck)
 	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
 	if h.repository.copy != nil {
 		a.mux.HandleFunc("GET /status", a.answered(a.status))
@@ -148,24 +149,31 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *admin) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		out, err := f(r)
-		status := http.StatusOK
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		if err != nil {
-			a.logger.Error("admin", "path", r.URL.Path, "err", err)
-			status = http.StatusBadGateway
-			if out == nil {
-				out = refusal{err.Error(), codeOf(err)}
-			}
-		}
-		body, err := json.Marshal(out)
-		if err != nil {
-			a.logger.Error("admin", "path", r.URL.Path, "err", err)
-		}
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
-		w.WriteHeader(status)
-		_, _ = w.Write(append(body, '\n')) // who asked may be gone
+		a.answer(w, r, out, err)
 	}
+}
+
+// answer answers with out as JSON or, unless err is nil, with that.
+func (a *admin) answer(w http.ResponseWriter, r *http.Request, out any, err error) {
+	status := http.StatusOK
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if err != nil {
+		status, out = http.StatusBadGateway, a.refuse(r, err)
+	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		a.logger.Error("admin", "path", r.URL.Path, "err", err)
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // who asked may be gone
+}
+
+// refuse logs what did not go well, and returns the answer.
+func (a *admin) refuse(r *http.Request, err error) refusal {
+	a.logger.Error("admin", "path", r.URL.Path, "err", err)
+	return refusal{err.Error(), codeOf(err)}
 }
 
 func (a *admin) status(*http.Request) (any, error) {
@@ -179,18 +187,6 @@ func (a *admin) sync(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return syncReport{result.Changed, result.Archives, result.Bytes, c.Mirror.Freshness(a.repository.now())}, nil
-}
-
-func (a *admin) fsck(r *http.Request) (any, error) {
-	rate, err := strconv.ParseInt(r.FormValue("read_rate"), 10, 64)
-	if r.Form.Has("read_rate") && (err != nil || rate < 0) {
-		return nil, errors.New("read_rate: expected a number of bytes per second")
-	}
-	report, err := check(r.Context(), a.repository.store, a.repository.copy, newPace(r.Context(), rate))
-	if err != nil {
-		return nil, err
-	}
-	return report, nil
 }
 
 func (a *admin) gc(r *http.Request) (any, error) {
@@ -261,19 +257,35 @@ const maxReport = 16 << 20
 // ask has the process that holds a data directory do something, with what body holds unless it is nil,
 // and reads its answer into out.
 func ask(ctx context.Context, s settings, path string, body io.Reader, out any) error {
+	resp, err := request(ctx, s, path, body, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() // only read from
+	return readReport(path, resp, out)
+}
+
+// request sends a request to the admin listener of a data directory.
+func request(ctx context.Context, s settings, path string, body io.Reader, header http.Header) (*http.Response, error) {
 	if s.Admin == "" {
-		return cli.WithHint(errors.New("a server holds the data_dir, and has no admin listener that could be asked"),
+		return nil, cli.WithHint(errors.New("a server holds the data_dir, and has no admin listener that could be asked"),
 			"set admin for the server, or stop it meanwhile")
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.adminAddress()+path, body)
 	if err != nil {
-		return fmt.Errorf("admin: %w", err)
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	for key, values := range header {
+		req.Header[key] = values
 	}
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
-		return cli.WithHint(fmt.Errorf("admin: %w", err), "a server holds the data_dir: is admin the address of that server?")
+		return nil, cli.WithHint(fmt.Errorf("admin: %w", err), "a server holds the data_dir: is admin the address of that server?")
 	}
-	defer resp.Body.Close() // only read from
+	return resp, nil
+}
+
+func readReport(path string, resp *http.Response, out any) error {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReport))
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
@@ -288,5 +300,9 @@ func ask(ctx context.Context, s settings, path string, body io.Reader, out any) 
 	if json.Unmarshal(b, &failed) != nil || failed.Error == "" {
 		failed.Error = resp.Status
 	}
-	return cli.WithCode(fmt.Errorf("admin: %s: %s", path, failed.Error), failed.Code)
+	return failed.error(path)
+}
+
+func (f refusal) error(path string) error {
+	return cli.WithCode(fmt.Errorf("admin: %s: %s", path, f.Error), f.Code)
 }

@@ -70,7 +70,7 @@ func (l *loader) fsck(ctx context.Context, s settings, rate int64) (fsckReport, 
 		}
 		defer c.client.Close()
 	}
-	report, err := check(ctx, st, c, meter.reading(st, newPace(ctx, rate)))
+	report, err := check(ctx, st, c, meter.pieces(st, newPace(ctx, rate)))
 	return report, errors.Join(err, st.Close())
 }
 
@@ -81,8 +81,7 @@ func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64, m meter
 		if rate > 0 {
 			path += "?" + url.Values{"read_rate": {strconv.FormatInt(rate, 10)}}.Encode()
 		}
-		var report fsckReport
-		return report, ask(ctx, s, path, nil, &report)
+		return askFsck(ctx, s, path, m)
 	}
 	l.streams.Warn("box-update-server", "a server without an admin listener holds the data_dir: nothing is changed")
 	c, err := storeConfig(s, nil, l.streams.Now)
@@ -95,7 +94,7 @@ func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64, m meter
 	}
 	out := fsckReport{}
 	problems, err := st.Check(ctx, store.Check{
-		Hash: true, Checked: func(trust.Release) { out.Checked++ }, Read: m.reading(st, newPace(ctx, rate)),
+		Hash: true, Checked: func(trust.Release) { out.Checked++ }, Read: m.pieces(st, newPace(ctx, rate)),
 	})
 	out.Problems = describeProblems(problems)
 	return out, errors.Join(err, st.Close())

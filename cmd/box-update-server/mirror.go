@@ -69,6 +69,7 @@ type mirrored struct {
 type sinks struct {
 	planned  func([]trust.Release)
 	progress func(trust.Release, int64)
+	ended    func()
 }
 
 // openMirror opens the data directory of a mirror for this process alone.
@@ -125,7 +126,8 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 		MaxBytes:    s.MaxBytes,
 		OnDemand:    s.OnDemand,
 		Planned:     out.planned,
-		Ended:       log.ended,
+		Ended:       out.ended,
+		Tried:       log.ended,
 	})
 	if err != nil {
 		client.Close()

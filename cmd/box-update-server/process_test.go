@@ -80,6 +80,7 @@ type launch struct {
 	settings map[string]any // the variable, beside a free port of 127.0.0.1 to listen on
 	wrap     []string       // a command line that runs the server as its own process
 	asNobody bool           // without the rights of root
+	terminal bool           // stderr is one
 }
 
 // A server is a running program of this package.
@@ -104,7 +105,7 @@ func (l launch) start(t *testing.T) *server {
 	t.Helper()
 	s := l.run(t)
 	t.Cleanup(func() { s.stop(t) })
-	listening := regexp.MustCompile(`(?m)^.*\bmsg"?[=:]"?listening"?.*\baddr"?[=:]"?([^" ]+)`)
+	listening := regexp.MustCompile(`(?m)^.*\bmsg"?[=:]"?listening"?.*\baddr"?[=:]"?([^"\s]+)`)
 	eventually(t, "listening", func() bool {
 		if m := listening.FindStringSubmatch(s.log.String()); m != nil {
 			s.addr = m[1]
@@ -126,6 +127,11 @@ func (l launch) run(t *testing.T) *server {
 	cmd := exec.Command(cmdline[0], cmdline[1:]...)
 	s := &server{cmd: cmd, log: &logged{}, done: make(chan struct{})}
 	cmd.Stderr, cmd.Env = s.log, os.Environ()
+	if l.terminal {
+		tty := terminal(t, s.log)
+		defer tty.Close() // the program has it
+		cmd.Stderr = tty
+	}
 	if l.settings != nil {
 		cmd.Env = append(cmd.Env, variable+"="+asJSON(t, withAddress(l.settings)))
 	}

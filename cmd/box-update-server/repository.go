@@ -38,10 +38,10 @@ type home struct {
 	unlock     func() error
 }
 
-// openHome opens the data directory, if there is one.
-func openHome(ctx context.Context, s settings, logger *slog.Logger, now func() time.Time) (home, error) {
+// openHome opens the data directory, if there is one. out is told how the transfers of a mirror go on.
+func openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger, now func() time.Time) (home, error) {
 	if len(s.Upstream) > 0 {
-		r, err := openMirror(ctx, s, sinks{}, logger, now)
+		r, err := openMirror(ctx, s, out, logger, now)
 		if err != nil {
 			return home{}, err
 		}

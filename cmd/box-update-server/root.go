@@ -96,7 +96,7 @@ func (l *loader) serve(cmd *cobra.Command) error {
 	return serve(cmd.Context(), server{
 		settings: s,
 		unknown:  unknown,
-		log:      l.streams.Err,
+		log:      newMeter(l.streams),
 		now:      l.streams.Now,
 		reload:   reload,
 		load:     func() (settings, []string, error) { return l.serving(cmd.Flags()) },

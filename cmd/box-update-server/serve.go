@@ -25,7 +25,7 @@ type server struct {
 	settings settings
 	unknown  []string // keys of the settings that are not known
 	home     home
-	log      io.Writer
+	log      meter
 	now      func() time.Time
 	reload   <-chan os.Signal
 	load     func() (settings, []string, error)
@@ -34,8 +34,9 @@ type server struct {
 // serve serves until ctx ends, then lets running downloads end.
 func serve(ctx context.Context, s server) (err error) {
 	paceCollector()
+	defer s.log.End()
 	logger := newLogger(s.log, s.settings)
-	if s.home, err = openHome(ctx, s.settings, logger, s.now); err != nil {
+	if s.home, err = openHome(ctx, s.settings, s.log.transfers(logger), logger, s.now); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.home.unlock()) }()

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"compress/flate"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -77,15 +78,36 @@ func (u *Upstream) decoded(ctx context.Context, file string, a *answer, limit in
 // what goes in is bounded as well.
 func (u *Upstream) unzipped(ctx context.Context, file string, a *answer, limit int64) ([]byte, error) {
 	in := &io.LimitedReader{R: a.body, N: limit + gzipSlack + 1}
+	b, err := u.gunzipped(ctx, file, in, limit)
+	if in.N <= 0 && !errors.Is(err, ErrRefused) {
+		return nil, u.refusef(file, "expected at most %d compressed bytes, got more", limit+gzipSlack)
+	}
+	if wrong := noGzip(err); wrong != nil {
+		return nil, u.refusef(file, "expected a whole gzip file, got %w", wrong)
+	}
+	return b, err
+}
+
+func (u *Upstream) gunzipped(ctx context.Context, file string, in io.Reader, limit int64) ([]byte, error) {
 	z, err := gzip.NewReader(in)
 	if err != nil {
 		return nil, u.cut(ctx, file, err, limit, 0)
 	}
-	b, err := u.bounded(ctx, file, z, limit)
-	if in.N <= 0 && !errors.Is(err, ErrRefused) {
-		return nil, u.refusef(file, "expected at most %d compressed bytes, got more", limit+gzipSlack)
+	return u.bounded(ctx, file, z, limit)
+}
+
+// noGzip returns what is wrong with a compressed file that came uncut, nil where nothing is.
+func noGzip(err error) error {
+	var corrupt flate.CorruptInputError
+	switch {
+	case errors.Is(err, gzip.ErrHeader):
+		return gzip.ErrHeader
+	case errors.Is(err, gzip.ErrChecksum):
+		return gzip.ErrChecksum
+	case errors.As(err, &corrupt):
+		return corrupt
 	}
-	return b, err
+	return nil
 }
 
 // bounded reads all of at most limit bytes.

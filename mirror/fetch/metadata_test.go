@@ -23,6 +23,12 @@ func gzipped(b []byte) []byte {
 	return buf.Bytes()
 }
 
+// damaged changes a byte of the checksum at the end.
+func damaged(b []byte) []byte {
+	b[len(b)-8] ^= 1
+	return b
+}
+
 func upstream(t testing.TB, h http.HandlerFunc) *Upstream {
 	t.Helper()
 	c, _ := client(t, quick(server(t, h).URL))
@@ -46,7 +52,9 @@ func TestFetchMetadata(t *testing.T) {
 		{name: "one byte too long in gzip", status: 200, body: gzipped(append(full, 'x')), header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrRefused, line: "expected at most 1000 bytes, got more"},
 		{name: "gzip bomb", status: 200, body: gzipped(make([]byte, 10<<20)), header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrRefused, line: "expected at most 1000 bytes, got more"},
 		{name: "empty gzip members without end", status: 200, body: bytes.Repeat(gzipped(nil), 100_000), header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrRefused, line: "expected at most 2024 compressed bytes"},
-		{name: "gzip that is none", status: 200, body: full, header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrUnavailable, line: "gzip"},
+		{name: "gzip that is none", status: 200, body: full, header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrRefused, line: "expected a whole gzip file, got gzip: invalid header"},
+		{name: "damaged gzip", status: 200, body: damaged(gzipped(full)), header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrRefused, line: "expected a whole gzip file, got "},
+		{name: "cut gzip", status: 200, body: gzipped(full)[:20], header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrUnavailable, line: "unexpected EOF"},
 		{name: "another coding", status: 200, body: full, header: http.Header{"Content-Encoding": {"br"}}, want: ErrRefused, line: `expected Content-Encoding gzip or none, got "br"`},
 		{name: "cut", status: 200, body: full, header: http.Header{"Content-Length": {"1200"}}, want: ErrUnavailable},
 		{name: "404", status: 404, want: trust.ErrNotFound},
