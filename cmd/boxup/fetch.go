@@ -151,6 +151,8 @@ func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) erro
 	if err := b.connect(); err != nil {
 		return err
 	}
+	b.meter.Plan(rel.Length())
+	defer b.meter.End()
 	blocks, err := b.client.Blocks(ctx, rel)
 	if errors.Is(err, fetch.ErrNotFound) {
 		return b.bringWhole(ctx, s, rel)

@@ -102,13 +102,18 @@ func (b *box) toInstall(ctx context.Context, s install.Status, w wishes, args []
 	if err := b.mayTake(rel, s); err != nil {
 		return trust.Release{}, nil, err
 	}
-	var f *os.File
-	if isFile(args[0]) {
-		f, err = os.Open(args[0])
-	} else {
-		f, err = b.stored(ctx, rel)
+	if !isFile(args[0]) {
+		f, err := b.stored(ctx, rel)
+		return rel, f, err
 	}
-	return rel, f, err
+	f, err := os.Open(args[0])
+	if err != nil {
+		return trust.Release{}, nil, err
+	}
+	if err := compare(ctx, rel, f); err != nil {
+		return trust.Release{}, nil, errors.Join(err, f.Close())
+	}
+	return rel, f, nil
 }
 
 // mayTake refuses an update that is for other boxes, or that another one has to be installed before.
