@@ -39,7 +39,9 @@ func (b *box) connect() error {
 		Redirects: b.Redirects, Roots: authorities, UserAgent: "boxup/" + version, Rate: b.Rate,
 		Connections: connections, MaxBackoff: longestBackoff, MaxRetryAfter: longestPause, Patience: b.Patience,
 		Progress: func(rel trust.Release, done int64) { meter.Show(rel.Name().String(), rel.Length(), done) },
-		Logger:   warnings(meter),
+	}
+	if len(ask) > 1 { // of a sole mirror the error tells all
+		c.Logger = warnings(meter)
 	}
 	if c.Patience == 0 {
 		c.Patience = -1 // each mirror is asked once

@@ -74,10 +74,12 @@ func newWorld(t *testing.T) *world { return newWorldAt(t, start) }
 
 func newWorldAt(t *testing.T, at time.Time) *world {
 	t.Helper()
-	w := &world{
-		t: t, root: newSigner(t, "root"), release: newSigner(t, "release"), online: newSigner(t, "online"),
-		at: at, files: map[string][]byte{},
-	}
+	return newWorldOf(t, at, newSigner(t, "root"), newSigner(t, "release"), newSigner(t, "online"))
+}
+
+func newWorldOf(t *testing.T, at time.Time, root, release, online *signer) *world {
+	t.Helper()
+	w := &world{t: t, root: root, release: release, online: online, at: at, files: map[string][]byte{}}
 	repo, err := trust.Init(t.Context(), at, trust.Setup{
 		Root: trust.Holder{Keys: []keys.Public{w.root.public}}, Release: trust.Holder{Keys: []keys.Public{w.release.public}}, Online: w.online.public,
 	}, w.root, w.release, w.online)
@@ -444,5 +446,24 @@ func (m *mirror) sole(t *testing.T, want string) {
 	t.Helper()
 	if got := m.asked(); !slices.Equal(got, []string{want}) {
 		t.Errorf("expected the one request %q, got %q", want, got)
+	}
+}
+
+// plain gives a mirror what boxes without a root ask for: archives by name, with their signatures and, for
+// whoever falls for it, checksum lines. The last one is the newest.
+func (w *world) plain(m *mirror, names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		n := named(w.t, name)
+		rel, ok := w.repo.Release(n)
+		if !ok {
+			w.t.Fatalf("%s is not published", name)
+		}
+		sig, err := signing.Sign(w.t.Context(), w.release, rel.Digest(), n)
+		check(w.t, err)
+		m.put("update/"+name, w.files["sha256/"+rel.Digest().String()])
+		m.put("update/"+name+".sig", sig[:])
+		m.put("update/"+name+".sha256", update.ChecksumLine(rel.Digest(), n))
+		m.put("updates.json", []byte(`{"newest":"`+name+`","updates":[]}`))
 	}
 }
