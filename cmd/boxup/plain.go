@@ -71,7 +71,7 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 func (p *program) plainConfig() (config, error) {
 	c, err := readConfig(p.configPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		c, err = defaultsFor(p.configPath), nil
+		c, err = parseConfig(p.configPath, []byte("{}"))
 	}
 	if p.stateDir != "" {
 		c.State = p.stateDir
