@@ -130,7 +130,7 @@ func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Relea
 	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.downgrade, Force: w.force})
 	_, aside := i.Status().SetAside(rel.Name())
 	if err == nil || aside {
-		err = errors.Join(installError(i, err), b.tidy(update.Digest{}))
+		err = errors.Join(installError(i, err), b.tidy())
 		return result, err
 	}
 	return install.Result{}, installError(i, err)

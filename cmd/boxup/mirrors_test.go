@@ -278,3 +278,13 @@ func TestSupersededDownload(t *testing.T) {
 	d.must(0, "update")
 	d.clean()
 }
+
+// headerOf notes the range that an archive is asked for.
+func headerOf(ranged *string) func(http.ResponseWriter, *http.Request) bool {
+	return func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/sha256/") && !strings.HasSuffix(r.URL.Path, ".blocks") {
+			*ranged = r.Header.Get("Range")
+		}
+		return false
+	}
+}

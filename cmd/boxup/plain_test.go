@@ -154,6 +154,10 @@ func TestPlainGoesOn(t *testing.T) {
 	d.write(part, archive)
 	d.must(0, "update", "--key", d.key(), m.URL)
 	d.has("100", "100")
+	d.write(part, archive) // as when the power fails before it is removed
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+	d.clean()
 }
 
 // TestPlainCut: a server that cuts each time is asked again, from where it cut, up to a limit.
