@@ -3,46 +3,105 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
 )
 
 func newCosign(s cli.Streams) *cobra.Command {
-	var o listOptions
+	var o cosignOptions
 	cmd := &cobra.Command{
-		Use:   "cosign [FILE…]",
+		Use:   "cosign [FILE…] [DIR|URL]",
 		Short: "Add your signature to the list that waits for it",
 		Long: `Add your signature to the newest list that waits in the repository. With the last signature that the
-threshold asks for it is published. An archive that is not in the repository yet comes from FILE.`,
-		Example: `  boxsign cosign --keys K2 --repo R`,
+threshold asks for it is published. An archive that is not in the repository yet comes from FILE; a FILE that is
+not what the list names is refused.`,
+		Example: `  boxsign cosign --keys K2 http://127.0.0.1:8151`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(cosign(cmd.Context(), s, o, trust.RoleTargets, args))
+			return withHint(cosign(cmd.Context(), s, o, trust.RoleTargets, o.takePlace(args)))
 		},
 	}
 	o.repoFlags(cmd)
+	o.idFlag(cmd)
 	cmd.Flags().BoolVar(&o.hold, "hold", false, "keep it waiting for more signatures, even where there are enough")
 	return cmd
 }
 
+// cosignOptions are the flags of cosign and root sign.
+type cosignOptions struct {
+	options
+	hold bool
+	id   string // "" for the newest
+}
+
+func (o *cosignOptions) idFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.id, "id", "", "sign the one with this `ID`, which boxsign status shows, where several wait")
+}
+
+// choose returns the proposal to sign among those that wait, of which there is one: that with the ID or
+// else the newest. A thief of one key may have put another beside it, so that of two with one number none is
+// the newest.
+func (o *cosignOptions) choose(waiting []*trust.Proposal) (*trust.Proposal, error) {
+	var out []*trust.Proposal
+	newest := waiting[len(waiting)-1].Version()
+	for _, p := range waiting {
+		if o.id == update.Sum(p.Raw()).String() || o.id == "" && p.Version() == newest {
+			out = append(out, p)
+		}
+	}
+	switch {
+	case len(out) == 0:
+		return nil, cli.WithHint(fmt.Errorf("--id %.64q: %w with that ID", o.id, errNothingWaits), "boxsign status shows what waits; the ID changes with each signature")
+	case len(out) > 1:
+		return nil, cli.WithHint(fmt.Errorf("%s %d: %d with that number wait", out[0].Role(), newest, len(out)), "look at them with boxsign status, and choose one with --id")
+	}
+	return out[0], nil
+}
+
+// match refuses files that are not what a list names: whoever gives one has looked at that.
+func match(p *trust.Proposal, given []trust.Addition) error {
+	for _, a := range given {
+		at := slices.IndexFunc(p.Releases(), func(r trust.Release) bool { return r.Name() == a.Name })
+		if at < 0 {
+			return fmt.Errorf("%v: targets %d does not list it", a.Name, p.Version())
+		}
+		if r := p.Releases()[at]; r.Digest() != a.Digest {
+			return cli.WithHint(fmt.Errorf("%v: %w: targets %d lists it with digest %v, and the file has %v", a.Name, trust.ErrMismatch, p.Version(), r.Digest(), a.Digest),
+				"don't sign it: find out who made which of the two")
+		}
+	}
+	return nil
+}
+
 // cosign signs what waits in a role.
-func cosign(ctx context.Context, s cli.Streams, o listOptions, role trust.Role, paths []string) error {
-	files, _, err := readAll(ctx, paths, true)
+func cosign(ctx context.Context, s cli.Streams, o cosignOptions, role trust.Role, paths []string) error {
+	files, given, err := readAll(ctx, paths, true)
 	if err != nil {
 		return err
 	}
 	return inSession(ctx, s, o.options, !o.dryRun, func(x *session) error {
 		waiting := x.waiting(role)
 		if p := x.unpublished(); len(waiting) == 0 && role == trust.RoleTargets && p != nil && p.Complete() && !o.dryRun {
+			if err := match(p, given); err != nil {
+				return err
+			}
 			return x.finish(ctx, p, files, false) // signed the last time, and cut
 		}
 		if len(waiting) == 0 {
 			return cli.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
 		}
-		p := waiting[len(waiting)-1]
+		p, err := o.choose(waiting)
+		if err != nil {
+			return err
+		}
+		if err := match(p, given); err != nil {
+			return err
+		}
 		c := x.describe(p.Plan())
 		c.wait(p.Needs())
 		if x.o.dryRun {

@@ -58,6 +58,15 @@ func (o *options) repoFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.pinned, "root", "", "`FILE` with a root to trust, the first time that your keys meet the repository")
 }
 
+// takePlace takes a directory or URL that is the last argument as the repository, and returns the others.
+func (o *options) takePlace(args []string) []string {
+	if n := len(args); n > 0 && isPlace(args[n-1]) {
+		o.repo = args[n-1]
+		return args[:n-1]
+	}
+	return args
+}
+
 func (o *options) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
 }

@@ -106,14 +106,18 @@ func readAll(ctx context.Context, paths []string, force bool) (publish.Files, []
 func newWithdraw(s cli.Streams) *cobra.Command {
 	var o listOptions
 	cmd := &cobra.Command{
-		Use:   "withdraw NAME…",
+		Use:   "withdraw NAME… [DIR|URL]",
 		Short: "Take updates off the list",
 		Long: `Publish a list without these updates. Boxes that have them keep them; no other box installs them once it
 has seen the new list. A name that was withdrawn never comes back with another content.`,
 		Example: `  boxsign withdraw --keys K --repo R opq-box-update-1550190683.tar.bz2`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(withdraw(cmd.Context(), s, o, args))
+			names := o.takePlace(args)
+			if len(names) == 0 {
+				return cli.Usagef("which updates?")
+			}
+			return withHint(withdraw(cmd.Context(), s, o, names))
 		},
 	}
 	o.listFlags(cmd)
@@ -269,7 +273,9 @@ func (x *session) dropRoots(ctx context.Context, roots []*trust.Proposal) error 
 			if err := x.confirm(ctx, c); err != nil {
 				return err
 			}
-			if err := x.place.Drop(ctx, p); err != nil {
+			if err := x.place.Drop(ctx, p); errors.Is(err, publish.ErrOrigin) {
+				return cli.WithHint(err, "make the root that you want: it takes the place of what you signed, and boxsign root sign --id chooses between those of several signers")
+			} else if err != nil {
 				return err
 			}
 			c.State = "put away"

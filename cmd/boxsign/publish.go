@@ -27,10 +27,7 @@ change is shown, and yours is signed again on top of it.`,
 		Example: `  boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			files := args
-			if last := args[len(args)-1]; isPlace(last) {
-				files, o.repo = args[:len(args)-1], last
-			}
+			files := o.takePlace(args)
 			if len(files) == 0 {
 				return cli.WithHint(cli.Usagef("which updates?"), "name their archives before the directory or URL")
 			}

@@ -29,7 +29,7 @@ boxsign sign --keys K genuine/$U
 boxsign sign --keys K hostile/$V
 cp hostile/$V.sig hostile/$U.sig
 cp hostile/$V.sha256 hostile/$U.sha256
-cp -a K backup
+cp -a K restored
 `
 
 // A box that verifies a line which it downloaded takes anything; every command that people are told
@@ -145,7 +145,7 @@ echo '{"mirrors":["http://127.0.0.1:1"],"root":"none","reboot":"never"}' >config
 func (m mirrored) run(t *testing.T, script string, env []string) (string, error) {
 	t.Helper()
 	box := t.TempDir()
-	for _, from := range []string{m.dir + "/.", m.keys + "/K", m.keys + "/backup", m.keys + "/K/release.pub"} {
+	for _, from := range []string{m.dir + "/.", m.keys + "/K", m.keys + "/restored", m.keys + "/K/release.pub"} {
 		if out, err := exec.Command("cp", "-a", from, box).CombinedOutput(); err != nil {
 			t.Fatalf("cp: %v\n%s", err, out)
 		}

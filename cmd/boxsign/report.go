@@ -33,8 +33,9 @@ type change struct {
 	Holders   []holder  `json:"holders,omitempty"`
 	Notes     []string  `json:"notes,omitempty"`
 
-	State string `json:"state,omitempty"`
-	Needs []need `json:"needs,omitempty"` // while it waits
+	State string        `json:"state,omitempty"`
+	ID    update.Digest `json:"id,omitzero"`     // of the file as signed so far, in status
+	Needs []need        `json:"needs,omitempty"` // while it waits
 
 	At []string `json:"at,omitempty"` // where what was added is served
 }
@@ -157,6 +158,9 @@ func (c change) print(s cli.Streams) error {
 	}
 	if c.State != "" {
 		fmt.Fprintf(&b, "state: %s\n", c.State)
+	}
+	if !c.ID.IsZero() {
+		fmt.Fprintf(&b, "id: %v\n", c.ID)
 	}
 	for _, n := range c.Needs {
 		n.print(&b)

@@ -163,7 +163,7 @@ func threshold(ctx context.Context, s cli.Streams, o options, role, number strin
 }
 
 func newRootSign(s cli.Streams) *cobra.Command {
-	var o listOptions
+	var o cosignOptions
 	cmd := &cobra.Command{
 		Use:   "sign",
 		Short: "Add your signature to the root that waits for it",
@@ -173,6 +173,7 @@ func newRootSign(s cli.Streams) *cobra.Command {
 		},
 	}
 	o.repoFlags(cmd)
+	o.idFlag(cmd)
 	return cmd
 }
 
@@ -189,7 +190,10 @@ func changeRoot(ctx context.Context, s cli.Streams, o options, edit func(*trust.
 
 // nextRoot shows the next root, asks, signs it and submits it.
 func (x *session) nextRoot(ctx context.Context, edit func(*trust.RootEdit, *trust.Root) error) (change, error) {
-	if waiting := x.waiting(trust.RoleRoot); len(waiting) > 0 {
+	// An origin keeps one of each key: that of a thief, below the threshold, must not keep him in.
+	_, remote := x.place.(shown)
+	waiting := x.waiting(trust.RoleRoot)
+	if len(waiting) > 0 && !remote {
 		return change{}, cli.WithHint(fmt.Errorf("root %d waits for signatures", waiting[0].Version()),
 			"complete it first with boxsign root sign, or give it up with boxsign abort")
 	}
@@ -205,6 +209,9 @@ func (x *session) nextRoot(ctx context.Context, edit func(*trust.RootEdit, *trus
 		return change{}, cli.WithHint(fmt.Errorf("root %d: %s", x.base.Root().Version()+1, strings.TrimPrefix(err.Error(), "root: ")), "each role needs at least as many keys as its threshold")
 	}
 	c := x.describe(plan)
+	for _, w := range waiting {
+		x.s.Warn("boxsign", fmt.Sprintf("another root %d waits for signatures: this one takes its place if you signed that, else it stands beside it", w.Version()))
+	}
 	if x.o.dryRun {
 		c.State = stateDryRun
 		return c, nil

@@ -88,6 +88,8 @@ func TestScripts(t *testing.T) {
 			"blobs-of":    blobsOf,
 
 			"origin":  origin,
+			"liar":    liar,
+			"pick":    pick,
 			"dropped": dropped,
 			"answers": answers,
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -90,4 +92,37 @@ func answers(ts *testscript.TestScript, neg bool, args []string) {
 	if (got == args[1]) == neg {
 		ts.Fatalf("%s: got %q", args[0], got)
 	}
+}
+
+// liar serves a repository at $URL as an origin that says of every list that it is published, and goes on
+// serving what it had.
+func liar(ts *testscript.TestScript, _ bool, args []string) {
+	files := http.FileServer(http.Dir(ts.MkAbs(args[0])))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		const current = `{"root":1,"targets":1,"snapshot":1,"timestamp":1`
+		switch {
+		case r.Method == http.MethodPut:
+			fmt.Fprintf(w, `{"status":"committed","id":"%064d","current":%s}}`, 1, current)
+		case r.URL.Path == "/publish/":
+			fmt.Fprintf(w, `%s,"reserved":0,"staged":[],"pending":[]}`, current)
+		default:
+			files.ServeHTTP(w, r)
+		}
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv("URL", s.URL)
+}
+
+// pick sets $PICKED to the ID of the proposal, among those that boxsign status showed, that takes a key out.
+func pick(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := readPublic(ts.MkAbs(args[0]))
+	ts.Check(err)
+	for _, p := range strings.Split(ts.ReadFile("stdout"), "\npending: ")[1:] {
+		id := regexp.MustCompile(`(?m)^id: (.*)$`).FindStringSubmatch(p)
+		if strings.Contains(p, "key removed: root "+string(key.ID())) && id != nil {
+			ts.Setenv("PICKED", id[1])
+			return
+		}
+	}
+	ts.Fatalf("nothing that waits takes %v out", key)
 }

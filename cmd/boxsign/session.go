@@ -201,12 +201,21 @@ func (x *session) hold(ctx context.Context, c change, p *trust.Proposal, files p
 	return c, x.trusted.Commit(x.base)
 }
 
+// errNotServed says that what an origin shows is not what it said.
+var errNotServed = errors.New("it is said to be published, and an older one is served")
+
 func (x *session) publish(ctx context.Context, c trust.Change, files publish.Files) error {
 	if err := x.place.Publish(ctx, c, files); err != nil {
 		return err
 	}
 	if err := x.refresh(ctx); err != nil {
 		return err
+	}
+	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
+		if p != nil && x.base.Version(p.Role()) < p.Version() {
+			return cli.WithHint(fmt.Errorf("%s %d: %w: %d", p.Role(), p.Version(), errNotServed, x.base.Version(p.Role())),
+				"look whether a cache before the origin holds timestamp.json or roots back; then say it again")
+		}
 	}
 	return x.trusted.Commit(x.base)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -17,6 +18,9 @@ type listing struct {
 
 // signList shows the next list, asks, signs it and submits it.
 func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing) error {
+	if err := x.holdable(l.hold); err != nil {
+		return err
+	}
 	c := x.describe(e.Plan())
 	notes := append(bringsBack(l.lost), x.notes()...)
 	c.Notes = append(c.Notes, notes...)
@@ -52,4 +56,13 @@ func (x *session) notes() []string {
 		out = append(out, fmt.Sprintf("targets %d waits for signatures; the new list is without its changes and replaces it", p.Version()))
 	}
 	return out
+}
+
+// holdable refuses, before anything is signed, to keep a list waiting at an origin that would publish it.
+func (x *session) holdable(hold bool) error {
+	if _, remote := x.place.(shown); !remote || !hold || x.base.Root().Threshold(trust.RoleTargets) > 1 {
+		return nil
+	}
+	return cli.WithHint(fmt.Errorf("targets %d can't wait there: %w: one signature is enough, so that a server publishes it", x.base.Version(trust.RoleTargets)+1, publish.ErrOrigin),
+		"where a list needs a second signature before the root asks for it, sign with both keys at one computer: boxsign renew --list --release-key FILE --release-key FILE")
 }

@@ -42,10 +42,13 @@ type keyStatus struct {
 func newStatus(s cli.Streams) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Use:   "status",
+		Use:   "status [DIR|URL]",
 		Short: "Show who can sign, what expires and what waits",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(o.takePlace(args)) > 0 {
+				return cli.Usagef("%s: expected the directory or URL of a repository", args[0])
+			}
 			return withHint(showStatus(cmd.Context(), s, o))
 		},
 	}
@@ -90,6 +93,7 @@ func (x *session) status() (status, error) {
 	for _, p := range x.pending {
 		c := x.describe(p.Plan())
 		c.wait(p.Needs())
+		c.ID = update.Sum(p.Raw())
 		st.Pending = append(st.Pending, c)
 	}
 	return st, nil

@@ -44,6 +44,7 @@ type box struct {
 
 	client *fetch.Client  // nil until it is needed
 	asked  []mirrorRecord // the mirrors of client, in its order
+	meter  *cli.Meter     // what comes through client
 }
 
 // configuration reads the configuration and the root.
@@ -146,6 +147,7 @@ func (b *box) remember() error { return b.record.write(b.fs, b.dir) }
 func (b *box) Close() error {
 	if b.client != nil {
 		b.client.Close()
+		b.meter.End()
 	}
 	return b.lock.Unlock()
 }
@@ -186,18 +188,4 @@ func isFile(arg string) bool {
 	}
 	info, err := os.Stat(arg)
 	return err == nil && !info.IsDir()
-}
-
-// progress shows on a terminal how a download goes on, now and then and at its end.
-func (b *box) progress() func(trust.Release, int64) {
-	const often = 200 * time.Millisecond
-	var shown time.Time
-	return func(rel trust.Release, done int64) {
-		now, last := time.Now(), done == rel.Length()
-		if now.Sub(shown) < often && !last {
-			return
-		}
-		shown = now
-		b.streams.Progress(fmt.Sprintf("%v: %d of %d bytes, %d%%", rel.Name(), done, rel.Length(), 100*done/max(1, rel.Length())), last)
-	}
 }

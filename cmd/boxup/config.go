@@ -51,11 +51,10 @@ type config struct {
 	PostInstall string
 }
 
-func defaultsFor(path string) config {
-	dir := filepath.Dir(path)
+func defaults() config {
 	return config{
 		State: defaultState, Product: update.DefaultProduct, Patience: time.Minute,
-		PreInstall: filepath.Join(dir, "pre-install.d"), PostInstall: filepath.Join(dir, "post-install.d"),
+		PreInstall: "pre-install.d", PostInstall: "post-install.d",
 	}
 }
 
@@ -110,7 +109,7 @@ func parseConfig(path string, b []byte) (config, error) {
 	if err != nil {
 		return config{}, err
 	}
-	c := defaultsFor(path)
+	c := defaults()
 	fields := c.fields()
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		f, known := fields[key]
@@ -121,12 +120,21 @@ func parseConfig(path string, b []byte) (config, error) {
 			return config{}, fmt.Errorf("%s: expected %s, got %.80s: %w", key, f.want, object[key], err)
 		}
 	}
+	return c, c.resolve(path)
+}
+
+// resolve makes paths absolute that are relative to the directory of the configuration.
+func (c *config) resolve(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
 	for _, p := range []*string{&c.Root, &c.State, &c.CAFile, &c.PreInstall, &c.PostInstall} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // parseObject parses one JSON object in which each key stands once.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/install"
 )
 
 func (p *program) fetchCommand() *cobra.Command {
@@ -102,7 +104,7 @@ func (b *box) named(arg string) (trust.Release, error) {
 // is removed first.
 func (b *box) fetch(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
 	if err := b.tidy(rel.Digest()); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("fetch %v: %w", rel.Name(), err)
 	}
 	s, err := b.openStore(ctx)
 	if err != nil {
@@ -151,6 +153,8 @@ func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) erro
 	if err := b.connect(); err != nil {
 		return err
 	}
+	b.meter.Plan(rel.Length())
+	defer b.meter.End()
 	blocks, err := b.client.Blocks(ctx, rel)
 	if errors.Is(err, fetch.ErrNotFound) {
 		return b.bringWhole(ctx, s, rel)
@@ -222,15 +226,18 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 	return b.fs.Remove(path)
 }
 
-// tidy removes from the state directory what is not of that archive; of the zero digest nothing is.
-func (b *box) tidy(keep update.Digest) error {
+// tidy removes from the state directory what is not of one of those archives.
+func (b *box) tidy(keep ...update.Digest) error {
+	kept := func(name string) bool {
+		return slices.ContainsFunc(keep, func(d update.Digest) bool { return strings.HasPrefix(name, d.String()) })
+	}
 	for _, dir := range []string{stagingDir, targetsDir, filepath.Join(blobDir, "*"), quarantineDir} {
 		files, err := filepath.Glob(filepath.Join(b.dir, dir, "*"))
 		if err != nil {
 			return err
 		}
 		for _, path := range files {
-			if !keep.IsZero() && strings.HasPrefix(filepath.Base(path), keep.String()) {
+			if kept(filepath.Base(path)) {
 				continue
 			}
 			if err := b.fs.Remove(path); err != nil {
@@ -239,6 +246,17 @@ func (b *box) tidy(keep update.Digest) error {
 		}
 	}
 	return b.removeEmpty()
+}
+
+// tidyListed removes what was fetched of updates that are not listed any more, or are installed.
+func (b *box) tidyListed(repo *trust.Repository, s install.Status) error {
+	var keep []update.Digest
+	for _, rel := range repo.Releases() {
+		if s.Installed == nil || rel.Digest() != s.Installed.Digest {
+			keep = append(keep, rel.Digest())
+		}
+	}
+	return b.tidy(keep...)
 }
 
 // removeEmpty removes directories of blobs that have none.

@@ -102,13 +102,18 @@ func (b *box) toInstall(ctx context.Context, s install.Status, w wishes, args []
 	if err := b.mayTake(rel, s); err != nil {
 		return trust.Release{}, nil, err
 	}
-	var f *os.File
-	if isFile(args[0]) {
-		f, err = os.Open(args[0])
-	} else {
-		f, err = b.stored(ctx, rel)
+	if !isFile(args[0]) {
+		f, err := b.stored(ctx, rel)
+		return rel, f, err
 	}
-	return rel, f, err
+	f, err := os.Open(args[0])
+	if err != nil {
+		return trust.Release{}, nil, err
+	}
+	if err := compare(ctx, rel, f); err != nil {
+		return trust.Release{}, nil, errors.Join(err, f.Close())
+	}
+	return rel, f, nil
 }
 
 // mayTake refuses an update that is for other boxes, or that another one has to be installed before.
@@ -125,7 +130,7 @@ func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Relea
 	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.downgrade, Force: w.force})
 	_, aside := i.Status().SetAside(rel.Name())
 	if err == nil || aside {
-		err = errors.Join(installError(i, err), b.tidy(update.Digest{}))
+		err = errors.Join(installError(i, err), b.tidy())
 		return result, err
 	}
 	return install.Result{}, installError(i, err)

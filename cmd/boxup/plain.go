@@ -71,7 +71,7 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 func (p *program) plainConfig() (config, error) {
 	c, err := readConfig(p.configPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		c, err = defaultsFor(p.configPath), nil
+		c, err = parseConfig(p.configPath, []byte("{}"))
 	}
 	if p.stateDir != "" {
 		c.State = p.stateDir
@@ -156,7 +156,7 @@ func (b *plainBox) update(ctx context.Context, s *plainServer) error {
 	if o.Update != nil && o.Waits == "" {
 		return b.step(ctx, s, name)
 	}
-	if err := b.tell(o); err != nil {
+	if err := errors.Join(b.dropBut(name, o.Update != nil), b.tell(o)); err != nil {
 		return err
 	}
 	return o.waiting()
@@ -213,20 +213,8 @@ func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) e
 // and removes those of other archives.
 func (b *plainBox) download(ctx context.Context, s *plainServer, name update.Name) (*os.File, error) {
 	dir := filepath.Join(b.State, stagingDir)
-	if err := b.fs.MkdirAll(dir, 0o755); err != nil {
+	if err := errors.Join(b.fs.MkdirAll(dir, 0o755), b.dropBut(name, true)); err != nil {
 		return nil, err
-	}
-	old, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range old {
-		if n, err := update.ParseName(e.Name()); err != nil || n == name {
-			continue
-		}
-		if err := b.fs.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return nil, err
-		}
 	}
 	f, err := os.OpenFile(filepath.Join(dir, name.String()), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -236,6 +224,24 @@ func (b *plainBox) download(ctx context.Context, s *plainServer, name update.Nam
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// dropBut removes downloads, except, where it is still wanted, that of name.
+func (b *plainBox) dropBut(name update.Name, wanted bool) error {
+	dir := filepath.Join(b.State, stagingDir)
+	old, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range old {
+		if n, err := update.ParseName(e.Name()); err != nil || n == name && wanted {
+			continue
+		}
+		if err := b.fs.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // parseUpdates returns the update that the catalog of a server names as the newest for every box.

@@ -138,12 +138,17 @@ func (p *program) warn(format string, args ...any) {
 }
 
 // logger writes the warnings of packages below.
-func (p *program) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(p.streams.Err, &slog.HandlerOptions{
+func (p *program) logger() *slog.Logger { return warnings(p.streams.Err) }
+
+func warnings(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
 		Level: slog.LevelWarn,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{} // a box without a clock would only confuse
+			if len(groups) == 0 && a.Key == slog.TimeKey { // a box without a clock would only confuse
+				return slog.Attr{}
+			}
+			if a.Value.Kind() == slog.KindTime && a.Value.Time().IsZero() {
+				return slog.Attr{}
 			}
 			return a
 		},

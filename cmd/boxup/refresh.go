@@ -34,10 +34,14 @@ func (b *box) connect() error {
 	if err != nil {
 		return err
 	}
+	meter := b.streams.NewMeter()
 	c := fetch.Config{
 		Redirects: b.Redirects, Roots: authorities, UserAgent: "boxup/" + version, Rate: b.Rate,
 		Connections: connections, MaxBackoff: longestBackoff, MaxRetryAfter: longestPause, Patience: b.Patience,
-		Progress: b.progress(), Logger: b.logger(),
+		Progress: func(rel trust.Release, done int64) { meter.Show(rel.Name().String(), rel.Length(), done) },
+	}
+	if len(ask) > 1 { // of a sole mirror the error tells all
+		c.Logger = warnings(meter)
 	}
 	if c.Patience == 0 {
 		c.Patience = -1 // each mirror is asked once
@@ -52,7 +56,7 @@ func (b *box) connect() error {
 	for i, u := range client.Upstreams() {
 		u.SetBehind(ask[i].Behind)
 	}
-	b.client, b.asked = client, ask
+	b.client, b.asked, b.meter = client, ask, meter
 	return nil
 }
 

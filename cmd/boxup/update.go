@@ -65,6 +65,7 @@ func (b *box) update(ctx context.Context, i *install.Installer, w wishes) error 
 		b.warnStale(o)
 		out.Held = o.Held
 		if o.release.IsZero() {
+			err = b.tidyListed(repo, i.Status())
 			break
 		}
 		err = b.step(ctx, i, w, o.release, &out)

@@ -83,11 +83,7 @@ func (p *program) verifyTrusted(ctx context.Context, f *os.File, path string) (v
 	if err != nil {
 		return verifiedFile{}, err
 	}
-	err = trust.VerifyArchive(ctx, rel, f)
-	if errors.Is(err, trust.ErrMismatch) {
-		err = refused(cli.WithHint(err, "this is not the file that was signed: get it again"))
-	}
-	if err != nil {
+	if err := compare(ctx, rel, f); err != nil {
 		return verifiedFile{}, err
 	}
 	repo, err := b.state.Current()
@@ -95,4 +91,16 @@ func (p *program) verifyTrusted(ctx context.Context, f *os.File, path string) (v
 		return verifiedFile{}, err
 	}
 	return describe(rel.Verified(), fmt.Sprintf("list %d of the trusted repository", repo.Version(trust.RoleTargets))), nil
+}
+
+// compare refuses a file that is not the archive of a trusted update, and leaves it at its beginning.
+func compare(ctx context.Context, rel trust.Release, f *os.File) error {
+	err := trust.VerifyArchive(ctx, rel, f)
+	if errors.Is(err, trust.ErrMismatch) {
+		err = refused(cli.WithHint(err, "this is not the file that was signed: get it again"))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return rewind(f)
 }

@@ -31,6 +31,9 @@ eyJrZGYiOnsibmFtZSI6InNjcnlwdCIsInBhcmFtcyI6eyJOIjo2NTUzNiwiciI6
 	l := Loader{Passphrase: func(context.Context, string, bool) ([]byte, error) { return nil, asked }}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		private, err := l.parse(t.Context(), "key", b)
+		if public, checked := CheckFile(b); (checked == nil) != (err == nil || errors.Is(err, asked)) || public.IsZero() == (err == nil) {
+			t.Errorf("%q: %v as parsed, %v, %v as checked", b, err, public, checked)
+		}
 		switch {
 		case errors.Is(err, asked) && !bytes.HasPrefix(b, []byte("-----BEGIN "+encryptedType)):
 			t.Errorf("a passphrase was asked for %q", b)

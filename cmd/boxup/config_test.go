@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// everything is a configuration with every field.
+const everything = `{
+  "mirrors": ["http://a.example/updates", "https://b.example"],
+  "redirects": ["https://cdn.example"],
+  "root": "root.json",
+  "state": "/var/lib/boxup",
+  "ca_file": "ca.pem",
+  "product": "p",
+  "hardware": "rev-a",
+  "machine_id": "box 7",
+  "accept_stale": "72h",
+  "window": "22:00-04:30",
+  "rate": 65536,
+  "max_bytes_per_day": 104857600,
+  "patience": "0s",
+  "reboot": "asked",
+  "timeout": "10m",
+  "max_failures": 5,
+  "pre_install": "pre",
+  "post_install": "/post"
+}`
+
+func TestConfig(t *testing.T) {
+	got, err := parseConfig("/etc/boxup/config.json", []byte(everything))
+	check(t, err)
+	want := config{
+		Mirrors: []string{"http://a.example/updates", "https://b.example"}, Redirects: []string{"https://cdn.example"},
+		Root: "/etc/boxup/root.json", State: "/var/lib/boxup", CAFile: "/etc/boxup/ca.pem",
+		Product: "p", Hardware: "rev-a", MachineID: "box 7",
+		AcceptStale: 72 * time.Hour, Window: window{22 * 60, 4*60 + 30}, Rate: 65536, MaxBytesPerDay: 104857600,
+		Reboot: "asked", Timeout: 10 * time.Minute, MaxFailures: 5, PreInstall: "/etc/boxup/pre", PostInstall: "/post",
+	}
+	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	fields := slices.Sorted(maps.Keys((&config{}).fields()))
+	var all map[string]json.RawMessage
+	check(t, json.Unmarshal([]byte(everything), &all))
+	if named := slices.Sorted(maps.Keys(all)); !slices.Equal(named, fields) {
+		t.Errorf("the test has the fields %q, and there are %q", named, fields)
+	}
+	got, err = parseConfig("/C/config.json", []byte("{}"))
+	if err != nil || got.State != defaultState || got.Product != update.DefaultProduct || got.Patience != time.Minute || got.PreInstall != "/C/pre-install.d" || got.PostInstall != "/C/post-install.d" {
+		t.Errorf("defaults: %+v, %v", got, err)
+	}
+}
+
+// TestConfigRefusals changes one thing of a good configuration.
+func TestConfigRefusals(t *testing.T) {
+	for _, c := range []struct{ name, old, new, text string }{
+		{"unknown field", `"rate"`, `"rates"`, `expected one of accept_stale, ca_file, hardware`},
+		{"case", `"rate"`, `"Rate"`, `got "Rate"`},
+		{"twice", `"rate": 65536`, `"rate": 65536, "rate": 65536`, `expected "rate" once`},
+		{"null", `65536`, `null`, "rate: expected a number of bytes per second from 1 on, got null: another type"},
+		{"text for a number", `65536`, `"65536"`, "rate: expected"},
+		{"a fraction", `65536`, `1.5`, "rate: expected"},
+		{"zero", `65536`, `0`, "out of bounds"},
+		{"a cap below a block", `104857600`, `4194303`, "max_bytes_per_day: expected a number of bytes from 4194304 on"},
+		{"no mirror", `["http://a.example/updates", "https://b.example"]`, `[]`, "mirrors: expected a list of 1 to 32"},
+		{"one mirror", `["http://a.example/updates", "https://b.example"]`, `"http://a.example"`, "mirrors: expected a list"},
+		{"a mirror twice", `https://b.example`, `http://a.example/updates`, "stands twice"},
+		{"another scheme", `https://b.example`, `ftp://b.example`, "mirrors: expected a list of 1 to 32 different URLs, http:// or https://"},
+		{"no host", `https://b.example`, `https://`, "out of bounds"},
+		{"a query", `https://b.example`, `https://b.example?x`, "out of bounds"},
+		{"a long URL", `https://b.example`, `https://b.example/` + strings.Repeat("x", maxText), "out of bounds"},
+		{"an empty path", `"root.json"`, `""`, "root: expected the path of a root file"},
+		{"a path with a zero byte", `"root.json"`, `"a\u0000b"`, "root: expected"},
+		{"a bad product", `"p"`, `"P"`, `product: expected a product such as "opq-box-update"`},
+		{"hardware of two lines", `"rev-a"`, `"rev\na"`, "hardware: expected 1 to 64 bytes of printable ASCII"},
+		{"a long machine id", `"box 7"`, `"` + strings.Repeat("x", 129) + `"`, "machine_id: expected 1 to 128 bytes"},
+		{"a negative duration", `"72h"`, `"-1s"`, "accept_stale: expected a duration from"},
+		{"a long duration", `"72h"`, `"8761h"`, "accept_stale: expected a duration from"},
+		{"no duration", `"72h"`, `"72"`, "accept_stale: expected a duration from"},
+		{"no window", `"22:00-04:30"`, `"22-04"`, `window: expected local times such as "02:00-04:00"`},
+		{"an empty window", `"22:00-04:30"`, `"22:00-22:00"`, "window: expected"},
+		{"another spelling", `"22:00-04:30"`, `"22:00-4:030"`, "window: expected"},
+		{"no such hour", `"22:00-04:30"`, `"24:00-04:30"`, "window: expected"},
+		{"no such reboot", `"asked"`, `"sometimes"`, `reboot: expected "always", "asked" or "never", got "sometimes"`},
+		{"too many failures", `5,`, `101,`, "max_failures: expected a number from 1 to 100"},
+		{"something after it", "\"/post\"\n}", "\"/post\"\n}{}", "expected nothing after the object"},
+		{"a list", everything, `[]`, "expected a JSON object"},
+		{"half", "\"/post\"\n}", `"/post"`, "EOF"},
+		{"too long", "\n}", strings.Repeat(" ", maxConfig) + "}", "expected at most 65536 bytes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := strings.Replace(everything, c.old, c.new, 1)
+			if text == everything {
+				t.Fatal("nothing is changed")
+			}
+			if got, err := parseConfig("c", []byte(text)); err == nil || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("expected %q, got %+v, %v", c.text, got, err)
+			}
+		})
+	}
+}
+
+func TestNoConfig(t *testing.T) {
+	w := newWorld(t)
+	d := w.bare()
+	d.must(cliFailed, "check").says(d.path("C/config.json"), "hint: tell the box whom to trust and whom to ask with boxup init")
+	d.write("C/config.json", []byte(`{"state":"../S"}`))
+	d.must(cliFailed, "update").says("expected mirrors and root", "hint: boxup init writes them")
+	d.write("C/config.json", []byte(`{"state":"../S","color":"red"}`))
+	d.must(cliFailed, "status").says(d.path("C/config.json")+": expected one of", `got "color"`)
+	d.write("C/config.json", bytes.Repeat([]byte(" "), maxConfig+1))
+	d.must(cliFailed, "status").says("expected at most 65536 bytes")
+	if _, err := os.Stat(d.path("S")); err == nil {
+		t.Error("a state directory was made")
+	}
+}
+
+func TestWindowIsOpen(t *testing.T) {
+	for _, c := range []struct {
+		window, at string
+		open       bool
+	}{
+		{"02:00-04:00", "01:59", false}, {"02:00-04:00", "02:00", true}, {"02:00-04:00", "03:59", true}, {"02:00-04:00", "04:00", false},
+		{"22:00-04:30", "21:59", false}, {"22:00-04:30", "22:00", true}, {"22:00-04:30", "23:59", true}, {"22:00-04:30", "00:00", true},
+		{"22:00-04:30", "04:29", true}, {"22:00-04:30", "04:30", false}, {"22:00-04:30", "12:00", false}, {"00:00-23:59", "23:59", false},
+	} {
+		w, err := parseWindow(c.window)
+		check(t, err)
+		at, err := time.ParseInLocation("15:04", c.at, time.FixedZone("", 3*3600))
+		check(t, err)
+		if got := w.open(at); got != c.open {
+			t.Errorf("%s at %s: got %v", c.window, c.at, got)
+		}
+	}
+	if !(window{}).open(time.Now()) {
+		t.Error("the zero window is closed")
+	}
+}
+
+func TestMachineID(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "machine-id")
+	id := func(r *record, configured string) string {
+		t.Helper()
+		got, err := r.machine(configured, file)
+		check(t, err)
+		return got
+	}
+	var r record
+	made := id(&r, "")
+	if len(made) != 32 || r.Machine != made || id(&r, "") != made {
+		t.Errorf("made %q, kept %q", made, r.Machine)
+	}
+	if other := (record{}); id(&other, "") == made {
+		t.Error("two boxes got one id")
+	}
+	for _, bad := range []string{"", "uninitialized\n", strings.Repeat("g", 32), strings.Repeat("a", 31), strings.Repeat("a", 33), strings.Repeat("a", 34)} {
+		check(t, os.WriteFile(file, []byte(bad), 0o644))
+		if got := id(&r, ""); got != made {
+			t.Errorf("%q gave %q", bad, got)
+		}
+	}
+	system := strings.Repeat("a1", 16)
+	check(t, os.WriteFile(file, []byte(system+"\n"), 0o644))
+	if got := id(&r, ""); got != system {
+		t.Errorf("got %q, want that of the system", got)
+	}
+	if got := id(&r, "mine"); got != "mine" {
+		t.Errorf("got %q, want the configured one", got)
+	}
+}
+
+// FuzzConfig: whatever is accepted is within its bounds, and accepted again once it is written anew.
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(everything))
+	f.Add([]byte(`{"mirrors":["http://a"],"root":"r"}`))
+	f.Add([]byte(`{"window":"02:00-04:00","rate":1}`))
+	f.Add([]byte(`{"rate":1,"rate":2}`))
+	f.Add([]byte(`{"a":{"b":[1,2,{"c":null}]}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := parseConfig("/etc/boxup/config.json", raw)
+		if err != nil {
+			return
+		}
+		if len(c.Mirrors) > maxMirrors || c.Rate < 0 || c.MaxBytesPerDay < 0 || c.AcceptStale < 0 || c.Patience < 0 || c.MaxFailures < 0 || c.MaxFailures > 100 ||
+			!filepath.IsAbs(c.State) || strings.ContainsAny(c.MachineID, "\n\x00") {
+			t.Fatalf("accepted %+v", c)
+		}
+		object, err := parseObject(raw)
+		check(t, err)
+		again, err := marshal(object)
+		check(t, err)
+		if len(again) > maxConfig {
+			return
+		}
+		twice, err := parseConfig("/etc/boxup/config.json", again)
+		if err != nil || fmt.Sprintf("%+v", twice) != fmt.Sprintf("%+v", c) {
+			t.Fatalf("%s: %+v became %+v, %v", again, c, twice, err)
+		}
+	})
+}
+
+// FuzzWindow: what is parsed is printed as it was.
+func FuzzWindow(f *testing.F) {
+	for _, s := range []string{"02:00-04:00", "22:00-04:30", "00:00-00:00", "2:00-04:00", "24:00-01:00", "02:00–4:00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if w, err := parseWindow(s); err == nil && w.String() != s {
+			t.Fatalf("%q became %q", s, w)
+		}
+	})
+}
+
+// FuzzRecord: what is accepted is written and read as the same.
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte(`{"machine_id":"00","mirrors":[{"url":"http://a","behind":true,"until":"2026-03-01T12:00:00Z","reason":"503"}],"checked":"2026-03-01T12:00:00Z","error":"e","day":"2026-03-01","bytes":7}`))
+	f.Add([]byte(`{"mirrors":null}`))
+	f.Add([]byte(`{"bytes":-1}`))
+	f.Add([]byte(`{}{}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		r, err := parseRecord(raw)
+		if err != nil {
+			return
+		}
+		b, err := r.raw()
+		if err != nil {
+			return // a time that JSON can't write
+		}
+		again, err := parseRecord(b)
+		check(t, err)
+		if twice, err := again.raw(); err != nil || !bytes.Equal(twice, b) {
+			t.Fatalf("%s became %s, %v", b, twice, err)
+		}
+		r.arrange([]string{"http://a", "http://b"}, func() float64 { return 0.5 })
+		if len(r.Mirrors) < 2 {
+			t.Fatalf("mirrors %+v", r.Mirrors)
+		}
+	})
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+func (d *device) fresh(w *world) string {
+	d.t.Helper()
+	d.write("1.root.json", w.files["metadata/1.root.json"])
+	return update.Sum(w.files["metadata/1.root.json"]).String()
+}
+
+func TestInit(t *testing.T) {
+	w := newWorld(t)
+	d := w.bare()
+	fingerprint := d.fresh(w)
+	root := d.path("1.root.json")
+	d.must(0, "init", "--root", root, "--root-fingerprint", fingerprint, "--state", d.path("S"), "--product", "p", "--hardware", "rev-a", "http://a.example", "http://b.example").
+		says("root: version 1, expires 2027-03-01T12:00:00Z\n", "fingerprint: "+fingerprint+"\n", "mirror: http://a.example\nmirror: http://b.example\n", "state: "+d.path("S")+"\n")
+	c, err := readConfig(d.path("C/config.json"))
+	check(t, err)
+	if c.Product != "p" || c.Hardware != "rev-a" || c.State != d.path("S") || c.Root != d.path("C/root.json") || fmt.Sprint(c.Mirrors) != "[http://a.example http://b.example]" {
+		t.Errorf("got %+v", c)
+	}
+	if got, err := os.ReadFile(d.path("C/root.json")); err != nil || !bytes.Equal(got, w.files["metadata/1.root.json"]) {
+		t.Errorf("the copy of the root differs, %v", err)
+	}
+
+	// Said again it changes the mirrors, and nobody has to be asked.
+	d.configure(map[string]any{"window": "02:00-04:00"})
+	d.must(0, "init", "--root", root, "http://c.example").says("state: " + d.path("S"))
+	c, err = readConfig(d.path("C/config.json"))
+	check(t, err)
+	if fmt.Sprint(c.Mirrors) != "[http://c.example]" || c.Window.String() != "02:00-04:00" || c.Product != "p" || c.State != d.path("S") {
+		t.Errorf("got %+v", c)
+	}
+}
+
+// TestInitRefusals: each leaves nothing behind, or what was there.
+func TestInitRefusals(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		text string
+	}{
+		"nobody to ask":         {[]string{"--root", "ROOT", "http://a"}, cliFailed, "not confirmed: root 1 has fingerprint FINGERPRINT, and there is no terminal to ask on"},
+		"another fingerprint":   {[]string{"--root", "ROOT", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, codeRefused, "expected fingerprint 0000000000000000000000000000000000000000000000000000000000000000, got FINGERPRINT"},
+		"half a fingerprint":    {[]string{"--root", "ROOT", "--root-fingerprint", "00", "http://a"}, 2, "--root-fingerprint"},
+		"no root":               {[]string{"http://a"}, 2, "--root is needed"},
+		"a root that isn't":     {[]string{"--root", "TIMESTAMP", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, codeRefused, "malformed metadata"},
+		"a root that is absent": {[]string{"--root", "ABSENT", "http://a"}, cliFailed, "no such file"},
+		"no mirror":             {[]string{"--root", "ROOT"}, 2, "requires at least 1 arg"},
+		"a mirror that isn't":   {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "a.example"}, 2, "mirrors: expected a list"},
+		"a mirror twice":        {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "http://a", "http://a"}, 2, "stands twice"},
+		"a bad product":         {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "--product", "P", "http://a"}, 2, "product: expected"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := w.bare()
+			d.t = t
+			fingerprint := d.fresh(w)
+			d.write("timestamp.json", w.files["metadata/timestamp.json"])
+			words := strings.NewReplacer("ROOT", d.path("1.root.json"), "TIMESTAMP", d.path("timestamp.json"), "ABSENT", d.path("absent"), "FINGERPRINT", fingerprint)
+			args := []string{"init", "--state", d.path("S")}
+			for _, a := range c.args {
+				args = append(args, words.Replace(a))
+			}
+			d.must(c.code, args...).says(words.Replace(c.text))
+			for _, path := range []string{"C", "S"} {
+				if _, err := os.Stat(d.path(path)); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s was made: %v", path, err)
+				}
+			}
+		})
+	}
+}
+
+// TestAnotherRoot: a box does not change whom it trusts unless it is told to.
+func TestAnotherRoot(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	d := w.newDevice(nil, w.mirror())
+	d.must(0, "update")
+	other := newWorldOf(t, start, newSigner(t, "root 2"), newSigner(t, "release 2"), newSigner(t, "online 2"))
+	other.publish(trust.Conditions{}, map[string][]byte{two: other.pack(two, "")})
+	m := other.mirror()
+	before, err := os.ReadFile(d.path("C/config.json"))
+	check(t, err)
+	fingerprint := d.fresh(other)
+	again := []string{"init", "--root", d.path("1.root.json"), "--root-fingerprint", fingerprint, m.URL}
+	d.must(codeRefused, again...).says("this box trusts another root", "hint: to trust the new one from now on say --replace-root")
+	check(t, os.Remove(d.path("C/root.json"))) // the metadata still know
+	d.must(codeRefused, again...).says("this box trusts another root")
+	if after, err := os.ReadFile(d.path("C/config.json")); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the configuration was changed: %s, %v", after, err)
+	}
+	d.write("C/root.json", other.files["metadata/1.root.json"])
+	d.must(codeRefused, "check").says("two different files for one version", "hint: to trust another root")
+	d.must(0, append(again, "--replace-root")...)
+	d.must(0, "update").says("installed: " + two)
+	d.has("200", "100 200")
+}
+
+// TestInitAsks answers the question on a terminal.
+func TestInitAsks(t *testing.T) {
+	for answer, code := range map[string]int{"y\n": 0, "yes\n": 0, "n\n": 1, "\n": 1, "\x04": 1} {
+		t.Run(fmt.Sprintf("%q", answer), func(t *testing.T) {
+			w := newWorld(t)
+			d := w.bare()
+			fingerprint := d.fresh(w)
+			screen, tty := terminal(t)
+			var out, errs bytes.Buffer
+			p := program{
+				streams: cli.Streams{In: tty, Out: &out, Err: &errs, Getenv: func(string) string { return "" }, Now: func() time.Time { return start }},
+				random:  func() float64 { return 0 }, machineID: d.machine,
+			}
+			_, err := screen.WriteString(answer)
+			check(t, err)
+			got := cli.Run(context.Background(), "boxup", newRoot(&p), []string{"init", "--config", d.path("C/config.json"), "--state", d.path("S"), "--root", d.path("1.root.json"), "http://a"}, p.streams)
+			if got != code || !strings.Contains(errs.String(), "fingerprint: "+fingerprint+"\nIs this the fingerprint that the people who sign say it is? [y/N]") {
+				t.Errorf("expected code %d, got %d\n%s%s", code, got, &out, &errs)
+			}
+			if _, err := os.Stat(d.path("C/config.json")); (err == nil) != (code == 0) {
+				t.Errorf("configuration: %v", err)
+			}
+		})
+	}
+}
+
+// terminal opens a terminal and returns its two ends.
+func terminal(t *testing.T) (screen, tty *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	check(t, err)
+	t.Cleanup(func() { screen.Close() })
+	check(t, unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetUint32(int(screen.Fd()), unix.TIOCGPTN)
+	check(t, err)
+	tty, err = os.OpenFile(filepath.Join("/dev/pts", fmt.Sprint(n)), os.O_RDWR|unix.O_NOCTTY, 0)
+	check(t, err)
+	t.Cleanup(func() { tty.Close() })
+	return screen, tty
+}
+
+// TestNewerRootOfTheSame: a box that followed the root to a newer one may be given that one.
+func TestNewerRootOfTheSame(t *testing.T) {
+	w := newWorld(t)
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	w.newRoot(func(*trust.RootEdit) error { return nil })
+	m.sync(w)
+	d.must(0, "check")
+	d.must(0, "status").says("root: version 2")
+	d.write("2.root.json", w.files["metadata/2.root.json"])
+	d.must(codeRefused, "init", "--root", d.path("2.root.json"), "--root-fingerprint", update.Sum(w.files["metadata/2.root.json"]).String(), m.URL).says("another root")
+	d.must(0, "init", "--replace-root", "--root", d.path("2.root.json"), "--root-fingerprint", update.Sum(w.files["metadata/2.root.json"]).String(), m.URL)
+	d.must(0, "check")
+}
+
+func TestVersionAndHelp(t *testing.T) {
+	w := newWorld(t)
+	d := w.bare()
+	d.built = start
+	d.must(0, "version").says("version: unknown\n", "built: 2026-03-01T12:00:00Z\n", "platform: linux/")
+	d.must(0, "version", "--json").says(`"built": "2026-03-01T12:00:00Z"`)
+	d.must(0, "--help").says("Exit codes: 0 done, or up to date; 1 failed; 2 usage;", "10 check alone", "/etc/boxup/config.json", "/var/lib/boxup")
+	for _, command := range []string{"init", "check", "fetch", "verify", "install", "update", "status", "version"} {
+		d.must(0, command, "--help").says("--json", "--config file", "--state directory")
+	}
+	d.must(2, "upgrade").says(`unknown command "upgrade"`)
+}
+
+func TestJSON(t *testing.T) {
+	w := newWorld(t)
+	later := &trust.Rollout{Steps: []trust.Step{{After: time.Hour, Percent: 100}}}
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	w.publish(trust.Conditions{Rollout: later}, map[string][]byte{two: w.pack(two, "")})
+	d := w.newDevice(nil, w.mirror())
+	d.must(codeAvailable, "check", "--json").says(`"installed": null`, `"update": "`+one+`"`, `"held": [`, `"hold": "rollout"`, `"next": "2026-03-01T13:00:00Z"`, `"expires": "2026-03-08T12:00:00Z"`)
+	d.must(0, "fetch", "--json").says(`"name": "`+one+`"`, `"path": "`+d.path("S/sha256/"))
+	d.must(0, "update", "--json").says(`"installed": [`, `"name": "`+one+`"`, `"status": {`, `"held": [`)
+	d.must(0, "install", "--json").says(`"installed": null`)
+	d.must(0, "status", "--json").says(`"boxup": "unknown"`, `"machine_id": "0000`, `"fingerprint": "`, `"known": {`, `"mirrors": [`)
+}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update/install"
+)
+
+// randomKills is how often a box is killed at random instants.
+const randomKills = 100
+
+// patience is how long a real event may take on a busy machine.
+const patience = 60 * time.Second
+
+// killWorld is a box that has one update, and a mirror with the next.
+type killWorld struct {
+	*world
+	m    *mirror
+	base *device
+}
+
+func newKillWorld(t *testing.T) *killWorld {
+	t.Helper()
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	k := &killWorld{w, w.mirror(), nil}
+	k.base = w.newDevice(map[string]any{"state": "../S", "root": "root.json"}, k.m)
+	k.base.must(0, "update")
+	w.pass(time.Hour)
+	k.base.now = w.at
+	// Two blocks, and some files.
+	w.publish(trust.Conditions{}, map[string][]byte{two: tarball(t, named(t, two), map[string]string{
+		"VERSION": "200\n", "data": noise(5 << 20),
+		"install_update.sh": "#!/bin/sh\nset -e\nK=../../../../../kill\n[ ! -e $K ] || . $K\necho $BOXUP_VERSION >>../../../../../ran\n[ ! -e $K ] || . $K\n",
+	})})
+	k.m.sync(w)
+	return k
+}
+
+// fresh returns a copy of the box, so that each kill meets the same.
+func (k *killWorld) fresh(t *testing.T) *device {
+	t.Helper()
+	d := *k.base
+	d.t, d.dir = t, t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "cp", "-a", k.base.dir+"/.", d.dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+	return &d
+}
+
+// process is a boxup that can be killed.
+func (d *device) process(env ...string) *exec.Cmd {
+	d.t.Helper()
+	self, err := os.Executable()
+	check(d.t, err)
+	cmd := exec.CommandContext(d.t.Context(), self, "update", "--config", d.path("C/config.json"))
+	cmd.Env = append(os.Environ(), append(env, ordersVariable+"="+d.now.Format(time.RFC3339))...)
+	return cmd
+}
+
+// killed reports whether a command was killed, and fails the test where it failed otherwise.
+func killed(t *testing.T, out []byte, err error) bool {
+	t.Helper()
+	if err == nil {
+		return false
+	}
+	exit, ok := err.(*exec.ExitError)
+	if !ok {
+		t.Fatal(err)
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
+		t.Fatalf("expected it killed, got %v\n%s", err, out)
+	}
+	return true
+}
+
+// recovers has another boxup go on, and checks that the right version is installed exactly once as
+// recorded, and that nothing else is left.
+func (d *device) recovers(when string) {
+	d.t.Helper()
+	// Processes that the one that was killed had started may hold its lock for a moment.
+	deadline := time.Now().Add(patience)
+	var out []byte
+	var err error
+	for {
+		out, err = d.process().CombinedOutput()
+		exit, failed := err.(*exec.ExitError)
+		if !failed || exit.ExitCode() != codeLocked || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err != nil {
+		d.t.Errorf("killed %s: %v\n%s", when, err, out)
+		return
+	}
+	s, err := install.ReadStatus(d.path("S"))
+	check(d.t, err)
+	recorded := 0
+	for _, e := range s.History {
+		if e.Name == named(d.t, two) && e.Outcome == install.OutcomeInstalled {
+			recorded++
+		}
+	}
+	if s.Installed == nil || s.Installed.Name != named(d.t, two) || s.Attempt != nil || recorded != 1 || !strings.HasPrefix(d.ran(), "100 200") {
+		d.t.Errorf("killed %s: installed %+v, attempt %+v, recorded %d times, ran %q", when, s.Installed, s.Attempt, recorded, d.ran())
+	}
+	d.clean()
+}
+
+// stepName says what a step on the disk belongs to.
+func stepName(line string) string {
+	op, path, _ := strings.Cut(line, " ")
+	for _, s := range []struct{ part, name string }{
+		{"/S/metadata", "trust"},
+		{"/S/staging", "fetch"},
+		{"/S/sha256", "fetch"},
+		{"/S/targets", "fetch"},
+		{"/S/install/record.json", "record"},
+		{"/S/install/archives", "hold"},
+		{"/S/install/work", "unpack"},
+		{"/S/install", "install"},
+		{"/S/box.json", "remember"},
+	} {
+		if strings.Contains(path, s.part) {
+			if s.name == "fetch" && op == "remove" {
+				return "tidy"
+			}
+			return s.name
+		}
+	}
+	return "open"
+}
+
+// TestKilledAtEveryStep kills a box with kill -9 before every step that it takes on the disk from the first
+// request to the record, in its script, and while it unpacks.
+func TestKilledAtEveryStep(t *testing.T) {
+	k := newKillWorld(t)
+	d := k.fresh(t)
+	log := filepath.Join(t.TempDir(), "steps")
+	if out, err := d.process(stepsVariable + "=" + log).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b, err := os.ReadFile(log)
+	check(t, err)
+	steps := strings.Split(strings.TrimSpace(string(b)), "\n")
+	kills := map[string]int{}
+	for i, line := range steps {
+		d := k.fresh(t)
+		out, err := d.process(killVariable + "=" + strconv.Itoa(i+1)).CombinedOutput()
+		if !killed(t, out, err) {
+			t.Errorf("step %d, %s, never came", i+1, line)
+			continue
+		}
+		kills[stepName(line)]++
+		d.recovers(fmt.Sprintf("before step %d, %s", i+1, line))
+	}
+	kills["script"] = k.killInScript(t)
+	kills["unpack"] += k.killWhen(t, "unpacking", "S/install/work/update/"+named(t, two).Top()+"/data")
+	kills["download"] = k.killWhen(t, "downloading", "S/staging/*.part")
+	for _, step := range []string{"trust", "fetch", "download", "tidy", "hold", "unpack", "script", "record", "remember"} {
+		t.Logf("%s: killed %d times", step, kills[step])
+		if kills[step] == 0 {
+			t.Errorf("%s: never killed", step)
+		}
+	}
+}
+
+// killInScript has the script kill the boxup that started it, at its begin or at its end.
+func (k *killWorld) killInScript(t *testing.T) (kills int) {
+	t.Helper()
+	for _, at := range []string{"1", "2"} {
+		d := k.fresh(t)
+		d.write("kill", []byte("N=$((${N:-0}+1))\n[ $N != "+at+" ] || { rm ../../../../../kill; kill -9 $PPID; sleep 60; }\n"))
+		out, err := d.process().CombinedOutput()
+		if killed(t, out, err) {
+			kills++
+		}
+		d.recovers("in the script, " + at)
+	}
+	return kills
+}
+
+// killWhen kills a box as soon as a file is there.
+func (k *killWorld) killWhen(t *testing.T, when, pattern string) (kills int) {
+	t.Helper()
+	for range 5 {
+		d := k.fresh(t)
+		cmd := d.process()
+		check(t, cmd.Start())
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		var err error
+		for ended := false; !ended; {
+			select {
+			case err = <-done:
+				ended = true
+			default:
+				if found, _ := filepath.Glob(d.path(pattern)); found != nil {
+					_ = cmd.Process.Kill() // it may have ended
+					err = <-done
+					ended = true
+				}
+			}
+		}
+		if killed(t, nil, err) {
+			kills++
+		}
+		d.recovers(when)
+	}
+	return kills
+}
+
+// TestKilledAtRandom kills a box at random instants.
+func TestKilledAtRandom(t *testing.T) {
+	k := newKillWorld(t)
+	d := k.fresh(t)
+	began := time.Now()
+	if out, err := d.process().CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	took := time.Since(began)
+	kills := 0
+	for i := 0; kills < randomKills; i++ {
+		if i == 4*randomKills {
+			t.Fatalf("killed only %d times of %d", kills, i)
+		}
+		d := k.fresh(t)
+		cmd := d.process()
+		check(t, cmd.Start())
+		after := time.Duration(rand.Float64() * float64(took))
+		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) // it may have ended
+		err := cmd.Wait()
+		timer.Stop()
+		if killed(t, nil, err) {
+			kills++
+		}
+		d.recovers(fmt.Sprintf("after %v", after))
+	}
+	t.Logf("killed %d times within %v", kills, took)
+}
+
+// TestResumed: a download that was killed goes on where it was, and only what is not on the disk yet comes
+// again.
+func TestResumed(t *testing.T) {
+	w := newWorld(t)
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"state": "../S", "rate": 40 << 20}, m)
+	big := tarball(t, named(t, one), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran\n", "data": noise(80 << 20)})
+	w.publish(trust.Conditions{}, map[string][]byte{one: big})
+	m.sync(w)
+	cmd := d.process()
+	check(t, cmd.Start())
+	deadline := time.Now().Add(patience)
+	for {
+		if found, _ := filepath.Glob(d.path("S/staging/*.map")); found != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no block was settled")
+		}
+	}
+	check(t, cmd.Process.Kill())
+	if !killed(t, nil, cmd.Wait()) {
+		t.Fatal("it was not killed")
+	}
+	d.configure(map[string]any{"rate": 1 << 40})
+	m.asked()
+	ranged := ""
+	m.on(headerOf(&ranged))
+	if out, err := d.process().CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var from int
+	if _, err := fmt.Sscanf(ranged, "bytes=%d-", &from); err != nil || from < len(big)/10 {
+		t.Errorf("asked for range %q of %d bytes", ranged, len(big))
+	}
+	d.has("100", "100")
+	d.clean()
+}

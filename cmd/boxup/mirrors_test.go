@@ -1,0 +1,290 @@
+package main
+
+import (
+	"encoding/pem"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// TestOrderOfMirrors: a box asks in an order of its own, keeps it, and the fleet spreads over all.
+func TestOrderOfMirrors(t *testing.T) {
+	urls := []string{"http://a", "http://b", "http://c", "http://d"}
+	random := rand.New(rand.NewPCG(1, 2))
+	first := map[string]int{}
+	const boxes = 4000
+	for range boxes {
+		var r record
+		r.arrange(urls, random.Float64)
+		before := fmt.Sprint(r.Mirrors)
+		r.arrange([]string{urls[3], urls[2], urls[1], urls[0]}, random.Float64)
+		if after := fmt.Sprint(r.Mirrors); after != before {
+			t.Fatalf("%s became %s", before, after)
+		}
+		first[r.Mirrors[0].URL]++
+		r.Mirrors[1].Behind = true
+		second := r.Mirrors[1]
+		r.arrange(append(slices.Clone(urls), "http://e"), random.Float64)
+		r.arrange(urls, random.Float64)
+		if after := fmt.Sprint(r.Mirrors); len(r.Mirrors) != len(urls) || r.Mirrors[1] != second {
+			t.Fatalf("%s became %s", before, after)
+		}
+	}
+	for _, u := range urls {
+		if share := float64(first[u]) / boxes; math.Abs(share-0.25) > 0.03 {
+			t.Errorf("%s is asked first by %.1f%% of the boxes, expected 25%%", u, 100*share)
+		}
+	}
+}
+
+// TestFailover: of the blocks of an update each comes from the mirror that has it, and none comes twice.
+func TestFailover(t *testing.T) {
+	w := newWorld(t)
+	big := tarball(t, named(t, one), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(17 << 20)})
+	w.publish(trust.Conditions{}, map[string][]byte{one: big})
+	path := "sha256/" + update.Sum(big).String()
+	bad, cut, good := w.mirror(), w.mirror(), w.mirror()
+	wrong := slices.Clone(big)
+	wrong[2*update.BlockSize] ^= 1 // in the third block
+	bad.put(path, wrong)
+	served := 0
+	cut.on(func(rw http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, path) {
+			return false
+		}
+		var from int
+		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err != nil {
+			from = 0
+		}
+		rw.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(big)-1, len(big)))
+		rw.Header().Set("Content-Length", fmt.Sprint(len(big)-from))
+		rw.Header().Set("Etag", `"`+update.Sum(big).String()+`"`)
+		rw.WriteHeader(http.StatusPartialContent)
+		n, _ := rw.Write(big[from : from+update.BlockSize+5])
+		served += n
+		return true // and the connection is cut
+	})
+	d := w.newDevice(nil, bad, cut, good)
+	d.random = 0.999 // in the order of the configuration
+	d.must(0, "update").says("installed: "+one, "block 2: expected digest", bad.URL)
+	d.has("100", "100")
+	if served == 0 {
+		t.Error("the mirror that cuts was not asked")
+	}
+	for _, m := range []*mirror{bad, cut, good} {
+		var archive []string
+		for _, r := range m.asked() {
+			if strings.Contains(r, path+" ") {
+				archive = append(archive, r)
+			}
+		}
+		if len(archive) != 1 {
+			t.Errorf("%s was asked for the archive %q times", m.URL, archive)
+		}
+	}
+	d.clean()
+}
+
+// TestMirrorBehind: a mirror that is behind one that was seen is not trusted to be newest.
+func TestMirrorBehind(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	behind, good := w.mirror(), w.mirror()
+	d := w.newDevice(nil, good, behind)
+	d.must(codeAvailable, "check")
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	good.sync(w)
+	d.must(codeAvailable, "check").says("update: " + two)
+	d.must(0, "status").says("mirror: "+good.URL+"\n", "mirror: "+behind.URL+", behind another one\n")
+	behind.asked()
+	good.asked()
+	d.must(0, "update")
+	if got := behind.asked(); got != nil {
+		t.Errorf("asked the mirror that is behind for %q", got)
+	}
+	// The first one is gone: the other is asked, and its list is refused.
+	good.Close()
+	d.must(codeRefused, "check").says(behind.URL, "older than what was accepted before", "connection refused")
+	d.has("200", "200")
+	behind.sync(w)
+	d.must(0, "check")
+	d.must(0, "status").says("mirror: " + behind.URL + "\n")
+}
+
+// TestFirstMirrorBehind: the first mirror shows something new, another one something newer still.
+func TestFirstMirrorBehind(t *testing.T) {
+	w := newWorld(t)
+	first, second := w.mirror(), w.mirror()
+	d := w.newDevice(nil, first, second)
+	d.must(0, "check")
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	first.sync(w)
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	second.sync(w)
+	d.must(codeAvailable, "check").says("update: " + two)
+	d.must(0, "status").says("mirror: "+first.URL+", behind another one\n", "mirror: "+second.URL+"\n")
+}
+
+// TestFrozenMirror: what the first mirror has is valid, and so old that the origin must have signed
+// again. The others are asked too.
+func TestFrozenMirror(t *testing.T) {
+	w := newWorld(t)
+	frozen, good := w.mirror(), w.mirror()
+	d := w.newDevice(nil, frozen, good)
+	d.must(0, "check")
+	w.pass(4 * 24 * time.Hour)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	good.sync(w)
+	frozen.asked()
+	good.asked()
+	d.must(0, "check")
+	frozen.sole(t, "GET metadata/timestamp.json 304")
+	if got := good.asked(); got != nil {
+		t.Errorf("asked for %q", got)
+	}
+	d.now = w.at
+	d.must(codeAvailable, "check").says("update: " + one)
+	d.must(0, "status").says("mirror: " + frozen.URL + ", behind another one\n")
+}
+
+// TestRetryAfter: a mirror that asks to be left alone is, by the next run too.
+func TestRetryAfter(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
+		rw.Header().Set("Retry-After", "600")
+		http.Error(rw, "Come back later.", http.StatusServiceUnavailable)
+		return true
+	})
+	d.must(codeUnavailable, "check").says("503")
+	m.on(nil)
+	m.asked()
+	d.must(codeUnavailable, "update").says("every mirror asked to be left alone", "503")
+	d.must(0, "status").says("mirror: " + m.URL + ", not asked before 2026-03-01T12:")
+	d.now = d.now.Add(9 * time.Minute)
+	d.must(codeUnavailable, "fetch").says("every mirror asked to be left alone")
+	if got := m.asked(); got != nil {
+		t.Errorf("asked for %q", got)
+	}
+	other := w.mirror()
+	d.configure(map[string]any{"mirrors": []string{m.URL, other.URL}})
+	d.must(codeAvailable, "check")
+	if got := m.asked(); got != nil {
+		t.Errorf("asked for %q", got)
+	}
+	d.configure(map[string]any{"mirrors": []string{m.URL}})
+	d.now = d.now.Add(2 * time.Minute)
+	d.must(0, "update").says("installed: " + one)
+	// A pause by a clock that was far ahead is none.
+	d.write("S/box.json", []byte(`{"mirrors":[{"url":"`+m.URL+`","until":"2040-01-01T00:00:00Z"}]}`))
+	d.must(0, "check")
+}
+
+// TestOwnAuthority: mirrors over TLS, by an authority of one's own.
+func TestOwnAuthority(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	plain := w.mirror()
+	m := &mirror{files: plain.files}
+	m.Server = httptest.NewTLSServer(m)
+	t.Cleanup(m.Close)
+	d := w.newDevice(nil, m)
+	d.must(codeUnavailable, "check").says("certificate")
+	d.write("C/ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.Certificate().Raw}))
+	d.configure(map[string]any{"ca_file": "ca.pem"})
+	d.must(0, "update").says("installed: " + one)
+	d.write("C/ca.pem", []byte("nothing"))
+	d.must(cliFailed, "check").says("ca_file", "expected certificates in PEM")
+}
+
+// TestNoBlockLists: a mirror that is a plain TUF server. The update comes in one piece.
+func TestNoBlockLists(t *testing.T) {
+	w := newWorld(t)
+	archive := w.pack(one, "")
+	w.publish(trust.Conditions{}, map[string][]byte{one: tarball(t, named(t, one), map[string]string{
+		"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(5 << 20)})})
+	m := w.mirror()
+	for name := range m.files {
+		if strings.HasSuffix(name, ".blocks") {
+			m.put(name, nil)
+		}
+	}
+	d := w.newDevice(nil, m)
+	d.must(0, "update").says("installed: " + one)
+	d.has("100", "100")
+	d.clean()
+	w.publish(trust.Conditions{}, map[string][]byte{two: tarball(t, named(t, two), map[string]string{"VERSION": "200\n", "install_update.sh": "#!/bin/sh\n", "data": noise(5 << 20)})})
+	rel, _ := w.repo.Release(named(t, two))
+	m.sync(w)
+	m.put("sha256/"+rel.Digest().String()+".blocks", nil)
+	m.put("sha256/"+rel.Digest().String(), archive)
+	d.must(codeRefused, "update").says(two, "refused")
+	d.has("100", "100")
+}
+
+// TestNoRoom: an update that does not fit, packed and unpacked, is refused before anything comes.
+func TestNoRoom(t *testing.T) {
+	w := newWorld(t)
+	archive := w.pack(one, "")
+	var h update.Hasher
+	_, _ = h.Write(archive)
+	digest, blocks, length := h.Result()
+	w.files["sha256/"+digest.String()], w.files["sha256/"+digest.String()+".blocks"] = archive, blocks.Bytes()
+	w.edit(func(e *trust.TargetsEdit) error {
+		return e.Add(trust.Addition{Name: named(t, one), Digest: digest, Length: length, Blocks: update.Sum(blocks.Bytes()), Unpacked: 8 << 40})
+	})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(codeNoSpace, "update").says(one, "no space left", fmt.Sprint(8<<40)+" of them unpacked")
+	for _, r := range m.asked() {
+		if strings.Contains(r, "sha256") {
+			t.Errorf("asked for %s", r)
+		}
+	}
+}
+
+// TestSupersededDownload: what has arrived of an update that is not wanted any more goes.
+func TestSupersededDownload(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(0, "fetch")
+	part := filepath.Join("S", stagingDir, strings.Repeat("ab", 32)+".part")
+	d.write(part, []byte("part"))
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	m.sync(w)
+	d.must(0, "fetch").says("fetched: " + two)
+	if _, err := os.Stat(d.path(part)); err == nil {
+		t.Error("the part of another update is still there")
+	}
+	all, err := filepath.Glob(d.path("S/sha256/*/*"))
+	if err != nil || len(all) != 2 { // the archive and its block list
+		t.Errorf("%q, %v", all, err)
+	}
+	d.must(0, "update")
+	d.clean()
+}
+
+// headerOf notes the range that an archive is asked for.
+func headerOf(ranged *string) func(http.ResponseWriter, *http.Request) bool {
+	return func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/sha256/") && !strings.HasSuffix(r.URL.Path, ".blocks") {
+			*ranged = r.Header.Get("Range")
+		}
+		return false
+	}
+}

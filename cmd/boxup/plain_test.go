@@ -1,0 +1,351 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// newPlain is a server, and a box that has release.pub alone; the archives are published in their order.
+func newPlain(t *testing.T, names ...string) (*world, *mirror, *device) {
+	t.Helper()
+	w := newWorld(t)
+	for _, name := range names {
+		w.publish(trust.Conditions{}, map[string][]byte{name: w.pack(name, "")})
+	}
+	m := w.mirror()
+	w.plain(m, names...)
+	d := w.bare()
+	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S"}`))
+	d.write("release.pub", w.release.public.PEM())
+	return w, m, d
+}
+
+func (d *device) key() string { return d.path("release.pub") }
+
+func TestPlainUpdate(t *testing.T) {
+	w, m, d := newPlain(t, one)
+	d.must(0, "update", "--key", d.key(), m.URL+"/").says("installed: " + one)
+	d.has("100", "100")
+	d.clean()
+	for _, r := range m.asked() {
+		if strings.Contains(r, ".sha256") || strings.Contains(r, "metadata") {
+			t.Errorf("asked for %s", r)
+		}
+	}
+	d.must(0, "update", "--key", d.key(), m.URL).says("update: none: up to date")
+	m.sole(t, "GET updates.json 200")
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	w.plain(m, two)
+	for name, b := range w.files {
+		m.put(name, b)
+	}
+	d.must(0, "update", "--key", d.key(), m.URL).says("installed: " + two)
+	d.has("200", "100 200")
+
+	// The server goes back to what was before.
+	w.plain(m, one)
+	d.must(0, "update", "--key", d.key(), m.URL).says("update: none")
+	d.has("200", "100 200")
+	d.must(0, "update", "--key", d.key(), "--allow-downgrade", m.URL).says("installed: " + one)
+	d.has("100", "100 200 100")
+}
+
+// TestSeedServer: a server that knows /version, /ls and /update alone.
+func TestSeedServer(t *testing.T) {
+	_, m, d := newPlain(t, one, two)
+	m.put("updates.json", nil)
+	m.put("version", []byte("200"))
+	m.put("ls", []byte(one+"\n"+two+"\nother-200.tar.gz\nnonsense"))
+	d.must(0, "update", "--key", d.key(), m.URL).says("installed: " + two)
+	d.has("200", "200")
+	m.put("version", []byte("300"))
+	d.must(codeRefused, "update", "--key", d.key(), m.URL).says("expected version 300 of product opq-box-update in the list, got none")
+	m.put("version", nil)
+	d.must(codeUnavailable, "update", "--key", d.key(), m.URL).says(m.URL+"/version", "not found", "404")
+}
+
+func TestPlainFiles(t *testing.T) {
+	w, m, d := newPlain(t, one, two)
+	d.write(one, m.files["update/"+one])
+	d.write(one+".sig", m.files["update/"+one+".sig"])
+	d.must(0, "verify", "--key", d.key(), d.path(one)).says("verified: "+one, "sha256: "+update.Sum(m.files["update/"+one]).String(), "by: key "+w.release.public.Fingerprint())
+	d.must(0, "install", "--key", d.key(), d.path(one)).says("installed: " + one)
+	d.has("100", "100")
+	d.must(0, "verify", "--key", d.key(), "--sig", d.path(one+".sig"), "--json", d.path(one)).says(`"by": "key `)
+
+	// One change each.
+	good := map[string][]byte{"key": w.release.public.PEM(), "archive": m.files["update/"+two], "sig": m.files["update/"+two+".sig"], "name": []byte(two)}
+	for name, c := range map[string]struct {
+		change func(map[string][]byte)
+		code   int
+		text   string
+	}{
+		"nothing":          {func(map[string][]byte) {}, 0, "verified"},
+		"another key":      {func(f map[string][]byte) { f["key"] = w.online.public.PEM() }, codeRefused, "signature does not fit"},
+		"no key":           {func(f map[string][]byte) { f["key"] = []byte("key") }, cliFailed, "key: "},
+		"another archive":  {func(f map[string][]byte) { f["archive"] = m.files["update/"+one] }, codeRefused, "signature does not fit"},
+		"no archive":       {func(f map[string][]byte) { f["archive"] = nil }, codeRefused, "signature does not fit"},
+		"another's sig":    {func(f map[string][]byte) { f["sig"] = m.files["update/"+one+".sig"] }, codeRefused, "signature does not fit"},
+		"a short sig":      {func(f map[string][]byte) { f["sig"] = f["sig"][:63] }, codeRefused, "signature: "},
+		"a long sig":       {func(f map[string][]byte) { f["sig"] = append(bytes.Clone(f["sig"]), 0) }, cliFailed, "expected at most 64 bytes"},
+		"another name":     {func(f map[string][]byte) { f["name"] = []byte("opq-box-update-201.tar.gz") }, codeRefused, "signature does not fit"},
+		"no update's name": {func(f map[string][]byte) { f["name"] = []byte("update.tar.gz.part") }, 2, "expected a file under the name of its update"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := map[string][]byte{}
+			for k, v := range good {
+				f[k] = v
+			}
+			c.change(f)
+			d := w.bare()
+			d.t = t
+			d.write("C/config.json", []byte(`{"reboot":"never","state":"../S"}`))
+			d.write("k", f["key"])
+			d.write(string(f["name"]), f["archive"])
+			d.write(string(f["name"])+".sig", f["sig"])
+			d.must(c.code, "verify", "--key", d.path("k"), d.path(string(f["name"]))).says(c.text)
+			if c.code != 0 {
+				d.must(c.code, "install", "--key", d.path("k"), d.path(string(f["name"]))).says(c.text)
+				d.has("", "")
+			}
+		})
+	}
+}
+
+// TestPlainGoesOn: a download that was cut is gone on with, and what does not verify is not.
+func TestPlainGoesOn(t *testing.T) {
+	_, m, d := newPlain(t, one)
+	archive := m.files["update/"+one]
+	part := filepath.Join("S", stagingDir, one)
+	d.write(part, archive[:100])
+	d.write(filepath.Join("S", stagingDir, two), []byte("old"))
+	m.on(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, one) && r.Header.Get("Range") != "bytes=100-" {
+			t.Errorf("asked for range %q", r.Header.Get("Range"))
+		}
+		return false
+	})
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+	d.clean()
+
+	_, m, d = newPlain(t, one)
+	d.write(part, []byte("something else"))
+	d.must(codeRefused, "update", "--key", d.key(), m.URL).says("signature does not fit")
+	d.clean()
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+
+	_, m, d = newPlain(t, one)
+	d.write(part, archive)
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+	d.write(part, archive) // as when the power fails before it is removed
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+	d.clean()
+}
+
+// TestPlainCut: a server that cuts each time is asked again, from where it cut, up to a limit.
+func TestPlainCut(t *testing.T) {
+	_, m, d := newPlain(t, one)
+	archive := m.files["update/"+one]
+	var asked []string
+	m.on(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, one) {
+			return false
+		}
+		asked = append(asked, r.Header.Get("Range"))
+		var from int
+		_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
+		w.Header().Set("Content-Length", fmt.Sprint(len(archive)-from))
+		if from > 0 {
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		_, _ = w.Write(archive[from : from+10])
+		return true
+	})
+	d.must(codeUnavailable, "update", "--key", d.key(), m.URL).says("unavailable", "unexpected EOF")
+	if want := []string{"", "bytes=10-", "bytes=20-", "bytes=30-", "bytes=40-"}; fmt.Sprint(asked) != fmt.Sprint(want) {
+		t.Errorf("asked for %q, expected %q", asked, want)
+	}
+	m.on(nil)
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+}
+
+func TestPlainRefusals(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*mirror)
+		code   int
+		text   string
+	}{
+		"no update":          {func(m *mirror) { m.put("updates.json", []byte(`{"newest":null}`)) }, codeRefused, "expected the newest update for every box, got none"},
+		"another product":    {func(m *mirror) { m.put("updates.json", []byte(`{"newest":"other-1.tar.gz"}`)) }, codeRefused, "expected an update of product opq-box-update"},
+		"no JSON":            {func(m *mirror) { m.put("updates.json", []byte(`{`)) }, codeRefused, "updates.json: refused"},
+		"a catalog too long": {func(m *mirror) { m.put("updates.json", bytes.Repeat([]byte(" "), maxUpdates+1)) }, codeRefused, "expected at most"},
+		"no signature":       {func(m *mirror) { m.put("update/"+one+".sig", nil) }, codeUnavailable, "not found"},
+		"half a signature":   {func(m *mirror) { m.put("update/"+one+".sig", make([]byte, 32)) }, codeRefused, ".sig: refused"},
+		"no archive":         {func(m *mirror) { m.put("update/"+one, nil) }, codeUnavailable, "not found"},
+		"a busy server": {func(m *mirror) {
+			m.on(func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Retry-After", "60")
+				http.Error(w, "busy", http.StatusServiceUnavailable)
+				return true
+			})
+		}, codeUnavailable, `Retry-After "60"`},
+		"an archive of no length": {func(m *mirror) {
+			m.on(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, one) {
+					return false
+				}
+				endless(w)
+				return true
+			})
+		}, codeRefused, "expected a Content-Length"},
+		"an archive too long": {func(m *mirror) {
+			m.on(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, one) {
+					return false
+				}
+				w.Header().Set("Content-Length", fmt.Sprint(int64(1)<<40))
+				endless(w)
+				return true
+			})
+		}, codeNoSpace, "no space left"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, m, d := newPlain(t, one)
+			c.change(m)
+			d.must(c.code, "update", "--key", d.key(), m.URL).says(c.text)
+			d.has("", "")
+		})
+	}
+	_, m, d := newPlain(t, one)
+	d.must(2, "update", m.URL).says("a URL and --key belong together")
+	d.must(2, "update", "--key", d.key()).says("a URL and --key belong together")
+	d.must(2, "update", "--key", d.key(), "ftp://x").says("expected http://host or https://host")
+	d.must(2, "install", "--key", d.key()).says("--key needs a file to install")
+	d.must(cliFailed, "update", "--key", d.path("missing"), m.URL).says("key: open")
+}
+
+// TestPlainSecondKey: of several signatures the one by the box's key is asked for.
+func TestPlainSecondKey(t *testing.T) {
+	w, m, d := newPlain(t, one)
+	second := newSigner(t, "release 2")
+	d.write("release.pub", second.public.PEM())
+	sig, err := signing.Sign(t.Context(), second, update.Sum(m.files["update/"+one]), named(t, one))
+	check(t, err)
+	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("key") != string(second.public.ID()) {
+			return false
+		}
+		_, err := rw.Write(sig[:])
+		return err == nil
+	})
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+	d.write("release.pub", w.release.public.PEM())
+	d.must(0, "update", "--key", d.key(), m.URL).says("update: none")
+}
+
+func TestPlainFailures(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "exit 1")})
+	m := w.mirror()
+	w.plain(m, one)
+	d := w.bare()
+	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","max_failures":2,"window":"12:00-13:00"}`))
+	d.write("release.pub", w.release.public.PEM())
+	d.must(codeScript, "update", "--key", d.key(), m.URL).says("install script failed")
+	d.must(codeScript, "update", "--key", d.key(), m.URL)
+	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("not yet: " + one + ": it failed here")
+	d.clean()
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	w.plain(m, two)
+	d.now = start.Add(time.Hour)
+	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("update: "+two, "waits: it is installed between 12:00-13:00")
+	d.must(0, "update", "--key", d.key(), "--any-time", m.URL).says("installed: " + two)
+	d.has("200", "100 100 200")
+}
+
+// TestSlowServer: an answer that brings too little in a window is cut, and one that brings enough is not.
+func TestSlowServer(t *testing.T) {
+	for name, c := range map[string]struct {
+		every time.Duration // 1 KiB comes
+		slow  bool
+	}{
+		"too slow":    {10 * time.Second, true},
+		"slow enough": {3 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, body := watch(t.Context())
+				defer body.stop()
+				r := body.of(&trickle{ctx, c.every, 100})
+				buf := make([]byte, 1024)
+				var err error
+				for err == nil {
+					_, err = r.Read(buf)
+				}
+				if c.slow != errors.Is(err, fetch.ErrStalled) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+// trickle brings a buffer now and then.
+type trickle struct {
+	ctx   context.Context
+	every time.Duration
+	left  int
+}
+
+func (s *trickle) Read(p []byte) (int, error) {
+	if s.left--; s.left < 0 {
+		return 0, os.ErrClosed
+	}
+	select {
+	case <-time.After(s.every):
+		return len(p), nil
+	case <-s.ctx.Done():
+		return 0, context.Cause(s.ctx)
+	}
+}
+
+// FuzzPlainAnswers feeds the parsers of what a server says: a name that one returns is of the product, and
+// was in the answer.
+func FuzzPlainAnswers(f *testing.F) {
+	f.Add([]byte(`{"newest":"opq-box-update-1.tar.gz"}`), []byte("1"), []byte("opq-box-update-1.tar.gz\nopq-box-update-1.tar.bz2"))
+	f.Add([]byte(`{"newest":null}`), []byte("01"), []byte("\n\n"))
+	f.Add([]byte(`{"newest":"other-1.tar.gz"}`), []byte(""), []byte("opq-box-update-2.tar.gz"))
+	f.Add([]byte(`[]`), []byte("99999999999999999999999999999999"), []byte(""))
+	f.Fuzz(func(t *testing.T, catalog, version, list []byte) {
+		if n, err := parseUpdates(catalog, update.DefaultProduct); err == nil && n.Product() != update.DefaultProduct {
+			t.Fatalf("%q gave %v", catalog, n)
+		}
+		n, err := parseList(version, list, update.DefaultProduct)
+		if err != nil {
+			return
+		}
+		if n.Product() != update.DefaultProduct || n.Version().String() != string(version) || !bytes.Contains(list, []byte(n.String())) {
+			t.Fatalf("%q, %q gave %v", version, list, n)
+		}
+	})
+}

@@ -1,0 +1,374 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+const (
+	one   = "opq-box-update-100.tar.gz"
+	two   = "opq-box-update-200.tar.gz"
+	three = "opq-box-update-300.tar.gz"
+)
+
+// TestUpdate takes a box from nothing to one update and to the next. When nothing is new, that costs one
+// small request.
+func TestUpdate(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(codeAvailable, "check").says("installed: nothing\nupdate: " + one + "\n")
+	d.has("", "")
+	d.must(0, "update").says("installed: " + one + "\n")
+	d.has("100", "100")
+	d.clean()
+
+	m.asked()
+	for range 2 {
+		d.must(0, "check").says("installed: " + one + "\nupdate: none: up to date\n")
+		m.sole(t, "GET metadata/timestamp.json 304")
+		d.must(0, "update").says("update: none: up to date\n")
+		m.sole(t, "GET metadata/timestamp.json 304")
+	}
+
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	m.sync(w)
+	d.must(0, "update").says("installed: " + two + "\n")
+	d.has("200", "100 200")
+	d.clean()
+	d.must(0, "status").says("installed: "+two, "previous: "+one, "mirror: "+m.URL, "root: version 1", "checked: 2026-03-01T12:00:00Z")
+}
+
+// TestStepByStep fetches, verifies and installs in four commands.
+func TestStepByStep(t *testing.T) {
+	w := newWorld(t)
+	archive := w.pack(one, "")
+	w.publish(trust.Conditions{}, map[string][]byte{one: archive})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(cliFailed, "install").says("nothing is known of updates yet", "hint: ask the mirrors with boxup check")
+	d.must(codeAvailable, "check")
+	d.must(cliFailed, "install").says(one+" was not fetched", "hint: download it with boxup fetch "+one)
+	d.must(0, "fetch").says("fetched: "+one, "file: "+d.path("S/sha256/"))
+	m.asked()
+	d.must(0, "fetch").says("fetched: " + one)
+	m.sole(t, "GET metadata/timestamp.json 304")
+	d.must(0, "install").says("installed: " + one)
+	if got := m.asked(); got != nil {
+		t.Errorf("install asked for %q", got)
+	}
+	d.has("100", "100")
+	d.clean()
+	d.must(0, "install").says("update: none: up to date")
+
+	d.write(one, archive)
+	d.must(0, "verify", d.path(one)).says("verified: "+one, "by: list 2 of the trusted repository")
+	d.must(0, "install", "--force", d.path(one)).says("installed: " + one)
+	d.has("100", "100 100")
+	archive[20] ^= 1
+	d.write(one, archive)
+	d.must(codeRefused, "verify", d.path(one)).says(one, "with digest", "got", "hint: this is not the file that was signed")
+	d.must(codeRefused, "install", "--force", d.path(one)).says(one, "hint: this is not the file that was signed")
+	d.has("100", "100 100")
+}
+
+const cliFailed = 1
+
+// TestNamedInstall: who names an update gets it before the rollout has come, unless it is for others.
+func TestNamedInstall(t *testing.T) {
+	w := newWorld(t)
+	later := &trust.Rollout{Steps: []trust.Step{{After: time.Hour, Percent: 100}}}
+	w.publish(trust.Conditions{Rollout: later}, map[string][]byte{one: w.pack(one, "")})
+	w.publish(trust.Conditions{Hardware: []string{"rev-b"}}, map[string][]byte{two: w.pack(two, "")})
+	w.publish(trust.Conditions{MinVersion: named(t, two).Version()}, map[string][]byte{three: w.pack(three, "")})
+	d := w.newDevice(map[string]any{"hardware": "rev-a"}, w.mirror())
+	d.must(0, "check").says("update: none", "not yet: "+three+": it installs over version 200 or newer, and none is installed",
+		"not yet: "+two+": it is for hardware rev-b, and this is rev-a", "not yet: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on")
+	d.must(0, "fetch").says("update: none", "not yet: "+one)
+	d.must(0, "fetch", one)
+	d.must(0, "install", one)
+	d.has("100", "100")
+	d.must(codeRefused, "install", two).says(two, "it is for hardware rev-b")
+	d.must(codeRefused, "install", three).says(three, "it installs over version 200")
+	d.must(codeRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
+	d.must(2, "install", "nonsense").says("expected the name of an update, or a file that is there")
+	d.has("100", "100")
+}
+
+// TestNeededStep: the newest needs another one first, and both are installed in one run.
+func TestNeededStep(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	w.publish(trust.Conditions{MinVersion: named(t, one).Version()}, map[string][]byte{two: w.pack(two, "")})
+	w.publish(trust.Conditions{MinVersion: named(t, two).Version()}, map[string][]byte{three: w.pack(three, "")})
+	d := w.newDevice(nil, w.mirror())
+	d.must(codeAvailable, "check").says("update: "+one, "not yet: "+three, "not yet: "+two)
+	d.must(0, "update").says("installed: " + one + "\ninstalled: " + two + "\ninstalled: " + three + "\n")
+	d.has("300", "100 200 300")
+	d.clean()
+}
+
+// TestRolloutReachesABox: time brings the update, and a pause that is signed keeps it away.
+func TestRolloutReachesABox(t *testing.T) {
+	w := newWorld(t)
+	steps := []trust.Step{{After: time.Hour, Percent: 100}}
+	w.publish(trust.Conditions{Rollout: &trust.Rollout{Steps: steps}}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d, early := w.newDevice(nil, m), w.newDevice(nil, m)
+	d.must(0, "update").says("not yet: " + one)
+	early.must(0, "check").says("not yet: " + one)
+	d.now = start.Add(time.Hour)
+	d.must(0, "update").says("installed: " + one)
+	d.has("100", "100")
+
+	w.pass(time.Minute)
+	w.edit(func(e *trust.TargetsEdit) error {
+		return e.Condition(named(t, one), trust.Conditions{Rollout: &trust.Rollout{Steps: steps, Paused: true, PausedAt: time.Minute}})
+	})
+	m.sync(w)
+	early.now = start.Add(time.Hour)
+	early.must(0, "update").says("not yet: "+one, "the rollout is paused")
+	early.has("", "")
+}
+
+// TestPauseReachesWhoHearsNothing: what a box was told once counts until its timestamp expires.
+func TestPauseReachesWhoHearsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(0, "fetch")
+	m.Close()
+	d.now = start.Add(trust.TimestampLife + time.Second)
+	d.must(codeRefused, "install").says("timestamp 2", "expired", "2026-03-08T12:00:00Z")
+	d.must(codeRefused, "install", one).says("expired")
+	d.write(one, w.pack(one, ""))
+	d.must(codeRefused, "install", d.path(one)).says("expired")
+	d.must(codeRefused, "verify", d.path(one)).says("expired")
+	d.must(codeUnavailable, "update").says("unavailable", "connection refused")
+	d.has("", "")
+	d.must(0, "status").says("problem: ", "expired", "last error: ")
+	d.now = start.Add(trust.TimestampLife - time.Second)
+	d.must(0, "install")
+	d.has("100", "100")
+}
+
+// TestFailures: a script that fails leaves the version that was there, and after three times the update is
+// set aside until a newer one comes.
+func TestFailures(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(0, "update")
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "echo oh no; exit 3")})
+	m.sync(w)
+	for range 3 {
+		d.must(codeScript, "update").says(two, "install script failed", "hint: what it wrote is in "+d.path("S/install/log/install.log"))
+	}
+	d.has("100", "100 200 200 200")
+	d.clean()
+	d.must(0, "status").says("set aside: "+two+": 3 times", "not yet: "+two+": it failed here")
+	d.must(codeHeld, "update").says("not yet: " + two + ": it failed here")
+	d.must(0, "check").says("update: none", "not yet: "+two)
+	d.must(codeScript, "install", "--force", d.fetched(two)).says("install script failed")
+	d.has("100", "100 200 200 200 200")
+
+	w.publish(trust.Conditions{}, map[string][]byte{three: w.pack(three, "")})
+	m.sync(w)
+	d.must(0, "update").says("installed: " + three)
+	d.has("300", "100 200 200 200 200 300")
+	d.clean()
+}
+
+// fetched fetches an update by its name, and returns that.
+func (d *device) fetched(name string) string {
+	d.t.Helper()
+	d.must(0, "fetch", name)
+	return name
+}
+
+// TestImproper: an archive without an install script is refused, and the older update that the box may
+// take goes in.
+func TestImproper(t *testing.T) {
+	w := newWorld(t)
+	n := named(t, two)
+	for name, c := range map[string]struct {
+		files map[string]string
+		text  string
+	}{
+		"no script":       {map[string]string{"VERSION": "200\n"}, "install_update.sh"},
+		"another version": {map[string]string{"VERSION": "201\n", "install_update.sh": "#!/bin/sh\n"}, "201"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorldAt(t, w.at)
+			w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, ""), two: tarball(t, n, c.files)})
+			d := w.newDevice(nil, w.mirror())
+			d.must(codeImproper, "update").says(two, c.text, "hint: it was signed by mistake")
+			d.has("", "")
+			d.clean()
+			d.must(0, "update").says("installed: "+one, "not yet: "+two+": it failed here")
+			d.has("100", "100")
+		})
+	}
+}
+
+// TestDowngrade: what is installed is withdrawn. The box stays, until a person says otherwise.
+func TestDowngrade(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, ""), two: w.pack(two, "")})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(0, "update")
+	d.has("200", "200")
+	w.edit(func(e *trust.TargetsEdit) error { return e.Withdraw(named(t, two)) })
+	m.sync(w)
+	d.must(0, "update").says("update: none")
+	d.must(0, "check").says("note: what is installed is not listed any more")
+	d.must(0, "fetch", one)
+	d.must(codeRefused, "install", one).says("lower than the version that is installed", "hint: --allow-downgrade")
+	d.write(two, w.pack(two, ""))
+	d.must(codeRefused, "install", "--force", d.path(two)).says("the signed list doesn't have it")
+	d.has("200", "200")
+	d.must(0, "update", "--allow-downgrade").says("installed: " + one)
+	d.has("100", "200 100")
+	d.must(0, "update", "--allow-downgrade").says("update: none")
+	d.has("100", "200 100")
+}
+
+// TestFormats: of one version in several formats the shortest comes.
+func TestFormats(t *testing.T) {
+	w := newWorld(t)
+	long := tarball(t, named(t, "opq-box-update-100.tar.gz"), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\nexit 1\n", "data": noise(5000)})
+	short := w.pack(one, "")
+	w.publish(trust.Conditions{}, map[string][]byte{"opq-box-update-100.tar.bz2": long, one: short})
+	d := w.newDevice(nil, w.mirror())
+	d.must(codeAvailable, "check").says("update: " + one)
+}
+
+// noise is text that can't be packed.
+func noise(n int) string {
+	var b strings.Builder
+	for x := uint64(88172645463325252); b.Len() < n; {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b.WriteByte(byte(x))
+	}
+	return b.String()
+}
+
+func TestOtherProduct(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{"other-500.tar.gz": w.pack("other-500.tar.gz", ""), one: w.pack(one, "")})
+	d := w.newDevice(nil, w.mirror())
+	d.must(codeAvailable, "check").says("update: " + one)
+	d.must(0, "fetch", "other-500.tar.gz")
+	d.must(codeRefused, "install", "other-500.tar.gz").says("another product")
+}
+
+// TestWindow: outside of the window an update is fetched, and waits.
+func TestWindow(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
+	d.must(codeHeld, "update").says("update: "+one+"\nwaits: it is fetched, and installed between 02:00-04:00\n", "installed: nothing")
+	d.has("", "")
+	m.asked()
+	d.now = time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)
+	d.must(0, "update").says("installed: " + one)
+	m.sole(t, "GET metadata/timestamp.json 304")
+	d.has("100", "100")
+	d.now = start.Add(time.Hour)
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	m.sync(w)
+	d.must(codeHeld, "update")
+	d.must(0, "update", "--any-time").says("installed: " + two)
+}
+
+// TestSplay: a command waits for a part of what was said before it asks.
+func TestSplay(t *testing.T) {
+	w := newWorld(t)
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.random = 0.25
+	d.must(0, "check", "--splay", "40m")
+	d.must(0, "update", "--splay", "1h")
+	d.must(0, "fetch")
+	if len(d.slept) != 2 || d.slept[0] != 10*time.Minute || d.slept[1] != 15*time.Minute {
+		t.Errorf("waited %v", d.slept)
+	}
+	d.must(2, "check", "--splay", "-1s").says("expected no negative duration")
+}
+
+// TestDailyCap: an update of three blocks arrives in three days, and none of its bytes twice.
+func TestDailyCap(t *testing.T) {
+	w := newWorld(t)
+	big := tarball(t, named(t, one), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(9 << 20)})
+	w.publish(trust.Conditions{}, map[string][]byte{one: big})
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"max_bytes_per_day": 5 << 20}, m)
+	d.must(codeHeld, "update").says("the daily cap is reached", "max_bytes_per_day leaves 1048576 today")
+	d.must(0, "status").says("left today: 1048576")
+	m.asked()
+	d.must(codeHeld, "update").says("the daily cap is reached")
+	for _, r := range m.asked() {
+		if strings.Contains(r, "sha256") && !strings.HasSuffix(r, ".blocks 200") {
+			t.Errorf("asked for %s", r)
+		}
+	}
+	d.now = d.now.Add(24 * time.Hour)
+	d.must(codeHeld, "update").says("the daily cap is reached")
+	d.has("", "")
+	d.now = d.now.Add(24 * time.Hour)
+	d.must(0, "update").says("installed: " + one)
+	d.has("100", "100")
+	for _, r := range m.asked() {
+		if strings.Contains(r, "sha256") && strings.HasSuffix(r, " 200") && !strings.HasSuffix(r, ".blocks 200") {
+			t.Errorf("asked for all of it: %s", r)
+		}
+	}
+	d.clean()
+}
+
+// TestOneAtATime: a second boxup says who is at work; status, and verify, work beside it.
+func TestOneAtATime(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(0, "fetch")
+	d.write(one, w.pack(one, ""))
+	m.on(func(http.ResponseWriter, *http.Request) bool {
+		for _, args := range [][]string{{"check"}, {"update"}, {"fetch"}, {"install"}} {
+			d.must(codeLocked, args...).says("locked by another process (process ", "hint: another boxup is at work")
+		}
+		d.must(0, "status").says("update: " + one)
+		d.must(0, "verify", d.path(one))
+		return false
+	})
+	d.must(codeAvailable, "check")
+}
+
+// TestDamagedRecord: a box whose own notes are lost goes on.
+func TestDamagedRecord(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	d := w.newDevice(nil, w.mirror())
+	d.must(0, "update")
+	d.write("S/box.json", []byte("{"))
+	d.must(0, "check").says("warning: what is remembered of mirrors is lost")
+	if a := d.must(0, "check"); a.err != "" {
+		t.Errorf("still says %s", a.err)
+	}
+	check(t, os.RemoveAll(d.path("S/metadata")))
+	d.must(0, "update").says("update: none")
+	d.has("100", "100")
+}
