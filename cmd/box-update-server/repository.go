@@ -30,8 +30,9 @@ func hasRepository(dir string) bool {
 
 // home is the data directory, which this process alone has from start to end.
 type home struct {
-	repository *repository // nil: there is none
-	unlock     func() error
+	repository  *repository // nil: there is none
+	unlock      func() error
+	credentials credentials // nil: there is no TLS
 }
 
 // openHome opens the data directory, if there is one.
@@ -41,7 +42,7 @@ func openHome(ctx context.Context, s settings, logger *slog.Logger, now func() t
 		if err != nil {
 			return home{}, err
 		}
-		return home{r, r.close}, nil
+		return home{repository: r, unlock: r.close}, nil
 	}
 	if !hasRepository(s.DataDir) {
 		unlock, err := lockData(s.DataDir)
@@ -54,7 +55,7 @@ func openHome(ctx context.Context, s settings, logger *slog.Logger, now func() t
 	if err != nil {
 		return home{}, fmt.Errorf("data_dir: %w", err)
 	}
-	return home{r, r.close}, nil
+	return home{repository: r, unlock: r.close}, nil
 }
 
 // start renews what expires, or syncs, in the background, until ctx ends or stop is called, which waits.
