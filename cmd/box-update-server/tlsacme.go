@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -52,7 +53,7 @@ func openACME(s settings, logger *slog.Logger) (*acmeCertificates, error) {
 	a.manager = &autocert.Manager{
 		Prompt:     autocert.AcceptTOS,
 		Cache:      autocert.DirCache(s.acmeDir()),
-		HostPolicy: autocert.HostWhitelist(s.ACMEDomains...),
+		HostPolicy: knownHosts(s.ACMEDomains),
 		Email:      s.ACMEEmail,
 		Client: &acme.Client{
 			DirectoryURL: s.ACMEDirectory,
@@ -67,6 +68,17 @@ func openACME(s settings, logger *slog.Logger) (*acmeCertificates, error) {
 		a.stand[d] = standing{of: d, problem: "not obtained yet"}
 	}
 	return a, nil
+}
+
+// knownHosts accepts these domains, with the port that a request came to or without.
+func knownHosts(domains []string) autocert.HostPolicy {
+	known := autocert.HostWhitelist(domains...)
+	return func(ctx context.Context, host string) error {
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		return known(ctx, host)
+	}
 }
 
 // Certificate returns the certificate of the domain that a client asks for, and obtains it where there is
