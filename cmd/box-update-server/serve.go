@@ -48,7 +48,11 @@ func serve(ctx context.Context, s server) (err error) {
 	site.start(ctx)
 	defer func() { site.stop() }() // the site as it is then
 	defer s.home.start(ctx)()
-	stopAdmin, err := s.home.admin(ctx, s.settings, logger)
+	srv, err := router.NewServer(site.router)
+	if err != nil {
+		return err
+	}
+	stopAdmin, err := s.home.admin(ctx, s.settings, srv.Metrics(), logger)
 	if err != nil {
 		return err
 	}
@@ -56,10 +60,6 @@ func serve(ctx context.Context, s server) (err error) {
 	listening, err := s.settings.listen()
 	if err != nil {
 		return err
-	}
-	srv, err := router.NewServer(site.router)
-	if err != nil {
-		return errors.Join(err, listening.close())
 	}
 	warnUnknown(logger, s.unknown)
 	listening.tell(s.settings, logger)

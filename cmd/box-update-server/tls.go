@@ -165,15 +165,6 @@ func (l listeners) serve(srv *router.Server, c credentials) <-chan error {
 	return served
 }
 
-func (l listeners) close() (err error) {
-	for _, l := range []net.Listener{l.plain, l.secure} {
-		if l != nil {
-			err = errors.Join(err, l.Close())
-		}
-	}
-	return err
-}
-
 // asked returns where to ask the server how it is, and whether that is with TLS.
 func (l listeners) asked(s settings) (net.Addr, bool) {
 	if _, secure := s.asked(); secure {
