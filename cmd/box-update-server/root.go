@@ -41,6 +41,7 @@ func newRoot(streams cli.Streams) *cobra.Command {
 		mirrorCommand(l),
 		statusCommand(l),
 		healthCommand(l),
+		doctorCommand(l),
 		fsckCommand(l),
 		gcCommand(l),
 		exportCommand(l),
