@@ -42,7 +42,7 @@ func doctorAs(t *testing.T, account uint32, args ...string) (code int, found []f
 	return cmd.ProcessState.ExitCode(), found
 }
 
-// says fails the test unless one finding of this check and level has these texts, the last of them as its
+// found fails the test unless one finding of this check and level has these texts, the last of them as its
 // advice.
 func found(t *testing.T, all []finding, check, level, text, advice string) {
 	t.Helper()

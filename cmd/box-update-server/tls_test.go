@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// ask asks with TLS and returns the answer and the serial number of the certificate.
+// askTLS asks with TLS and returns the answer and the serial number of the certificate.
 func askTLS(c *http.Client, url string) (answer, int64, error) {
 	resp, err := c.Get(url)
 	if err != nil {
