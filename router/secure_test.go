@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -75,13 +76,20 @@ func startTLS(t *testing.T, c Config) secured {
 	return secured{l.Addr().String(), plain, roots}
 }
 
-// client returns a client that speaks one version of HTTP.
+// client returns a client that speaks one version of HTTP. Its receive buffer is that of download.
 func (s secured) client(t *testing.T, major int) *http.Client {
 	t.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(major == 1)
 	protocols.SetHTTP2(major == 2)
-	transport := &http.Transport{Protocols: &protocols, TLSClientConfig: &tls.Config{RootCAs: s.roots}}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return c, c.(*net.TCPConn).SetReadBuffer(128 << 10)
+	}
+	transport := &http.Transport{Protocols: &protocols, DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: s.roots}}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: time.Minute}
 }

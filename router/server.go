@@ -91,6 +91,16 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
+// Metrics answers for the series, as /metrics does.
+func (s *Server) Metrics() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rt := s.router.Load()
+		if err := rt.metricsPage(&reply{ResponseWriter: w}, r, ""); err != nil {
+			http.NotFound(w, r)
+		}
+	})
+}
+
 // Shutdown stops listening, closes idle connections and waits for the others until ctx is done.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer func() { s.router.Load().closeFiles() }()

@@ -26,6 +26,7 @@ import (
 //	                     to who accepts application/x-ndjson with lines that tell how far it is, and the report last
 //	POST /gc             remove what is not kept any more
 //	POST /import         take the export that is the body, verified, and answer when it is done
+//	GET /metrics, /debug/pprof/  see debug
 //
 // Answers are JSON, 200 where all went well and 502 where it didn't, then with "error". Who reaches the
 // listener may ask: it stands on the loopback interface unless the settings say otherwise. Browsers may
@@ -94,7 +95,7 @@ func describeProblems(ps []store.Problem) []problem {
 
 // admin listens for the operator, where the settings say so, until ctx ends or stop is called, which
 // waits for what is under way to end.
-func (h home) admin(ctx context.Context, s settings, logger *slog.Logger) (stop func(), err error) {
+func (h home) admin(ctx context.Context, s settings, metrics http.Handler, logger *slog.Logger) (stop func(), err error) {
 	if s.Admin == "" || h.repository == nil {
 		return func() {}, nil
 	}
@@ -105,6 +106,7 @@ func (h home) admin(ctx context.Context, s settings, logger *slog.Logger) (stop 
 	a := &admin{repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.fsck)
 	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
+	a.debug(metrics)
 	if h.repository.copy != nil {
 		a.mux.HandleFunc("GET /status", a.answered(a.status))
 		a.mux.HandleFunc("POST /sync", a.answered(a.sync))

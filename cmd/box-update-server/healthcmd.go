@@ -73,7 +73,7 @@ func (l *loader) whomToAsk(cmd *cobra.Command, args []string) (base string, clie
 		if err != nil {
 			return "", nil, err
 		}
-		return serverURL(s.address(), false), ownClient(), nil
+		return serverURL(s.asked()), ownClient(), nil
 	}
 	u, err := url.Parse(args[0])
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
@@ -84,7 +84,7 @@ func (l *loader) whomToAsk(cmd *cobra.Command, args []string) (base string, clie
 
 // checkAsked says what is missing to ask a server that runs with the settings.
 func (s *settings) checkAsked() []error {
-	if s.Listen == "" && s.Port == 0 {
+	if !s.plain() && s.TLSListen == "" {
 		return []error{errors.New("neither port nor listen is set: which server? name its URL")}
 	}
 	return nil

@@ -89,7 +89,7 @@ func openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger,
 
 // newClient returns what asks the upstreams of the settings, with more that they don't say.
 func newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
-	roots, err := certificates(s.CAFile)
+	roots, err := certificates("ca_file", s.CAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -191,21 +191,22 @@ func readBounded(path string, most int64) ([]byte, error) {
 	return b, nil
 }
 
-// maxCertificates bounds ca_file, in bytes.
+// maxCertificates bounds a file of certificate authorities, in bytes.
 const maxCertificates = 4 << 20
 
-// certificates returns the authorities in a file, nil for those of the system where there is none.
-func certificates(path string) (*x509.CertPool, error) {
+// certificates returns the authorities in the file that a setting names, nil for those of the system where
+// there is none.
+func certificates(key, path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
 	b, err := readBounded(path, maxCertificates)
 	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w", err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("ca_file: %s: no certificate in PEM", path)
+		return nil, fmt.Errorf("%s: %s: no certificate in PEM", key, path)
 	}
 	return pool, nil
 }

@@ -34,8 +34,9 @@ func hasRepository(dir string) bool {
 
 // home is the data directory, which this process alone has from start to end.
 type home struct {
-	repository *repository // nil: there is none
-	unlock     func() error
+	repository  *repository // nil: there is none
+	unlock      func() error
+	credentials credentials // nil: there is no TLS
 }
 
 // openHome opens the data directory, if there is one. out is told how the transfers of a mirror go on.
@@ -45,7 +46,7 @@ func openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger, n
 		if err != nil {
 			return home{}, err
 		}
-		return home{r, r.close}, nil
+		return home{repository: r, unlock: r.close}, nil
 	}
 	if !hasRepository(s.DataDir) {
 		unlock, err := lockData(s.DataDir)
@@ -61,7 +62,7 @@ func openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger, n
 	if err := s.saveAdmin(); err != nil {
 		return home{}, errors.Join(fmt.Errorf("data_dir: %w", err), r.close())
 	}
-	return home{r, r.close}, nil
+	return home{repository: r, unlock: r.close}, nil
 }
 
 // start renews what expires, or syncs, in the background, until ctx ends or stop is called, which waits.

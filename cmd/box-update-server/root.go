@@ -41,6 +41,7 @@ func newRoot(streams cli.Streams) *cobra.Command {
 		mirrorCommand(l),
 		statusCommand(l),
 		healthCommand(l),
+		doctorCommand(l),
 		fsckCommand(l),
 		gcCommand(l),
 		exportCommand(l),
@@ -127,6 +128,17 @@ var flags = []struct{ key, usage string }{
 	{"idle_timeout", "close a connection without a request after this `duration`"},
 	{"stall_window", "cut a download that was slower than min-rate for this `duration`"},
 	{"min_rate", "`bytes` per second"},
+	{"max_downloads", "send so many archives at once, a `number`; 0: any"},
+	{"max_bandwidth", "send so many `bytes` of archives per second, of all together; 0: any"},
+	{"tls_listen", "address to listen on with TLS, `host:port`"},
+	{"tls_certificate", "`file` of the certificate, read again when it changes"},
+	{"tls_key", "`file` of its private key"},
+	{"tls_redirect", "send who comes without TLS to TLS: `true` or false"},
+	{"hsts", "tell browsers to come with TLS only for this `duration`"},
+	{"acme_domains", "obtain a certificate for this `domain`"},
+	{"acme_directory", "`URL` of the directory of the authority that certificates come from"},
+	{"acme_ca_file", "`file` of the certificate authorities of that URL"},
+	{"acme_email", "`address` that the authority may write to"},
 	{"upstream", "`URL` of the server to mirror"},
 	{"root", "`file` of the root to trust before the first sync"},
 	{"redirects", "`URL` of a host that an upstream may redirect to"},
@@ -243,7 +255,7 @@ func (s *settings) override(fs *pflag.FlagSet) error {
 // shown returns the settings as the JSON object that they can be given as.
 func (s settings) shown() map[string]any {
 	m := map[string]any{
-		"listen": s.address(), "product": s.Product,
+		"product":    s.Product,
 		"log_format": s.LogFormat, "log_requests": s.LogRequests, "metrics": s.Metrics,
 		"drain": s.Drain.String(), "idle_timeout": s.IdleTimeout.String(), "stall_window": s.StallWindow.String(), "min_rate": s.MinRate,
 	}
@@ -255,6 +267,11 @@ func (s settings) shown() map[string]any {
 	if s.ServeUnsigned {
 		m["serve_unsigned"] = true
 	}
+	if s.plain() {
+		m["listen"] = s.address()
+	}
+	maps.Copy(m, s.limiting.shown())
+	maps.Copy(m, s.securing.shown())
 	maps.Copy(m, s.copying.shown())
 	return m
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -40,6 +39,9 @@ func serve(ctx context.Context, s server) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.home.unlock()) }()
+	if s.home.credentials, err = openCredentials(s.settings, logger, s.now); err != nil {
+		return err
+	}
 	site, err := openSite(ctx, s.settings, s.home, logger, s.now)
 	if err != nil {
 		return err
@@ -47,28 +49,26 @@ func serve(ctx context.Context, s server) (err error) {
 	site.start(ctx)
 	defer func() { site.stop() }() // the site as it is then
 	defer s.home.start(ctx)()
-	stopAdmin, err := s.home.admin(ctx, s.settings, logger)
+	srv, err := router.NewServer(site.router)
+	if err != nil {
+		return err
+	}
+	stopAdmin, err := s.home.admin(ctx, s.settings, srv.Metrics(), logger)
 	if err != nil {
 		return err
 	}
 	defer stopAdmin()
-	listener, err := net.Listen("tcp", s.settings.address())
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return cli.WithHint(err, "is another server running? choose another port or --listen host:port")
-	}
+	listening, err := s.settings.listen()
 	if err != nil {
 		return err
 	}
-	srv, err := router.NewServer(site.router)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
 	warnUnknown(logger, s.unknown)
-	logger.Info("listening", "addr", listener.Addr().String(), "updates_dir", s.settings.UpdatesDir, "data_dir", s.settings.DataDir, "version", version)
+	listening.tell(s.settings, logger)
 
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
-	manager := supervise(listener.Addr(), false, logger)
+	served := listening.serve(srv, s.home.credentials)
+	obtain(ctx, s.home.credentials)
+	address, secure := listening.asked(s.settings)
+	manager := supervise(address, secure, logger)
 	defer manager.guard(ctx)()
 	manager.ready()
 	for {
@@ -105,6 +105,10 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 	if next.DataDir != old.settings.DataDir {
 		logger.Warn("a new data_dir needs a restart", "in force", old.settings.DataDir, "ignored", next.DataDir)
 		next.DataDir = old.settings.DataDir
+	}
+	if !reflect.DeepEqual(next.securing, old.settings.securing) {
+		logger.Warn("new settings of TLS need a restart")
+		next.securing = old.settings.securing
 	}
 	if !reflect.DeepEqual(next.copying, old.settings.copying) {
 		logger.Warn("new settings of a mirror, or a new admin address, need a restart")

@@ -43,6 +43,8 @@ type settings struct {
 	IdleTimeout   time.Duration  // a connection without a request is closed after it
 	StallWindow   time.Duration  // a download is cut when it was slower than MinRate for so long
 	MinRate       int64          // bytes per second
+	limiting
+	securing
 	copying
 }
 
@@ -56,6 +58,7 @@ func defaultSettings() settings {
 		IdleTimeout: 2 * time.Minute,
 		StallWindow: time.Minute,
 		MinRate:     64,
+		securing:    defaultSecuring(),
 		copying:     defaultCopying(),
 	}
 }
@@ -68,6 +71,8 @@ type field struct {
 
 func (s *settings) fields() map[string]field {
 	all := s.copying.fields()
+	maps.Copy(all, s.limiting.fields())
+	maps.Copy(all, s.securing.fields())
 	maps.Copy(all, map[string]field{
 		"port":           {"a number from 1 to 65535", func(b json.RawMessage) error { return setPort(&s.Port, b) }},
 		"listen":         {`"host:port"`, func(b json.RawMessage) error { return setString(&s.Listen, b) }},
@@ -192,10 +197,10 @@ func (s *settings) address() string {
 
 // checkServing says what can't work for a server.
 func (s *settings) checkServing() (problems []error) {
-	if s.Listen == "" && s.Port == 0 {
+	if !s.plain() && s.TLSListen == "" {
 		problems = append(problems, errors.New("neither port nor listen is set"))
 	}
-	return append(problems, s.checkDirs()...)
+	return append(append(problems, s.checkSecure()...), s.checkDirs()...)
 }
 
 // checkData says what can't work for a command that looks after a data directory.
@@ -220,7 +225,7 @@ func (s *settings) checkUnsigned() []error {
 // check says what of the settings can't work, each problem with what to do. purpose says what can't for
 // what they are used for. It looks at the directories but does not read them.
 func (s *settings) check(purpose func(*settings) []error) error {
-	problems := append(purpose(s), s.copying.check()...)
+	problems := slices.Concat(purpose(s), s.limiting.check(), s.securing.check(), s.copying.check())
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if err := checkAddress(s.Listen); s.Listen != "" && err != nil {
 		bad("listen %q: expected host:port: %w", s.Listen, err)

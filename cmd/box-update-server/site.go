@@ -41,6 +41,11 @@ func openSite(ctx context.Context, s settings, h home, logger *slog.Logger, now 
 		Version:     version,
 		Now:         now,
 		NoMetrics:   !s.Metrics,
+
+		MaxDownloads: s.MaxDownloads,
+		MaxBandwidth: s.MaxBandwidth,
+		Plain:        plainHandler(s, h.credentials),
+		HSTS:         s.HSTS,
 	}}
 	if err := out.openDir(ctx); err != nil {
 		return nil, err
@@ -48,7 +53,7 @@ func openSite(ctx context.Context, s settings, h home, logger *slog.Logger, now 
 	if err := out.choose(h.repository); err != nil {
 		return nil, err
 	}
-	out.router.Health = health{out.dir, h.repository, out.selector}
+	out.router.Health = health{out.dir, h.repository, out.selector, h.credentials, now}
 	out.stats = &stats{dir: out.dir, repository: h.repository, logger: logger}
 	out.router.Stats = out.stats
 	return out, nil
@@ -171,11 +176,14 @@ func checkArchive(ctx context.Context, f *os.File, n update.Name) ([]string, err
 	return report.Problems, err
 }
 
-// health shows directory and repository, of which one may be missing, to those who poll the server.
+// health shows directory, repository and certificates, of which some may be missing, to those who poll the
+// server.
 type health struct {
-	dir        *dropdir.Dir
-	repository *repository
-	selector   *selector
+	dir         *dropdir.Dir
+	repository  *repository
+	selector    *selector
+	credentials credentials
+	now         func() time.Time
 }
 
 // Components returns the parts. The directory is in order when it can be read: warnings about single
@@ -187,6 +195,10 @@ func (h health) Components() []router.Component {
 	}
 	if h.repository != nil {
 		out = append(out, h.repository.component())
+	}
+	if h.credentials != nil {
+		at := h.now()
+		out = append(out, component(h.credentials.Standing(at), at))
 	}
 	return out
 }

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+)
+
+// is fails the test unless a finding has this level, text and advice.
+func (f finding) is(t *testing.T, l level, text, advice string) {
+	t.Helper()
+	if f.Level != l || !strings.Contains(f.Text, text) || !strings.Contains(f.Advice, advice) || (l == levelOK) != (f.Advice == "") {
+		t.Errorf("got %+v, want %s with %q and %q", f, l, text, advice)
+	}
+}
+
+func TestDiskIsJudged(t *testing.T) {
+	const block = 4096
+	disk := unix.Statfs_t{Bsize: block, Blocks: (100 << 30) / block, Bavail: (10 << 30) / block, Files: 1 << 20, Ffree: 1 << 19}
+	judgeRoom("d", disk).is(t, levelOK, "10240 of 102400 MB are free", "")
+	judgeFiles("d", disk).is(t, levelOK, "524288 of 1048576 inodes are free", "")
+	disk.Bavail = (4 << 30) / block
+	disk.Ffree = 30_000
+	judgeRoom("d", disk).is(t, levelWarning, "4096 of", "keep_newest")
+	judgeFiles("d", disk).is(t, levelWarning, "30000 of", "inodes")
+	disk.Bavail = (255 << 20) / block
+	disk.Ffree = 999
+	judgeRoom("d", disk).is(t, levelWrong, "255 of", "make room")
+	judgeFiles("d", disk).is(t, levelWrong, "999 of", "inodes")
+	disk.Files, disk.Ffree = 0, 0
+	judgeFiles("d", disk).is(t, levelOK, "not counted", "")
+	if err := tryDisk(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	if err := tryDisk(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSkewIsJudged(t *testing.T) {
+	before := time.Date(2026, 1, 31, 12, 0, 0, 900e6, time.UTC)
+	after := before.Add(3 * time.Second) // a slow answer is no skew
+	for skew, want := range map[time.Duration]level{
+		0: levelOK, -4 * time.Second: levelOK, 7 * time.Second: levelOK,
+		-5 * time.Second: levelWarning, 19 * time.Second: levelWarning, -19 * time.Second: levelWarning,
+		24 * time.Second: levelWrong, -20 * time.Second: levelWrong, 24 * time.Hour: levelWrong,
+	} {
+		f := judgeSkew("http://u", before, after, before.Truncate(time.Second).Add(skew))
+		advice := "timedatectl"
+		if want == levelOK {
+			advice = ""
+		}
+		f.is(t, want, "http://u", advice)
+	}
+}
+
+// newPatient returns a patient with a new repository, of an origin, and when that was made.
+func newPatient(t *testing.T) (*patient, time.Time) {
+	t.Helper()
+	key, err := secret.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Truncate(time.Second)
+	holder := trust.Holder{Keys: append(trust.Holder{}.Keys, key.Public())}
+	online, err := secret.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := trust.Init(t.Context(), at, trust.Setup{Root: holder, Release: holder, Online: online.Public()}, key, online)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Root: repo.Raw(trust.RoleRoot)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := st.Commit(t.Context(), repo); err != nil {
+		t.Fatal(err)
+	}
+	return &patient{store: st}, at
+}
+
+func TestExpiryIsJudged(t *testing.T) {
+	p, begun := newPatient(t)
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		after  time.Duration
+		role   trust.Role
+		level  level
+		text   string
+		advice string
+	}{
+		{time.Hour, trust.RoleRoot, levelOK, "version 1", ""},
+		{time.Hour, trust.RoleTimestamp, levelOK, "version 1", ""},
+		{7 * day / 2, trust.RoleTimestamp, levelOK, "version 1", ""},
+		{4 * day, trust.RoleTimestamp, levelWrong, "not renewed", "online_key"},
+		{8 * day, trust.RoleTimestamp, levelWrong, "expired", "online_key"},
+		{8 * day, trust.RoleSnapshot, levelOK, "version 1", ""},
+		{16 * day, trust.RoleSnapshot, levelWrong, "not renewed", "online_key"},
+		{340 * day, trust.RoleTargets, levelWarning, "version 1", "boxsign renew --list"},
+		{340 * day, trust.RoleRoot, levelWarning, "version 1", "boxsign root renew"},
+		{400 * day, trust.RoleRoot, levelWrong, "expired", "boxsign root renew"},
+	} {
+		p.now = func() time.Time { return begun.Add(c.after) }
+		p.judgeExpiry(p.store.Repository(), c.role).is(t, c.level, c.text, c.advice)
+	}
+	p.settings.Upstream = []string{"http://u"}
+	p.now = func() time.Time { return begun.Add(8 * day) }
+	p.judgeExpiry(p.store.Repository(), trust.RoleTimestamp).is(t, levelWrong, "expired", "the upstream must renew it")
+}
+
+func TestClockIsJudged(t *testing.T) {
+	p, begun := newPatient(t)
+	p.now = func() time.Time { return begun }
+	p.clock(t.Context())[0].is(t, levelOK, "not behind", "")
+	p.now = func() time.Time { return begun.Add(-2 * time.Minute) }
+	p.clock(t.Context())[0].is(t, levelWrong, "the timestamp was signed at", "timedatectl")
+}

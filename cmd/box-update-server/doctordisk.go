@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// What of a disk should be free.
+const (
+	leastFree  = 256 << 20 // bytes, below which something is wrong
+	leastFiles = 1000      // files that can still be made
+	fewPercent = 5         // of bytes or files, below which people are told
+)
+
+// permissions looks whether this account may read and write what a server has to.
+func (p *patient) permissions(context.Context) (found []finding) {
+	if dir := p.settings.UpdatesDir; dir != "" {
+		found = append(found, readableArchives(dir, p.settings.Product))
+	}
+	if dir := p.settings.DataDir; dir != "" {
+		found = append(found, writableDir(dir)...)
+	}
+	return found
+}
+
+// readableArchives looks at the archives of a directory.
+func readableArchives(dir string, product update.Product) finding {
+	const check = "updates_dir"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return wrong(check, "let "+whoami()+" read the directory: chmod o+rx, or chgrp", "%v", err)
+	}
+	archives, unreadable, first := 0, 0, ""
+	for _, e := range entries {
+		n, err := update.ParseName(e.Name())
+		if err != nil || n.Product() != product || !e.Type().IsRegular() {
+			continue
+		}
+		archives++
+		if unix.Access(filepath.Join(dir, e.Name()), unix.R_OK) != nil {
+			unreadable++
+			first = e.Name()
+		}
+	}
+	if unreadable > 0 {
+		return wrong(check, "let "+whoami()+" read them: chmod o+r, or chgrp", "%d of %d archives can't be read, among them %s", unreadable, archives, first)
+	}
+	return ok(check, "%d archives can be read", archives)
+}
+
+func whoami() string { return fmt.Sprintf("the account with the number %d", os.Getuid()) }
+
+// writableDir looks whether a data directory can be written to, by the server alone.
+func writableDir(dir string) (found []finding) {
+	const check = "data_dir"
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return []finding{ok(check, "%s is not there yet: the server makes it", dir)}
+	}
+	if err != nil {
+		return []finding{wrong(check, "let "+whoami()+" reach it", "%v", err)}
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		found = append(found, wrong(check, "chmod o-w "+dir, "anybody may write to %s", dir))
+	}
+	for _, path := range []string{dir, filepath.Join(dir, "lock"), filepath.Join(dir, "metadata"), filepath.Join(dir, "sha256"), filepath.Join(dir, "staging")} {
+		if err := unix.Access(path, unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, unix.ENOENT) {
+			found = append(found, wrong(check, "chown -R it to the account that the server runs as; this is "+whoami(), "%s can't be written to: %v", path, err))
+		}
+	}
+	if path := stranger(dir); path != "" {
+		found = append(found, warning(check, "was a command run as root? chown -R it to the account that the server runs as",
+			"%s belongs to another account than %s", path, dir))
+	}
+	if len(found) == 0 {
+		found = append(found, ok(check, "can be written to"))
+	}
+	return found
+}
+
+// stranger returns something in the upper two levels of a directory that belongs to another account than
+// the directory, "" for none.
+func stranger(dir string) string {
+	var top unix.Stat_t
+	if unix.Stat(dir, &top) != nil {
+		return ""
+	}
+	for _, pattern := range []string{"*", "*/*"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return ""
+		}
+		for _, path := range paths {
+			var is unix.Stat_t
+			if unix.Lstat(path, &is) == nil && is.Uid != top.Uid {
+				return path
+			}
+		}
+	}
+	return ""
+}
+
+// disk looks whether the disk has room and keeps what it is given.
+func (p *patient) disk(ctx context.Context) (found []finding) {
+	dir := p.settings.DataDir
+	if checkDir(dir) != nil {
+		return nil
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return []finding{wrong("disk", "see the message", "%s: %v", dir, err)}
+	}
+	found = append(found, judgeRoom(dir, disk), judgeFiles(dir, disk))
+	if err := tryDisk(dir); err != nil {
+		return append(found, wrong("disk", "is it mounted read-only, or failing? see dmesg", "nothing can be kept in %s: %v", dir, err))
+	}
+	return append(found, ok("disk", "what is written to %s is kept", dir))
+}
+
+func judgeRoom(dir string, disk unix.Statfs_t) finding {
+	const advice = "make room: box-update-server gc, keep_newest or max_bytes on a mirror, boxsign publish --keep on an origin"
+	free, all := disk.Bavail*uint64(disk.Bsize), disk.Blocks*uint64(disk.Bsize)
+	switch text := fmt.Sprintf("%d of %d MB are free at %s", free>>20, all>>20, dir); {
+	case free < leastFree:
+		return wrong("disk", advice, "%s", text)
+	case free < all/100*fewPercent:
+		return warning("disk", advice, "%s", text)
+	default:
+		return ok("disk", "%s", text)
+	}
+}
+
+func judgeFiles(dir string, disk unix.Statfs_t) finding {
+	const advice = "remove files that nobody needs, or make a file system with more inodes"
+	switch text := fmt.Sprintf("%d of %d inodes are free at %s", disk.Ffree, disk.Files, dir); {
+	case disk.Files == 0: // some file systems don't count them
+		return ok("disk", "inodes are not counted at %s", dir)
+	case disk.Ffree < leastFiles:
+		return wrong("disk", advice, "%s", text)
+	case disk.Ffree < disk.Files/100*fewPercent:
+		return warning("disk", advice, "%s", text)
+	default:
+		return ok("disk", "%s", text)
+	}
+}
+
+// tryDisk writes a block to a file without a name, so that nothing is left of it, and has it brought to the
+// disk.
+func tryDisk(dir string) error {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
+		return nil // the file system has no such files
+	}
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	f := os.NewFile(uintptr(fd), dir)
+	_, err = f.Write(make([]byte, 4096))
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}

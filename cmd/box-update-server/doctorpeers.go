@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// peerTimeout bounds what each peer may take to answer.
+const peerTimeout = 15 * time.Second
+
+// How far two clocks may be apart: those who poll health take twenty seconds for an outage.
+const (
+	smallSkew = 5 * time.Second
+	largeSkew = 20 * time.Second
+)
+
+// certificates looks at what the server shows to its clients, and at whom it trusts itself.
+func (p *patient) certificates(ctx context.Context) (found []finding) {
+	s := p.settings
+	for _, f := range []struct{ key, path string }{{"ca_file", s.CAFile}, {"acme_ca_file", s.ACMECAFile}} {
+		if _, err := certificates(f.key, f.path); err != nil {
+			found = append(found, wrong("certificate", "it is a file of certificates in PEM", "%v", err))
+		}
+	}
+	if s.TLSKey != "" {
+		if info, err := os.Stat(s.TLSKey); err == nil && info.Mode().Perm()&0o077 != 0 {
+			found = append(found, warning("certificate", "chmod 600 "+s.TLSKey, "others than its owner may read %s", s.TLSKey))
+		}
+		pair, err := readPair(s.TLSCertificate, s.TLSKey)
+		found = append(found, judgeCertificate(s.TLSCertificate, pair, err, "get a new one from its authority; the server takes it over by itself", p.now()))
+	}
+	for _, domain := range s.ACMEDomains {
+		pair, err := s.acmePair(ctx, domain)
+		if errors.Is(err, autocert.ErrCacheMiss) {
+			found = append(found, warning("certificate", "let the authority reach this server as "+domain+" on port 443, or 80; the log says what it says",
+				"none was obtained for %s yet", domain))
+			continue
+		}
+		found = append(found, judgeCertificate(domain, pair, err, "the server renews it by itself: its log says why it does not", p.now()))
+	}
+	if info, err := os.Stat(s.acmeDir()); len(s.ACMEDomains) > 0 && err == nil && info.Mode().Perm()&0o077 != 0 {
+		found = append(found, wrong("certificate", "chmod 700 "+s.acmeDir(), "others may read the keys in %s", s.acmeDir()))
+	}
+	return found
+}
+
+// acmePair reads a certificate that was obtained before, autocert.ErrCacheMiss where there is none.
+func (s *settings) acmePair(ctx context.Context, domain string) (*tls.Certificate, error) {
+	b, err := autocert.DirCache(s.acmeDir()).Get(ctx, domain)
+	if errors.Is(err, autocert.ErrCacheMiss) || errors.Is(err, fs.ErrNotExist) {
+		return nil, autocert.ErrCacheMiss
+	}
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(b, b)
+	if err != nil {
+		return nil, err
+	}
+	return &pair, nil
+}
+
+func judgeCertificate(of string, pair *tls.Certificate, err error, advice string, at time.Time) finding {
+	if err != nil {
+		return wrong("certificate", advice, "%s: %v", of, err)
+	}
+	is := standing{of: of, begins: pair.Leaf.NotBefore, expires: pair.Leaf.NotAfter}
+	switch left := is.expires.Sub(at); {
+	case at.Before(is.begins):
+		return wrong("certificate", advice, "%s: valid only from %s", of, stamped(is.begins))
+	case left <= 0:
+		return wrong("certificate", advice, "%s: expired at %s", of, stamped(is.expires))
+	case left < is.warnOfExpiry():
+		return warning("certificate", advice, "%s: expires at %s", of, stamped(is.expires))
+	}
+	return ok("certificate", "%s: until %s", of, stamped(is.expires))
+}
+
+// upstreams asks each upstream what a mirror asks it, and what time it is there.
+func (p *patient) upstreams(ctx context.Context) (found []finding) {
+	if len(p.settings.Upstream) == 0 {
+		return nil
+	}
+	roots, err := certificates("ca_file", p.settings.CAFile)
+	if err != nil {
+		return nil // told already
+	}
+	client, err := fetch.New(fetch.Config{
+		Upstreams: p.settings.Upstream, Redirects: p.settings.Redirects, Roots: roots, Patience: -1,
+		UserAgent: "box-update-server/" + version,
+	})
+	if err != nil {
+		return []finding{wrong("upstream", "correct upstream and redirects", "%v", err)}
+	}
+	defer client.Close()
+	asker := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
+	}}
+	for i, u := range client.Upstreams() {
+		found = append(found, p.upstream(ctx, u))
+		found = append(found, p.skew(ctx, asker, u.String(), p.settings.Upstream[i])...)
+	}
+	return found
+}
+
+// upstream looks whether what an upstream serves verifies, and how new it is.
+func (p *patient) upstream(ctx context.Context, u *fetch.Upstream) finding {
+	const check = "upstream"
+	if p.store == nil {
+		return warning(check, "see what is said of the repository", "%v: not asked, for what it says can't be verified", u)
+	}
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	theirs, err := p.store.Refresh(ctx, u, trust.Clock{Now: p.now(), Built: builtAt(), AcceptStale: p.settings.AcceptStale})
+	if err != nil {
+		return wrong(check, described(err), "%v: %s", u, oneLine(err))
+	}
+	ours := p.store.Repository()
+	if ours == nil || ours.Version(trust.RoleSnapshot) < theirs.Version(trust.RoleSnapshot) {
+		return warning(check, "is the mirror running? it syncs every interval; box-update-server mirror --once does it now",
+			"%v: verifies, and has snapshot %d, which is not here yet", u, theirs.Version(trust.RoleSnapshot))
+	}
+	return ok(check, "%v: verifies, with snapshot %d", u, theirs.Version(trust.RoleSnapshot))
+}
+
+// skew compares the clock with the Date of an upstream. name is the URL without a password.
+func (p *patient) skew(ctx context.Context, c *http.Client, name, base string) []finding {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, strings.TrimRight(base, "/")+"/metadata/timestamp.json", nil)
+	if err != nil {
+		return nil
+	}
+	before := p.now()
+	resp, err := c.Do(req)
+	if err != nil {
+		return nil // told already
+	}
+	defer resp.Body.Close() // only read from
+	theirs, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return nil
+	}
+	return []finding{judgeSkew(name, before, p.now(), theirs)}
+}
+
+// judgeSkew judges a Date, which is in whole seconds, of an answer that came between two times.
+func judgeSkew(name string, before, after, theirs time.Time) finding {
+	const advice = "one of the two clocks is off: set it, and have it kept right: timedatectl set-ntp true"
+	skew := max(before.Truncate(time.Second).Sub(theirs), theirs.Sub(after), 0).Round(time.Second)
+	switch {
+	case skew >= largeSkew:
+		return wrong("clock", advice, "%v apart from that of %s", skew, name)
+	case skew >= smallSkew:
+		return warning("clock", advice, "%v apart from that of %s", skew, name)
+	}
+	return ok("clock", "as that of %s", name)
+}
+
+// server asks the server that runs with these settings, if there is one.
+func (p *patient) server(ctx context.Context) (found []finding) {
+	if p.settings.checkAsked() != nil {
+		return nil
+	}
+	client := ownClient()
+	client.Timeout = peerTimeout
+	url := serverURL(p.settings.asked())
+	text, err := probe(ctx, client, url+"/readyz?verbose")
+	if _, silent := errors.AsType[noAnswer](err); silent {
+		return []finding{ok("server", "none answers at %s", url)}
+	}
+	if err == nil {
+		return []finding{ok("server", "ready at %s", url)}
+	}
+	for line := range strings.Lines(text) {
+		if problem, bad := strings.CutPrefix(strings.TrimSpace(line), "[-] "); bad {
+			found = append(found, wrong("server", "see the other checks, and its log", "%s: %s", url, problem))
+		}
+	}
+	if len(found) == 0 {
+		found = append(found, wrong("server", "does another program listen there?", "%v", err))
+	}
+	return found
+}

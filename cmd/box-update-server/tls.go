@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/router"
+)
+
+// credentials are the certificates that the server shows. Their methods are called concurrently.
+type credentials interface {
+	// Certificate returns what to show to a client. It is called for each connection.
+	Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
+
+	// Standing returns how the certificates stand at that time.
+	Standing(at time.Time) []standing
+}
+
+// A standing is how one certificate stands.
+type standing struct {
+	of      string    // the domain, or the file
+	begins  time.Time // zero: there is none
+	expires time.Time
+	problem string // why there is none, or no newer one, on one line; "": all is well
+}
+
+// openCredentials returns what the settings name, nil where there is no TLS.
+func openCredentials(s settings, logger *slog.Logger, now func() time.Time) (credentials, error) {
+	switch {
+	case s.TLSListen == "":
+		return nil, nil
+	case len(s.ACMEDomains) > 0:
+		return openACME(s, logger)
+	}
+	return openCertificateFiles(s.TLSCertificate, s.TLSKey, logger, now)
+}
+
+// serverTLS returns the configuration of a server that shows these certificates.
+func serverTLS(c credentials) *tls.Config {
+	out := &tls.Config{GetCertificate: c.Certificate, NextProtos: []string{"h2", "http/1.1"}}
+	if _, ok := c.(*acmeCertificates); ok {
+		out.NextProtos = append(out.NextProtos, acme.ALPNProto) // RFC 8737
+	}
+	return out
+}
+
+// warnOfExpiry is how long before its end a certificate should have been replaced: the last quarter of its
+// time, at most two weeks.
+func (s standing) warnOfExpiry() time.Duration {
+	return min(14*24*time.Hour, s.expires.Sub(s.begins)/4)
+}
+
+// component shows the certificates to those who poll the server. It is in order as long as each can be
+// shown.
+func component(all []standing, at time.Time) router.Component {
+	c := router.Component{Name: "certificate", OK: true}
+	for _, s := range all {
+		left := s.expires.Sub(at)
+		switch {
+		case s.begins.IsZero():
+			c.OK = false
+		case left <= 0:
+			c.OK = false
+			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: expired at %s", s.of, s.expires.UTC().Format(time.RFC3339)))
+		case left < s.warnOfExpiry():
+			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: expires at %s", s.of, s.expires.UTC().Format(time.RFC3339)))
+		}
+		if s.problem != "" {
+			c.Warnings = append(c.Warnings, s.of+": "+s.problem)
+		}
+	}
+	return c
+}
+
+// plainHandler returns what answers requests without TLS instead of the routes, nil where the routes do.
+func plainHandler(s settings, c credentials) func(http.Handler) http.Handler {
+	a, obtains := c.(*acmeCertificates)
+	if !obtains && !s.TLSRedirect {
+		return nil
+	}
+	return func(routes http.Handler) http.Handler {
+		if s.TLSRedirect {
+			routes = redirectToTLS(s.tlsPort())
+		}
+		if obtains {
+			return a.manager.HTTPHandler(routes)
+		}
+		return routes
+	}
+}
+
+// redirectToTLS sends clients to the same URL with TLS. port is empty or begins with a colon.
+func redirectToTLS(port string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(r.Host); err == nil {
+			host = h
+		}
+		if host == "" || r.URL.Path == "" || r.URL.Path[0] != '/' {
+			http.Error(w, "Use TLS.", http.StatusBadRequest)
+			return
+		}
+		status := http.StatusPermanentRedirect
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			status = http.StatusMovedPermanently // which old clients know too
+		}
+		if net.ParseIP(host) != nil && host[0] != '[' && net.ParseIP(host).To4() == nil {
+			host = "[" + host + "]"
+		}
+		w.Header().Set("Location", "https://"+host+port+r.URL.RequestURI())
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(status)
+	})
+}
+
+// listeners are where the server listens. Each may be nil.
+type listeners struct{ plain, secure net.Listener }
+
+// listen listens where the settings say.
+func (s *settings) listen() (l listeners, err error) {
+	if s.plain() {
+		if l.plain, err = listenOn(s.address(), "--listen"); err != nil {
+			return listeners{}, err
+		}
+	}
+	if s.TLSListen == "" {
+		return l, nil
+	}
+	if l.secure, err = listenOn(s.TLSListen, "--tls-listen"); err != nil && l.plain != nil {
+		err = errors.Join(err, l.plain.Close())
+	}
+	return l, err
+}
+
+func listenOn(address, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, cli.WithHint(err, "is another server running? choose another port or "+flag+" host:port")
+	case errors.Is(err, syscall.EACCES):
+		return nil, cli.WithHint(err, "a port below 1024 takes the capability CAP_NET_BIND_SERVICE")
+	}
+	return l, err
+}
+
+// serve serves on all listeners until one of them ends, and returns why.
+func (l listeners) serve(srv *router.Server, c credentials) <-chan error {
+	served := make(chan error, 2)
+	if l.plain != nil {
+		go func() { served <- srv.Serve(l.plain) }()
+	}
+	if l.secure != nil {
+		go func() { served <- srv.ServeTLS(l.secure, serverTLS(c)) }()
+	}
+	return served
+}
+
+// asked returns where to ask the server how it is, and whether that is with TLS.
+func (l listeners) asked(s settings) (net.Addr, bool) {
+	if _, secure := s.asked(); secure {
+		return l.secure.Addr(), true
+	}
+	return l.plain.Addr(), false
+}
+
+// tell logs where the server listens.
+func (l listeners) tell(s settings, logger *slog.Logger) {
+	if l.plain != nil {
+		logger.Info("listening", "addr", l.plain.Addr().String(), "updates_dir", s.UpdatesDir, "data_dir", s.DataDir, "version", version)
+	}
+	if l.secure != nil {
+		logger.Info("listening with TLS", "addr", l.secure.Addr().String(), "version", version)
+	}
+}
+
+// obtain keeps certificates that have to be obtained in place, until ctx ends.
+func obtain(ctx context.Context, c credentials) {
+	if a, ok := c.(*acmeCertificates); ok {
+		go a.keep(ctx)
+	}
+}

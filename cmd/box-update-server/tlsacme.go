@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+const (
+	// acmeTimeout bounds one request to an authority.
+	acmeTimeout = 30 * time.Second
+
+	// acmeRetry is when to try again where a certificate could not be obtained. autocert tells the same
+	// error for a minute.
+	acmeRetry = 65 * time.Second
+
+	// acmeLook is how often to look after certificates that are in place.
+	acmeLook = time.Hour
+)
+
+// acmeCertificates are obtained from an authority by ACME (RFC 8555), kept in the data directory, and
+// renewed a month before they expire. The authority checks that we answer for a name on port 443
+// (RFC 8737), and on port 80 where that fails.
+type acmeCertificates struct {
+	manager *autocert.Manager
+	domains []string // the first is shown to those who name none
+	logger  *slog.Logger
+
+	mu    sync.Mutex
+	stand map[string]standing // by domain
+}
+
+func openACME(s settings, logger *slog.Logger) (*acmeCertificates, error) {
+	roots, err := certificates("acme_ca_file", s.ACMECAFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.acmeDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	a := &acmeCertificates{domains: s.ACMEDomains, logger: logger, stand: map[string]standing{}}
+	a.manager = &autocert.Manager{
+		Prompt:     autocert.AcceptTOS,
+		Cache:      autocert.DirCache(s.acmeDir()),
+		HostPolicy: knownHosts(s.ACMEDomains),
+		Email:      s.ACMEEmail,
+		Client: &acme.Client{
+			DirectoryURL: s.ACMEDirectory,
+			UserAgent:    "box-update-server/" + version,
+			HTTPClient: &http.Client{Timeout: acmeTimeout, Transport: &http.Transport{
+				Proxy:           http.ProxyFromEnvironment,
+				TLSClientConfig: &tls.Config{RootCAs: roots},
+			}},
+		},
+	}
+	for _, d := range a.domains {
+		a.stand[d] = standing{of: d, problem: "not obtained yet"}
+	}
+	return a, nil
+}
+
+// knownHosts accepts these domains, with the port that a request came to or without.
+func knownHosts(domains []string) autocert.HostPolicy {
+	known := autocert.HostWhitelist(domains...)
+	return func(ctx context.Context, host string) error {
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		return known(ctx, host)
+	}
+}
+
+// Certificate returns the certificate of the domain that a client asks for, and obtains it where there is
+// none.
+func (a *acmeCertificates) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	h := *hello
+	if h.ServerName == "" {
+		h.ServerName = a.domains[0]
+	}
+	domain := strings.TrimSuffix(strings.ToLower(h.ServerName), ".")
+	if !slices.Contains(a.domains, domain) {
+		return nil, fmt.Errorf("%.300q is not in acme_domains", h.ServerName)
+	}
+	if slices.Contains(h.SupportedVersions, tls.VersionTLS13) {
+		// Such a client takes ECDSA, yet autocert looks for suites of TLS 1.2 to know.
+		h.CipherSuites = append(slices.Clone(h.CipherSuites), tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
+	}
+	c, err := a.manager.GetCertificate(&h)
+	if slices.Contains(h.SupportedProtos, acme.ALPNProto) {
+		return c, err // the authority's own
+	}
+	a.note(domain, c, err)
+	return c, err
+}
+
+// note remembers how a certificate stands, and logs what is news.
+func (a *acmeCertificates) note(domain string, c *tls.Certificate, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	was := a.stand[domain]
+	is := standing{of: domain, begins: was.begins, expires: was.expires}
+	switch {
+	case err != nil:
+		is.problem = "no certificate: " + oneLine(err)
+		if is.problem != was.problem {
+			a.logger.Error("certificate", "domain", domain, "err", err)
+		}
+	case c.Leaf != nil:
+		is.begins, is.expires = c.Leaf.NotBefore, c.Leaf.NotAfter
+		if !is.expires.Equal(was.expires) {
+			a.logger.Info("certificate in place", "domain", domain, "expires", is.expires.UTC())
+		}
+	}
+	a.stand[domain] = is
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// Standing returns how the certificate of each domain stands.
+func (a *acmeCertificates) Standing(time.Time) (out []standing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range a.domains {
+		out = append(out, a.stand[d])
+	}
+	return out
+}
+
+// keep obtains what is not there before a client asks for it, until ctx ends.
+func (a *acmeCertificates) keep(ctx context.Context) {
+	for {
+		pause := acmeLook
+		for _, d := range a.domains {
+			_, err := a.Certificate(&tls.ClientHelloInfo{ServerName: d, SupportedVersions: []uint16{tls.VersionTLS13}})
+			if err != nil {
+				pause = acmeRetry
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
