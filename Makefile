@@ -1,7 +1,7 @@
 # make        builds the commands into bin/
 # make demo   shows the main job on this machine
 # make test   checks and tests everything, and installs what the tests talk to
-# make release  builds all commands for all machines, as packages too, in dist/: see packaging/release
+# make release   builds all commands for all machines, as packages too, in dist/: see packaging/release
 # make bench  measures against other programs; figures in docs/BENCHMARKS.md
 
 export GOTOOLCHAIN = local
@@ -23,7 +23,7 @@ test:
 	.ci/packages
 	.ci/check
 	@mkdir -p bin && rm -f bin/not-tested
-	NOT_TESTED=$(CURDIR)/bin/not-tested go test -race -shuffle=on ./...
+	NOT_TESTED=$(CURDIR)/bin/not-tested go test -race -shuffle=on -timeout 40m ./...
 	@cat bin/not-tested 2>/dev/null || echo 'nothing that this machine does not allow was left out'
 	.ci/fuzz 10s
 
