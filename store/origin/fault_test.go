@@ -146,6 +146,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	old := base.whole()
 	for _, sc := range scenarios(t, base) {
 		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
 			seen := map[bool]int{}
 			total := 1
 			for n := 1; n <= total; n++ {
@@ -181,7 +182,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 func (w *world) on(t *testing.T) *world {
 	t.Helper()
 	other := *w
-	other.t, other.dir, other.s, other.Origin = t, filepath.Join(t.TempDir(), "copy"), nil, nil
+	other.t, other.dir, other.s, other.Origin = t, filepath.Join(tempDir(t), "copy"), nil, nil
 	must(t, os.CopyFS(other.dir, os.DirFS(w.dir)))
 	t.Cleanup(func() { other.close() })
 	return &other
@@ -195,6 +196,7 @@ func TestFailureAtEveryStep(t *testing.T) {
 	old := base.whole()
 	for _, sc := range scenarios(t, base) {
 		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
 			failures := map[string]int{}
 			for n, done := 1, false; !done; n++ {
 				for _, applied := range []bool{false, true} {
@@ -214,8 +216,6 @@ func TestFailureAtEveryStep(t *testing.T) {
 // failOnce reports whether there was no step n.
 func failOnce(t *testing.T, w *world, old *trust.Repository, sc scenario, n int, applied bool, failures map[string]int) bool {
 	t.Helper()
-	w.open() // with a disk that works
-	w.close()
 	steps := 0
 	opened := false
 	w.fs = durable.FS{Hook: func(durable.Op, string) (bool, error) {

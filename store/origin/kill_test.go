@@ -67,10 +67,12 @@ func TestKilledAtEveryStep(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts some hundred processes")
 	}
+	t.Parallel()
 	base := faultWorld(t)
 	old := base.whole()
 	for _, sc := range scenarios(t, base) {
 		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
 			kills, seen := map[string]int{}, map[bool]int{}
 			for n, killed := 1, true; killed; n++ {
 				w := base.on(t)
