@@ -97,9 +97,10 @@ func (t *tally) error() error {
 	return errors.Join(t.errs...)
 }
 
-// ended reports whether an error only says that a context ended.
+// ended reports whether an error only says that a context ended. An upstream that does not answer in time is
+// context.DeadlineExceeded as well.
 func ended(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, fetch.ErrUnavailable)
 }
 
 // flight is one archive that is being fetched, for however many wait for it.

@@ -209,6 +209,10 @@ func hostiles(t *testing.T) []hostile {
 			})
 		}, fetch.ErrStalled, archive, []string{"expected 10000 bytes per second over 500ms, got "},
 			func(c *fetch.Config) { c.StallRate, c.StallWindow = 10_000, 500*time.Millisecond }},
+		{"no answer", func(s scene) {
+			s.sends(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		}, fetch.ErrUnavailable, archive, []string{"timeout awaiting response headers"},
+			func(c *fetch.Config) { c.Silence = 3 * time.Second }},
 		{"redirect to another host", func(s scene) { s.redirects("http://elsewhere.invalid") }, fetch.ErrRefused, archive,
 			[]string{"redirect to http://elsewhere.invalid:80: expected http://127.0.0.1:"}, nil},
 		{"redirect to another scheme", func(s scene) { s.redirects(strings.Replace(s.p.url, "http:", "https:", 1)) }, fetch.ErrRefused, archive,

@@ -49,6 +49,7 @@ type Config struct {
 	Connections int           // at once to each upstream; 0: 8
 	StallRate   int64         // bytes per second below which an answer is cut; 0: 256
 	StallWindow time.Duration // over which StallRate is averaged; 0: 30 s
+	Silence     time.Duration // how long an upstream may take to begin an answer; 0: 30 s
 
 	Backoff       time.Duration // the first pause after a failure; doubles each time; 0: 1 s
 	MaxBackoff    time.Duration // the longest pause; 0: 1 min
@@ -115,6 +116,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Connections, 8)
 	orDefault(&c.StallRate, 256)
 	orDefault(&c.StallWindow, 30*time.Second)
+	orDefault(&c.Silence, 30*time.Second)
 	orDefault(&c.Backoff, time.Second)
 	orDefault(&c.MaxBackoff, time.Minute)
 	orDefault(&c.MaxRetryAfter, time.Hour)
@@ -144,7 +146,7 @@ func (c Config) transport() *http.Transport {
 		DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    20 * time.Second,
-		ResponseHeaderTimeout:  30 * time.Second,
+		ResponseHeaderTimeout:  c.Silence,
 		IdleConnTimeout:        90 * time.Second,
 		MaxConnsPerHost:        c.Connections,
 		MaxIdleConnsPerHost:    c.Connections,
