@@ -141,8 +141,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestFullList checks against a mirror with 2,000 updates, twice: what that takes of memory, and that
-// nothing new takes little time.
+// TestFullList checks against a mirror with 2,000 updates, again and again, and looks how much memory and
+// time that takes.
 func TestFullList(t *testing.T) {
 	w := newWorldAt(t, time.Now())
 	archives := map[string][]byte{}
@@ -151,16 +151,21 @@ func TestFullList(t *testing.T) {
 	}
 	w.publish(trust.Conditions{}, archives)
 	d := w.newDevice(map[string]any{"state": "../S", "root": "root.json"}, w.mirror())
-	for i := range 2 {
+	least, most := time.Hour, int64(0)
+	for i := range 10 {
 		cmd := exec.CommandContext(t.Context(), "boxup", "check", "--config", d.path("C/config.json"))
 		out, _ := cmd.CombinedOutput()
 		if cmd.ProcessState.ExitCode() != codeAvailable {
 			t.Fatalf("%s", out)
 		}
 		peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
-		t.Logf("check %d: %.1f MiB at the peak, %v of CPU", i+1, float64(peak)/(1<<20), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
-		if peak >= maxMemory {
-			t.Errorf("expected less than %d bytes, got %d", maxMemory, peak)
+		if i > 0 {
+			least = min(least, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
 		}
+		most = max(most, peak)
+	}
+	t.Logf("nothing new: %v of CPU, %.1f MiB at the peak", least, float64(most)/(1<<20))
+	if most >= maxMemory {
+		t.Errorf("expected less than %d bytes, got %d", maxMemory, most)
 	}
 }
