@@ -147,6 +147,7 @@ func (b *box) openStore(ctx context.Context) (*store.Store, error) {
 const maxLost = 3
 
 func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) error {
+	paceCollector(percentLong)
 	if err := checkRoom(ctx, s, rel); err != nil {
 		return err
 	}

@@ -127,6 +127,7 @@ func (b *box) mayTake(rel trust.Release, s install.Status) error {
 
 // install installs a trusted update, and removes its download after that, and where it was set aside.
 func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w wishes) (install.Result, error) {
+	paceCollector(percentLong)
 	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.downgrade, Force: w.force})
 	_, aside := i.Status().SetAside(rel.Name())
 	if err == nil || aside {

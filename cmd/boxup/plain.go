@@ -126,6 +126,7 @@ func (p *program) plainInstall(ctx context.Context, w wishes, args []string) err
 
 // install installs a verified file.
 func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) error {
+	paceCollector(percentLong)
 	result, err := b.installer.Install(ctx, v, f, install.Options{AllowDowngrade: b.downgrade, Force: b.force})
 	if err != nil {
 		return installError(b.installer, err)

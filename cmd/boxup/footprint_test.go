@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// What a box has room for.
+const (
+	maxProgram = 12 << 20 // bytes, stripped
+	maxMemory  = 48 << 20 // bytes at the peak
+	largeFile  = 1 << 30  // bytes in the update that is installed for it
+)
+
+// crossBuild builds boxup as it is built for boxes, and returns its path.
+func crossBuild(t *testing.T, arch string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "boxup-"+arch)
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-o", path,
+		"-ldflags", "-s -w -X main.version=v7 -X main.built=2026-02-03T04:05:06Z", ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOARM=6")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build for %s: %v\n%s", arch, err, out)
+	}
+	return path
+}
+
+// TestPrograms builds boxup for boxes: static, and small.
+func TestPrograms(t *testing.T) {
+	for arch, machine := range map[string]elf.Machine{"arm": elf.EM_ARM, "arm64": elf.EM_AARCH64} {
+		t.Run(arch, func(t *testing.T) {
+			path := crossBuild(t, arch)
+			info, err := os.Stat(path)
+			check(t, err)
+			t.Logf("%d bytes", info.Size())
+			if info.Size() >= maxProgram {
+				t.Errorf("expected less than %d bytes, got %d", maxProgram, info.Size())
+			}
+			f, err := elf.Open(path)
+			check(t, err)
+			defer f.Close()
+			if f.Machine != machine || f.Section(".symtab") != nil {
+				t.Errorf("machine %v, symbols %v", f.Machine, f.Section(".symtab"))
+			}
+			for _, p := range f.Progs {
+				if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+					t.Errorf("not static: it has %v", p.Type)
+				}
+			}
+		})
+	}
+}
+
+// emulator returns a program that runs those of another processor.
+func emulator(t *testing.T, arch string) string {
+	t.Helper()
+	for _, name := range []string{"qemu-" + arch, "qemu-" + arch + "-static"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatalf("qemu-%s is missing: apt-get install qemu-user", arch)
+	return ""
+}
+
+// TestOnARM runs the program of a box with an ARMv6 processor, from check to what is installed.
+func TestOnARM(t *testing.T) {
+	qemu, program := emulator(t, "arm"), crossBuild(t, "arm")
+	w := newWorldAt(t, time.Now())
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	d := w.newDevice(map[string]any{"state": "../S", "root": "root.json"}, w.mirror())
+	arm := func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), qemu, append([]string{"-cpu", "arm1176", program}, args...)...).CombinedOutput()
+		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	if got := arm("version"); !strings.Contains(got, "version: v7\nbuilt: 2026-02-03T04:05:06Z\n") || !strings.Contains(got, "platform: linux/arm\n") {
+		t.Errorf("version: %s", got)
+	}
+	if got := arm("check", "--config", d.path("C/config.json")); !strings.Contains(got, "update: "+one) {
+		t.Errorf("check: %s", got)
+	}
+	if got := arm("update", "--config", d.path("C/config.json")); !strings.Contains(got, "installed: "+one) {
+		t.Errorf("update: %s", got)
+	}
+	d.has("100", "100")
+	d.clean()
+}
+
+// TestMemory installs an update of 1 GiB, of which nothing can be packed, and looks how much memory that
+// took at its peak.
+func TestMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes five times 1 GiB of disk")
+	}
+	s := newSite(t)
+	s.must(0, "boxsign init --keys K --repo R --yes")
+	const name = "opq-box-update-100.tar.zst"
+	s.script("DIR", "test $(stat -c %s data) = "+fmt.Sprint(largeFile))
+	f, err := os.Create(s.path("DIR/data"))
+	check(t, err)
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{}), largeFile)
+	check(t, errors.Join(err, f.Close()))
+	s.must(0, "boxsign build DIR -o "+name)
+	s.must(0, "boxsign publish --keys K --yes "+name+" R")
+	check(t, errors.Join(os.RemoveAll(s.path("DIR")), os.Remove(s.path(name))))
+	base, _ := s.serve("serve --data-dir R --online-key K/online.pem")
+	root, err := os.ReadFile(s.path("R/metadata/1.root.json"))
+	check(t, err)
+	s.must(0, "boxup init --config C/config.json --state S --root R/metadata/1.root.json --root-fingerprint "+update.Sum(root).String()+" "+base)
+	cmd := exec.CommandContext(t.Context(), "boxup", "update", "--config", s.path("C/config.json"))
+	began := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("installed: "+name)) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		t.Fatal("the system does not tell the memory")
+	}
+	peak := int64(usage.Maxrss) << 10
+	t.Logf("%.1f MiB at the peak, %v of CPU, %v", float64(peak)/(1<<20), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), time.Since(began))
+	if peak >= maxMemory {
+		t.Errorf("expected less than %d bytes, got %d", maxMemory, peak)
+	}
+}
+
+// TestFullList checks against a mirror with 2,000 updates, again and again, and looks how much memory and
+// time that takes.
+func TestFullList(t *testing.T) {
+	w := newWorldAt(t, time.Now())
+	archives := map[string][]byte{}
+	for i := range trust.MaxUpdates {
+		archives[fmt.Sprintf("opq-box-update-%d.tar.gz", 1550000000+i)] = []byte(fmt.Sprint(i))
+	}
+	w.publish(trust.Conditions{}, archives)
+	d := w.newDevice(map[string]any{"state": "../S", "root": "root.json"}, w.mirror())
+	least, most := time.Hour, int64(0)
+	for i := range 10 {
+		cmd := exec.CommandContext(t.Context(), "boxup", "check", "--config", d.path("C/config.json"))
+		out, _ := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != codeAvailable {
+			t.Fatalf("%s", out)
+		}
+		peak := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+		if i > 0 {
+			least = min(least, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+		}
+		most = max(most, peak)
+	}
+	t.Logf("nothing new: %v of CPU, %.1f MiB at the peak", least, float64(most)/(1<<20))
+	if most >= maxMemory {
+		t.Errorf("expected less than %d bytes, got %d", maxMemory, most)
+	}
+}
