@@ -13,15 +13,6 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 )
 
-// How often the collector runs: seldom in what is over soon, often in what takes long, as downloads and
-// installations do, and the more often the further the program is beyond memoryLimit, in bytes. The device
-// has 512 MB for everything. GOGC and GOMEMLIMIT override this.
-const (
-	percentShort = 400
-	percentLong  = 30
-	memoryLimit  = 24 << 20
-)
-
 func main() { os.Exit(run(system())) }
 
 // run runs the command line of this process and returns the exit code.
@@ -33,10 +24,4 @@ func run(p program) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return cli.Run(ctx, "boxup", newRoot(&p), os.Args[1:], p.streams)
-}
-
-func paceCollector(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
 }
