@@ -147,9 +147,10 @@ type usage struct {
 func measure(t *testing.T, args ...string) usage {
 	t.Helper()
 	const program = `import resource, subprocess, sys
+had = resource.getrusage(resource.RUSAGE_CHILDREN)
 r = subprocess.run(["boxup"] + sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 u = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(r.returncode, u.ru_maxrss * 1024, u.ru_utime + u.ru_stime)
+print(r.returncode, u.ru_maxrss * 1024, u.ru_utime + u.ru_stime - had.ru_utime - had.ru_stime)
 print(r.stdout.decode())`
 	out, err := exec.CommandContext(t.Context(), "python3", append([]string{"-c", program}, args...)...).Output()
 	check(t, err)
