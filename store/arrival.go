@@ -209,7 +209,7 @@ func (a *arrival) put(i int, p []byte, whole hash.Hash) error {
 	if a.file == nil {
 		return fs.ErrClosed
 	}
-	if _, err := a.file.WriteAt(p, int64(i)*update.BlockSize); err != nil {
+	if err := writeAt(a.file, p, int64(i)*update.BlockSize); err != nil {
 		return err
 	}
 	startWriting(a.file, int64(i)*update.BlockSize, int64(len(p)))
@@ -225,6 +225,20 @@ func (a *arrival) put(i int, p []byte, whole hash.Hash) error {
 	}
 	a.catchUp()
 	return a.settleBehind()
+}
+
+// writeAt writes p in small pieces. For one write of 4 MiB the kernel takes pages from the largest ranges of
+// free memory, which the host of a virtual machine may have taken back: then it needs five times as long.
+func writeAt(f *os.File, p []byte, off int64) error {
+	const piece = 64 << 10
+	for len(p) > 0 {
+		n, err := f.WriteAt(p[:min(piece, len(p))], off)
+		if err != nil {
+			return err
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
 }
 
 // catchUp adds to the digest of the whole some blocks that arrived before their turn, which are still in
