@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func TestFailover(t *testing.T) {
 	wrong := slices.Clone(big)
 	wrong[2*update.BlockSize] ^= 1 // in the third block
 	bad.put(path, wrong)
-	served := 0
+	var served atomic.Int64
 	cut.on(func(rw http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, path) {
 			return false
@@ -72,14 +73,14 @@ func TestFailover(t *testing.T) {
 		rw.Header().Set("Etag", `"`+update.Sum(big).String()+`"`)
 		rw.WriteHeader(http.StatusPartialContent)
 		n, _ := rw.Write(big[from : from+update.BlockSize+5])
-		served += n
+		served.Add(int64(n))
 		return true // and the connection is cut
 	})
 	d := w.newDevice(nil, bad, cut, good)
 	d.random = 0.999 // in the order of the configuration
 	d.must(0, "update").says("installed: "+one, "block 2: expected digest", bad.URL)
 	d.has("100", "100")
-	if served == 0 {
+	if served.Load() == 0 {
 		t.Error("the mirror that cuts was not asked")
 	}
 	for _, m := range []*mirror{bad, cut, good} {
