@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,12 +165,15 @@ func TestPlainGoesOn(t *testing.T) {
 func TestPlainCut(t *testing.T) {
 	_, m, d := newPlain(t, one)
 	archive := m.files["update/"+one]
+	var mu sync.Mutex
 	var asked []string
 	m.on(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, one) {
 			return false
 		}
+		mu.Lock()
 		asked = append(asked, r.Header.Get("Range"))
+		mu.Unlock()
 		var from int
 		_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
 		w.Header().Set("Content-Length", fmt.Sprint(len(archive)-from))
@@ -180,6 +184,8 @@ func TestPlainCut(t *testing.T) {
 		return true
 	})
 	d.must(codeUnavailable, "update", "--key", d.key(), m.URL).says("unavailable", "unexpected EOF")
+	mu.Lock()
+	defer mu.Unlock()
 	if want := []string{"", "bytes=10-", "bytes=20-", "bytes=30-", "bytes=40-"}; fmt.Sprint(asked) != fmt.Sprint(want) {
 		t.Errorf("asked for %q, expected %q", asked, want)
 	}

@@ -55,10 +55,14 @@ func (s *stream) Read(p []byte) (int, error) {
 		s.err = err // io.EOF stands alone, so that it means that all was read
 	}
 	if s.read > s.limit {
-		s.err = fmt.Errorf("%w: more than %d bytes unpacked", errLimit, s.limit)
+		s.err = tooLong(s.limit)
 		return 0, s.err
 	}
 	return n, s.err
+}
+
+func tooLong(limit int64) error {
+	return fmt.Errorf("%w: more than %d bytes unpacked", errLimit, limit)
 }
 
 // reader reads an archive entry by entry, in memory that the Limits bound.
@@ -71,6 +75,7 @@ type reader struct {
 	tree    *tree
 	limits  Limits
 	entries int
+	content int64 // bytes that the entries so far say they have
 }
 
 // open begins to read the archive of that name. The caller closes the reader, whatever the error is.
@@ -123,6 +128,10 @@ func (a *reader) next() (Entry, error) {
 	if a.entries++; a.entries > a.limits.Entries {
 		return Entry{}, a.tree.tooMany()
 	}
+	if h.Size > a.limits.Bytes-a.content {
+		return Entry{}, tooLong(a.limits.Bytes)
+	}
+	a.content += h.Size
 	e := newEntry(h)
 	if err := a.tree.add(h); errors.Is(err, errLimit) {
 		return Entry{}, err
