@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -164,7 +163,7 @@ func storeConfig(s settings, logger *slog.Logger, now func() time.Time) (store.C
 	if s.Root == "" {
 		return c, nil
 	}
-	root, err := readBounded(s.Root, trust.MaxLength(trust.RoleRoot))
+	root, err := cli.ReadFile(s.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		if hasRepository(s.DataDir) && errors.Is(err, os.ErrNotExist) {
 			return c, nil // the directory has the root that was trusted first
@@ -173,22 +172,6 @@ func storeConfig(s settings, logger *slog.Logger, now func() time.Time) (store.C
 	}
 	c.Root = root
 	return c, nil
-}
-
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > most {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, most)
-	}
-	return b, nil
 }
 
 // maxCertificates bounds a file of certificate authorities, in bytes.
@@ -200,7 +183,7 @@ func certificates(key, path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
-	b, err := readBounded(path, maxCertificates)
+	b, err := cli.ReadFile(path, maxCertificates)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}

@@ -57,11 +57,11 @@ func openCertificateFiles(certificate, key string, logger *slog.Logger, now func
 
 // readPair reads a certificate and its key.
 func readPair(certificate, key string) (*tls.Certificate, error) {
-	c, err := readBounded(certificate, maxPair)
+	c, err := cli.ReadFile(certificate, maxPair)
 	if err != nil {
 		return nil, err
 	}
-	k, err := readBounded(key, maxPair)
+	k, err := cli.ReadFile(key, maxPair)
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (p *program) configuration() (config, []byte, error) {
 	if len(c.Mirrors) == 0 || c.Root == "" {
 		return config{}, nil, cli.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.configPath), "boxup init writes them")
 	}
-	root, err := readBounded(c.Root, trust.MaxLength(trust.RoleRoot))
+	root, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		return config{}, nil, fmt.Errorf("root: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -92,7 +93,7 @@ func (c *config) fields() map[string]field {
 
 // readConfig reads the configuration.
 func readConfig(path string) (config, error) {
-	b, err := readBounded(path, maxConfig)
+	b, err := cli.ReadFile(path, maxConfig)
 	if err != nil {
 		return config{}, fmt.Errorf("configuration: %w", err)
 	}
@@ -308,7 +309,7 @@ func (c *config) certificates() (*x509.CertPool, error) {
 	if c.CAFile == "" {
 		return nil, nil
 	}
-	b, err := readBounded(c.CAFile, maxCertificates)
+	b, err := cli.ReadFile(c.CAFile, maxCertificates)
 	if err != nil {
 		return nil, fmt.Errorf("ca_file: %w", err)
 	}

@@ -62,7 +62,7 @@ func (i *initiation) run(ctx context.Context) error {
 	if i.root == "" {
 		return cli.Usagef("--root is needed: the file with the root that the people who sign gave you")
 	}
-	raw, err := readBounded(i.root, trust.MaxLength(trust.RoleRoot))
+	raw, err := cli.ReadFile(i.root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		return fmt.Errorf("root: %w", err)
 	}
@@ -92,7 +92,7 @@ func (i *initiation) run(ctx context.Context) error {
 // wanted returns the configuration as it will be.
 func (i *initiation) wanted() (text []byte, c config, err error) {
 	object := map[string]json.RawMessage{}
-	b, err := readBounded(i.configPath, maxConfig)
+	b, err := cli.ReadFile(i.configPath, maxConfig)
 	if err == nil {
 		object, err = parseObject(b)
 	}
@@ -165,7 +165,7 @@ func (i *initiation) known(c config, raw []byte) (trusted, error) {
 	if err != nil && !clash {
 		return noRoot, fmt.Errorf("trusted metadata: %w", err)
 	}
-	had, err := readBounded(c.Root, trust.MaxLength(trust.RoleRoot))
+	had, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !clash:
 		return noRoot, nil

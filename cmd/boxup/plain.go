@@ -34,7 +34,7 @@ const (
 
 // readKey reads a public key file.
 func readKey(path string) (keys.Public, error) {
-	b, err := readBounded(path, maxKey)
+	b, err := cli.ReadFile(path, maxKey)
 	if err != nil {
 		return keys.Public{}, fmt.Errorf("key: %w", err)
 	}
@@ -55,7 +55,7 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 	if sigPath == "" {
 		sigPath = path + ".sig"
 	}
-	b, err := readBounded(sigPath, maxSig)
+	b, err := cli.ReadFile(sigPath, maxSig)
 	if err != nil {
 		return signing.Verified{}, fmt.Errorf("signature: %w", err)
 	}

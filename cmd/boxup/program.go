@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"runtime/debug"
 	"time"
 
@@ -153,23 +152,6 @@ func warnings(w io.Writer) *slog.Logger {
 			return a
 		},
 	}))
-}
-
-// readBounded reads a file of at most so many bytes.
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > most {
-		return nil, fmt.Errorf("%s: expected at most %d bytes, got more", path, most)
-	}
-	return b, nil
 }
 
 // splayFlag lets a command wait first.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
 )
 
@@ -47,7 +48,7 @@ type mirrorRecord struct {
 
 // readRecord reads the record in a state directory; one that is missing is empty.
 func readRecord(dir string) (record, error) {
-	b, err := readBounded(filepath.Join(dir, recordName), maxRecord)
+	b, err := cli.ReadFile(filepath.Join(dir, recordName), maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, nil
 	}
@@ -89,7 +90,7 @@ func (r record) write(disk durable.FS, dir string) error {
 		return err
 	}
 	path := filepath.Join(dir, recordName)
-	if was, err := readBounded(path, maxRecord); err == nil && bytes.Equal(was, b) {
+	if was, err := cli.ReadFile(path, maxRecord); err == nil && bytes.Equal(was, b) {
 		return nil
 	}
 	return disk.WriteFile(path, b, 0o600)
@@ -142,7 +143,7 @@ func (r *record) machine(configured, systemFile string) (string, error) {
 		return configured, nil
 	}
 	const length = 32
-	if b, err := readBounded(systemFile, length+1); err == nil {
+	if b, err := cli.ReadFile(systemFile, length+1); err == nil {
 		id := string(bytes.TrimSuffix(b, []byte("\n")))
 		if _, err := hex.DecodeString(id); err == nil && len(id) == length {
 			return id, nil
