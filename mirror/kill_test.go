@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -51,9 +52,9 @@ func victim() {
 }
 
 func (v victimOrders) obey() error {
-	steps := 0
+	var steps atomic.Int64 // an archive's blocks reach the disk beside its other steps
 	disk := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		if steps++; steps == v.Step {
+		if steps.Add(1) == int64(v.Step) {
 			fmt.Println(op, strings.TrimPrefix(path, v.Dir))
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				panic(err)

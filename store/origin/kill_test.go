@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -41,9 +42,9 @@ func victim() {
 	}
 	w := &world{dir: orders.Dir, online: []*signer{newSigner("online")}}
 	w.at(orders.At)
-	steps := 0
+	var steps atomic.Int64 // an archive's blocks reach the disk beside its other steps
 	w.fs = durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		if steps++; steps == orders.Step {
+		if steps.Add(1) == int64(orders.Step) {
 			fmt.Println(op, strings.TrimPrefix(path, w.dir))
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				panic(err)

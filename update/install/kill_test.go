@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -46,9 +47,9 @@ func victim() {
 }
 
 func (o orders) obey() error {
-	steps := 0
+	var steps atomic.Int64
 	step := func(what string) {
-		if steps++; steps == o.Step {
+		if steps.Add(1) == int64(o.Step) {
 			fmt.Println(what)
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				panic(err)
