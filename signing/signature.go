@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
 	"fmt"
@@ -47,16 +48,16 @@ func (s *Signature) UnmarshalText(b []byte) error {
 	if len(b) != hex.EncodedLen(len(s)) {
 		return fmt.Errorf("signature: expected %d hex digits, got %d bytes", hex.EncodedLen(len(s)), len(b))
 	}
-	raw, err := hex.DecodeString(string(b))
-	if err != nil {
+	if bytes.ContainsAny(b, "ABCDEF") {
+		return fmt.Errorf("signature: expected lower-case hex digits, got %q", b)
+	}
+	var raw [ed25519.SignatureSize]byte
+	if _, err := hex.Decode(raw[:], b); err != nil {
 		return fmt.Errorf("signature: %w", err)
 	}
-	v, err := ParseSignature(raw)
+	v, err := ParseSignature(raw[:])
 	if err != nil {
 		return err
-	}
-	if v.String() != string(b) {
-		return fmt.Errorf("signature: expected lower-case hex digits, got %q", b)
 	}
 	*s = v
 	return nil

@@ -14,20 +14,31 @@ func Sum(b []byte) Digest { return sha256.Sum256(b) }
 
 // ParseDigest parses the one accepted spelling of a SHA-256 digest: 64 lower-case hex digits.
 // Upper case is refused, so that each archive has exactly one URL and one file name.
-func ParseDigest(s string) (Digest, error) {
-	var d Digest
+func ParseDigest(s string) (Digest, error) { return parseDigest(s) }
+
+func parseDigest[T string | []byte](s T) (d Digest, err error) {
 	if len(s) != hex.EncodedLen(len(d)) {
-		return Digest{}, fmt.Errorf("digest %s: expected 64 hex digits, got %d bytes", quote(s), len(s))
+		return Digest{}, fmt.Errorf("digest %s: expected 64 hex digits, got %d bytes", quote(string(s)), len(s))
 	}
 	for i := range len(s) {
-		if !isDigit(s[i]) && (s[i] < 'a' || s[i] > 'f') {
-			return Digest{}, fmt.Errorf("digest %s: expected lower-case hex digits, got %q at byte %d", quote(s), s[i], i)
+		v, ok := nibble(s[i])
+		if !ok {
+			return Digest{}, fmt.Errorf("digest %s: expected lower-case hex digits, got %q at byte %d", quote(string(s)), s[i], i)
 		}
-	}
-	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
-		return Digest{}, fmt.Errorf("digest %s: %w", quote(s), err)
+		d[i/2] = d[i/2]<<4 | v
 	}
 	return d, nil
+}
+
+// nibble returns the value of a lower-case hex digit.
+func nibble(c byte) (v byte, ok bool) {
+	switch {
+	case isDigit(c):
+		return c - '0', true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	}
+	return 0, false
 }
 
 // String returns 64 lower-case hex digits.
@@ -41,7 +52,7 @@ func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText accepts what ParseDigest accepts.
 func (d *Digest) UnmarshalText(b []byte) error {
-	v, err := ParseDigest(string(b))
+	v, err := parseDigest(b)
 	if err != nil {
 		return err
 	}

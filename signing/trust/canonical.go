@@ -1,6 +1,9 @@
 package trust
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 const (
 	maxDepth = 12      // the deepest of ours, a rollout step, is at 8
@@ -25,6 +28,35 @@ func checkCanonical(b []byte) error {
 	}
 	if w.at != len(b) {
 		return w.fail("the end")
+	}
+	return nil
+}
+
+// eachText calls f with each member of an object of texts in canonical JSON, which is b, until the first error. An
+// escape stays as it is written. f must not keep what it is given.
+func eachText(b []byte, f func(key, text []byte) error) error {
+	w := walker{b: b}
+	if !w.skip("{") {
+		return w.fail("an object")
+	}
+	for first := true; !w.skip("}"); first = false {
+		if !first && !w.skip(",") {
+			return w.fail("',' or '}'")
+		}
+		key, err := w.key()
+		if err != nil {
+			return err
+		}
+		if !w.skip(":") || w.peek() != '"' {
+			return w.fail("':' and a text")
+		}
+		start := w.at + 1
+		if err := w.text(); err != nil {
+			return err
+		}
+		if err := f(key, b[start:w.at-1]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -88,14 +120,14 @@ func (w *walker) object() error {
 	if w.skip("}") {
 		return nil
 	}
-	last := ""
+	var last []byte
 	for range MaxUpdates {
 		start := w.at
 		key, err := w.key()
 		if err != nil {
 			return err
 		}
-		if last != "" && key <= last {
+		if last != nil && bytes.Compare(key, last) <= 0 {
 			w.at = start
 			return w.fail(fmt.Sprintf("a key after %q", last))
 		}
@@ -116,19 +148,19 @@ func (w *walker) object() error {
 }
 
 // key reads an object key. Upper case is refused since Go's reader of JSON would take it for lower.
-func (w *walker) key() (string, error) {
+func (w *walker) key() ([]byte, error) {
 	if w.peek() != '"' {
-		return "", w.fail("a key")
+		return nil, w.fail("a key")
 	}
 	start := w.at + 1
 	for w.at = start; isKeyByte(w.peek()); {
 		w.at++
 	}
 	if w.at == start || w.at-start > maxKey || w.peek() != '"' {
-		return "", w.fail("a key of 1 to 200 letters a-z0-9_.-")
+		return nil, w.fail("a key of 1 to 200 letters a-z0-9_.-")
 	}
 	w.at++
-	return string(w.b[start : w.at-1]), nil
+	return w.b[start : w.at-1], nil
 }
 
 func isKeyByte(c byte) bool {

@@ -73,7 +73,7 @@ func (a Addition) release(at time.Time) (Release, error) {
 	raw, err := json.Marshal(custom{
 		Blocks: a.Blocks, Hardware: a.Conditions.Hardware, MinVersion: a.Conditions.MinVersion.String(),
 		Rollout: a.Conditions.Rollout.wire(), Time: formatTime(at), Unpacked: a.Unpacked,
-		Version: a.Name.Version().String(), Sigs: map[keys.ID]signing.Signature{},
+		Version: a.Name.Version().String(), Sigs: detached{},
 	})
 	if err != nil {
 		return Release{}, err
@@ -165,10 +165,10 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 // signRelease gives a release its detached signatures: those of present keys stay, where there is none
 // the signers make one each.
 func (e *TargetsEdit) signRelease(ctx context.Context, r Release, by []signing.Signer) (Release, error) {
-	sigs := map[keys.ID]signing.Signature{}
+	var sigs detached
 	for _, s := range r.sigs {
 		if _, ok := e.base.root.roles[RoleTargets].find(s.Key); ok {
-			sigs[s.Key] = s.Signature
+			sigs = append(sigs, s)
 		}
 	}
 	if len(sigs) > 0 && len(sigs) == len(r.sigs) && !r.cosigned {
@@ -180,7 +180,7 @@ func (e *TargetsEdit) signRelease(ctx context.Context, r Release, by []signing.S
 			if err != nil {
 				return Release{}, err
 			}
-			sigs[s.Public().ID()] = sig
+			sigs = append(sigs, KeySignature{s.Public().ID(), sig})
 		}
 	}
 	return r.edited(func(c *custom) { c.Sigs = sigs })

@@ -121,11 +121,14 @@ func (f *file) signed() []byte {
 
 // join returns the file that has those signatures over those bytes.
 func join(signatures []fileSignature, signed []byte) ([]byte, error) {
-	head, err := json.Marshal(signatures)
-	if err != nil {
-		return nil, err
-	}
-	return slices.Concat([]byte(`{"signatures":`), head, []byte(beforeSigned), signed, []byte("}")), nil
+	before, err := beforeBytes(signatures)
+	return slices.Concat(before, signed, []byte("}")), err
+}
+
+// beforeBytes returns what stands before the signed bytes in a file with those signatures.
+func beforeBytes(signatures []fileSignature) ([]byte, error) {
+	list, err := json.Marshal(signatures)
+	return slices.Concat([]byte(`{"signatures":`), list, []byte(beforeSigned)), err
 }
 
 // openFile bounds a file, checks its spelling, and reads its signatures alone: what nobody signed is
@@ -150,7 +153,8 @@ func (f *file) readSignatures() error {
 	if err := json.Unmarshal(head, &f.signatures); err != nil {
 		return err
 	}
-	if again, err := join(f.signatures, signed); err != nil || !bytes.Equal(again, f.raw) {
+	before, err := beforeBytes(f.signatures)
+	if err != nil || len(before)+len(signed)+len("}") != len(f.raw) || !bytes.HasPrefix(f.raw, before) {
 		return errors.New("expected them in their one spelling, then signed, and nothing else")
 	}
 	seen := map[keys.ID]bool{}

@@ -26,7 +26,7 @@ func ParseLedger(b []byte) (*Ledger, error) {
 	if len(b) > maxLedger {
 		return nil, fmt.Errorf("ledger: %w: more than %d bytes", ErrMalformed, maxLedger)
 	}
-	l := &Ledger{map[update.Name]update.Digest{}}
+	l := &Ledger{make(map[update.Name]update.Digest, bytes.Count(b, []byte("\n")))}
 	var last update.Name
 	for line := range bytes.Lines(b) {
 		d, n, err := update.ParseChecksumLine(line)

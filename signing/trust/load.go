@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,7 @@ func (s *State) read(role Role, version int64) ([]byte, error) {
 }
 
 // readFile reads a regular file of at most limit bytes.
-func readFile(path string, limit int64) (data []byte, err error) {
+func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), ErrNotFound)
@@ -25,14 +26,19 @@ func readFile(path string, limit int64) (data []byte, err error) {
 		return nil, err
 	}
 	defer f.Close() // opened for reading
-	data, err = io.ReadAll(io.LimitReader(f, limit+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > limit {
+	var b bytes.Buffer
+	b.Grow(int(min(info.Size(), limit)) + bytes.MinRead)
+	if _, err := b.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
+		return nil, err
+	}
+	if int64(b.Len()) > limit {
 		return nil, fmt.Errorf("%s: %w: more than %d bytes", filepath.Base(path), ErrMalformed, limit)
 	}
-	return data, nil
+	return b.Bytes(), nil
 }
 
 func (s *State) loadRoots() error {
