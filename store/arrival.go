@@ -449,7 +449,8 @@ func (s *Store) linkListed(d update.Digest) error {
 	if len(listed) == 0 {
 		return nil
 	}
-	return s.link(listed)
+	_, err := s.link(listed)
+	return err
 }
 
 // cloneHash returns a hash that goes on where h is.

@@ -51,7 +51,12 @@ func (s *Store) Has(r trust.Release) bool {
 
 func (s *Store) hasBlob(r trust.Release) bool {
 	info, err := os.Lstat(s.blobPath(r.Digest()))
-	return err == nil && info.Mode().IsRegular() && info.Size() == r.Length()
+	return err == nil && isArchive(info, r)
+}
+
+// isArchive reports whether a file is what the archive of a release looks like.
+func isArchive(info fs.FileInfo, r trust.Release) bool {
+	return info.Mode().IsRegular() && info.Size() == r.Length()
 }
 
 // Missing returns the releases of a repository that are kept and whose archives are not in place.

@@ -34,7 +34,7 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository) error {
 	if missing := s.Missing(r); len(missing) > 0 && !sameList(s.Repository(), r) {
 		return fmt.Errorf("commit: %w: %d, the first is %v", ErrIncomplete, len(missing), missing[0].Name())
 	}
-	if err := s.link(r.Releases()); err != nil {
+	if _, err := s.link(r.Releases()); err != nil {
 		return fmt.Errorf("commit: %w", noSpace(err))
 	}
 	if err := s.state.Commit(r); err != nil {
@@ -58,46 +58,49 @@ func sameList(a, b *trust.Repository) bool {
 func targetFile(r trust.Release) string { return r.Digest().String() + "." + r.Name().String() }
 
 // link gives listed archives the path that TUF clients ask for, those that lie elsewhere excepted. The
-// names by digest and by path are on the disk afterwards.
-func (s *Store) link(releases []trust.Release) error {
+// names by digest and by path are on the disk afterwards. It reports whether all archives lie here, with their lengths.
+func (s *Store) link(releases []trust.Release) (whole bool, err error) {
+	whole = true
 	fresh := map[string]bool{} // directories of archives that got a path
 	for _, rel := range releases {
-		linked, err := s.linkOne(rel)
+		here, linked, err := s.linkOne(rel)
 		if err != nil {
-			return err
+			return false, err
 		}
+		whole = whole && here
 		if linked {
 			fresh[filepath.Dir(s.blobPath(rel.Digest()))] = true
 		}
 	}
 	for dir := range fresh {
 		if err := s.c.FS.SyncDir(dir); err != nil {
-			return err
-		}
-	}
-	// A crash may have come between a link and this.
-	return s.c.FS.SyncDir(s.path(targetsDir))
-}
-
-func (s *Store) linkOne(rel trust.Release) (linked bool, err error) {
-	blob, path := s.blobPath(rel.Digest()), s.path(targetsDir, targetFile(rel))
-	want, err := os.Lstat(blob)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // it lies elsewhere, or is missing
-	}
-	if err != nil {
-		return false, err
-	}
-	have, err := os.Lstat(path)
-	if err == nil && os.SameFile(have, want) {
-		return false, nil
-	}
-	if err == nil { // of an archive that was damaged and replaced
-		if err := s.c.FS.Remove(path); err != nil {
 			return false, err
 		}
 	}
-	return true, s.c.FS.Link(blob, path)
+	// A crash may have come between a link and this.
+	return whole, s.c.FS.SyncDir(s.path(targetsDir))
+}
+
+func (s *Store) linkOne(rel trust.Release) (here, linked bool, err error) {
+	blob, path := s.blobPath(rel.Digest()), s.path(targetsDir, targetFile(rel))
+	want, err := os.Lstat(blob)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, false, nil // it lies elsewhere, or is missing
+	}
+	if err != nil {
+		return false, false, err
+	}
+	here = isArchive(want, rel)
+	have, err := os.Lstat(path)
+	if err == nil && os.SameFile(have, want) {
+		return here, false, nil
+	}
+	if err == nil { // of an archive that was damaged and replaced
+		if err := s.c.FS.Remove(path); err != nil {
+			return false, false, err
+		}
+	}
+	return here, true, s.c.FS.Link(blob, path)
 }
 
 // unlink removes the paths of archives that are not listed any more. The archives themselves stay

@@ -259,14 +259,21 @@ func (s *Store) recover(ctx context.Context) error {
 	if repo == nil {
 		return nil
 	}
-	if missing := s.Missing(repo); len(missing) > 0 {
-		s.c.Logger.Error("archives are missing", "count", len(missing), "first", missing[0].Name().String())
-	}
-	if err := s.link(repo.Releases()); err != nil {
+	whole, err := s.link(repo.Releases())
+	if err != nil {
 		return err
+	}
+	if !whole {
+		s.tellMissing(repo)
 	}
 	s.unlink(repo)
 	return nil
+}
+
+func (s *Store) tellMissing(repo *trust.Repository) {
+	if missing := s.Missing(repo); len(missing) > 0 {
+		s.c.Logger.Error("archives are missing", "count", len(missing), "first", missing[0].Name().String())
+	}
 }
 
 // Close ends all arrivals, whose parts are kept, waits for what is being written, and releases the
