@@ -24,7 +24,7 @@ const samples = 30
 // Meter shows how files go from here to there, or are read: of each one that is under way, and of all
 // together, how many bytes are done, how many are done in a second, and the time left. On a terminal the
 // last lines are drawn anew; elsewhere the same lines are written every ten seconds. What takes less than
-// a second shows nothing.
+// a second shows nothing: of thousands of small files all that is seen is the line of all together.
 //
 // Its methods may be called concurrently. While it shows something nothing else may write to the
 // terminal: messages go through Write. Who makes a meter calls End.
@@ -40,6 +40,7 @@ type Meter struct {
 	all   gauge // bytes of all files
 	want  int64 // bytes of all files, as far as they were announced
 	files map[string]*gauge
+	open  int // files that are not over
 }
 
 // NewMeter returns a meter on s.Err. Nothing is shown yet.
@@ -73,50 +74,67 @@ func (m *Meter) Show(name string, total, done int64) {
 	}
 	g := m.files[name]
 	if g == nil { // what is there already says nothing of the rate
-		g = &gauge{at: now, done: done}
+		g = &gauge{since: now, at: now, done: done, over: true}
 		m.files[name] = g
 		m.all.found(done)
 	}
-	g.latest, g.over = done, done >= total
+	m.follow(g, done, total)
 	if g.over || now.Sub(g.at) >= m.every/2 {
 		m.count(g, now)
 	}
-	if g.over && m.idle() {
+	if g.over && m.open == 0 && m.all.latest >= m.want {
 		m.end()
-	} else if !g.over && now.Sub(m.since) >= m.quiet {
+		return
+	}
+	if now.Sub(m.since) >= m.quiet {
+		m.drawAll()
+	}
+	if !g.over && now.Sub(g.since) >= m.quiet {
 		m.draw(name, g, total)
 	}
 }
 
-// count takes in how far a file is. The caller holds mu.
-func (m *Meter) count(g *gauge, now time.Time) {
-	m.all.set(m.all.done+g.latest-g.done, now)
-	g.set(g.latest, now)
+// follow notes how far a file is. The caller holds mu.
+func (m *Meter) follow(g *gauge, done, total int64) {
+	if g.over {
+		m.open++
+	}
+	if g.latest, g.over = done, done >= total; g.over {
+		m.open--
+	}
 }
 
-// idle reports whether nothing is under way and nothing that was announced is to come. The caller holds
-// mu.
-func (m *Meter) idle() bool {
-	for _, g := range m.files {
-		if !g.over {
-			return false
-		}
+// count takes in how far a file is. The line of all files follows it now and then, since thousands of
+// files may end in a second. The caller holds mu.
+func (m *Meter) count(g *gauge, now time.Time) {
+	m.all.latest += g.latest - g.done
+	if now.Sub(m.all.at) >= m.every/2 {
+		m.all.set(m.all.latest, now)
 	}
-	return m.all.done >= m.want
+	g.set(g.latest, now)
 }
 
 // draw begins to show a file. The caller holds mu.
 func (m *Meter) draw(name string, g *gauge, total int64) {
-	if g.bar != nil {
-		return
+	if g.bar == nil {
+		m.start()
+		g.begin(m.bar(Printable(name), total, mpb.BarRemoveOnComplete()))
 	}
+}
+
+// drawAll begins to show all files together, where they were announced. The caller holds mu.
+func (m *Meter) drawAll() {
+	if m.all.bar == nil && m.want > 0 {
+		m.start()
+		m.all.begin(m.bar("in all", m.want, mpb.BarPriority(math.MaxInt)))
+	}
+}
+
+// start makes what the lines are shown on. The caller holds mu.
+func (m *Meter) start() {
 	if m.bars == nil {
 		m.bars = mpb.New(mpb.WithOutput(m.out), mpb.WithRefreshRate(m.every), mpb.WithAutoRefresh())
 	}
-	if m.all.bar == nil && m.want > 0 {
-		m.all.begin(m.bar("in all", m.want, mpb.BarPriority(math.MaxInt)))
-	}
-	g.begin(m.bar(Printable(name), total, mpb.BarRemoveOnComplete()))
 }
 
 // bar returns a new line. The caller holds mu.
@@ -165,19 +183,22 @@ func (m *Meter) End() {
 }
 
 func (m *Meter) end() {
+	now := time.Now()
 	for _, g := range m.files {
-		m.count(g, time.Now())
+		m.count(g, now)
 		g.end(true)
 	}
+	m.all.set(m.all.latest, now)
 	m.all.end(false)
 	if m.bars != nil {
 		m.bars.Wait()
 	}
-	m.since, m.bars, m.all, m.want, m.files = time.Time{}, nil, gauge{}, 0, map[string]*gauge{}
+	m.since, m.bars, m.all, m.want, m.files, m.open = time.Time{}, nil, gauge{}, 0, map[string]*gauge{}, 0
 }
 
 // gauge is one line, or what it would show.
 type gauge struct {
+	since  time.Time
 	bar    *mpb.Bar // nil: it is not shown
 	done   int64
 	at     time.Time // of done
@@ -196,6 +217,7 @@ func (g *gauge) found(n int64) {
 		g.bar.IncrInt64(n)
 	}
 	g.done += n
+	g.latest += n
 }
 
 func (g *gauge) set(done int64, now time.Time) {

@@ -65,6 +65,30 @@ func TestMeterIsQuiet(t *testing.T) {
 	})
 }
 
+// Of many small files the line of all together is shown, and none of its own.
+func TestMeterSumsUpSmallFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, out := plain()
+		m.Plan(10e6)
+		for i := range 30 {
+			name := fmt.Sprintf("small-%d", i)
+			m.Show(name, 100e3, 50e3)
+			time.Sleep(500 * time.Millisecond)
+			m.Show(name, 100e3, 100e3)
+		}
+		m.End()
+		if all := regexp.MustCompile(`(?m)^in all +\d+\.\d MB of 10\.0 MB `); !all.MatchString(out.String()) {
+			t.Errorf("expected a line of all files, got %q", out)
+		}
+		if strings.Contains(out.String(), "small-") {
+			t.Errorf("expected no lines of files that took half a second, got %q", out)
+		}
+		if !strings.Contains(out.String(), "3.0 MB of 10.0 MB") {
+			t.Errorf("expected all files counted at the end, got %q", out)
+		}
+	})
+}
+
 // A meter ends when all that was announced is done, and not between two files.
 func TestMeterEndsByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
