@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,14 @@ import (
 // pieceSize is how much of an archive one call to sendfile takes, so that a fast client does not keep
 // a thread to itself.
 const pieceSize = 1 << 20
+
+// Up to smallBody bytes of an archive are copied behind their header, and both leave by one system call: to
+// have so few sent by sendfile costs more than to copy them. A header of more than maxHeader bytes leaves
+// by itself.
+const (
+	smallBody = 64 << 10
+	maxHeader = 4 << 10
+)
 
 // requestEnd ends a request without a body.
 const requestEnd = "\r\n\r\n"
@@ -50,7 +59,8 @@ type conn struct {
 	clean  bool        // what was read last ended with the end of a request
 	parked atomic.Bool // Close hands the connection to the lot
 
-	more bool // more data follows the next Write at once
+	more bool    // the next Write is a header, behind which a chunk is read from at once
+	held *[]byte // that header; nil: none is held
 	op   sendOp
 	// Methods as values, made once.
 	write, send, poll func(fd uintptr) bool
@@ -100,13 +110,39 @@ func connOf(r *http.Request) *conn {
 	return c
 }
 
-// Write writes all of p unless the client stalls.
+// Write writes all of p unless the client stalls. A header that a chunk follows is held until then.
 func (c *conn) Write(p []byte) (int, error) {
-	c.op = sendOp{data: p}
-	if c.more {
-		c.op.flags = unix.MSG_MORE
+	if c.more && len(p) <= maxHeader {
 		c.more = false
+		c.held = c.lot.buffer()
+		*c.held = append((*c.held)[:0], p...)
+		return len(p), nil
 	}
+	if err := c.release(0); err != nil {
+		return 0, err
+	}
+	return c.writeAll(p, 0)
+}
+
+// release writes a header that was held.
+func (c *conn) release(flags int) error {
+	if c.held == nil {
+		return nil
+	}
+	_, err := c.writeAll(c.letGo(*c.held), flags)
+	return err
+}
+
+// letGo returns a copy of a part of what is held, whose room others may have: the client may take its time.
+func (c *conn) letGo(part []byte) []byte {
+	part = bytes.Clone(part)
+	c.lot.buffers.Put(c.held)
+	c.held = nil
+	return part
+}
+
+func (c *conn) writeAll(p []byte, flags int) (int, error) {
+	c.op = sendOp{data: p, flags: flags}
 	for done := 0; ; {
 		if err := c.do(c.write); err != nil {
 			return done, err
@@ -148,6 +184,9 @@ func (c *conn) ReadFrom(src io.Reader) (int64, error) {
 		return io.Copy(struct{ io.Writer }{c}, src)
 	}
 	start := k.off
+	if err := c.sendHeld(k); err != nil {
+		return k.off - start, err
+	}
 	for k.n > 0 {
 		c.op = sendOp{file: int(k.file.Fd()), off: k.off, count: int(k.n)}
 		err := c.do(c.send)
@@ -163,12 +202,42 @@ func (c *conn) ReadFrom(src io.Reader) (int64, error) {
 	return k.off - start, nil
 }
 
+// sendHeld sends the header that is held, with a small chunk as far as the connection takes it at once.
+func (c *conn) sendHeld(k *chunk) error {
+	if c.held == nil || k.n > smallBody {
+		return c.release(unix.MSG_MORE)
+	}
+	header := len(*c.held)
+	both := (*c.held)[:header+int(k.n)]
+	if _, err := k.file.ReadAt(both[header:], k.off); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // the header says that more was to come
+		}
+		return errors.Join(err, c.release(0))
+	}
+	c.op = sendOp{data: both}
+	if err := c.do(c.write); err != nil {
+		return err
+	}
+	if err := sendError(c.op); err != nil && !errors.Is(err, errFull) {
+		return err
+	}
+	sent := c.op.n
+	k.advance(int64(max(0, sent-header)))
+	rest := c.letGo(both[min(sent, header):header])
+	if len(rest) == 0 {
+		return nil
+	}
+	_, err := c.writeAll(rest, unix.MSG_MORE)
+	return err
+}
+
 func sendError(o sendOp) error {
 	switch {
 	case errors.Is(o.err, unix.EAGAIN):
 		return errFull
 	case o.err != nil:
-		return os.NewSyscallError("sendfile", o.err)
+		return os.NewSyscallError("send", o.err)
 	case o.n == 0:
 		return io.ErrUnexpectedEOF
 	}

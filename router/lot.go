@@ -26,6 +26,8 @@ type lot struct {
 	mu     sync.Mutex
 	parked map[*net.TCPConn]struct{}
 	closed bool
+
+	buffers sync.Pool // of *[]byte, in which small bodies leave
 }
 
 func newLot(addr net.Addr, c func() Config) *lot {
@@ -36,6 +38,15 @@ func newLot(addr net.Addr, c func() Config) *lot {
 		done:   make(chan struct{}),
 		parked: map[*net.TCPConn]struct{}{},
 	}
+}
+
+// buffer returns room for a header and a small body.
+func (l *lot) buffer() *[]byte {
+	if b, ok := l.buffers.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, 0, maxHeader+smallBody)
+	return &b
 }
 
 // park takes over a connection on which nothing has been read since its last request. It closes the
