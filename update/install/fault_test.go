@@ -23,20 +23,23 @@ func TestFaultAtEveryStep(t *testing.T) {
 	}
 	for _, s := range stories(t) {
 		for _, apply := range []bool{false, true} {
-			n, more := 1, true
-			for ; more; n++ {
-				b := victimBox(t)
-				s.prepare(b)
-				var at string
-				at, more = b.faulty(s.p, n, apply)
-				s.finish(b)
-				if t.Failed() {
-					t.Fatalf("%s: step %d, applied %t: %s", s.name, n, apply, at)
+			t.Run(fmt.Sprintf("%s, applied %t", s.name, apply), func(t *testing.T) {
+				t.Parallel()
+				n, more := 1, true
+				for ; more; n++ {
+					b := victimBox(t)
+					s.prepare(b)
+					var at string
+					at, more = b.faulty(s.p, n, apply)
+					s.finish(b)
+					if t.Failed() {
+						t.Fatalf("step %d: %s", n, at)
+					}
 				}
-			}
-			if n < 10 {
-				t.Errorf("%s: %d faults", s.name, n)
-			}
+				if n < 10 {
+					t.Errorf("%d faults", n)
+				}
+			})
 		}
 	}
 }

@@ -260,6 +260,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 	for _, s := range stories(t) {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			kills := map[string]int{}
 			for n, more := 1, true; more; n++ {
 				b := victimBox(t)
@@ -297,24 +298,30 @@ func TestKilledAtRandom(t *testing.T) {
 	}
 	s := stories(t)[0]
 	s.p = script(t, 9, "#!/bin/sh\nsleep 0.02\n"+strings.TrimPrefix(ran, "#!/bin/sh\n")+"sleep 0.02\nreboot\n")
-	b := victimBox(t)
-	s.prepare(b)
-	began := time.Now()
-	b.kill(s.p, 0, 0)
-	span := int64(time.Since(began))
-	killed := 0
-	for range 100 {
-		b := victimBox(t)
-		s.prepare(b)
-		if _, was := b.kill(s.p, 0, 1+time.Duration(rand.Int64N(span))); was {
-			killed++
+	var runs, killed atomic.Int64
+	t.Run("lanes", func(t *testing.T) {
+		for i := range 8 {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				b := victimBox(t)
+				s.prepare(b)
+				began := time.Now()
+				b.kill(s.p, 0, 0)
+				for span := int64(time.Since(began)); runs.Add(1) <= 100; {
+					b := victimBox(t)
+					s.prepare(b)
+					if _, was := b.kill(s.p, 0, 1+time.Duration(rand.Int64N(span))); was {
+						killed.Add(1)
+					}
+					s.finish(b)
+				}
+			})
 		}
-		s.finish(b)
+	})
+	if killed.Load() < 20 {
+		t.Errorf("killed %d of 100", killed.Load())
 	}
-	if killed < 20 {
-		t.Errorf("killed %d of 100", killed)
-	}
-	t.Logf("killed %d of 100", killed)
+	t.Logf("killed %d of 100", killed.Load())
 }
 
 // lethal are lines that kill the installer and leave a process running.
