@@ -53,7 +53,7 @@ version count all the same. --force installs what is installed already, and what
 			if w.key != "" {
 				return p.plainInstall(cmd.Context(), w, args)
 			}
-			return p.withBox(func(b *box) error { return b.installCommanded(cmd.Context(), w, args) })
+			return p.withBox(cmd.Context(), func(b *box) error { return b.installCommanded(cmd.Context(), w, args) })
 		},
 	}
 	w.downgradeFlag(cmd)
@@ -125,12 +125,13 @@ func (b *box) mayTake(rel trust.Release, s install.Status) error {
 	return nil
 }
 
-// install installs a trusted update, and removes its download after that, and where it was set aside.
+// install installs a trusted update. Its download is removed after that, where it was set aside, and where
+// the disk lost something of it, so that it comes again.
 func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w wishes) (install.Result, error) {
 	paceCollector(percentLong)
 	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.downgrade, Force: w.force})
 	_, aside := i.Status().SetAside(rel.Name())
-	if err == nil || aside {
+	if err == nil || aside || errors.Is(err, install.ErrMismatch) {
 		err = errors.Join(installError(i, err), b.tidy())
 		return result, err
 	}

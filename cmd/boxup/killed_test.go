@@ -55,13 +55,19 @@ func newKillWorld(t *testing.T) *killWorld {
 // fresh returns a copy of the box, so that each kill meets the same.
 func (k *killWorld) fresh(t *testing.T) *device {
 	t.Helper()
-	d := *k.base
-	d.t, d.dir = t, t.TempDir()
-	out, err := exec.CommandContext(t.Context(), "cp", "-a", k.base.dir+"/.", d.dir).CombinedOutput()
+	return k.base.copied(t)
+}
+
+// copied returns a copy of a box whose configuration has relative paths.
+func (d *device) copied(t *testing.T) *device {
+	t.Helper()
+	c := *d
+	c.t, c.dir = t, t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "cp", "-a", d.dir+"/.", c.dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("cp: %v\n%s", err, out)
 	}
-	return &d
+	return &c
 }
 
 // command is boxup as it is, in a process of its own.
