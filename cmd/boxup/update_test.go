@@ -368,3 +368,34 @@ func TestDamagedRecord(t *testing.T) {
 	d.must(0, "update").says("update: none")
 	d.has("100", "100")
 }
+
+// TestDailyCapWithoutClock: a box whose clock begins anew after each power cut, and one whose clock was far
+// ahead, get no more than a day's share in a day.
+func TestDailyCapWithoutClock(t *testing.T) {
+	at := func(s string) time.Time { return must(time.Parse(time.RFC3339, s)) }
+	for name, c := range map[string]struct {
+		times []string // of each of which 10 bytes are asked for, of 20 a day
+		want  []int64
+	}{
+		"one day":              {[]string{"2026-03-01T00:00:00Z", "2026-03-01T12:00:00Z", "2026-03-01T23:59:59Z"}, []int64{10, 10, 0}},
+		"in another zone":      {[]string{"2026-03-01T23:30:00-05:00", "2026-03-02T23:30:00Z", "2026-03-02T01:00:00+01:00"}, []int64{10, 10, 0}},
+		"days":                 {[]string{"2026-03-01T23:00:00Z", "2026-03-01T23:30:00Z", "2026-03-02T00:00:00Z"}, []int64{10, 10, 10}},
+		"back by power cuts":   {[]string{"2026-03-04T10:00:00Z", "2026-03-01T12:00:00Z", "2026-03-04T10:05:00Z", "2026-03-01T12:00:00Z", "2026-03-05T00:00:00Z"}, []int64{10, 10, 0, 0, 10}},
+		"back from far ahead":  {[]string{"2040-01-01T00:00:00Z", "2040-01-01T00:00:00Z", "2026-03-01T12:00:00Z"}, []int64{10, 10, 10}},
+		"back by half a month": {[]string{"2026-03-20T00:00:00Z", "2026-03-20T00:00:00Z", "2026-03-05T00:00:00Z"}, []int64{10, 10, 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r record
+			var now time.Time
+			a := allowance{20, func() time.Time { return now }, &r, func() error { return nil }}
+			for i, s := range c.times {
+				now = at(s)
+				got := min(10, a.left())
+				if got != c.want[i] {
+					t.Errorf("%s: %d bytes may come, expected %d", s, got, c.want[i])
+				}
+				check(t, a.spend(got))
+			}
+		})
+	}
+}
