@@ -466,5 +466,6 @@ func (w *world) plain(m *mirror, names ...string) {
 		m.put("update/"+name+".sig", sig[:])
 		m.put("update/"+name+".sha256", update.ChecksumLine(rel.Digest(), n))
 		m.put("updates.json", []byte(`{"newest":"`+name+`","updates":[]}`))
+		m.put("version", []byte(n.Version().String()))
 	}
 }
