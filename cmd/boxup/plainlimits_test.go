@@ -204,11 +204,16 @@ func TestPlainFullDisk(t *testing.T) {
 	t.Cleanup(func() { check(t, syscall.Unmount(d.path("S"), syscall.MNT_DETACH)) })
 	asked := 0
 	m.on(func(w http.ResponseWriter, r *http.Request) bool {
-		if strings.HasSuffix(r.URL.Path, one) {
-			asked++
-			d.write("S/ballast", make([]byte, 6<<20))
+		if !strings.HasSuffix(r.URL.Path, one) {
+			return false
 		}
-		return false
+		asked++
+		b := m.files["update/"+one]
+		w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+		_, _ = w.Write(b[:1<<20])
+		d.write("S/ballast", make([]byte, 7<<20))
+		_, _ = w.Write(b[1<<20:]) // the box hangs up
+		return true
 	})
 	d.must(codeNoSpace, "update", "--key", d.key(), m.URL).says("no space left")
 	if asked != 1 {
