@@ -116,11 +116,19 @@ func (b *box) toInstall(ctx context.Context, s install.Status, w wishes, args []
 	return rel, f, nil
 }
 
-// mayTake refuses an update that is for other boxes, or that another one has to be installed before.
+// mayTake refuses an update that is for other boxes, or that another one has to be installed before. That
+// the rollout has not reached this box, or is paused, it says.
 func (b *box) mayTake(rel trust.Release, s install.Status) error {
-	v := rel.Takes(trust.Box{Machine: b.machine, Hardware: b.Hardware, Installed: s.Version}, b.streams.Now())
-	if v.Hold == trust.HoldHardware || v.Hold == trust.HoldVersion {
+	repo, err := b.trusted()
+	if err != nil {
+		return err
+	}
+	v := rel.Takes(trust.Box{Machine: b.machine, Hardware: b.Hardware, Installed: s.Version}, b.at(repo))
+	switch v.Hold {
+	case trust.HoldHardware, trust.HoldVersion:
 		return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))
+	case trust.HoldRollout:
+		b.warn("%v: %s; it is installed all the same, because it was named", rel.Name(), v.Reason)
 	}
 	return nil
 }

@@ -93,13 +93,21 @@ func TestNamedInstall(t *testing.T) {
 		"not yet: "+two+": it is for hardware rev-b, and this is rev-a", "not yet: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on")
 	d.must(0, "fetch").says("update: none", "not yet: "+one)
 	d.must(0, "fetch", one)
-	d.must(0, "install", one)
+	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on; it is installed all the same, because it was named")
 	d.has("100", "100")
+	for _, flag := range []string{"--force", "--allow-downgrade"} { // neither is for that
+		d.must(codeRefused, "install", flag, two).says(two, "it is for hardware rev-b")
+		d.must(codeRefused, "install", flag, three).says(three, "it installs over version 200")
+	}
+	d.now = start.Add(2 * time.Hour)
+	if a := d.must(0, "install", "--force", d.fetched(one)); strings.Contains(a.err, "named") {
+		t.Errorf("the rollout has reached the box, and it says %s", a.err)
+	}
 	d.must(codeRefused, "install", two).says(two, "it is for hardware rev-b")
 	d.must(codeRefused, "install", three).says(three, "it installs over version 200")
 	d.must(codeRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
 	d.must(2, "install", "nonsense").says("expected the name of an update, or a file that is there")
-	d.has("100", "100")
+	d.has("100", "100 100")
 }
 
 // TestNeededStep: the newest needs another one first, and both are installed in one run.
