@@ -115,7 +115,7 @@ func (stepper) Enabled(context.Context, slog.Level) bool { return true }
 func (s stepper) Handle(_ context.Context, r slog.Record) error {
 	what := "log " + r.Message
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "phase" || a.Key == "program" {
+		if a.Key == "phase" || a.Key == "program" || a.Key == "entry" {
 			what += " " + a.Value.String()
 		}
 		return true
@@ -208,18 +208,24 @@ func stories(t testing.TB) []story {
 	linked := []string{"sync ./ the verified file", "link ./archives/<digest>", "syncdir ./archives", "log unpacking", "remove ./archives/<digest>"}
 	script9 := []string{"log phase script", "log running install_update.sh script"}
 	before := append([]string{"log phase before", "log running stop before"}, script9...)
+	unpacked := func(version int) (steps []string) {
+		for _, name := range []string{"", "VERSION", "install_update.sh"} {
+			steps = append(steps, fmt.Sprintf("log unpacking entry opq-box-update-%d/%s", version, name))
+		}
+		return steps
+	}
 	installed := []error{nil, install.ErrInstalled}
 	return []story{
 		{"update", hooked, script(t, 9, ran+"reboot\n"), installed, "9", install.OutcomeInstalled, true,
-			slices.Concat(record, linked, before, []string{"log phase check", "log running check check", "log installed", "log rebooting"})},
+			slices.Concat(record, linked, unpacked(9), before, []string{"log phase check", "log running check check", "log installed", "log rebooting"})},
 		{"first one, copied", func(*box) {}, copied, installed, "9", install.OutcomeInstalled, true,
-			slices.Concat(record, script9, []string{"mkdir .", "mkdir ./archives", "mkdir ./log", "create ./archives/<digest>", "write ./archives/<digest>", "log unpacking", "log installed"})},
+			slices.Concat(record, unpacked(9), script9, []string{"mkdir .", "mkdir ./archives", "mkdir ./log", "create ./archives/<digest>", "write ./archives/<digest>", "log unpacking", "log installed"})},
 		{"back", hooked, script(t, 8, ran), []error{install.ErrRolledBack, install.ErrSetAside}, "7", install.OutcomeRolledBack, false,
-			slices.Concat(record, linked, before, []string{"log phase check", "log phase back", "log running stop back", "log running install_update.sh back", "log running check back", "log went back"})},
+			slices.Concat(record, linked, unpacked(8), unpacked(7), before, []string{"log phase check", "log phase back", "log running stop back", "log running install_update.sh back", "log running check back", "log went back"})},
 		{"fails", hooked, script(t, 9, ran+"exit 1\n"), []error{install.ErrScript}, "7", "", false,
-			slices.Concat(record, linked, before, []string{"log phase over", "log running check over"})},
+			slices.Concat(record, linked, unpacked(9), before, []string{"log phase over", "log running check over"})},
 		{"improper", hooked, packHeaders(t, 9, seedHeaders(9, ran)[:1]), []error{archive.ErrImproper, install.ErrSetAside}, "7", install.OutcomeRefused, false,
-			slices.Concat(record, linked)},
+			slices.Concat(record, linked, unpacked(9)[:1])},
 	}
 }
 
