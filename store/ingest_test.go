@@ -111,7 +111,7 @@ func TestWriteBlockRefuses(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for _, i := range []int{-1, 2, 1 << 40} {
+	for _, i := range []int{-1, 2, 1 << 30} {
 		if err := in.WriteBlock(i, first); err == nil {
 			t.Errorf("took block %d", i)
 		}

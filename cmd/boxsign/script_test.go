@@ -97,6 +97,8 @@ func TestScripts(t *testing.T) {
 			"live":    live,
 			"placed":  placed,
 
+			"released-boxup": releasedBoxup,
+
 			"again":         again,
 			"change-blob":   changeBlob,
 			"tamper":        tamper,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,7 +19,7 @@ import (
 //
 //	boxup.lock   held by the one boxup that changes something
 //	box.json     see record
-//	metadata/    the trusted metadata, see trust.State
+//	metadata/    the trusted metadata, see trust.State; metadata.repair/: roots that are to repair it
 //	staging/     an update on its way in; sha256/, targets/: one that has arrived; see package store
 //	install/     what is installed, see package install
 const (
@@ -70,7 +71,7 @@ func (p *program) configuration() (config, []byte, error) {
 }
 
 // open opens the state directory, which it makes where it is missing. The caller closes the box.
-func (p *program) open() (*box, error) {
+func (p *program) open(ctx context.Context) (*box, error) {
 	c, pinned, err := p.configuration()
 	if err != nil {
 		return nil, err
@@ -79,8 +80,8 @@ func (p *program) open() (*box, error) {
 	if b.lock, err = p.takeLock(b.dir); err != nil {
 		return nil, err
 	}
-	if err := b.load(); err != nil {
-		return nil, errors.Join(err, b.lock.Unlock())
+	if err := b.load(ctx); err != nil {
+		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }
@@ -92,7 +93,14 @@ func (p *program) look() (*box, error) {
 		return nil, err
 	}
 	b := &box{program: p, config: c, dir: c.State, pinned: pinned}
-	return b, b.read()
+	if err := b.read(); err != nil {
+		return nil, err
+	}
+	err = b.openState()
+	if b.repairable(err) {
+		err = cli.WithHint(err, "the disk lost something; boxup check repairs it from the mirrors")
+	}
+	return b, err
 }
 
 // takeLock makes this the one boxup that works on a state directory.
@@ -110,17 +118,25 @@ func (p *program) takeLock(dir string) (*durable.Lock, error) {
 	return lock, nil
 }
 
-func (b *box) load() error {
+func (b *box) load(ctx context.Context) error {
 	if err := b.read(); err != nil {
 		return err
 	}
-	return b.remember()
-}
-
-func (b *box) read() (err error) {
-	if b.state, err = b.openState(); err != nil {
+	err := b.openState()
+	if b.repairable(err) {
+		if err := b.repair(ctx, err); err != nil {
+			return errors.Join(coded(err), b.remember())
+		}
+		err = b.openState()
+	}
+	if err != nil {
 		return err
 	}
+	return errors.Join(b.remember(), os.RemoveAll(filepath.Join(b.dir, repairDir)))
+}
+
+// read reads what the box remembers beside the trusted metadata.
+func (b *box) read() (err error) {
 	if b.record, err = readRecord(b.dir); err != nil {
 		b.warn("what is remembered of mirrors is lost: %v", err)
 	}
@@ -130,15 +146,15 @@ func (b *box) read() (err error) {
 }
 
 // openState opens the trusted metadata.
-func (b *box) openState() (*trust.State, error) {
-	s, err := trust.Open(trust.Config{FS: b.fs, Dir: filepath.Join(b.dir, metadataDir), Pinned: b.pinned})
+func (b *box) openState() (err error) {
+	b.state, err = trust.Open(trust.Config{FS: b.fs, Dir: b.metadata(""), Pinned: b.pinned})
 	if errors.Is(err, trust.ErrFork) {
 		err = cli.WithHint(err, "to trust another root from now on say boxup init --replace-root")
 	}
 	if err != nil {
-		return nil, refused(fmt.Errorf("trusted metadata: %w", err))
+		return refused(fmt.Errorf("trusted metadata: %w", err))
 	}
-	return s, nil
+	return nil
 }
 
 func (b *box) remember() error { return b.record.write(b.fs, b.dir) }
@@ -153,8 +169,8 @@ func (b *box) Close() error {
 }
 
 // withBox runs a command that changes the state.
-func (p *program) withBox(run func(*box) error) (err error) {
-	b, err := p.open()
+func (p *program) withBox(ctx context.Context, run func(*box) error) (err error) {
+	b, err := p.open(ctx)
 	if err != nil {
 		return err
 	}

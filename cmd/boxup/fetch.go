@@ -35,7 +35,7 @@ func (p *program) fetchCommand() *cobra.Command {
 			if err := p.delay(cmd.Context(), splay); err != nil {
 				return err
 			}
-			return p.withBox(func(b *box) error { return b.fetchCommanded(cmd.Context(), args) })
+			return p.withBox(cmd.Context(), func(b *box) error { return b.fetchCommanded(cmd.Context(), args) })
 		},
 	}
 	splayFlag(cmd, &splay)
@@ -214,14 +214,14 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 		return err
 	}
 	missing := rel.Length() - info.Size()
-	if b.MaxBytesPerDay > 0 && missing > b.left() {
-		return b.overCap(rel, missing)
+	if missing > b.allowance().left() {
+		return b.allowance().over(rel.Name(), missing)
 	}
 	blocks, err := b.client.Whole(ctx, rel, f)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(b.spend(missing), s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length()))); err != nil {
+	if err := errors.Join(b.allowance().spend(missing), s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length()))); err != nil {
 		return err
 	}
 	return b.fs.Remove(path)

@@ -53,7 +53,7 @@ version count all the same. --force installs what is installed already, and what
 			if w.key != "" {
 				return p.plainInstall(cmd.Context(), w, args)
 			}
-			return p.withBox(func(b *box) error { return b.installCommanded(cmd.Context(), w, args) })
+			return p.withBox(cmd.Context(), func(b *box) error { return b.installCommanded(cmd.Context(), w, args) })
 		},
 	}
 	w.downgradeFlag(cmd)
@@ -116,21 +116,30 @@ func (b *box) toInstall(ctx context.Context, s install.Status, w wishes, args []
 	return rel, f, nil
 }
 
-// mayTake refuses an update that is for other boxes, or that another one has to be installed before.
+// mayTake refuses an update that is for other boxes, or that another one has to be installed before. That
+// the rollout has not reached this box, or is paused, it says.
 func (b *box) mayTake(rel trust.Release, s install.Status) error {
-	v := rel.Takes(trust.Box{Machine: b.machine, Hardware: b.Hardware, Installed: s.Version}, b.streams.Now())
-	if v.Hold == trust.HoldHardware || v.Hold == trust.HoldVersion {
+	repo, err := b.trusted()
+	if err != nil {
+		return err
+	}
+	v := rel.Takes(trust.Box{Machine: b.machine, Hardware: b.Hardware, Installed: s.Version}, b.at(repo))
+	switch v.Hold {
+	case trust.HoldHardware, trust.HoldVersion:
 		return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))
+	case trust.HoldRollout:
+		b.warn("%v: %s; it is installed all the same, because it was named", rel.Name(), v.Reason)
 	}
 	return nil
 }
 
-// install installs a trusted update, and removes its download after that, and where it was set aside.
+// install installs a trusted update. Its download is removed after that, where it was set aside, and where
+// the disk lost something of it, so that it comes again.
 func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w wishes) (install.Result, error) {
 	paceCollector(percentLong)
 	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.downgrade, Force: w.force})
 	_, aside := i.Status().SetAside(rel.Name())
-	if err == nil || aside {
+	if err == nil || aside || errors.Is(err, install.ErrMismatch) {
 		err = errors.Join(installError(i, err), b.tidy())
 		return result, err
 	}

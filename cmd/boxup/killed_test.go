@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,8 +18,11 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// randomKills is how often a box is killed at random instants.
-const randomKills = 100
+// randomKills is how often a box is killed at random instants, randomLanes how many are at once.
+const (
+	randomKills = 100
+	randomLanes = 8
+)
 
 // patience is how long a real event may take on a busy machine.
 const patience = 60 * time.Second
@@ -50,13 +55,19 @@ func newKillWorld(t *testing.T) *killWorld {
 // fresh returns a copy of the box, so that each kill meets the same.
 func (k *killWorld) fresh(t *testing.T) *device {
 	t.Helper()
-	d := *k.base
-	d.t, d.dir = t, t.TempDir()
-	out, err := exec.CommandContext(t.Context(), "cp", "-a", k.base.dir+"/.", d.dir).CombinedOutput()
+	return k.base.copied(t)
+}
+
+// copied returns a copy of a box whose configuration has relative paths.
+func (d *device) copied(t *testing.T) *device {
+	t.Helper()
+	c := *d
+	c.t, c.dir = t, t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "cp", "-a", d.dir+"/.", c.dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("cp: %v\n%s", err, out)
 	}
-	return &d
+	return &c
 }
 
 // command is boxup as it is, in a process of its own.
@@ -160,16 +171,23 @@ func TestKilledAtEveryStep(t *testing.T) {
 	check(t, err)
 	steps := strings.Split(strings.TrimSpace(string(b)), "\n")
 	kills := map[string]int{}
-	for i, line := range steps {
-		d := k.fresh(t)
-		out, err := d.process(killVariable + "=" + strconv.Itoa(i+1)).CombinedOutput()
-		if !killed(t, out, err) {
-			t.Errorf("step %d, %s, never came", i+1, line)
-			continue
+	var mu sync.Mutex
+	t.Run("steps", func(t *testing.T) {
+		for i, line := range steps {
+			t.Run(strconv.Itoa(i+1), func(t *testing.T) {
+				t.Parallel()
+				d := k.fresh(t)
+				out, err := d.process(killVariable + "=" + strconv.Itoa(i+1)).CombinedOutput()
+				if !killed(t, out, err) {
+					t.Fatalf("%s never came", line)
+				}
+				mu.Lock()
+				kills[stepName(line)]++
+				mu.Unlock()
+				d.recovers("before " + line)
+			})
 		}
-		kills[stepName(line)]++
-		d.recovers(fmt.Sprintf("before step %d, %s", i+1, line))
-	}
+	})
 	kills["script"] = k.killInScript(t)
 	kills["unpack"] += k.killWhen(t, "unpacking", "S/install/work/update/"+named(t, two).Top()+"/data")
 	kills["download"] = k.killWhen(t, "downloading", "S/staging/*.part")
@@ -226,35 +244,51 @@ func (k *killWorld) killWhen(t *testing.T, when, pattern string) (kills int) {
 	return kills
 }
 
-// TestKilledAtRandom kills a box at random instants.
+// TestKilledAtRandom kills boxes at random instants.
 func TestKilledAtRandom(t *testing.T) {
 	k := newKillWorld(t)
-	took := patience
-	for range 3 {
-		d, began := k.fresh(t), time.Now()
-		if out, err := d.command("update").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
+	var runs, kills atomic.Int64
+	t.Run("lanes", func(t *testing.T) {
+		for i := range randomLanes {
+			t.Run(strconv.Itoa(i), func(t *testing.T) {
+				t.Parallel()
+				took := k.took(t)
+				for kills.Load() < randomKills && runs.Add(1) <= 4*randomKills {
+					kills.Add(k.killAfter(t, time.Duration(rand.Float64()*float64(took))))
+				}
+			})
 		}
-		took = min(took, time.Since(began))
+	})
+	t.Logf("killed %d times in %d runs", kills.Load(), runs.Load())
+	if kills.Load() < randomKills {
+		t.Error("killed too seldom")
 	}
-	kills := 0
-	for i := 0; kills < randomKills; i++ {
-		if i == 4*randomKills {
-			t.Fatalf("killed only %d times of %d", kills, i)
-		}
-		d := k.fresh(t)
-		cmd := d.command("update")
-		check(t, cmd.Start())
-		after := time.Duration(rand.Float64() * float64(took))
-		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) // it may have ended
-		err := cmd.Wait()
-		timer.Stop()
-		if killed(t, nil, err) {
-			kills++
-		}
-		d.recovers(fmt.Sprintf("after %v", after))
+}
+
+// took returns how long an update takes that nobody kills.
+func (k *killWorld) took(t *testing.T) time.Duration {
+	t.Helper()
+	d, began := k.fresh(t), time.Now()
+	if out, err := d.command("update").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	t.Logf("killed %d times within %v", kills, took)
+	return time.Since(began)
+}
+
+// killAfter kills a box after that time, and returns how often, once or never, it was still at work then.
+func (k *killWorld) killAfter(t *testing.T, after time.Duration) (kills int64) {
+	t.Helper()
+	d := k.fresh(t)
+	cmd := d.command("update")
+	check(t, cmd.Start())
+	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) // it may have ended
+	err := cmd.Wait()
+	timer.Stop()
+	if killed(t, nil, err) {
+		kills++
+	}
+	d.recovers(fmt.Sprintf("after %v", after))
+	return kills
 }
 
 // TestResumed: a download that was killed goes on where it was, and only what is not on the disk yet comes

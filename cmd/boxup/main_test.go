@@ -51,6 +51,10 @@ func withPrograms(m *testing.M) (int, error) {
 	if err := os.Setenv("PATH", bin+":"+os.Getenv("PATH")); err != nil {
 		return 0, err
 	}
+	// The tests wait for processes and for the disk more than they compute.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		return 0, err
+	}
 	return m.Run(), nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
@@ -18,38 +19,68 @@ import (
 // errCap says that no more may come today.
 var errCap = errors.New("the daily cap is reached")
 
-// today returns the day that counts.
-func (b *box) today() string {
-	at := b.streams.Now()
-	if repo, err := b.state.Current(); err == nil {
-		at = b.at(repo)
+// longestLag is by how much the clock of a box may go back without a new day: without a battery it begins
+// after each power cut with the newest signed time, which is as old as a timestamp may get. A day further
+// ahead was one of a clock that was wrong.
+const longestLag = trust.TimestampLife
+
+// used returns how many bytes came on a day.
+func (r *record) used(today time.Time) int64 {
+	on, err := time.Parse(time.DateOnly, r.Day)
+	if err != nil || on.Before(today.UTC().Truncate(day)) || on.After(today.Add(longestLag)) {
+		return 0
 	}
-	return at.UTC().Format(time.DateOnly)
+	return r.Bytes
+}
+
+// spend counts bytes that came on a day.
+func (r *record) spend(today time.Time, n int64) {
+	if r.used(today) == 0 {
+		r.Day, r.Bytes = today.UTC().Format(time.DateOnly), 0
+	}
+	r.Bytes += n
+}
+
+// allowance is what may come in a day.
+type allowance struct {
+	most   int64            // bytes; 0: any
+	now    func() time.Time // by which days are told
+	record *record
+	save   func() error
+}
+
+func (b *box) allowance() allowance {
+	return allowance{b.MaxBytesPerDay, b.today, &b.record, b.remember}
+}
+
+// today returns the time by which days are told.
+func (b *box) today() time.Time {
+	if repo, err := b.state.Current(); err == nil {
+		return b.at(repo)
+	}
+	return b.streams.Now()
 }
 
 // left returns how many bytes may come today.
-func (b *box) left() int64 {
-	if b.record.Day != b.today() {
-		return b.MaxBytesPerDay
+func (a allowance) left() int64 {
+	if a.most == 0 {
+		return math.MaxInt64
 	}
-	return max(b.MaxBytesPerDay-b.record.Bytes, 0)
+	return max(a.most-a.record.used(a.now()), 0)
 }
 
 // spend counts bytes that came.
-func (b *box) spend(n int64) error {
-	if b.MaxBytesPerDay == 0 {
+func (a allowance) spend(n int64) error {
+	if a.most == 0 || n == 0 {
 		return nil
 	}
-	if day := b.today(); b.record.Day != day {
-		b.record.Day, b.record.Bytes = day, 0
-	}
-	b.record.Bytes += n
-	return b.remember()
+	a.record.spend(a.now(), n)
+	return a.save()
 }
 
-func (b *box) overCap(rel trust.Release, need int64) error {
+func (a allowance) over(name update.Name, need int64) error {
 	return cli.WithCode(fmt.Errorf("%v: %w: %d bytes have to come next, and max_bytes_per_day leaves %d today; the rest comes on the next days",
-		rel.Name(), errCap, need, b.left()), codeHeld)
+		name, errCap, need, a.left()), codeHeld)
 }
 
 // metered returns a sink that takes no more than may come today, and an error where that is nothing.
@@ -57,7 +88,7 @@ func (b *box) metered(rel trust.Release, to fetch.Sink) (fetch.Sink, error) {
 	if b.MaxBytesPerDay == 0 {
 		return to, nil
 	}
-	m := &meteredSink{to, b, rel}
+	m := &meteredSink{to, b.allowance(), rel}
 	return m, m.allow()
 }
 
@@ -65,7 +96,7 @@ func (b *box) metered(rel trust.Release, to fetch.Sink) (fetch.Sink, error) {
 // an error of its own, so that no mirror is asked for that block today.
 type meteredSink struct {
 	fetch.Sink
-	box *box
+	allowance
 	rel trust.Release
 }
 
@@ -74,7 +105,7 @@ func (m *meteredSink) WriteBlock(i int, p []byte) error {
 	if err := m.Sink.WriteBlock(i, p); err != nil {
 		return err
 	}
-	if err := m.box.spend(int64(len(p))); err != nil {
+	if err := m.spend(int64(len(p))); err != nil {
 		return err
 	}
 	return m.allow()
@@ -86,8 +117,8 @@ func (m *meteredSink) allow() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	if next := update.BlockLength(m.rel.Length(), missing[0]); next > m.box.left() {
-		return m.box.overCap(m.rel, next)
+	if next := update.BlockLength(m.rel.Length(), missing[0]); next > m.left() {
+		return m.over(m.rel.Name(), next)
 	}
 	return nil
 }

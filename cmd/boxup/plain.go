@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
@@ -86,6 +88,7 @@ type plainBox struct {
 	wishes
 	by        keys.Public
 	installer *install.Installer
+	record    record
 }
 
 // withPlain runs a command of the plain mode.
@@ -102,8 +105,28 @@ func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) e
 	if err != nil {
 		return err
 	}
-	err = p.withInstaller(ctx, c, func(i *install.Installer) error { return run(&plainBox{p, c, w, k, i}) })
+	err = p.withInstaller(ctx, c, func(i *install.Installer) error {
+		b := &plainBox{program: p, config: c, wishes: w, by: k, installer: i}
+		if b.record, err = readRecord(c.State); err != nil {
+			b.warn("what is remembered of servers is lost: %v", err)
+		}
+		return run(b)
+	})
 	return errors.Join(err, lock.Unlock())
+}
+
+func (b *plainBox) remember() error { return b.record.write(b.fs, b.State) }
+
+func (b *plainBox) allowance() allowance {
+	return allowance{b.MaxBytesPerDay, b.today, &b.record, b.remember}
+}
+
+// today returns the time by which days are told. Nothing that is signed tells the time here.
+func (b *plainBox) today() time.Time {
+	if now := b.streams.Now(); now.After(b.built) {
+		return now
+	}
+	return b.built
 }
 
 func (p *program) plainInstall(ctx context.Context, w wishes, args []string) error {
@@ -139,34 +162,70 @@ func (p *program) plainUpdate(ctx context.Context, w wishes, server string) erro
 		return cli.Usagef("%s: expected http://host or https://host: %w", server, err)
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {
-		s, err := newPlainServer(b.config, strings.TrimRight(server, "/"))
+		s, err := newPlainServer(b, strings.TrimRight(server, "/"))
 		if err != nil {
 			return err
 		}
 		defer s.close()
-		return b.update(ctx, s)
+		if m, resting := b.record.resting(s.base, b.streams.Now()); resting {
+			return cli.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
+				fetch.ErrUnavailable, s.base, stamp(m.Until), m.Reason), codeUnavailable)
+		}
+		err = b.update(ctx, s)
+		return errors.Join(err, b.note(s.base, err))
 	})
 }
 
+// note remembers for how long a server wants to be left alone.
+func (b *plainBox) note(server string, err error) error {
+	b.record.rest(mirrorRecord{URL: server})
+	var busy *busyError
+	if errors.As(err, &busy) && busy.after > longestBackoff {
+		b.record.rest(mirrorRecord{URL: server, Until: b.streams.Now().Add(busy.after).UTC().Truncate(time.Second), Reason: brief(err.Error())})
+	}
+	return b.remember()
+}
+
 func (b *plainBox) update(ctx context.Context, s *plainServer) error {
-	name, err := s.newest(ctx, b.Product)
+	name, err := b.newer(ctx, s)
 	if err != nil {
 		return coded(err)
 	}
-	o := b.offer(name)
-	if o.Update != nil && o.Waits == "" {
-		return b.step(ctx, s, name)
+	o := outcome{}
+	if !name.IsZero() {
+		o = b.offer(name)
 	}
+	if o.Update != nil {
+		if o.Waits, err = b.step(ctx, s, name); err != nil || o.Waits == "" {
+			return err
+		}
+	}
+	o.Status = statusOf(b.installer.Status())
 	if err := errors.Join(b.dropBut(name, o.Update != nil), b.tell(o)); err != nil {
 		return err
 	}
 	return o.waiting()
 }
 
+// newer returns the newest update of a server, the zero name where what is installed is as new. That
+// costs one small request.
+func (b *plainBox) newer(ctx context.Context, s *plainServer) (update.Name, error) {
+	if in := b.installer.Status().Installed; in != nil {
+		v, err := s.version(ctx)
+		if err != nil {
+			return update.Name{}, err
+		}
+		if order := v.Compare(in.Name.Version()); order == 0 || order < 0 && !b.downgrade {
+			return update.Name{}, nil
+		}
+	}
+	return s.newest(ctx, b.Product)
+}
+
 // offer says what becomes of the newest update of a server.
 func (b *plainBox) offer(name update.Name) outcome {
 	status := b.installer.Status()
-	o := outcome{Status: statusOf(status)}
+	var o outcome
 	if reason, aside := status.SetAside(name); aside {
 		o.Held = []held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
 		return o
@@ -176,38 +235,39 @@ func (b *plainBox) offer(name update.Name) outcome {
 		return o
 	}
 	o.Update = &name
-	if !b.anyTime && !b.Window.open(b.streams.Now()) {
-		o.Waits = "it is installed between " + b.Window.String()
-	}
 	return o
 }
 
-// step downloads, verifies and installs an update. What does not verify is removed.
-func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) error {
+// step downloads, verifies and installs an update, unless it has to wait: then it says why. What does not
+// verify is removed.
+func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) (waits string, err error) {
 	sig, err := s.signature(ctx, name, b.by)
 	if err != nil {
-		return coded(err)
+		return "", coded(err)
 	}
 	f, err := b.download(ctx, s, name)
 	if err != nil {
-		return coded(err)
+		return "", coded(err)
 	}
 	defer f.Close() // what counts was read back
 	if err := rewind(f); err != nil {
-		return err
+		return "", err
 	}
 	v, err := signing.Verify(ctx, f, name, sig, b.by)
 	if errors.Is(err, signing.ErrSignature) {
-		return errors.Join(refused(fmt.Errorf("%s: %w", s.base, err)), b.fs.Remove(f.Name()))
+		return "", errors.Join(refused(fmt.Errorf("%s: %w", s.base, err)), b.fs.Remove(f.Name()))
 	}
 	if err != nil {
-		return err
+		return "", err
+	}
+	if !b.anyTime && !b.Window.open(b.streams.Now()) {
+		return "it is fetched, and installed between " + b.Window.String(), nil
 	}
 	err = b.install(ctx, v, f)
 	if _, aside := b.installer.Status().SetAside(name); err == nil || aside {
 		err = errors.Join(err, b.fs.Remove(f.Name()))
 	}
-	return err
+	return "", err
 }
 
 // download brings an archive into a file of its name, which is gone on with where it is there already,
@@ -221,7 +281,7 @@ func (b *plainBox) download(ctx context.Context, s *plainServer, name update.Nam
 	if err != nil {
 		return nil, err
 	}
-	if err := s.download(ctx, name, f); err != nil {
+	if err := s.download(ctx, name, f, b.allowance()); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -264,11 +324,7 @@ func parseUpdates(b []byte, product update.Product) (update.Name, error) {
 
 // parseList returns the name, of those that a server lists, of the version that it says is the newest.
 // Of several formats that is the one which every box unpacks.
-func parseList(version, list []byte, product update.Product) (update.Name, error) {
-	v, err := update.ParseVersion(string(version))
-	if err != nil {
-		return update.Name{}, err
-	}
+func parseList(v update.Version, list []byte, product update.Product) (update.Name, error) {
 	var best update.Name
 	for line := range bytes.SplitSeq(list, []byte("\n")) {
 		n, err := update.ParseName(string(line))

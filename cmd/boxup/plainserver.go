@@ -10,10 +10,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -26,43 +27,112 @@ import (
 const (
 	leastRate    = 256
 	stallWindow  = 30 * time.Second
-	plainTries   = 5       // how often a download that was cut is gone on with
-	plainReserve = 1 << 20 // bytes that are left free on the disk
+	plainTries   = 5         // how often in a row something is asked for that brings nothing
+	plainBurst   = 256 << 10 // bytes that are read at once, at most
+	plainReserve = 1 << 20   // bytes that are left free on the disk
 )
 
 // plainServer is a server that is asked by the URLs that every box knows.
 type plainServer struct {
-	base string // without a slash at its end
-	http *http.Client
+	base     string // without a slash at its end
+	http     *http.Client
+	limiter  *rate.Limiter // nil: no cap
+	least    float64       // bytes per second
+	patience time.Duration // that pauses may take without getting anything
+	sleep    func(context.Context, time.Duration) error
+	random   func() float64 // spreads pauses
+	now      func() time.Time
 }
 
-func newPlainServer(c config, base string) (*plainServer, error) {
-	authorities, err := c.certificates()
+func newPlainServer(b *plainBox, base string) (*plainServer, error) {
+	authorities, err := b.certificates()
 	if err != nil {
 		return nil, err
 	}
-	return &plainServer{base, &http.Client{Transport: &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
-		TLSClientConfig:        &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    20 * time.Second,
-		ResponseHeaderTimeout:  30 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-	}}}, nil
+	s := &plainServer{
+		base: base, least: leastRate, patience: b.Patience, sleep: b.sleep, random: b.random, now: b.streams.Now,
+		http: &http.Client{Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+			TLSClientConfig:        &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    20 * time.Second,
+			ResponseHeaderTimeout:  30 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableCompression:     true,
+		}},
+	}
+	if b.Rate > 0 {
+		s.limiter = rate.NewLimiter(rate.Limit(b.Rate), int(min(plainBurst, b.Rate)))
+		s.least = min(s.least, float64(b.Rate)/2)
+	}
+	return s, nil
 }
 
 func (s *plainServer) close() { s.http.CloseIdleConnections() }
 
-// ask asks for a file from an offset on. The caller closes the body.
-func (s *plainServer) ask(ctx context.Context, file string, from int64) (*http.Response, error) {
+// retrying asks again, after a growing pause, what found the server unavailable. Where that brought
+// something, the pauses begin anew.
+func (s *plainServer) retrying(ctx context.Context, ask func() (progress bool, err error)) error {
+	waited := time.Duration(0)
+	for tries := 1; ; tries++ {
+		progress, err := ask()
+		if !errors.Is(err, fetch.ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		if progress {
+			tries, waited = 1, 0
+		}
+		pause := s.pause(err, tries)
+		if waited += pause; tries == plainTries || pause > longestBackoff || waited > s.patience {
+			return err
+		}
+		if sleepErr := s.sleep(ctx, pause); sleepErr != nil {
+			return errors.Join(sleepErr, err)
+		}
+	}
+}
+
+// pause returns how long to wait after so many failures in a row, or for how long the server asks.
+func (s *plainServer) pause(err error, tries int) time.Duration {
+	step := time.Second << (tries - 1)
+	pause := step/2 + time.Duration(s.random()*float64(step/2))
+	var busy *busyError
+	if errors.As(err, &busy) {
+		pause = max(pause, busy.after)
+	}
+	return pause
+}
+
+// busyError is that of a server that asks to be left alone for so long.
+type busyError struct {
+	error
+	after time.Duration
+}
+
+func (e *busyError) Unwrap() error { return e.error }
+
+// parseRetryAfter parses a Retry-After field (RFC 9110, section 10.2.3): seconds, or a date. It returns 0
+// for what can't be read and for what is over, and at most longestPause.
+func parseRetryAfter(s string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(s, 10, 63); err == nil {
+		return time.Duration(min(n, uint64(longestPause/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(s)
+	if err != nil {
+		return 0
+	}
+	return min(max(0, at.Sub(now)), longestPause)
+}
+
+// ask asks for a file, or for the bytes of it that a Range field says. The caller closes the body.
+func (s *plainServer) ask(ctx context.Context, file, byteRange string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/"+file, nil)
 	if err != nil {
 		return nil, err
 	}
 	r.Header.Set("User-Agent", "boxup/"+version)
-	if from > 0 {
-		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
+	if byteRange != "" {
+		r.Header.Set("Range", byteRange)
 	}
 	resp, err := s.http.Do(r)
 	if err != nil {
@@ -73,25 +143,33 @@ func (s *plainServer) ask(ctx context.Context, file string, from int64) (*http.R
 
 // status returns the error for a status that is neither 200 nor, where ranged, 206.
 func (s *plainServer) status(resp *http.Response, file string, ranged bool) error {
-	kind := fetch.ErrUnavailable
 	switch {
 	case resp.StatusCode == http.StatusOK, ranged && resp.StatusCode == http.StatusPartialContent:
 		return nil
 	case resp.StatusCode == http.StatusNotFound:
-		kind = fetch.ErrNotFound
+		return fmt.Errorf("%s/%s: %w: status %d", s.base, file, fetch.ErrNotFound, resp.StatusCode)
 	}
-	after := ""
-	if text := resp.Header.Get("Retry-After"); text != "" {
-		after = fmt.Sprintf(", Retry-After %.40q", text)
+	text := resp.Header.Get("Retry-After")
+	err := fmt.Errorf("%s/%s: %w: status %d", s.base, file, fetch.ErrUnavailable, resp.StatusCode)
+	if text == "" {
+		return err
 	}
-	return fmt.Errorf("%s/%s: %w: status %d%s", s.base, file, kind, resp.StatusCode, after)
+	return &busyError{fmt.Errorf("%w, Retry-After %.40q", err, text), parseRetryAfter(text, s.now())}
 }
 
 // small brings a file of at most so many bytes.
-func (s *plainServer) small(ctx context.Context, file string, most int64) ([]byte, error) {
-	ctx, body := watch(ctx)
+func (s *plainServer) small(ctx context.Context, file string, most int64) (b []byte, err error) {
+	err = s.retrying(ctx, func() (bool, error) {
+		b, err = s.smallOnce(ctx, file, most)
+		return false, err
+	})
+	return b, err
+}
+
+func (s *plainServer) smallOnce(ctx context.Context, file string, most int64) ([]byte, error) {
+	ctx, body := s.watch(ctx)
 	defer body.stop()
-	resp, err := s.ask(ctx, file, 0)
+	resp, err := s.ask(ctx, file, "")
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +185,19 @@ func (s *plainServer) small(ctx context.Context, file string, most int64) ([]byt
 		return nil, fmt.Errorf("%s/%s: %w: expected at most %d bytes, got more", s.base, file, fetch.ErrRefused, most)
 	}
 	return b, nil
+}
+
+// version returns the newest version that is for every box: the smallest answer that a server has.
+func (s *plainServer) version(ctx context.Context) (update.Version, error) {
+	b, err := s.small(ctx, "version", maxVersion)
+	if err != nil {
+		return update.Version{}, err
+	}
+	v, err := update.ParseVersion(string(b))
+	if err != nil {
+		return update.Version{}, fmt.Errorf("%s/version: %w: %w", s.base, fetch.ErrRefused, err)
+	}
+	return v, nil
 }
 
 // newest returns the newest update that is for every box, by /updates.json or, where a server doesn't
@@ -127,7 +218,7 @@ func (s *plainServer) newest(ctx context.Context, product update.Product) (updat
 }
 
 func (s *plainServer) newestListed(ctx context.Context, product update.Product) (update.Name, error) {
-	v, err := s.small(ctx, "version", maxVersion)
+	v, err := s.version(ctx)
 	if err != nil {
 		return update.Name{}, err
 	}
@@ -161,62 +252,145 @@ func (s *plainServer) signature(ctx context.Context, n update.Name, k keys.Publi
 
 // download makes f hold the archive of that name, and goes on with what it holds already. Whether that
 // is the archive that was signed is for the caller to find out.
-func (s *plainServer) download(ctx context.Context, n update.Name, f *os.File) error {
-	var err error
-	for range plainTries {
-		err = s.goOn(ctx, n, f)
-		if !errors.Is(err, fetch.ErrUnavailable) || ctx.Err() != nil {
-			return err
-		}
-	}
-	return err
+func (s *plainServer) download(ctx context.Context, n update.Name, f *os.File, a allowance) error {
+	return s.retrying(ctx, func() (bool, error) {
+		d := plainDownload{plainServer: s, name: n, file: f, allowance: a}
+		err := d.goOn(ctx)
+		return float64(d.got) >= s.least*stallWindow.Seconds(), err
+	})
 }
 
-func (s *plainServer) goOn(ctx context.Context, n update.Name, f *os.File) error {
-	have, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
+// plainDownload asks once for the rest of an archive.
+type plainDownload struct {
+	*plainServer
+	allowance
+	name update.Name
+	file *os.File
+
+	have  int64 // bytes in the file
+	left  int64 // bytes that may come today
+	total int64 // bytes of the archive
+	got   int64 // bytes that came
+}
+
+func (d *plainDownload) goOn(ctx context.Context) (err error) {
+	if d.have, err = d.file.Seek(0, io.SeekEnd); err != nil {
 		return err
 	}
-	ctx, body := watch(ctx)
+	if d.left = d.allowance.left(); d.left == 0 {
+		return d.over(d.name, 1)
+	}
+	ctx, body := d.watch(ctx)
 	defer body.stop()
-	file := "update/" + n.String()
-	resp, err := s.ask(ctx, file, have)
+	path := "update/" + d.name.String()
+	resp, err := d.ask(ctx, path, d.byteRange())
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close() // read to its end, or given up
-	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && have > 0 {
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && d.have > 0 {
 		return nil // there is no more; the signature tells whether this is all
 	}
-	if err := s.status(resp, file, have > 0); err != nil {
+	if err := d.status(resp, path, true); err != nil {
 		return err
 	}
-	if resp.StatusCode == http.StatusOK {
-		if err := errors.Join(f.Truncate(0), rewind(f)); err != nil {
-			return err
-		}
+	if err := d.begin(resp); err != nil {
+		return fmt.Errorf("%s/%s: %w", d.base, path, err)
 	}
-	if err := checkLength(resp.ContentLength, filepath.Dir(f.Name())); err != nil {
-		return fmt.Errorf("%s/%s: %w", s.base, file, err)
-	}
-	got, err := io.Copy(f, body.of(resp.Body))
-	if err == nil && got < resp.ContentLength {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return fmt.Errorf("%s/%s: %w: expected %d bytes, got %d: %w", s.base, file, fetch.ErrUnavailable, resp.ContentLength, got, err)
+	if err := d.take(body.of(resp.Body), body); err != nil {
+		return fmt.Errorf("%s/%s: %w", d.base, path, err)
 	}
 	return nil
 }
 
-func rewind(f *os.File) error {
-	_, err := f.Seek(0, io.SeekStart)
+// byteRange returns the Range field for what is missing and may come today, "" for all.
+func (d *plainDownload) byteRange() string {
+	switch {
+	case d.most > 0:
+		return fmt.Sprintf("bytes=%d-%d", d.have, d.have+d.left-1)
+	case d.have > 0:
+		return fmt.Sprintf("bytes=%d-", d.have)
+	}
+	return ""
+}
+
+// begin makes place for an answer: for all of it, or for what follows on what is there.
+func (d *plainDownload) begin(resp *http.Response) error {
+	from, length := int64(0), resp.ContentLength
+	if resp.StatusCode == http.StatusPartialContent {
+		var err error
+		if from, length, err = parseContentRange(resp.Header.Get("Content-Range")); err != nil || from != d.have {
+			return fmt.Errorf("%w: expected the bytes from %d on, got Content-Range %.60q", fetch.ErrRefused, d.have, resp.Header.Get("Content-Range"))
+		}
+	}
+	if err := checkLength(length, from, filepath.Dir(d.file.Name())); err != nil {
+		return err
+	}
+	if from == 0 && length > d.left && resp.StatusCode == http.StatusOK {
+		return fmt.Errorf("%w; this server has only the whole", d.over(d.name, length))
+	}
+	d.total, d.have = length, from
+	return errors.Join(d.file.Truncate(from), seek(d.file, from))
+}
+
+// take adds what comes to the file, and counts it.
+func (d *plainDownload) take(r io.Reader, body *watched) error {
+	for d.have+d.got < d.total && d.got < d.left {
+		n, err := io.CopyN(d.file, r, min(update.BlockSize, d.total-d.have-d.got, d.left-d.got))
+		d.got += n
+		if spendErr := d.spend(n); spendErr != nil {
+			return spendErr
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.ENOSPC):
+			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+		case body.err == nil:
+			return err // of the disk
+		default:
+			return errors.Join(d.cut(body.err), d.file.Sync())
+		}
+	}
+	if err := d.file.Sync(); err != nil {
+		return err
+	}
+	if d.have+d.got < d.total {
+		return d.over(d.name, d.total-d.have-d.got)
+	}
+	return nil
+}
+
+// cut returns the error for an answer that ended early.
+func (d *plainDownload) cut(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%w: expected %d bytes, got %d: %w", fetch.ErrUnavailable, d.total-d.have, d.got, err)
+}
+
+func rewind(f *os.File) error { return seek(f, 0) }
+
+func seek(f *os.File, to int64) error {
+	_, err := f.Seek(to, io.SeekStart)
 	return err
 }
 
-// checkLength refuses what has no length, is too long, or does not fit on the disk. No more than that
-// comes: net/http cuts a body at its Content-Length.
-func checkLength(length int64, dir string) error {
+// parseContentRange parses the one form of a Content-Range field that follows on what was asked for:
+// "bytes 5-9/10" (RFC 9110, section 14.4).
+func parseContentRange(s string) (from, total int64, err error) {
+	var last int64
+	if _, err := fmt.Sscanf(s, "bytes %d-%d/%d", &from, &last, &total); err != nil {
+		return 0, 0, err
+	}
+	if from < 0 || last < from || total <= last || fmt.Sprintf("bytes %d-%d/%d", from, last, total) != s {
+		return 0, 0, errRange
+	}
+	return from, total, nil
+}
+
+// checkLength refuses an archive that has no length, is too long, or does not fit on the disk beside what
+// is there of it. No more than its length is read.
+func checkLength(length, have int64, dir string) error {
 	if length < 0 || length > update.MaxLength {
 		return fmt.Errorf("%w: expected a Content-Length up to %d, got %d", fetch.ErrRefused, int64(update.MaxLength), length)
 	}
@@ -224,56 +398,8 @@ func checkLength(length int64, dir string) error {
 	if err := unix.Statfs(dir, &disk); err != nil {
 		return err
 	}
-	if free := int64(disk.Bavail)*int64(disk.Bsize) - plainReserve; length > free {
-		return fmt.Errorf("%w: %d bytes are to come, and %d are free", store.ErrNoSpace, length, max(free, 0))
+	if free := int64(disk.Bavail)*int64(disk.Bsize) - plainReserve; length-have > free {
+		return fmt.Errorf("%w: %d bytes are to come, and %d are free", store.ErrNoSpace, length-have, max(free, 0))
 	}
 	return nil
-}
-
-// watched is a body that ends its request where it is too slow.
-type watched struct {
-	cancel context.CancelCauseFunc
-	timer  *time.Ticker
-	bytes  atomic.Int64
-	from   io.Reader
-}
-
-// watch returns a context that ends when less than leastRate bytes per second come, and the body that
-// has to be read for that.
-func watch(ctx context.Context) (context.Context, *watched) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watched{cancel: cancel, timer: time.NewTicker(stallWindow)}
-	go w.judge(ctx)
-	return ctx, w
-}
-
-func (w *watched) judge(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.timer.C:
-			if got := w.bytes.Swap(0); got < int64(leastRate*stallWindow.Seconds()) {
-				w.cancel(fmt.Errorf("%w: expected %d bytes per second over %v, got %d bytes", fetch.ErrStalled, leastRate, stallWindow, got))
-			}
-		}
-	}
-}
-
-func (w *watched) stop() {
-	w.timer.Stop()
-	w.cancel(nil)
-}
-
-// of returns a body, watched.
-func (w *watched) of(body io.Reader) io.Reader {
-	w.from = body
-	return w
-}
-
-// Read reads the body and counts.
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.from.Read(p)
-	w.bytes.Add(int64(n))
-	return n, err
 }

@@ -126,6 +126,27 @@ func (r *record) awake(now time.Time) (ask []mirrorRecord, first mirrorRecord) {
 	return ask, first
 }
 
+// resting returns what is known of a server, and whether it wants to be left alone.
+func (r *record) resting(url string, now time.Time) (m mirrorRecord, yes bool) {
+	for _, m := range r.Mirrors {
+		if m.URL == url && m.Until.After(now) && !m.Until.After(now.Add(longestPause)) {
+			return m, true
+		}
+	}
+	return mirrorRecord{}, false
+}
+
+// rest takes in for how long a server that need not be configured wants to be left alone, if at all.
+func (r *record) rest(m mirrorRecord) {
+	at := slices.IndexFunc(r.Mirrors, func(old mirrorRecord) bool { return old.URL == m.URL })
+	switch {
+	case at >= 0:
+		r.Mirrors[at].Until, r.Mirrors[at].Reason = m.Until, m.Reason
+	case !m.Until.IsZero() && len(r.Mirrors) < maxMirrors:
+		r.Mirrors = append(r.Mirrors, m)
+	}
+}
+
 // mirror returns what is known of a configured mirror.
 func (r *record) mirror(url string) *mirrorRecord {
 	for i := range r.Mirrors {

@@ -78,7 +78,7 @@ func (b *box) report() report {
 		Window: b.Window.String(),
 	}
 	if b.MaxBytesPerDay > 0 {
-		left := b.left()
+		left := b.allowance().left()
 		r.Today = &left
 	}
 	repo, err := b.trusted()

@@ -42,7 +42,7 @@ that is new; beyond that it never goes below what is installed.`,
 			if w.key != "" {
 				return p.plainUpdate(cmd.Context(), w, args[0])
 			}
-			return p.withBox(func(b *box) error {
+			return p.withBox(cmd.Context(), func(b *box) error {
 				return b.withInstaller(cmd.Context(), b.config, func(i *install.Installer) error { return b.update(cmd.Context(), i, w) })
 			})
 		},
@@ -83,8 +83,18 @@ func (b *box) update(ctx context.Context, i *install.Installer, w wishes) error 
 	return out.waiting()
 }
 
-// step fetches and installs one update, unless it has to wait.
+// step fetches and installs one update, unless it has to wait. Where the disk lost something of what was
+// fetched before, it comes once more.
 func (b *box) step(ctx context.Context, i *install.Installer, w wishes, rel trust.Release, out *outcome) error {
+	err := b.tryStep(ctx, i, w, rel, out)
+	if errors.Is(err, install.ErrMismatch) {
+		b.warn("%v: it comes once more", err)
+		err = b.tryStep(ctx, i, w, rel, out)
+	}
+	return err
+}
+
+func (b *box) tryStep(ctx context.Context, i *install.Installer, w wishes, rel trust.Release, out *outcome) error {
 	f, err := b.fetch(ctx, rel)
 	if err != nil {
 		return err

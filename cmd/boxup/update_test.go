@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
@@ -92,13 +93,21 @@ func TestNamedInstall(t *testing.T) {
 		"not yet: "+two+": it is for hardware rev-b, and this is rev-a", "not yet: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on")
 	d.must(0, "fetch").says("update: none", "not yet: "+one)
 	d.must(0, "fetch", one)
-	d.must(0, "install", one)
+	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on; it is installed all the same, because it was named")
 	d.has("100", "100")
+	for _, flag := range []string{"--force", "--allow-downgrade"} { // neither is for that
+		d.must(codeRefused, "install", flag, two).says(two, "it is for hardware rev-b")
+		d.must(codeRefused, "install", flag, three).says(three, "it installs over version 200")
+	}
+	d.now = start.Add(2 * time.Hour)
+	if a := d.must(0, "install", "--force", d.fetched(one)); strings.Contains(a.err, "named") {
+		t.Errorf("the rollout has reached the box, and it says %s", a.err)
+	}
 	d.must(codeRefused, "install", two).says(two, "it is for hardware rev-b")
 	d.must(codeRefused, "install", three).says(three, "it installs over version 200")
 	d.must(codeRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
 	d.must(2, "install", "nonsense").says("expected the name of an update, or a file that is there")
-	d.has("100", "100")
+	d.has("100", "100 100")
 }
 
 // TestNeededStep: the newest needs another one first, and both are installed in one run.
@@ -254,14 +263,9 @@ func TestFormats(t *testing.T) {
 
 // noise is text that can't be packed.
 func noise(n int) string {
-	var b strings.Builder
-	for x := uint64(88172645463325252); b.Len() < n; {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		b.WriteByte(byte(x))
-	}
-	return b.String()
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b) // never fails
+	return string(b)
 }
 
 func TestOtherProduct(t *testing.T) {
@@ -371,4 +375,35 @@ func TestDamagedRecord(t *testing.T) {
 	check(t, os.RemoveAll(d.path("S/metadata")))
 	d.must(0, "update").says("update: none")
 	d.has("100", "100")
+}
+
+// TestDailyCapWithoutClock: a box whose clock begins anew after each power cut, and one whose clock was far
+// ahead, get no more than a day's share in a day.
+func TestDailyCapWithoutClock(t *testing.T) {
+	at := func(s string) time.Time { return must(time.Parse(time.RFC3339, s)) }
+	for name, c := range map[string]struct {
+		times []string // of each of which 10 bytes are asked for, of 20 a day
+		want  []int64
+	}{
+		"one day":              {[]string{"2026-03-01T00:00:00Z", "2026-03-01T12:00:00Z", "2026-03-01T23:59:59Z"}, []int64{10, 10, 0}},
+		"in another zone":      {[]string{"2026-03-01T23:30:00-05:00", "2026-03-02T23:30:00Z", "2026-03-02T01:00:00+01:00"}, []int64{10, 10, 0}},
+		"days":                 {[]string{"2026-03-01T23:00:00Z", "2026-03-01T23:30:00Z", "2026-03-02T00:00:00Z"}, []int64{10, 10, 10}},
+		"back by power cuts":   {[]string{"2026-03-04T10:00:00Z", "2026-03-01T12:00:00Z", "2026-03-04T10:05:00Z", "2026-03-01T12:00:00Z", "2026-03-05T00:00:00Z"}, []int64{10, 10, 0, 0, 10}},
+		"back from far ahead":  {[]string{"2040-01-01T00:00:00Z", "2040-01-01T00:00:00Z", "2026-03-01T12:00:00Z"}, []int64{10, 10, 10}},
+		"back by half a month": {[]string{"2026-03-20T00:00:00Z", "2026-03-20T00:00:00Z", "2026-03-05T00:00:00Z"}, []int64{10, 10, 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r record
+			var now time.Time
+			a := allowance{20, func() time.Time { return now }, &r, func() error { return nil }}
+			for i, s := range c.times {
+				now = at(s)
+				got := min(10, a.left())
+				if got != c.want[i] {
+					t.Errorf("%s: %d bytes may come, expected %d", s, got, c.want[i])
+				}
+				check(t, a.spend(got))
+			}
+		})
+	}
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Puts boxup in place: the program, the root that it trusts, its configuration, its service and timer.
 # Nothing else is changed. It may run again: what is newer here is replaced, but a configuration that is
-# there stays as it is, and so does a timer that was switched off.
+# there stays as it is, and so does a timer that was switched off. Where a package brought boxup, its program,
+# service and timer stay too.
 #
 # BOXUP_ROOT, where it is set, is the directory of another system to put it in. Then nothing is started.
 set -eu
@@ -10,6 +11,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=${BOXUP_ROOT:-}
 etc=$root/etc/boxup
 units=$root/etc/systemd/system
+packaged=
+[ ! -e "$root/usr/bin/boxup" ] || packaged=yes
 
 refuse() {
 	echo "install_update.sh: $*; nothing was changed" >&2
@@ -20,6 +23,7 @@ refuse() {
 each() {
 	"$1" "$here/root.json" "$etc/root.json" 644
 	[ -e "$etc/config.json" ] || "$1" "$here/config.json" "$etc/config.json" 644
+	[ -z "$packaged" ] || return 0
 	"$1" "$here/boxup" "$root/usr/local/bin/boxup" 755
 	"$1" "$here/boxup.service" "$units/boxup.service" 644
 	"$1" "$here/boxup.timer" "$units/boxup.timer" 644
@@ -53,6 +57,13 @@ trap 'exit 1' HUP INT TERM
 each beside
 [ -e "$units/boxup.timer" ] || enable=yes
 sync
+if [ "$packaged" ]; then
+	each place
+	trap - EXIT
+	sync
+	echo "boxup came by a package; its root and configuration are in place"
+	exit
+fi
 # Enabled before it is there: where the power fails in between, the next run does not take it for a
 # timer that was switched off.
 if [ "${enable:-}" ]; then

@@ -17,6 +17,9 @@ var ErrImproper = errors.New("improper update")
 // UnpackOptions say how to unpack. The zero value is ready for use.
 type UnpackOptions struct {
 	Limits Limits
+
+	// Entry, if not nil, is called with each entry that was found proper, before it is unpacked.
+	Entry func(Entry)
 }
 
 // Unpack unpacks the archive of that name into dir, which must be empty, as tar does: afterwards dir
@@ -45,7 +48,7 @@ func unpack(ctx context.Context, r io.Reader, name update.Name, dir *os.Root, o 
 	if err := checkEmpty(dir); err != nil {
 		return Report{}, err
 	}
-	u := unpacking{inspection: inspection{name: name}, disk: newDisk(dir)}
+	u := unpacking{inspection: inspection{name: name}, disk: newDisk(dir), entry: o.Entry}
 	if err := u.run(ctx, r, o.Limits); err != nil {
 		return Report{}, errors.Join(err, dir.RemoveAll(name.Top()))
 	}
@@ -71,7 +74,8 @@ func checkEmpty(dir *os.Root) error {
 // unpacking puts on a disk what an inspection finds nothing against.
 type unpacking struct {
 	inspection
-	disk *disk
+	disk  *disk
+	entry func(Entry) // nil: nobody is told
 }
 
 func (u *unpacking) run(ctx context.Context, r io.Reader, limits Limits) error {
@@ -102,6 +106,9 @@ func (u *unpacking) step(a *reader) error {
 	head, err := u.take(e, a.tar)
 	if err != nil || u.refusal != nil {
 		return err
+	}
+	if u.entry != nil {
+		u.entry(e)
 	}
 	return u.disk.add(e, head, a.tar)
 }

@@ -51,6 +51,9 @@
 //
 // # Failures
 //
+// Where a script leaves something mounted in the unpacked folder, that is detached before the folder is
+// removed: what is in it belongs to somebody else.
+//
 // A script that ends with another status than 0, by a signal, or not within the time limit has failed,
 // and so has one that was interrupted. After MaxFailures of them the version is set aside: it is refused
 // with ErrSetAside until Options.Force, and forgotten when one with the same or a higher version is

@@ -3,6 +3,7 @@ package install_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,20 +24,23 @@ func TestFaultAtEveryStep(t *testing.T) {
 	}
 	for _, s := range stories(t) {
 		for _, apply := range []bool{false, true} {
-			n, more := 1, true
-			for ; more; n++ {
-				b := victimBox(t)
-				s.prepare(b)
-				var at string
-				at, more = b.faulty(s.p, n, apply)
-				s.finish(b)
-				if t.Failed() {
-					t.Fatalf("%s: step %d, applied %t: %s", s.name, n, apply, at)
+			t.Run(fmt.Sprintf("%s, applied %t", s.name, apply), func(t *testing.T) {
+				t.Parallel()
+				n, more := 1, true
+				for ; more; n++ {
+					b := victimBox(t)
+					s.prepare(b)
+					var at string
+					at, more = b.faulty(s.p, n, apply)
+					s.finish(b)
+					if t.Failed() {
+						t.Fatalf("step %d: %s", n, at)
+					}
 				}
-			}
-			if n < 10 {
-				t.Errorf("%s: %d faults", s.name, n)
-			}
+				if n < 10 {
+					t.Errorf("%d faults", n)
+				}
+			})
 		}
 	}
 }
@@ -168,4 +172,31 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// A disk that loses bytes of an archive while it is unpacked says nothing about the update: it is not set
+// aside.
+func TestDiskLosesBytes(t *testing.T) {
+	b := newBox(t)
+	p := script(t, 7, ran)
+	must(t, os.Chmod(p.path, 0o644)) // so that the box has a copy
+	lost := false
+	b.c.Logger = slog.New(stepper(func(what string) {
+		if what != "log unpacking" || lost {
+			return
+		}
+		lost = true
+		path := b.at("archives", p.digest.String())
+		raw, err := os.ReadFile(path)
+		must(t, err)
+		raw[len(raw)/2] ^= 1
+		must(t, os.Chmod(path, 0o600))
+		must(t, os.WriteFile(path, raw, 0o600))
+	}))
+	s := b.fails(p, install.ErrMismatch)
+	if len(s.Failures) != 0 || len(s.History) != 0 {
+		t.Errorf("status is %+v", s)
+	}
+	b.mustInstall(p)
+	b.wantTold("ran", "7")
 }

@@ -107,7 +107,7 @@ func (i *Installer) try(ctx context.Context, v signing.Verified, length int64) e
 	a := &Attempt{ID: newID(), Name: v.Name(), Digest: v.Digest(), Length: length, Started: i.now()}
 	reboots, err := i.unpack(ctx, a.Name, a.Digest)
 	if err != nil {
-		return i.improper(a, err)
+		return i.improper(ctx, a, err)
 	}
 	i.rec.Attempt = a
 	if err := i.before(ctx); err != nil {
@@ -122,10 +122,14 @@ func (i *Installer) try(ctx context.Context, v signing.Verified, length int64) e
 	return i.check(ctx)
 }
 
-// improper sets an update aside whose archive can't be installed whatever is tried.
-func (i *Installer) improper(a *Attempt, err error) error {
+// improper sets an update aside whose archive can't be installed whatever is tried. One that is not what it
+// was when it was verified a moment ago is the disk's fault.
+func (i *Installer) improper(ctx context.Context, a *Attempt, err error) error {
 	if !errors.Is(err, archive.ErrImproper) {
 		return err
+	}
+	if lost := i.held(ctx, a.Digest, a.Length); lost != nil {
+		return fmt.Errorf("the disk lost something of the archive while it was unpacked: %w", lost)
 	}
 	i.rec.Attempt = a
 	i.fail(OutcomeRefused, err, true)

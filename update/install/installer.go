@@ -149,8 +149,12 @@ func (i *Installer) clean() error {
 	return nil
 }
 
-// removeTree removes a directory and what is in it, directories included that may not be written to.
+// removeTree removes a directory and what is in it, directories included that may not be written to. What
+// is mounted in it is detached and stays as it is.
 func removeTree(dir string) error {
+	if err := unmount(dir); err != nil {
+		return err
+	}
 	err := os.RemoveAll(dir)
 	if !errors.Is(err, fs.ErrPermission) {
 		return err

@@ -115,7 +115,7 @@ func (stepper) Enabled(context.Context, slog.Level) bool { return true }
 func (s stepper) Handle(_ context.Context, r slog.Record) error {
 	what := "log " + r.Message
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "phase" || a.Key == "program" {
+		if a.Key == "phase" || a.Key == "program" || a.Key == "entry" {
 			what += " " + a.Value.String()
 		}
 		return true
@@ -208,18 +208,24 @@ func stories(t testing.TB) []story {
 	linked := []string{"sync ./ the verified file", "link ./archives/<digest>", "syncdir ./archives", "log unpacking", "remove ./archives/<digest>"}
 	script9 := []string{"log phase script", "log running install_update.sh script"}
 	before := append([]string{"log phase before", "log running stop before"}, script9...)
+	unpacked := func(version int) (steps []string) {
+		for _, name := range []string{"", "VERSION", "install_update.sh"} {
+			steps = append(steps, fmt.Sprintf("log unpacking entry opq-box-update-%d/%s", version, name))
+		}
+		return steps
+	}
 	installed := []error{nil, install.ErrInstalled}
 	return []story{
 		{"update", hooked, script(t, 9, ran+"reboot\n"), installed, "9", install.OutcomeInstalled, true,
-			slices.Concat(record, linked, before, []string{"log phase check", "log running check check", "log installed", "log rebooting"})},
+			slices.Concat(record, linked, unpacked(9), before, []string{"log phase check", "log running check check", "log installed", "log rebooting"})},
 		{"first one, copied", func(*box) {}, copied, installed, "9", install.OutcomeInstalled, true,
-			slices.Concat(record, script9, []string{"mkdir .", "mkdir ./archives", "mkdir ./log", "create ./archives/<digest>", "write ./archives/<digest>", "log unpacking", "log installed"})},
+			slices.Concat(record, unpacked(9), script9, []string{"mkdir .", "mkdir ./archives", "mkdir ./log", "create ./archives/<digest>", "write ./archives/<digest>", "log unpacking", "log installed"})},
 		{"back", hooked, script(t, 8, ran), []error{install.ErrRolledBack, install.ErrSetAside}, "7", install.OutcomeRolledBack, false,
-			slices.Concat(record, linked, before, []string{"log phase check", "log phase back", "log running stop back", "log running install_update.sh back", "log running check back", "log went back"})},
+			slices.Concat(record, linked, unpacked(8), unpacked(7), before, []string{"log phase check", "log phase back", "log running stop back", "log running install_update.sh back", "log running check back", "log went back"})},
 		{"fails", hooked, script(t, 9, ran+"exit 1\n"), []error{install.ErrScript}, "7", "", false,
-			slices.Concat(record, linked, before, []string{"log phase over", "log running check over"})},
+			slices.Concat(record, linked, unpacked(9), before, []string{"log phase over", "log running check over"})},
 		{"improper", hooked, packHeaders(t, 9, seedHeaders(9, ran)[:1]), []error{archive.ErrImproper, install.ErrSetAside}, "7", install.OutcomeRefused, false,
-			slices.Concat(record, linked)},
+			slices.Concat(record, linked, unpacked(9)[:1])},
 	}
 }
 
@@ -260,6 +266,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 	for _, s := range stories(t) {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			kills := map[string]int{}
 			for n, more := 1, true; more; n++ {
 				b := victimBox(t)
@@ -297,24 +304,30 @@ func TestKilledAtRandom(t *testing.T) {
 	}
 	s := stories(t)[0]
 	s.p = script(t, 9, "#!/bin/sh\nsleep 0.02\n"+strings.TrimPrefix(ran, "#!/bin/sh\n")+"sleep 0.02\nreboot\n")
-	b := victimBox(t)
-	s.prepare(b)
-	began := time.Now()
-	b.kill(s.p, 0, 0)
-	span := int64(time.Since(began))
-	killed := 0
-	for range 100 {
-		b := victimBox(t)
-		s.prepare(b)
-		if _, was := b.kill(s.p, 0, 1+time.Duration(rand.Int64N(span))); was {
-			killed++
+	var runs, killed atomic.Int64
+	t.Run("lanes", func(t *testing.T) {
+		for i := range 8 {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				b := victimBox(t)
+				s.prepare(b)
+				began := time.Now()
+				b.kill(s.p, 0, 0)
+				for span := int64(time.Since(began)); runs.Add(1) <= 100; {
+					b := victimBox(t)
+					s.prepare(b)
+					if _, was := b.kill(s.p, 0, 1+time.Duration(rand.Int64N(span))); was {
+						killed.Add(1)
+					}
+					s.finish(b)
+				}
+			})
 		}
-		s.finish(b)
+	})
+	if killed.Load() < 20 {
+		t.Errorf("killed %d of 100", killed.Load())
 	}
-	if killed < 20 {
-		t.Errorf("killed %d of 100", killed)
-	}
-	t.Logf("killed %d of 100", killed)
+	t.Logf("killed %d of 100", killed.Load())
 }
 
 // lethal are lines that kill the installer and leave a process running.

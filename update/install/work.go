@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -49,7 +50,7 @@ func (i *Installer) unpack(ctx context.Context, n update.Name, d update.Digest) 
 	}
 	defer dir.Close() // opened for reading
 	i.c.Logger.Info("unpacking", "update", n)
-	if _, err := archive.Unpack(ctx, f, n, dir, archive.UnpackOptions{Limits: i.c.Limits}); err != nil {
+	if _, err := archive.Unpack(ctx, f, n, dir, archive.UnpackOptions{Limits: i.c.Limits, Entry: i.unpacking(ctx)}); err != nil {
 		return false, err
 	}
 	if i.c.Reboot != RebootDefault {
@@ -60,6 +61,14 @@ func (i *Installer) unpack(ctx context.Context, n update.Name, d update.Digest) 
 	}
 	built, err := isBuilt(ctx, f, n)
 	return !built, err
+}
+
+// unpacking returns what tells the log of each entry, nil where the log does not go so far.
+func (i *Installer) unpacking(ctx context.Context) func(archive.Entry) {
+	if !i.c.Logger.Enabled(ctx, slog.LevelDebug) {
+		return nil
+	}
+	return func(e archive.Entry) { i.c.Logger.DebugContext(ctx, "unpacking entry", "entry", e.Name) }
 }
 
 // errEnough ends the inspection of an archive.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -30,6 +31,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(victimEnv) != "" {
 		victim()
 		return
+	}
+	// The tests wait for processes and for the disk more than they compute.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// plainBig is a server with an update of 9 MiB and more, and a box that has release.pub alone.
+func plainBig(t *testing.T, settings string) (*mirror, *device) {
+	t.Helper()
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: tarball(t, named(t, one), map[string]string{
+		"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(9 << 20)})})
+	m := w.mirror()
+	w.plain(m, one)
+	d := w.bare()
+	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S",`+settings+`}`))
+	d.write("release.pub", w.release.public.PEM())
+	return m, d
+}
+
+// archives counts what a mirror is asked for under the name of an update, and how many bytes it is asked for.
+func (m *mirror) archives(bytes *int) {
+	m.on(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, one) {
+			var from, to int
+			if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to); err != nil {
+				to = 1 << 40
+			}
+			*bytes += min(to+1, len(m.files["update/"+one])) - from
+		}
+		return false
+	})
+}
+
+// TestPlainDailyCap: an update arrives in parts, day by day, and none of its bytes twice.
+func TestPlainDailyCap(t *testing.T) {
+	m, d := plainBig(t, `"max_bytes_per_day":5242880`)
+	asked := 0
+	m.archives(&asked)
+	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached", "max_bytes_per_day leaves 0 today")
+	if asked != 5<<20 {
+		t.Errorf("asked for %d bytes", asked)
+	}
+	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached")
+	if asked != 5<<20 {
+		t.Errorf("asked for %d bytes", asked)
+	}
+	d.has("", "")
+	d.now = d.now.Add(24 * time.Hour)
+	d.must(0, "update", "--key", d.key(), m.URL).says("installed: " + one)
+	if all := len(m.files["update/"+one]); asked != all {
+		t.Errorf("asked for %d bytes of %d", asked, all)
+	}
+	d.has("100", "100")
+	d.clean()
+
+	// A server that knows no ranges sends nothing that would have to come again.
+	m, d = plainBig(t, `"max_bytes_per_day":5242880`)
+	m.on(func(_ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return false })
+	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached", "this server has only the whole")
+	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("max_bytes_per_day leaves 5242880 today")
+}
+
+// TestPlainRate: a cap on bytes per second is kept, and is not taken for a slow server.
+func TestPlainRate(t *testing.T) {
+	for _, perSecond := range []int{100, 10_000} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &plainServer{least: min(leastRate, float64(perSecond)/2), limiter: rate.NewLimiter(rate.Limit(perSecond), perSecond)}
+			ctx, body := s.watch(t.Context())
+			defer body.stop()
+			began := time.Now()
+			n, err := io.Copy(io.Discard, body.of(bytes.NewReader(make([]byte, 300*perSecond))))
+			if err != nil || ctx.Err() != nil {
+				t.Errorf("%d bytes came, then: %v, %v", n, err, ctx.Err())
+			}
+			if took := time.Since(began); took < 299*time.Second || took > 301*time.Second {
+				t.Errorf("300 seconds' share took %v", took)
+			}
+		})
+	}
+	m, d := plainBig(t, `"rate":1048576000`)
+	d.must(0, "update", "--key", d.key(), m.URL)
+}
+
+// TestPlainRetryAfter: a server that asks to be left alone is, by the next run too.
+func TestPlainRetryAfter(t *testing.T) {
+	_, m, d := newPlain(t, one)
+	for field, until := range map[string]string{
+		"600":                           "2026-03-01T12:10:00Z",
+		"Sun, 01 Mar 2026 12:05:00 GMT": "2026-03-01T12:05:00Z",
+		"99999999":                      "2026-03-01T13:00:00Z",
+	} {
+		d.now = start
+		m.on(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Retry-After", field)
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+			return true
+		})
+		d.must(codeUnavailable, "update", "--key", d.key(), m.URL).says("503")
+		if got := m.asked(); len(got) != 1 {
+			t.Errorf("asked for %q", got)
+		}
+		m.on(nil)
+		d.must(codeUnavailable, "update", "--key", d.key(), m.URL+"/").says(m.URL+" asked to be left alone until "+until, "503")
+		if got := m.asked(); got != nil {
+			t.Errorf("asked for %q", got)
+		}
+		d.now = must(time.Parse(time.RFC3339, until))
+		d.must(codeUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1").says("connection refused")
+		d.must(0, "update", "--key", d.key(), m.URL)
+		m.asked()
+	}
+	d.has("100", "100")
+}
+
+// TestPlainPauses: what fails is asked for again after pauses that grow, and not at all without patience.
+func TestPlainPauses(t *testing.T) {
+	for settings, want := range map[string]string{
+		`"patience":"1m"`: "[1s 2s 4s 8s]",
+		`"patience":"5s"`: "[1s 2s]",
+		`"patience":"0s"`: "[]",
+	} {
+		_, m, d := newPlain(t, one)
+		d.write("C/config.json", []byte(`{"reboot":"never","state":"../S",`+settings+`}`))
+		d.random = 1
+		m.on(func(w http.ResponseWriter, _ *http.Request) bool {
+			http.Error(w, "bad", http.StatusBadGateway)
+			return true
+		})
+		d.must(codeUnavailable, "update", "--key", d.key(), m.URL).says("502")
+		if got := fmt.Sprint(d.slept); got != want {
+			t.Errorf("%s: waited %s, expected %s", settings, got, want)
+		}
+	}
+}
+
+// TestPlainWindow: a download that ends after the maintenance window is installed in the next one.
+func TestPlainWindow(t *testing.T) {
+	_, m, d := newPlain(t, one)
+	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","window":"11:00-13:00"}`))
+	m.on(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, one) {
+			d.now = start.Add(2 * time.Hour)
+		}
+		return false
+	})
+	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("waits: it is fetched, and installed between 11:00-13:00")
+	d.has("", "")
+	d.now = start.Add(24 * time.Hour)
+	m.on(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, one) && r.Header.Get("Range") == "" {
+			t.Error("it comes again")
+		}
+		return false
+	})
+	d.must(0, "update", "--key", d.key(), m.URL).says("installed: " + one)
+	d.clean()
+}
+
+// TestPlainWrongRange: a server that sends another part than the one that was asked for.
+func TestPlainWrongRange(t *testing.T) {
+	_, m, d := newPlain(t, one)
+	archive := m.files["update/"+one]
+	d.write("S/"+stagingDir+"/"+one, archive[:100])
+	for _, field := range []string{"", "bytes 99-199/1000", "bytes 100-199/*", "bytes 100-99/1000", "bytes 0100-199/1000", fmt.Sprintf("bytes 100-199/%d", int64(update.MaxLength)+1)} {
+		m.on(func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.HasSuffix(r.URL.Path, one) {
+				return false
+			}
+			if field != "" {
+				w.Header().Set("Content-Range", field)
+			}
+			w.WriteHeader(http.StatusPartialContent)
+			_, err := w.Write(make([]byte, 100))
+			return err == nil
+		})
+		d.must(codeRefused, "update", "--key", d.key(), m.URL).says("refused", "expected")
+	}
+	m.on(nil)
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+}
+
+// TestPlainFullDisk: a disk that fills while an update comes is told of as such, and asked for nothing again.
+func TestPlainFullDisk(t *testing.T) {
+	m, d := plainBig(t, `"rate":1048576000`)
+	d.must(codeUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1") // makes the directory
+	if err := syscall.Mount("tmpfs", d.path("S"), "tmpfs", 0, "size=12m"); err != nil {
+		t.Skipf("NOT TESTED: a full disk in the plain mode: %v", err)
+	}
+	t.Cleanup(func() { check(t, syscall.Unmount(d.path("S"), syscall.MNT_DETACH)) })
+	asked := 0
+	m.on(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, one) {
+			return false
+		}
+		asked++
+		b := m.files["update/"+one]
+		w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+		_, _ = w.Write(b[:1<<20])
+		d.write("S/ballast", make([]byte, 7<<20))
+		_, _ = w.Write(b[1<<20:]) // the box hangs up
+		return true
+	})
+	d.must(codeNoSpace, "update", "--key", d.key(), m.URL).says("no space left")
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
+// FuzzContentRange: what is accepted is within its bounds.
+func FuzzContentRange(f *testing.F) {
+	for _, s := range []string{"bytes 0-0/1", "bytes 5-9/10", "bytes 5-9/*", "bytes */10", "bytes 9-5/10", "bytes +5-9/10", "bytes 5-9/10 "} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		from, total, err := parseContentRange(s)
+		if err == nil && (from < 0 || from >= total || !strings.HasPrefix(s, fmt.Sprintf("bytes %d-", from)) || !strings.HasSuffix(s, fmt.Sprintf("/%d", total))) {
+			t.Fatalf("%q gave %d, %d", s, from, total)
+		}
+	})
+}
+
+// FuzzRetryAfter: a pause is never negative and never longer than the longest.
+func FuzzRetryAfter(f *testing.F) {
+	for _, s := range []string{"0", "120", "-1", "99999999999999999999", "Sun, 01 Mar 2026 12:05:00 GMT", "Sun, 01 Mar 2020 12:05:00 GMT", "soon"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if d := parseRetryAfter(s, start); d < 0 || d > longestPause {
+			t.Fatalf("%q gave %v", s, d)
+		}
+	})
+}

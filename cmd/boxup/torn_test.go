@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// TestTornState: whichever file of its state a box has lost, or finds torn, it comes to the newest update by
+// itself. Nobody stands beside it.
+func TestTornState(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	base := w.newDevice(map[string]any{"state": "../S", "root": "root.json"}, m)
+	base.must(0, "update")
+	for range 2 {
+		w.newRoot(func(*trust.RootEdit) error { return nil })
+	}
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	m.sync(w)
+	base.must(0, "fetch")
+	var files []string
+	check(t, filepath.WalkDir(base.path("S"), func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() && filepath.Base(path) != lockName && filepath.Base(path) != "lock" {
+			files = append(files, strings.TrimPrefix(path, base.dir+"/"))
+		}
+		return err
+	}))
+	if len(files) < 10 {
+		t.Fatalf("found only %q", files)
+	}
+	for _, file := range files {
+		for name, tear := range map[string]func([]byte) []byte{
+			"lost":    nil,
+			"empty":   func([]byte) []byte { return []byte{} },
+			"zeros":   func(b []byte) []byte { return make([]byte, len(b)) },
+			"half":    func(b []byte) []byte { return b[:len(b)/2] },
+			"garbage": func(b []byte) []byte { return bytes.Map(func(r rune) rune { return r ^ 1 }, b) },
+		} {
+			t.Run(file+" "+name, func(t *testing.T) {
+				d := base.copied(t)
+				whole, err := os.ReadFile(d.path(file))
+				check(t, err)
+				check(t, os.Remove(d.path(file)))
+				if tear != nil {
+					check(t, os.WriteFile(d.path(file), tear(whole), 0o600))
+				}
+				d.must(0, "update")
+				if got := d.installed(); got != "200" {
+					t.Errorf("version %s is installed", got)
+				}
+				d.clean()
+				if a := d.must(0, "update"); a.err != "" {
+					t.Errorf("still says %s", a.err)
+				}
+			})
+		}
+	}
+}
+
+// TestRepairTakesNoLess: where the newest root is torn, a mirror that withholds it does not bring the box back
+// to the one before, whose key was stolen.
+func TestRepairTakesNoLess(t *testing.T) {
+	s := newStory(t)
+	fresh, old := newSigner(t, "online 2"), s.online
+	online := []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp}
+	s.newRoot(func(e *trust.RootEdit) error {
+		return errors.Join(e.AddKey(online[0], fresh.public), e.AddKey(online[1], fresh.public))
+	}, fresh)
+	s.next(trust.Change{}, fresh)
+	thief := s.repo
+	s.online = fresh
+	s.newRoot(func(e *trust.RootEdit) error {
+		return errors.Join(e.RemoveKey(online[0], old.public.ID()), e.RemoveKey(online[1], old.public.ID()))
+	}, fresh)
+	s.bad.sync(s.world)
+	s.box.must(codeAvailable, "check")
+	s.box.write("S/metadata/3.root.json", []byte("{"))
+
+	stolen, err := thief.Next(t.Context(), s.at, trust.Change{}, old)
+	check(t, err)
+	for _, role := range []trust.Role{trust.RoleTargets, trust.RoleSnapshot, trust.RoleTimestamp} {
+		s.bad.put("metadata/"+trust.FileName(role, stolen.Version(role)), stolen.Raw(role))
+	}
+	s.bad.put("metadata/3.root.json", nil)
+	s.box.must(codeRefused, "update").says("repair of the roots", "root 2 is the newest there, and there was root 3")
+	s.box.must(codeRefused, "status").says("malformed metadata", "hint: the disk lost something; boxup check repairs it")
+	s.box.has("100", "100")
+	good := s.mirror()
+	s.box.configure(map[string]any{"mirrors": []string{s.bad.URL, good.URL}})
+	s.box.must(0, "update").says("the disk lost something of the trusted metadata", "installed: "+two)
+	s.box.must(0, "status").says("root: version 3")
+	s.box.clean()
+}
