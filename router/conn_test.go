@@ -74,7 +74,7 @@ func TestStalledClientIsCut(t *testing.T) {
 	f.add(t, newName, make([]byte, 16<<20), true)
 	var log lines
 	addr := start(t, Config{
-		Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil)),
 		StallWindow: 100 * time.Millisecond, MinRate: 1000,
 	})
 	r := download(t, addr, "/update/"+newName)
@@ -262,7 +262,7 @@ func TestRequestLine(t *testing.T) {
 	f := newFake(t)
 	f.add(t, newName, []byte("0123456789"), true)
 	var log lines
-	addr := start(t, Config{Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	addr := start(t, Config{Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil))})
 	get(t, addr, "/update/"+newName, "Range: bytes=2-5").hold(t, 206, nil)
 	await(t, "the first line is there", func() bool { return strings.Count(log.String(), "\n") == 1 })
 	get(t, addr, "/x%0aforged%1b[31m").hold(t, 404, nil)

@@ -53,7 +53,7 @@ func serveUntilEOF(dir string) error {
 	if err != nil {
 		return err
 	}
-	s, err := NewServer(Config{Source: f, MaxBandwidth: bandwidth, LogRequests: true, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	s, err := NewServer(Config{Source: f, MaxBandwidth: bandwidth, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Requests: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}

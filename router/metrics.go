@@ -87,8 +87,8 @@ func statuses(route string) []int {
 		return []int{200, 202, 204, 400, 403, 404, 405, 408, 409, 411, 413, 422, 500, 503, 507}
 	case "/update/:target", "/sha256/:target", "/targets/:target":
 		return []int{200, 206, 304, 307, 404, 405, 412, 416, 500, 503}
-	case otherRoute:
-		return []int{404}
+	case otherRoute: // redirects to TLS too
+		return []int{301, 308, 404}
 	}
 	return []int{200, 206, 304, 404, 405, 412, 416, 500, 503}
 }

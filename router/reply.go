@@ -142,7 +142,7 @@ func (rt *router) log(w *reply, r *http.Request, took time.Duration) {
 	if w.err != nil {
 		attrs = append(attrs, slog.Any("error", w.err))
 	}
-	rt.config.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+	rt.config.Requests.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 }
 
 // logged bounds text from outside. The handlers of log/slog quote control characters.

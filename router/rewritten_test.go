@@ -127,7 +127,7 @@ func TestRequestLineOfHEAD(t *testing.T) {
 	f := newFake(t)
 	f.add(t, newName, []byte("0123456789"), true)
 	var log lines
-	addr := start(t, Config{Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	addr := start(t, Config{Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil))})
 	for i, path := range []string{"/ls", "/livez", "/update/" + newName} {
 		ask(t, addr, "HEAD "+path+" HTTP/1.1").hold(t, http.StatusOK, nil)
 		await(t, "its line is there", func() bool { return strings.Count(log.String(), "\n") == i+1 })

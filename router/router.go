@@ -49,15 +49,16 @@ type Config struct {
 	// NoMetrics leaves out /metrics, and measures nothing.
 	NoMetrics bool
 
-	Logger      *slog.Logger // logs nothing if nil
-	LogRequests bool         // one line for each request
+	Logger   *slog.Logger // logs nothing if nil
+	Requests *slog.Logger // has one line for each request; none if nil
 
 	// MaxDownloads is how many archives are sent at once; who asks for one more is told to come back.
 	// MaxBandwidth is how many bytes per second of all archives together are sent. Zero means no limit.
 	MaxDownloads int64
 	MaxBandwidth int64
 
-	// Plain, where not nil, returns what answers requests that come without TLS instead of the routes.
+	// Plain, where not nil, returns what answers requests that come without TLS instead of the routes, to which
+	// it may hand on the ResponseWriter and the request that it got.
 	Plain func(routes http.Handler) http.Handler
 
 	// HSTS is for how long browsers are told, over TLS, to come with TLS only. Zero: they aren't.
@@ -132,6 +133,7 @@ type router struct {
 	fresh      freshList
 	metrics    *metrics // nil: nothing is measured
 	limits     limits
+	routed     http.Handler // answers requests by the routes
 	plain      http.Handler // answers requests without TLS
 	hsts       []string     // of answers over TLS; none: no field
 	pages      *pages
@@ -171,9 +173,10 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 		return nil, err
 	}
 	rt.register()
-	rt.plain = rt
+	rt.routed = routed{rt}
+	rt.plain = rt.routed
 	if c.Plain != nil {
-		rt.plain = c.Plain(rt)
+		rt.plain = c.Plain(rt.routed)
 	}
 	return rt, nil
 }
@@ -249,22 +252,33 @@ func (rt *router) answered(route string, h handler) httprouter.Handle {
 }
 
 // ServeHTTP answers one request, counts it and logs it.
-func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) { rt.told(rw, r, rt.routed) }
+
+// servePlain answers one request that came without TLS, counts it and logs it.
+func (rt *router) servePlain(rw http.ResponseWriter, r *http.Request) { rt.told(rw, r, rt.plain) }
+
+// told has answer answer one request, counts it and logs it.
+func (rt *router) told(rw http.ResponseWriter, r *http.Request, answer http.Handler) {
 	w := &reply{ResponseWriter: rw, head: r.Method == http.MethodHead, measure: rt.metrics.of(otherRoute)}
-	if !rt.config.LogRequests && rt.metrics == nil {
-		rt.route(w, r)
+	if rt.config.Requests == nil && rt.metrics == nil {
+		answer.ServeHTTP(w, r)
 		return
 	}
 	start := time.Now()
-	rt.route(w, r)
+	answer.ServeHTTP(w, r)
 	took := time.Since(start)
 	w.measure.answered(w.status, took)
-	if rt.config.LogRequests {
+	if rt.config.Requests != nil {
 		rt.log(w, r, took)
 	}
 }
 
-func (rt *router) route(w *reply, r *http.Request) {
+// A routed is a router for requests that are counted and logged by who calls it, with their *reply.
+type routed struct{ *router }
+
+// ServeHTTP answers one request. rw is a *reply.
+func (rt routed) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w := rw.(*reply)
 	path, ok := routePath(r)
 	if !ok {
 		rt.refuse(w, r, errNotFound)

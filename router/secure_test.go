@@ -160,7 +160,7 @@ func TestStalledClientIsCutOverTLS(t *testing.T) {
 		t.Run(fmt.Sprintf("HTTP/%d", major), func(t *testing.T) {
 			var log lines
 			s := startTLS(t, Config{
-				Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+				Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil)),
 				StallWindow: 100 * time.Millisecond, MinRate: 1 << 20,
 			})
 			c := s.client(t, major)
@@ -245,10 +245,12 @@ func fullConn(t *testing.T, window time.Duration) *secureConn {
 	return c
 }
 
+// Who comes without TLS is counted and logged once, whoever answers.
 func TestPlain(t *testing.T) {
 	f := newFake(t)
 	f.add(t, newName, []byte("0123456789"), true)
-	s := startTLS(t, Config{Source: f, Plain: func(routes http.Handler) http.Handler {
+	var log lines
+	s := startTLS(t, Config{Source: f, Requests: slog.New(slog.NewTextHandler(&log, nil)), Plain: func(routes http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/ls" {
 				http.Redirect(w, r, "https://there/", http.StatusMovedPermanently)
@@ -264,4 +266,11 @@ func TestPlain(t *testing.T) {
 	if resp := s.ask(t, s.client(t, 1), "GET", "/ls", ""); resp.StatusCode != 200 {
 		t.Errorf("over TLS: %s", resp.Status)
 	}
+	await(t, "three lines", func() bool { return strings.Count(log.String(), "\n") == 3 })
+	if text := log.String(); !strings.Contains(text, "path=/ls status=301 ") || !strings.Contains(text, "path=/update/"+newName+" status=200 bytes=10 ") {
+		t.Errorf("log:\n%s", text)
+	}
+	counted := scraped(t, s.plain)
+	counted.is(t, `http_requests_total{code="301",route="other"}`, 1)
+	counted.is(t, `http_requests_total{code="200",route="/update/:target"}`, 1)
 }

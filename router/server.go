@@ -56,7 +56,7 @@ func newHTTPServer(c Config, h http.HandlerFunc) *http.Server {
 }
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
-	s.router.Load().plain.ServeHTTP(w, r)
+	s.router.Load().servePlain(w, r)
 }
 
 // Reload answers requests from now on as c says. Requests that are being answered end as they began.

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
@@ -30,8 +32,10 @@ import (
 //
 // Answers are JSON, 200 where all went well and 502 where it didn't, then with "error". Who reaches the
 // listener may ask: it stands on the loopback interface unless the settings say otherwise. Browsers may
-// not, whatever page they show.
+// not, whatever page they show. They are known by what they say of the page; of a page whose own name leads
+// here all of a sudden they say nothing, and are known by that name.
 type admin struct {
+	host       string // that the settings give it, "" for none
 	repository *repository
 	logger     *slog.Logger
 	mux        *http.ServeMux
@@ -103,7 +107,7 @@ func (h home) admin(ctx context.Context, s settings, metrics http.Handler, logge
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
-	a := &admin{repository: h.repository, logger: logger, mux: http.NewServeMux()}
+	a := &admin{host: s.adminHost(), repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.fsck)
 	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
 	a.debug(metrics)
@@ -144,7 +148,22 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not from a browser", http.StatusForbidden)
 		return
 	}
+	if !a.named(r.Host) {
+		http.Error(w, "say the address of the listener, localhost, or the host of the setting admin", http.StatusForbidden)
+		return
+	}
 	a.mux.ServeHTTP(w, r)
+}
+
+// named reports whether the host of a request is one that no stranger can give: an address, localhost, or what the
+// settings say.
+func (a *admin) named(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil || host == "" || strings.EqualFold(host, "localhost") || strings.EqualFold(host, a.host)
 }
 
 // answered returns a handler that answers with what f returns as JSON, and with its error.

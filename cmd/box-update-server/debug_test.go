@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -8,7 +9,7 @@ import (
 )
 
 // The admin listener of a mirror has metrics and profiles. The public one has no profiles, and no page in a
-// browser gets them.
+// browser gets them, whatever name led it there.
 func TestAdminDebug(t *testing.T) {
 	t.Parallel()
 	w := newSigner(t)
@@ -28,4 +29,14 @@ func TestAdminDebug(t *testing.T) {
 		t.Errorf("from a browser: %d", a.status)
 	}
 	get(t, m.base+"/debug/pprof/").isNotFound(t)
+	_, port, _ := strings.Cut(m.admin[len("http://"):], ":")
+	for host, status := range map[string]int{
+		"127.0.0.1:" + port: 200, "localhost": 200, "LOCALHOST:" + port: 200, "[::1]:" + port: 200, "[::1]": 200,
+		"rebound.example:" + port: 403, "rebound.example": 403, "localhost.rebound.example": 403, "127.0.0.1.rebound.example": 403,
+	} {
+		got := raw(t, m.admin[len("http://"):], "GET /status HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+		if want := fmt.Sprintf("HTTP/1.1 %d ", status); !strings.HasPrefix(got, want) {
+			t.Errorf("as %s: want %s, got %.100q", host, want, got)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -28,7 +29,21 @@ func (p *patient) permissions(context.Context) (found []finding) {
 	if dir := p.settings.DataDir; dir != "" {
 		found = append(found, writableDir(dir)...)
 	}
+	if p.settings.Admin != "" {
+		found = append(found, judgeAdmin(p.settings.adminAddress()))
+	}
 	return found
+}
+
+// judgeAdmin judges who reaches the admin listener.
+func judgeAdmin(address string) finding {
+	const check = "admin"
+	host, _, _ := net.SplitHostPort(address) // checked with the settings
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return ok(check, "only this machine reaches it at %s", address)
+	}
+	return warning(check, "set admin to a port alone, as in \":8153\", or keep others away by a firewall",
+		"whoever reaches %s may have it sync, repair, remove and import, and look into the process", address)
 }
 
 // readableArchives looks at the archives of a directory.

@@ -25,6 +25,7 @@ type server struct {
 	unknown  []string // keys of the settings that are not known
 	home     home
 	log      meter
+	lines    *logBuffer // to log
 	now      func() time.Time
 	reload   <-chan os.Signal
 	load     func() (settings, []string, error)
@@ -34,7 +35,9 @@ type server struct {
 func serve(ctx context.Context, s server) (err error) {
 	paceCollector()
 	defer s.log.End()
-	logger := newLogger(s.log, s.settings)
+	s.lines = newLogBuffer(s.log)
+	defer s.lines.close()
+	logger := newLogger(s.lines, s.settings)
 	if s.home, err = openHome(ctx, s.settings, s.log.transfers(logger), logger, s.now); err != nil {
 		return err
 	}
@@ -42,7 +45,7 @@ func serve(ctx context.Context, s server) (err error) {
 	if s.home.credentials, err = openCredentials(s.settings, logger, s.now); err != nil {
 		return err
 	}
-	site, err := openSite(ctx, s.settings, s.home, logger, s.now)
+	site, err := openSite(ctx, s.settings, s.home, s.lines, s.now)
 	if err != nil {
 		return err
 	}
@@ -130,7 +133,7 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 	// The digest cache has one writer: the old site ends before the new one begins. Until then it
 	// goes on answering from what it knows.
 	old.stop()
-	site, err := openSite(ctx, next, s.home, newLogger(s.log, next), s.now)
+	site, err := openSite(ctx, next, s.home, s.lines, s.now)
 	if err != nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", err)
 		old.start(ctx)

@@ -30,11 +30,11 @@ type site struct {
 
 // openSite opens what the settings name, beside the data directory. Nothing runs in the background
 // until start.
-func openSite(ctx context.Context, s settings, h home, logger *slog.Logger, now func() time.Time) (*site, error) {
+func openSite(ctx context.Context, s settings, h home, log *logBuffer, now func() time.Time) (*site, error) {
+	logger := newLogger(log, s)
 	out := &site{settings: s, logger: logger, stop: func() {}, router: router.Config{
 		Product:     s.Product,
 		Logger:      logger,
-		LogRequests: s.LogRequests,
 		IdleTimeout: s.IdleTimeout,
 		StallWindow: s.StallWindow,
 		MinRate:     s.MinRate,
@@ -47,6 +47,9 @@ func openSite(ctx context.Context, s settings, h home, logger *slog.Logger, now 
 		Plain:        plainHandler(s, h.credentials),
 		HSTS:         s.HSTS,
 	}}
+	if s.LogRequests {
+		out.router.Requests = newLogger(log.requests(), s)
+	}
 	if err := out.openDir(ctx); err != nil {
 		return nil, err
 	}

@@ -169,6 +169,7 @@ func TestRedirectToTLS(t *testing.T) {
 			t.Errorf("%s: got %d, %v", method, got.status, got.header)
 		}
 	}
+	s.awaitLog(t, "msg=request", "method=PUT path=/update/"+newest+" status=308 ")
 	if got := raw(t, s.addr, "GET /ls HTTP/1.0\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.0 400 ") {
 		t.Errorf("without a host: %q", got)
 	}

@@ -138,6 +138,15 @@ func (c *copying) adminAddress() string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
+// adminHost returns the host that the settings give the admin listener, "" for none.
+func (c *copying) adminHost() string {
+	host, _, err := net.SplitHostPort(c.Admin)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
 // shown returns the settings of a mirror as the JSON object that they can be given as.
 func (c *copying) shown() map[string]any {
 	m := map[string]any{}

@@ -53,7 +53,7 @@ func families() []family {
 		{"small", "answers from memory: /version, /ls, /updates.json", measureSmall},
 		{"logged", "the same with a log line for each request", measureLogged},
 		{"page", "the status page of 1,000 updates: its size, and how long it takes", measurePage},
-		{"metrics", "requests per second with metrics and log, beside a server without", measureMetrics},
+		{"metrics", "requests per second with metrics, log and limits, beside a server without", measureMetrics},
 		{"ranges", "64 kB ranges of a 200 MB archive", measureRanges},
 		{"archives", "whole archives of 1 MB", measureArchives},
 		{"large", "archives of 200 MB, 8 and 200 downloads at once, and the memory they take", measureLarge},

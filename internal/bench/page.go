@@ -154,31 +154,37 @@ func pageOf(ctx context.Context, url string) ([]byte, error) {
 	return body, err
 }
 
-// measureMetrics compares our server with itself, without metrics and without the log.
+// measureMetrics compares our server with itself, without metrics, log and limits.
 func measureMetrics(ctx context.Context, l *lab) error {
 	data, err := l.archives("metrics", smallArchives, mB)
 	if err != nil {
 		return err
 	}
 	defer data.remove()
-	for _, c := range []struct {
-		what    string
-		on, off []string
-		load    wrkLoad
+	for _, with := range []struct {
+		what string
+		args []string
 	}{
-		{"/version, with metrics", []string{quiet}, []string{quiet, unmeasured}, wrkLoad{path: "/version"}},
-		{"1 MB archives, with metrics", []string{quiet}, []string{quiet, unmeasured}, wrkLoad{path: data.path()}},
-		{"/version, with metrics and log", nil, []string{quiet, unmeasured}, wrkLoad{path: "/version"}},
-		{"1 MB archives, with metrics and log", nil, []string{quiet, unmeasured}, wrkLoad{path: data.path()}},
+		{"metrics", []string{quiet}},
+		{"limits", []string{quiet, unmeasured, manyDownloads, muchBandwidth}},
+		{"metrics, log and limits", []string{manyDownloads, muchBandwidth}},
 	} {
-		c.load.connections, c.load.time = 64, l.load
-		f := figure{family: "metrics", what: c.what, unit: "req/s", against: "without", command: c.load.command(), goal: goal{ratioAtLeast, 0.95}}
-		if err := l.withAndWithout(ctx, f, data, c.on, c.off, c.load); err != nil {
-			return err
+		for _, of := range []struct{ what, path string }{{"/version", "/version"}, {"1 MB archives", data.path()}} {
+			load := wrkLoad{path: of.path, connections: 64, time: l.load}
+			f := figure{family: "metrics", what: of.what + ", with " + with.what, unit: "req/s", against: "without", command: load.command(), goal: goal{ratioAtLeast, 0.95}}
+			if err := l.withAndWithout(ctx, f, data, with.args, []string{quiet, unmeasured}, load); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
+
+// Limits that nothing reaches.
+const (
+	manyDownloads = "--max-downloads=1000000"
+	muchBandwidth = "--max-bandwidth=1000000000000"
+)
 
 // unmeasured is how our server is told not to measure.
 const unmeasured = "--metrics=false"
