@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -67,7 +68,7 @@ func serveUntilEOF(dir string) error {
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Shutdown(context.Background()); err != nil { // answers that have arrived are still logged
 		return err
 	}
 	if err := <-done; !errors.Is(err, http.ErrServerClosed) {

@@ -35,7 +35,7 @@ func readsLate(t *testing.T, requests, most int) {
 	_, _ = rand.NewChaCha8([32]byte{}).Read(body) // never fails
 	f.add(t, newName, body, true)
 	var answers count
-	addr := start(t, Config{Source: f, LogRequests: true, Logger: slog.New(slog.NewTextHandler(&answers, nil))})
+	addr := start(t, Config{Source: f, Requests: slog.New(slog.NewTextHandler(&answers, nil))})
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
