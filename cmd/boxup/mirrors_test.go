@@ -51,6 +51,7 @@ func TestOrderOfMirrors(t *testing.T) {
 
 // TestFailover: of the blocks of an update each comes from the mirror that has it, and none comes twice.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	big := tarball(t, named(t, one), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(17 << 20)})
 	w.publish(trust.Conditions{}, map[string][]byte{one: big})
@@ -213,6 +214,7 @@ func TestOwnAuthority(t *testing.T) {
 
 // TestNoBlockLists: a mirror that is a plain TUF server. The update comes in one piece.
 func TestNoBlockLists(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	archive := w.pack(one, "")
 	w.publish(trust.Conditions{}, map[string][]byte{one: tarball(t, named(t, one), map[string]string{

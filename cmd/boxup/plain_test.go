@@ -195,6 +195,7 @@ func TestPlainCut(t *testing.T) {
 }
 
 func TestPlainRefusals(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*mirror)
 		code   int

@@ -314,6 +314,7 @@ func TestSplay(t *testing.T) {
 
 // TestDailyCap: an update of three blocks arrives in three days, and none of its bytes twice.
 func TestDailyCap(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	big := tarball(t, named(t, one), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(9 << 20)})
 	w.publish(trust.Conditions{}, map[string][]byte{one: big})
