@@ -232,8 +232,13 @@ func (b *box) tidy(keep ...update.Digest) error {
 	kept := func(name string) bool {
 		return slices.ContainsFunc(keep, func(d update.Digest) bool { return strings.HasPrefix(name, d.String()) })
 	}
-	for _, dir := range []string{stagingDir, targetsDir, filepath.Join(blobDir, "*"), quarantineDir} {
-		files, err := filepath.Glob(filepath.Join(b.dir, dir, "*"))
+	dirs := []string{filepath.Join(b.dir, stagingDir), filepath.Join(b.dir, targetsDir), filepath.Join(b.dir, quarantineDir)}
+	blobs, err := inside(filepath.Join(b.dir, blobDir))
+	if err != nil {
+		return err
+	}
+	for _, dir := range append(dirs, blobs...) {
+		files, err := inside(dir)
 		if err != nil {
 			return err
 		}
@@ -246,7 +251,19 @@ func (b *box) tidy(keep ...update.Digest) error {
 			}
 		}
 	}
-	return b.removeEmpty()
+	return removeEmpty(blobs)
+}
+
+// inside returns the paths of what is in a directory; one that isn't there is empty.
+func inside(dir string) (paths []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		paths = append(paths, filepath.Join(dir, e.Name()))
+	}
+	return paths, nil
 }
 
 // tidyListed removes what was fetched of updates that are not listed any more, or are installed.
@@ -260,12 +277,8 @@ func (b *box) tidyListed(repo *trust.Repository, s install.Status) error {
 	return b.tidy(keep...)
 }
 
-// removeEmpty removes directories of blobs that have none.
-func (b *box) removeEmpty() error {
-	dirs, err := filepath.Glob(filepath.Join(b.dir, blobDir, "*"))
-	if err != nil {
-		return err
-	}
+// removeEmpty removes those of the directories that are empty.
+func removeEmpty(dirs []string) error {
 	for _, dir := range dirs {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EEXIST) {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -407,4 +408,25 @@ func TestDailyCapWithoutClock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOddDirectories: a state directory whose name is a pattern, with blanks and quotes in it, works as any other.
+func TestOddDirectories(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, ""), two: w.pack(two, "")})
+	d := w.newDevice(map[string]any{"state": "../[S]* it's $HOME"}, w.mirror())
+	check(t, errors.Join(os.RemoveAll(d.path("S")), os.Symlink("[S]* it's $HOME", d.path("S"))))
+	d.must(0, "fetch", one)
+	part := "S/" + stagingDir + "/" + strings.Repeat("ab", 32) + ".part"
+	d.write(part, []byte("part"))
+	d.must(0, "fetch", two)
+	if all := glob(d.path("S/sha256/*/*")); len(all) != 1 {
+		t.Errorf("kept %q", all)
+	}
+	if _, err := os.Stat(d.path(part)); err == nil {
+		t.Error("the part of another update is still there")
+	}
+	d.must(0, "update")
+	d.has("200", "200")
+	d.clean()
 }
