@@ -185,6 +185,16 @@ func hostile(err error) bool {
 // refused gives an error the exit code of a refusal.
 func refused(err error) error { return cli.WithCode(err, codeRefused) }
 
+// unreachable reports whether mirrors were down or busy and nothing else: none sent anything to refuse.
+func unreachable(err error) bool {
+	for _, e := range []error{fetch.ErrRefused, trust.ErrRollback, trust.ErrExpired} {
+		if errors.Is(err, e) {
+			return false
+		}
+	}
+	return errors.Is(err, fetch.ErrUnavailable) && !hostile(err)
+}
+
 // coded gives an error its exit code.
 func coded(err error) error {
 	for _, c := range []struct {

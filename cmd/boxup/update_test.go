@@ -430,3 +430,31 @@ func TestOddDirectories(t *testing.T) {
 	d.has("200", "200")
 	d.clean()
 }
+
+// TestFetchedBefore: what was fetched is installed in the maintenance window, whether or not a mirror can be
+// reached then, as long as the list that it stands in is not expired. Whoever refuses it stops that.
+func TestFetchedBefore(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
+	d.must(codeHeld, "update").says("waits: it is fetched")
+	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
+		http.Error(rw, "bad gateway", http.StatusBadGateway)
+		return true
+	})
+	night := time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)
+	d.now = night.Add(7 * 24 * time.Hour)
+	d.must(codeUnavailable, "update").says("502")
+	d.now = night
+	m.put("metadata/timestamp.json", []byte(`{"signatures":[],"signed":null}`))
+	m.on(nil)
+	d.must(codeRefused, "update").says("malformed")
+	d.has("", "")
+	m.sync(w)
+	m.Close()
+	d.must(0, "update").says("installed: "+one, "warning: no mirror could be reached", "what was fetched before is installed")
+	d.has("100", "100")
+	d.clean()
+	d.must(codeUnavailable, "update")
+}
