@@ -458,3 +458,27 @@ func TestFetchedBefore(t *testing.T) {
 	d.clean()
 	d.must(codeUnavailable, "update")
 }
+
+// TestTwoProducts: versions of two products say nothing of each other, so each has a state directory of its own.
+func TestTwoProducts(t *testing.T) {
+	w := newWorld(t)
+	const other = "other-50.tar.gz"
+	w.publish(trust.Conditions{}, map[string][]byte{other: w.pack(other, ""), one: w.pack(one, "")})
+	m := w.mirror()
+	w.plain(m, one, other)
+	d := w.newDevice(nil, m)
+	d.must(0, "update")
+	d.write("release.pub", w.release.public.PEM())
+	d.configure(map[string]any{"product": "other"})
+	for _, args := range [][]string{{"check"}, {"update"}, {"install", other}, {"update", "--key", d.key(), m.URL}} {
+		d.must(codeRefused, args...).says(d.path("S")+": expected updates of product other, got "+one, "hint: give each product a state directory of its own")
+	}
+	d.has("100", "100")
+	d.must(0, "status").says("installed: " + one)
+	d.configure(map[string]any{"state": "../S2"})
+	check(t, os.WriteFile(d.path("ran"), nil, 0o644))
+	d.must(0, "update").says("installed: " + other)
+	if got := d.ran(); got != "50" {
+		t.Errorf("scripts %q ran", got)
+	}
+}
