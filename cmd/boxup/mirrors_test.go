@@ -291,3 +291,29 @@ func headerOf(ranged *string) func(http.ResponseWriter, *http.Request) bool {
 		return false
 	}
 }
+
+// TestPasswordIsNotShown: a mirror may want a user and a password, which nobody gets to see.
+func TestPasswordIsNotShown(t *testing.T) {
+	w := newWorld(t)
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"mirrors": []string{strings.Replace(m.URL, "http://", "http://box:geheim@", 1)}}, m)
+	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
+		if _, password, _ := r.BasicAuth(); password == "geheim" {
+			return false
+		}
+		http.Error(rw, "who?", http.StatusUnauthorized)
+		return true
+	})
+	d.must(0, "check")
+	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
+		rw.Header().Set("Retry-After", "600")
+		http.Error(rw, "busy", http.StatusServiceUnavailable)
+		return true
+	})
+	for _, args := range [][]string{{"check"}, {"check"}, {"status"}, {"status", "--json"}} {
+		if a := d.boxup(args...); strings.Contains(a.out+a.err, "geheim") {
+			t.Errorf("%q shows the password:\n%s%s", args, a.out, a.err)
+		}
+	}
+	d.must(0, "status").says("mirror: " + strings.Replace(m.URL, "http://", "http://box:xxxxx@", 1) + ", not asked before")
+}

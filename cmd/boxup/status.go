@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"runtime"
 	"time"
 
@@ -107,7 +108,11 @@ func (b *box) report() report {
 	root := b.state.Root()
 	r := b.installedReport(b.config, s)
 	r.Machine, r.Root = b.machine, &trustedRoot{root.Version(), root.Digest(), root.Expires()}
-	r.Checked, r.Error, r.Mirrors = b.record.Checked, b.record.Error, append(r.Mirrors, b.record.Mirrors...)
+	r.Checked, r.Error = b.record.Checked, b.record.Error
+	for _, m := range b.record.Mirrors {
+		m.URL = redacted(m.URL)
+		r.Mirrors = append(r.Mirrors, m)
+	}
 	if b.MaxBytesPerDay > 0 {
 		left := b.allowance().left()
 		r.Today = &left
@@ -167,6 +172,15 @@ func (p *program) showKnown(r report) {
 		p.facts("checked", stamp(r.Checked))
 	}
 	p.facts("last error", r.Error)
+}
+
+// redacted returns a URL without the password that may stand in it.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return s
+	}
+	return u.Redacted()
 }
 
 func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339) }
