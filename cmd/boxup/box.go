@@ -133,7 +133,7 @@ func (b *box) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.remember(), os.RemoveAll(filepath.Join(b.dir, repairDir)))
+	return errors.Join(coded(b.remember()), os.RemoveAll(filepath.Join(b.dir, repairDir)))
 }
 
 // checkProduct refuses the state directory of another product, whose versions say nothing about this one's.

@@ -213,18 +213,31 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 	if err != nil {
 		return err
 	}
+	if b.MaxBytesPerDay > 0 && rel.Length() > b.MaxBytesPerDay {
+		return cli.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
+			rel.Name(), rel.Length(), b.MaxBytesPerDay), codeHeld)
+	}
 	missing := rel.Length() - info.Size()
 	if missing > b.allowance().left() {
 		return b.allowance().over(rel.Name(), missing)
 	}
 	blocks, err := b.client.Whole(ctx, rel, f)
-	if err != nil {
+	if err := errors.Join(err, b.spendOn(f, info.Size())); err != nil {
 		return err
 	}
-	if err := errors.Join(b.allowance().spend(missing), s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length()))); err != nil {
+	if err := s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length())); err != nil {
 		return err
 	}
 	return b.fs.Remove(path)
+}
+
+// spendOn counts what came into a file since it had that size.
+func (b *box) spendOn(f *os.File, size int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return b.allowance().spend(max(0, info.Size()-size))
 }
 
 // tidy removes from the state directory what is not of one of those archives.

@@ -317,3 +317,33 @@ func TestPasswordIsNotShown(t *testing.T) {
 	}
 	d.must(0, "status").says("mirror: " + strings.Replace(m.URL, "http://", "http://box:xxxxx@", 1) + ", not asked before")
 }
+
+// TestCapWithoutBlockLists: what comes in one piece alone and is longer than a day's share never comes, and the
+// box says so.
+func TestCapWithoutBlockLists(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: tarball(t, named(t, one), map[string]string{
+		"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(5 << 20)})})
+	m := w.mirror()
+	for name := range m.files {
+		if strings.HasSuffix(name, ".blocks") {
+			m.put(name, nil)
+		}
+	}
+	d := w.newDevice(map[string]any{"max_bytes_per_day": 4 << 20}, m)
+	d.must(codeHeld, "update").says("no mirror has a block list", "expected max_bytes_per_day of 52")
+	d.configure(map[string]any{"max_bytes_per_day": 6 << 20})
+	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/sha256/") || strings.HasSuffix(r.URL.Path, ".blocks") {
+			return false
+		}
+		b := m.files[strings.TrimPrefix(r.URL.Path, "/")]
+		rw.Header().Set("Content-Length", fmt.Sprint(len(b)))
+		_, err := rw.Write(b[:1<<20])
+		return err == nil // and the connection is cut
+	})
+	d.must(codeUnavailable, "update").says("unexpected EOF")
+	d.must(0, "status").says("left today: " + fmt.Sprint(5<<20)) // what came counts, whole or not
+	m.on(nil)
+	d.must(0, "update").says("installed: " + one)
+}

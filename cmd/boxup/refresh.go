@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
@@ -94,7 +95,7 @@ func (b *box) refresh(ctx context.Context) (*trust.Repository, error) {
 		b.record.Error = brief(err.Error())
 		err = coded(err)
 	}
-	return repo, errors.Join(err, b.remember())
+	return repo, errors.Join(err, coded(b.remember()))
 }
 
 func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
@@ -202,6 +203,7 @@ func coded(err error) error {
 		code int
 	}{
 		{store.ErrNoSpace, codeNoSpace},
+		{syscall.ENOSPC, codeNoSpace},
 		{fetch.ErrRefused, codeRefused},
 		{trust.ErrRollback, codeRefused},
 		{trust.ErrExpired, codeRefused},

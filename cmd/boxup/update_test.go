@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -481,4 +482,31 @@ func TestTwoProducts(t *testing.T) {
 	if got := d.ran(); got != "50" {
 		t.Errorf("scripts %q ran", got)
 	}
+}
+
+// TestFullDisk: a disk without room for a new list is told of as such, and does no harm.
+func TestFullDisk(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"state": "../D", "root": "root.json"}, m)
+	check(t, os.Mkdir(d.path("D"), 0o700))
+	if err := syscall.Mount("tmpfs", d.path("D"), "tmpfs", 0, "size=9m"); err != nil {
+		t.Skipf("NOT TESTED: a full disk: %v", err)
+	}
+	t.Cleanup(func() { check(t, syscall.Unmount(d.path("D"), syscall.MNT_DETACH)) })
+	d.must(0, "update")
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	m.sync(w)
+	f, err := os.Create(d.path("D/ballast"))
+	check(t, err)
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	check(t, f.Close())
+	d.must(codeNoSpace, "check").says("no space left on device")
+	d.must(codeNoSpace, "update").says("no space left on device")
+	d.must(0, "status").says("installed: " + one)
+	check(t, os.Remove(d.path("D/ballast")))
+	d.must(0, "update").says("installed: " + two)
 }
