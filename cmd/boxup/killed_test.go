@@ -318,7 +318,7 @@ func TestResumed(t *testing.T) {
 	if !killed(t, nil, cmd.Wait()) {
 		t.Fatal("it was not killed")
 	}
-	d.configure(map[string]any{"rate": 1 << 40})
+	d.configure(map[string]any{"rate": int64(1) << 40})
 	m.asked()
 	ranged := ""
 	m.on(headerOf(&ranged))

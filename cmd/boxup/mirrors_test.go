@@ -251,7 +251,7 @@ func TestNoRoom(t *testing.T) {
 	})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(codeNoSpace, "update").says(one, "no space left", fmt.Sprint(8<<40)+" of them unpacked")
+	d.must(codeNoSpace, "update").says(one, "no space left", fmt.Sprint(int64(8)<<40)+" of them unpacked")
 	for _, r := range m.asked() {
 		if strings.Contains(r, "sha256") {
 			t.Errorf("asked for %s", r)

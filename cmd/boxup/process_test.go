@@ -294,7 +294,7 @@ func TestInterrupted(t *testing.T) {
 	if len(glob(d.path("S/staging/*"))) == 0 {
 		t.Error("nothing is kept")
 	}
-	d.configure(map[string]any{"rate": 1 << 40})
+	d.configure(map[string]any{"rate": int64(1) << 40})
 	if out, err := d.process().CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
