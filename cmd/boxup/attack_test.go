@@ -55,6 +55,7 @@ func endless(w http.ResponseWriter) {
 // TestAttacks is the list of attacks of the TUF specification, each by one mirror that changes one thing:
 // a box that has no other installs nothing and says why, and one that has another goes on there.
 func TestAttacks(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		attack func(*story)
@@ -159,6 +160,7 @@ func TestAttacks(t *testing.T) {
 		}, codeRefused, []string{one, "name already has another digest"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			s := newStory(t)
 			c.attack(s)
 			s.box.must(c.code, "update").says(c.texts...)

@@ -13,6 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update/install"
 )
 
 // What lies in the state directory:
@@ -119,7 +120,7 @@ func (p *program) takeLock(dir string) (*durable.Lock, error) {
 }
 
 func (b *box) load(ctx context.Context) error {
-	if err := b.read(); err != nil {
+	if err := errors.Join(b.checkProduct(), b.read()); err != nil {
 		return err
 	}
 	err := b.openState()
@@ -132,7 +133,17 @@ func (b *box) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.remember(), os.RemoveAll(filepath.Join(b.dir, repairDir)))
+	return errors.Join(coded(b.remember()), os.RemoveAll(filepath.Join(b.dir, repairDir)))
+}
+
+// checkProduct refuses the state directory of another product, whose versions say nothing about this one's.
+func (c *config) checkProduct() error {
+	s, err := install.ReadStatus(c.State)
+	if err != nil || s.Installed == nil || s.Installed.Name.Product() == c.Product {
+		return nil // what can't be read, the installer tells of
+	}
+	return refused(cli.WithHint(fmt.Errorf("%s: expected updates of product %s, got %v", c.State, c.Product, s.Installed.Name),
+		`give each product a state directory of its own: "state" in the configuration, or --state`))
 }
 
 // read reads what the box remembers beside the trusted metadata.

@@ -213,18 +213,31 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 	if err != nil {
 		return err
 	}
+	if b.MaxBytesPerDay > 0 && rel.Length() > b.MaxBytesPerDay {
+		return cli.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
+			rel.Name(), rel.Length(), b.MaxBytesPerDay), codeHeld)
+	}
 	missing := rel.Length() - info.Size()
 	if missing > b.allowance().left() {
 		return b.allowance().over(rel.Name(), missing)
 	}
 	blocks, err := b.client.Whole(ctx, rel, f)
-	if err != nil {
+	if err := errors.Join(err, b.spendOn(f, info.Size())); err != nil {
 		return err
 	}
-	if err := errors.Join(b.allowance().spend(missing), s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length()))); err != nil {
+	if err := s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length())); err != nil {
 		return err
 	}
 	return b.fs.Remove(path)
+}
+
+// spendOn counts what came into a file since it had that size.
+func (b *box) spendOn(f *os.File, size int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return b.allowance().spend(max(0, info.Size()-size))
 }
 
 // tidy removes from the state directory what is not of one of those archives.
@@ -232,8 +245,13 @@ func (b *box) tidy(keep ...update.Digest) error {
 	kept := func(name string) bool {
 		return slices.ContainsFunc(keep, func(d update.Digest) bool { return strings.HasPrefix(name, d.String()) })
 	}
-	for _, dir := range []string{stagingDir, targetsDir, filepath.Join(blobDir, "*"), quarantineDir} {
-		files, err := filepath.Glob(filepath.Join(b.dir, dir, "*"))
+	dirs := []string{filepath.Join(b.dir, stagingDir), filepath.Join(b.dir, targetsDir), filepath.Join(b.dir, quarantineDir)}
+	blobs, err := inside(filepath.Join(b.dir, blobDir))
+	if err != nil {
+		return err
+	}
+	for _, dir := range append(dirs, blobs...) {
+		files, err := inside(dir)
 		if err != nil {
 			return err
 		}
@@ -246,7 +264,19 @@ func (b *box) tidy(keep ...update.Digest) error {
 			}
 		}
 	}
-	return b.removeEmpty()
+	return removeEmpty(blobs)
+}
+
+// inside returns the paths of what is in a directory; one that isn't there is empty.
+func inside(dir string) (paths []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		paths = append(paths, filepath.Join(dir, e.Name()))
+	}
+	return paths, nil
 }
 
 // tidyListed removes what was fetched of updates that are not listed any more, or are installed.
@@ -260,12 +290,8 @@ func (b *box) tidyListed(repo *trust.Repository, s install.Status) error {
 	return b.tidy(keep...)
 }
 
-// removeEmpty removes directories of blobs that have none.
-func (b *box) removeEmpty() error {
-	dirs, err := filepath.Glob(filepath.Join(b.dir, blobDir, "*"))
-	if err != nil {
-		return err
-	}
+// removeEmpty removes those of the directories that are empty.
+func removeEmpty(dirs []string) error {
 	for _, dir := range dirs {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EEXIST) {
 			return err

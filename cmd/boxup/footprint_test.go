@@ -39,6 +39,7 @@ func crossBuild(t *testing.T, arch string) string {
 
 // TestPrograms builds boxup for boxes: static, and small.
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	for arch, machine := range map[string]elf.Machine{"arm": elf.EM_ARM, "arm64": elf.EM_AARCH64} {
 		t.Run(arch, func(t *testing.T) {
 			path := crossBuild(t, arch)
@@ -77,6 +78,7 @@ func emulator(t *testing.T, arch string) string {
 
 // TestOnARM runs the program of a box with an ARMv6 processor, from check to what is installed.
 func TestOnARM(t *testing.T) {
+	t.Parallel()
 	qemu, program := emulator(t, "arm"), crossBuild(t, "arm")
 	w := newWorldAt(t, time.Now())
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
@@ -105,6 +107,7 @@ func TestOnARM(t *testing.T) {
 // TestMemory installs an update of 1 GiB, of which nothing can be packed, and looks how much memory that
 // took at its peak.
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes five times 1 GiB of disk")
 	}
@@ -164,6 +167,7 @@ print(r.stdout.decode())`
 // TestFullList checks against a mirror with 2,000 updates, again and again, and looks how much memory and
 // time that takes.
 func TestFullList(t *testing.T) {
+	t.Parallel()
 	w := newWorldAt(t, time.Now())
 	archives := map[string][]byte{}
 	for i := range trust.MaxUpdates {

@@ -161,6 +161,7 @@ func stepName(line string) string {
 // TestKilledAtEveryStep kills a box with kill -9 before every step that it takes on the disk from the first
 // request to the record, in its script, and while it unpacks.
 func TestKilledAtEveryStep(t *testing.T) {
+	t.Parallel()
 	k := newKillWorld(t)
 	d := k.fresh(t)
 	log := filepath.Join(t.TempDir(), "steps")
@@ -246,6 +247,7 @@ func (k *killWorld) killWhen(t *testing.T, when, pattern string) (kills int) {
 
 // TestKilledAtRandom kills boxes at random instants.
 func TestKilledAtRandom(t *testing.T) {
+	t.Parallel()
 	k := newKillWorld(t)
 	var runs, kills atomic.Int64
 	t.Run("lanes", func(t *testing.T) {
@@ -294,6 +296,7 @@ func (k *killWorld) killAfter(t *testing.T, after time.Duration) (kills int64) {
 // TestResumed: a download that was killed goes on where it was, and only what is not on the disk yet comes
 // again.
 func TestResumed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"state": "../S", "rate": 40 << 20}, m)
@@ -315,7 +318,7 @@ func TestResumed(t *testing.T) {
 	if !killed(t, nil, cmd.Wait()) {
 		t.Fatal("it was not killed")
 	}
-	d.configure(map[string]any{"rate": 1 << 40})
+	d.configure(map[string]any{"rate": int64(1) << 40})
 	m.asked()
 	ranged := ""
 	m.on(headerOf(&ranged))

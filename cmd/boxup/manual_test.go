@@ -88,6 +88,7 @@ func manualSite(t *testing.T) (s *site, say func(script string) string) {
 
 // TestManual says every command that the manual shows.
 func TestManual(t *testing.T) {
+	t.Parallel()
 	s, say := manualSite(t)
 	// What "boxsign bootstrap" packs lies beside boxsign.
 	boxsign, err := exec.LookPath("boxsign")
@@ -117,6 +118,7 @@ func TestManual(t *testing.T) {
 
 // TestManualCommands says each command of the table of the manual, which has them all.
 func TestManualCommands(t *testing.T) {
+	t.Parallel()
 	_, say := manualSite(t)
 	row := regexp.MustCompile("(?m)^\\| `boxup ([a-z]+)([^`]*)` \\|")
 	listed := map[string]string{}

@@ -51,6 +51,7 @@ func TestOrderOfMirrors(t *testing.T) {
 
 // TestFailover: of the blocks of an update each comes from the mirror that has it, and none comes twice.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	big := tarball(t, named(t, one), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(17 << 20)})
 	w.publish(trust.Conditions{}, map[string][]byte{one: big})
@@ -213,6 +214,7 @@ func TestOwnAuthority(t *testing.T) {
 
 // TestNoBlockLists: a mirror that is a plain TUF server. The update comes in one piece.
 func TestNoBlockLists(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	archive := w.pack(one, "")
 	w.publish(trust.Conditions{}, map[string][]byte{one: tarball(t, named(t, one), map[string]string{
@@ -249,7 +251,7 @@ func TestNoRoom(t *testing.T) {
 	})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(codeNoSpace, "update").says(one, "no space left", fmt.Sprint(8<<40)+" of them unpacked")
+	d.must(codeNoSpace, "update").says(one, "no space left", fmt.Sprint(int64(8)<<40)+" of them unpacked")
 	for _, r := range m.asked() {
 		if strings.Contains(r, "sha256") {
 			t.Errorf("asked for %s", r)
@@ -288,4 +290,60 @@ func headerOf(ranged *string) func(http.ResponseWriter, *http.Request) bool {
 		}
 		return false
 	}
+}
+
+// TestPasswordIsNotShown: a mirror may want a user and a password, which nobody gets to see.
+func TestPasswordIsNotShown(t *testing.T) {
+	w := newWorld(t)
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"mirrors": []string{strings.Replace(m.URL, "http://", "http://box:geheim@", 1)}}, m)
+	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
+		if _, password, _ := r.BasicAuth(); password == "geheim" {
+			return false
+		}
+		http.Error(rw, "who?", http.StatusUnauthorized)
+		return true
+	})
+	d.must(0, "check")
+	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
+		rw.Header().Set("Retry-After", "600")
+		http.Error(rw, "busy", http.StatusServiceUnavailable)
+		return true
+	})
+	for _, args := range [][]string{{"check"}, {"check"}, {"status"}, {"status", "--json"}} {
+		if a := d.boxup(args...); strings.Contains(a.out+a.err, "geheim") {
+			t.Errorf("%q shows the password:\n%s%s", args, a.out, a.err)
+		}
+	}
+	d.must(0, "status").says("mirror: " + strings.Replace(m.URL, "http://", "http://box:xxxxx@", 1) + ", not asked before")
+}
+
+// TestCapWithoutBlockLists: what comes in one piece alone and is longer than a day's share never comes, and the
+// box says so.
+func TestCapWithoutBlockLists(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: tarball(t, named(t, one), map[string]string{
+		"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(5 << 20)})})
+	m := w.mirror()
+	for name := range m.files {
+		if strings.HasSuffix(name, ".blocks") {
+			m.put(name, nil)
+		}
+	}
+	d := w.newDevice(map[string]any{"max_bytes_per_day": 4 << 20}, m)
+	d.must(codeHeld, "update").says("no mirror has a block list", "expected max_bytes_per_day of 52")
+	d.configure(map[string]any{"max_bytes_per_day": 6 << 20})
+	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/sha256/") || strings.HasSuffix(r.URL.Path, ".blocks") {
+			return false
+		}
+		b := m.files[strings.TrimPrefix(r.URL.Path, "/")]
+		rw.Header().Set("Content-Length", fmt.Sprint(len(b)))
+		_, err := rw.Write(b[:1<<20])
+		return err == nil // and the connection is cut
+	})
+	d.must(codeUnavailable, "update").says("unexpected EOF")
+	d.must(0, "status").says("left today: " + fmt.Sprint(5<<20)) // what came counts, whole or not
+	m.on(nil)
+	d.must(0, "update").says("installed: " + one)
 }

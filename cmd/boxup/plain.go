@@ -101,6 +101,9 @@ func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) e
 	if err != nil {
 		return err
 	}
+	if err := c.checkProduct(); err != nil {
+		return err
+	}
 	lock, err := p.takeLock(c.State)
 	if err != nil {
 		return err

@@ -195,6 +195,7 @@ func TestPlainCut(t *testing.T) {
 }
 
 func TestPlainRefusals(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*mirror)
 		code   int
@@ -358,4 +359,23 @@ func FuzzPlainAnswers(f *testing.F) {
 			t.Fatalf("%q, %q gave %v", version, list, n)
 		}
 	})
+}
+
+// TestPlainStatus: a box that was given no root says what it has installed, and what failed.
+func TestPlainStatus(t *testing.T) {
+	w, m, d := newPlain(t, one)
+	d.must(cliFailed, "status").says("expected mirrors and root")
+	d.must(0, "update", "--key", d.key(), m.URL)
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "exit 1")})
+	w.plain(m, two)
+	for range 3 {
+		d.must(codeScript, "update", "--key", d.key(), m.URL)
+	}
+	a := d.must(0, "status").says("installed: "+one+", at ", "set aside: "+two+": 3 times", "problem: ", "expected mirrors and root")
+	if strings.Contains(a.out, "root: version") {
+		t.Errorf("it has no root, and says %s", a.out)
+	}
+	d.must(0, "status", "--json").says(`"root": null`, `"name": "`+one+`"`, `"set_aside": true`)
+	check(t, os.Remove(d.path("C/config.json")))
+	d.must(0, "status", "--state", d.path("S")).says("installed: "+one, "problem: configuration: open")
 }

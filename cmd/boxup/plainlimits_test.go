@@ -47,6 +47,7 @@ func (m *mirror) archives(bytes *int) {
 
 // TestPlainDailyCap: an update arrives in parts, day by day, and none of its bytes twice.
 func TestPlainDailyCap(t *testing.T) {
+	t.Parallel()
 	m, d := plainBig(t, `"max_bytes_per_day":5242880`)
 	asked := 0
 	m.archives(&asked)

@@ -147,6 +147,7 @@ func (s *site) publish(name, script string) {
 // TestTheWholeWay goes it with the programs as they are: build, publish, mirror, boxup update as it is
 // written in the manual.
 func TestTheWholeWay(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.must(0, "boxsign init --keys K --repo R --yes")
 	ran := s.path("ran")
@@ -213,6 +214,7 @@ func (s *site) sig(base, name string) string {
 
 // TestOrdinaryUser: where the script needs no root, nothing else does.
 func TestOrdinaryUser(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("this is an ordinary user: all other tests show it")
 	}
@@ -244,6 +246,7 @@ func TestOrdinaryUser(t *testing.T) {
 
 // TestProxy: the environment says which proxy is asked.
 func TestProxy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
@@ -272,6 +275,7 @@ func TestProxy(t *testing.T) {
 
 // TestInterrupted: SIGTERM ends a download, and what came is kept.
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	big := tarball(t, named(t, one), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran\n", "data": noise(20 << 20)})
 	w.publish(trust.Conditions{}, map[string][]byte{one: big})
@@ -290,7 +294,7 @@ func TestInterrupted(t *testing.T) {
 	if len(glob(d.path("S/staging/*"))) == 0 {
 		t.Error("nothing is kept")
 	}
-	d.configure(map[string]any{"rate": 1 << 40})
+	d.configure(map[string]any{"rate": int64(1) << 40})
 	if out, err := d.process().CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

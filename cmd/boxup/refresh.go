@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
@@ -94,7 +95,7 @@ func (b *box) refresh(ctx context.Context) (*trust.Repository, error) {
 		b.record.Error = brief(err.Error())
 		err = coded(err)
 	}
-	return repo, errors.Join(err, b.remember())
+	return repo, errors.Join(err, coded(b.remember()))
 }
 
 func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
@@ -185,6 +186,16 @@ func hostile(err error) bool {
 // refused gives an error the exit code of a refusal.
 func refused(err error) error { return cli.WithCode(err, codeRefused) }
 
+// unreachable reports whether mirrors were down or busy and nothing else: none sent anything to refuse.
+func unreachable(err error) bool {
+	for _, e := range []error{fetch.ErrRefused, trust.ErrRollback, trust.ErrExpired} {
+		if errors.Is(err, e) {
+			return false
+		}
+	}
+	return errors.Is(err, fetch.ErrUnavailable) && !hostile(err)
+}
+
 // coded gives an error its exit code.
 func coded(err error) error {
 	for _, c := range []struct {
@@ -192,6 +203,7 @@ func coded(err error) error {
 		code int
 	}{
 		{store.ErrNoSpace, codeNoSpace},
+		{syscall.ENOSPC, codeNoSpace},
 		{fetch.ErrRefused, codeRefused},
 		{trust.ErrRollback, codeRefused},
 		{trust.ErrExpired, codeRefused},

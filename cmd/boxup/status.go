@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"runtime"
 	"time"
 
@@ -18,7 +19,7 @@ type report struct {
 	State   string         `json:"state"`
 	Product update.Product `json:"product"`
 	Machine string         `json:"machine_id"`
-	Root    trustedRoot    `json:"root"`
+	Root    *trustedRoot   `json:"root"` // null: the box was given none
 
 	Installed *install.Installed `json:"installed"` // null: nothing
 	Previous  *install.Installed `json:"previous"`
@@ -51,11 +52,10 @@ func (p *program) statusCommand() *cobra.Command {
 		Long:  "Says what is installed, what failed, and what is known of updates, without asking anybody and beside a boxup that is at work.",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			b, err := p.look()
+			r, err := p.report()
 			if err != nil {
 				return err
 			}
-			r := b.report()
 			if p.asJSON {
 				return p.streams.JSON(r)
 			}
@@ -66,16 +66,52 @@ func (p *program) statusCommand() *cobra.Command {
 	return p.jsonFlag(cmd)
 }
 
+// report returns what status says.
+func (p *program) report() (report, error) {
+	b, err := p.look()
+	if err == nil {
+		return b.report(), nil
+	}
+	if r, ok := p.plainReport(err); ok {
+		return r, nil
+	}
+	return report{}, err
+}
+
+// plainReport returns what there is to say of a box without a root, and whether anything is: it has
+// installed an update with release.pub alone, or tried to.
+func (p *program) plainReport(problem error) (report, bool) {
+	c, err := p.plainConfig()
+	if err != nil || len(c.Mirrors) > 0 && c.Root != "" {
+		return report{}, false
+	}
+	s, err := install.ReadStatus(c.State)
+	if err != nil || len(s.History) == 0 {
+		return report{}, false
+	}
+	r := p.installedReport(c, s)
+	r.Problem = brief(problem.Error())
+	return r, true
+}
+
+// installedReport returns what is known of installations.
+func (p *program) installedReport(c config, s install.Status) report {
+	return report{
+		Version: version, Config: p.configPath, State: c.State, Product: c.Product,
+		Installed: s.Installed, Previous: s.Previous, Attempt: s.Attempt, Failures: s.Failures, Reboot: s.Reboot,
+		Damaged: s.Damaged, Log: s.Log, Mirrors: []mirrorRecord{}, Window: c.Window.String(),
+	}
+}
+
 func (b *box) report() report {
 	s := b.readStatus()
 	root := b.state.Root()
-	r := report{
-		Version: version, Config: b.configPath, State: b.dir, Product: b.Product, Machine: b.machine,
-		Root:      trustedRoot{root.Version(), root.Digest(), root.Expires()},
-		Installed: s.Installed, Previous: s.Previous, Attempt: s.Attempt, Failures: s.Failures, Reboot: s.Reboot,
-		Damaged: s.Damaged, Log: s.Log,
-		Checked: b.record.Checked, Error: b.record.Error, Mirrors: append([]mirrorRecord{}, b.record.Mirrors...),
-		Window: b.Window.String(),
+	r := b.installedReport(b.config, s)
+	r.Machine, r.Root = b.machine, &trustedRoot{root.Version(), root.Digest(), root.Expires()}
+	r.Checked, r.Error = b.record.Checked, b.record.Error
+	for _, m := range b.record.Mirrors {
+		m.URL = redacted(m.URL)
+		r.Mirrors = append(r.Mirrors, m)
 	}
 	if b.MaxBytesPerDay > 0 {
 		left := b.allowance().left()
@@ -112,8 +148,11 @@ func (p *program) showReport(r report) {
 	if r.Today != nil {
 		p.facts("left today", fmt.Sprint(*r.Today))
 	}
-	p.facts("root", fmt.Sprintf("version %d, expires %s", r.Root.Version, stamp(r.Root.Expires)),
-		"fingerprint", r.Root.Fingerprint.String(), "machine", r.Machine)
+	if r.Root != nil {
+		p.facts("root", fmt.Sprintf("version %d, expires %s", r.Root.Version, stamp(r.Root.Expires)),
+			"fingerprint", r.Root.Fingerprint.String())
+	}
+	p.facts("machine", r.Machine)
 	for _, m := range r.Mirrors {
 		p.facts("mirror", m.words())
 	}
@@ -133,6 +172,15 @@ func (p *program) showKnown(r report) {
 		p.facts("checked", stamp(r.Checked))
 	}
 	p.facts("last error", r.Error)
+}
+
+// redacted returns a URL without the password that may stand in it.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return s
+	}
+	return u.Redacted()
 }
 
 func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339) }

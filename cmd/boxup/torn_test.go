@@ -15,6 +15,7 @@ import (
 // TestTornState: whichever file of its state a box has lost, or finds torn, it comes to the newest update by
 // itself. Nobody stands beside it.
 func TestTornState(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
@@ -45,6 +46,7 @@ func TestTornState(t *testing.T) {
 			"garbage": func(b []byte) []byte { return bytes.Map(func(r rune) rune { return r ^ 1 }, b) },
 		} {
 			t.Run(file+" "+name, func(t *testing.T) {
+				t.Parallel()
 				d := base.copied(t)
 				whole, err := os.ReadFile(d.path(file))
 				check(t, err)

@@ -57,7 +57,10 @@ that is new; beyond that it never goes below what is installed.`,
 func (b *box) update(ctx context.Context, i *install.Installer, w wishes) error {
 	repo, err := b.refresh(ctx)
 	if err != nil {
-		return err
+		if repo = b.fetchedBefore(ctx, err, i.Status(), w); repo == nil {
+			return err
+		}
+		b.warn("no mirror could be reached; what was fetched before is installed: %v", err)
 	}
 	var out outcome
 	for range maxSteps {
@@ -81,6 +84,28 @@ func (b *box) update(ctx context.Context, i *install.Installer, w wishes) error 
 		return err
 	}
 	return out.waiting()
+}
+
+// fetchedBefore returns the repository that is trusted already, where no mirror could be reached and an update
+// for this box was fetched before; else nil. A maintenance window may be the time at which a link is down.
+func (b *box) fetchedBefore(ctx context.Context, err error, s install.Status, w wishes) *trust.Repository {
+	if ctx.Err() != nil || !unreachable(err) {
+		return nil
+	}
+	repo, err := b.trusted()
+	if err != nil {
+		return nil
+	}
+	rel := b.offer(repo, s, w.downgrade).release
+	if rel.IsZero() {
+		return nil
+	}
+	f, err := b.stored(ctx, rel)
+	if err != nil {
+		return nil // it has to come first
+	}
+	f.Close() // opened for reading
+	return repo
 }
 
 // step fetches and installs one update, unless it has to wait. Where the disk lost something of what was

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -314,6 +316,7 @@ func TestSplay(t *testing.T) {
 
 // TestDailyCap: an update of three blocks arrives in three days, and none of its bytes twice.
 func TestDailyCap(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	big := tarball(t, named(t, one), map[string]string{"VERSION": "100\n", "install_update.sh": "#!/bin/sh\necho $BOXUP_VERSION >>../../../../../ran", "data": noise(9 << 20)})
 	w.publish(trust.Conditions{}, map[string][]byte{one: big})
@@ -406,4 +409,104 @@ func TestDailyCapWithoutClock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOddDirectories: a state directory whose name is a pattern, with blanks and quotes in it, works as any other.
+func TestOddDirectories(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, ""), two: w.pack(two, "")})
+	d := w.newDevice(map[string]any{"state": "../[S]* it's $HOME"}, w.mirror())
+	check(t, errors.Join(os.RemoveAll(d.path("S")), os.Symlink("[S]* it's $HOME", d.path("S"))))
+	d.must(0, "fetch", one)
+	part := "S/" + stagingDir + "/" + strings.Repeat("ab", 32) + ".part"
+	d.write(part, []byte("part"))
+	d.must(0, "fetch", two)
+	if all := glob(d.path("S/sha256/*/*")); len(all) != 1 {
+		t.Errorf("kept %q", all)
+	}
+	if _, err := os.Stat(d.path(part)); err == nil {
+		t.Error("the part of another update is still there")
+	}
+	d.must(0, "update")
+	d.has("200", "200")
+	d.clean()
+}
+
+// TestFetchedBefore: what was fetched is installed in the maintenance window, whether or not a mirror can be
+// reached then, as long as the list that it stands in is not expired. Whoever refuses it stops that.
+func TestFetchedBefore(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
+	d.must(codeHeld, "update").says("waits: it is fetched")
+	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
+		http.Error(rw, "bad gateway", http.StatusBadGateway)
+		return true
+	})
+	night := time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)
+	d.now = night.Add(7 * 24 * time.Hour)
+	d.must(codeUnavailable, "update").says("502")
+	d.now = night
+	m.put("metadata/timestamp.json", []byte(`{"signatures":[],"signed":null}`))
+	m.on(nil)
+	d.must(codeRefused, "update").says("malformed")
+	d.has("", "")
+	m.sync(w)
+	m.Close()
+	d.must(0, "update").says("installed: "+one, "warning: no mirror could be reached", "what was fetched before is installed")
+	d.has("100", "100")
+	d.clean()
+	d.must(codeUnavailable, "update")
+}
+
+// TestTwoProducts: versions of two products say nothing of each other, so each has a state directory of its own.
+func TestTwoProducts(t *testing.T) {
+	w := newWorld(t)
+	const other = "other-50.tar.gz"
+	w.publish(trust.Conditions{}, map[string][]byte{other: w.pack(other, ""), one: w.pack(one, "")})
+	m := w.mirror()
+	w.plain(m, one, other)
+	d := w.newDevice(nil, m)
+	d.must(0, "update")
+	d.write("release.pub", w.release.public.PEM())
+	d.configure(map[string]any{"product": "other"})
+	for _, args := range [][]string{{"check"}, {"update"}, {"install", other}, {"update", "--key", d.key(), m.URL}} {
+		d.must(codeRefused, args...).says(d.path("S")+": expected updates of product other, got "+one, "hint: give each product a state directory of its own")
+	}
+	d.has("100", "100")
+	d.must(0, "status").says("installed: " + one)
+	d.configure(map[string]any{"state": "../S2"})
+	check(t, os.WriteFile(d.path("ran"), nil, 0o644))
+	d.must(0, "update").says("installed: " + other)
+	if got := d.ran(); got != "50" {
+		t.Errorf("scripts %q ran", got)
+	}
+}
+
+// TestFullDisk: a disk without room for a new list is told of as such, and does no harm.
+func TestFullDisk(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(map[string]any{"state": "../D", "root": "root.json"}, m)
+	check(t, os.Mkdir(d.path("D"), 0o700))
+	if err := syscall.Mount("tmpfs", d.path("D"), "tmpfs", 0, "size=9m"); err != nil {
+		t.Skipf("NOT TESTED: a full disk: %v", err)
+	}
+	t.Cleanup(func() { check(t, syscall.Unmount(d.path("D"), syscall.MNT_DETACH)) })
+	d.must(0, "update")
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	m.sync(w)
+	f, err := os.Create(d.path("D/ballast"))
+	check(t, err)
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	check(t, f.Close())
+	d.must(codeNoSpace, "check").says("no space left on device")
+	d.must(codeNoSpace, "update").says("no space left on device")
+	d.must(0, "status").says("installed: " + one)
+	check(t, os.Remove(d.path("D/ballast")))
+	d.must(0, "update").says("installed: " + two)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
@@ -83,6 +84,9 @@ func (c Config) withDefaults() (Config, error) {
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
 		return Config{}, err
+	}
+	if strings.Contains(dir, ":") {
+		return Config{}, fmt.Errorf("state directory %s: expected no colon in its path, which PATH could not hold", dir)
 	}
 	c.Dir = dir
 	c.Product = cmp.Or(c.Product, update.DefaultProduct)

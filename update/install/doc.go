@@ -80,10 +80,10 @@
 //	BOXUP_REBOOT    for the hooks of PostHooks: yes where a reboot follows, else no
 //
 // After the time limit, or when the context ends, the group gets SIGTERM, and SIGKILL after Grace.
-// Whatever of the run is left then, and after a failure, is killed, sessions of its own included. What a
-// script that succeeded left in the background goes on running; where it holds the output open, that is
-// waited for during Grace and then closed. Of the output of one run the first 256 KiB and the last 64 KiB
-// are logged.
+// Whatever of the run is left then, and after a failure, is killed, sessions of its own included; a process
+// that both left the group and emptied its environment is not known any more. What a script that succeeded
+// left in the background goes on running; where it holds the output open, that is waited for during Grace
+// and then closed. Of the output of one run the first 256 KiB and the last 64 KiB are logged.
 //
 // # Rebooting
 //

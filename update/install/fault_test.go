@@ -200,3 +200,20 @@ func TestDiskLosesBytes(t *testing.T) {
 	b.mustInstall(p)
 	b.wantTold("ran", "7")
 }
+
+// Where no program can run, no update is to blame.
+func TestNoPrograms(t *testing.T) {
+	b := newBox(t)
+	if err := syscall.Mount("tmpfs", b.c.Dir, "tmpfs", syscall.MS_NOEXEC, ""); err != nil {
+		t.Skipf("NOT TESTED: a disk on which no program can run: %v", err)
+	}
+	t.Cleanup(func() { must(t, syscall.Unmount(b.c.Dir, syscall.MNT_DETACH)) })
+	_, s, err := b.install(script(t, 7, ran), install.Options{})
+	if err == nil || !strings.Contains(err.Error(), "mounted noexec") {
+		t.Errorf("error is %v", err)
+	}
+	if len(s.Failures) != 0 {
+		t.Errorf("status is %+v", s)
+	}
+	b.wantTold("ran")
+}

@@ -170,6 +170,7 @@ func TestConfigRefused(t *testing.T) {
 	for name, change := range map[string]func(c *install.Config){
 		"reboot policy":      func(c *install.Config) { c.Reboot = "sometimes" },
 		"no state directory": func(c *install.Config) { c.Dir = "" },
+		"no colon":           func(c *install.Config) { c.Dir += ":2" },
 	} {
 		b := newBox(t)
 		change(&b.c)

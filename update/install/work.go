@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -30,7 +32,23 @@ func (i *Installer) prepare() error {
 	if err := os.MkdirAll(filepath.Join(work, unpackedDir), 0o700); err != nil {
 		return err
 	}
+	if err := executable(work); err != nil {
+		return err
+	}
 	return writeShims(filepath.Join(work, shimsDir), filepath.Join(work, noteName), i.c.Path)
+}
+
+// executable refuses a file system on which no program can run: an install script would fail there, and be
+// blamed for it.
+func executable(dir string) error {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return err
+	}
+	if disk.Flags&unix.ST_NOEXEC != 0 {
+		return fmt.Errorf("%s: its file system is mounted noexec, so that no install script can run: put the state directory elsewhere", dir)
+	}
+	return nil
 }
 
 // unpack unpacks an archive that is held and verified, and reports whether the box reboots after it
