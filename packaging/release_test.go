@@ -29,7 +29,6 @@ func TestRelease(t *testing.T) {
 	t.Run("packages", func(t *testing.T) { checkPackages(t, dist, r.arches) })
 	t.Run("signed", func(t *testing.T) { checkSigned(t, dist, boxsign, keys) })
 	t.Run("twice", func(t *testing.T) { checkTwice(t, dist, r) })
-	t.Run("scratch", func(t *testing.T) { checkImage(t, filepath.Join(dist, "box-update-server-linux-amd64")) })
 	t.Run("itself", func(t *testing.T) { checkSelfUpdate(t, dist, boxsign, r) })
 	t.Run("machine", func(t *testing.T) { checkMachine(t, dist) })
 }
