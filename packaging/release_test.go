@@ -2,6 +2,7 @@ package packaging_test
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -24,13 +25,45 @@ func TestRelease(t *testing.T) {
 	r.keys = keys
 	dist := r.make(t)
 	t.Run("files", func(t *testing.T) { checkFiles(t, dist) })
-	t.Run("programs", func(t *testing.T) { checkPrograms(t, dist) })
-	t.Run("packages", func(t *testing.T) { checkPackages(t, dist) })
+	t.Run("programs", func(t *testing.T) { checkPrograms(t, dist, r.arches) })
+	t.Run("packages", func(t *testing.T) { checkPackages(t, dist, r.arches) })
 	t.Run("signed", func(t *testing.T) { checkSigned(t, dist, boxsign, keys) })
 	t.Run("twice", func(t *testing.T) { checkTwice(t, dist, r) })
-	t.Run("scratch", func(t *testing.T) { checkImage(t, filepath.Join(dist, "box-update-server-linux-amd64")) })
 	t.Run("itself", func(t *testing.T) { checkSelfUpdate(t, dist, boxsign, r) })
 	t.Run("machine", func(t *testing.T) { checkMachine(t, dist) })
+}
+
+// A release for the machines that TestRelease leaves out.
+func TestReleaseForOtherMachines(t *testing.T) {
+	t.Parallel()
+	r := newRelease()
+	r.arches = "arm64 armhf"
+	dist := r.make(t)
+	checkPrograms(t, dist, r.arches)
+	checkPackages(t, dist, r.arches)
+}
+
+// A machineKind is what programs and packages for an architecture are for.
+type machineKind struct {
+	elf      elf.Machine
+	goarch   string
+	goarm    string // "" for none
+	emulator string // "" where the programs run here
+	debian   string
+}
+
+func machineOf(t *testing.T, arch string) machineKind {
+	t.Helper()
+	kind, found := map[string]machineKind{
+		"amd64": {elf.EM_X86_64, "amd64", "", "", "amd64"},
+		"arm64": {elf.EM_AARCH64, "arm64", "", "qemu-aarch64", "arm64"},
+		"armhf": {elf.EM_ARM, "arm", "7", "qemu-arm", "armhf"},
+		"armv6": {elf.EM_ARM, "arm", "6", "qemu-arm", "armhf"},
+	}[arch]
+	if !found {
+		t.Fatalf("no machine is known for %s", arch)
+	}
+	return kind
 }
 
 // initKeys makes keys and a repository R beside them, and returns their directory.
@@ -82,13 +115,15 @@ func contents(t *testing.T, dir string) map[string][]byte {
 	return all
 }
 
-// The programs are static, and for the machine that their name says.
-func checkPrograms(t *testing.T, dist string) {
-	for _, c := range commands(t) {
-		for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "armv6": elf.EM_ARM} {
-			f, err := elf.Open(filepath.Join(dist, c+"-linux-"+arch))
+// The programs are static, for the machine that their name says, and run there.
+func checkPrograms(t *testing.T, dist, arches string) {
+	for arch := range strings.FieldsSeq(arches) {
+		is := machineOf(t, arch)
+		for _, c := range commands(t) {
+			path := filepath.Join(dist, c+"-linux-"+arch)
+			f, err := elf.Open(path)
 			must(t, err)
-			if f.Machine != machine {
+			if f.Machine != is.elf {
 				t.Errorf("%s for %s is for %v", c, arch, f.Machine)
 			}
 			for _, p := range f.Progs {
@@ -97,21 +132,43 @@ func checkPrograms(t *testing.T, dist string) {
 				}
 			}
 			must(t, f.Close())
+			if goarch, goarm := target(t, path); goarch != is.goarch || goarm != is.goarm {
+				t.Errorf("%s for %s is for GOARCH=%s GOARM=%s", c, arch, goarch, goarm)
+			}
 		}
-	}
-	out := run(t, exec.Command(filepath.Join(dist, "box-update-server-linux-amd64"), "version"))
-	if out != "box-update-server v1.2.0\n" {
-		t.Errorf("got %q", out)
+		cmd := exec.Command(filepath.Join(dist, "box-update-server-linux-"+arch), "version")
+		if is.emulator != "" {
+			cmd = exec.Command(need(t, is.emulator, "qemu-user"), cmd.Args...)
+		}
+		if out := run(t, cmd); out != "box-update-server v1.2.0\n" {
+			t.Errorf("%s: got %q", arch, out)
+		}
 	}
 }
 
-func checkPackages(t *testing.T, dist string) {
+// target returns what a program was built for.
+func target(t *testing.T, path string) (goarch, goarm string) {
+	t.Helper()
+	info, err := buildinfo.ReadFile(path)
+	must(t, err)
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "GOARCH":
+			goarch = s.Value
+		case "GOARM":
+			goarm = s.Value
+		}
+	}
+	return goarch, goarm
+}
+
+func checkPackages(t *testing.T, dist, arches string) {
 	need(t, "dpkg-deb", "dpkg")
 	for _, c := range commands(t) {
-		for arch, debian := range map[string]string{"amd64": "amd64", "armv6": "armhf"} {
+		for arch := range strings.FieldsSeq(arches) {
 			deb := filepath.Join(dist, c+"_1.2.0_"+arch+".deb")
 			got := run(t, exec.Command("dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", deb))
-			if want := c + " 1.2.0 " + debian; got != want {
+			if want := c + " 1.2.0 " + machineOf(t, arch).debian; got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			root := t.TempDir()

@@ -57,7 +57,7 @@ func TestMetricsFromTheStart(t *testing.T) {
 	s := scraped(t, addr)
 	want := []string{
 		"healthy 1", "catalog_updates", "newest_version", "hashing_backlog", "store_bytes", "store_free_bytes", "downloads_running",
-		"resumed_ranges_total", "mirror", "synced 1", "sync_failing", "sync_last_success_timestamp_seconds", "sync_last_heard_timestamp_seconds",
+		"resumed_ranges_total", "certificate_expiry_timestamp_seconds", "mirror", "synced 1", "sync_failing", "sync_last_success_timestamp_seconds", "sync_last_heard_timestamp_seconds",
 		"sync_behind_seconds", "sync_behind_updates", `sync_attempts_total{outcome="success"}`, `sync_attempts_total{outcome="failure"}`,
 	}
 	for _, role := range trust.Roles() {
@@ -237,6 +237,7 @@ func TestMetricsOfAMirror(t *testing.T) {
 	w := staleWorld(t)
 	w.standing.Refusals = map[Refusal]int64{RefusedFork: 2}
 	w.standing.Unhashed = 7
+	w.standing.CertificateExpires = noon()
 	w.standing.Sync.Upstreams = append(w.standing.Sync.Upstreams, w.standing.Sync.Upstreams[0]) // named twice in the settings
 	server, err := NewServer(w.config(t))
 	if err != nil {
@@ -248,6 +249,7 @@ func TestMetricsOfAMirror(t *testing.T) {
 		s := scraped(t, addr)
 		for series, want := range map[string]float64{
 			"mirror": 1, "synced": 1, "sync_failing": 1, "sync_behind_seconds": 9000, "sync_behind_updates": 3, "hashing_backlog": 7,
+			"certificate_expiry_timestamp_seconds":                              float64(noon().Unix()),
 			"sync_last_success_timestamp_seconds":                               float64(noon().Add(-150 * time.Minute).Unix()),
 			"sync_last_heard_timestamp_seconds":                                 float64(noon().Add(-145 * time.Minute).Unix()),
 			`sync_attempts_total{outcome="success"}`:                            3,

@@ -78,6 +78,22 @@ func TestWhatIsLookedAtIsThere(t *testing.T) {
 	}
 }
 
+// What has expired is shown: it does not vanish with its last second.
+func TestDashboardShowsWhatHasExpired(t *testing.T) {
+	n := 0
+	for _, expr := range dashboardQueries(t) {
+		if !strings.Contains(expr, "_expiry_timestamp_seconds") {
+			continue
+		}
+		if n++; !strings.HasSuffix(expr, "} > 0) - time()") {
+			t.Errorf("%s leaves out what has expired, or shows what is not there", expr)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d queries", n)
+	}
+}
+
 // dashboardQueries returns the expressions of all panels.
 func dashboardQueries(t *testing.T) (out []string) {
 	t.Helper()

@@ -28,6 +28,9 @@ type Standing struct {
 	FreeBytes  int64          // that the disk has left for them
 	Sync       *SyncStanding  // nil: this is no mirror
 
+	// CertificateExpires is when the first of the server's own certificates expires; zero: there is none.
+	CertificateExpires time.Time
+
 	// Refusals counts what others than publishers sent that did not verify.
 	Refusals map[Refusal]int64
 }

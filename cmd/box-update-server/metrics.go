@@ -19,10 +19,12 @@ const measureEvery = 30 * time.Second
 
 // stats tells status page and metrics of directory and repository, of which one may be missing.
 type stats struct {
-	dir        *dropdir.Dir
-	repository *repository
-	logger     *slog.Logger
-	room       atomic.Pointer[store.Room] // nil: not known yet, or there is no store
+	dir         *dropdir.Dir
+	repository  *repository
+	credentials credentials // nil: there is no TLS
+	now         func() time.Time
+	logger      *slog.Logger
+	room        atomic.Pointer[store.Room] // nil: not known yet, or there is no store
 }
 
 // run measures the store until ctx ends.
@@ -53,6 +55,9 @@ func (s *stats) Standing() (out router.Standing) {
 	if s.dir != nil {
 		out.Unhashed = s.dir.Health().Pending
 	}
+	if s.credentials != nil {
+		out.CertificateExpires = firstExpiry(s.credentials.Standing(s.now()))
+	}
 	if s.repository == nil {
 		return out
 	}
@@ -70,6 +75,16 @@ func (s *stats) Standing() (out router.Standing) {
 		m.add(&out)
 	}
 	return out
+}
+
+// firstExpiry returns when the first of some certificates expires, those left out that were not obtained yet.
+func firstExpiry(all []standing) (first time.Time) {
+	for _, c := range all {
+		if first.IsZero() || !c.expires.IsZero() && c.expires.Before(first) {
+			first = c.expires
+		}
+	}
+	return first
 }
 
 // Conditions returns which boxes an update of the catalog is for.

@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -58,5 +60,42 @@ func TestDocumentedNginx(t *testing.T) {
 	}
 	if got, _, err := askTLS(box, "https://"+addr+"/update/"+newest); err != nil || got.status != 503 {
 		t.Errorf("a third download: %d, %v", got.status, err)
+	}
+}
+
+// The commands of docs/SERVING.md do what it says, and its settings can be used.
+func TestServingPage(t *testing.T) {
+	t.Parallel()
+	page := string(read(t, "../../docs/SERVING.md"))
+	w := newSigner(t)
+	m := w.mirror(w.serve().base).synced(t)
+	a, d := newAuthority(t), pairDir(t.TempDir())
+	d.put(t, a.issue(90*24*time.Hour))
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Chmod(d.key(), 0o600))
+	settings := regexp.MustCompile(`(?m)^    (\{"port"(?s:.*?)\})\n`).FindStringSubmatch(page)
+	if settings == nil {
+		t.Fatal("no settings")
+	}
+	config := write(t, t.TempDir(), "box-update-server.json", []byte(strings.NewReplacer(
+		"8151", fmt.Sprint(freePort(t)), "/srv/updates", dropped(t, newest), ":443", fmt.Sprintf("127.0.0.1:%d", freePort(t)),
+		"/etc/tls/fullchain.pem", d.certificate(), "/etc/tls/privkey.pem", d.key()).Replace(settings[1])))
+	commands := regexp.MustCompile(`(?m)^    \$ (.*)$`).FindAllStringSubmatch(page, -1)
+	said := map[string]string{"box-update-server doctor": "[+] settings: can be used\n", "go tool pprof": "heap"}
+	if len(commands) != len(said) {
+		t.Fatalf("got %q", commands)
+	}
+	for _, c := range commands {
+		line := strings.NewReplacer("/etc/box-update-server.json", config, "pprof http://127.0.0.1:8153", "pprof -top "+m.admin).Replace(c[1])
+		out := command(t, t.TempDir(), "sh", "-c", line)
+		for start, text := range said {
+			if strings.HasPrefix(c[1], start) && !strings.Contains(out, text) {
+				t.Errorf("%s: got %s", line, out)
+			}
+		}
 	}
 }

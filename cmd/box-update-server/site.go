@@ -57,7 +57,7 @@ func openSite(ctx context.Context, s settings, h home, log *logBuffer, now func(
 		return nil, err
 	}
 	out.router.Health = health{out.dir, h.repository, out.selector, h.credentials, now}
-	out.stats = &stats{dir: out.dir, repository: h.repository, logger: logger}
+	out.stats = &stats{dir: out.dir, repository: h.repository, credentials: h.credentials, now: now, logger: logger}
 	out.router.Stats = out.stats
 	return out, nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,6 +153,13 @@ func TestExpiryOfCertificateIsTold(t *testing.T) {
 		ok, warnings := s.certificateHealth(t)
 		return ok && strings.Contains(warnings, "expires at")
 	})
+	at := regexp.MustCompile(`(?m)^box_update_server_certificate_expiry_timestamp_seconds (\S+)$`).FindStringSubmatch(get(t, s.base+"/metrics").body)
+	if at == nil {
+		t.Fatal("no metric")
+	}
+	if n, err := strconv.ParseFloat(at[1], 64); err != nil || time.Until(time.Unix(int64(n), 0)) > 10*time.Minute || time.Until(time.Unix(int64(n), 0)) < 5*time.Minute {
+		t.Errorf("the metric says %s, %v", at[1], err)
+	}
 }
 
 // Who comes without TLS is sent on; downloads over TLS are whole, and only answers over TLS speak of HSTS.

@@ -60,7 +60,7 @@ func freed(t *testing.T, script string) string {
 const served = `
 boxsign() {
 	case "$*" in
-	key*|sign*|verify*|status*|build*|backup*|restore*|"rollout show"*) command boxsign "$@" ;;
+	key*|sign*|verify*|status*|build*|inspect*|backup*|restore*|"rollout show"*) command boxsign "$@" ;;
 	*) command boxsign "$@" --yes ;;
 	esac
 }
