@@ -97,6 +97,8 @@ func TestScripts(t *testing.T) {
 			"large":       large,
 			"blobs-of":    blobsOf,
 
+			"bare-keys": bareKeys,
+
 			"origin":  origin,
 			"liar":    liar,
 			"pick":    pick,
