@@ -39,13 +39,11 @@ func TestDiskFullAtEveryWrite(t *testing.T) {
 		t.Run(fmt.Sprintf("carried out %v", carriedOut), func(t *testing.T) {
 			t.Parallel()
 			failed := map[string]int{}
+			k := newKilling(t, big)
 			for n, more := 1, true; more; n++ {
-				o := newOrigin(t, one)
 				var hook func(durable.Op, string) (bool, error)
-				m := faulty(o, "", &hook)
-				m.sync()
-				o.withdraw(one)
-				o.publish(big)
+				m := faulty(k.o, k.copied(t), &hook)
+				m.wantListed(one)
 				steps := 0
 				hook = func(op durable.Op, path string) (bool, error) {
 					if steps++; steps < n {

@@ -80,7 +80,7 @@ func (v victimOrders) obey() error {
 	return errors.Join(err, s.Close())
 }
 
-// killing is an origin that is ahead of a mirror, in whose directory processes are to be killed.
+// killing is an origin that is ahead of a mirror, in copies of whose directory syncs are to fail.
 type killing struct {
 	o    *origin
 	p    *proxy
@@ -101,11 +101,18 @@ func newKilling(t *testing.T, names ...string) killing {
 	return killing{o, newProxy(t, o.url), m.s.Dir(), names}
 }
 
+// copied returns a copy of the mirror's directory.
+func (k killing) copied(t *testing.T) string {
+	t.Helper()
+	dir := tempDir(t)
+	must(t, os.CopyFS(dir, os.DirFS(k.base)))
+	return dir
+}
+
 // start starts a victim in a copy of the directory.
 func (k killing) start(t *testing.T, step int) (dir string, cmd *exec.Cmd, out *bytes.Buffer) {
 	t.Helper()
-	dir = tempDir(t)
-	must(t, os.CopyFS(dir, os.DirFS(k.base)))
+	dir = k.copied(t)
 	orders, err := json.Marshal(victimOrders{dir, k.o.rootOne(), k.p.url, k.o.at, step})
 	must(t, err)
 	cmd = exec.CommandContext(t.Context(), os.Args[0])

@@ -31,6 +31,7 @@ func TestPeer(t *testing.T) {
 		Setup: setupValues,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"boxsign":       program,
+			"bare-keys":     bareKeys,
 			"large":         large,
 			"snapshot":      snapshot,
 			"unchanged":     unchanged,

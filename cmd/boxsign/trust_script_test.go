@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -90,6 +91,19 @@ func setupValues(e *testscript.Env) error {
 	e.Values[lockKey{}] = new(*durable.Lock)
 	e.Values[snapshotKey{}] = map[string]map[string]string{}
 	return nil
+}
+
+// bareKeys makes keys without a passphrase, for scripts that are not about it: to derive a key from one
+// takes longer than all else that a command does.
+func bareKeys(ts *testscript.TestScript, _ bool, args []string) {
+	for _, role := range args[1:] {
+		key, err := secret.Generate()
+		ts.Check(err)
+		base := filepath.Join(ts.MkAbs(args[0]), role)
+		ts.Check(os.MkdirAll(filepath.Dir(base), 0o700))
+		ts.Check(key.WriteUnencrypted(durable.FS{}, base+privateSuffix))
+		ts.Check(os.WriteFile(base+publicSuffix, key.Public().PEM(), 0o644))
+	}
 }
 
 // modes expects that only the owner can get at the private keys of a directory.
