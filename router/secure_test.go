@@ -181,7 +181,7 @@ func TestSlowClientIsNotCutOverTLS(t *testing.T) {
 	f := newFake(t)
 	body := bytes.Repeat([]byte("slow but living "), 8<<16)
 	f.add(t, newName, body, true)
-	s := startTLS(t, Config{Source: f, StallWindow: 150 * time.Millisecond, MinRate: 20_000})
+	s := startTLS(t, Config{Source: f, StallWindow: 500 * time.Millisecond, MinRate: 20_000})
 	for major := 1; major <= 2; major++ {
 		t.Run(fmt.Sprintf("HTTP/%d", major), func(t *testing.T) {
 			t.Parallel()

@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	// logPause is how long lines of requests may wait for others.
-	logPause = time.Second
+	// logPause is how long lines of requests may wait for others: too short for who watches the log to notice, and
+	// long enough for hundreds of them where they cost anything.
+	logPause = 10 * time.Millisecond
 
 	// logWaiting is how many bytes of lines may wait.
 	logWaiting = 64 << 10

@@ -22,7 +22,7 @@ func traced(t *testing.T, dir, calls string) (s *server, trace string) {
 	return s, trace
 }
 
-// Archive bodies, whole and in ranges, by name and by digest, leave by sendfile.
+// Archive bodies, whole and in ranges, by name and by digest, leave by sendfile, small ones excepted.
 func TestArchivesLeaveBySendfile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -30,7 +30,7 @@ func TestArchivesLeaveBySendfile(t *testing.T) {
 	still(t, write(t, dir, newest, archive))
 	s, trace := traced(t, dir, "sendfile,splice,write,writev,sendto,sendmsg")
 	s.awaitHashed(t, newest)
-	want := 0
+	want, small := 0, 0
 	for _, path := range []string{"/update/" + newest, "/sha256/" + digest(archive)} {
 		for _, span := range []string{"", "bytes=0-65535", "bytes=5-", "bytes=4194300-4259835", "bytes=-100000"} {
 			var header []string
@@ -38,7 +38,11 @@ func TestArchivesLeaveBySendfile(t *testing.T) {
 				header = []string{"Range", span}
 			}
 			a := get(t, s.base+path, header...)
-			want += len(a.body)
+			if len(a.body) > 64<<10 {
+				want += len(a.body)
+			} else {
+				small += len(a.body)
+			}
 			if a.status != http.StatusOK && a.status != http.StatusPartialContent {
 				t.Errorf("%s %s: got %d", path, span, a.status)
 			}
@@ -51,7 +55,7 @@ func TestArchivesLeaveBySendfile(t *testing.T) {
 		t.Errorf("%d of %d bytes left by sendfile", sent, want)
 	}
 	others := returned(t, text, "write") + returned(t, text, "writev") + returned(t, text, "sendto") + returned(t, text, "sendmsg")
-	if others > 100_000 { // headers, the log, the small answers
+	if others -= small; others < 0 || others > 100_000 { // headers, the log, the small answers
 		t.Errorf("%d bytes left otherwise", others)
 	}
 }
@@ -78,12 +82,13 @@ func TestHostileNamesOpenNothing(t *testing.T) {
 	s.awaitHashed(t, newest)
 	const begin, end = "/begin-of-hostile-names", "/end-of-hostile-names"
 	get(t, s.base+begin).isNotFound(t)
+	s.awaitLog(t, "path="+begin)
 	for _, target := range hostileTargets() {
 		rawGet(t, s.addr, target).isNotFound(t)
 	}
 	get(t, s.base+end).isNotFound(t)
-	rawGet(t, s.addr, "/update/"+newest).isArchive(t, newest, body(newest))
 	s.awaitLog(t, "path="+end)
+	rawGet(t, s.addr, "/update/"+newest).isArchive(t, newest, body(newest))
 	s.stop(t)
 
 	text := string(read(t, trace))
