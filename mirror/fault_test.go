@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -18,7 +19,10 @@ import (
 
 // faulty makes the changes of a store and its mirror go through hook, when it is set.
 func faulty(o *origin, dir string, hook *func(durable.Op, string) (bool, error)) *site {
+	var one sync.Mutex // archives are brought to the disk side by side
 	disk := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+		one.Lock()
+		defer one.Unlock()
 		if *hook == nil {
 			return true, nil
 		}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -434,12 +435,12 @@ func mapped(f *os.File, do func([]byte) error) error {
 // crashAfter makes the first n changes of a store the last ones; half, if set, carries out the next one
 // without its being reported.
 func crashAfter(n int, half bool, seen func(durable.Op, string)) durable.FS {
+	var step atomic.Int64 // blocks reach the disk beside other steps
 	return durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		n--
-		if n >= 0 {
+		switch at := step.Add(1); {
+		case at <= int64(n):
 			return true, nil
-		}
-		if n == -1 {
+		case at == int64(n)+1:
 			seen(op, path)
 			return half, errCrash
 		}

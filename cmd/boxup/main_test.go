@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -69,8 +70,11 @@ func victim() program {
 	p.random = func() float64 { return 0.999 }
 	p.machineID = os.DevNull
 	last, _ := strconv.Atoi(os.Getenv(killVariable)) // none: it lives
+	var one sync.Mutex // blocks reach the disk beside other steps
 	steps := 0
 	p.fs.Hook = func(op durable.Op, path string) (bool, error) {
+		one.Lock()
+		defer one.Unlock()
 		if steps++; steps == last {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // it comes at once
