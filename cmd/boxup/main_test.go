@@ -70,7 +70,7 @@ func victim() program {
 	p.random = func() float64 { return 0.999 }
 	p.machineID = os.DevNull
 	last, _ := strconv.Atoi(os.Getenv(killVariable)) // none: it lives
-	var one sync.Mutex // blocks reach the disk beside other steps
+	var one sync.Mutex                               // blocks reach the disk beside other steps
 	steps := 0
 	p.fs.Hook = func(op durable.Op, path string) (bool, error) {
 		one.Lock()
