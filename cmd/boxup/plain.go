@@ -215,10 +215,10 @@ func (b *plainBox) update(ctx context.Context, s *plainServer) error {
 func (b *plainBox) newer(ctx context.Context, s *plainServer) (update.Name, error) {
 	if in := b.installer.Status().Installed; in != nil {
 		v, err := s.version(ctx)
-		if err != nil {
+		if err != nil && !errors.Is(err, fetch.ErrNotFound) {
 			return update.Name{}, err
 		}
-		if order := v.Compare(in.Name.Version()); order == 0 || order < 0 && !b.downgrade {
+		if order := v.Compare(in.Name.Version()); err == nil && (order == 0 || order < 0 && !b.downgrade) {
 			return update.Name{}, nil
 		}
 	}

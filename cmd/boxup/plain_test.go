@@ -49,6 +49,8 @@ func TestPlainUpdate(t *testing.T) {
 	}
 	d.must(0, "update", "--key", d.key(), m.URL).says("update: none: up to date")
 	m.sole(t, "GET version 200")
+	m.put("version", nil) // a server of files that has no more than the catalog
+	d.must(0, "update", "--key", d.key(), m.URL).says("update: none: up to date")
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	w.plain(m, two)
 	for name, b := range w.files {

@@ -37,7 +37,7 @@ func (m *mirror) archives(bytes *int) {
 		if strings.HasSuffix(r.URL.Path, one) {
 			var from, to int
 			if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to); err != nil {
-				to = 1 << 40
+				to = 1 << 30
 			}
 			*bytes += min(to+1, len(m.files["update/"+one])) - from
 		}

@@ -28,9 +28,11 @@ const (
 
 // repairable reports whether the trusted metadata can't be opened because the disk lost something of them.
 func (b *box) repairable(err error) bool {
-	if errors.Is(err, trust.ErrFork) {
-		return b.pinnedIsTorn()
-	}
+	return torn(err) || errors.Is(err, trust.ErrFork) && b.pinnedIsTorn()
+}
+
+// torn reports whether trusted metadata can't be opened because a file is missing or is not what it was.
+func torn(err error) bool {
 	for _, lost := range []error{trust.ErrMalformed, trust.ErrThreshold, trust.ErrNotFound} {
 		if errors.Is(err, lost) {
 			return true

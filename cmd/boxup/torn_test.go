@@ -101,3 +101,20 @@ func TestRepairTakesNoLess(t *testing.T) {
 	s.box.must(0, "status").says("root: version 3")
 	s.box.clean()
 }
+
+// TestInitOverTornState: a box that can't repair itself, because its mirrors are gone, may be told of others.
+func TestInitOverTornState(t *testing.T) {
+	w := newWorld(t)
+	gone := w.mirror()
+	d := w.newDevice(nil, gone)
+	w.newRoot(func(*trust.RootEdit) error { return nil })
+	gone.sync(w)
+	d.must(0, "check")
+	gone.Close()
+	d.write("S/metadata/2.root.json", nil)
+	d.must(codeUnavailable, "check").says("connection refused")
+	m := w.mirror()
+	d.must(0, "init", "--root", d.path("1.root.json"), m.URL)
+	d.must(0, "check")
+	d.must(0, "status").says("root: version 2")
+}
