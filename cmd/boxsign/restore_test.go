@@ -305,6 +305,32 @@ func TestBundleCheck(t *testing.T) {
 	}
 }
 
+// Neither is made nor restored while another program uses the keys: half of what it writes would be in it.
+func TestBackupWhileSigning(t *testing.T) {
+	b := history(t, 1)[0]
+	dir := filepath.Join(t.TempDir(), "K")
+	if _, err := restoreInto(t, dir, b, durable.FS{}); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := durable.TryLock(filepath.Join(dir, lockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := &keyring{dir: dir}
+	if _, err := ring.bundle(nil, b.made); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("backup: got %v", err)
+	}
+	if _, err := restoreInto(t, dir, b, durable.FS{}); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("restore: got %v", err)
+	}
+	if err := lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ring.bundle(nil, b.made); err != nil || !bytes.Equal(again.Bytes(), b.Bytes()) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 // TestBackupPassphrase asks twice.
 func TestBackupPassphrase(t *testing.T) {
 	asked := 0
