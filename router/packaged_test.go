@@ -27,6 +27,7 @@ func promtool(t *testing.T, in string, args ...string) string {
 }
 
 func TestPromtoolLikesTheMetrics(t *testing.T) {
+	t.Parallel()
 	addr := start(t, staleWorld(t).config(t))
 	if out := promtool(t, get(t, addr, "/metrics").body, "check", "metrics"); out != "" {
 		t.Errorf("promtool:\n%s", out)
@@ -37,6 +38,7 @@ const packaged = "../packaging/prometheus"
 
 // Each alert rings when it should, and has a test.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	promtool(t, "", "check", "rules", filepath.Join(packaged, "alerts.yml"))
 	promtool(t, "", "test", "rules", filepath.Join(packaged, "alerts_test.yml"))
 	tests := readFile(t, "alerts_test.yml")

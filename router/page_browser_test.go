@@ -16,6 +16,7 @@ import (
 
 // What a reader sees of each kind of repository, at each width, in light and dark.
 func TestPageInABrowser(t *testing.T) {
+	t.Parallel()
 	parent, axe := newBrowser(t), installAxe(t)
 	for _, c := range []struct {
 		name  string
@@ -69,6 +70,7 @@ func TestPageInABrowser(t *testing.T) {
 
 // The bars tell the same as the words, to those as well who can't see them.
 func TestPageBars(t *testing.T) {
+	t.Parallel()
 	parent := newBrowser(t)
 	p := open(t, parent, "http://"+start(t, expiredWorld(t).config(t))+"/")
 	got := eval[[]string](p, `[...document.querySelectorAll("#expiry meter")].map(m => m.value + "%, " + m.ariaLabel)`)
@@ -80,6 +82,7 @@ func TestPageBars(t *testing.T) {
 
 // A reader copies the digest of the newest update, with and without a clipboard of the browser's.
 func TestPageCopies(t *testing.T) {
+	t.Parallel()
 	parent := newBrowser(t)
 	w := newWorld(t, 3)
 	addr := start(t, w.config(t))
@@ -116,6 +119,7 @@ func grantClipboard(origin string) step {
 
 // The commands name the server as the reader sees it.
 func TestPageCommands(t *testing.T) {
+	t.Parallel()
 	parent := newBrowser(t)
 	w := newWorld(t, 1)
 	addr := start(t, w.config(t))
@@ -130,6 +134,7 @@ func TestPageCommands(t *testing.T) {
 
 // A reader sorts the list by each column, with the keyboard.
 func TestPageSorts(t *testing.T) {
+	t.Parallel()
 	parent := newBrowser(t)
 	w := newWorld(t, 5)
 	list := append([]update.Update{{Name: mustName(t, "opq-box-update-999.tar.gz"), Length: 5 << 30, Time: noon()}}, w.catalog.Updates()...)
@@ -167,6 +172,7 @@ func TestPageSorts(t *testing.T) {
 
 // What comes from outside is text, wherever it is shown.
 func TestPageHostile(t *testing.T) {
+	t.Parallel()
 	parent := newBrowser(t)
 	p := open(t, parent, "http://"+start(t, hostileWorld(t).config(t))+"/")
 	for _, selector := range []string{"#problems", "#freshness", "#upstreams", "#history", "#updates"} {
@@ -183,6 +189,7 @@ func TestPageHostile(t *testing.T) {
 
 // Whoever has scripts off reads all of it.
 func TestPageWithoutScript(t *testing.T) {
+	t.Parallel()
 	parent := newBrowser(t)
 	w := healthyWorld(t)
 	p := open(t, parent, "http://"+start(t, w.config(t))+"/", command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))

@@ -292,6 +292,7 @@ func TestPublishMethods(t *testing.T) {
 // What is refused by its path or length is refused before its body comes, and 100 Continue is only sent
 // to who is to go on.
 func TestBodyIsAskedForWhenItIsWanted(t *testing.T) {
+	t.Parallel()
 	p := newFakePublisher()
 	addr := startPublisher(t, p)
 	archive := fmt.Sprintf("/publish/%v/%v", p.id, p.digest)
@@ -443,6 +444,7 @@ func TestCommitOutlivesItsCaller(t *testing.T) {
 
 // Who can't get a share of the memory is told to come back. Strangers never hold all of it.
 func TestBodiesShareMemory(t *testing.T) {
+	t.Parallel()
 	p := newFakePublisher()
 	s, err := NewServer(Config{Source: newFake(t), Publisher: p})
 	if err != nil {

@@ -63,6 +63,7 @@ func TestSlowStrangersMakeWay(t *testing.T) {
 
 // A body that has just begun has its time.
 func TestStrangersHaveTheirTime(t *testing.T) {
+	t.Parallel()
 	s, err := NewServer(Config{Source: newFake(t), Publisher: newFakePublisher()})
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -212,5 +213,34 @@ func TestACMEWithoutAuthority(t *testing.T) {
 	if err == nil {
 		_, _ = io.Copy(io.Discard, resp.Body)
 		t.Error("there is TLS")
+	}
+}
+
+// A server that waits for its first certificate lives, whether its authority is down or says nothing. A watchdog that
+// ended it would have it ask again and again.
+func TestWatchdogBeforeTheFirstCertificate(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	d := t.TempDir()
+	roots := write(t, d, "ca.pem", inPEM("CERTIFICATE", newAuthority(t).certificate.Raw))
+	for name, change := range map[string]func(map[string]any){
+		"without TLS all are sent to TLS": func(settings map[string]any) { settings["tls_redirect"] = true },
+		"TLS alone":                       func(settings map[string]any) { delete(settings, "listen") },
+	} {
+		for what, authority := range map[string]string{"down": fmt.Sprintf("127.0.0.1:%d", freePort(t)), "silent": silent.Addr().String()} {
+			t.Run(name+", authority "+what, func(t *testing.T) {
+				t.Parallel()
+				m := listenAsManager(t)
+				settings := acmeSettings(t, acmeAuthority{directory: "https://" + authority + "/dir", roots: roots}, t.TempDir(), freePort(t), freePort(t))
+				change(settings)
+				config := write(t, t.TempDir(), "config.json", []byte(asJSON(t, settings)))
+				launch{args: []string{"serve", "--config", config}, wrap: []string{"env", "NOTIFY_SOCKET=" + m.path, "WATCHDOG_USEC=900000"}}.start(t)
+				eventually(t, "answers to the watchdog", func() bool { return m.count("WATCHDOG=1") >= 6 })
+			})
+		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,11 +37,22 @@ func supervise(addr net.Addr, secure bool, logger *slog.Logger) *supervised {
 			_, err := daemon.SdNotify(false, state)
 			return err
 		},
-		alive: func(ctx context.Context) error {
-			_, err := probe(ctx, ownClient(), url)
-			return err
-		},
+		alive: func(ctx context.Context) error { return lives(ctx, ownClient(), url) },
 	}
+}
+
+// lives returns nil where a server answers anything at all: a redirect to TLS, or that it has no certificate yet. A
+// restart would change nothing of that, and ask an authority for certificates again and again.
+func lives(ctx context.Context, client *http.Client, url string) error {
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	_, err := probe(ctx, client, url)
+	if _, silent := errors.AsType[noAnswer](err); !silent {
+		return nil
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" { // an alert (RFC 8446, section 6)
+		return nil
+	}
+	return err
 }
 
 // say tells the service manager, which must not keep the server from serving.

@@ -70,7 +70,7 @@ func serve(ctx context.Context, s server) (err error) {
 
 	served := listening.serve(srv, s.home.credentials)
 	obtain(ctx, s.home.credentials)
-	address, secure := listening.asked(s.settings)
+	address, secure := listening.asked()
 	manager := supervise(address, secure, logger)
 	defer manager.guard(ctx)()
 	manager.ready()

@@ -165,12 +165,12 @@ func (l listeners) serve(srv *router.Server, c credentials) <-chan error {
 	return served
 }
 
-// asked returns where to ask the server how it is, and whether that is with TLS.
-func (l listeners) asked(s settings) (net.Addr, bool) {
-	if _, secure := s.asked(); secure {
-		return l.secure.Addr(), true
+// asked returns where to ask the server whether it lives, and whether that is with TLS.
+func (l listeners) asked() (address net.Addr, secure bool) {
+	if l.plain != nil {
+		return l.plain.Addr(), false
 	}
-	return l.plain.Addr(), false
+	return l.secure.Addr(), true
 }
 
 // tell logs where the server listens.

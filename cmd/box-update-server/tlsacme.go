@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -81,12 +82,18 @@ func knownHosts(domains []string) autocert.HostPolicy {
 	}
 }
 
+// errNotObtained says that there is no certificate yet.
+var errNotObtained = errors.New("no certificate was obtained yet")
+
 // Certificate returns the certificate of the domain that a client asks for, and obtains it where there is
-// none.
+// none. Who names no domain, such as whoever asks whether the server lives, does not wait for that.
 func (a *acmeCertificates) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	h := *hello
 	if h.ServerName == "" {
 		h.ServerName = a.domains[0]
+		if !a.obtained(h.ServerName) {
+			return nil, errNotObtained
+		}
 	}
 	domain := strings.TrimSuffix(strings.ToLower(h.ServerName), ".")
 	if !slices.Contains(a.domains, domain) {
@@ -123,6 +130,12 @@ func (a *acmeCertificates) note(domain string, c *tls.Certificate, err error) {
 		}
 	}
 	a.stand[domain] = is
+}
+
+func (a *acmeCertificates) obtained(domain string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.stand[domain].begins.IsZero()
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

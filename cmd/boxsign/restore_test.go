@@ -235,6 +235,41 @@ func TestRestoreOnABadDisk(t *testing.T) {
 	}
 }
 
+// Whenever the computer stops, a private key is there only with all that it trusts: who signs then goes back behind
+// nothing.
+func TestRestoreCutShort(t *testing.T) {
+	b := history(t, 2)[1]
+	stopped := errors.New("stopped")
+	for step := 0; ; step++ {
+		dir := filepath.Join(t.TempDir(), "K")
+		n := 0
+		disk := durable.FS{Hook: func(durable.Op, string) (bool, error) {
+			if n++; n > step {
+				return false, stopped
+			}
+			return true, nil
+		}}
+		_, err := restoreInto(t, dir, b, disk)
+		if err == nil {
+			if step < 30 {
+				t.Fatalf("only %d steps", step)
+			}
+			break
+		}
+		if !errors.Is(err, stopped) {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		if keys, err := filepath.Glob(filepath.Join(dir, "*.pem")); err != nil || len(keys) == 0 {
+			continue
+		}
+		for _, f := range b.files {
+			if _, err := os.Stat(filepath.Join(dir, f.path)); err != nil && !strings.HasSuffix(f.path, ".pem") {
+				t.Errorf("step %d: a private key is there without %s", step, f.path)
+			}
+		}
+	}
+}
+
 func TestBundleCheck(t *testing.T) {
 	good := history(t, 1)[0]
 	_, other := seeded(t, 9)
@@ -267,6 +302,32 @@ func TestBundleCheck(t *testing.T) {
 	}
 	if c, err := good.check(); err != nil || *c.Trusted != (trustedFacts{1, 1, 1, 1}) {
 		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+// Neither is made nor restored while another program uses the keys: half of what it writes would be in it.
+func TestBackupWhileSigning(t *testing.T) {
+	b := history(t, 1)[0]
+	dir := filepath.Join(t.TempDir(), "K")
+	if _, err := restoreInto(t, dir, b, durable.FS{}); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := durable.TryLock(filepath.Join(dir, lockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := &keyring{dir: dir}
+	if _, err := ring.bundle(nil, b.made); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("backup: got %v", err)
+	}
+	if _, err := restoreInto(t, dir, b, durable.FS{}); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("restore: got %v", err)
+	}
+	if err := lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := ring.bundle(nil, b.made); err != nil || !bytes.Equal(again.Bytes(), b.Bytes()) {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 
