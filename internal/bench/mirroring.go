@@ -32,14 +32,14 @@ func measureMirror(ctx context.Context, l *lab) error {
 
 // copying is a set of archives with a server of each kind on it.
 type copying struct {
-	l        *lab
-	signer   signer
-	data     drop
-	ours     *process
-	nginx    *process
-	rsync    *process
-	next     int      // of the directories to copy into
-	copies   []string // those directories that are there
+	l      *lab
+	signer signer
+	data   drop
+	ours   *process
+	nginx  *process
+	rsync  *process
+	next   int      // of the directories to copy into
+	copies []string // those directories that are there
 }
 
 func (l *lab) mirrorFamily(ctx context.Context, name string, n int, size int64) error {
