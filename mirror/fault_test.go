@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/store"
 )
@@ -54,7 +55,7 @@ func TestDiskFullAtEveryWrite(t *testing.T) {
 						return true, nil
 					}
 					if steps == n {
-						failed[stepName(fmt.Sprintf("%s %s", op, strings.TrimPrefix(path, m.s.Dir())))]++
+						failed[testworld.StepName(string(op), strings.TrimPrefix(path, m.s.Dir()))]++
 					}
 					return carriedOut, unix.ENOSPC
 				}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -223,7 +224,7 @@ func TestDownWhileASyncIsPatient(t *testing.T) {
 		http.Error(w, "down", http.StatusServiceUnavailable)
 		return true
 	}
-	m := o.patient(tempDir(t), p.url)
+	m := o.patient(testworld.TempDir(t), p.url)
 	for _, phase := range []struct {
 		name string
 		down func(w http.ResponseWriter, r *http.Request) bool
@@ -268,7 +269,7 @@ func TestDownWhileASyncIsPatient(t *testing.T) {
 func TestOneOfTwoDownWhileASyncIsPatient(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
-	m := o.patient(tempDir(t), "http://127.0.0.1:1", o.url)
+	m := o.patient(testworld.TempDir(t), "http://127.0.0.1:1", o.url)
 	_, err := m.Sync(t.Context())
 	must(t, err)
 	if f := m.Freshness(o.at); f.Error != "" || f.Upstreams[0].Reason != mirror.ReasonUnavailable || f.Upstreams[1].Error != "" {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/store"
 )
@@ -29,7 +30,7 @@ func FuzzImport(f *testing.F) {
 	}
 	root, signed := o.rootOne(), o.s.Repository()
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		s, err := store.Open(t.Context(), store.Config{Dir: filepath.Join(tempDir(t), "D"), Root: root})
+		s, err := store.Open(t.Context(), store.Config{Dir: filepath.Join(testworld.TempDir(t), "D"), Root: root})
 		must(t, err)
 		defer func() { must(t, s.Close()) }()
 		_, err = mirror.Import{Store: s, Now: func() time.Time { return day }}.Read(t.Context(), bytes.NewReader(raw))

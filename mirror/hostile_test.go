@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -92,7 +93,7 @@ func (s scene) cutsFirst(then func(w http.ResponseWriter, r *http.Request)) {
 func other() []byte { return bytes.Repeat([]byte("x"), len(bigContent())) }
 
 // resigned returns a metadata file with changes, pairs of old and new, signed by who holds the key.
-func (s scene) resigned(raw []byte, by *signer, changes ...string) []byte {
+func (s scene) resigned(raw []byte, by *testworld.Signer, changes ...string) []byte {
 	s.t.Helper()
 	_, signed, _ := strings.Cut(string(raw), `],"signed":`)
 	signed = strings.TrimSuffix(signed, "}")
@@ -102,8 +103,8 @@ func (s scene) resigned(raw []byte, by *signer, changes ...string) []byte {
 		}
 	}
 	signed = strings.NewReplacer(changes...).Replace(signed)
-	sig := hex.EncodeToString(ed25519.Sign(by.private, []byte(signed)))
-	return fmt.Appendf(nil, `{"signatures":[{"keyid":"%s","sig":"%s"}],"signed":%s}`, by.public.ID(), sig, signed)
+	sig := hex.EncodeToString(ed25519.Sign(by.Private(), []byte(signed)))
+	return fmt.Appendf(nil, `{"signatures":[{"keyid":"%s","sig":"%s"}],"signed":%s}`, by.Public().ID(), sig, signed)
 }
 
 // climbs serves a list that a thief of the release key and the online key signed: a name of it leads out of
@@ -111,7 +112,7 @@ func (s scene) resigned(raw []byte, by *signer, changes ...string) []byte {
 func (s scene) climbs() {
 	s.o.publish(three)
 	r := s.o.s.Repository()
-	keys := map[trust.Role]*signer{trust.RoleTargets: s.o.release, trust.RoleSnapshot: s.o.online, trust.RoleTimestamp: s.o.online}
+	keys := map[trust.Role]*testworld.Signer{trust.RoleTargets: s.o.release, trust.RoleSnapshot: s.o.online, trust.RoleTimestamp: s.o.online}
 	changes := []string{`"` + one + `"`, `"../` + one + `"`}
 	files := map[string][]byte{}
 	for _, role := range []trust.Role{trust.RoleTargets, trust.RoleSnapshot, trust.RoleTimestamp} {
@@ -157,8 +158,8 @@ func (s scene) redirects(to string) {
 // the cut.
 func hostiles(t *testing.T) []hostile {
 	length := len(bigContent())
-	blocks := blocksOf(bigContent())
-	wrong := fmt.Sprintf("block 0: expected digest %v, got %v", blocks[0], blocksOf(other())[0])
+	blocks := testworld.Blocks(bigContent())
+	wrong := fmt.Sprintf("block 0: expected digest %v, got %v", blocks[0], testworld.Blocks(other())[0])
 	afterCut := fmt.Sprintf("block 1: expected digest %v, got ", blocks[1])
 	goesOn := func(c *fetch.Config) { c.Patience = 20 * time.Second }
 	archive := "sha256/" + sum(bigContent()).String()

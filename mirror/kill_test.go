@@ -11,15 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -52,17 +49,7 @@ func victim() {
 }
 
 func (v victimOrders) obey() error {
-	var steps atomic.Int64 // an archive's blocks reach the disk beside its other steps
-	disk := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		if steps.Add(1) == int64(v.Step) {
-			fmt.Println(op, strings.TrimPrefix(path, v.Dir))
-			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
-				panic(err)
-			}
-			select {} // until the kernel gets to it
-		}
-		return true, nil
-	}}
+	disk := testworld.KilledBefore(v.Step, v.Dir)
 	now := func() time.Time { return v.At }
 	s, err := store.Open(context.Background(), store.Config{Dir: v.Dir, Root: v.Root, FS: disk, Now: now})
 	if err != nil {
@@ -104,7 +91,7 @@ func newKilling(t *testing.T, names ...string) killing {
 // copied returns a copy of the mirror's directory.
 func (k killing) copied(t *testing.T) string {
 	t.Helper()
-	dir := tempDir(t)
+	dir := testworld.TempDir(t)
 	must(t, os.CopyFS(dir, os.DirFS(k.base)))
 	return dir
 }
@@ -126,15 +113,7 @@ func (k killing) start(t *testing.T, step int) (dir string, cmd *exec.Cmd, out *
 // killed waits for a victim and reports whether it was killed. Otherwise it must be done.
 func killed(t *testing.T, cmd *exec.Cmd, out *bytes.Buffer) bool {
 	t.Helper()
-	err := cmd.Wait()
-	if err == nil && out.String() == "done\n" {
-		return false
-	}
-	exit := (*exec.ExitError)(nil)
-	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Fatalf("expected it killed or done, got %v\n%s", err, out)
-	}
-	return true
+	return testworld.Killed(t, cmd.Wait(), out.String(), "done")
 }
 
 // after looks at what a victim left, and has another process go on. It reports whether the new
@@ -180,7 +159,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 	for n, more := 1, true; more; n++ {
 		dir, cmd, out := k.start(t, n)
 		if more = killed(t, cmd, out); more {
-			kills[stepName(strings.TrimSpace(out.String()))]++
+			op, path, _ := strings.Cut(strings.TrimSpace(out.String()), " ")
+			kills[testworld.StepName(op, path)]++
 		}
 		arrived := k.arrived(dir)
 		isNew, asked := k.after(t, dir)
@@ -224,7 +204,7 @@ func TestKilledAtEveryRequest(t *testing.T) {
 			if requests++; requests != n {
 				return false
 			}
-			kills[stepName("ask "+r.URL.Path)]++
+			kills[testworld.StepName("ask", r.URL.Path)]++
 			if d, err := update.ParseDigest(strings.TrimPrefix(r.URL.Path, "/sha256/")); err == nil {
 				u, _ := k.o.s.Catalog().ByDigest(d)
 				data := content(u.Name.String())
@@ -257,16 +237,4 @@ func TestKilledAtEveryRequest(t *testing.T) {
 		}
 	}
 	t.Logf("killed: %v", kills)
-}
-
-// stepName gives steps on files that differ in digest, name, number or time one name.
-func stepName(s string) string {
-	op, path, _ := strings.Cut(s, " ")
-	for _, r := range []struct{ from, to string }{
-		{`[0-9a-f]{64}`, "<digest>"}, {`opq-box-update-[0-9]+\.tar\.gz`, "<name>"},
-		{`/[0-9]+\.(root|targets|snapshot)`, "/<N>.$1"}, {`/sha256/[0-9a-f]{2}(/|$)`, "/sha256/<xx>$1"},
-	} {
-		path = regexp.MustCompile(r.from).ReplaceAllString(path, r.to)
-	}
-	return fmt.Sprintf("%-8s %s", op, path)
 }

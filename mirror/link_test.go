@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -104,7 +105,7 @@ func TestBadLink(t *testing.T) {
 	o := newOrigin(t, one)
 	p := newProxy(t, o.url)
 	link, url := newBadLink(t, p.url)
-	m := o.patient(tempDir(t), url)
+	m := o.patient(testworld.TempDir(t), url)
 	m.url = serve(t, m.s)
 	looked := map[int]int{} // how often a repository of so many updates was whole
 	for _, names := range [][]string{{two}, {big, "opq-box-update-8.tar.gz"}, {three}} {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -220,7 +221,7 @@ func TestKept(t *testing.T) {
 	must(t, err)
 	for _, n := range []string{staged, newest} {
 		data := content(n)
-		d := blocksOf(data)
+		d := testworld.Blocks(data)
 		a := trust.Addition{Name: name(n), Digest: sum(data), Length: int64(len(data)), Blocks: sum(d.Bytes())}
 		a.Conditions.Hardware = []string{"rev2"}
 		must(t, e.Add(a))

@@ -2,9 +2,6 @@ package mirror_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -38,7 +35,7 @@ func TestMain(m *testing.M) {
 		victim()
 		return
 	}
-	goleak.VerifyTestMain(m, lingering())
+	goleak.VerifyTestMain(m, testworld.Lingering())
 }
 
 // day is the time at which every story begins.
@@ -68,40 +65,11 @@ var bigContent = sync.OnceValue(func() (out []byte) {
 	return out
 })
 
-func blocksOf(data []byte) update.Blocks {
-	var h update.Hasher
-	h.Write(data)
-	_, blocks, _ := h.Result()
-	return blocks
-}
-
-// signer is a key from a fixed seed.
-type signer struct {
-	private ed25519.PrivateKey
-	public  keys.Public
-}
-
-func newSigner(name string) *signer {
-	seed := sha256.Sum256([]byte(name))
-	private := ed25519.NewKeyFromSeed(seed[:])
-	public, err := keys.New(private.Public().(ed25519.PublicKey))
-	if err != nil {
-		panic(err)
-	}
-	return &signer{private, public}
-}
-
-func (s *signer) Public() keys.Public { return s.public }
-
-func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
-	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
-}
-
 // origin is a store with a repository, whoever holds its keys, and its server.
 type origin struct {
 	t                     testing.TB
 	at                    time.Time // the clock of all
-	root, release, online *signer
+	root, release, online *testworld.Signer
 	s                     *store.Store
 	url                   string
 }
@@ -112,14 +80,14 @@ func newOrigin(t testing.TB, names ...string) *origin { return newOriginOf(t, ""
 // newOriginOf makes one whose keys are another's for each prefix.
 func newOriginOf(t testing.TB, prefix string, names ...string) *origin {
 	t.Helper()
-	o := &origin{t: t, at: day, root: newSigner(prefix + "root"), release: newSigner(prefix + "release"), online: newSigner(prefix + "online")}
+	o := &origin{t: t, at: day, root: testworld.NewSigner(prefix + "root"), release: testworld.NewSigner(prefix + "release"), online: testworld.NewSigner(prefix + "online")}
 	repo, err := trust.Init(t.Context(), day, trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{o.root.public}, Threshold: 1},
-		Release: trust.Holder{Keys: []keys.Public{o.release.public}, Threshold: 1},
-		Online:  o.online.public,
+		Root:    trust.Holder{Keys: []keys.Public{o.root.Public()}, Threshold: 1},
+		Release: trust.Holder{Keys: []keys.Public{o.release.Public()}, Threshold: 1},
+		Online:  o.online.Public(),
 	}, o.root, o.release, o.online)
 	must(t, err)
-	o.s = openStore(t, store.Config{Dir: tempDir(t), Root: repo.Root().Raw()})
+	o.s = openStore(t, store.Config{Dir: testworld.TempDir(t), Root: repo.Root().Raw()})
 	must(t, o.s.Commit(t.Context(), repo))
 	o.url = serve(t, o.s)
 	if len(names) > 0 {
@@ -142,7 +110,7 @@ func (o *origin) publish(names ...string) {
 	must(o.t, err)
 	for _, n := range names {
 		data := content(n)
-		must(o.t, e.Add(trust.Addition{Name: name(n), Digest: update.Sum(data), Length: int64(len(data)), Blocks: update.Sum(blocksOf(data).Bytes())}))
+		must(o.t, e.Add(trust.Addition{Name: name(n), Digest: update.Sum(data), Length: int64(len(data)), Blocks: update.Sum(testworld.Blocks(data).Bytes())}))
 	}
 	o.sign(e)
 }
@@ -167,7 +135,7 @@ func (o *origin) newRoot() {
 	o.t.Helper()
 	e, err := o.s.Repository().EditRoot(o.at)
 	must(o.t, err)
-	must(o.t, e.AddKey(trust.RoleTargets, newSigner("another release").public))
+	must(o.t, e.AddKey(trust.RoleTargets, testworld.NewSigner("another release").Public()))
 	p, err := e.Sign(o.t.Context(), o.root)
 	must(o.t, err)
 	o.next(trust.Change{Root: p})
@@ -179,7 +147,7 @@ func (o *origin) next(c trust.Change) {
 	must(o.t, err)
 	for _, rel := range o.s.Missing(repo) {
 		data := content(rel.Name().String())
-		must(o.t, o.s.IngestFile(o.t.Context(), rel, blocksOf(data), bytes.NewReader(data)))
+		must(o.t, o.s.IngestFile(o.t.Context(), rel, testworld.Blocks(data), bytes.NewReader(data)))
 	}
 	must(o.t, o.s.Commit(o.t.Context(), repo))
 }
@@ -204,17 +172,6 @@ func wantErr(t testing.TB, err, want error) {
 	if !errors.Is(err, want) {
 		t.Fatalf("expected %q, got %v", want, err)
 	}
-}
-
-// tempDir returns a directory in memory where there is one.
-func tempDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "mirror")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return filepath.Join(dir, "D")
 }
 
 func openStore(t testing.TB, c store.Config) *store.Store {
@@ -267,7 +224,7 @@ func (o *origin) newMirror(u setup) *site {
 		u.upstreams = []string{o.url}
 	}
 	if u.dir == "" {
-		u.dir = tempDir(o.t)
+		u.dir = testworld.TempDir(o.t)
 	}
 	sc := store.Config{Dir: u.dir, Root: o.rootOne()}
 	if u.store != nil {
@@ -506,9 +463,3 @@ func onPath(path string, body []byte) func(http.ResponseWriter, *http.Request) b
 }
 
 func sum(data []byte) update.Digest { return update.Sum(data) }
-
-// lingering ignores a connection of net/http that waits half a second before it is closed, so that the
-// client can read the answer; it ends by itself.
-func lingering() goleak.Option {
-	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
-}

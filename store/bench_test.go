@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -15,7 +16,7 @@ import (
 func full(b *testing.B) (*origin, Config) {
 	b.Helper()
 	o := newOrigin(b)
-	c := o.config(filepath.Join(tempDir(b), "R"))
+	c := o.config(filepath.Join(testworld.TempDir(b), "R"))
 	s, err := Open(b.Context(), c)
 	if err != nil {
 		b.Fatal(err)

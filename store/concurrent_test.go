@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -61,7 +62,7 @@ func (o *origin) newRoot2(i int) *trust.Repository {
 	o.t.Helper()
 	e, err := o.repo.EditRoot(day)
 	if err == nil {
-		err = e.AddKey(trust.RoleTargets, newSigner(o.t, fmt.Sprint("release ", i)).public)
+		err = e.AddKey(trust.RoleTargets, testworld.NewSigner(fmt.Sprint("release ", i)).Public())
 	}
 	if err != nil {
 		o.t.Fatal(err)
@@ -162,7 +163,7 @@ func (f stuck) Fetch(ctx context.Context, name string, limit int64, known update
 // TestSlowUpstream holds up nobody, and what it says at last doesn't undo what was committed meanwhile.
 func TestSlowUpstream(t *testing.T) {
 	o, up := newStore(t, small)
-	s := mustOpen(t, o.config(filepath.Join(tempDir(t), "mirror")))
+	s := mustOpen(t, o.config(filepath.Join(testworld.TempDir(t), "mirror")))
 	mustPublish(t, s, o.repo)
 	mustPublish(t, up, o.lists(small, other))
 	f := stuck{served{up}, make(chan struct{}), make(chan struct{}), new(sync.Once)}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -76,7 +77,7 @@ type story struct {
 
 func newStory(t *testing.T) *story {
 	t.Helper()
-	st := &story{o: newOrigin(t), dir: filepath.Join(tempDir(t), "R")}
+	st := &story{o: newOrigin(t), dir: filepath.Join(testworld.TempDir(t), "R")}
 	s := st.open(t, durable.FS{})
 	mustPublish(t, s, st.o.lists(small))
 	mustPublish(t, s, st.o.lists(small, other))
@@ -127,7 +128,7 @@ func (st *story) run(s *Store) error {
 
 func backwards(s *Store, rel trust.Release) (err error) {
 	data := content(rel.Name().String())
-	_, blocks := blocksOf(data)
+	_, blocks := sumsOf(rel.Name().String())
 	in, err := s.Ingest(context.Background(), rel, blocks)
 	if err != nil {
 		return err

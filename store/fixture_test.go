@@ -3,8 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -77,6 +76,16 @@ func blocksOf(data []byte) (update.Digest, update.Blocks) {
 	return d, blocks
 }
 
+// sumsOf is blocksOf the archive of a name.
+func sumsOf(name string) (update.Digest, update.Blocks) {
+	if name == large {
+		return largeSums()
+	}
+	return blocksOf(content(name))
+}
+
+var largeSums = sync.OnceValues(func() (update.Digest, update.Blocks) { return blocksOf(largeContent()) })
+
 func blockOf(data []byte, i int) []byte {
 	return data[i*update.BlockSize:][:update.BlockLength(int64(len(data)), i)]
 }
@@ -90,44 +99,21 @@ func mustName(t testing.TB, s string) update.Name {
 	return n
 }
 
-// signer is a key from a fixed seed.
-type signer struct {
-	private ed25519.PrivateKey
-	public  keys.Public
-}
-
-func newSigner(t testing.TB, name string) *signer {
-	t.Helper()
-	seed := sha256.Sum256([]byte(name))
-	private := ed25519.NewKeyFromSeed(seed[:])
-	public, err := keys.New(private.Public().(ed25519.PublicKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &signer{private, public}
-}
-
-func (s *signer) Public() keys.Public { return s.public }
-
-func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
-	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
-}
-
 // origin signs repositories.
 type origin struct {
 	t                     testing.TB
-	root, release, online *signer
+	root, release, online *testworld.Signer
 	repo                  *trust.Repository
 	pinned                []byte // the root that everybody else knows
 }
 
 func newOrigin(t testing.TB) *origin {
 	t.Helper()
-	o := &origin{t: t, root: newSigner(t, "root"), release: newSigner(t, "release"), online: newSigner(t, "online")}
+	o := &origin{t: t, root: testworld.NewSigner("root"), release: testworld.NewSigner("release"), online: testworld.NewSigner("online")}
 	repo, err := trust.Init(context.Background(), day, trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{o.root.public}, Threshold: 1},
-		Release: trust.Holder{Keys: []keys.Public{o.release.public}, Threshold: 1},
-		Online:  o.online.public,
+		Root:    trust.Holder{Keys: []keys.Public{o.root.Public()}, Threshold: 1},
+		Release: trust.Holder{Keys: []keys.Public{o.release.Public()}, Threshold: 1},
+		Online:  o.online.Public(),
 	}, o.root, o.release, o.online)
 	if err != nil {
 		t.Fatal(err)
@@ -155,9 +141,8 @@ func (o *origin) propose(forge func(*trust.Addition), names ...string) *trust.Pr
 		}
 	}
 	for _, n := range names {
-		data := content(n)
-		d, blocks := blocksOf(data)
-		a := trust.Addition{Name: mustName(o.t, n), Digest: d, Length: int64(len(data)), Blocks: update.Sum(blocks.Bytes())}
+		d, blocks := sumsOf(n)
+		a := trust.Addition{Name: mustName(o.t, n), Digest: d, Length: int64(len(content(n))), Blocks: update.Sum(blocks.Bytes())}
 		if forge != nil {
 			forge(&a)
 		}
@@ -188,7 +173,7 @@ func (o *origin) newRoot() *trust.Repository {
 	o.t.Helper()
 	e, err := o.repo.EditRoot(day)
 	if err == nil {
-		err = e.AddKey(trust.RoleTargets, newSigner(o.t, "another release").public)
+		err = e.AddKey(trust.RoleTargets, testworld.NewSigner("another release").Public())
 	}
 	if err != nil {
 		o.t.Fatal(err)
@@ -198,17 +183,6 @@ func (o *origin) newRoot() *trust.Repository {
 		o.t.Fatal(err)
 	}
 	return o.next(trust.Change{Root: p})
-}
-
-// tempDir returns a directory in memory where there is one: thousands of syncs take their time.
-func tempDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "store")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 func (o *origin) config(dir string) Config {
@@ -240,7 +214,7 @@ func mustClose(t testing.TB, c io.Closer) {
 func newStore(t testing.TB, names ...string) (*origin, *Store) {
 	t.Helper()
 	o := newOrigin(t)
-	s := mustOpen(t, o.config(filepath.Join(tempDir(t), "R")))
+	s := mustOpen(t, o.config(filepath.Join(testworld.TempDir(t), "R")))
 	if err := publish(s, o.lists(names...)); err != nil {
 		t.Fatal(err)
 	}
@@ -259,9 +233,8 @@ func publish(s *Store, r *trust.Repository) error {
 }
 
 func ingest(s *Store, rel trust.Release) error {
-	data := content(rel.Name().String())
-	_, blocks := blocksOf(data)
-	return s.IngestFile(context.Background(), rel, blocks, bytes.NewReader(data))
+	_, blocks := sumsOf(rel.Name().String())
+	return s.IngestFile(context.Background(), rel, blocks, bytes.NewReader(content(rel.Name().String())))
 }
 
 func mustPublish(t testing.TB, s *Store, r *trust.Repository) {
@@ -282,7 +255,7 @@ func release(t testing.TB, r *trust.Repository, name string) trust.Release {
 
 func mustIngest(t testing.TB, s *Store, rel trust.Release) *Ingest {
 	t.Helper()
-	_, blocks := blocksOf(content(rel.Name().String()))
+	_, blocks := sumsOf(rel.Name().String())
 	in, err := s.Ingest(context.Background(), rel, blocks)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -47,7 +48,7 @@ func wantMissing(t *testing.T, in *Ingest, want ...int) {
 func TestIngestRefuses(t *testing.T) {
 	o, s := newStore(t, small)
 	rel := release(t, o.lists(small, large), large)
-	_, blocks := blocksOf(content(large))
+	_, blocks := sumsOf(large)
 	ingest := func(s *Store, rel trust.Release, blocks update.Blocks) error {
 		in, err := s.Ingest(t.Context(), rel, blocks)
 		if err == nil {
@@ -207,7 +208,7 @@ func TestResume(t *testing.T) {
 // copyDir copies a store without its hard links.
 func copyDir(t *testing.T, dir string) string {
 	t.Helper()
-	to := filepath.Join(tempDir(t), "R")
+	to := filepath.Join(testworld.TempDir(t), "R")
 	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +341,7 @@ func TestJoinWhileTheLastLeaves(t *testing.T) {
 	}
 	joined := make(chan *Ingest, 1)
 	left.Go(func() {
-		_, blocks := blocksOf(content(large))
+		_, blocks := sumsOf(large)
 		again, err := s.Ingest(t.Context(), rel, blocks)
 		if err != nil {
 			t.Error(err)

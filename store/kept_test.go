@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -23,7 +24,7 @@ func newest(r *trust.Repository) []trust.Release {
 func newKeeper(t *testing.T, now func() time.Time, names ...string) (*origin, *Store) {
 	t.Helper()
 	o := newOrigin(t)
-	c := o.config(filepath.Join(tempDir(t), "R"))
+	c := o.config(filepath.Join(testworld.TempDir(t), "R"))
 	c.Kept, c.Now = newest, now
 	s := mustOpen(t, c)
 	mustPublish(t, s, o.lists(names...))
@@ -61,7 +62,7 @@ func wantSound(t *testing.T, s *Store) {
 // TestOnlyTheKeptAreNeeded: a commit needs what is kept and nothing else.
 func TestOnlyTheKeptAreNeeded(t *testing.T) {
 	o := newOrigin(t)
-	c := o.config(filepath.Join(tempDir(t), "R"))
+	c := o.config(filepath.Join(testworld.TempDir(t), "R"))
 	c.Kept = newest
 	s := mustOpen(t, c)
 	repo := o.lists(small, other)
@@ -166,7 +167,7 @@ func changeTime(t *testing.T, path string) time.Time {
 // TestRoom counts what arrives, what is there, and nothing twice.
 func TestRoom(t *testing.T) {
 	o := newOrigin(t)
-	s := mustOpen(t, o.config(filepath.Join(tempDir(t), "R")))
+	s := mustOpen(t, o.config(filepath.Join(testworld.TempDir(t), "R")))
 	repo := o.lists(small, large)
 	big := release(t, repo, large)
 	room := func(wanted ...trust.Release) Room {
@@ -223,7 +224,7 @@ func TestSalvage(t *testing.T) {
 // TestSalvageOfNothing: an archive that was never in quarantine arrives as ever.
 func TestSalvageOfNothing(t *testing.T) {
 	o := newOrigin(t)
-	s := mustOpen(t, o.config(filepath.Join(tempDir(t), "R")))
+	s := mustOpen(t, o.config(filepath.Join(testworld.TempDir(t), "R")))
 	in := mustIngest(t, s, release(t, o.lists(large), large))
 	defer mustClose(t, in)
 	if n, err := in.Salvage(t.Context()); err != nil || n != 0 || len(in.Missing()) == 0 {

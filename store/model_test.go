@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -60,7 +61,7 @@ func (m *machine) open() {
 // write brings one block, and closes.
 func (m *machine) write(t *rapid.T) {
 	name := rapid.SampledFrom(m.names()).Draw(t, "name")
-	_, blocks := blocksOf(content(name))
+	_, blocks := sumsOf(name)
 	in, err := m.s.Ingest(context.Background(), m.rel(name), blocks)
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +236,7 @@ func TestModel(t *testing.T) {
 	}
 	rapid.Check(t, func(r *rapid.T) {
 		o := newOrigin(t)
-		dir := tempDir(t)
+		dir := testworld.TempDir(t)
 		s, err := Open(t.Context(), o.config(filepath.Join(dir, "R")))
 		if err != nil {
 			t.Fatal(err)

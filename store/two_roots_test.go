@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -16,7 +17,7 @@ func onlineParts() []trust.Role { return []trust.Role{trust.RoleSnapshot, trust.
 // commit, which crashes after each of its steps: what is served is the set before, or the new one.
 func TestCrashBetweenTwoRootsAndTheirTimestamp(t *testing.T) {
 	o := newOrigin(t)
-	c := o.config(filepath.Join(tempDir(t), "R"))
+	c := o.config(filepath.Join(testworld.TempDir(t), "R"))
 	mustPublish(t, mustOpen(t, c), o.lists(small))
 	root := func(change func(*trust.RootEdit, trust.Role) error) *trust.Proposal {
 		e, err := o.repo.EditRoot(day)
@@ -34,8 +35,8 @@ func TestCrashBetweenTwoRootsAndTheirTimestamp(t *testing.T) {
 		}
 		return p
 	}
-	old, fresh := o.online, newSigner(t, "fresh online")
-	both := root(func(e *trust.RootEdit, role trust.Role) error { return e.AddKey(role, fresh.public) })
+	old, fresh := o.online, testworld.NewSigner("fresh online")
+	both := root(func(e *trust.RootEdit, role trust.Role) error { return e.AddKey(role, fresh.Public()) })
 	var err error
 	if o.repo, err = o.repo.Next(t.Context(), day, trust.Change{Root: both}, old, fresh); err != nil {
 		t.Fatal(err)
@@ -43,7 +44,7 @@ func TestCrashBetweenTwoRootsAndTheirTimestamp(t *testing.T) {
 	o.online = fresh
 	o.next(trust.Change{})
 	last := o.next(trust.Change{Root: root(func(e *trust.RootEdit, role trust.Role) error {
-		return e.RemoveKey(role, old.public.ID())
+		return e.RemoveKey(role, old.Public().ID())
 	})})
 	steps := 0
 	for ; ; steps++ {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -26,7 +27,10 @@ func collect(t *testing.T, s *Store, o GC) []update.Digest {
 	return got.Digests
 }
 
-func digestOf(name string) update.Digest { return update.Sum(content(name)) }
+func digestOf(name string) update.Digest {
+	d, _ := sumsOf(name)
+	return d
+}
 
 // withdrawn returns a store that once listed an update, and whose present list and the one before don't
 // name it.
@@ -199,7 +203,7 @@ func TestArrivalOutlivesItsArchive(t *testing.T) {
 
 func TestGCWithoutRepository(t *testing.T) {
 	o := newOrigin(t)
-	s := mustOpen(t, o.config(filepath.Join(tempDir(t), "R")))
+	s := mustOpen(t, o.config(filepath.Join(testworld.TempDir(t), "R")))
 	next := o.lists(small)
 	if err := ingest(s, release(t, next, small)); err != nil {
 		t.Fatal(err)
@@ -353,7 +357,7 @@ func TestCheckUnlisted(t *testing.T) {
 func TestDamagedList(t *testing.T) {
 	o, s := newStore(t, small, large)
 	rel := release(t, o.repo, large)
-	_, want := blocksOf(content(large))
+	_, want := sumsOf(large)
 	path := s.blocksPath(rel.Digest())
 	for what, harm := range map[string]func(){
 		"changed": func() { spoil(t, path) },
@@ -394,7 +398,7 @@ func (d shelf) OpenDigest(digest update.Digest) (*os.File, bool) {
 func TestElsewhere(t *testing.T) {
 	o := newOrigin(t)
 	place := shelf(t.TempDir())
-	c := o.config(filepath.Join(tempDir(t), "R"))
+	c := o.config(filepath.Join(testworld.TempDir(t), "R"))
 	c.Elsewhere = []Place{shelf(t.TempDir()), place}
 	s := mustOpen(t, c)
 	next := o.lists(large)
@@ -414,7 +418,7 @@ func TestElsewhere(t *testing.T) {
 	if checkBlobs(t, s.Dir()) != 0 {
 		t.Error("it was copied")
 	}
-	_, want := blocksOf(content(large))
+	_, want := sumsOf(large)
 	for range 2 {
 		if got, err := s.Blocks(rel.Update()); err != nil || !slices.Equal(got, want) {
 			t.Errorf("blocks: %v, %v", got, err)
@@ -454,7 +458,7 @@ func TestMetadata(t *testing.T) {
 // TestNoRepository is a mirror before its first refresh.
 func TestNoRepository(t *testing.T) {
 	o := newOrigin(t)
-	s := mustOpen(t, o.config(filepath.Join(tempDir(t), "R")))
+	s := mustOpen(t, o.config(filepath.Join(testworld.TempDir(t), "R")))
 	if s.Repository() != nil || !s.Catalog().HadUpdates() || len(s.Catalog().Updates()) > 0 || s.Root().Version() != 1 || s.Ledger().Len() > 0 {
 		t.Error("there is a repository, or it says that there are no updates")
 	}

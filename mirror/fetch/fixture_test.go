@@ -2,8 +2,6 @@ package fetch
 
 import (
 	"bytes"
-	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -19,38 +17,16 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, lingering()) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testworld.Lingering()) }
 
 // day is the time at which every repository here is signed.
 var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-
-// signer is a key from a fixed seed.
-type signer struct {
-	private ed25519.PrivateKey
-	public  keys.Public
-}
-
-func newSigner(t testing.TB, name string) *signer {
-	t.Helper()
-	seed := sha256.Sum256([]byte(name))
-	private := ed25519.NewKeyFromSeed(seed[:])
-	public, err := keys.New(private.Public().(ed25519.PublicKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &signer{private, public}
-}
-
-func (s *signer) Public() keys.Public { return s.public }
-
-func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
-	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
-}
 
 // archive is an update and its release.
 type archive struct {
@@ -76,7 +52,7 @@ func (a *archive) block(i int) []byte {
 // world is a signed repository and its archives.
 type world struct {
 	t                     testing.TB
-	root, release, online *signer
+	root, release, online *testworld.Signer
 	repo                  *trust.Repository
 	archives              []*archive
 }
@@ -84,12 +60,12 @@ type world struct {
 // newWorld lists archives of those lengths.
 func newWorld(t testing.TB, lengths ...int) *world {
 	t.Helper()
-	w := &world{t: t, root: newSigner(t, "root"), release: newSigner(t, "release"), online: newSigner(t, "online")}
+	w := &world{t: t, root: testworld.NewSigner("root"), release: testworld.NewSigner("release"), online: testworld.NewSigner("online")}
 	var err error
 	w.repo, err = trust.Init(t.Context(), day, trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{w.root.public}},
-		Release: trust.Holder{Keys: []keys.Public{w.release.public}},
-		Online:  w.online.public,
+		Root:    trust.Holder{Keys: []keys.Public{w.root.Public()}},
+		Release: trust.Holder{Keys: []keys.Public{w.release.Public()}},
+		Online:  w.online.Public(),
 	}, w.root, w.release, w.online)
 	if err != nil {
 		t.Fatal(err)
@@ -310,10 +286,4 @@ func (q *requests) list() []string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return slices.Clone(q.all)
-}
-
-// lingering ignores a connection of net/http that waits half a second before it is closed, so that the
-// client can read the answer; it ends by itself.
-func lingering() goleak.Option {
-	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
 }

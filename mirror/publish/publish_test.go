@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -52,7 +53,7 @@ func TestPublishRoot(t *testing.T) {
 	w.refresh(r)
 	e, err := w.base.EditRoot(time.Now())
 	must(t, err)
-	must(t, e.AddKey(trust.RoleTargets, newSigner("new").public))
+	must(t, e.AddKey(trust.RoleTargets, testworld.NewSigner("new").Public()))
 	p, err := e.Sign(t.Context(), w.root)
 	must(t, err)
 	must(t, r.Publish(t.Context(), trust.Change{Root: p}, nil))

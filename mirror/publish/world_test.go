@@ -3,8 +3,6 @@ package publish_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/router"
@@ -31,37 +30,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, lingering()) }
-
-// signer is a key from a fixed seed.
-type signer struct {
-	private ed25519.PrivateKey
-	public  keys.Public
-}
-
-func newSigner(name string) *signer {
-	seed := sha256.Sum256([]byte(name))
-	private := ed25519.NewKeyFromSeed(seed[:])
-	public, err := keys.New(private.Public().(ed25519.PublicKey))
-	if err != nil {
-		panic(err)
-	}
-	return &signer{private, public}
-}
-
-func (s *signer) Public() keys.Public { return s.public }
-
-func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
-	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testworld.Lingering()) }
 
 // world is an origin that serves, a proxy before it that breaks things, and a signer's trusted state.
 type world struct {
 	t       testing.TB
 	dir     string
-	root    *signer
-	release []*signer
-	online  *signer
+	root    *testworld.Signer
+	release []*testworld.Signer
+	online  *testworld.Signer
 
 	mu      sync.Mutex
 	store   *store.Store
@@ -81,12 +58,12 @@ type world struct {
 // newWorld makes a repository whose lists need so many of two release keys.
 func newWorld(t testing.TB, need int) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), root: newSigner("root"), online: newSigner("online"), files: publish.Files{},
-		release: []*signer{newSigner("release 0"), newSigner("release 1")}}
+	w := &world{t: t, dir: t.TempDir(), root: testworld.NewSigner("root"), online: testworld.NewSigner("online"), files: publish.Files{},
+		release: []*testworld.Signer{testworld.NewSigner("release 0"), testworld.NewSigner("release 1")}}
 	repo, err := trust.Init(t.Context(), time.Now(), trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{w.root.public}},
-		Release: trust.Holder{Keys: []keys.Public{w.release[0].public, w.release[1].public}, Threshold: need},
-		Online:  w.online.public,
+		Root:    trust.Holder{Keys: []keys.Public{w.root.Public()}},
+		Release: trust.Holder{Keys: []keys.Public{w.release[0].Public(), w.release[1].Public()}, Threshold: need},
+		Online:  w.online.Public(),
 	}, w.root, w.release[0], w.release[1], w.online)
 	must(t, err)
 	s, err := store.Open(t.Context(), store.Config{Dir: w.dir, Root: repo.Root().Raw()})
@@ -315,10 +292,4 @@ func wantErr(t testing.TB, err, want error) {
 	if !errors.Is(err, want) {
 		t.Fatalf("expected %q, got %v", want, err)
 	}
-}
-
-// lingering ignores a connection of net/http that waits half a second before it is closed, so that the
-// client can read the answer; it ends by itself.
-func lingering() goleak.Option {
-	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -65,7 +66,7 @@ func TestAttacks(t *testing.T) {
 		}, trust.ErrThreshold},
 		{"next root signed by a stranger", func(t *testing.T, w *world, old, f *files) {
 			root := replace(t, `"version":1}`, `"version":2}`)(signedPart(t, w.repo.Raw(trust.RoleRoot)))
-			f.data["2.root.json"] = resigned(root, newSigner(t, "stranger"))
+			f.data["2.root.json"] = resigned(root, testworld.NewSigner("stranger"))
 		}, trust.ErrThreshold},
 		{"next root skips a number", func(t *testing.T, w *world, old, f *files) {
 			root := replace(t, `"version":1}`, `"version":3}`)(signedPart(t, w.repo.Raw(trust.RoleRoot)))
@@ -135,6 +136,7 @@ func expired(t *testing.T, w *world) func(string) string {
 
 // TestEveryByteCounts flips each byte of each file, and cuts each file at each length.
 func TestEveryByteCounts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.add(one)
 	good := copyOf(t, w.dir)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -90,9 +91,9 @@ func TestIssuedInTheFuture(t *testing.T) {
 	b.reopen()
 	wantErr(t, b.refresh(w.dir, w.clock()), trust.ErrExpired)
 
-	old, fresh := w.online[0], newSigner(t, "online new")
+	old, fresh := w.online[0], testworld.NewSigner("online new")
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
-	w.online = []*signer{fresh}
+	w.online = []*testworld.Signer{fresh}
 	w.publish(trust.Change{})
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, old) })
 	b.must(w.dir, w.clock())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -43,23 +44,28 @@ func TestCrashAtEveryStep(t *testing.T) {
 		},
 		"root": func(w *world) trust.Change {
 			return trust.Change{Root: w.proposeRoot(w.roots, func(e *trust.RootEdit) error {
-				return e.AddKey(trust.RoleTargets, newSigner(t, "second").public)
+				return e.AddKey(trust.RoleTargets, testworld.NewSigner("second").Public())
 			})}
 		},
 		"renewal": func(*world) trust.Change { return trust.Change{} },
 	}
 	for what, change := range changes {
 		t.Run(what, func(t *testing.T) {
+			w := newWorld(t)
+			w.add(one)
+			w.add(two)
+			w.at = w.at.Add(time.Hour)
+			next := w.next(change(w))
+			t.Parallel()
+			before := os.DirFS(w.dir.Path)
 			seen := map[string]int{}
 			total := 1
 			for step := 1; step <= total; step++ {
 				for _, after := range []bool{false, true} {
-					w := newWorld(t)
-					w.add(one)
-					w.add(two)
-					w.at = w.at.Add(time.Hour)
-					c := change(w)
-					next := w.next(c)
+					w.dir.Path = filepath.Join(testworld.TempDir(t), "R")
+					if err := os.CopyFS(w.dir.Path, before); err != nil {
+						t.Fatal(err)
+					}
 					total = crashOnce(t, w, next, step, after, seen)
 				}
 			}
@@ -121,14 +127,15 @@ func wantNoTemps(t *testing.T, dir string) {
 
 // TestBoxCrashesAtEveryStep accepts a new root and a new list with a crash at each step.
 func TestBoxCrashesAtEveryStep(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.add(one)
 	before := copyOf(t, w.dir)
-	fresh := newSigner(t, "online new")
+	fresh := testworld.NewSigner("online new")
 	old := w.online[0]
 	root := w.repo.Root()
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
-	w.online = []*signer{fresh}
+	w.online = []*testworld.Signer{fresh}
 	w.publish(trust.Change{})
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, old) })
 	w.add(two)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -23,11 +24,11 @@ func signedPart(t testing.TB, raw []byte) string {
 }
 
 // resigned returns a file with other content, signed by keys that the forger has.
-func resigned(signed string, by ...*signer) []byte {
+func resigned(signed string, by ...*testworld.Signer) []byte {
 	var sigs []string
 	for _, s := range by {
-		sig := ed25519.Sign(s.private, []byte(signed))
-		sigs = append(sigs, fmt.Sprintf(`{"keyid":"%s","sig":"%s"}`, s.public.ID(), hex.EncodeToString(sig)))
+		sig := ed25519.Sign(s.Private(), []byte(signed))
+		sigs = append(sigs, fmt.Sprintf(`{"keyid":"%s","sig":"%s"}`, s.Public().ID(), hex.EncodeToString(sig)))
 	}
 	return []byte(`{"signatures":[` + strings.Join(sigs, ",") + `],"signed":` + signed + `}`)
 }

@@ -1,9 +1,6 @@
 package trust_test
 
 import (
-	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,8 +8,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
-	"github.com/openpowerquality/box-update-server/keys"
-	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -22,45 +18,6 @@ var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 const hours24 = 24 * time.Hour
 
-// signer is a key from a fixed seed.
-type signer struct {
-	private ed25519.PrivateKey
-	public  keys.Public
-}
-
-func newSigner(t testing.TB, name string) *signer {
-	t.Helper()
-	seed := sha256.Sum256([]byte(name))
-	private := ed25519.NewKeyFromSeed(seed[:])
-	public, err := keys.New(private.Public().(ed25519.PublicKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &signer{private, public}
-}
-
-func (s *signer) Public() keys.Public { return s.public }
-
-func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
-	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
-}
-
-func publics(ss ...*signer) []keys.Public {
-	var out []keys.Public
-	for _, s := range ss {
-		out = append(out, s.public)
-	}
-	return out
-}
-
-func signers(ss ...*signer) []signing.Signer {
-	var out []signing.Signer
-	for _, s := range ss {
-		out = append(out, s)
-	}
-	return out
-}
-
 // world is an origin's directory, its present repository, and who holds which keys.
 type world struct {
 	t                     testing.TB
@@ -68,9 +25,9 @@ type world struct {
 	state                 *trust.State
 	repo                  *trust.Repository
 	at                    time.Time
-	roots, releases       []*signer
+	roots, releases       []*testworld.Signer
 	rootNeed, releaseNeed int
-	online                []*signer
+	online                []*testworld.Signer
 }
 
 // newWorld makes a repository with one key for each role.
@@ -79,12 +36,12 @@ func newWorld(t testing.TB) *world { return newWorldOf(t, 1, 1) }
 // newWorldOf makes one with n root and release keys, of which need must sign.
 func newWorldOf(t testing.TB, n, need int) *world {
 	t.Helper()
-	w := &world{t: t, at: day, rootNeed: need, releaseNeed: need, online: []*signer{newSigner(t, "online")}}
+	w := &world{t: t, at: day, rootNeed: need, releaseNeed: need, online: []*testworld.Signer{testworld.NewSigner("online")}}
 	for i := range n {
-		w.roots = append(w.roots, newSigner(t, fmt.Sprintf("root %d", i)))
-		w.releases = append(w.releases, newSigner(t, fmt.Sprintf("release %d", i)))
+		w.roots = append(w.roots, testworld.NewSigner(fmt.Sprintf("root %d", i)))
+		w.releases = append(w.releases, testworld.NewSigner(fmt.Sprintf("release %d", i)))
 	}
-	w.dir = trust.Directory{Path: filepath.Join(t.TempDir(), "R")}
+	w.dir = trust.Directory{Path: filepath.Join(testworld.TempDir(t), "R")}
 	w.repo = w.init()
 	state, err := trust.Open(config(w.dir, w.repo.Raw(trust.RoleRoot)))
 	if err == nil {
@@ -128,10 +85,10 @@ func verify(d trust.Directory, pinned []byte, c trust.Clock) (*trust.Repository,
 func (w *world) init() *trust.Repository {
 	w.t.Helper()
 	r, err := trust.Init(w.t.Context(), w.at, trust.Setup{
-		Root:    trust.Holder{Keys: publics(w.roots...), Threshold: w.rootNeed},
-		Release: trust.Holder{Keys: publics(w.releases...), Threshold: w.releaseNeed},
-		Online:  w.online[0].public,
-	}, append(append(signers(w.roots...), signers(w.releases...)...), w.online[0])...)
+		Root:    trust.Holder{Keys: testworld.Publics(w.roots...), Threshold: w.rootNeed},
+		Release: trust.Holder{Keys: testworld.Publics(w.releases...), Threshold: w.releaseNeed},
+		Online:  w.online[0].Public(),
+	}, append(append(testworld.Signers(w.roots...), testworld.Signers(w.releases...)...), w.online[0])...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -173,7 +130,7 @@ func (w *world) edit() *trust.TargetsEdit {
 }
 
 // propose signs a list that has those updates too.
-func (w *world) propose(by []*signer, names ...string) *trust.Proposal {
+func (w *world) propose(by []*testworld.Signer, names ...string) *trust.Proposal {
 	w.t.Helper()
 	e := w.edit()
 	for _, n := range names {
@@ -184,9 +141,9 @@ func (w *world) propose(by []*signer, names ...string) *trust.Proposal {
 	return w.sign(e, by...)
 }
 
-func (w *world) sign(e *trust.TargetsEdit, by ...*signer) *trust.Proposal {
+func (w *world) sign(e *trust.TargetsEdit, by ...*testworld.Signer) *trust.Proposal {
 	w.t.Helper()
-	p, err := e.Sign(w.t.Context(), signers(by...)...)
+	p, err := e.Sign(w.t.Context(), testworld.Signers(by...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -205,7 +162,7 @@ func (w *world) publish(c trust.Change) {
 
 func (w *world) next(c trust.Change) *trust.Repository {
 	w.t.Helper()
-	next, err := w.repo.Next(w.t.Context(), w.at, c, signers(w.online...)...)
+	next, err := w.repo.Next(w.t.Context(), w.at, c, testworld.Signers(w.online...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -219,12 +176,12 @@ func (w *world) add(names ...string) {
 }
 
 // newRoot publishes a root that those keys sign.
-func (w *world) newRoot(by []*signer, change func(*trust.RootEdit) error) {
+func (w *world) newRoot(by []*testworld.Signer, change func(*trust.RootEdit) error) {
 	w.t.Helper()
 	w.publish(trust.Change{Root: w.proposeRoot(by, change)})
 }
 
-func (w *world) proposeRoot(by []*signer, change func(*trust.RootEdit) error) *trust.Proposal {
+func (w *world) proposeRoot(by []*testworld.Signer, change func(*trust.RootEdit) error) *trust.Proposal {
 	w.t.Helper()
 	e, err := w.repo.EditRoot(w.at)
 	if err != nil {
@@ -235,7 +192,7 @@ func (w *world) proposeRoot(by []*signer, change func(*trust.RootEdit) error) *t
 			w.t.Fatal(err)
 		}
 	}
-	p, err := e.Sign(w.t.Context(), signers(by...)...)
+	p, err := e.Sign(w.t.Context(), testworld.Signers(by...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -254,7 +211,7 @@ type box struct {
 
 func newBox(t testing.TB, root *trust.Root) *box {
 	t.Helper()
-	b := &box{t: t, cfg: trust.Config{FS: durable.FS{}, Dir: filepath.Join(t.TempDir(), "trusted"), Pinned: root.Raw()}}
+	b := &box{t: t, cfg: trust.Config{FS: durable.FS{}, Dir: filepath.Join(testworld.TempDir(t), "trusted"), Pinned: root.Raw()}}
 	b.reopen()
 	return b
 }

@@ -88,7 +88,7 @@ func TestHostileLists(t *testing.T) {
 
 func TestHostileRoots(t *testing.T) {
 	w := newWorld(t)
-	id, hexKey := string(w.roots[0].public.ID()), w.roots[0].public.Hex()
+	id, hexKey := string(w.roots[0].Public().ID()), w.roots[0].Public().Hex()
 	cases := map[string]func(string) string{
 		"unknown key type":        replace(t, `"keytype":"ed25519"`, `"keytype":"rsa"`),
 		"unknown scheme":          replace(t, `"scheme":"ed25519"`, `"scheme":"rsassa-pss-sha256"`),

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -38,7 +39,7 @@ func TestCheckTargetsRefuses(t *testing.T) {
 	p := w.propose(w.releases[:1], one)
 	signed := signedPart(t, p.Raw())
 	rel := p.Releases()[0]
-	sig, _ := rel.Signature(w.releases[0].public.ID())
+	sig, _ := rel.Signature(w.releases[0].Public().ID())
 	flipped := sig
 	flipped[5] ^= 1
 	garbage := `"updates":{"` + one + `":"` + flipped.String() + `"}}`
@@ -48,12 +49,12 @@ func TestCheckTargetsRefuses(t *testing.T) {
 		want error
 	}{
 		{"as it was", p.Raw(), nil},
-		{"by a stranger", resigned(signed, newSigner(t, "stranger")), trust.ErrThreshold},
+		{"by a stranger", resigned(signed, testworld.NewSigner("stranger")), trust.ErrThreshold},
 		{"by the online key", resigned(signed, w.online[0]), trust.ErrThreshold},
 		{"by nobody", resigned(signed), trust.ErrThreshold},
-		{"with a stranger's signature beside", resigned(signed, w.releases[0], newSigner(t, "stranger")), trust.ErrThreshold},
+		{"with a stranger's signature beside", resigned(signed, w.releases[0], testworld.NewSigner("stranger")), trust.ErrThreshold},
 		{"detached signature by another archive", resigned(strings.Replace(signed, sig.String(), flipped.String(), 1), w.releases[0]), trust.ErrThreshold},
-		{"no detached signature", resigned(strings.Replace(signed, `"`+string(w.releases[0].public.ID())+`":"`+sig.String()+`"`, "", 1), w.releases[0]), trust.ErrThreshold},
+		{"no detached signature", resigned(strings.Replace(signed, `"`+string(w.releases[0].Public().ID())+`":"`+sig.String()+`"`, "", 1), w.releases[0]), trust.ErrThreshold},
 		{"cosigner with garbage", []byte(strings.Replace(string(resigned(signed, w.releases[0], w.releases[1])), `"}],"signed"`, `",`+garbage+`],"signed"`, 1)), trust.ErrThreshold},
 		{"number of what is published", resigned(replace(t, `"version":2}`, `"version":1}`)(signed), w.releases[0]), trust.ErrConflict},
 		{"number after the next", resigned(replace(t, `"version":2}`, `"version":3}`)(signed), w.releases[0]), trust.ErrConflict},
@@ -78,7 +79,7 @@ func TestCheckRootRefuses(t *testing.T) {
 		raw  []byte
 		want error
 	}{
-		"by a stranger":         {resigned(signed, newSigner(t, "stranger")), trust.ErrThreshold},
+		"by a stranger":         {resigned(signed, testworld.NewSigner("stranger")), trust.ErrThreshold},
 		"by the release key":    {resigned(signed, w.releases[0]), trust.ErrThreshold},
 		"the present number":    {resigned(replace(t, `"version":2}`, `"version":1}`)(signed), w.roots[0]), trust.ErrConflict},
 		"number after the next": {resigned(replace(t, `"version":2}`, `"version":3}`)(signed), w.roots[0]), trust.ErrConflict},
@@ -94,8 +95,8 @@ func TestCheckRootRefuses(t *testing.T) {
 	}
 	_, err = e.Sign(t.Context(), w.releases[0])
 	wantErr(t, err, trust.ErrKey)
-	wantErr(t, e.RemoveKey(trust.RoleRoot, w.releases[0].public.ID()), trust.ErrKey)
-	if err := e.AddKey(trust.RoleRoot, w.roots[0].public); err == nil {
+	wantErr(t, e.RemoveKey(trust.RoleRoot, w.releases[0].Public().ID()), trust.ErrKey)
+	if err := e.AddKey(trust.RoleRoot, w.roots[0].Public()); err == nil {
 		t.Error("expected a key that is there to be refused")
 	}
 	if err := e.SetThreshold(trust.RoleTargets, 2); err != nil {
@@ -103,7 +104,7 @@ func TestCheckRootRefuses(t *testing.T) {
 	}
 	_, err = e.Plan()
 	wantErr(t, err, trust.ErrMalformed) // two of one
-	if err := e.AddKey(trust.RoleTargets, newSigner(t, "second").public); err != nil {
+	if err := e.AddKey(trust.RoleTargets, testworld.NewSigner("second").Public()); err != nil {
 		t.Fatal(err)
 	}
 	plan, err := e.Plan()
@@ -119,11 +120,11 @@ func TestCheckRootRefuses(t *testing.T) {
 func TestNewRootKeys(t *testing.T) {
 	w := newWorldOf(t, 2, 2)
 	b := newBox(t, w.repo.Root())
-	fresh := newSigner(t, "root new")
+	fresh := testworld.NewSigner("root new")
 	change := func(e *trust.RootEdit) error {
-		return errors.Join(e.AddKey(trust.RoleRoot, fresh.public), e.RemoveKey(trust.RoleRoot, w.roots[1].public.ID()))
+		return errors.Join(e.AddKey(trust.RoleRoot, fresh.Public()), e.RemoveKey(trust.RoleRoot, w.roots[1].Public().ID()))
 	}
-	p := w.proposeRoot([]*signer{w.roots[0], fresh}, change)
+	p := w.proposeRoot([]*testworld.Signer{w.roots[0], fresh}, change)
 	if n := p.Needs(); p.Complete() || n[0].Met() || !n[1].Met() {
 		t.Fatalf("expected the present root to want another signature, got %+v", n)
 	}
@@ -135,7 +136,7 @@ func TestNewRootKeys(t *testing.T) {
 	if got := b.must(w.dir, w.clock()).Root().Version(); got != 2 {
 		t.Errorf("expected root 2, got %d", got)
 	}
-	lone := w.proposeRoot([]*signer{w.roots[0]}, nil)
+	lone := w.proposeRoot([]*testworld.Signer{w.roots[0]}, nil)
 	_, err = lone.Cosign(t.Context(), w.roots[1])
 	wantErr(t, err, trust.ErrKey)
 }
@@ -148,9 +149,9 @@ func TestServedStateKeepsWhatItServes(t *testing.T) {
 	m.cfg.Served = true
 	m.reopen()
 	m.must(w.dir, w.clock())
-	old, fresh := w.online[0], newSigner(t, "online new")
+	old, fresh := w.online[0], testworld.NewSigner("online new")
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
-	w.online = []*signer{fresh}
+	w.online = []*testworld.Signer{fresh}
 	w.publish(trust.Change{})
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, old) })
 	w.add(two)
@@ -176,10 +177,10 @@ func TestServedStateKeepsWhatItServes(t *testing.T) {
 }
 
 // stubborn is a signer whose signatures don't fit.
-type stubborn struct{ *signer }
+type stubborn struct{ *testworld.Signer }
 
 func (s stubborn) Sign(ctx context.Context, msg []byte) ([64]byte, error) {
-	sig, err := s.signer.Sign(ctx, msg)
+	sig, err := s.Signer.Sign(ctx, msg)
 	sig[0] ^= 1
 	return sig, err
 }
@@ -198,7 +199,7 @@ func TestFaultySignerIsNoticed(t *testing.T) {
 }
 
 func TestOpenWithoutARepository(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "none")
+	dir := filepath.Join(testworld.TempDir(t), "none")
 	_, err := trust.Open(trust.Config{Dir: dir})
 	wantErr(t, err, trust.ErrNotFound)
 	w := newWorld(t)
@@ -220,8 +221,8 @@ func TestCommitOfForeignRoots(t *testing.T) {
 	b := newBox(t, w.repo.Root()) // pinned at root 2
 	r := b.must(w.dir, w.clock())
 	other := newWorldOf(t, 1, 1)
-	other.roots = []*signer{newSigner(t, "another root")}
-	s, err := trust.Open(trust.Config{Dir: t.TempDir(), Pinned: other.init().Raw(trust.RoleRoot)})
+	other.roots = []*testworld.Signer{testworld.NewSigner("another root")}
+	s, err := trust.Open(trust.Config{Dir: testworld.TempDir(t), Pinned: other.init().Raw(trust.RoleRoot)})
 	if err != nil {
 		t.Fatal(err)
 	}

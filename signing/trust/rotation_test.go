@@ -5,16 +5,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-func addOnline(e *trust.RootEdit, s *signer) error {
-	return errors.Join(e.AddKey(trust.RoleSnapshot, s.public), e.AddKey(trust.RoleTimestamp, s.public))
+func addOnline(e *trust.RootEdit, s *testworld.Signer) error {
+	return errors.Join(e.AddKey(trust.RoleSnapshot, s.Public()), e.AddKey(trust.RoleTimestamp, s.Public()))
 }
 
-func removeOnline(e *trust.RootEdit, s *signer) error {
-	return errors.Join(e.RemoveKey(trust.RoleSnapshot, s.public.ID()), e.RemoveKey(trust.RoleTimestamp, s.public.ID()))
+func removeOnline(e *trust.RootEdit, s *testworld.Signer) error {
+	return errors.Join(e.RemoveKey(trust.RoleSnapshot, s.Public().ID()), e.RemoveKey(trust.RoleTimestamp, s.Public().ID()))
 }
 
 func TestTwoOfThree(t *testing.T) {
@@ -36,7 +37,7 @@ func TestTwoOfThree(t *testing.T) {
 	if err != nil || len(pending) != 1 {
 		t.Fatalf("expected one proposal, got %d, %v", len(pending), err)
 	}
-	if _, err := pending[0].Cosign(t.Context(), newSigner(t, "stranger")); !errors.Is(err, trust.ErrKey) {
+	if _, err := pending[0].Cosign(t.Context(), testworld.NewSigner("stranger")); !errors.Is(err, trust.ErrKey) {
 		t.Fatalf("expected %v, got %v", trust.ErrKey, err)
 	}
 	p, err = pending[0].Cosign(t.Context(), w.releases[2])
@@ -45,12 +46,12 @@ func TestTwoOfThree(t *testing.T) {
 	}
 	w.publish(trust.Change{Targets: p})
 	rel, _ := b.must(w.dir, w.clock()).Release(name(t, one))
-	if sigs := rel.Signatures(); len(sigs) != 2 || sigs[0].Key != w.releases[0].public.ID() || sigs[1].Key != w.releases[2].public.ID() {
+	if sigs := rel.Signatures(); len(sigs) != 2 || sigs[0].Key != w.releases[0].Public().ID() || sigs[1].Key != w.releases[2].Public().ID() {
 		t.Errorf("expected the detached signatures of both, got %v", sigs)
 	}
-	for _, s := range []*signer{w.releases[0], w.releases[2]} {
-		sig, _ := rel.Signature(s.public.ID())
-		if _, err := signing.Open(rel.Digest(), rel.Name(), sig, s.public); err != nil {
+	for _, s := range []*testworld.Signer{w.releases[0], w.releases[2]} {
+		sig, _ := rel.Signature(s.Public().ID())
+		if _, err := signing.Open(rel.Digest(), rel.Name(), sig, s.Public()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -106,21 +107,21 @@ func TestReleaseKeyRotated(t *testing.T) {
 	b := newBox(t, w.repo.Root())
 	b.must(w.dir, w.clock())
 
-	old, fresh := w.releases[0], newSigner(t, "release new")
-	drop := func(e *trust.RootEdit) error { return e.RemoveKey(trust.RoleTargets, old.public.ID()) }
+	old, fresh := w.releases[0], testworld.NewSigner("release new")
+	drop := func(e *trust.RootEdit) error { return e.RemoveKey(trust.RoleTargets, old.Public().ID()) }
 	// In one step the list that is out would be accepted by nobody.
 	e, err := w.repo.EditRoot(w.at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(e.AddKey(trust.RoleTargets, fresh.public), drop(e)); err != nil {
+	if err := errors.Join(e.AddKey(trust.RoleTargets, fresh.Public()), drop(e)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = e.Sign(t.Context(), w.roots[0])
 	wantErr(t, err, trust.ErrStranded)
 
-	w.newRoot(w.roots, func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, fresh.public) })
-	w.publish(trust.Change{Targets: w.propose([]*signer{fresh}, two)})
+	w.newRoot(w.roots, func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, fresh.Public()) })
+	w.publish(trust.Change{Targets: w.propose([]*testworld.Signer{fresh}, two)})
 	b.must(w.dir, w.clock())
 	w.newRoot(w.roots, drop)
 	wantListed(t, b.must(w.dir, w.clock()), one, two)
@@ -130,9 +131,9 @@ func TestReleaseKeyRotated(t *testing.T) {
 	wantErr(t, err, trust.ErrKey)
 
 	// Detached signatures by the old key alone are made again by the new one.
-	w.publish(trust.Change{Targets: w.propose([]*signer{fresh}, three)})
+	w.publish(trust.Change{Targets: w.propose([]*testworld.Signer{fresh}, three)})
 	rel, _ := b.must(w.dir, w.clock()).Release(name(t, one))
-	if sigs := rel.Signatures(); len(sigs) != 1 || sigs[0].Key != fresh.public.ID() {
+	if sigs := rel.Signatures(); len(sigs) != 1 || sigs[0].Key != fresh.Public().ID() {
 		t.Errorf("expected a detached signature by the new key alone, got %v", sigs)
 	}
 	if err := w.repo.VerifyDetached(); err != nil {
@@ -145,7 +146,7 @@ func TestProposalByARemovedKeyIsRefused(t *testing.T) {
 	w.publish(trust.Change{Targets: w.propose(w.releases[1:], one)})
 	stale := w.propose(w.releases[:1], two) // made while the key still counted
 	w.newRoot(w.roots[:1], func(e *trust.RootEdit) error {
-		return e.RemoveKey(trust.RoleTargets, w.releases[0].public.ID())
+		return e.RemoveKey(trust.RoleTargets, w.releases[0].Public().ID())
 	})
 	_, err := w.repo.CheckTargets(w.state.Ledger(), 0, stale.Raw(), w.at)
 	wantErr(t, err, trust.ErrThreshold)
@@ -225,13 +226,13 @@ func TestAbortGetsAHigherNumber(t *testing.T) {
 // TestRootNeedsBothThresholds offers a box roots that satisfy one of the two alone.
 func TestRootNeedsBothThresholds(t *testing.T) {
 	w := newWorldOf(t, 2, 2)
-	a, b := newSigner(t, "root new a"), newSigner(t, "root new b")
-	swap := func(drop, add *signer) func(e *trust.RootEdit) error {
+	a, b := testworld.NewSigner("root new a"), testworld.NewSigner("root new b")
+	swap := func(drop, add *testworld.Signer) func(e *trust.RootEdit) error {
 		return func(e *trust.RootEdit) error {
-			return errors.Join(e.AddKey(trust.RoleRoot, add.public), e.RemoveKey(trust.RoleRoot, drop.public.ID()))
+			return errors.Join(e.AddKey(trust.RoleRoot, add.Public()), e.RemoveKey(trust.RoleRoot, drop.Public().ID()))
 		}
 	}
-	own := w.proposeRoot([]*signer{w.roots[0], a}, swap(w.roots[1], a))
+	own := w.proposeRoot([]*testworld.Signer{w.roots[0], a}, swap(w.roots[1], a))
 	old := w.proposeRoot(w.roots, func(e *trust.RootEdit) error {
 		return errors.Join(swap(w.roots[1], a)(e), swap(w.roots[0], b)(e))
 	})

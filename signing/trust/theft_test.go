@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -43,9 +44,9 @@ func TestOnlineKeyStolen(t *testing.T) {
 	wantErr(t, b.refresh(w.dir, w.clock()), trust.ErrRollback)
 
 	// Two roots later the thief's numbers count no longer.
-	fresh := newSigner(t, "online new")
+	fresh := testworld.NewSigner("online new")
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
-	w.online = []*signer{fresh}
+	w.online = []*testworld.Signer{fresh}
 	w.publish(trust.Change{})
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, thief) })
 	w.add(three)
@@ -68,13 +69,13 @@ func TestWithheldRoot(t *testing.T) {
 	w := newWorldOf(t, 1, 1)
 	w.add(one)
 	before := copyOf(t, w.dir)
-	fresh := newSigner(t, "online new")
+	fresh := testworld.NewSigner("online new")
 	b := newBox(t, w.repo.Root())
 	b.must(before, w.clock())
 
 	old := w.online[0]
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
-	w.online = []*signer{fresh}
+	w.online = []*testworld.Signer{fresh}
 	w.publish(trust.Change{})
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, old) })
 	b.must(w.dir, w.clock())
@@ -124,9 +125,9 @@ func TestNewOnlineKeyGoesNotBack(t *testing.T) {
 	w.add(two)
 	b := newBox(t, w.repo.Root())
 	b.must(w.dir, w.clock())
-	old, fresh := w.online[0], newSigner(t, "online new")
+	old, fresh := w.online[0], testworld.NewSigner("online new")
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
-	w.online = []*signer{fresh}
+	w.online = []*testworld.Signer{fresh}
 	w.publish(trust.Change{})
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, old) })
 	f := forgery{snapshot: replace(t, `"version":3}`, `"version":2}`)}.of(t, w)

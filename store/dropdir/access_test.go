@@ -2,61 +2,18 @@ package dropdir
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
-// asNobody runs the test again as a user whom permissions stop, where it runs as root, and reports
-// whether that was done.
-func asNobody(t *testing.T) bool {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return false
-	}
-	const nobody = 65534
-	dir, err := os.MkdirTemp("", "dropdir")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	program := filepath.Join(dir, "test")
-	if err := errors.Join(copyProgram(program), os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "tmp"), 0o777),
-		os.Chown(filepath.Join(dir, "tmp"), nobody, nobody)); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^"+t.Name()+"$")
-	cmd.Dir, cmd.Env = "/", append(os.Environ(), "TMPDIR="+filepath.Join(dir, "tmp"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("as nobody: %v\n%s", err, out)
-	}
-	return true
-}
-
-func copyProgram(to string) (err error) {
-	from, err := os.Open("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, from)
-	return errors.Join(err, f.Close())
-}
-
 func TestNoPermission(t *testing.T) {
-	if asNobody(t) {
+	if testworld.AsNobody(t) {
 		return
 	}
 	dir := filepath.Join(t.TempDir(), "updates")
@@ -100,7 +57,7 @@ func TestNoPermission(t *testing.T) {
 }
 
 func TestFileThatBecomesUnreadableLeavesAtItsFirstUse(t *testing.T) {
-	if asNobody(t) {
+	if testworld.AsNobody(t) {
 		return
 	}
 	dir := t.TempDir()

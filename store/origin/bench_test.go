@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
@@ -68,7 +69,7 @@ func BenchmarkUpload(b *testing.B) {
 		must(b, e.Add(addition(fmt.Sprintf("opq-box-update-%d.tar.gz", 1+i), data)))
 		p, err := e.Sign(b.Context(), w.releases[0])
 		must(b, err)
-		list, d := blocksOf(data).Bytes(), update.Sum(data)
+		list, d := testworld.Blocks(data).Bytes(), update.Sum(data)
 		b.StartTimer()
 		out := w.send(p, origin.StatusStaged)
 		must(b, w.PutBlocks(b.Context(), out.ID, d, list))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/origin"
@@ -37,7 +38,9 @@ func scenarios(t *testing.T, w *world) []scenario {
 	must(t, err)
 	signed, err := list.Cosign(t.Context(), w.releases[1])
 	must(t, err)
-	root := w.root(w.roots[:1], func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, newSigner("third").public) })
+	root := w.root(w.roots[:1], func(e *trust.RootEdit) error {
+		return e.AddKey(trust.RoleTargets, testworld.NewSigner("third").Public())
+	})
 	rooted, err := root.Cosign(t.Context(), w.roots[1])
 	must(t, err)
 	return []scenario{
@@ -182,7 +185,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 func (w *world) on(t *testing.T) *world {
 	t.Helper()
 	other := *w
-	other.t, other.dir, other.s, other.Origin = t, filepath.Join(tempDir(t), "copy"), nil, nil
+	other.t, other.dir, other.s, other.Origin = t, filepath.Join(testworld.TempDir(t), "copy"), nil, nil
 	must(t, os.CopyFS(other.dir, os.DirFS(w.dir)))
 	t.Cleanup(func() { other.close() })
 	return &other

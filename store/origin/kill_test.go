@@ -3,21 +3,16 @@ package origin_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -40,19 +35,9 @@ func victim() {
 	if err := json.Unmarshal([]byte(os.Getenv(victimEnv)), &orders); err != nil {
 		panic(err)
 	}
-	w := &world{dir: orders.Dir, online: []*signer{newSigner("online")}}
+	w := &world{dir: orders.Dir, online: []*testworld.Signer{testworld.NewSigner("online")}}
 	w.at(orders.At)
-	var steps atomic.Int64 // an archive's blocks reach the disk beside its other steps
-	w.fs = durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		if steps.Add(1) == int64(orders.Step) {
-			fmt.Println(op, strings.TrimPrefix(path, w.dir))
-			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
-				panic(err)
-			}
-			select {} // until the kernel gets to it
-		}
-		return true, nil
-	}}
+	w.fs = testworld.KilledBefore(orders.Step, w.dir)
 	if err := w.tryOpen(); err != nil {
 		panic(err)
 	}
@@ -107,24 +92,11 @@ func runVictim(t *testing.T, w *world, sc scenario, n int) (step string, killed 
 	must(t, err)
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), victimEnv+"="+string(orders))
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
-	out := strings.TrimSpace(stdout.String())
-	if err == nil && out == "acknowledged" {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if !testworld.Killed(t, cmd.Run(), out.String(), "acknowledged") {
 		return "", false
 	}
-	exit := (*exec.ExitError)(nil)
-	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Fatalf("step %d: expected it killed, got %v\n%s%s", n, err, out, &stderr)
-	}
-	return stepName(out), true
-}
-
-// stepName gives steps on files that differ in digest or time one name.
-func stepName(s string) string {
-	op, path, _ := strings.Cut(s, " ")
-	path = regexp.MustCompile(`[0-9a-f]{64}`).ReplaceAllString(path, "<digest>")
-	path = regexp.MustCompile(`[0-9]{10}`).ReplaceAllString(path, "<time>")
-	return fmt.Sprintf("%-8s %s", op, filepath.ToSlash(path))
+	op, path, _ := strings.Cut(strings.TrimSpace(out.String()), " ")
+	return testworld.StepName(op, path), true
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -15,7 +16,7 @@ func FuzzPropose(f *testing.F) {
 	f.Add(w.s.Root().Raw())
 	other := newWorld(f) // its keys are no stranger's: the first of both
 	f.Add(other.list(other.releases, one).Raw())
-	f.Add(other.list([]*signer{other.releases[0]}, one, two).Raw())
+	f.Add(other.list([]*testworld.Signer{other.releases[0]}, one, two).Raw())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		w.t = t
 		for _, role := range []trust.Role{trust.RoleTargets, trust.RoleRoot} {

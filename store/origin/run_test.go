@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/origin"
@@ -24,7 +25,7 @@ import (
 func inBubble(t *testing.T, story func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, dir: t.TempDir(), online: []*signer{newSigner("online")}, now: time.Now}
+		w := &world{t: t, dir: t.TempDir(), online: []*testworld.Signer{testworld.NewSigner("online")}, now: time.Now}
 		w.begin(1, 1)
 		story(t, w)
 	})

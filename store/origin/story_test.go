@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/origin"
@@ -31,7 +32,7 @@ func TestPublish(t *testing.T) {
 	wantErr(t, err, store.ErrIncomplete)
 	data, d := content(big), update.Sum(content(big))
 	wantErr(t, w.PutBlock(t.Context(), out.ID, d, 0, block(data, 0)), origin.ErrBlocks)
-	must(t, w.PutBlocks(t.Context(), out.ID, d, blocksOf(data).Bytes()))
+	must(t, w.PutBlocks(t.Context(), out.ID, d, testworld.Blocks(data).Bytes()))
 	must(t, w.PutBlock(t.Context(), out.ID, d, 1, block(data, 1)))
 	w.restart()
 	out = w.send(p, origin.StatusStaged)
@@ -67,7 +68,7 @@ func TestNothingWithoutSignature(t *testing.T) {
 	w := newWorld(t)
 	p := w.list(w.releases, one)
 	thief := newWorld(t)
-	thief.releases = []*signer{newSigner("thief")}
+	thief.releases = []*testworld.Signer{testworld.NewSigner("thief")}
 	cases := map[string]struct {
 		raw  []byte
 		want error
@@ -103,11 +104,11 @@ func TestNothingBeyondWhatWasSigned(t *testing.T) {
 	out := w.send(w.list(w.releases, big), origin.StatusStaged)
 	ctx, d, data := t.Context(), update.Sum(content(big)), content(big)
 	other := update.Sum([]byte("other"))
-	list := blocksOf(data).Bytes()
+	list := testworld.Blocks(data).Bytes()
 	wantErr(t, w.PutBlocks(ctx, other, d, list), origin.ErrNotFound)
 	wantErr(t, w.PutBlocks(ctx, out.ID, other, list), origin.ErrNotFound)
 	wantErr(t, w.PutBlocks(ctx, out.ID, d, list[1:]), store.ErrCorrupt)
-	wantErr(t, w.PutBlocks(ctx, out.ID, d, blocksOf(data[1:]).Bytes()), store.ErrCorrupt)
+	wantErr(t, w.PutBlocks(ctx, out.ID, d, testworld.Blocks(data[1:]).Bytes()), store.ErrCorrupt)
 	must(t, w.PutBlocks(ctx, out.ID, d, list))
 	path := filepath.Join(w.dir, "staging", "publish", update.Sum(list).String()+".blocks")
 	first, err := os.Stat(path)
@@ -142,10 +143,10 @@ func TestCosign(t *testing.T) {
 	ctx := t.Context()
 	p := w.list(w.releases[:1], one)
 	out := w.send(p, origin.StatusPending)
-	if n := out.Needs; len(n) != 1 || n[0].Threshold != 2 || len(n[0].Have) != 1 || n[0].Have[0] != w.releases[0].public.ID() || len(n[0].Missing) != 2 {
+	if n := out.Needs; len(n) != 1 || n[0].Threshold != 2 || len(n[0].Have) != 1 || n[0].Have[0] != w.releases[0].Public().ID() || len(n[0].Missing) != 2 {
 		t.Fatalf("expected one of three to have signed, got %+v", n)
 	}
-	wantErr(t, w.PutBlocks(ctx, out.ID, update.Sum(content(one)), blocksOf(content(one)).Bytes()), origin.ErrNotFound)
+	wantErr(t, w.PutBlocks(ctx, out.ID, update.Sum(content(one)), testworld.Blocks(content(one)).Bytes()), origin.ErrNotFound)
 	_, err := w.Commit(ctx, out.ID)
 	wantErr(t, err, origin.ErrNotFound)
 	w.restart()
@@ -323,7 +324,7 @@ func TestBuffersAreTheCallers(t *testing.T) {
 	staged := w.send(full, origin.StatusStaged)
 	a := staged.Archives[0]
 	wantErr(t, w.PutBlock(t.Context(), staged.ID, a.Digest, 0, nil), origin.ErrBlocks)
-	list, data := blocksOf(content(one)).Bytes(), content(one)
+	list, data := testworld.Blocks(content(one)).Bytes(), content(one)
 	must(t, w.PutBlocks(t.Context(), staged.ID, a.Digest, list))
 	clear(list)
 	for range 2 {
@@ -380,11 +381,11 @@ func TestSecondDigestAndWithdrawal(t *testing.T) {
 func TestRootGrows(t *testing.T) {
 	w := newWorld(t)
 	w.publish(one)
-	roots := []*signer{w.roots[0], newSigner("root 1"), newSigner("root 2")}
-	releases := []*signer{w.releases[0], newSigner("release 1"), newSigner("release 2")}
+	roots := []*testworld.Signer{w.roots[0], testworld.NewSigner("root 1"), testworld.NewSigner("root 2")}
+	releases := []*testworld.Signer{w.releases[0], testworld.NewSigner("release 1"), testworld.NewSigner("release 2")}
 	add := func(e *trust.RootEdit) error {
-		return errors.Join(e.AddKey(trust.RoleRoot, roots[1].public), e.AddKey(trust.RoleRoot, roots[2].public), e.SetThreshold(trust.RoleRoot, 2),
-			e.AddKey(trust.RoleTargets, releases[1].public), e.AddKey(trust.RoleTargets, releases[2].public))
+		return errors.Join(e.AddKey(trust.RoleRoot, roots[1].Public()), e.AddKey(trust.RoleRoot, roots[2].Public()), e.SetThreshold(trust.RoleRoot, 2),
+			e.AddKey(trust.RoleTargets, releases[1].Public()), e.AddKey(trust.RoleTargets, releases[2].Public()))
 	}
 	first := w.root(roots[:1], add)
 	out := w.send(first, origin.StatusPending)
@@ -422,13 +423,13 @@ func TestRootGrows(t *testing.T) {
 func TestRootWhileStaged(t *testing.T) {
 	w := newWorldOf(t, 1, 1)
 	w.publish(one)
-	fresh := newSigner("release new")
-	w.send(w.root(w.roots, func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, fresh.public) }), origin.StatusCommitted)
-	w.finish(w.send(w.list([]*signer{fresh}, two), origin.StatusStaged))
+	fresh := testworld.NewSigner("release new")
+	w.send(w.root(w.roots, func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, fresh.Public()) }), origin.StatusCommitted)
+	w.finish(w.send(w.list([]*testworld.Signer{fresh}, two), origin.StatusStaged))
 	staged := w.send(w.list(w.releases, three), origin.StatusStaged)
 	must(t, w.upload(staged))
 	w.send(w.root(w.roots, func(e *trust.RootEdit) error {
-		return e.RemoveKey(trust.RoleTargets, w.releases[0].public.ID())
+		return e.RemoveKey(trust.RoleTargets, w.releases[0].Public().ID())
 	}), origin.StatusCommitted)
 	w.wantKept(nil, nil)
 	_, err := w.Commit(t.Context(), staged.ID)
@@ -440,16 +441,16 @@ func TestRootWhileStaged(t *testing.T) {
 func TestOnlineKey(t *testing.T) {
 	w := newWorld(t)
 	w.publish(one)
-	old, fresh := w.online[0], newSigner("online new")
+	old, fresh := w.online[0], testworld.NewSigner("online new")
 	both := []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp}
 	drop := func(e *trust.RootEdit) error {
-		return errors.Join(e.RemoveKey(both[0], old.public.ID()), e.RemoveKey(both[1], old.public.ID()))
+		return errors.Join(e.RemoveKey(both[0], old.Public().ID()), e.RemoveKey(both[1], old.Public().ID()))
 	}
 	w.send(w.root(w.roots, func(e *trust.RootEdit) error {
-		return errors.Join(e.AddKey(both[0], fresh.public), e.AddKey(both[1], fresh.public))
+		return errors.Join(e.AddKey(both[0], fresh.Public()), e.AddKey(both[1], fresh.Public()))
 	}), origin.StatusCommitted)
 	early := w.copied()
-	w.online = []*signer{fresh}
+	w.online = []*testworld.Signer{fresh}
 	w.restart()
 	must(t, w.Renew(t.Context()))
 	w.whole()
@@ -464,7 +465,7 @@ func TestOnlineKey(t *testing.T) {
 }
 
 func TestWithoutOnlineKey(t *testing.T) {
-	for what, online := range map[string][]*signer{"none": nil, "another": {newSigner("another")}} {
+	for what, online := range map[string][]*testworld.Signer{"none": nil, "another": {testworld.NewSigner("another")}} {
 		t.Run(what, func(t *testing.T) {
 			w := newWorldOf(t, 2, 2)
 			w.online = online
@@ -541,7 +542,7 @@ func TestArchiveThatIsThere(t *testing.T) {
 	w.close()
 	s, err := store.Open(t.Context(), store.Config{Dir: w.dir, Now: w.now, Elsewhere: []store.Place{elsewhere{path}}})
 	must(t, err)
-	o, err := origin.Open(t.Context(), origin.Config{Store: s, Online: signers(w.online...), Now: w.now})
+	o, err := origin.Open(t.Context(), origin.Config{Store: s, Online: testworld.Signers(w.online...), Now: w.now})
 	must(t, err)
 	w.s, w.Origin = s, o
 	out := w.send(w.list(w.releases, one), origin.StatusStaged)

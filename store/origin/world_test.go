@@ -3,8 +3,6 @@ package origin_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -17,8 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
-	"github.com/openpowerquality/box-update-server/keys"
-	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/origin"
@@ -55,57 +52,12 @@ func content(name string) []byte {
 	return bytes.Repeat(text, 2*update.BlockSize/len(text)+1)
 }
 
-func blocksOf(data []byte) update.Blocks {
-	var h update.Hasher
-	h.Write(data)
-	_, blocks, _ := h.Result()
-	return blocks
-}
-
-// signer is a key from a fixed seed.
-type signer struct {
-	private ed25519.PrivateKey
-	public  keys.Public
-}
-
-func newSigner(name string) *signer {
-	seed := sha256.Sum256([]byte(name))
-	private := ed25519.NewKeyFromSeed(seed[:])
-	public, err := keys.New(private.Public().(ed25519.PublicKey))
-	if err != nil {
-		panic(err)
-	}
-	return &signer{private, public}
-}
-
-func (s *signer) Public() keys.Public { return s.public }
-
-func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
-	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
-}
-
-func signers(ss ...*signer) []signing.Signer {
-	var out []signing.Signer
-	for _, s := range ss {
-		out = append(out, s)
-	}
-	return out
-}
-
-func publics(ss ...*signer) []keys.Public {
-	var out []keys.Public
-	for _, s := range ss {
-		out = append(out, s.public)
-	}
-	return out
-}
-
 // world is an origin, and who holds which keys.
 type world struct {
 	t               testing.TB
 	dir             string
-	roots, releases []*signer
-	online          []*signer
+	roots, releases []*testworld.Signer
+	online          []*testworld.Signer
 	now             func() time.Time
 	fs              durable.FS
 	grace           time.Duration        // of GC
@@ -122,7 +74,7 @@ func newWorld(t testing.TB) *world { return newWorldOf(t, 1, 1) }
 func newWorldOf(t testing.TB, n, need int) *world {
 	t.Helper()
 	at := day
-	w := &world{t: t, dir: tempDir(t), online: []*signer{newSigner("online")}, now: func() time.Time { return at }}
+	w := &world{t: t, dir: testworld.TempDir(t), online: []*testworld.Signer{testworld.NewSigner("online")}, now: func() time.Time { return at }}
 	w.begin(n, need)
 	return w
 }
@@ -130,14 +82,14 @@ func newWorldOf(t testing.TB, n, need int) *world {
 func (w *world) begin(n, need int) {
 	w.t.Helper()
 	for i := range n {
-		w.roots = append(w.roots, newSigner(fmt.Sprintf("root %d", i)))
-		w.releases = append(w.releases, newSigner(fmt.Sprintf("release %d", i)))
+		w.roots = append(w.roots, testworld.NewSigner(fmt.Sprintf("root %d", i)))
+		w.releases = append(w.releases, testworld.NewSigner(fmt.Sprintf("release %d", i)))
 	}
 	repo, err := trust.Init(w.t.Context(), w.now(), trust.Setup{
-		Root:    trust.Holder{Keys: publics(w.roots...), Threshold: need},
-		Release: trust.Holder{Keys: publics(w.releases...), Threshold: need},
-		Online:  w.online[0].public,
-	}, append(signers(w.roots...), append(signers(w.releases...), w.online[0])...)...)
+		Root:    trust.Holder{Keys: testworld.Publics(w.roots...), Threshold: need},
+		Release: trust.Holder{Keys: testworld.Publics(w.releases...), Threshold: need},
+		Online:  w.online[0].Public(),
+	}, append(testworld.Signers(w.roots...), append(testworld.Signers(w.releases...), w.online[0])...)...)
 	must(w.t, err)
 	s, err := store.Open(w.t.Context(), store.Config{Dir: w.dir, Root: repo.Root().Raw(), Now: w.now})
 	must(w.t, err)
@@ -145,17 +97,6 @@ func (w *world) begin(n, need int) {
 	must(w.t, s.Close())
 	w.open()
 	w.t.Cleanup(w.close)
-}
-
-// tempDir returns a directory in memory where there is one: thousands of syncs take their time.
-func tempDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "origin")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 // at sets the clock.
@@ -173,7 +114,7 @@ func (w *world) tryOpen() error {
 	if err != nil {
 		return err
 	}
-	c := origin.Config{Store: s, Online: signers(w.online...), FS: w.fs, Now: now}
+	c := origin.Config{Store: s, Online: testworld.Signers(w.online...), FS: w.fs, Now: now}
 	if w.change != nil {
 		w.change(&c)
 	}
@@ -206,7 +147,7 @@ func (w *world) restart() {
 func (w *world) copied() *world {
 	w.t.Helper()
 	other := *w
-	other.dir, other.s, other.Origin = filepath.Join(tempDir(w.t), "copy"), nil, nil
+	other.dir, other.s, other.Origin = filepath.Join(testworld.TempDir(w.t), "copy"), nil, nil
 	must(w.t, os.CopyFS(other.dir, os.DirFS(w.dir)))
 	other.open()
 	w.t.Cleanup(other.close)
@@ -236,7 +177,7 @@ func name(s string) update.Name {
 }
 
 func addition(n string, data []byte) trust.Addition {
-	return trust.Addition{Name: name(n), Digest: update.Sum(data), Length: int64(len(data)), Blocks: update.Sum(blocksOf(data).Bytes())}
+	return trust.Addition{Name: name(n), Digest: update.Sum(data), Length: int64(len(data)), Blocks: update.Sum(testworld.Blocks(data).Bytes())}
 }
 
 func (w *world) edit() *trust.TargetsEdit {
@@ -247,24 +188,24 @@ func (w *world) edit() *trust.TargetsEdit {
 }
 
 // list signs a list that has those updates too.
-func (w *world) list(by []*signer, names ...string) *trust.Proposal {
+func (w *world) list(by []*testworld.Signer, names ...string) *trust.Proposal {
 	w.t.Helper()
 	e := w.edit()
 	for _, n := range names {
 		must(w.t, e.Add(addition(n, content(n))))
 	}
-	p, err := e.Sign(w.t.Context(), signers(by...)...)
+	p, err := e.Sign(w.t.Context(), testworld.Signers(by...)...)
 	must(w.t, err)
 	return p
 }
 
 // root signs a next root.
-func (w *world) root(by []*signer, change func(*trust.RootEdit) error) *trust.Proposal {
+func (w *world) root(by []*testworld.Signer, change func(*trust.RootEdit) error) *trust.Proposal {
 	w.t.Helper()
 	e, err := w.s.Repository().EditRoot(w.now())
 	must(w.t, err)
 	must(w.t, change(e))
-	p, err := e.Sign(w.t.Context(), signers(by...)...)
+	p, err := e.Sign(w.t.Context(), testworld.Signers(by...)...)
 	must(w.t, err)
 	return p
 }
@@ -310,7 +251,7 @@ func (w *world) upload(out origin.Outcome) error {
 	for _, a := range out.Archives {
 		data := content(a.Name.String())
 		if !a.Blocks {
-			if err := w.PutBlocks(context.Background(), out.ID, a.Digest, blocksOf(data).Bytes()); err != nil {
+			if err := w.PutBlocks(context.Background(), out.ID, a.Digest, testworld.Blocks(data).Bytes()); err != nil {
 				return err
 			}
 		}

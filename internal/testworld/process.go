@@ -1,0 +1,99 @@
+package testworld
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+)
+
+// KilledBefore returns the disk of a process that says what its nth change is, below dir, and is killed
+// before it, by the kernel and without notice; 0: never.
+func KilledBefore(n int, dir string) durable.FS {
+	var steps atomic.Int64 // an archive's blocks reach the disk beside its other steps
+	return durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+		if steps.Add(1) == int64(n) {
+			fmt.Println(op, strings.TrimPrefix(path, dir))
+			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+				panic(err)
+			}
+			select {} // until the kernel gets to it
+		}
+		return true, nil
+	}}
+}
+
+// Killed reports whether a process, which ended with err and wrote out, was killed. Otherwise it must have
+// got through, and have said done.
+func Killed(t testing.TB, err error, out, done string) bool {
+	t.Helper()
+	if err == nil && out == done+"\n" {
+		return false
+	}
+	exit := (*exec.ExitError)(nil)
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("expected it killed or %s, got %v\n%s", done, err, out)
+	}
+	return true
+}
+
+// StepName gives changes of files that differ in digest, name, number or time one name.
+func StepName(op, path string) string {
+	for _, r := range []struct{ from, to string }{
+		{`[0-9a-f]{64}`, "<digest>"}, {`[0-9]{10}`, "<time>"}, {`opq-box-update-[0-9]+\.tar\.gz`, "<name>"},
+		{`/[0-9]+\.(root|targets|snapshot)`, "/<N>.$1"}, {`/sha256/[0-9a-f]{2}(/|$)`, "/sha256/<xx>$1"},
+	} {
+		path = regexp.MustCompile(r.from).ReplaceAllString(path, r.to)
+	}
+	return fmt.Sprintf("%-8s %s", op, path)
+}
+
+// AsNobody runs the test again as a user whom permissions stop, where it runs as root, and reports
+// whether that was done.
+func AsNobody(t *testing.T) bool {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return false
+	}
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	program, temp := filepath.Join(dir, "test"), filepath.Join(dir, "tmp")
+	if err := errors.Join(copyProgram(program), os.Chmod(dir, 0o755), os.Mkdir(temp, 0o777), os.Chown(temp, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^"+t.Name()+"$")
+	cmd.Dir, cmd.Env = "/", append(os.Environ(), "TMPDIR="+temp)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("as nobody: %v\n%s", err, out)
+	}
+	return true
+}
+
+func copyProgram(to string) (err error) {
+	from, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	defer from.Close() // opened for reading
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, from)
+	return errors.Join(err, f.Close())
+}
