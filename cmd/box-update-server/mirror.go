@@ -22,13 +22,9 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// The exit codes of a mirror that runs once, beside those that every command has.
-const (
-	codeUnavailable = 3 // no upstream could be reached, or none has all that is listed
-	codeRefused     = 4 // what an upstream sent was refused: wrong, older, or expired
-	codeNoSpace     = 5 // too little room on the disk, or below max-bytes
-	codeStale       = 6 // the copy is complete, and expired: accept-stale let it in
-)
+// codeStale is the exit code of a mirror that runs once and whose copy is complete, and expired: accept-stale let
+// it in.
+const codeStale = 6
 
 func mirrorCommand(l *loader) *cobra.Command {
 	var once bool
@@ -279,28 +275,9 @@ func coded(err error) error { return cli.WithCode(err, codeOf(err)) }
 
 // codeOf returns the exit code for an error of a sync or an import, 0 where it has none of its own.
 func codeOf(err error) int {
-	for _, c := range []struct {
-		err  error
-		code int
-	}{
-		{store.ErrNoSpace, codeNoSpace},
-		{fetch.ErrRefused, codeRefused},
-		{trust.ErrRollback, codeRefused},
-		{trust.ErrExpired, codeRefused},
-		{store.ErrCorrupt, codeRefused},
-		{mirror.ErrExport, codeRefused},
-		{trust.ErrMalformed, codeRefused},
-		{trust.ErrThreshold, codeRefused},
-		{trust.ErrFork, codeRefused},
-		{trust.ErrMismatch, codeRefused},
-		{trust.ErrSecondDigest, codeRefused},
-		{fetch.ErrUnavailable, codeUnavailable},
-		{fetch.ErrNotFound, codeUnavailable},
-		{trust.ErrNotFound, codeUnavailable},
-	} {
-		if errors.Is(err, c.err) {
-			return c.code
-		}
+	code := cli.TransferCode(err)
+	if errors.Is(err, mirror.ErrExport) && code != cli.CodeNoSpace {
+		return cli.CodeRefused
 	}
-	return 0
+	return code
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -69,11 +70,11 @@ func TestAttacks(t *testing.T) {
 				other.next(trust.Change{})
 			}
 			s.bad.sync(other)
-		}, codeRefused, []string{"timestamp 7", "not enough signatures"}},
+		}, cli.CodeRefused, []string{"timestamp 7", "not enough signatures"}},
 		{"arbitrary software: a list by another key", func(s *story) {
 			p := s.bad.files[s.latest(trust.RoleTargets)]
 			s.bad.put(s.latest(trust.RoleTargets), []byte(strings.Replace(string(p), two, "opq-box-update-201.tar.gz", 1)))
-		}, codeRefused, []string{"targets 3", "not the file that the signed metadata names"}},
+		}, cli.CodeRefused, []string{"targets 3", "not the file that the signed metadata names"}},
 		{"rollback: the set of before", func(s *story) {
 			s.world.next(trust.Change{})
 			s.bad.sync(s.world)
@@ -81,7 +82,7 @@ func TestAttacks(t *testing.T) {
 			s.bad.mu.Lock()
 			s.bad.files = s.old
 			s.bad.mu.Unlock()
-		}, codeRefused, []string{"older than what was accepted before"}},
+		}, cli.CodeRefused, []string{"older than what was accepted before"}},
 		{"freeze: nothing new for a week", func(s *story) {
 			s.bad.mu.Lock()
 			s.bad.files = s.old
@@ -89,13 +90,13 @@ func TestAttacks(t *testing.T) {
 			s.world.pass(trust.TimestampLife)
 			s.world.next(trust.Change{})
 			s.box.now = s.at
-		}, codeRefused, []string{"expired", "the origin is down or this mirror is behind"}},
+		}, cli.CodeRefused, []string{"expired", "the origin is down or this mirror is behind"}},
 		{"mix and match: the snapshot of before", func(s *story) {
 			s.bad.put(s.latest(trust.RoleSnapshot), s.old["metadata/2.snapshot.json"])
-		}, codeRefused, []string{"snapshot 3", "not the file that the signed metadata names"}},
+		}, cli.CodeRefused, []string{"snapshot 3", "not the file that the signed metadata names"}},
 		{"mix and match: the list of before", func(s *story) {
 			s.bad.put(s.latest(trust.RoleTargets), s.old["metadata/2.targets.json"])
-		}, codeRefused, []string{"targets 3", "not the file that the signed metadata names"}},
+		}, cli.CodeRefused, []string{"targets 3", "not the file that the signed metadata names"}},
 		{"endless data: the timestamp", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, trust.TimestampName) {
@@ -104,7 +105,7 @@ func TestAttacks(t *testing.T) {
 				}
 				return false
 			})
-		}, codeRefused, []string{"timestamp.json", "refused", "expected at most"}},
+		}, cli.CodeRefused, []string{"timestamp.json", "refused", "expected at most"}},
 		{"endless data: the archive", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasPrefix(r.URL.Path, "/sha256/"+update.Sum(s.new).String()) {
@@ -113,35 +114,35 @@ func TestAttacks(t *testing.T) {
 				}
 				return false
 			})
-		}, codeRefused, []string{two, "refused"}},
+		}, cli.CodeRefused, []string{two, "refused"}},
 		{"wrong software: another archive, which is genuine", func(s *story) {
 			s.bad.put("sha256/"+update.Sum(s.new).String(), s.pack(one, ""))
-		}, codeRefused, []string{two, "refused"}},
+		}, cli.CodeRefused, []string{two, "refused"}},
 		{"wrong software: one byte", func(s *story) {
 			b := append([]byte(nil), s.new...)
 			b[len(b)/2] ^= 1
 			s.bad.put("sha256/"+update.Sum(s.new).String(), b)
-		}, codeRefused, []string{two, "block 0: expected digest", "got"}},
+		}, cli.CodeRefused, []string{two, "block 0: expected digest", "got"}},
 		{"no updates: a mirror that has nothing", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, _ *http.Request) bool {
 				http.Error(w, "Resource not found.", http.StatusNotFound)
 				return true
 			})
-		}, codeUnavailable, []string{"metadata not found"}},
+		}, cli.CodeUnavailable, []string{"metadata not found"}},
 		{"no updates: a mirror that is busy", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, _ *http.Request) bool {
 				http.Error(w, "Come back later.", http.StatusServiceUnavailable)
 				return true
 			})
-		}, codeUnavailable, []string{"unavailable", "503"}},
+		}, cli.CodeUnavailable, []string{"unavailable", "503"}},
 		{"a redirect elsewhere", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, r *http.Request) bool {
 				http.Redirect(w, r, "http://127.0.0.2:1/"+r.URL.Path, http.StatusFound)
 				return true
 			})
-		}, codeRefused, []string{"refused", "redirect"}},
+		}, cli.CodeRefused, []string{"refused", "redirect"}},
 		{"no JSON", func(s *story) { s.bad.put("metadata/timestamp.json", []byte(`{"signatures":[],"signed":null}`)) },
-			codeRefused, []string{"timestamp: malformed metadata"}},
+			cli.CodeRefused, []string{"timestamp: malformed metadata"}},
 		{"another digest for a name", func(s *story) {
 			// Whoever has the release key may sign it; no box takes it.
 			s.edit(func(e *trust.TargetsEdit) error { return e.Withdraw(named(s.t, one)) })
@@ -157,7 +158,7 @@ func TestAttacks(t *testing.T) {
 				s.bad.put("metadata/"+trust.FileName(role, repo.Version(role)), repo.Raw(role))
 			}
 			s.next(trust.Change{})
-		}, codeRefused, []string{one, "name already has another digest"}},
+		}, cli.CodeRefused, []string{one, "name already has another digest"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -199,17 +200,17 @@ func TestWrongArchiveBesideGenuineSignature(t *testing.T) {
 	m.put("sha256/"+digest, evil)
 	m.put("sha256/"+digest+".sha256", genuine[".sha256"])
 
-	d.must(codeRefused, "update").says(two, "refused", m.URL)
-	d.must(codeRefused, "fetch").says(two, "refused", m.URL)
-	d.must(codeRefused, "update", "--key", d.path("release.pub"), m.URL).says(two, "signature does not fit", m.URL)
+	d.must(cli.CodeRefused, "update").says(two, "refused", m.URL)
+	d.must(cli.CodeRefused, "fetch").says(two, "refused", m.URL)
+	d.must(cli.CodeRefused, "update", "--key", d.path("release.pub"), m.URL).says(two, "signature does not fit", m.URL)
 	d.write(two, evil)
 	d.write(two+".sig", genuine[".sig"])
 	d.write(two+".sha256", genuine[".sha256"])
 	d.write(one, w.pack(one, "")) // what the line names lies there too
-	d.must(codeRefused, "verify", d.path(two)).says("not the file that the signed metadata names")
-	d.must(codeRefused, "install", d.path(two)).says("not the file that the signed metadata names")
-	d.must(codeRefused, "verify", "--key", d.path("release.pub"), d.path(two)).says("signature does not fit")
-	d.must(codeRefused, "install", "--key", d.path("release.pub"), d.path(two)).says("signature does not fit")
+	d.must(cli.CodeRefused, "verify", d.path(two)).says("not the file that the signed metadata names")
+	d.must(cli.CodeRefused, "install", d.path(two)).says("not the file that the signed metadata names")
+	d.must(cli.CodeRefused, "verify", "--key", d.path("release.pub"), d.path(two)).says("signature does not fit")
+	d.must(cli.CodeRefused, "install", "--key", d.path("release.pub"), d.path(two)).says("signature does not fit")
 	d.has("", "")
 }
 
@@ -227,7 +228,7 @@ func TestOnlineKeyStolen(t *testing.T) {
 	s.bad.put("metadata/"+trust.FileName(trust.RoleSnapshot, thief.Version(trust.RoleSnapshot)), thief.Raw(trust.RoleSnapshot))
 	s.box.must(codeAvailable, "check")
 	s.bad.sync(s.world)
-	s.box.must(codeRefused, "update").says("older than what was accepted before")
+	s.box.must(cli.CodeRefused, "update").says("older than what was accepted before")
 
 	fresh := newSigner(t, "online 2")
 	old := s.online
@@ -255,7 +256,7 @@ func TestOnlineKeyStolen(t *testing.T) {
 	s.box.must(0, "status").says("root: version 3")
 	// What the thief signs counts for nothing now.
 	s.bad.put("metadata/timestamp.json", thief.Raw(trust.RoleTimestamp))
-	s.box.must(codeRefused, "update").says("timestamp 43", "not enough signatures")
+	s.box.must(cli.CodeRefused, "update").says("timestamp 43", "not enough signatures")
 }
 
 // TestReleaseKeyStolen: the root replaces the key, the box follows, and what the old one signs is refused.
@@ -287,13 +288,13 @@ func TestReleaseKeyStolen(t *testing.T) {
 		s.bad.put("metadata/"+trust.FileName(role, stolen.Version(role)), stolen.Raw(role))
 	}
 	s.bad.put("sha256/"+update.Sum(evil).String(), evil)
-	s.box.must(codeRefused, "update").says("targets: not enough signatures")
+	s.box.must(cli.CodeRefused, "update").says("targets: not enough signatures")
 	s.box.has("100", "100")
 
 	// A mirror that withholds the roots doesn't bring the old key back.
 	s.bad.put("metadata/2.root.json", nil)
 	s.bad.put("metadata/3.root.json", nil)
-	s.box.must(codeRefused, "update").says("not enough signatures")
+	s.box.must(cli.CodeRefused, "update").says("not enough signatures")
 	s.box.has("100", "100")
 	s.bad.sync(s.world)
 	s.box.must(0, "update").says("update: none")
@@ -314,7 +315,7 @@ func TestClock(t *testing.T) {
 	t.Run("1970, built later", func(t *testing.T) {
 		d := w.newDevice(nil, m)
 		d.now, d.built, d.t = time.Unix(42, 0), start.Add(8*24*time.Hour), t
-		d.must(codeRefused, "update").says("expired at 2026-03-08T12:00:00Z", "though this clock says 1970-01-01T00:00:42Z: set the clock")
+		d.must(cli.CodeRefused, "update").says("expired at 2026-03-08T12:00:00Z", "though this clock says 1970-01-01T00:00:42Z: set the clock")
 		d.has("", "")
 	})
 	t.Run("1970, and a timestamp seen that is newer than what a mirror has", func(t *testing.T) {
@@ -328,18 +329,18 @@ func TestClock(t *testing.T) {
 		m.sync(w)
 		d.must(codeAvailable, "check")
 		d.configure(map[string]any{"mirrors": []string{frozen.URL}})
-		d.must(codeRefused, "check").says("older than what was accepted before")
+		d.must(cli.CodeRefused, "check").says("older than what was accepted before")
 	})
 	t.Run("2040, set right later", func(t *testing.T) {
 		d := w.newDevice(nil, m)
 		d.now, d.t = time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC), t
-		d.must(codeRefused, "update").says("expired", "if the clock is right")
+		d.must(cli.CodeRefused, "update").says("expired", "if the clock is right")
 		d.has("", "")
 		d.now = start.Add(time.Hour)
 		d.must(0, "update").says("installed: " + one)
 		d.has("100", "100")
 		d.now = time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
-		d.must(codeRefused, "check").says("expired")
+		d.must(cli.CodeRefused, "check").says("expired")
 		d.now = start.Add(2 * time.Hour)
 		d.must(0, "check").says("update: none")
 	})
@@ -352,13 +353,13 @@ func TestAcceptStale(t *testing.T) {
 	m := w.mirror()
 	d := w.newDevice(nil, m)
 	d.now = start.Add(trust.TimestampLife + 24*time.Hour)
-	d.must(codeRefused, "update").says("expired")
+	d.must(cli.CodeRefused, "update").says("expired")
 	d.configure(map[string]any{"accept_stale": "48h"})
 	d.must(0, "update").says("installed: "+one, "warning: what the mirrors have expired at 2026-03-08T12:00:00Z, and accept_stale lets it in")
 	d.must(0, "status").says("stale: since 2026-03-08T12:00:00Z, let in by accept_stale")
 	d.now = start.Add(trust.TimestampLife + 49*time.Hour)
-	d.must(codeRefused, "update").says("expired")
+	d.must(cli.CodeRefused, "update").says("expired")
 	d.configure(map[string]any{"accept_stale": "8760h"})
 	d.now = start.Add(trust.RootLife + time.Hour)
-	d.must(codeRefused, "update").says("root", "expired")
+	d.must(cli.CodeRefused, "update").says("root", "expired")
 }

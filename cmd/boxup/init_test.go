@@ -60,10 +60,10 @@ func TestInitRefusals(t *testing.T) {
 		text string
 	}{
 		"nobody to ask":         {[]string{"--root", "ROOT", "http://a"}, cliFailed, "not confirmed: root 1 has fingerprint FINGERPRINT, and there is no terminal to ask on"},
-		"another fingerprint":   {[]string{"--root", "ROOT", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, codeRefused, "expected fingerprint 0000000000000000000000000000000000000000000000000000000000000000, got FINGERPRINT"},
+		"another fingerprint":   {[]string{"--root", "ROOT", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, cli.CodeRefused, "expected fingerprint 0000000000000000000000000000000000000000000000000000000000000000, got FINGERPRINT"},
 		"half a fingerprint":    {[]string{"--root", "ROOT", "--root-fingerprint", "00", "http://a"}, 2, "--root-fingerprint"},
 		"no root":               {[]string{"http://a"}, 2, "--root is needed"},
-		"a root that isn't":     {[]string{"--root", "TIMESTAMP", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, codeRefused, "malformed metadata"},
+		"a root that isn't":     {[]string{"--root", "TIMESTAMP", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, cli.CodeRefused, "malformed metadata"},
 		"a root that is absent": {[]string{"--root", "ABSENT", "http://a"}, cliFailed, "no such file"},
 		"no mirror":             {[]string{"--root", "ROOT"}, 2, "requires at least 1 arg"},
 		"a mirror that isn't":   {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "a.example"}, 2, "mirrors: expected a list"},
@@ -103,14 +103,14 @@ func TestAnotherRoot(t *testing.T) {
 	check(t, err)
 	fingerprint := d.fresh(other)
 	again := []string{"init", "--root", d.path("1.root.json"), "--root-fingerprint", fingerprint, m.URL}
-	d.must(codeRefused, again...).says("this box trusts another root", "hint: to trust the new one from now on say --replace-root")
+	d.must(cli.CodeRefused, again...).says("this box trusts another root", "hint: to trust the new one from now on say --replace-root")
 	check(t, os.Remove(d.path("C/root.json"))) // the metadata still know
-	d.must(codeRefused, again...).says("this box trusts another root")
+	d.must(cli.CodeRefused, again...).says("this box trusts another root")
 	if after, err := os.ReadFile(d.path("C/config.json")); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the configuration was changed: %s, %v", after, err)
 	}
 	d.write("C/root.json", other.files["metadata/1.root.json"])
-	d.must(codeRefused, "check").says("two different files for one version", "hint: to trust another root")
+	d.must(cli.CodeRefused, "check").says("two different files for one version", "hint: to trust another root")
 	d.must(0, append(again, "--replace-root")...)
 	d.must(0, "update").says("installed: " + two)
 	d.has("200", "100 200")
@@ -167,7 +167,7 @@ func TestNewerRootOfTheSame(t *testing.T) {
 	d.must(0, "check")
 	d.must(0, "status").says("root: version 2")
 	d.write("2.root.json", w.files["metadata/2.root.json"])
-	d.must(codeRefused, "init", "--root", d.path("2.root.json"), "--root-fingerprint", update.Sum(w.files["metadata/2.root.json"]).String(), m.URL).says("another root")
+	d.must(cli.CodeRefused, "init", "--root", d.path("2.root.json"), "--root-fingerprint", update.Sum(w.files["metadata/2.root.json"]).String(), m.URL).says("another root")
 	d.must(0, "init", "--replace-root", "--root", d.path("2.root.json"), "--root-fingerprint", update.Sum(w.files["metadata/2.root.json"]).String(), m.URL)
 	d.must(0, "check")
 }

@@ -163,10 +163,10 @@ func installError(i *install.Installer, err error) error {
 		{archive.ErrVersion, codeImproper, mistake},
 		{archive.ErrImproper, codeImproper, mistake},
 		{install.ErrSetAside, codeHeld, "wait for a newer one, or try it again with boxup install --force NAME"},
-		{install.ErrMismatch, codeRefused, "this is not the file that was signed: get it again"},
-		{install.ErrDowngrade, codeRefused, "--allow-downgrade lets it in, for one run"},
-		{install.ErrProduct, codeRefused, `this box is for another product: see "product" in its configuration`},
-		{install.ErrNoSpace, codeNoSpace, "make room"},
+		{install.ErrMismatch, cli.CodeRefused, "this is not the file that was signed: get it again"},
+		{install.ErrDowngrade, cli.CodeRefused, "--allow-downgrade lets it in, for one run"},
+		{install.ErrProduct, cli.CodeRefused, `this box is for another product: see "product" in its configuration`},
+		{install.ErrNoSpace, cli.CodeNoSpace, "make room"},
 	} {
 		if errors.Is(err, c.err) {
 			return cli.WithHint(cli.WithCode(err, c.code), c.hint)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -117,7 +118,7 @@ func TestMirrorBehind(t *testing.T) {
 	}
 	// The first one is gone: the other is asked, and its list is refused.
 	good.Close()
-	d.must(codeRefused, "check").says(behind.URL, "older than what was accepted before", "connection refused")
+	d.must(cli.CodeRefused, "check").says(behind.URL, "older than what was accepted before", "connection refused")
 	d.has("200", "200")
 	behind.sync(w)
 	d.must(0, "check")
@@ -171,13 +172,13 @@ func TestRetryAfter(t *testing.T) {
 		http.Error(rw, "Come back later.", http.StatusServiceUnavailable)
 		return true
 	})
-	d.must(codeUnavailable, "check").says("503")
+	d.must(cli.CodeUnavailable, "check").says("503")
 	m.on(nil)
 	m.asked()
-	d.must(codeUnavailable, "update").says("every mirror asked to be left alone", "503")
+	d.must(cli.CodeUnavailable, "update").says("every mirror asked to be left alone", "503")
 	d.must(0, "status").says("mirror: " + m.URL + ", not asked before 2026-03-01T12:")
 	d.now = d.now.Add(9 * time.Minute)
-	d.must(codeUnavailable, "fetch").says("every mirror asked to be left alone")
+	d.must(cli.CodeUnavailable, "fetch").says("every mirror asked to be left alone")
 	if got := m.asked(); got != nil {
 		t.Errorf("asked for %q", got)
 	}
@@ -204,7 +205,7 @@ func TestOwnAuthority(t *testing.T) {
 	m.Server = httptest.NewTLSServer(m)
 	t.Cleanup(m.Close)
 	d := w.newDevice(nil, m)
-	d.must(codeUnavailable, "check").says("certificate")
+	d.must(cli.CodeUnavailable, "check").says("certificate")
 	d.write("C/ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.Certificate().Raw}))
 	d.configure(map[string]any{"ca_file": "ca.pem"})
 	d.must(0, "update").says("installed: " + one)
@@ -234,7 +235,7 @@ func TestNoBlockLists(t *testing.T) {
 	m.sync(w)
 	m.put("sha256/"+rel.Digest().String()+".blocks", nil)
 	m.put("sha256/"+rel.Digest().String(), archive)
-	d.must(codeRefused, "update").says(two, "refused")
+	d.must(cli.CodeRefused, "update").says(two, "refused")
 	d.has("100", "100")
 }
 
@@ -251,7 +252,7 @@ func TestNoRoom(t *testing.T) {
 	})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(codeNoSpace, "update").says(one, "no space left", fmt.Sprint(int64(8)<<40)+" of them unpacked")
+	d.must(cli.CodeNoSpace, "update").says(one, "no space left", fmt.Sprint(int64(8)<<40)+" of them unpacked")
 	for _, r := range m.asked() {
 		if strings.Contains(r, "sha256") {
 			t.Errorf("asked for %s", r)
@@ -342,7 +343,7 @@ func TestCapWithoutBlockLists(t *testing.T) {
 		_, err := rw.Write(b[:1<<20])
 		return err == nil // and the connection is cut
 	})
-	d.must(codeUnavailable, "update").says("unexpected EOF")
+	d.must(cli.CodeUnavailable, "update").says("unexpected EOF")
 	d.must(0, "status").says("left today: " + fmt.Sprint(5<<20)) // what came counts, whole or not
 	m.on(nil)
 	d.must(0, "update").says("installed: " + one)

@@ -172,7 +172,7 @@ func (p *program) plainUpdate(ctx context.Context, w wishes, server string) erro
 		defer s.close()
 		if m, resting := b.record.resting(s.base, b.streams.Now()); resting {
 			return cli.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
-				fetch.ErrUnavailable, s.base, stamp(m.Until), m.Reason), codeUnavailable)
+				fetch.ErrUnavailable, s.base, stamp(m.Until), m.Reason), cli.CodeUnavailable)
 		}
 		err = b.update(ctx, s)
 		return errors.Join(err, b.note(s.base, err))

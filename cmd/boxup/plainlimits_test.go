@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -110,17 +111,17 @@ func TestPlainRetryAfter(t *testing.T) {
 			http.Error(w, "busy", http.StatusServiceUnavailable)
 			return true
 		})
-		d.must(codeUnavailable, "update", "--key", d.key(), m.URL).says("503")
+		d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL).says("503")
 		if got := m.asked(); len(got) != 1 {
 			t.Errorf("asked for %q", got)
 		}
 		m.on(nil)
-		d.must(codeUnavailable, "update", "--key", d.key(), m.URL+"/").says(m.URL+" asked to be left alone until "+until, "503")
+		d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL+"/").says(m.URL+" asked to be left alone until "+until, "503")
 		if got := m.asked(); got != nil {
 			t.Errorf("asked for %q", got)
 		}
 		d.now = must(time.Parse(time.RFC3339, until))
-		d.must(codeUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1").says("connection refused")
+		d.must(cli.CodeUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1").says("connection refused")
 		d.must(0, "update", "--key", d.key(), m.URL)
 		m.asked()
 	}
@@ -141,7 +142,7 @@ func TestPlainPauses(t *testing.T) {
 			http.Error(w, "bad", http.StatusBadGateway)
 			return true
 		})
-		d.must(codeUnavailable, "update", "--key", d.key(), m.URL).says("502")
+		d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL).says("502")
 		if got := fmt.Sprint(d.slept); got != want {
 			t.Errorf("%s: waited %s, expected %s", settings, got, want)
 		}
@@ -188,7 +189,7 @@ func TestPlainWrongRange(t *testing.T) {
 			_, err := w.Write(make([]byte, 100))
 			return err == nil
 		})
-		d.must(codeRefused, "update", "--key", d.key(), m.URL).says("refused", "expected")
+		d.must(cli.CodeRefused, "update", "--key", d.key(), m.URL).says("refused", "expected")
 	}
 	m.on(nil)
 	d.must(0, "update", "--key", d.key(), m.URL)
@@ -198,7 +199,7 @@ func TestPlainWrongRange(t *testing.T) {
 // TestPlainFullDisk: a disk that fills while an update comes is told of as such, and asked for nothing again.
 func TestPlainFullDisk(t *testing.T) {
 	m, d := plainBig(t, `"rate":1048576000`)
-	d.must(codeUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1") // makes the directory
+	d.must(cli.CodeUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1") // makes the directory
 	if err := syscall.Mount("tmpfs", d.path("S"), "tmpfs", 0, "size=12m"); err != nil {
 		t.Skipf("NOT TESTED: a full disk in the plain mode: %v", err)
 	}
@@ -216,7 +217,7 @@ func TestPlainFullDisk(t *testing.T) {
 		_, _ = w.Write(b[1<<20:]) // the box hangs up
 		return true
 	})
-	d.must(codeNoSpace, "update", "--key", d.key(), m.URL).says("no space left")
+	d.must(cli.CodeNoSpace, "update", "--key", d.key(), m.URL).says("no space left")
 	if asked != 1 {
 		t.Errorf("asked %d times", asked)
 	}

@@ -23,17 +23,14 @@ var (
 	built   = ""
 )
 
-// The exit codes beside those that every command has.
+// The exit codes beside those that every command has and those of fetching.
 const (
-	codeUnavailable = 3  // no mirror could be reached
-	codeRefused     = 4  // what a mirror, a file or a person offered was refused
-	codeNoSpace     = 5  // too little room on the disk
-	codeLocked      = 6  // another boxup is running
-	codeAvailable   = 10 // check: an update is there for this box
-	codeHeld        = 11 // an update is there and waits: maintenance window, daily cap, set aside
-	codeImproper    = 12 // the archive is no proper update
-	codeScript      = 13 // the install script failed
-	codeRolledBack  = 14 // the check after the installation failed
+	codeLocked     = 6  // another boxup is running
+	codeAvailable  = 10 // check: an update is there for this box
+	codeHeld       = 11 // an update is there and waits: maintenance window, daily cap, set aside
+	codeImproper   = 12 // the archive is no proper update
+	codeScript     = 13 // the install script failed
+	codeRolledBack = 14 // the check after the installation failed
 )
 
 const exitCodes = `Exit codes: 0 done, or up to date; 1 failed; 2 usage; 3 no mirror could be reached; 4 refused: what

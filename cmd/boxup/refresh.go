@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
-	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
 )
 
 // How mirrors are asked.
@@ -29,7 +26,7 @@ func (b *box) connect() error {
 	ask, first := b.record.awake(b.streams.Now())
 	if len(ask) == 0 {
 		return cli.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
-			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), codeUnavailable)
+			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), cli.CodeUnavailable)
 	}
 	authorities, err := b.certificates()
 	if err != nil {
@@ -184,7 +181,7 @@ func hostile(err error) bool {
 }
 
 // refused gives an error the exit code of a refusal.
-func refused(err error) error { return cli.WithCode(err, codeRefused) }
+func refused(err error) error { return cli.WithCode(err, cli.CodeRefused) }
 
 // unreachable reports whether mirrors were down or busy and nothing else: none sent anything to refuse.
 func unreachable(err error) bool {
@@ -197,30 +194,4 @@ func unreachable(err error) bool {
 }
 
 // coded gives an error its exit code.
-func coded(err error) error {
-	for _, c := range []struct {
-		err  error
-		code int
-	}{
-		{store.ErrNoSpace, codeNoSpace},
-		{syscall.ENOSPC, codeNoSpace},
-		{fetch.ErrRefused, codeRefused},
-		{trust.ErrRollback, codeRefused},
-		{trust.ErrExpired, codeRefused},
-		{trust.ErrMalformed, codeRefused},
-		{trust.ErrThreshold, codeRefused},
-		{trust.ErrFork, codeRefused},
-		{trust.ErrMismatch, codeRefused},
-		{trust.ErrSecondDigest, codeRefused},
-		{store.ErrCorrupt, codeRefused},
-		{signing.ErrSignature, codeRefused},
-		{fetch.ErrUnavailable, codeUnavailable},
-		{fetch.ErrNotFound, codeUnavailable},
-		{trust.ErrNotFound, codeUnavailable},
-	} {
-		if errors.Is(err, c.err) {
-			return cli.WithCode(err, c.code)
-		}
-	}
-	return err
-}
+func coded(err error) error { return cli.WithCode(err, cli.TransferCode(err)) }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -92,8 +93,8 @@ func TestRepairTakesNoLess(t *testing.T) {
 		s.bad.put("metadata/"+trust.FileName(role, stolen.Version(role)), stolen.Raw(role))
 	}
 	s.bad.put("metadata/3.root.json", nil)
-	s.box.must(codeRefused, "update").says("repair of the roots", "root 2 is the newest there, and there was root 3")
-	s.box.must(codeRefused, "status").says("malformed metadata", "hint: the disk lost something; boxup check repairs it")
+	s.box.must(cli.CodeRefused, "update").says("repair of the roots", "root 2 is the newest there, and there was root 3")
+	s.box.must(cli.CodeRefused, "status").says("malformed metadata", "hint: the disk lost something; boxup check repairs it")
 	s.box.has("100", "100")
 	good := s.mirror()
 	s.box.configure(map[string]any{"mirrors": []string{s.bad.URL, good.URL}})
@@ -112,7 +113,7 @@ func TestInitOverTornState(t *testing.T) {
 	d.must(0, "check")
 	gone.Close()
 	d.write("S/metadata/2.root.json", nil)
-	d.must(codeUnavailable, "check").says("connection refused")
+	d.must(cli.CodeUnavailable, "check").says("connection refused")
 	m := w.mirror()
 	d.must(0, "init", "--root", d.path("1.root.json"), m.URL)
 	d.must(0, "check")

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -76,8 +77,8 @@ func TestStepByStep(t *testing.T) {
 	d.has("100", "100 100")
 	archive[20] ^= 1
 	d.write(one, archive)
-	d.must(codeRefused, "verify", d.path(one)).says(one, "with digest", "got", "hint: this is not the file that was signed")
-	d.must(codeRefused, "install", "--force", d.path(one)).says(one, "hint: this is not the file that was signed")
+	d.must(cli.CodeRefused, "verify", d.path(one)).says(one, "with digest", "got", "hint: this is not the file that was signed")
+	d.must(cli.CodeRefused, "install", "--force", d.path(one)).says(one, "hint: this is not the file that was signed")
 	d.has("100", "100 100")
 }
 
@@ -98,16 +99,16 @@ func TestNamedInstall(t *testing.T) {
 	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on; it is installed all the same, because it was named")
 	d.has("100", "100")
 	for _, flag := range []string{"--force", "--allow-downgrade"} { // neither is for that
-		d.must(codeRefused, "install", flag, two).says(two, "it is for hardware rev-b")
-		d.must(codeRefused, "install", flag, three).says(three, "it installs over version 200")
+		d.must(cli.CodeRefused, "install", flag, two).says(two, "it is for hardware rev-b")
+		d.must(cli.CodeRefused, "install", flag, three).says(three, "it installs over version 200")
 	}
 	d.now = start.Add(2 * time.Hour)
 	if a := d.must(0, "install", "--force", d.fetched(one)); strings.Contains(a.err, "named") {
 		t.Errorf("the rollout has reached the box, and it says %s", a.err)
 	}
-	d.must(codeRefused, "install", two).says(two, "it is for hardware rev-b")
-	d.must(codeRefused, "install", three).says(three, "it installs over version 200")
-	d.must(codeRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
+	d.must(cli.CodeRefused, "install", two).says(two, "it is for hardware rev-b")
+	d.must(cli.CodeRefused, "install", three).says(three, "it installs over version 200")
+	d.must(cli.CodeRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
 	d.must(2, "install", "nonsense").says("expected the name of an update, or a file that is there")
 	d.has("100", "100 100")
 }
@@ -157,12 +158,12 @@ func TestPauseReachesWhoHearsNothing(t *testing.T) {
 	d.must(0, "fetch")
 	m.Close()
 	d.now = start.Add(trust.TimestampLife + time.Second)
-	d.must(codeRefused, "install").says("timestamp 2", "expired", "2026-03-08T12:00:00Z")
-	d.must(codeRefused, "install", one).says("expired")
+	d.must(cli.CodeRefused, "install").says("timestamp 2", "expired", "2026-03-08T12:00:00Z")
+	d.must(cli.CodeRefused, "install", one).says("expired")
 	d.write(one, w.pack(one, ""))
-	d.must(codeRefused, "install", d.path(one)).says("expired")
-	d.must(codeRefused, "verify", d.path(one)).says("expired")
-	d.must(codeUnavailable, "update").says("unavailable", "connection refused")
+	d.must(cli.CodeRefused, "install", d.path(one)).says("expired")
+	d.must(cli.CodeRefused, "verify", d.path(one)).says("expired")
+	d.must(cli.CodeUnavailable, "update").says("unavailable", "connection refused")
 	d.has("", "")
 	d.must(0, "status").says("problem: ", "expired", "last error: ")
 	d.now = start.Add(trust.TimestampLife - time.Second)
@@ -243,9 +244,9 @@ func TestDowngrade(t *testing.T) {
 	d.must(0, "update").says("update: none")
 	d.must(0, "check").says("note: what is installed is not listed any more")
 	d.must(0, "fetch", one)
-	d.must(codeRefused, "install", one).says("lower than the version that is installed", "hint: --allow-downgrade")
+	d.must(cli.CodeRefused, "install", one).says("lower than the version that is installed", "hint: --allow-downgrade")
 	d.write(two, w.pack(two, ""))
-	d.must(codeRefused, "install", "--force", d.path(two)).says("the signed list doesn't have it")
+	d.must(cli.CodeRefused, "install", "--force", d.path(two)).says("the signed list doesn't have it")
 	d.has("200", "200")
 	d.must(0, "update", "--allow-downgrade").says("installed: " + one)
 	d.has("100", "200 100")
@@ -276,7 +277,7 @@ func TestOtherProduct(t *testing.T) {
 	d := w.newDevice(nil, w.mirror())
 	d.must(codeAvailable, "check").says("update: " + one)
 	d.must(0, "fetch", "other-500.tar.gz")
-	d.must(codeRefused, "install", "other-500.tar.gz").says("another product")
+	d.must(cli.CodeRefused, "install", "other-500.tar.gz").says("another product")
 }
 
 // TestWindow: outside of the window an update is fetched, and waits.
@@ -446,18 +447,18 @@ func TestFetchedBefore(t *testing.T) {
 	})
 	night := time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)
 	d.now = night.Add(7 * 24 * time.Hour)
-	d.must(codeUnavailable, "update").says("502")
+	d.must(cli.CodeUnavailable, "update").says("502")
 	d.now = night
 	m.put("metadata/timestamp.json", []byte(`{"signatures":[],"signed":null}`))
 	m.on(nil)
-	d.must(codeRefused, "update").says("malformed")
+	d.must(cli.CodeRefused, "update").says("malformed")
 	d.has("", "")
 	m.sync(w)
 	m.Close()
 	d.must(0, "update").says("installed: "+one, "warning: no mirror could be reached", "what was fetched before is installed")
 	d.has("100", "100")
 	d.clean()
-	d.must(codeUnavailable, "update")
+	d.must(cli.CodeUnavailable, "update")
 }
 
 // TestTwoProducts: versions of two products say nothing of each other, so each has a state directory of its own.
@@ -472,7 +473,7 @@ func TestTwoProducts(t *testing.T) {
 	d.write("release.pub", w.release.public.PEM())
 	d.configure(map[string]any{"product": "other"})
 	for _, args := range [][]string{{"check"}, {"update"}, {"install", other}, {"update", "--key", d.key(), m.URL}} {
-		d.must(codeRefused, args...).says(d.path("S")+": expected updates of product other, got "+one, "hint: give each product a state directory of its own")
+		d.must(cli.CodeRefused, args...).says(d.path("S")+": expected updates of product other, got "+one, "hint: give each product a state directory of its own")
 	}
 	d.has("100", "100")
 	d.must(0, "status").says("installed: " + one)
@@ -504,8 +505,8 @@ func TestFullDisk(t *testing.T) {
 		_, err = f.Write(make([]byte, 4096))
 	}
 	check(t, f.Close())
-	d.must(codeNoSpace, "check").says("no space left on device")
-	d.must(codeNoSpace, "update").says("no space left on device")
+	d.must(cli.CodeNoSpace, "check").says("no space left on device")
+	d.must(cli.CodeNoSpace, "update").says("no space left on device")
 	d.must(0, "status").says("installed: " + one)
 	check(t, os.Remove(d.path("D/ballast")))
 	d.must(0, "update").says("installed: " + two)
