@@ -490,5 +490,5 @@ func TestMirrorRefuses(t *testing.T) {
 	}
 	get(t, c.base+"/sync").isNotFound(t)
 	get(t, c.base+"/publish/").isNotFound(t)
-	says(t, exits(t, 1, "mirror", origin.base, "--root", "/dev/zero", "--data-dir", filepath.Join(t.TempDir(), "M"), "--once"), "root: /dev/zero: more than")
+	says(t, exits(t, 1, "mirror", origin.base, "--root", "/dev/zero", "--data-dir", filepath.Join(t.TempDir(), "M"), "--once"), "root: /dev/zero: expected at most")
 }
