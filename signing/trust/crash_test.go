@@ -14,23 +14,6 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-var errCrash = errors.New("crash")
-
-// crash makes step n of what fs does the last one: before it, or right after it.
-func crash(n int, after bool) (fs durable.FS, steps *int) {
-	steps = new(int)
-	return durable.FS{Hook: func(durable.Op, string) (bool, error) {
-		*steps++
-		switch {
-		case *steps < n:
-			return true, nil
-		case *steps == n:
-			return after, errCrash
-		}
-		return false, errCrash
-	}}, steps
-}
-
 // TestCrashAtEveryStep commits with a crash at each step. What is there afterwards is the old
 // repository or the new one, whole, for whoever opens it and for a box; committing again gets through.
 func TestCrashAtEveryStep(t *testing.T) {
@@ -85,7 +68,7 @@ func crashOnce(t *testing.T, w *world, next *trust.Repository, step int, after b
 	commit := func(fs durable.FS) error {
 		return reopened(t, trust.Directory{FS: fs, Path: w.dir.Path}).Commit(next)
 	}
-	fs, counted := crash(step, after)
+	fs, counted := testworld.Crash(step, after)
 	if err := commit(fs); err == nil {
 		return *counted
 	}
@@ -144,7 +127,7 @@ func TestBoxCrashesAtEveryStep(t *testing.T) {
 		for _, after := range []bool{false, true} {
 			b := newBox(t, root)
 			b.must(before, w.clock())
-			b.cfg.FS, _ = crash(steps+1, after)
+			b.cfg.FS, _ = testworld.Crash(steps+1, after)
 			b.reopen()
 			err := b.refresh(w.dir, w.clock())
 			done = err == nil

@@ -20,8 +20,6 @@ import (
 	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
-var errCrash = errors.New("crash")
-
 // scenario is a change of a repository, in calls each of which may be repeated.
 type scenario struct {
 	name  string
@@ -127,21 +125,6 @@ func wantOldOrNew(t *testing.T, w *world, old *trust.Repository, sc scenario, ac
 	return isNew
 }
 
-// crash makes step n of what a file system does the last one: before it, or right after it.
-func crash(n int, after bool) (fs durable.FS, steps *int) {
-	steps = new(int)
-	return durable.FS{Hook: func(durable.Op, string) (bool, error) {
-		*steps++
-		switch {
-		case *steps < n:
-			return true, nil
-		case *steps == n:
-			return after, errCrash
-		}
-		return false, errCrash
-	}}, steps
-}
-
 // TestCrashAtEveryStep stops at each step of each change, before and after it, restarts, and goes on.
 func TestCrashAtEveryStep(t *testing.T) {
 	t.Parallel()
@@ -156,7 +139,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				for _, after := range []bool{false, true} {
 					w := base.on(t)
 					var steps *int
-					w.fs, steps = crash(n, after)
+					w.fs, steps = testworld.Crash(n, after)
 					acknowledged := w.tryOpen() == nil && sc.run(w, once) == nil
 					if acknowledged {
 						total = *steps
@@ -272,7 +255,7 @@ func TestAcknowledgedIsSynced(t *testing.T) {
 				named = named || armed && op == durable.OpRename && strings.HasSuffix(path, trust.TimestampName)
 				if named && op == durable.OpSyncDir && strings.HasSuffix(path, "metadata") {
 					if synced++; synced < 3 {
-						return false, errCrash
+						return false, testworld.ErrCrash
 					}
 				}
 				return true, nil
@@ -284,7 +267,7 @@ func TestAcknowledgedIsSynced(t *testing.T) {
 			armed = true
 			for range 2 {
 				_, err := w.Commit(t.Context(), out.ID)
-				wantErr(t, err, errCrash)
+				wantErr(t, err, testworld.ErrCrash)
 			}
 			v, err := w.Commit(t.Context(), out.ID)
 			must(t, err)

@@ -98,7 +98,7 @@ func TestRunTriesAgain(t *testing.T) {
 		w.fs = durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
 			if broken.Load() && op == durable.OpCreate && strings.HasSuffix(path, trust.TimestampName) {
 				tries.Add(1)
-				return false, errCrash
+				return false, testworld.ErrCrash
 			}
 			return true, nil
 		}}
@@ -114,7 +114,7 @@ func TestRunTriesAgain(t *testing.T) {
 			t.Fatalf("expected no warning yet, got %v", h)
 		}
 		time.Sleep(6 * time.Hour)
-		if h := w.Health(time.Now()); len(h) != 1 || h[0].Subject != "renewal" || !h[0].Urgent || !strings.Contains(h[0].Text, errCrash.Error()) {
+		if h := w.Health(time.Now()); len(h) != 1 || h[0].Subject != "renewal" || !h[0].Urgent || !strings.Contains(h[0].Text, testworld.ErrCrash.Error()) {
 			t.Fatalf("expected a warning with the reason, got %v", h)
 		}
 		broken.Store(false)
