@@ -55,9 +55,10 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 	if role != trust.RoleRoot && role != trust.RoleTargets {
 		return Outcome{}, fmt.Errorf("propose: %w: expected a root or a list, got %q", trust.ErrMalformed, role)
 	}
-	// Junk is refused here, where it keeps nobody waiting.
-	if !sameContent(raw, o.repository().Raw(role)) {
-		if _, err := o.check(role, o.reserved(), raw, o.c.Now()); err != nil {
+	// Junk is refused here, where it keeps nobody waiting. What follows nothing may have been published meanwhile.
+	published := func() bool { return sameContent(raw, o.repository().Raw(role)) }
+	if !published() {
+		if _, err := o.check(role, o.reserved(), raw, o.c.Now()); err != nil && !published() {
 			return Outcome{}, o.refused(err)
 		}
 	}
@@ -65,7 +66,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 		return Outcome{}, err
 	}
 	defer o.release()
-	if repo := o.repository(); sameContent(raw, repo.Raw(role)) {
+	if published() {
 		return o.again(ctx, role)
 	}
 	p, err := o.check(role, o.reserved(), bytes.Clone(raw), o.c.Now())
