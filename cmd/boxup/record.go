@@ -62,10 +62,10 @@ func readRecord(dir string) (record, error) {
 	return r, nil
 }
 
+// parseRecord leaves out what a later boxup may have added.
 func parseRecord(b []byte) (record, error) {
 	var r record
 	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
 		return record{}, err
 	}

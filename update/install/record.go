@@ -62,14 +62,15 @@ func readRecord(dir string) (record, error) {
 	return r, nil
 }
 
-// parseRecord parses what record.bytes returns, and refuses what it never would.
+// parseRecord parses what record.bytes returns, and refuses what it never would. Fields that it doesn't know are left
+// out: a later boxup may have added them, and the one before, to which a box went back, must not lose with them
+// what is installed.
 func parseRecord(raw []byte) (record, error) {
 	if len(raw) > maxRecord {
 		return record{}, fmt.Errorf("%w: more than %d bytes", errRecord, maxRecord)
 	}
 	var r record
 	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
 		return record{}, fmt.Errorf("%w: %w", errRecord, err)
 	}
