@@ -28,7 +28,7 @@ test:
 	@mkdir -p bin && rm -f bin/not-tested
 	NOT_TESTED=$(CURDIR)/bin/not-tested go test -race $(ARITHMETIC) -shuffle=on -timeout 40m ./...
 	@cat bin/not-tested 2>/dev/null || echo 'nothing that this machine does not allow was left out'
-	.ci/fuzz 5s
+	.ci/fuzz 10s
 
 bench:
 	.ci/packages 'curl openssl nginx wrk rsync rclone'
