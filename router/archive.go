@@ -13,7 +13,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// archive answers a request for an archive, whole or in part.
+// archive answers a request for an archive, whole or in part. What it seldom does stands elsewhere: the stack of a
+// download that waits for its client is to be small.
 func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, cache field) error {
 	leave, err := rt.limits.enter(r)
 	if err != nil {
@@ -35,10 +36,14 @@ func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, c
 	defer rt.metrics.end(w, r)
 	http.ServeContent(w, r, "", time.Time{}, &content{file: f, size: u.Length})
 	if errors.Is(w.err, errRewritten) {
-		rt.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "download cut: the archive was written to while it was being sent",
-			slog.String("name", u.Name.String()), slog.String("remote", r.RemoteAddr))
+		rt.tellRewritten(r, u.Name)
 	}
 	return nil
+}
+
+func (rt *router) tellRewritten(r *http.Request, n update.Name) {
+	rt.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "download cut: the archive was written to while it was being sent",
+		slog.String("name", n.String()), slog.String("remote", r.RemoteAddr))
 }
 
 // archiveFields returns the header fields of an archive that don't depend on the request.

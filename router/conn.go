@@ -59,9 +59,9 @@ type conn struct {
 	clean  bool        // what was read last ended with the end of a request
 	parked atomic.Bool // Close hands the connection to the lot
 
-	more bool    // the next Write is a header, behind which a chunk is read from at once
-	held *[]byte // that header; nil: none is held
-	op   sendOp
+	follows int64   // the next Write is a header, behind which a chunk of so many bytes is sent at once; 0: it is not
+	held    *[]byte // the header of a small chunk; nil: none is held
+	op      sendOp
 	// Methods as values, made once.
 	write, send, poll func(fd uintptr) bool
 }
@@ -110,26 +110,31 @@ func connOf(r *http.Request) *conn {
 	return c
 }
 
-// Write writes all of p unless the client stalls. A header that a chunk follows is held until then.
+// Write writes all of p unless the client stalls. The header of a small chunk is held until that comes.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.more && len(p) <= maxHeader {
-		c.more = false
+	if err := c.release(); err != nil {
+		return 0, err
+	}
+	follows, flags := c.follows, 0
+	c.follows = 0
+	switch {
+	case follows == 0:
+	case follows <= smallBody && len(p) <= maxHeader:
 		c.held = c.lot.buffer()
 		*c.held = append((*c.held)[:0], p...)
 		return len(p), nil
+	default:
+		flags = unix.MSG_MORE
 	}
-	if err := c.release(0); err != nil {
-		return 0, err
-	}
-	return c.writeAll(p, 0)
+	return c.writeAll(p, flags)
 }
 
 // release writes a header that was held.
-func (c *conn) release(flags int) error {
+func (c *conn) release() error {
 	if c.held == nil {
 		return nil
 	}
-	_, err := c.writeAll(c.letGo(*c.held), flags)
+	_, err := c.writeAll(c.letGo(*c.held), 0)
 	return err
 }
 
@@ -202,10 +207,10 @@ func (c *conn) ReadFrom(src io.Reader) (int64, error) {
 	return k.off - start, nil
 }
 
-// sendHeld sends the header that is held, with a small chunk as far as the connection takes it at once.
+// sendHeld sends the header that is held, with its chunk as far as the connection takes it at once.
 func (c *conn) sendHeld(k *chunk) error {
-	if c.held == nil || k.n > smallBody {
-		return c.release(unix.MSG_MORE)
+	if c.held == nil {
+		return nil
 	}
 	header := len(*c.held)
 	both := (*c.held)[:header+int(k.n)]
@@ -213,7 +218,7 @@ func (c *conn) sendHeld(k *chunk) error {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF // the header says that more was to come
 		}
-		return errors.Join(err, c.release(0))
+		return errors.Join(err, c.release())
 	}
 	c.op = sendOp{data: both}
 	if err := c.do(c.write); err != nil {

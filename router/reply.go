@@ -98,9 +98,9 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 	if c.n == 0 {
 		return 0, nil
 	}
-	w.conn.more = true // the header, which leaves here, is followed by the chunk
+	w.conn.follows = c.n // the header leaves here
 	err := http.NewResponseController(w.ResponseWriter).Flush()
-	w.conn.more = false
+	w.conn.follows = 0
 	if err != nil {
 		return 0, w.sent(0, err)
 	}
