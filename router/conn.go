@@ -221,19 +221,17 @@ func (c *conn) sendHeld(k *chunk) error {
 		return errors.Join(err, c.release())
 	}
 	c.op = sendOp{data: both}
-	if err := c.do(c.write); err != nil {
-		return err
-	}
-	if err := sendError(c.op); err != nil && !errors.Is(err, errFull) {
-		return err
-	}
+	err := c.do(c.write)
 	sent := c.op.n
+	rest := c.letGo(both[min(sent, header):header]) // after an error too: it must not be sent again
 	k.advance(int64(max(0, sent-header)))
-	rest := c.letGo(both[min(sent, header):header])
-	if len(rest) == 0 {
-		return nil
+	if err == nil {
+		err = sendError(c.op)
 	}
-	_, err := c.writeAll(rest, unix.MSG_MORE)
+	if err != nil && !errors.Is(err, errFull) || len(rest) == 0 {
+		return err
+	}
+	_, err = c.writeAll(rest, unix.MSG_MORE)
 	return err
 }
 
