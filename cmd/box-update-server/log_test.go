@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // awaitLog waits for a line in the server's log that holds all the given texts, and returns it.
@@ -55,22 +56,7 @@ func TestEachRequestIsLogged(t *testing.T) {
 }
 
 // logged collects what a process writes. It is safe for concurrent use.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logged struct{ testworld.Log }
 
 // line returns the first line with all the given texts, "" for none.
 func (l *logged) line(texts ...string) string {

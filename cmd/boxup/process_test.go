@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -75,22 +76,7 @@ func (s *site) script(dir, text string) {
 }
 
 // logged is the log of a server.
-type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+type logged struct{ testworld.Log }
 
 // serve starts a server on a free port, waits until it is ready, and returns its URL and its log.
 func (s *site) serve(args string) (string, *logged) {

@@ -1,7 +1,6 @@
 package dropdir
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,28 +17,16 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // journal is a log that a test can read while it is written.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
+type journal struct{ testworld.Log }
 
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-func (j *journal) count(text string) int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return strings.Count(j.b.String(), text)
-}
+func (j *journal) count(text string) int { return strings.Count(j.String(), text) }
 
 func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
 
