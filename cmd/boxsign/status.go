@@ -20,6 +20,7 @@ type status struct {
 	Updates []listed      `json:"updates"`
 	Pending []change      `json:"pending"`
 	Root    update.Digest `json:"root_digest"`
+	LeftOut []string      `json:"left_out,omitempty"` // what is listed, and no archive can be
 }
 
 // roleStatus is who can sign for a role, and until when what they signed is valid.
@@ -90,6 +91,9 @@ func (x *session) status() (status, error) {
 		}
 		st.Roles = append(st.Roles, r)
 	}
+	for _, err := range x.base.LeftOut() {
+		st.LeftOut = append(st.LeftOut, err.Error())
+	}
 	for _, p := range x.pending {
 		c := x.describe(p.Plan())
 		c.wait(p.Needs())
@@ -110,6 +114,11 @@ func (st status) print(s cli.Streams, at time.Time) error {
 	}
 	for _, u := range st.Updates {
 		if err := u.printStatus(s); err != nil {
+			return err
+		}
+	}
+	for _, why := range st.LeftOut {
+		if err := printAll(s, "left out", why+"; the next list drops it"); err != nil {
 			return err
 		}
 	}

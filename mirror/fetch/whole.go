@@ -118,7 +118,7 @@ func (w *whole) judge(u *Upstream) (again bool, err error) {
 		return false, &local{err}
 	}
 	err = u.refusef(w.source.file(), "expected digest %v, got %v", w.rel.Digest(), got)
-	if sole {
+	if sole || w.alone { // the second whole one is the last
 		return false, err
 	}
 	w.client.c.Logger.Warn("parts from several sources do not fit; starting over", "err", oneLine(err))

@@ -82,23 +82,27 @@ func (r *Remote) Drop(_ context.Context, p *trust.Proposal) error {
 	return fmt.Errorf("drop %s %d: %w: a newer one replaces it, else it is forgotten after a week", p.Role(), p.Version(), ErrOrigin)
 }
 
-// idleRounds is how often the origin may send a publish back to its beginning without having taken
-// anything in between.
-const idleRounds = 3
+// How often the origin may send a publish back to its beginning: without having taken anything in between, and
+// in all.
+const (
+	idleRounds = 3
+	maxRounds  = 16
+)
 
 // submit brings a proposal to the origin and does what is left to do for it.
 func (r *Remote) submit(ctx context.Context, p *trust.Proposal, files Files) (origin.Status, error) {
 	u := &upload{remote: r, patience: newPatience(r.c.Patience), files: files}
-	for idle := 1; ; idle++ {
+	idle := 0
+	for round := 1; ; round++ {
 		before := u.taken.Load()
 		status, err := u.round(ctx, p)
 		if !startAgain(err) {
 			return status, err
 		}
-		if u.taken.Load() > before {
+		if idle++; u.taken.Load() > before {
 			idle = 0
 		}
-		if idle >= idleRounds {
+		if idle >= idleRounds || round >= maxRounds {
 			return "", err
 		}
 	}

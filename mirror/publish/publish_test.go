@@ -309,8 +309,13 @@ func TestDamagedOnTheWay(t *testing.T) {
 	w := newWorld(t, 1)
 	r := w.remote()
 	p := w.list(r, w.both(), w.file(1, 100))
-	times, seen := 1, 0
-	w.gate.meddle(func(_ http.ResponseWriter, r *http.Request) bool {
+	times, seen, busy := 1, 0, 0
+	w.gate.meddle(func(rw http.ResponseWriter, r *http.Request) bool {
+		if isBlock(r) && busy > 0 {
+			busy--
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
 		if isBlock(r) && seen < times {
 			seen++
 			r.Body = io.NopCloser(io.MultiReader(strings.NewReader("X"), io.LimitReader(r.Body, 99)))
@@ -321,6 +326,11 @@ func TestDamagedOnTheWay(t *testing.T) {
 	wantErr(t, r.Publish(t.Context(), trust.Change{Targets: p}, w.files), store.ErrCorrupt)
 	if seen != 3 {
 		t.Fatalf("expected 3 tries, got %d", seen)
+	}
+	busy, seen = 3, 0 // that it was busy before doesn't make it more patient
+	wantErr(t, r.Publish(t.Context(), trust.Change{Targets: p}, w.files), store.ErrCorrupt)
+	if seen != 3 {
+		t.Fatalf("expected 3 tries after it was busy, got %d", seen)
 	}
 	times, seen = 2, 0
 	must(t, r.Publish(t.Context(), trust.Change{Targets: p}, w.files))

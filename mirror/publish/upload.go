@@ -210,8 +210,11 @@ func (u *upload) put(ctx context.Context, q request, arrived func() (bool, error
 		for {
 			_, _, err := u.remote.exchange(ctx, q, maxIgnored)
 			cut = unknown(err)
+			if !errors.Is(err, store.ErrCorrupt) {
+				return err
+			}
 			// It may have been right when it was sent.
-			if damage++; !errors.Is(err, store.ErrCorrupt) || damage == maxDamage {
+			if damage++; damage >= maxDamage {
 				return err
 			}
 		}

@@ -89,7 +89,11 @@ func TestAttacks(t *testing.T) {
 		}, trust.ErrExpired},
 		{"second digest", func(t *testing.T, w *world, old, f *files) {
 			rel, _ := w.repo.Release(name(t, one))
-			f.data = forgery{targets: replace(t, rel.Digest().String(), strings.Repeat("1", 64))}.of(t, w).data
+			other := addition(t, one, []byte("another archive of just as many bytes"))
+			f.data = forgery{targets: func(s string) string {
+				s = replace(t, rel.Digest().String(), other.Digest.String())(s)
+				return replace(t, rel.Blocks().String(), other.Blocks.String())(s)
+			}}.of(t, w).data
 		}, trust.ErrSecondDigest},
 	}
 	for _, c := range cases {

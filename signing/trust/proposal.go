@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -60,6 +61,9 @@ func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at 
 	}
 	if err := checkProposed(tg.file, at, r.root); err != nil {
 		return nil, err
+	}
+	if err := errors.Join(tg.impossible...); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w; sign a list without it", tg.name(), ErrMalformed, err)
 	}
 	if _, err := known.with(tg.releases); err != nil {
 		return nil, fmt.Errorf("%s: %w", tg.name(), err)

@@ -198,8 +198,34 @@ func (e entry) release(path string) (Release, error) {
 	if err != nil {
 		return Release{}, fmt.Errorf("%v: custom: %w", name, err)
 	}
-	r.verified, err = verified.New(verified.Claim{Name: name, Digest: digest, Length: *e.Length, Blocks: e.Custom.Blocks})
+	claim := verified.Claim{Name: name, Digest: digest, Length: *e.Length, Blocks: e.Custom.Blocks}
+	if err := checkPossible(claim); err != nil {
+		return Release{}, err
+	}
+	r.verified, err = verified.New(claim)
 	return r, err
+}
+
+// errImpossible says that a list has an entry which no archive can be.
+var errImpossible = errors.New("no archive can be this")
+
+// checkPossible refuses a claim that contradicts itself as far as that shows without the archive: one without bytes
+// has one digest, and one of a single block has the block list that its digest makes.
+func checkPossible(c verified.Claim) error {
+	if empty := update.Sum(nil); (c.Length == 0) != (c.Digest == empty) {
+		return fmt.Errorf("%v: %w: an archive of 0 bytes has digest %v and no other has, got length %d and digest %v", c.Name, errImpossible, empty, c.Length, c.Digest)
+	}
+	if c.Length > update.BlockSize {
+		return nil
+	}
+	var blocks update.Blocks
+	if c.Length > 0 {
+		blocks = update.Blocks{c.Digest}
+	}
+	if want := update.Sum(blocks.Bytes()); c.Blocks != want {
+		return fmt.Errorf("%v: %w: the block list of %d bytes with digest %v has digest %v, got %v", c.Name, errImpossible, c.Length, c.Digest, want, c.Blocks)
+	}
+	return nil
 }
 
 // newRelease makes a release for an edit.

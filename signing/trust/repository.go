@@ -42,6 +42,10 @@ func (r *Repository) Catalog() *update.Catalog { return r.catalog }
 // Releases returns what the repository lists, ascending as the catalog does.
 func (r *Repository) Releases() []Release { return slices.Clone(r.targets.releases) }
 
+// LeftOut returns why entries of the list are not among Releases: no archive can be them. Every reader leaves
+// them out, and so does the next list.
+func (r *Repository) LeftOut() []error { return slices.Clone(r.targets.impossible) }
+
 // Release returns the release of that name.
 func (r *Repository) Release(n update.Name) (Release, bool) {
 	rel, ok := r.byName[n]

@@ -22,7 +22,8 @@ const MaxUpdates = 2000
 // targets is a targets file and what it lists, ascending as a catalog.
 type targets struct {
 	*file
-	releases []Release
+	releases   []Release
+	impossible []error // why entries were left out of releases
 }
 
 // list is the signed part of a targets file. It is read and written here and not by go-tuf, which takes
@@ -85,6 +86,13 @@ func (t *targets) readReleases(root *Root, entries map[string]entry) error {
 	t.releases = make([]Release, 0, len(entries))
 	for path, e := range entries {
 		r, err := e.release(path)
+		if errors.Is(err, errImpossible) {
+			// The rest of the list counts: refusing all of it would keep every box that meets it from the next
+			// updates too, and its signer from signing a better one. What no archive can be is safe to leave out.
+			t.impossible = append(t.impossible, err)
+			delete(cosigned, path)
+			continue
+		}
 		if err != nil {
 			return err
 		}

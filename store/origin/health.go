@@ -43,6 +43,9 @@ func (o *Origin) Health(at time.Time) []Warning {
 		out = append(out, Warning{"clock", true, fmt.Sprintf("the clock says %s, and timestamp %d was issued at %s: set the clock",
 			at.UTC().Format(time.RFC3339), repo.Version(trust.RoleTimestamp), issued.Format(time.RFC3339))})
 	}
+	if left := repo.LeftOut(); len(left) > 0 {
+		out = append(out, Warning{"targets", false, fmt.Sprintf("%d entries of the list are left out, the first: %v: sign a new list with boxsign, which drops them", len(left), left[0])})
+	}
 	out = append(out, o.incomplete(repo, at)...)
 	return append(out, o.renewal(repo, at)...)
 }
