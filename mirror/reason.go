@@ -41,7 +41,7 @@ func reasonOf(err error) Reason {
 			return c.reason
 		}
 	}
-	if hostile(err) {
+	if fetch.Hostile(err) {
 		return ReasonRefused
 	}
 	return ReasonOther

@@ -74,103 +74,23 @@ func (m *Mirror) sync(ctx context.Context) (Result, error) {
 // refresh returns the newest repository of all upstreams, verified; the current one where none has a
 // newer one. The error is that of each upstream where none has one that is accepted.
 func (m *Mirror) refresh(ctx context.Context) (*trust.Repository, error) {
-	found := map[*fetch.Upstream]*trust.Repository{}
-	var newest *trust.Repository
-	ask := func(ctx context.Context, u *fetch.Upstream) error {
-		repo, err := m.look(ctx, u, newest)
-		if err != nil {
-			return err
-		}
-		found[u] = repo
-		if newest == nil || newer(repo, newest) {
-			newest = repo
-		}
-		return nil
-	}
-	if err := m.c.Client.Ask(ctx, ask); err != nil {
+	var accepted []*fetch.Upstream
+	newest, err := m.c.Client.Newest(ctx, fetch.Search{
+		Trusted: m.c.Store, Clock: m.clock(),
+		Looked: func(u *fetch.Upstream, repo *trust.Repository, err error) {
+			m.looked(u, repo, err)
+			if err == nil {
+				accepted = append(accepted, u)
+			}
+		},
+	})
+	if err != nil {
 		return nil, err
 	}
-	for _, u := range m.c.Client.Upstreams() {
-		if found[u] != nil || !u.State().Until.IsZero() {
-			continue
-		}
-		if err := ask(ctx, u); err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			m.c.Logger.Warn("upstream refused", "upstream", u.String(), "err", err)
-		}
-	}
-	for u, repo := range found {
-		u.SetBehind(newer(newest, repo))
-		m.behind(u, newer(newest, repo))
+	for _, u := range accepted {
+		m.behind(u, u.State().Behind)
 	}
 	return newest, nil
-}
-
-// look asks one upstream for its repository. Files that another upstream showed already, in newest, are
-// not fetched again.
-func (m *Mirror) look(ctx context.Context, u *fetch.Upstream, newest *trust.Repository) (*trust.Repository, error) {
-	repo, err := m.c.Store.Refresh(ctx, atHand{u, newest}, m.clock())
-	if err == nil {
-		m.looked(u, repo, nil)
-		return repo, nil
-	}
-	foundHere := !fromFetch(err)
-	if foundHere {
-		err = fmt.Errorf("%v: %w", u, err)
-	}
-	if ctx.Err() == nil {
-		m.looked(u, nil, err)
-		u.SetBehind(true)
-		if hostile(err) && len(m.c.Client.Upstreams()) > 1 {
-			u.SetAside(err)
-		} else if foundHere {
-			u.Blame(err)
-		}
-	}
-	return nil, err
-}
-
-// fromFetch reports whether an error is one of package fetch, which name the upstream.
-func fromFetch(err error) bool {
-	return errors.Is(err, fetch.ErrRefused) || errors.Is(err, fetch.ErrUnavailable) || errors.Is(err, fetch.ErrNotFound)
-}
-
-// hostile reports whether metadata can't have come from an upstream that is only behind, or cut.
-func hostile(err error) bool {
-	for _, e := range []error{trust.ErrMalformed, trust.ErrThreshold, trust.ErrFork, trust.ErrMismatch, trust.ErrSecondDigest} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// atHand is an upstream of which some files are known from another one. Whether they fit its own is for
-// the caller to find out, as with all that it fetches.
-type atHand struct {
-	trust.Fetcher
-	repo *trust.Repository // nil: none
-}
-
-// Fetch returns the file at hand, or asks.
-func (a atHand) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
-	role, version, ok := trust.ParseFileName(name)
-	if ok && a.repo != nil && role != trust.RoleTimestamp && version == a.repo.Version(role) && int64(len(a.repo.Raw(role))) <= limit {
-		return a.repo.Raw(role), nil
-	}
-	return a.Fetcher.Fetch(ctx, name, limit, known)
-}
-
-// newer reports whether a is a newer repository than b.
-func newer(a, b *trust.Repository) bool {
-	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTimestamp, trust.RoleSnapshot} {
-		if x, y := a.Version(role), b.Version(role); x != y {
-			return x > y
-		}
-	}
-	return false
 }
 
 // same reports whether both are one repository.

@@ -131,7 +131,7 @@ func (i Unsigned) ask(ctx context.Context, n update.Name) (a Archive, err error)
 	attempts, own := 0, error(nil) // own: not the server's fault, or to be tried no more
 	err = i.Client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
 		a, err = i.take(ctx, u, n)
-		if attempts++; err != nil && (attempts == maxAttempts || !fromFetch(err)) {
+		if attempts++; err != nil && (attempts == maxAttempts || !fetch.FromUpstream(err)) {
 			own = err
 			return nil
 		}

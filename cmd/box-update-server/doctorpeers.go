@@ -98,7 +98,7 @@ func (p *patient) upstreams(ctx context.Context) (found []finding) {
 	}
 	client, err := fetch.New(fetch.Config{
 		Upstreams: p.settings.Upstream, Redirects: p.settings.Redirects, Roots: roots, Patience: -1,
-		UserAgent: "box-update-server/" + version,
+		UserAgent: "box-update-server/" + version, Silence: peerTimeout, StallWindow: peerTimeout,
 	})
 	if err != nil {
 		return []finding{wrong("upstream", "correct upstream and redirects", "%v", err)}
@@ -107,24 +107,39 @@ func (p *patient) upstreams(ctx context.Context) (found []finding) {
 	asker := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
 	}}
+	shown := p.shown(ctx, client)
 	for i, u := range client.Upstreams() {
-		found = append(found, p.upstream(ctx, u))
+		found = append(found, shown[u])
 		found = append(found, p.skew(ctx, asker, u.String(), p.settings.Upstream[i])...)
 	}
 	return found
 }
 
-// upstream looks whether what an upstream serves verifies, and how new it is.
-func (p *patient) upstream(ctx context.Context, u *fetch.Upstream) finding {
-	const check = "upstream"
+// shown looks whether what each upstream serves verifies, and how new it is.
+func (p *patient) shown(ctx context.Context, client *fetch.Client) map[*fetch.Upstream]finding {
+	found := map[*fetch.Upstream]finding{}
 	if p.store == nil {
-		return warning(check, "see what is said of the repository", "%v: not asked, for what it says can't be verified", u)
+		for _, u := range client.Upstreams() {
+			found[u] = warning("upstream", "see what is said of the repository", "%v: not asked, for what it says can't be verified", u)
+		}
+		return found
 	}
-	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
-	defer cancel()
-	theirs, err := p.store.Refresh(ctx, u, trust.Clock{Now: p.now(), Built: builtAt(), AcceptStale: p.settings.AcceptStale})
+	_, err := client.Newest(ctx, fetch.Search{
+		Trusted: p.store, Clock: trust.Clock{Now: p.now(), Built: builtAt(), AcceptStale: p.settings.AcceptStale},
+		Looked: func(u *fetch.Upstream, theirs *trust.Repository, err error) { found[u] = p.judgeUpstream(u, theirs, err) },
+	})
+	for _, u := range client.Upstreams() {
+		if _, asked := found[u]; !asked {
+			found[u] = warning("upstream", "run doctor again", "%v: not asked: %s", u, oneLine(errors.Join(err, ctx.Err())))
+		}
+	}
+	return found
+}
+
+func (p *patient) judgeUpstream(u *fetch.Upstream, theirs *trust.Repository, err error) finding {
+	const check = "upstream"
 	if err != nil {
-		return wrong(check, described(err), "%v: %s", u, oneLine(err))
+		return wrong(check, described(err), "%s", oneLine(err))
 	}
 	ours := p.store.Repository()
 	if ours == nil || ours.Version(trust.RoleSnapshot) < theirs.Version(trust.RoleSnapshot) {

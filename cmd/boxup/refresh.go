@@ -100,84 +100,20 @@ func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
 		return nil, err
 	}
 	before, _ := b.state.Current() // nil: none yet
-	var first *fetch.Upstream
-	err := b.client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) error {
-		first = u
-		return b.askOne(ctx, u)
+	repo, err := b.client.Newest(ctx, fetch.Search{
+		Trusted: b.state, Clock: b.clock(),
+		Enough: func(r *trust.Repository) bool { return r == before && !r.RenewalDue(b.at(r)) },
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || repo == before {
+		return repo, err
 	}
-	repo, err := b.state.Current()
-	if err != nil {
-		return nil, err
-	}
-	if repo != before || repo.RenewalDue(b.at(repo)) {
-		b.askOthers(ctx, first)
-	}
-	return b.state.Current()
-}
-
-// askOne asks one mirror, and trusts what it has if that is newer.
-func (b *box) askOne(ctx context.Context, u *fetch.Upstream) error {
-	repo, err := b.state.Refresh(ctx, u, b.clock())
-	if err == nil {
-		u.SetBehind(false)
-		if current, _ := b.state.Current(); current != repo {
-			err = b.state.Commit(repo)
-		}
-		return err
-	}
-	if !fromFetch(err) {
-		err = fmt.Errorf("%v: %w", u, err)
-	}
-	if ctx.Err() == nil {
-		u.SetBehind(errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired))
-		if hostile(err) && len(b.client.Upstreams()) > 1 {
-			u.SetAside(err)
-		}
-	}
-	return err
-}
-
-// askOthers asks the mirrors beside the first whether they have something newer. What goes wrong there
-// is no error: the first one's answer was accepted.
-func (b *box) askOthers(ctx context.Context, first *fetch.Upstream) {
-	for _, u := range b.client.Upstreams() {
-		if u == first || !u.State().Until.IsZero() || ctx.Err() != nil {
-			continue
-		}
-		before, _ := b.state.Current()
-		if err := b.askOne(ctx, u); err != nil {
-			b.logger().Warn("mirror refused", "err", brief(err.Error()))
-			continue
-		}
-		if now, _ := b.state.Current(); now != before {
-			first.SetBehind(true)
-			first = u
-		}
-	}
+	return repo, b.state.Commit(repo)
 }
 
 // brief returns a message on one line of bounded length.
 func brief(s string) string {
 	s = strings.ReplaceAll(s, "\n", "; ")
 	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
-}
-
-// fromFetch reports whether an error is one of package fetch, which name the mirror.
-func fromFetch(err error) bool {
-	return errors.Is(err, fetch.ErrRefused) || errors.Is(err, fetch.ErrUnavailable) || errors.Is(err, fetch.ErrNotFound)
-}
-
-// hostile reports whether metadata can't have come from a mirror that is only behind, or cut.
-func hostile(err error) bool {
-	for _, e := range []error{trust.ErrMalformed, trust.ErrThreshold, trust.ErrFork, trust.ErrMismatch, trust.ErrSecondDigest} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // refused gives an error the exit code of a refusal.
@@ -190,7 +126,7 @@ func unreachable(err error) bool {
 			return false
 		}
 	}
-	return errors.Is(err, fetch.ErrUnavailable) && !hostile(err)
+	return errors.Is(err, fetch.ErrUnavailable) && !fetch.Hostile(err)
 }
 
 // coded gives an error its exit code.
