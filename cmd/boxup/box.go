@@ -51,34 +51,61 @@ type box struct {
 
 // configuration reads the configuration and the root.
 func (p *program) configuration() (config, []byte, error) {
-	c, err := readConfig(p.configPath)
-	if errors.Is(err, fs.ErrNotExist) {
-		return config{}, nil, cli.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
-	}
+	c, err := p.settings()
 	if err != nil {
 		return config{}, nil, err
+	}
+	root, err := c.readRoot()
+	return c, root, err
+}
+
+// settings reads the configuration of a box that has a root.
+func (p *program) settings() (config, error) {
+	c, err := readConfig(p.configPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config{}, cli.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
+	}
+	if err != nil {
+		return config{}, err
 	}
 	if p.stateDir != "" {
 		c.State = p.stateDir
 	}
 	if len(c.Mirrors) == 0 || c.Root == "" {
-		return config{}, nil, cli.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.configPath), "boxup init writes them")
+		return config{}, cli.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.configPath), "boxup init writes them")
 	}
-	root, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
-	if err != nil {
-		return config{}, nil, fmt.Errorf("root: %w", err)
-	}
-	return c, root, nil
+	return c, nil
 }
 
-// open opens the state directory, which it makes where it is missing. The caller closes the box.
-func (p *program) open(ctx context.Context) (*box, error) {
-	c, pinned, err := p.configuration()
+func (c *config) readRoot() ([]byte, error) {
+	root, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
+	if err != nil {
+		return nil, fmt.Errorf("root: %w", err)
+	}
+	return root, nil
+}
+
+// lockBox makes this the one boxup that works on the state directory, which it makes where it is missing. The
+// caller closes the box.
+func (p *program) lockBox(c config, root []byte) (*box, error) {
+	if err := c.checkProduct(); err != nil {
+		return nil, err
+	}
+	lock, err := p.takeLock(c.State)
 	if err != nil {
 		return nil, err
 	}
-	b := &box{program: p, config: c, dir: c.State, pinned: pinned}
-	if b.lock, err = p.takeLock(b.dir); err != nil {
+	return &box{program: p, config: c, dir: c.State, pinned: root, lock: lock}, nil
+}
+
+// open opens the state directory. The caller closes the box.
+func (p *program) open(ctx context.Context) (*box, error) {
+	c, root, err := p.configuration()
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.lockBox(c, root)
+	if err != nil {
 		return nil, err
 	}
 	if err := b.load(ctx); err != nil {
@@ -120,7 +147,7 @@ func (p *program) takeLock(dir string) (*durable.Lock, error) {
 }
 
 func (b *box) load(ctx context.Context) error {
-	if err := errors.Join(b.checkProduct(), b.read()); err != nil {
+	if err := b.read(); err != nil {
 		return err
 	}
 	err := b.openState()
@@ -187,6 +214,39 @@ func (p *program) withBox(ctx context.Context, run func(*box) error) (err error)
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	return run(b)
+}
+
+// withInstallingBox runs a command that installs. What was interrupted is finished first, whatever is wrong
+// with root and trusted metadata: services may be stopped.
+func (p *program) withInstallingBox(ctx context.Context, run func(*box, *install.Installer) error) (err error) {
+	c, err := p.settings()
+	if err != nil {
+		return err
+	}
+	root, lost := c.readRoot()
+	if lost != nil && !c.interrupted() {
+		return lost
+	}
+	b, err := p.lockBox(c, root)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	return p.withInstaller(ctx, c, func(i *install.Installer) error {
+		if lost != nil {
+			return lost
+		}
+		if err := b.load(ctx); err != nil {
+			return err
+		}
+		return run(b, i)
+	})
+}
+
+// interrupted reports whether an installation was interrupted, so that services may be stopped.
+func (c *config) interrupted() bool {
+	s, err := install.ReadStatus(c.State)
+	return err == nil && s.Attempt != nil
 }
 
 func (b *box) clock() trust.Clock {

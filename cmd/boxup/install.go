@@ -53,7 +53,7 @@ version count all the same. --force installs what is installed already, and what
 			if w.key != "" {
 				return p.plainInstall(cmd.Context(), w, args)
 			}
-			return p.withBox(cmd.Context(), func(b *box) error { return b.installCommanded(cmd.Context(), w, args) })
+			return p.withInstallingBox(cmd.Context(), func(b *box, i *install.Installer) error { return b.installCommanded(cmd.Context(), i, w, args) })
 		},
 	}
 	w.downgradeFlag(cmd)
@@ -63,22 +63,20 @@ version count all the same. --force installs what is installed already, and what
 	return p.jsonFlag(cmd)
 }
 
-func (b *box) installCommanded(ctx context.Context, w wishes, args []string) error {
-	return b.withInstaller(ctx, b.config, func(i *install.Installer) error {
-		rel, f, err := b.toInstall(ctx, i.Status(), w, args)
-		if err != nil {
-			return err
-		}
-		if f == nil {
-			return b.tell(outcome{Status: statusOf(i.Status())})
-		}
-		defer f.Close() // opened for reading
-		result, err := b.install(ctx, i, rel, f, w)
-		if err != nil {
-			return err
-		}
-		return b.tell(outcome{Installed: []install.Result{result}, Status: statusOf(i.Status())})
-	})
+func (b *box) installCommanded(ctx context.Context, i *install.Installer, w wishes, args []string) error {
+	rel, f, err := b.toInstall(ctx, i.Status(), w, args)
+	if err != nil {
+		return err
+	}
+	if f == nil {
+		return b.tell(outcome{Status: statusOf(i.Status())})
+	}
+	defer f.Close() // opened for reading
+	result, err := b.install(ctx, i, rel, f, w)
+	if err != nil {
+		return err
+	}
+	return b.tell(outcome{Installed: []install.Result{result}, Status: statusOf(i.Status())})
 }
 
 // toInstall returns what to install; no file where there is nothing to do.

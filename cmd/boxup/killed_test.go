@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -331,4 +333,69 @@ func TestResumed(t *testing.T) {
 	}
 	d.has("100", "100")
 	d.clean()
+}
+
+// TestServicesAreStartedFirst: a box that was killed while a hook had stopped a service starts it with its next
+// run, before it waits, whatever is the matter with its root, its metadata and its mirrors.
+func TestServicesAreStartedFirst(t *testing.T) {
+	t.Parallel()
+	k := newKillWorld(t)
+	for name, c := range map[string]struct {
+		code int
+		hurt func(d *device)
+	}{
+		"nothing":     {0, func(*device) {}},
+		"root":        {cliFailed, func(d *device) { check(t, os.Remove(d.path("C/root.json"))) }},
+		"metadata":    {cli.CodeUnavailable, func(d *device) { d.write("S/metadata/2.root.json", []byte("{")); d.offline() }},
+		"mirrors":     {cli.CodeUnavailable, (*device).offline},
+		"the product": {cli.CodeRefused, func(d *device) { d.configure(map[string]any{"product": "another"}) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := k.fresh(t)
+			hook := func(dir, text string) {
+				d.write(dir+"/10-service", []byte("#!/bin/sh\n"+text+" >>"+d.path("service")+"\n"))
+				check(t, os.Chmod(d.path(dir+"/10-service"), 0o755))
+			}
+			hook("pre", "echo stopped")
+			hook("post", "echo started after $BOXUP_RESULT")
+			d.configure(map[string]any{"pre_install": "../pre", "post_install": "../post"})
+			d.write("kill", []byte("rm ../../../../../kill; kill -9 $PPID; sleep 60\n"))
+			if out, err := d.command("update").CombinedOutput(); !killed(t, out, err) {
+				t.Fatalf("it was not killed\n%s", out)
+			}
+			c.hurt(d)
+			var out []byte
+			var err error
+			for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+				out, err = d.command("update", "--splay", "100h").CombinedOutput()
+				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != codeLocked {
+					break // what was killed while it started another program shares its lock for a moment
+				}
+			}
+			code := 0
+			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+				code = exit.ExitCode()
+			}
+			b, err := os.ReadFile(d.path("service"))
+			check(t, err)
+			want := "stopped\nstarted after failed\n"
+			switch name {
+			case "nothing":
+				want += "stopped\nstarted after installed\n"
+			case "the product": // what was interrupted is another product's
+				want = "stopped\n"
+			}
+			if code != c.code || string(b) != want {
+				t.Errorf("exit code %d, service %q, want %d, %q\n%s", code, b, c.code, want, out)
+			}
+		})
+	}
+}
+
+// offline has the box know no mirror that answers, and nothing that was fetched.
+func (d *device) offline() {
+	d.t.Helper()
+	check(d.t, os.RemoveAll(d.path("S/"+blobDir)))
+	d.configure(map[string]any{"mirrors": []string{"http://127.0.0.1:1"}})
 }

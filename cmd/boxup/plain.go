@@ -93,13 +93,13 @@ type plainBox struct {
 
 // withPlain runs a command of the plain mode.
 func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) error) error {
-	k, err := readKey(w.key)
-	if err != nil {
-		return err
-	}
 	c, err := p.plainConfig()
 	if err != nil {
 		return err
+	}
+	k, lost := readKey(w.key)
+	if lost != nil && !c.interrupted() {
+		return lost
 	}
 	if err := c.checkProduct(); err != nil {
 		return err
@@ -109,6 +109,9 @@ func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) e
 		return err
 	}
 	err = p.withInstaller(ctx, c, func(i *install.Installer) error {
+		if lost != nil {
+			return lost
+		}
 		b := &plainBox{program: p, config: c, wishes: w, by: k, installer: i}
 		if b.record, err = readRecord(c.State); err != nil {
 			b.warn("what is remembered of servers is lost: %v", err)

@@ -36,15 +36,16 @@ that is new; beyond that it never goes below what is installed.`,
 			if (w.key != "") != (len(args) == 1) {
 				return cli.Usagef("a URL and --key belong together; without both the configured mirrors are asked")
 			}
+			if c, err := p.plainConfig(); err == nil && c.interrupted() {
+				splay = min(splay, 0)
+			}
 			if err := p.delay(cmd.Context(), splay); err != nil {
 				return err
 			}
 			if w.key != "" {
 				return p.plainUpdate(cmd.Context(), w, args[0])
 			}
-			return p.withBox(cmd.Context(), func(b *box) error {
-				return b.withInstaller(cmd.Context(), b.config, func(i *install.Installer) error { return b.update(cmd.Context(), i, w) })
-			})
+			return p.withInstallingBox(cmd.Context(), func(b *box, i *install.Installer) error { return b.update(cmd.Context(), i, w) })
 		},
 	}
 	w.downgradeFlag(cmd)

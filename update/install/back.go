@@ -11,14 +11,21 @@ import (
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// Resume finishes an installation that was interrupted after its script had ended: it starts services
-// again, begins the check again, or goes back. Where nothing was interrupted it does nothing. The error
+// Resume finishes an installation that was interrupted: it runs the hooks of PostHooks after one that was cut
+// off before its script had ended, begins the check again, or goes back. Where nothing was interrupted it does nothing. The error
 // is ErrRolledBack or ErrDamaged where the check failed in the end. The caller then calls Reboot.
 func (i *Installer) Resume(ctx context.Context) error {
+	err := i.takeUp(ctx)
+	i.leave(ctx)
+	return err
+}
+
+func (i *Installer) takeUp(ctx context.Context) error {
 	if err := i.interrupted(); err != nil || i.rec.Attempt == nil {
 		return err
 	}
 	a := i.rec.Attempt
+	i.owed = true
 	a.Tries++
 	if err := errors.Join(i.save(), i.prepare(), os.Mkdir(i.top(""), 0o700)); err != nil {
 		return err
@@ -33,6 +40,7 @@ func (i *Installer) Resume(ctx context.Context) error {
 func (i *Installer) resume(ctx context.Context, tooOften bool) error {
 	switch a := i.rec.Attempt; {
 	case a.Phase == PhaseOver && tooOften:
+		i.owed = false // they have run, and ended this each time
 		i.rec.Attempt = nil
 		return i.save()
 	case a.Phase == PhaseOver:
@@ -42,7 +50,7 @@ func (i *Installer) resume(ctx context.Context, tooOften bool) error {
 	case a.Phase == PhaseCheck:
 		return i.check(ctx)
 	case tooOften:
-		return i.stuck(errInterrupted)
+		return i.stuck(ctx, errInterrupted)
 	}
 	return i.goBack(ctx)
 }
@@ -51,7 +59,7 @@ func (i *Installer) resume(ctx context.Context, tooOften bool) error {
 func (i *Installer) back(ctx context.Context, cause error) error {
 	i.count(cause, true)
 	if in := i.rec.Installed; in == nil || in.Digest == i.rec.Attempt.Digest {
-		return i.stuck(errors.New("no other update was installed before"))
+		return i.stuck(ctx, errors.New("no other update was installed before"))
 	}
 	if err := i.phase(PhaseBack); err != nil {
 		return err
@@ -65,7 +73,7 @@ func (i *Installer) goBack(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return err // Resume begins again
 		}
-		return i.stuck(err)
+		return i.stuck(ctx, err)
 	}
 	a := *i.rec.Attempt
 	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeRolledBack, a.Reason})
@@ -93,6 +101,7 @@ func (i *Installer) reinstall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.owed = true
 	for _, hook := range before {
 		if err := i.run(ctx, hook, i.surroundings()); err != nil {
 			i.c.Logger.Error("going back all the same", "err", err)
@@ -112,12 +121,11 @@ func (i *Installer) reinstall(ctx context.Context) error {
 	return i.healthy(ctx, after)
 }
 
-// stuck records that there is no way back.
-func (i *Installer) stuck(cause error) error {
+// stuck records that there is no way back, and starts what can be started.
+func (i *Installer) stuck(ctx context.Context, cause error) error {
 	a := i.rec.Attempt
 	i.rec.Damaged = words(fmt.Errorf("%v: %s; going back: %w", a.Name, a.Reason, cause))
 	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeDamaged, i.rec.Damaged})
-	i.rec.Attempt = nil
 	i.c.Logger.Error("the box may not work", "reason", i.rec.Damaged)
-	return errors.Join(fmt.Errorf("%w: %s", ErrDamaged, i.rec.Damaged), i.save())
+	return errors.Join(fmt.Errorf("%w: %s", ErrDamaged, i.rec.Damaged), i.over(ctx))
 }

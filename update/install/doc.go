@@ -28,7 +28,9 @@
 //
 // and, where something went wrong after the record was written,
 //
-//	over      the failure is recorded; the hooks of PostHooks run, to start what was stopped
+//	over      the failure is recorded; the hooks of PostHooks run, to start what was stopped. They do so
+//	          on every way out: also where the installation stops for other reasons, where there is no way
+//	          back, and at the next start after a kill
 //	back      a hook of PostHooks failed: the version is set aside, and the update that is installed by
 //	          the record, verified again, goes the same way from unpack on. This is the one case in
 //	          which a version lower than the newest one on the box is installed without being asked for
@@ -36,8 +38,9 @@
 // A step without hooks is left out. Whatever is interrupted, by a power cut or a kill, is taken up by the
 // next Open and Resume:
 //
-//	hold, unpack, before  cleaned up; nothing counts as failed
-//	script                counts as a failure; the next Install starts clean
+//	hold, unpack          cleaned up; nothing counts as failed
+//	before                over; nothing counts as failed
+//	script                over; it counts as a failure, and the next Install starts clean
 //	check, over, back     are begun again by Resume, MaxFailures times at most; then a check counts as
 //	                      failed, and going back is given up
 //

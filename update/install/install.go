@@ -30,6 +30,7 @@ func (i *Installer) Install(ctx context.Context, v signing.Verified, src *os.Fil
 		return Result{}, errors.New("install: nothing is verified")
 	}
 	r, err := i.install(ctx, v, src, o)
+	i.leave(ctx)
 	if err != nil {
 		if errors.Is(err, unix.ENOSPC) && !errors.Is(err, ErrNoSpace) {
 			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
@@ -117,7 +118,7 @@ func (i *Installer) try(ctx context.Context, v signing.Verified, length int64) e
 		return err
 	}
 	if err := i.wish(reboots); err != nil {
-		return err
+		return errors.Join(err, i.over(ctx))
 	}
 	return i.check(ctx)
 }
@@ -147,6 +148,7 @@ func (i *Installer) before(ctx context.Context) error {
 		i.rec.Attempt = nil // nothing has happened
 		return err
 	}
+	i.owed = true
 	for _, hook := range all {
 		if err := i.run(ctx, hook, i.surroundings()); err != nil {
 			a := i.rec.Attempt
@@ -177,8 +179,23 @@ func (i *Installer) script(ctx context.Context) error {
 // over ends an attempt that failed: what the hooks of PreHooks stopped is started again.
 func (i *Installer) over(ctx context.Context) error {
 	all, err := hooks(i.c.PostHooks)
-	if err == nil && len(all) > 0 {
+	if err != nil {
+		return errors.Join(err, i.phase(PhaseOver)) // Resume tries again
+	}
+	if len(all) > 0 {
 		err = i.phase(PhaseOver)
+	}
+	i.start(ctx)
+	i.rec.Attempt = nil
+	return errors.Join(err, i.save())
+}
+
+// start runs the hooks of PostHooks after something failed.
+func (i *Installer) start(ctx context.Context) {
+	i.owed = false
+	all, err := hooks(i.c.PostHooks)
+	if err != nil {
+		i.c.Logger.Error("the hooks after an update that failed", "err", err)
 	}
 	for _, hook := range all {
 		// They are needed most where somebody has interrupted this.
@@ -187,14 +204,21 @@ func (i *Installer) over(ctx context.Context) error {
 			i.c.Logger.Error("a hook failed after an update that failed", "err", err)
 		}
 	}
-	i.rec.Attempt = nil
-	return errors.Join(err, i.save())
+}
+
+// leave has the hooks of PostHooks run on every way out that has not run them yet: an attempt that is to be
+// gone on with later must not leave stopped what was stopped for it.
+func (i *Installer) leave(ctx context.Context) {
+	if i.owed {
+		i.start(ctx)
+	}
 }
 
 // check runs the hooks of PostHooks, and records the success or goes back.
 func (i *Installer) check(ctx context.Context) error {
 	all, err := hooks(i.c.PostHooks)
 	if err == nil && len(all) == 0 {
+		i.owed = false
 		return i.done()
 	}
 	if err := errors.Join(err, i.phase(PhaseCheck)); err != nil {
@@ -220,6 +244,7 @@ func (i *Installer) healthy(ctx context.Context, all []string) error {
 			return err
 		}
 	}
+	i.owed = false
 	return nil
 }
 

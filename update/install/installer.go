@@ -30,6 +30,10 @@ type Installer struct {
 	lock *durable.Lock
 	rec  record
 	runs int // counts for BOXUP_RUN
+
+	// owed says that something may be stopped which the hooks of PostHooks start, since they have not run to
+	// their end after a hook of PreHooks or a script began.
+	owed bool
 }
 
 // Open returns the installer of a box. The error is ErrLocked where another process has it. What a crash
@@ -107,7 +111,8 @@ func (i *Installer) recover() error {
 	return errors.Join(i.interrupted(), i.clean())
 }
 
-// interrupted ends an attempt in a phase that can't be begun again.
+// interrupted ends an attempt in a phase that can't be begun again. What was stopped for it is to be started
+// by Resume.
 func (i *Installer) interrupted() error {
 	a := i.rec.Attempt
 	if a == nil || a.Phase != PhaseBefore && a.Phase != PhaseScript {
@@ -116,8 +121,11 @@ func (i *Installer) interrupted() error {
 	if a.Phase == PhaseScript {
 		i.fail(OutcomeInterrupted, errInterrupted, false)
 	}
-	i.rec.Attempt = nil
-	return i.save()
+	if all, err := hooks(i.c.PostHooks); err == nil && len(all) == 0 {
+		i.rec.Attempt = nil
+		return i.save()
+	}
+	return i.phase(PhaseOver)
 }
 
 // errInterrupted is the reason of a failure that a crash, a kill or a power cut was.

@@ -232,6 +232,12 @@ func stories(t testing.TB) []story {
 // finish has another process go on where one was killed, and checks how that ends.
 func (s story) finish(b *box) {
 	b.t.Helper()
+	b.with(func(i *install.Installer) {
+		if err := i.Resume(context.Background()); err != nil && !errors.Is(err, install.ErrRolledBack) {
+			b.t.Errorf("resume: %v", err)
+		}
+	})
+	s.wantStarted(b)
 	_, got, err := b.install(s.p, install.Options{})
 	if !slices.ContainsFunc(s.ends, func(want error) bool { return errors.Is(err, want) }) {
 		b.t.Fatalf("ended with %v, want one of %v", err, s.ends)
@@ -251,11 +257,17 @@ func (s story) finish(b *box) {
 	if told := b.told("ran"); s.outcome != "" && (len(told) == 0 || told[len(told)-1] != s.version) {
 		b.t.Errorf("scripts of versions %v ran, want %s as the last", told, s.version)
 	}
-	if service := b.told("service"); len(service) > 0 && service[len(service)-1] != "started" {
-		b.t.Errorf("service is %v", service)
-	}
+	s.wantStarted(b)
 	if due := got.Reboot != nil && got.Reboot.Due; due != s.reboot {
 		b.t.Errorf("reboot is %+v, want due %t", got.Reboot, s.reboot)
+	}
+}
+
+// wantStarted checks that what a hook stopped was started again by a later one.
+func (story) wantStarted(b *box) {
+	b.t.Helper()
+	if service := b.told("service"); len(service) > 0 && service[len(service)-1] != "started" {
+		b.t.Errorf("service is %v", service)
 	}
 }
 
@@ -447,4 +459,106 @@ func TestResume(t *testing.T) {
 	if !r.Resumed || !r.Reboot || r.Installed != *s.Installed || s.Reboot == nil || !s.Reboot.Asked {
 		t.Errorf("result is %+v, status %+v", r, s)
 	}
+}
+
+// A service that is stopped for an update runs again whatever ends that: a kill in each program that runs, the
+// next start, and the end of all tries.
+func TestServicesAreStarted(t *testing.T) {
+	const stop, start = "echo stopped for $BOXUP_VERSION >> $HOME/service", "echo started after $BOXUP_RESULT $BOXUP_VERSION >> $HOME/service"
+	t.Run("killed in the script", func(t *testing.T) {
+		b := victimBox(t)
+		b.pre("10-stop", stop)
+		b.post("10-start", start)
+		p := script(t, 7, ran+lethal+"\n")
+		for n := 1; n <= 3; n++ {
+			if said, killed := b.kill(p, 0, 0); !killed {
+				t.Fatalf("%d: %s", n, said)
+			}
+			s := b.resume(nil)
+			b.wantDead(n)
+			if s.Failures[0].Count != n || s.Attempt != nil {
+				t.Fatalf("%d: status is %+v", n, s)
+			}
+		}
+		b.fails(p, install.ErrSetAside)
+		round := []string{"stopped_for_7", "started_after_failed_7"}
+		b.wantTold("service", slices.Concat(round, round, round)...)
+	})
+	t.Run("killed in a hook before", func(t *testing.T) {
+		b := victimBox(t)
+		b.pre("10-stop", stop)
+		b.pre("20-kill", lethal)
+		b.post("10-start", start)
+		if said, killed := b.kill(script(t, 7, ran), 0, 0); !killed {
+			t.Fatal(said)
+		}
+		if s := b.resume(nil); len(s.Failures) != 0 {
+			t.Errorf("failures are %+v", s.Failures)
+		}
+		b.wantTold("service", "stopped_for_7", "started_after_failed_7")
+	})
+	t.Run("killed while they are started", func(t *testing.T) {
+		b := victimBox(t)
+		b.pre("10-stop", stop)
+		b.post("10-start", "[ -e $HOME/well ] || { "+lethal+"; }\n"+start)
+		p := script(t, 7, ran+"exit 1\n")
+		for range 2 {
+			if said, killed := b.kill(p, 0, 0); !killed {
+				t.Fatal(said)
+			}
+		}
+		must(t, os.WriteFile(filepath.Join(b.home, "well"), nil, 0o644))
+		b.resume(nil)
+		b.wantTold("service", "stopped_for_7", "started_after_failed_7")
+	})
+	t.Run("no way back", func(t *testing.T) {
+		b := victimBox(t)
+		b.pre("10-stop", stop)
+		b.post("10-check", checks)
+		b.post("20-start", start)
+		b.fails(script(t, 8, ran), install.ErrDamaged)
+		b.wantTold("service", "stopped_for_8", "started_after_failed_8")
+	})
+	t.Run("interrupted in the check", func(t *testing.T) {
+		b := victimBox(t)
+		b.c.Grace = 20 * time.Second
+		b.pre("10-stop", stop)
+		b.post("10-check", "[ $BOXUP_RESULT = failed ] || { touch $HOME/ready; exec sleep 306; }")
+		b.post("20-start", start)
+		p := script(t, 7, ran)
+		s := b.with(func(i *install.Installer) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() {
+				f, err := os.Open(p.path)
+				if err == nil {
+					_, err = i.Install(ctx, p.v, f, install.Options{})
+					f.Close()
+				}
+				ended <- err
+			}()
+			await(t, "the check", func() bool { _, err := os.Stat(filepath.Join(b.home, "ready")); return err == nil })
+			cancel()
+			wantErr(t, <-ended, context.Canceled)
+		})
+		if s.Attempt == nil || s.Attempt.Phase != install.PhaseCheck {
+			t.Errorf("attempt is %+v", s.Attempt)
+		}
+		b.wantTold("service", "stopped_for_7", "started_after_failed_7")
+		b.post("10-check", "true")
+		b.resume(nil)
+		b.mustBeInstalled(p)
+		b.wantTold("service", "stopped_for_7", "started_after_failed_7", "started_after_installed_7")
+	})
+}
+
+// resume has another process go on.
+func (b *box) resume(want error) install.Status {
+	b.t.Helper()
+	return b.with(func(i *install.Installer) { wantErr(b.t, i.Resume(context.Background()), want) })
+}
+
+func (b *box) mustBeInstalled(p parcel) {
+	b.t.Helper()
+	b.wantInstalled(b.status(), p)
 }
