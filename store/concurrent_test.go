@@ -74,33 +74,25 @@ func (o *origin) newRoot2(i int) *trust.Repository {
 	return o.next(trust.Change{Root: p})
 }
 
-// readAll does what a client does: metadata first, then all that they list. It is only late, and begins
-// anew, where the list it has in hand is older than the one before the current one.
+// readAll does what a client does: metadata first, then all that they list.
 func readAll(s *Store, root []byte) (version int64, err error) {
 	state, err := trust.Open(trust.Config{Dir: "/nonexistent", Pinned: root, Served: true})
 	if err != nil {
 		return 0, err
 	}
-	for {
-		before := s.Repository().Version(trust.RoleTimestamp)
-		r, err := state.Refresh(context.Background(), served{s}, trust.Clock{Now: day})
-		late := s.Repository().Version(trust.RoleTimestamp) > before+1
-		if late && errors.Is(err, trust.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return 0, fmt.Errorf("a client: %w", err)
-		}
-		for _, rel := range r.Releases() {
-			if err := readUpdate(s, rel.Update()); err != nil {
-				return 0, fmt.Errorf("listed by targets %d: %w", r.Version(trust.RoleTargets), err)
-			}
-		}
-		if c := s.Catalog(); !sameReadable(s, c) {
-			return 0, errors.New("the catalog lists what can't be opened")
-		}
-		return r.Version(trust.RoleTimestamp), nil
+	r, err := state.Refresh(context.Background(), served{s}, trust.Clock{Now: day})
+	if err != nil {
+		return 0, fmt.Errorf("a client: %w", err)
 	}
+	for _, rel := range r.Releases() {
+		if err := readUpdate(s, rel.Update()); err != nil {
+			return 0, fmt.Errorf("listed by targets %d: %w", r.Version(trust.RoleTargets), err)
+		}
+	}
+	if c := s.Catalog(); !sameReadable(s, c) {
+		return 0, errors.New("the catalog lists what can't be opened")
+	}
+	return r.Version(trust.RoleTimestamp), nil
 }
 
 func sameReadable(s *Store, c *update.Catalog) bool {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
@@ -113,6 +114,7 @@ func (st *story) open(t *testing.T, files durable.FS) *Store {
 func (st *story) config(files durable.FS) Config {
 	c := st.o.config(st.dir)
 	c.FS = files
+	c.Superseded = time.Nanosecond // so that each commit removes what it replaces
 	return c
 }
 

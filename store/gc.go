@@ -28,14 +28,15 @@ type GC struct {
 
 // Collected is what GC removed, or would remove.
 type Collected struct {
-	Digests []update.Digest // ascending
-	Bytes   int64
+	Digests  []update.Digest // ascending
+	Metadata []string        // names of superseded files
+	Bytes    int64           // of all of them
 }
 
-// GC removes the archives that no metadata in the store names, neither the current nor the one before
-// it, and that are not arriving, once they were withdrawn, or last wanted by an Ingest, for the grace
+// GC removes the metadata that were superseded for Config.Superseded, and the archives that no metadata in the
+// store name any more and that are not arriving, once they were withdrawn, or last wanted by an Ingest, for the grace
 // period; and so those that the current repository lists and that are not kept. A reader that has an
-// archive open keeps it. Where there is no repository no XX
+// archive open keeps it. Where there is no repository, nothing is removed.
 func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -52,11 +53,23 @@ func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	return out, nil
 }
 
+// Superseded tells which metadata are still there that newer ones replaced, and which the next GC removes.
+func (s *Store) Superseded() (trust.Superseded, error) {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	return s.state.Prune(true)
+}
+
 func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 	if s.Repository() == nil {
 		return Collected{}, nil
 	}
-	named, err := s.named()
+	old, err := s.state.Prune(o.DryRun)
+	out.Metadata, out.Bytes = old.Files, old.Bytes
+	if err != nil {
+		return out, err
+	}
+	named, err := s.named(old.Files)
 	if err != nil {
 		return Collected{}, err
 	}
@@ -124,8 +137,8 @@ func (s *Store) arriving(d update.Digest) bool {
 	return s.ingesting[d] != nil
 }
 
-// named returns the digests that the current list and all stored ones name, and maybe others.
-func (s *Store) named() (map[update.Digest]bool, error) {
+// named returns the digests that the current list and all stored ones but those files name, and maybe others.
+func (s *Store) named(but []string) (map[update.Digest]bool, error) {
 	out := map[update.Digest]bool{}
 	for _, rel := range s.Repository().Releases() {
 		out[rel.Digest()] = true
@@ -135,7 +148,7 @@ func (s *Store) named() (map[update.Digest]bool, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if role, _, ok := trust.ParseFileName(e.Name()); !ok || role != trust.RoleTargets {
+		if role, _, ok := trust.ParseFileName(e.Name()); !ok || role != trust.RoleTargets || slices.Contains(but, e.Name()) {
 			continue
 		}
 		raw, err := readUpTo(s.path(metadataDir, e.Name()), trust.MaxLength(trust.RoleTargets))

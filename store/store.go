@@ -87,11 +87,16 @@ type Config struct {
 	// nil means that the oldest root in the directory is trusted.
 	Root []byte
 
-	FS      durable.FS
-	Logger  *slog.Logger     // nil: no log
-	Now     func() time.Time // nil: time.Now
-	Grace   time.Duration    // how long GC keeps an archive after it was withdrawn; 0: 24 h
-	Reserve int64            // bytes of the disk that are left free
+	FS     durable.FS
+	Logger *slog.Logger     // nil: no log
+	Now    func() time.Time // nil: time.Now
+	Grace  time.Duration    // how long GC keeps an archive after it was withdrawn; 0: 24 h
+
+	// Superseded is how long snapshots and lists are served after newer ones replaced them; 0: 1 h. A client,
+	// or a cache, that has the timestamp of before asks for them.
+	Superseded time.Duration
+
+	Reserve int64 // bytes of the disk that are left free
 
 	// Elsewhere are further places where archives may lie.
 	Elsewhere []Place
@@ -121,6 +126,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Grace == 0 {
 		c.Grace = 24 * time.Hour
+	}
+	if c.Superseded == 0 {
+		c.Superseded = time.Hour
 	}
 	return c, nil
 }
@@ -207,7 +215,8 @@ func open(c Config, lock *durable.Lock) (*Store, error) {
 
 // load makes what the directory holds the state, and what is served.
 func (s *Store) load() error {
-	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, Served: true})
+	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, Served: true,
+		Superseded: s.c.Superseded, Now: func() time.Time { return s.c.Now() }}) // tests move the clock
 	if err != nil {
 		return err
 	}

@@ -54,9 +54,12 @@ type fsckReport struct {
 	Checked  int       `json:"checked"`  // archives that are listed
 	Problems []problem `json:"problems"` // that were found
 	Repaired bool      `json:"repaired"` // all is well again
-	Archives int       `json:"archives"` // that were fetched
-	Bytes    int64     `json:"bytes"`
-	Error    string    `json:"error,omitempty"` // why it isn't repaired
+	// Metadata that newer ones replaced, and that are still there.
+	SupersededFiles int    `json:"superseded_files"`
+	SupersededBytes int64  `json:"superseded_bytes"`
+	Archives        int    `json:"archives"` // that were fetched
+	Bytes           int64  `json:"bytes"`
+	Error           string `json:"error,omitempty"` // why it isn't repaired
 }
 
 // problem is one thing that is wrong with a store.
@@ -82,7 +85,12 @@ type importReport struct {
 type gcReport struct {
 	DryRun   bool            `json:"dry_run"`
 	Archives []update.Digest `json:"archives"`
-	Bytes    int64           `json:"bytes"`
+	Metadata []string        `json:"metadata"` // superseded files
+	Bytes    int64           `json:"bytes"`    // of all
+}
+
+func describeGC(got store.Collected, dryRun bool) gcReport {
+	return gcReport{dryRun, append([]update.Digest{}, got.Digests...), append([]string{}, got.Metadata...), got.Bytes}
 }
 
 func describeProblems(ps []store.Problem) []problem {
@@ -215,7 +223,7 @@ func (a *admin) gc(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gcReport{false, append([]update.Digest{}, got.Digests...), got.Bytes}, nil
+	return describeGC(got, false), nil
 }
 
 const (

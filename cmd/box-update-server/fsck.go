@@ -97,13 +97,23 @@ func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64, m meter
 		Hash: true, Checked: func(trust.Release) { out.Checked++ }, Read: m.pieces(st, newPace(ctx, rate)),
 	})
 	out.Problems = describeProblems(problems)
-	return out, errors.Join(err, st.Close())
+	return out, errors.Join(err, out.count(st), st.Close())
+}
+
+// count counts the metadata that newer ones replaced.
+func (r *fsckReport) count(st *store.Store) error {
+	got, err := st.Superseded()
+	r.SupersededFiles, r.SupersededBytes = got.Kept+len(got.Files), got.KeptBytes+got.Bytes
+	return err
 }
 
 // check reads every archive, moves what is damaged out of the way, and has a mirror fetch it anew. c is
 // nil where there is nobody to fetch it from. read is told of each piece that was read. What could not be repaired is no error, but told.
 func check(ctx context.Context, st *store.Store, c *mirrored, read func(update.Digest, int)) (fsckReport, error) {
 	out := fsckReport{}
+	if err := out.count(st); err != nil {
+		return out, err
+	}
 	look := store.Check{Hash: true, Quarantine: true, Checked: func(trust.Release) { out.Checked++ }, Read: read}
 	if c == nil {
 		problems, err := st.Check(ctx, look)
@@ -154,6 +164,7 @@ func (l *loader) showFsck(r fsckReport, asJSON bool) error {
 			fmt.Fprintln(l.streams.Out, cli.Printable(p.Text))
 		}
 		fmt.Fprintf(l.streams.Out, "checked %d updates: %d problems, %d archives repaired with %d bytes\n", r.Checked, len(r.Problems), r.Archives, r.Bytes)
+		fmt.Fprintf(l.streams.Out, "%d metadata files that newer ones replaced take %d bytes\n", r.SupersededFiles, r.SupersededBytes)
 	}
 	if len(r.Problems) == 0 || r.Repaired {
 		return nil

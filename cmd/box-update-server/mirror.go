@@ -76,7 +76,7 @@ func openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger,
 	if r.copy, err = newMirrored(s, r.store, out, logger, now); err != nil {
 		return nil, errors.Join(err, r.store.Close())
 	}
-	if err := s.copying.save(s.DataDir); err != nil {
+	if err := s.save(); err != nil {
 		return nil, errors.Join(fmt.Errorf("data_dir: %w", err), r.close())
 	}
 	return r, nil
@@ -152,7 +152,7 @@ func openStore(ctx context.Context, s settings, e *elsewhere, logger *slog.Logge
 
 // storeConfig says where the repository lies and what of it is kept.
 func storeConfig(s settings, logger *slog.Logger, now func() time.Time) (store.Config, error) {
-	c := store.Config{Dir: s.DataDir, Logger: logger, Now: now}
+	c := store.Config{Dir: s.DataDir, Logger: logger, Now: now, Superseded: s.KeepSuperseded}
 	if s.KeepNewest > 0 || !s.KeepSince.IsZero() {
 		c.Kept = mirror.Retention{Newest: s.KeepNewest, Since: s.KeepSince}.Kept
 	}

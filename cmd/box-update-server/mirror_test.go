@@ -465,7 +465,7 @@ func TestFsck(t *testing.T) {
 	// The server is asked, and repairs.
 	says(t, exits(t, 0, "fsck", "--data-dir", c.dir, "--read-rate", "1000000000"), newest, "corrupt", "1 archives repaired with 1048576 bytes")
 	w.serveAll(origin.base, c.base)
-	says(t, exits(t, 0, "gc", "--data-dir", c.dir, "--dry-run"), "would remove 0 archives")
+	says(t, exits(t, 0, "gc", "--data-dir", c.dir, "--dry-run"), "would remove 0 archives and 0 superseded")
 	says(t, exits(t, 0, "gc", "--data-dir", c.dir), "removed 0 archives")
 	c.stop(t)
 	damage(t, c.dir, archive)

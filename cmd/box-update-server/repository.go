@@ -110,11 +110,12 @@ func openRepository(ctx context.Context, s settings, logger *slog.Logger, now fu
 	}
 	r := &repository{elsewhere: &elsewhere{}, renews: len(online) > 0, now: now, logger: logger}
 	if r.store, err = store.Open(ctx, store.Config{
-		Dir:       s.DataDir,
-		Logger:    logger,
-		Now:       now,
-		Reserve:   reserve,
-		Elsewhere: []store.Place{r.elsewhere},
+		Dir:        s.DataDir,
+		Logger:     logger,
+		Now:        now,
+		Reserve:    reserve,
+		Superseded: s.KeepSuperseded,
+		Elsewhere:  []store.Place{r.elsewhere},
 	}); err != nil {
 		return nil, err
 	}

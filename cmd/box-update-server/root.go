@@ -151,6 +151,7 @@ var flags = []struct{ key, usage string }{
 	{"accept_stale", "accept a timestamp that expired less than this `duration` ago"},
 	{"max_bytes", "`bytes` that the repository may hold"},
 	{"bandwidth", "`bytes` per second from all upstreams together"},
+	{"keep_superseded", "serve metadata for this `duration` after newer ones replaced them"},
 	{"admin", "`host:port` for POST /sync, /fsck and /gc; of the loopback interface without a host"},
 }
 
@@ -272,6 +273,6 @@ func (s settings) shown() map[string]any {
 	}
 	maps.Copy(m, s.limiting.shown())
 	maps.Copy(m, s.securing.shown())
-	maps.Copy(m, s.copying.shown())
+	maps.Copy(m, s.saved())
 	return m
 }

@@ -113,9 +113,9 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 		logger.Warn("new settings of TLS need a restart")
 		next.securing = old.settings.securing
 	}
-	if !reflect.DeepEqual(next.copying, old.settings.copying) {
-		logger.Warn("new settings of a mirror, or a new admin address, need a restart")
-		next.copying = old.settings.copying
+	if !reflect.DeepEqual(next.copying, old.settings.copying) || next.keeping != old.settings.keeping {
+		logger.Warn("new settings of a mirror or of what is kept, or a new admin address, need a restart")
+		next.copying, next.keeping = old.settings.copying, old.settings.keeping
 	}
 	if s.home.repository != nil && s.home.repository.copy != nil {
 		s.home.repository.copy.Trigger()

@@ -46,6 +46,7 @@ type settings struct {
 	limiting
 	securing
 	copying
+	keeping
 }
 
 func defaultSettings() settings {
@@ -60,6 +61,7 @@ func defaultSettings() settings {
 		MinRate:     64,
 		securing:    defaultSecuring(),
 		copying:     defaultCopying(),
+		keeping:     defaultKeeping(),
 	}
 }
 
@@ -73,6 +75,7 @@ func (s *settings) fields() map[string]field {
 	all := s.copying.fields()
 	maps.Copy(all, s.limiting.fields())
 	maps.Copy(all, s.securing.fields())
+	maps.Copy(all, s.keeping.fields())
 	maps.Copy(all, map[string]field{
 		"port":           {"a number from 1 to 65535", func(b json.RawMessage) error { return setPort(&s.Port, b) }},
 		"listen":         {`"host:port"`, func(b json.RawMessage) error { return setString(&s.Listen, b) }},
@@ -225,7 +228,7 @@ func (s *settings) checkUnsigned() []error {
 // check says what of the settings can't work, each problem with what to do. purpose says what can't for
 // what they are used for. It looks at the directories but does not read them.
 func (s *settings) check(purpose func(*settings) []error) error {
-	problems := slices.Concat(purpose(s), s.limiting.check(), s.securing.check(), s.copying.check())
+	problems := slices.Concat(purpose(s), s.limiting.check(), s.securing.check(), s.copying.check(), s.keeping.check())
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if err := checkAddress(s.Listen); s.Listen != "" && err != nil {
 		bad("listen %q: expected host:port: %w", s.Listen, err)

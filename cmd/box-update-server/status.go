@@ -13,7 +13,6 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/update"
 )
 
 // codeNotFresh says that a copy is not, or may not be, what upstream has.
@@ -154,7 +153,7 @@ func (l *loader) gc(cmd *cobra.Command, s settings, dryRun bool) (report gcRepor
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	got, err := st.GC(cmd.Context(), store.GC{DryRun: dryRun})
-	return gcReport{dryRun, append([]update.Digest{}, got.Digests...), got.Bytes}, err
+	return describeGC(got, dryRun), err
 }
 
 func (l *loader) showGC(r gcReport, asJSON bool) error {
@@ -168,6 +167,6 @@ func (l *loader) showGC(r gcReport, asJSON bool) error {
 	if r.DryRun {
 		verb = "would remove"
 	}
-	_, err := fmt.Fprintf(l.streams.Out, "%s %d archives, %d bytes\n", verb, len(r.Archives), r.Bytes)
+	_, err := fmt.Fprintf(l.streams.Out, "%s %d archives and %d superseded metadata files, %d bytes\n", verb, len(r.Archives), len(r.Metadata), r.Bytes)
 	return err
 }

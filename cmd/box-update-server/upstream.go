@@ -179,24 +179,24 @@ func (c *copying) shown() map[string]any {
 // that look after the directory: they must know what is kept, and whom to ask.
 const savedName = "settings.json"
 
-// saveAdmin writes down where the server of a directory that is no mirror can be asked, and leaves the
-// rest as it is.
+// saveAdmin writes down where the server of a directory that is no mirror can be asked, and what it keeps, and
+// leaves the rest as it is.
 func (s settings) saveAdmin() error {
 	saved := defaultSettings()
 	_, err := saved.readFile(filepath.Join(s.DataDir, savedName))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if saved.Admin == s.Admin {
+	if saved.Admin == s.Admin && saved.keeping == s.keeping {
 		return nil
 	}
-	saved.Admin = s.Admin
-	return saved.copying.save(s.DataDir)
+	saved.DataDir, saved.Admin, saved.keeping = s.DataDir, s.Admin, s.keeping
+	return saved.save()
 }
 
 // save writes down the settings of a mirror.
-func (c copying) save(dir string) error {
-	for _, path := range []*string{&c.Root, &c.CAFile} {
+func (s settings) save() error {
+	for _, path := range []*string{&s.Root, &s.CAFile} {
 		if *path == "" {
 			continue
 		}
@@ -206,11 +206,11 @@ func (c copying) save(dir string) error {
 		}
 		*path = abs
 	}
-	b, err := json.MarshalIndent(c.shown(), "", "  ")
+	b, err := json.MarshalIndent(s.saved(), "", "  ")
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, savedName)
+	path := filepath.Join(s.DataDir, savedName)
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, append(b, '\n')) {
 		return nil
 	}

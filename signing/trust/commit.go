@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 )
@@ -28,11 +27,12 @@ func (s *State) Commit(r *Repository) error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if err := s.write(r, ledger); err != nil {
+	if err := s.store(r, ledger); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	s.roots, s.memory, s.current, s.problem, s.ledger = s.joined(r.chain), m, r, nil, ledger
-	return s.prune()
+	_, err = s.Prune(false)
+	return err
 }
 
 // admit checks r against what was accepted before and returns the memory that holds r.
@@ -69,7 +69,7 @@ func (s *State) joined(chain []*Root) []*Root {
 	return out
 }
 
-func (s *State) write(r *Repository, ledger *Ledger) error {
+func (s *State) store(r *Repository, ledger *Ledger) error {
 	if err := s.storeRoots(s.joined(r.chain)); err != nil {
 		return err
 	}
@@ -79,7 +79,13 @@ func (s *State) write(r *Repository, ledger *Ledger) error {
 		}
 	}
 	for _, role := range []Role{RoleTargets, RoleSnapshot, RoleTimestamp} {
-		if err := s.put(FileName(role, r.Version(role)), r.Raw(role)); err != nil {
+		put := s.put
+		if s.current == nil || s.current.Version(role) != r.Version(role) {
+			// What a commit that failed left is written again: from this commit on it is in force, and
+			// Prune counts from its modification time.
+			put = s.write
+		}
+		if err := put(FileName(role, r.Version(role)), r.Raw(role)); err != nil {
 			return err
 		}
 	}
@@ -93,7 +99,11 @@ func (s *State) put(name string, data []byte) error {
 	if old, err := readFile(path, int64(len(data))); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	return s.cfg.FS.WriteFile(path, data, 0o644)
+	return s.write(name, data)
+}
+
+func (s *State) write(name string, data []byte) error {
+	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
 }
 
 // storeRoots makes chain the stored roots.
@@ -107,26 +117,5 @@ func (s *State) storeRoots(chain []*Root) error {
 		}
 	}
 	s.roots = chain
-	return nil
-}
-
-// prune removes the snapshot and targets files older than the set before the current one, which a
-// client may still be reading, and what a crash left behind.
-func (s *State) prune() error {
-	if err := s.cfg.FS.RemoveTemps(s.cfg.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, role := range []Role{RoleTargets, RoleSnapshot} {
-		stored, err := s.versions(role)
-		if err != nil {
-			return err
-		}
-		i := slices.Index(stored, s.current.Version(role))
-		for _, v := range stored[:max(i-1, 0)] {
-			if err := s.cfg.FS.Remove(filepath.Join(s.cfg.Dir, FileName(role, v))); err != nil {
-				return err
-			}
-		}
-	}
 	return nil
 }

@@ -3,6 +3,7 @@ package trust
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
 )
@@ -19,13 +20,18 @@ type Config struct {
 	// Served says that others read Dir while it is in use. Then a root that Refresh finds is stored
 	// together with the set that fits it, by Commit; otherwise Refresh stores it at once.
 	Served bool
+
+	// Superseded is how long a snapshot or targets file stays in Dir after Commit replaced it by a newer one,
+	// for clients and caches that have the timestamp of before. 0: until the next Commit.
+	Superseded time.Duration
+	Now        func() time.Time // for Superseded; nil: time.Now
 }
 
 // State is a directory of metadata that was verified: what a box, a mirror or a signer trusts, or what
 // an origin publishes. Its files are named as FileName says, and the ledger:
 //
 //	1.root.json 2.root.json …  every root, for ever
-//	7.snapshot.json 5.targets.json timestamp.json  the set accepted last, the one before it beside it
+//	7.snapshot.json 5.targets.json timestamp.json  the set accepted last; beside it those before, see Prune
 //	ledger
 //
 // The timestamp is written last: it says which set counts. A State has one user at a time; the caller

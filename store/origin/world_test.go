@@ -110,7 +110,7 @@ func (w *world) open() {
 
 func (w *world) tryOpen() error {
 	now := func() time.Time { return w.now() }
-	s, err := store.Open(context.Background(), store.Config{Dir: w.dir, FS: w.fs, Now: now, Grace: w.grace})
+	s, err := store.Open(context.Background(), store.Config{Dir: w.dir, FS: w.fs, Now: now, Grace: w.grace, Superseded: w.grace})
 	if err != nil {
 		return err
 	}
