@@ -13,6 +13,9 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
+// aheadHint is what to do where what is published was signed at a time that is still to come.
+const aheadHint = "if this clock is wrong, set it; if it is right, the origin's was wrong or its key is stolen: replace that with boxsign rotate online, since boxes that saw the later time refuse what that key signs before it"
+
 // withHint says what to do about an error that can happen to every command that signs. It returns nil
 // for nil.
 func withHint(err error) error {
@@ -32,6 +35,7 @@ func withHint(err error) error {
 		{durable.ErrLocked, "wait until that program has ended; where it is a server, stop it"},
 		{store.ErrNoSpace, "nothing was published; free some space and say it again"},
 		{syscall.ENOSPC, "nothing was published; free some space and say it again"},
+		{trust.ErrAhead, aheadHint},
 		{trust.ErrClock, "set the clock of this computer and say it again"},
 		{trust.ErrSecondDigest, "a name keeps its digest for ever, even when it was withdrawn: build it again with another version"},
 		{trust.ErrRollback, "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; if a thief of the online key counted versions up, see docs/TRUST.md"},

@@ -209,6 +209,7 @@ func (x *session) nextRoot(ctx context.Context, edit func(*trust.RootEdit, *trus
 		return change{}, cli.WithHint(fmt.Errorf("root %d: %s", x.base.Root().Version()+1, strings.TrimPrefix(err.Error(), "root: ")), "each role needs at least as many keys as its threshold")
 	}
 	c := x.describe(plan)
+	c.Notes = x.clockNotes()
 	for _, w := range waiting {
 		x.s.Warn("boxsign", fmt.Sprintf("another root %d waits for signatures: this one takes its place if you signed that, else it stands beside it", w.Version()))
 	}
@@ -227,5 +228,16 @@ func (x *session) nextRoot(ctx context.Context, edit func(*trust.RootEdit, *trus
 	if err != nil {
 		return change{}, err
 	}
-	return x.submit(ctx, p, nil, false)
+	done, err := x.submit(ctx, p, nil, false)
+	done.Notes = append(c.Notes, done.Notes...)
+	return done, err
+}
+
+// clockNotes warns who signs a root although what is published was signed later by this clock. That must go
+// ahead: it is how a time that was signed by mistake, or by a thief, ends.
+func (x *session) clockNotes() []string {
+	if err := x.base.CheckClock(x.at); err != nil {
+		return []string{err.Error(), aheadHint}
+	}
+	return nil
 }

@@ -119,11 +119,12 @@ type replacement struct {
 	Old   keys.ID  `json:"old"`
 	New   keys.ID  `json:"new,omitempty"` // "" for one that is to be made
 	Signs []listed `json:"signs"`         // again, by the new key
+	Notes []string `json:"notes,omitempty"`
 	State string   `json:"state"`
 }
 
 func (r *rotation) announce(s cli.Streams, asJSON bool) error {
-	what := replacement{Role: r.part, Old: r.old.ID(), New: r.fresh.ID(), Signs: []listed{}, State: stateDryRun}
+	what := replacement{Role: r.part, Old: r.old.ID(), New: r.fresh.ID(), Signs: []listed{}, Notes: r.clockNotes(), State: stateDryRun}
 	if r.part == releasePart {
 		what.Signs = append(what.Signs, releases(r.base.Releases(), r.at)...)
 	}
@@ -135,6 +136,9 @@ func (r *rotation) announce(s cli.Streams, asJSON bool) error {
 		fresh = "a new key"
 	}
 	err := printAll(s, "replaces", fmt.Sprintf("%s key %s", r.part, what.Old), "by", fresh)
+	for _, n := range what.Notes {
+		err = errors.Join(err, printAll(s, "note", n))
+	}
 	for _, u := range what.Signs {
 		err = errors.Join(err, printAll(s, "signs again", fmt.Sprintf("%v digest %v, %d bytes", u.Name, u.Digest, u.Length)))
 	}

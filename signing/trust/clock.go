@@ -2,7 +2,10 @@ package trust
 
 import (
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/signing"
 )
 
 // How long what is signed stays valid.
@@ -75,10 +78,42 @@ func (c Clock) hint(role Role, reference time.Time) string {
 	return "; if the clock is right, the origin is down or this mirror is behind"
 }
 
-// checkSkew refuses to sign at a time before what is signed already.
-func checkSkew(at time.Time, base *timestamp) error {
-	if base != nil && at.Add(maxSkew).Before(base.issued) {
-		return fmt.Errorf("%w: this computer says %s, and timestamp %d was issued at %s: set the clock first", ErrClock, formatTime(at), base.version, formatTime(base.issued))
+// CheckClock refuses, with ErrAhead, a time before that of the published timestamp, but for what two honest
+// clocks may differ by. Either the clock that says it is behind, or the one that the timestamp was signed by
+// was ahead: by an origin with a wrong clock, or by a thief of the online key.
+func (r *Repository) CheckClock(at time.Time) error {
+	ts := r.timestamp
+	if !at.Add(maxSkew).Before(ts.issued) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: this computer says %s, and timestamp %d was issued at %s", ErrAhead, formatTime(at), ts.version, formatTime(ts.issued))
+}
+
+// issueAt returns the time of issue of the timestamp that is to follow r, with that change, under root, signed by
+// those signers: at, unless that is behind what they signed before. Then boxes that saw this would take the
+// new one for expired, so that a key can't take back a time: ErrAhead. Two things go ahead all the same, since
+// otherwise nobody could ever end it:
+//
+//   - The first timestamp of a key that takes over has the right time. What the old key said counts until a
+//     root drops it, and no longer.
+//   - A root that changes no more than other keys has the time that was signed before, so that boxes take it and everybody
+//     goes on being told, until the online key is replaced. Boxes can't have taken a time past the end of list or root.
+func (r *Repository) issueAt(at time.Time, root *Root, tg *targets, by []signing.Signer) (time.Time, error) {
+	err := r.CheckClock(at)
+	if err == nil {
+		return at, nil
+	}
+	before, signed := signers(root, r.timestamp.file), root.roles[RoleTimestamp]
+	for _, s := range by {
+		if _, ok := signed.find(s.Public().ID()); ok && !slices.Contains(before, s.Public()) {
+			return at, nil
+		}
+	}
+	if root.version == r.root.version {
+		return time.Time{}, err
+	}
+	if said := r.timestamp.issued; !said.After(root.expires) && !said.After(tg.expires) {
+		return said, nil
+	}
+	return at, nil
 }

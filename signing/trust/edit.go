@@ -37,9 +37,9 @@ type TargetsEdit struct {
 
 // EditTargets begins the next list. known remembers the digests of all names. reserved is the highest
 // version that was signed and never went out, 0 for none: the new list gets a higher one. at is the
-// time of signing; the error is ErrClock where what is published was signed later.
+// time of signing; the error is ErrAhead where what is published was signed later.
 func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*TargetsEdit, error) {
-	if err := checkSkew(at, r.timestamp); err != nil {
+	if err := r.CheckClock(at); err != nil {
 		return nil, err
 	}
 	releases, err := r.targets.forEdit()
@@ -209,11 +209,9 @@ type RootEdit struct {
 	next *metadata.RootType
 }
 
-// EditRoot begins the next root. Without a change it renews the present one.
+// EditRoot begins the next root. Without a change it renews the present one. It goes ahead where CheckClock
+// refuses: only a root that replaces the online key ends the time that this key signed.
 func (r *Repository) EditRoot(at time.Time) (*RootEdit, error) {
-	if err := checkSkew(at, r.timestamp); err != nil {
-		return nil, err
-	}
 	own, err := parseRoot(nil, r.root.raw)
 	if err != nil {
 		return nil, err

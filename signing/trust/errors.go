@@ -1,6 +1,9 @@
 package trust
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // What a caller may branch on. Each refusal wraps one of them and says which file, role, version or
 // key is at fault, what was expected, and what to do.
@@ -34,6 +37,9 @@ var (
 
 	// ErrClock says that the clock of the signing computer, or this one, is off.
 	ErrClock = errors.New("clock is off")
+
+	// ErrAhead says that what is published was signed at a time that is still to come by this clock.
+	ErrAhead = fmt.Errorf("%w, or that of the origin was", ErrClock)
 
 	// ErrKey says that a key has no part in the role.
 	ErrKey = errors.New("key is not in the root")

@@ -107,7 +107,7 @@ type Change struct {
 // Next makes the repository that follows r: with the change, a timestamp of now and, where it is
 // needed, a new snapshot. The signers are those of the online key, both where it is being replaced;
 // signers without a part in these roles are ignored. What it returns is verified like anything that
-// comes from outside.
+// comes from outside. The error is ErrAhead where the same keys signed a later time before.
 func (r *Repository) Next(ctx context.Context, at time.Time, c Change, by ...signing.Signer) (*Repository, error) {
 	chain, tg := r.chain, r.targets
 	if c.Root != nil {
@@ -124,6 +124,10 @@ func (r *Repository) Next(ctx context.Context, at time.Time, c Change, by ...sig
 	}
 	if r.timestamp.version >= maxVersion || r.snapshot.version >= maxVersion {
 		return nil, errors.New("timestamp or snapshot: no version is left; replace the online key and restore the repository from before the theft")
+	}
+	at, err := r.issueAt(at, chain[len(chain)-1], tg, by)
+	if err != nil {
+		return nil, err
 	}
 	o := online{at: at, by: by, snapshot: r.snapshot.version + 1, timestamp: r.timestamp.version + 1}
 	if c == (Change{}) && !halfOver(r.snapshot.issued, r.snapshot.expires, at) && o.signed(chain[len(chain)-1], r.snapshot) {

@@ -2,17 +2,14 @@ package origin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
-
-// maxSkew is by how much this clock may be behind that of whoever signed what is published.
-const maxSkew = 10 * time.Minute
 
 // Commit publishes the staged list with that ID: archives, list, snapshot and, last, timestamp, each
 // durable before the next. It is what is served when Commit returns. The ID of the list that is
@@ -95,11 +92,10 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 	if err := o.haveKey(repo.Root()); err != nil && c.Root == nil {
 		return err
 	}
-	if issued := repo.Issued(trust.RoleTimestamp); at.Add(maxSkew).Before(issued) {
-		return fmt.Errorf("%w: this computer says %s, and timestamp %d was issued at %s: set it first", ErrClock,
-			at.UTC().Format(time.RFC3339), repo.Version(trust.RoleTimestamp), issued.Format(time.RFC3339))
-	}
 	next, err := repo.Next(ctx, at, c, o.c.Online...)
+	if errors.Is(err, trust.ErrAhead) {
+		return fmt.Errorf("%w: %w", ErrClock, err)
+	}
 	if err != nil {
 		return err
 	}

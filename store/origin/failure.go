@@ -8,8 +8,12 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-// ErrClock says that the clock of this origin is behind what was signed before: it signs nothing.
+// ErrClock says that the clock of this origin is behind what was signed before: it signs nothing but roots, and with
+// a new key.
 var ErrClock = errors.New("the clock of the origin is behind")
+
+// behindHint is what to do then. The clock may be right: then what was signed is not.
+const behindHint = "set the clock of the origin; if it is right, replace the online key: boxsign rotate online"
 
 // Failure is an error as it travels to a signer on another computer. docs/PUBLISH.md lists the codes.
 type Failure struct {
@@ -41,6 +45,7 @@ func failureKinds() []failureKind {
 		{"threshold", trust.ErrThreshold, "sign with a key that the root names for this role"},
 		{"key", trust.ErrKey, "sign with a key that the root names for this role"},
 		{"expired", trust.ErrExpired, "sign it again"},
+		{"origin_clock", ErrClock, behindHint},
 		{"signer_clock", trust.ErrClock, "set the clocks of signer and origin, and sign again"},
 		{"too_many", trust.ErrTooMany, "retire old updates with --keep"},
 		{"malformed", trust.ErrMalformed, ""},
@@ -50,7 +55,6 @@ func failureKinds() []failureKind {
 		{"no_space", store.ErrNoSpace, "make room on the disk of the origin, then go on"},
 		{"corrupt", store.ErrCorrupt, "send it again"},
 		{"no_key", ErrNoKey, "give the origin the online key that the root names"},
-		{"origin_clock", ErrClock, "set the clock of the origin"},
 	}
 }
 

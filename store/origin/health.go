@@ -39,9 +39,8 @@ func (o *Origin) Health(at time.Time) []Warning {
 	if err := o.haveKey(repo.Root()); err != nil {
 		out = append(out, Warning{"online key", true, err.Error()})
 	}
-	if issued := repo.Issued(trust.RoleTimestamp); at.Add(maxSkew).Before(issued) {
-		out = append(out, Warning{"clock", true, fmt.Sprintf("the clock says %s, and timestamp %d was issued at %s: set the clock",
-			at.UTC().Format(time.RFC3339), repo.Version(trust.RoleTimestamp), issued.Format(time.RFC3339))})
+	if err := repo.CheckClock(at); err != nil {
+		out = append(out, Warning{"clock", true, err.Error() + ": " + behindHint})
 	}
 	if left := repo.LeftOut(); len(left) > 0 {
 		out = append(out, Warning{"targets", false, fmt.Sprintf("%d entries of the list are left out, the first: %v: sign a new list with boxsign, which drops them", len(left), left[0])})
