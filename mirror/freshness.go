@@ -91,7 +91,7 @@ func (m *Mirror) Freshness(at time.Time) Freshness {
 // ReadFreshness returns how new a copy is as far as its directory tells, beside the process that syncs
 // it or without one.
 func ReadFreshness(s *store.Store, at time.Time) (Freshness, error) {
-	r, err := readRecord(s.Dir())
+	r, _, err := readRecord(s.Dir()) // damage is for the process that syncs to tell
 	if err != nil {
 		return Freshness{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -176,6 +177,7 @@ func TestDamagedRecord(t *testing.T) {
 	for _, raw := range []string{"", "{", `{"checked":7}`, `[]`, `{"error":"` + strings.Repeat("x", 300_000) + `"}`} {
 		m := o.newMirror(setup{})
 		must(t, os.WriteFile(filepath.Join(m.s.Dir(), "mirror.json"), []byte(raw), 0o600))
+		must(t, durable.FS{}.Remove(filepath.Join(m.s.Dir(), "mirror.json.copy")))
 		if _, err := mirror.ReadFreshness(m.s, o.at); err == nil {
 			t.Errorf("%.20q: expected it refused", raw)
 		}

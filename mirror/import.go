@@ -330,7 +330,7 @@ func (x *importer) commit(ctx context.Context) error {
 
 // note writes down that the copy is complete.
 func (i Import) note(repo *trust.Repository) error {
-	r, err := readRecord(i.Store.Dir())
+	r, _, err := readRecord(i.Store.Dir())
 	if err != nil {
 		r = record{} // it tells the past
 	}

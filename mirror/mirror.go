@@ -129,8 +129,11 @@ func New(c Config) (*Mirror, error) {
 		trigger: make(chan struct{}, 1), wanted: make(chan trust.Release, maxWanted),
 		flights: map[update.Digest]*flight{}, wants: map[update.Digest]*want{},
 	}
-	if m.record, err = readRecord(c.Store.Dir()); err != nil {
+	var damage error
+	if m.record, damage, err = readRecord(c.Store.Dir()); err != nil {
 		c.Logger.Warn("what is known of earlier syncs is lost", "err", err)
+	} else if damage != nil {
+		c.Logger.Warn("what is known of earlier syncs was damaged by the disk; the next sync writes it again", "err", damage)
 	}
 	return m, nil
 }

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -36,21 +34,21 @@ type record struct {
 	Upstreams     []UpstreamFreshness `json:"upstreams"`
 }
 
-// readRecord returns the record in the directory of a store, an empty one where there is none.
-func readRecord(dir string) (record, error) {
-	f, err := os.Open(filepath.Join(dir, recordName))
+// readRecord returns the record in the directory of a store, an empty one where there is none, and what damage it has a
+// copy against.
+func readRecord(dir string) (r record, damage, err error) {
+	raw, damage, err := durable.ReadState(filepath.Join(dir, recordName), maxRecord, func(raw []byte) error {
+		_, err := parseRecord(raw)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return record{}, nil
+		return record{}, nil, nil
 	}
 	if err != nil {
-		return record{}, err
+		return record{}, nil, err
 	}
-	defer f.Close() // opened for reading
-	raw, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	if err != nil {
-		return record{}, err
-	}
-	return parseRecord(raw)
+	r, err = parseRecord(raw)
+	return r, damage, err
 }
 
 func parseRecord(raw []byte) (r record, err error) {
@@ -76,7 +74,7 @@ func (r record) write(disk durable.FS, dir string) error {
 	if err != nil {
 		return err
 	}
-	return disk.WriteFile(filepath.Join(dir, recordName), append(raw, '\n'), 0o600)
+	return disk.WriteState(filepath.Join(dir, recordName), append(raw, '\n'), 0o600)
 }
 
 // ended takes in how a sync went. One that was ended by its caller says nothing about the copy.

@@ -176,7 +176,7 @@ func (c *config) checkProduct() error {
 // read reads what the box remembers beside the trusted metadata.
 func (b *box) read() (err error) {
 	if b.record, err = readRecord(b.dir); err != nil {
-		b.warn("what is remembered of mirrors is lost: %v", err)
+		b.warn("%v", err)
 	}
 	b.record.arrange(b.Mirrors, b.random)
 	b.machine, err = b.record.machine(b.MachineID, b.machineID)

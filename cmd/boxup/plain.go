@@ -114,7 +114,7 @@ func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) e
 		}
 		b := &plainBox{program: p, config: c, wishes: w, by: k, installer: i}
 		if b.record, err = readRecord(c.State); err != nil {
-			b.warn("what is remembered of servers is lost: %v", err)
+			b.warn("%v", err)
 		}
 		return run(b)
 	})

@@ -46,20 +46,23 @@ type mirrorRecord struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
-// readRecord reads the record in a state directory; one that is missing is empty.
-func readRecord(dir string) (record, error) {
-	b, err := cli.ReadFile(filepath.Join(dir, recordName), maxRecord)
+// readRecord reads the record in a state directory. One that is missing is empty, and so is one that is lost; lost
+// says why, or what damage it had a copy against.
+func readRecord(dir string) (r record, lost error) {
+	b, damage, err := durable.ReadState(filepath.Join(dir, recordName), maxRecord, func(b []byte) error {
+		_, err := parseRecord(b)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, nil
 	}
 	if err != nil {
-		return record{}, err
+		return record{}, fmt.Errorf("what is remembered of mirrors is lost: %w", err)
 	}
-	r, err := parseRecord(b)
-	if err != nil {
-		return record{}, fmt.Errorf("%s: %w", filepath.Join(dir, recordName), err)
+	if r, err = parseRecord(b); err != nil {
+		return record{}, fmt.Errorf("what is remembered of mirrors is lost: %s: %w", filepath.Join(dir, recordName), err)
 	}
-	return r, nil
+	return r, damage
 }
 
 // parseRecord leaves out what a later boxup may have added.
@@ -90,10 +93,10 @@ func (r record) write(disk durable.FS, dir string) error {
 		return err
 	}
 	path := filepath.Join(dir, recordName)
-	if was, err := cli.ReadFile(path, maxRecord); err == nil && bytes.Equal(was, b) {
+	if was, damage, err := durable.ReadState(path, maxRecord, nil); err == nil && damage == nil && bytes.Equal(was, b) {
 		return nil
 	}
-	return disk.WriteFile(path, b, 0o600)
+	return disk.WriteState(path, b, 0o600)
 }
 
 // arrange makes the mirrors those that are configured. Those that are known keep their places, and new

@@ -372,6 +372,9 @@ func TestDamagedRecord(t *testing.T) {
 	d := w.newDevice(nil, w.mirror())
 	d.must(0, "update")
 	d.write("S/box.json", []byte("{"))
+	d.must(0, "check").says("warning: ", "S/box.json: damaged: unexpected EOF; its copy is used")
+	d.write("S/box.json", []byte("{"))
+	d.write("S/box.json.copy", nil)
 	d.must(0, "check").says("warning: what is remembered of mirrors is lost")
 	if a := d.must(0, "check"); a.err != "" {
 		t.Errorf("still says %s", a.err)

@@ -97,7 +97,8 @@ func ReadState(path string, limit int64, check func([]byte) error) (data []byte,
 			continue
 		}
 		if copyErr != nil {
-			return nil, nil, fmt.Errorf("%s: %w: %w; its copy: %w", path, ErrDamaged, err, copyErr)
+			// The file is there, so that this is not fs.ErrNotExist, even where there is no copy.
+			return nil, nil, fmt.Errorf("%s: %w: %w; its copy: %v", path, ErrDamaged, err, copyErr)
 		}
 		return copied.data, fmt.Errorf("%s: %w: %w; its copy is used", path, ErrDamaged, err), nil
 	}

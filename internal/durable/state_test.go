@@ -122,14 +122,19 @@ func TestStateBits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			f, err := os.OpenFile(file, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
 			told := 0
 			for bit := range 8 * len(good) {
-				bad := bytes.Clone(good)
-				bad[bit/8] ^= 1 << (bit % 8)
-				if err := os.WriteFile(file, bad, 0o600); err != nil {
+				if _, err := f.WriteAt([]byte{good[bit/8] ^ 1<<(bit%8)}, int64(bit/8)); err != nil {
 					t.Fatal(err)
 				}
 				got, damage, err := durable.ReadState(path, stateLimit, checkState)
+				if _, err := f.WriteAt(good[bit/8:bit/8+1], int64(bit/8)); err != nil {
+					t.Fatal(err)
+				}
 				var v struct{ A int }
 				if json.Unmarshal([]byte(c[1]), &v) == nil {
 					// The field's name may be another one: what it is about is intact.
@@ -150,7 +155,7 @@ func TestStateBits(t *testing.T) {
 			if told < 8*(len(good)-30) {
 				t.Errorf("%s: of %d turned bits %d are told", file, 8*len(good), told)
 			}
-			if err := os.WriteFile(file, good, 0o600); err != nil {
+			if err := f.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -173,6 +178,17 @@ func TestStateBothDamaged(t *testing.T) {
 		write(t, path, c[1])
 		wantState(t, path, false, c[1])
 	})
+}
+
+// A damaged file without a copy is not one that is missing.
+func TestStateDamagedWithoutCopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := durable.ReadState(path, stateLimit, checkState); !errors.Is(err, durable.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error is %v", err)
+	}
 }
 
 // A program without checksums wrote the file, or wrote it last; and a file can be longer than one should be.

@@ -5,7 +5,7 @@
 // Everything lies in install/ below the state directory, with mode 0700:
 //
 //	lock               held by the one installer
-//	record.json        what is installed, what failed, what is under way; replaced durably
+//	record.json        what is installed, what failed, what is under way; replaced durably, with a copy
 //	archives/<digest>  the archive of the update that is installed, kept to go back to, and during an
 //	                   installation that of the new one; hard links where that is safe, else copies
 //	work/update/<top>/ the unpacked archive, while it is installed
@@ -116,7 +116,8 @@
 //	damaged    why what is installed may not work: a check failed and there was no way back
 //	history    time, name, digest, outcome, reason; the newest 20
 //
-// Times are UTC. One that can't be read is moved to record.json.bad, and the box goes on as one on which
-// nothing is installed: it then installs the newest update that is signed, which a box that refuses for
-// ever would not.
+// Times are UTC. A last field, checksum, is the SHA-256 of the object without it, and record.json.copy holds the
+// same record: one that the disk damaged is written again from there. Where neither can be read, it is moved to
+// record.json.bad, and the box goes on as one on which nothing is installed: it then installs the newest
+// update that is signed, which a box that refuses for ever would not.
 package install

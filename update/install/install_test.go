@@ -362,6 +362,10 @@ func TestBadRecord(t *testing.T) {
 	p := script(t, 7, ran)
 	b.mustInstall(p)
 	must(t, os.WriteFile(b.at("record.json"), []byte(`{"format":2}`), 0o600))
+	if s, err := install.ReadStatus(b.c.Dir); err != nil || s.Installed == nil {
+		t.Errorf("beside a copy the status is %+v, error %v", s, err)
+	}
+	must(t, os.WriteFile(b.at("record.json.copy"), []byte(`{"format":1}`), 0o600))
 	if _, err := install.ReadStatus(b.c.Dir); err == nil || !strings.Contains(err.Error(), "format 2") {
 		t.Errorf("error is %v", err)
 	}

@@ -87,9 +87,14 @@ func (i *Installer) makeDirs() error {
 	return nil
 }
 
-// load reads the record. One that can't be used is put aside.
-func (i *Installer) load() (err error) {
-	i.rec, err = readRecord(i.dir)
+// load reads the record. One that is damaged is written again from its copy; one that can't be used is put aside.
+func (i *Installer) load() error {
+	var damage, err error
+	i.rec, damage, err = readRecord(i.dir)
+	if damage != nil {
+		i.c.Logger.Warn("the record was damaged by the disk: it is written again", "err", damage)
+		return i.save()
+	}
 	if !errors.Is(err, errRecord) {
 		return err
 	}

@@ -204,7 +204,10 @@ func stories(t testing.TB) []story {
 	}
 	copied := script(t, 9, ran+"reboot\n")
 	must(t, os.Chmod(copied.path, 0o644))
-	record := []string{"create ./record.json", "write ./record.json", "sync ./record.json", "rename ./record.json", "syncdir ."}
+	record := []string{
+		"create ./record.json.copy", "write ./record.json.copy", "sync ./record.json.copy", "rename ./record.json.copy",
+		"create ./record.json", "write ./record.json", "sync ./record.json", "rename ./record.json", "syncdir .",
+	}
 	linked := []string{"sync ./ the verified file", "link ./archives/<digest>", "syncdir ./archives", "log unpacking", "remove ./archives/<digest>"}
 	script9 := []string{"log phase script", "log running install_update.sh script"}
 	before := append([]string{"log phase before", "log running stop before"}, script9...)

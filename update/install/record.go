@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,25 +40,26 @@ type record struct {
 // errRecord says that a record can't be used.
 var errRecord = errors.New("bad record")
 
-// readRecord returns the record in a directory, an empty one where there is none.
-func readRecord(dir string) (record, error) {
-	f, err := os.Open(filepath.Join(dir, recordName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return record{Format: recordFormat}, nil
+// readRecord returns the record in a directory, an empty one where there is none, and what damage it has a copy
+// against. The error is errRecord where the record is damaged and its copy too.
+func readRecord(dir string) (r record, damage, err error) {
+	path := filepath.Join(dir, recordName)
+	raw, damage, err := durable.ReadState(path, maxRecord, func(raw []byte) error {
+		_, err := parseRecord(raw)
+		return err
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return record{Format: recordFormat}, nil, nil
+	case errors.Is(err, durable.ErrDamaged):
+		return record{}, nil, fmt.Errorf("%w: %w", errRecord, err)
+	case err != nil:
+		return record{}, nil, err
 	}
-	if err != nil {
-		return record{}, err
+	if r, err = parseRecord(raw); err != nil {
+		return record{}, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	defer f.Close() // opened for reading
-	raw, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
-	if err != nil {
-		return record{}, err
-	}
-	r, err := parseRecord(raw)
-	if err != nil {
-		return record{}, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	return r, nil
+	return r, damage, nil
 }
 
 // parseRecord parses what record.bytes returns, and refuses what it never would. Fields that it doesn't know are left
@@ -142,7 +142,7 @@ func (r record) write(disk durable.FS, dir string) error {
 	if err != nil {
 		return err
 	}
-	return disk.WriteFile(filepath.Join(dir, recordName), raw, 0o600)
+	return disk.WriteState(filepath.Join(dir, recordName), raw, 0o600)
 }
 
 // failed counts a failure, and returns what is known then.

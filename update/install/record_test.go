@@ -231,3 +231,52 @@ func TestLogKeepsBeginningAndEnd(t *testing.T) {
 		}
 	}
 }
+
+// Every bit of the record and of its copy turns: the box knows what is installed, says what was damaged, and has both
+// whole after one run.
+func TestRecordBits(t *testing.T) {
+	dir := t.TempDir()
+	c := Config{Dir: dir, Now: time.Now, BootID: "boot"}
+	want, err := parseRecord([]byte(strings.Replace(goodRecord, `"phase":"back"`, `"phase":"check"`, 1)))
+	must(t, err)
+	i, err := Open(c)
+	must(t, err)
+	i.rec = want
+	must(t, i.save())
+	must(t, i.Close())
+	bits := 0
+	for _, name := range []string{recordName, recordName + ".copy"} {
+		path := filepath.Join(dir, subDir, name)
+		good, err := os.ReadFile(path)
+		must(t, err)
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		must(t, err)
+		for bit := range 8 * len(good) {
+			bits++
+			turn := func(mask byte) {
+				_, err := f.WriteAt([]byte{good[bit/8] ^ mask}, int64(bit/8))
+				must(t, err)
+			}
+			turn(1 << (bit % 8))
+			got, _, err := readRecord(filepath.Join(dir, subDir))
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s, bit %d: record is %+v, error %v", name, bit, got, err)
+			}
+			turn(0)
+			if bit%997 == 0 { // the rest is the same, and waits for the disk
+				turn(1 << (bit % 8))
+				i, err := Open(c)
+				must(t, err)
+				must(t, i.Close())
+				must(t, f.Close())
+				f, err = os.OpenFile(path, os.O_WRONLY, 0)
+				must(t, err)
+				if _, damage, err := readRecord(filepath.Join(dir, subDir)); damage != nil || err != nil {
+					t.Fatalf("%s, bit %d: damage is still %v, %v", name, bit, damage, err)
+				}
+			}
+		}
+		must(t, f.Close())
+	}
+	t.Logf("%d bits", bits)
+}

@@ -113,7 +113,7 @@ func (s Status) SetAside(n update.Name) (reason string, ok bool) {
 // Where nothing is recorded yet, nothing is installed; that is no error.
 func ReadStatus(dir string) (Status, error) {
 	dir = filepath.Join(dir, subDir)
-	r, err := readRecord(dir)
+	r, _, err := readRecord(dir) // damage is for the installer to tell
 	if err != nil {
 		return Status{}, err
 	}

@@ -167,7 +167,7 @@ func (b *box) tidy(s install.Status) {
 	if s.Attempt != nil {
 		b.t.Errorf("attempt %+v is still there", s.Attempt)
 	}
-	allowed := []string{"archives", "lock", "log", "record.json", "record.json.bad"}
+	allowed := []string{"archives", "lock", "log", "record.json", "record.json.bad", "record.json.copy"}
 	for _, name := range list(b.t, b.at()) {
 		if !slices.Contains(allowed, name) {
 			b.t.Errorf("%s is left", name)
