@@ -16,12 +16,9 @@ import (
 )
 
 const (
-	// bodyMemory is how many bytes all bodies together take. Four blocks arrive at a time.
+	// bodyMemory is how many bytes the bodies of those who know the ID of a staged list take together.
+	// Four blocks arrive at a time.
 	bodyMemory = 4 * update.BlockSize
-
-	// strangerMemory is how many of them are for bodies of whom nothing is known. The rest stays
-	// for those who know the ID of a staged list.
-	strangerMemory = 6 << 20
 
 	// bodyWait is how long a request waits for its share.
 	bodyWait = 3 * time.Second
@@ -40,46 +37,32 @@ var (
 
 // bodies holds the memory for all bodies of requests.
 type bodies struct {
-	all      *semaphore.Weighted
-	stranger *semaphore.Weighted
-	checking *semaphore.Weighted // whoever holds it looks at a proposal, which takes memory too
+	known    *semaphore.Weighted // of those who know the ID of a staged list
+	uploads  *uploads            // of anybody
+	checking *semaphore.Weighted // held while a proposal is looked at, which takes memory too
+	small    *semaphore.Weighted // the same for small ones, which wait for no large one
 	blocks   sync.Pool           // *[]byte of the length of a block
-
-	strangers strangers
 }
 
 func newBodies() *bodies {
 	return &bodies{
-		all:      semaphore.NewWeighted(bodyMemory),
-		stranger: semaphore.NewWeighted(strangerMemory),
+		known:    semaphore.NewWeighted(bodyMemory),
+		uploads:  newUploads(),
 		checking: semaphore.NewWeighted(1),
+		small:    semaphore.NewWeighted(1),
 		blocks:   sync.Pool{New: func() any { b := make([]byte, update.BlockSize); return &b }},
-
-		strangers: strangers{grace: strangerGrace},
 	}
 }
 
-// acquire waits for a share of some semaphores, in this order, and returns what gives it back. The
-// error is errBusy where it takes too long.
-func acquire(ctx context.Context, n int64, from ...*semaphore.Weighted) (release func(), err error) {
+// acquire waits for a share of a semaphore, and returns what gives it back. The error is errBusy where it
+// takes too long.
+func acquire(ctx context.Context, n int64, from *semaphore.Weighted) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, bodyWait)
 	defer cancel()
-	for i, s := range from {
-		if s.Acquire(ctx, n) != nil {
-			err, from = errBusy, from[:i]
-			break
-		}
+	if from.Acquire(ctx, n) != nil {
+		return nil, errBusy
 	}
-	release = func() {
-		for _, s := range from {
-			s.Release(n)
-		}
-	}
-	if err != nil {
-		release()
-		return nil, err
-	}
-	return release, nil
+	return func() { from.Release(n) }, nil
 }
 
 // buffer returns n bytes, and what gives them back.
@@ -105,59 +88,79 @@ func checkLength(r *http.Request, limit int64) error {
 // body reads the body of a request whose length was checked, within a share of memory that is waited
 // for. The caller calls done when it needs the bytes no more.
 func (rt *router) body(w *reply, r *http.Request) (body []byte, done func(), err error) {
-	release, err := acquire(r.Context(), r.ContentLength, rt.bodies.all)
+	release, err := acquire(r.Context(), r.ContentLength, rt.bodies.known)
 	if err != nil {
 		return nil, nil, err
 	}
-	return rt.within(w, r, r.Body, release)
-}
-
-// strangersBody is body for somebody of whom nothing is known.
-func (rt *router) strangersBody(w *reply, r *http.Request) (body []byte, done func(), err error) {
-	release, err := rt.bodies.admit(r.Context(), r.ContentLength)
-	if err != nil {
-		return nil, nil, err
-	}
-	s := &stranger{Reader: r.Body, conn: connOf(r), size: r.ContentLength, began: time.Now()}
-	defer rt.bodies.strangers.come(s)()
-	return rt.within(w, r, s, release)
-}
-
-// within reads a body for which there is memory, which release gives back.
-func (rt *router) within(w *reply, r *http.Request, from io.Reader, release func()) (body []byte, done func(), err error) {
 	body, back := rt.bodies.buffer(r.ContentLength)
 	done = func() {
 		back()
 		release()
 	}
-	if err := rt.fill(w, from, body); err != nil {
+	from := rt.paced(r.Body, r.ContentLength, http.NewResponseController(w).SetReadDeadline)
+	if _, err := io.ReadFull(from, body); err != nil {
 		done()
 		return nil, nil, err
 	}
+	w.whole = true
 	return body, done, nil
 }
 
-// fill reads as many bytes as buf has. Each window must bring its part; there is no total time.
-func (rt *router) fill(w *reply, from io.Reader, buf []byte) error {
-	control := http.NewResponseController(w)
-	part := max(1, int(float64(rt.config.BodyRate)*rt.config.BodyWindow.Seconds()))
-	for have := 0; have < len(buf); {
-		if err := control.SetReadDeadline(time.Now().Add(rt.config.BodyWindow)); err != nil {
-			return err
-		}
-		n, err := io.ReadAtLeast(from, buf[have:], min(part, len(buf)-have))
-		have += n
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("%w: fewer than %d bytes in %v", errSlow, part, rt.config.BodyWindow)
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return fmt.Errorf("%w: %d of %d bytes came", errCut, have, len(buf))
-		case err != nil:
-			return err
+// A pacedBody is a body that must keep coming: each window must bring its part of it. There is no total
+// time.
+type pacedBody struct {
+	body        io.Reader
+	setDeadline func(time.Time) error
+
+	window time.Duration
+	part   int64         // bytes that a window must bring
+	first  time.Duration // how long the first byte may take; 0: a window, as any other
+
+	size, have int64
+	ends       int64 // the window has brought its part with so many bytes of the body
+	why        error // the window has not
+}
+
+// paced returns a body of that size, at the pace of the configuration.
+func (rt *router) paced(body io.Reader, size int64, setDeadline func(time.Time) error) *pacedBody {
+	return &pacedBody{
+		body:        body,
+		size:        size,
+		setDeadline: setDeadline,
+		window:      rt.config.BodyWindow,
+		part:        max(1, int64(float64(rt.config.BodyRate)*rt.config.BodyWindow.Seconds())),
+	}
+}
+
+// Read reads from the body. The errors are errSlow, errCut where it ends early, and those of setDeadline.
+func (b *pacedBody) Read(p []byte) (int, error) {
+	if b.have >= b.ends {
+		if err := b.begin(); err != nil {
+			return 0, err
 		}
 	}
-	w.whole = true
-	return nil
+	n, err := b.body.Read(p)
+	b.have += int64(n)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if err = b.setDeadline(time.Now()); err == nil {
+			err = b.why
+		}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		err = fmt.Errorf("%w: %d of %d bytes came", errCut, b.have, b.size)
+	}
+	return n, err
+}
+
+// begin begins a window.
+func (b *pacedBody) begin() error {
+	window, part := b.window, min(b.part, b.size-b.have)
+	if b.first > 0 && b.have == 0 {
+		window, part = b.first, 1
+	}
+	b.ends = b.have + part
+	b.why = fmt.Errorf("%w: fewer than %d bytes in %v", errSlow, part, window)
+	return b.setDeadline(time.Now().Add(window))
 }
 
 // giveUp is called before an answer that does not depend on the rest of the body. net/http reads a

@@ -120,16 +120,15 @@ func sendJSON(w *reply, status int, v any) {
 
 // propose takes a list or a root from anyone.
 func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
-	raw, done, err := rt.strangersBody(w, r)
+	lane := rt.bodies.checking
+	if r.ContentLength <= smallUpload {
+		lane = rt.bodies.small
+	}
+	raw, done, err := rt.upload(w, r, func() (func(), error) { return acquire(r.Context(), 1, lane) })
 	if err != nil {
 		return err
 	}
 	defer done()
-	release, err := acquire(r.Context(), 1, rt.bodies.checking)
-	if err != nil {
-		return err
-	}
-	defer release()
 	if err := p.fits(raw); err != nil {
 		return err
 	}
@@ -205,7 +204,9 @@ func (rt *router) refusePublish(w *reply, r *http.Request, err error) {
 		rt.config.Logger.LogAttrs(r.Context(), slog.LevelError, "publish failed",
 			slog.String("method", r.Method), slog.String("path", logged(r.URL.Path)), slog.Any("error", err))
 	}
-	giveUp(w, r)
+	if status != http.StatusRequestTimeout { // what comes too slowly is not waited for again
+		giveUp(w, r)
+	}
 	h := w.Header()
 	switch status {
 	case http.StatusMethodNotAllowed:

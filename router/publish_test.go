@@ -442,7 +442,7 @@ func TestCommitOutlivesItsCaller(t *testing.T) {
 	}
 }
 
-// Who can't get a share of the memory is told to come back. Strangers never hold all of it.
+// Blocks and what anybody may send have memory of their own.
 func TestBodiesShareMemory(t *testing.T) {
 	t.Parallel()
 	p := newFakePublisher()
@@ -452,25 +452,40 @@ func TestBodiesShareMemory(t *testing.T) {
 	}
 	addr := serveOn(t, s)
 	block := fmt.Sprintf("/publish/%v/%v/0", p.id, p.digest)
-	if err := s.bodies.stranger.Acquire(t.Context(), strangerMemory); err != nil {
+	others := &upload{list: s.bodies.uploads, whole: true}
+	if err := others.list.grow(others, uploadMemory); err != nil {
 		t.Fatal(err)
 	}
 	put(t, addr, block, p.block).hold(t, 204, nil)
 	busy := put(t, addr, "/publish/targets/1", []byte("x"))
 	busy.fails(t, 503, "busy")
 	busy.hold(t, 503, map[string]string{"Retry-After": retryAfter})
-	s.bodies.stranger.Release(strangerMemory)
-	if err := s.bodies.all.Acquire(t.Context(), bodyMemory); err != nil {
+	others.list.remove(others)
+	if err := s.bodies.known.Acquire(t.Context(), bodyMemory); err != nil {
 		t.Fatal(err)
 	}
 	put(t, addr, block, p.block).fails(t, 503, "busy")
-	put(t, addr, "/publish/targets/1", []byte("x")).fails(t, 503, "busy")
-	s.bodies.all.Release(bodyMemory)
+	put(t, addr, "/publish/targets/1", []byte("x")).hold(t, 200, nil)
+	s.bodies.known.Release(bodyMemory)
 	put(t, addr, block, p.block).hold(t, 204, nil)
 	// Everything was given back.
-	if !s.bodies.all.TryAcquire(bodyMemory) || !s.bodies.stranger.TryAcquire(strangerMemory) {
+	if !s.bodies.known.TryAcquire(bodyMemory) || s.bodies.uploads.total != 0 {
 		t.Error("some memory is still taken")
 	}
+}
+
+// A small list is looked at while a large one is.
+func TestSmallListsWaitForNoLargeOne(t *testing.T) {
+	s, err := NewServer(Config{Source: newFake(t), Publisher: newFakePublisher()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := serveOn(t, s)
+	if err := s.bodies.checking.Acquire(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	put(t, addr, "/publish/targets/1", []byte("x")).hold(t, 200, nil)
+	s.bodies.checking.Release(1)
 }
 
 func TestReloadKeepsTheMemory(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -77,6 +78,9 @@ type Config struct {
 	// means 4 kB per second and 20 seconds. Memory that all bodies share waits for it meanwhile.
 	BodyWindow time.Duration
 	BodyRate   int64
+
+	// TrustedProxies are reverse proxies, whose X-Forwarded-For says whose a request is.
+	TrustedProxies []netip.Prefix
 
 	Version string           // of the program, as /healthz tells it
 	Now     func() time.Time // time.Now if nil

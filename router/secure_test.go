@@ -48,6 +48,7 @@ func newCertificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 
 // A secured is a Server with TLS, and those who trust it.
 type secured struct {
+	server      *Server
 	addr, plain string
 	roots       *x509.CertPool
 }
@@ -73,7 +74,7 @@ func startTLS(t *testing.T, c Config) secured {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return secured{l.Addr().String(), plain, roots}
+	return secured{s, l.Addr().String(), plain, roots}
 }
 
 // client returns a client that speaks one version of HTTP. Its receive buffer is that of download.

@@ -42,10 +42,11 @@ func openSite(ctx context.Context, s settings, h home, log *logBuffer, now func(
 		Now:         now,
 		NoMetrics:   !s.Metrics,
 
-		MaxDownloads: s.MaxDownloads,
-		MaxBandwidth: s.MaxBandwidth,
-		Plain:        plainHandler(s, h.credentials),
-		HSTS:         s.HSTS,
+		MaxDownloads:   s.MaxDownloads,
+		MaxBandwidth:   s.MaxBandwidth,
+		TrustedProxies: s.TrustedProxies,
+		Plain:          plainHandler(s, h.credentials),
+		HSTS:           s.HSTS,
 	}}
 	if s.LogRequests {
 		out.router.Requests = newLogger(log.requests(), s)

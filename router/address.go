@@ -1,0 +1,62 @@
+package router
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// An address is what one client counts as, whatever it opens: an IPv4 address, or the /64 of an IPv6
+// address, which is what one customer gets. The zero address stands for all whose address is not known.
+type address netip.Prefix
+
+// addressOf returns the address that an IP address belongs to.
+func addressOf(ip netip.Addr) address {
+	ip = ip.Unmap().WithZone("")
+	bits := 64
+	if ip.Is4() {
+		bits = 32
+	}
+	p, _ := ip.Prefix(bits) // fails for the zero address alone
+	return address(p)
+}
+
+// String returns the address as a prefix.
+func (a address) String() string { return netip.Prefix(a).String() }
+
+// clientOf returns whose request it is: the peer of its connection or, where that is a trusted proxy, whom
+// the proxy names. Each proxy appends its peer to X-Forwarded-For, so the list is read from its end, and
+// whatever stands before the first address that is no trusted proxy's is the client's own invention.
+func clientOf(r *http.Request, trusted []netip.Prefix) address {
+	peer, ok := parseHost(r.RemoteAddr)
+	if !ok {
+		return address{}
+	}
+	named := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for i := len(named) - 1; i >= 0 && within(peer, trusted); i-- {
+		next, ok := parseHost(strings.TrimSpace(named[i]))
+		if !ok {
+			break
+		}
+		peer = next
+	}
+	return addressOf(peer)
+}
+
+// parseHost parses an IP address, with a port or without.
+func parseHost(s string) (netip.Addr, bool) {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap(), true
+	}
+	ip, err := netip.ParseAddr(s)
+	return ip.Unmap(), err == nil
+}
+
+func within(ip netip.Addr, prefixes []netip.Prefix) bool {
+	for _, p := range prefixes {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
