@@ -36,6 +36,9 @@ func (m *Mirror) Health(at time.Time) []Warning {
 	}
 	out = append(out, m.silence(f, at)...)
 	for _, u := range f.Upstreams {
+		if u.Slow {
+			out = append(out, Warning{"upstream", false, fmt.Sprintf("upstream %s is much slower than another one, and asked last: see to it, or to the way there", u.URL)})
+		}
 		if u.Error != "" && !strings.Contains(f.Error, u.Error) {
 			out = append(out, Warning{"upstream", false, fmt.Sprintf("upstream %s is not used: %s", u.URL, u.Reason)})
 		}

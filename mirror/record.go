@@ -111,7 +111,9 @@ func (r *record) failed(text string, reason Reason, at time.Time) {
 func (m *Mirror) present(known []UpstreamFreshness) []UpstreamFreshness {
 	out := []UpstreamFreshness{}
 	for _, u := range m.c.Client.Upstreams() {
-		out = append(out, *find(&known, u))
+		f := *find(&known, u)
+		f.Slow = !u.State().Slow.IsZero()
+		out = append(out, f)
 	}
 	return out
 }

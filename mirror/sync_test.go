@@ -445,3 +445,38 @@ func TestRoom(t *testing.T) {
 	m := o.newMirror(setup{config: func(c *mirror.Config) { c.MaxBytes = int64(len(content(big))) + 1<<20 }})
 	m.sync()
 }
+
+// TestSlowUpstream: one that drips is left for one that doesn't, and told of until it is asked first again.
+func TestSlowUpstream(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	p := newProxy(t, o.url)
+	p.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/sha256/") {
+			return false
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(o.rel(one).Length()))
+		for r.Context().Err() == nil {
+			w.Write([]byte("x"))
+			w.(http.Flusher).Flush()
+			<-time.After(50 * time.Millisecond)
+		}
+		return true
+	})
+	client, err := fetch.New(fetch.Config{Upstreams: []string{p.url, o.url}, StallRate: 1, Race: 400 * time.Millisecond})
+	must(t, err)
+	defer client.Close()
+	m := o.newMirror(setup{config: func(c *mirror.Config) { c.Client = client }})
+	m.sync()
+	m.wantListed(one)
+	f := m.Freshness(o.at)
+	if !f.Upstreams[0].Slow || f.Upstreams[1].Slow || f.Error != "" {
+		t.Errorf("expected the first one slow alone, got %+v", f)
+	}
+	if w := m.Health(o.at); len(w) != 1 || w[0].Subject != "upstream" || !strings.Contains(w[0].Text, p.url+" is much slower") {
+		t.Errorf("expected one warning about %s, got %v", p.url, w)
+	}
+	if read, err := mirror.ReadFreshness(m.s, o.at); err != nil || !read.Upstreams[0].Slow {
+		t.Errorf("another process reads %+v, %v", read, err)
+	}
+}

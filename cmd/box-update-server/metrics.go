@@ -110,6 +110,9 @@ func describeSync(f mirror.Freshness) *router.SyncStanding {
 		UpdatesBehind: f.UpdatesBehind, Problem: string(f.Reason), Since: f.Since,
 	}
 	for _, u := range f.Upstreams {
+		if u.Slow && u.Reason == "" {
+			u.Reason = "slow"
+		}
 		out.Upstreams = append(out.Upstreams, router.UpstreamStanding{
 			URL: u.URL, Checked: u.Checked, Behind: u.Behind, Problem: string(u.Reason)})
 	}

@@ -99,6 +99,9 @@ func describeUpstream(u mirror.UpstreamFreshness) string {
 	if u.Behind {
 		text += ", behind"
 	}
+	if u.Slow {
+		text += ", much slower than another one and asked last"
+	}
 	if u.Error != "" {
 		text += ", not used: " + u.Error
 	}

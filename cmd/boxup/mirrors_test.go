@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -347,4 +348,28 @@ func TestCapWithoutBlockLists(t *testing.T) {
 	d.must(0, "status").says("left today: " + fmt.Sprint(5<<20)) // what came counts, whole or not
 	m.on(nil)
 	d.must(0, "update").says("installed: " + one)
+}
+
+// TestSlowMirror: one that another one outpaced is asked last for an hour, by later runs too.
+func TestSlowMirror(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	slow, quick := w.mirror(), w.mirror()
+	d := w.newDevice(nil, slow, quick)
+	d.must(codeAvailable, "check")
+	r, err := readRecord(d.path("S"))
+	check(t, err)
+	r.mirror(slow.URL).Slow = d.now.Add(time.Hour)
+	check(t, r.write(durable.FS{}, d.path("S")))
+	slow.asked()
+	d.must(0, "fetch")
+	if got := slow.asked(); got != nil {
+		t.Errorf("asked the slow mirror for %q", got)
+	}
+	d.must(0, "status").says("mirror: " + slow.URL + ", much slower than another one")
+	d.now = d.now.Add(time.Hour)
+	d.must(codeAvailable, "check")
+	if got := slow.asked(); got == nil {
+		t.Error("the mirror that was slow is not asked first again")
+	}
 }

@@ -42,6 +42,7 @@ type record struct {
 type mirrorRecord struct {
 	URL    string    `json:"url"`
 	Behind bool      `json:"behind,omitempty"` // it has older metadata than another one that was seen
+	Slow   time.Time `json:"slow,omitzero"`    // until then it is asked last: another one was much faster
 	Until  time.Time `json:"until,omitzero"`   // it asked not to be asked before
 	Reason string    `json:"reason,omitempty"`
 }

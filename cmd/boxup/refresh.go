@@ -53,6 +53,9 @@ func (b *box) connect() error {
 	}
 	for i, u := range client.Upstreams() {
 		u.SetBehind(ask[i].Behind)
+		if left := ask[i].Slow.Sub(b.streams.Now()); left > 0 && left <= longestPause { // longer ones come from a clock that was wrong
+			u.SetSlow(time.Now().Add(left))
+		}
 	}
 	b.client, b.asked, b.meter = client, ask, meter
 	return nil
@@ -67,7 +70,10 @@ func (b *box) noteMirrors() {
 	for i, u := range b.client.Upstreams() {
 		s := u.State()
 		m := b.record.mirror(b.asked[i].URL)
-		m.Behind, m.Until, m.Reason = s.Behind, time.Time{}, ""
+		m.Behind, m.Slow, m.Until, m.Reason = s.Behind, time.Time{}, time.Time{}, ""
+		if left := s.Slow.Sub(now); left > 0 {
+			m.Slow = b.streams.Now().Add(left).UTC().Truncate(time.Second)
+		}
 		if wait := s.Until.Sub(now); !s.Refused && wait > longestBackoff {
 			m.Until, m.Reason = b.streams.Now().Add(wait).UTC().Truncate(time.Second), brief(s.Reason)
 		}

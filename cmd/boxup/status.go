@@ -197,6 +197,9 @@ func (m mirrorRecord) words() string {
 	if m.Behind {
 		text += ", behind another one"
 	}
+	if !m.Slow.IsZero() {
+		text += ", much slower than another one, asked last until " + stamp(m.Slow)
+	}
 	if !m.Until.IsZero() {
 		text += ", not asked before " + stamp(m.Until) + ": " + m.Reason
 	}

@@ -8,8 +8,11 @@ import (
 )
 
 // Ask calls ask with one upstream after another until it returns nil. Upstreams that are set aside are
-// left out, those that pause or are behind come last, and which is asked first follows the order of the
+// left out, those that pause, are behind or slow come last, and which is asked first follows the order of the
 // configuration.
+//
+// Where ask takes long, the context that it is given ends once another upstream turns out to be much faster, which
+// is asked then. A sole upstream is waited for however slow it is.
 //
 // An upstream for which ask returns ErrUnavailable is asked again after a pause, one with ErrRefused is
 // set aside, and one with any other error is not asked again by this call. Where none is left, or nothing
@@ -17,14 +20,13 @@ import (
 func (c *Client) Ask(ctx context.Context, ask func(context.Context, *Upstream) error) error {
 	q := inquiry{client: c, last: map[*Upstream]error{}, out: map[*Upstream]bool{}}
 	q.patient()
-	var u *Upstream
 	for {
-		var err error
-		if u, err = q.next(ctx, u); err != nil {
+		u, err := q.next(ctx)
+		if err != nil {
 			return err
 		}
 		began := time.Now()
-		err = ask(ctx, u)
+		err = c.try(ctx, u, ask)
 		var mine *local
 		if errors.As(err, &mine) || ctx.Err() != nil {
 			return err
@@ -48,7 +50,7 @@ type inquiry struct {
 	client   *Client
 	last     map[*Upstream]error
 	out      map[*Upstream]bool // not to be asked again
-	stay     bool               // the last one is the one to go on with
+	goOn     *Upstream          // the one to go on with; nil: whose turn it is
 	deadline time.Time
 }
 
@@ -60,8 +62,13 @@ func (q *inquiry) failed(u *Upstream, err error) {
 	var away *unavailable
 	temporary := errors.As(err, &away) && !errors.Is(err, ErrRefused)
 	again := temporary && q.client.c.Patience > 0
-	q.stay = again && away.progress
-	if q.stay {
+	q.goOn = nil
+	switch {
+	case again && away.by != nil:
+		q.goOn = away.by
+		q.patient() // it sent what it could, and comes last from now on
+	case again && away.progress:
+		q.goOn = u
 		q.patient()
 	}
 	if !again {
@@ -72,8 +79,8 @@ func (q *inquiry) failed(u *Upstream, err error) {
 
 // next returns the upstream to ask, once it is time. An upstream that was cut after it had sent something
 // goes on: another one would have to send the block in flight from its start.
-func (q *inquiry) next(ctx context.Context, last *Upstream) (*Upstream, error) {
-	u := q.choose(last)
+func (q *inquiry) next(ctx context.Context) (*Upstream, error) {
+	u := q.choose()
 	if u == nil {
 		return nil, q.giveUp()
 	}
@@ -85,7 +92,7 @@ func (q *inquiry) next(ctx context.Context, last *Upstream) (*Upstream, error) {
 }
 
 // choose returns the upstream that can be asked first, nil where there is none.
-func (q *inquiry) choose(last *Upstream) *Upstream {
+func (q *inquiry) choose() *Upstream {
 	var best *Upstream
 	var bestState State
 	for _, u := range q.client.upstreams {
@@ -93,7 +100,7 @@ func (q *inquiry) choose(last *Upstream) *Upstream {
 		if q.out[u] || s.Refused {
 			continue
 		}
-		if q.stay && u == last {
+		if u == q.goOn {
 			return u
 		}
 		if best == nil || s.before(bestState) {
@@ -106,9 +113,20 @@ func (q *inquiry) choose(last *Upstream) *Upstream {
 // before reports whether an upstream in state s is asked before one in state other.
 func (s State) before(other State) bool {
 	if s.Until.IsZero() && other.Until.IsZero() {
-		return !s.Behind && other.Behind
+		return s.rank() < other.rank()
 	}
 	return s.Until.Before(other.Until)
+}
+
+// rank orders upstreams that can be asked now, lower ones first. One that is slow has at least what is wanted.
+func (s State) rank() (rank int) {
+	if !s.Slow.IsZero() {
+		rank++
+	}
+	if s.Behind {
+		rank += 2
+	}
+	return rank
 }
 
 // giveUp joins what is against each upstream.

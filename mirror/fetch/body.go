@@ -21,19 +21,22 @@ type body struct {
 	from    io.ReadCloser
 	limiter *rate.Limiter
 	stall   *stall
+	race    *race // nil: it is in none
 }
 
 func newBody(ctx context.Context, cancel context.CancelCauseFunc, c *Client, from io.ReadCloser) *body {
-	return &body{ctx: ctx, cancel: cancel, from: from, limiter: c.limiter, stall: watch(&c.c, cancel)}
+	return &body{ctx: ctx, cancel: cancel, from: from, limiter: c.limiter, stall: watch(&c.c, cancel), race: raceOf(ctx)}
 }
 
 // Read reads at most readSize bytes. The error of a body that was cut for its slowness is
 // ErrStalled: net/http returns the cause of the cancellation.
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:min(len(p), readSize)]
-	b.stall.begin()
+	b.stall.pace.begin()
+	b.race.begin()
 	n, err := b.from.Read(p)
-	b.stall.end(n)
+	b.race.end(n)
+	b.stall.pace.end(n)
 	if b.limiter != nil && n > 0 {
 		if waitErr := b.limiter.WaitN(b.ctx, n); waitErr != nil {
 			return n, waitErr
@@ -62,11 +65,11 @@ type stall struct {
 	window time.Duration
 	cut    context.CancelCauseFunc
 
+	pace pace
+
 	mu    sync.Mutex
 	timer *time.Timer
-	bytes int64
-	spent time.Duration
-	since time.Time // when the read began that is under way; zero: none is
+	seen  progress // in this window
 	over  bool
 }
 
@@ -78,41 +81,23 @@ func watch(c *Config, cut context.CancelCauseFunc) *stall {
 	return s
 }
 
-func (s *stall) begin() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.since = time.Now()
-}
-
-func (s *stall) end(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.spent += time.Since(s.since)
-	s.since = time.Time{}
-	s.bytes += int64(n)
-}
-
 // judge looks whether a window is full, and if so, whether enough came in it.
 func (s *stall) judge() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	if !s.since.IsZero() {
-		s.spent += now.Sub(s.since)
-		s.since = now
-	}
 	if s.over {
 		return
 	}
-	if s.spent < s.window {
-		s.timer.Reset(s.window - s.spent)
+	s.seen.add(s.pace.take())
+	if s.seen.spent < s.window {
+		s.timer.Reset(s.window - s.seen.spent)
 		return
 	}
-	if got := float64(s.bytes) / s.spent.Seconds(); got < float64(s.rate) {
+	if got := s.seen.rate(); got < float64(s.rate) {
 		s.cut(fmt.Errorf("%w: expected %d bytes per second over %v, got %.1f", ErrStalled, s.rate, s.window, got))
 		return
 	}
-	s.bytes, s.spent = 0, 0
+	s.seen = progress{}
 	s.timer.Reset(s.window)
 }
 

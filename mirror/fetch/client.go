@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -51,6 +52,10 @@ type Config struct {
 	StallWindow time.Duration // over which StallRate is averaged; 0: 30 s
 	Silence     time.Duration // how long an upstream may take to begin an answer; 0: 30 s
 
+	// Race is how long a call goes on with one upstream before another one is tried beside it; 0: 30 s;
+	// negative: never.
+	Race time.Duration
+
 	Backoff       time.Duration // the first pause after a failure; doubles each time; 0: 1 s
 	MaxBackoff    time.Duration // the longest pause; 0: 1 min
 	MaxRetryAfter time.Duration // the longest pause that an upstream may ask for; 0: 1 h
@@ -81,6 +86,7 @@ type Client struct {
 	http      *http.Client
 	limiter   *rate.Limiter // nil: no cap
 	buffers   sync.Pool     // of *[]byte: blocks in flight
+	raced     atomic.Int64  // bytes that trials took
 }
 
 // New returns a client, which the caller must close. Nothing is asked yet.
@@ -117,6 +123,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.StallRate, 256)
 	orDefault(&c.StallWindow, 30*time.Second)
 	orDefault(&c.Silence, 30*time.Second)
+	orDefault(&c.Race, 30*time.Second)
 	orDefault(&c.Backoff, time.Second)
 	orDefault(&c.MaxBackoff, time.Minute)
 	orDefault(&c.MaxRetryAfter, time.Hour)

@@ -51,7 +51,7 @@ type download struct {
 	block  int    // in flight
 	filled int    // bytes of it in buf
 	done   int64  // bytes of the archive that are there
-	gained int64  // bytes that this attempt brought
+	most   int64  // the highest done yet
 }
 
 // buffer returns room for a block. Many archives are small, and a buffer for each would be most of the work.
@@ -69,7 +69,8 @@ func (d *download) from(ctx context.Context, u *Upstream) error {
 		d.source = source{u: u, rel: d.rel}
 		d.filled = 0
 	}
-	d.gained = 0
+	d.run()
+	before := d.most
 	for {
 		first, count := d.run()
 		if count == 0 {
@@ -82,7 +83,8 @@ func (d *download) from(ctx context.Context, u *Upstream) error {
 			return nil
 		}
 		if err != nil {
-			return d.client.gaining(err, d.gained)
+			// Two upstreams that each send the same half of a block are no progress.
+			return d.client.gaining(err, d.most-before)
 		}
 	}
 }
@@ -105,6 +107,7 @@ func (d *download) run() (first, count int) {
 		d.block, d.filled = first, 0
 	}
 	d.done += int64(d.filled)
+	d.most = max(d.most, d.done)
 	return first, count
 }
 
@@ -136,7 +139,6 @@ func (d *download) take(ctx context.Context, p *piece, from, to int64) error {
 		stop := min(length, int64(d.filled)+to-from)
 		n, err := p.fill(d.buf[d.filled:stop], d.progress)
 		d.filled += n
-		d.gained += int64(n)
 		from += int64(n)
 		if err != nil {
 			return p.u.cut(ctx, p.file, err, p.to-p.from, from-p.from)
@@ -152,6 +154,7 @@ func (d *download) take(ctx context.Context, p *piece, from, to int64) error {
 
 func (d *download) progress(n int) {
 	d.done += int64(n)
+	d.most = max(d.most, d.done)
 	d.client.c.Progress(d.rel, d.done)
 }
 

@@ -33,7 +33,8 @@ type Search struct {
 // one. It is not stored. An upstream that turns out to be behind is asked last from then on, and one that
 // sent what no honest upstream has is set aside, where there are others.
 //
-// The first answer is waited for as Ask does. The other upstreams are asked once, and what goes wrong
+// The first answer is waited for as Ask does. The other upstreams are asked once, as long as none is far slower than
+// another, and what goes wrong
 // there is no error. Where none has a repository that is accepted, the error is that of each upstream.
 func (c *Client) Newest(ctx context.Context, s Search) (*trust.Repository, error) {
 	found := map[*Upstream]*trust.Repository{}
@@ -59,7 +60,7 @@ func (c *Client) Newest(ctx context.Context, s Search) (*trust.Repository, error
 		if found[u] != nil || !u.State().Until.IsZero() {
 			continue
 		}
-		if err := ask(ctx, u); err != nil {
+		if err := c.try(ctx, u, ask); err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}

@@ -49,7 +49,11 @@ func (u *Upstream) get(ctx context.Context, file string, header http.Header) (*a
 	}
 	r.Header = header
 	r.Header.Set("User-Agent", c.c.UserAgent)
+	race := raceOf(ctx)
+	race.asked(file, header)
+	race.begin()
 	resp, err := c.http.Do(r)
+	race.end(0)
 	if err != nil {
 		cancel(nil)
 		return nil, u.unanswered(ctx, file, err)

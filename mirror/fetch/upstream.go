@@ -16,12 +16,15 @@ type Upstream struct {
 	base   *url.URL // without a slash at its end
 
 	received atomic.Int64 // bytes of bodies
+	asks     atomic.Int64 // calls of Ask that are asking it
 
 	mu     sync.Mutex
 	state  State
 	fails  int       // in a row
 	failed time.Time // the last time
 	heard  time.Time // when part of an archive came last
+	rate   float64   // bytes per second of the last trial, see race
+	rated  time.Time // when that was; zero: never
 }
 
 // State is what is known of an upstream. The zero State has nothing against it.
@@ -31,6 +34,7 @@ type State struct {
 	Refused bool      // it sent something wrong; else it is down or busy
 	Failing bool      // it was down or busy when it was asked last, and nothing came since
 	Behind  bool      // see SetBehind
+	Slow    time.Time // until then it is asked last, since another one was much faster; zero: none was
 }
 
 // String returns the base URL, without user and password: a token may stand in place of either.
@@ -51,6 +55,9 @@ func (u *Upstream) State() State {
 func (u *Upstream) current() State {
 	s := u.state
 	s.Failing = u.fails > 0 && !s.Refused && !u.heard.After(u.failed)
+	if !time.Now().Before(s.Slow) {
+		s.Slow = time.Time{}
+	}
 	if !time.Now().Before(s.Until) {
 		s.Until, s.Refused = time.Time{}, false
 		if !s.Failing {
@@ -75,6 +82,13 @@ func (u *Upstream) SetBehind(behind bool) {
 	u.state.Behind = behind
 }
 
+// SetSlow says until when the upstream is asked last, since another one was much faster.
+func (u *Upstream) SetSlow(until time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.state.Slow = until
+}
+
 // SetAside says that the upstream sent something wrong, which the caller found out. It is not asked for
 // Config.SetAside.
 func (u *Upstream) SetAside(reason error) {
@@ -90,6 +104,7 @@ func (u *Upstream) SetAside(reason error) {
 func (u *Upstream) note(began time.Time, err error) {
 	var away *unavailable
 	switch {
+	case errors.Is(err, ErrOutpaced): // asked last from now on, it does what it can
 	case errors.Is(err, ErrRefused):
 		u.SetAside(err)
 	case errors.As(err, &away):
@@ -104,7 +119,7 @@ func (u *Upstream) recover() {
 	defer u.mu.Unlock()
 	u.fails = 0
 	if !u.current().Refused {
-		u.state = State{Behind: u.state.Behind}
+		u.state = State{Behind: u.state.Behind, Slow: u.state.Slow}
 	}
 }
 
@@ -134,6 +149,7 @@ type unavailable struct {
 	err      error
 	after    time.Duration // the upstream asks for so long a pause; 0: it doesn't
 	progress bool          // something that is kept came first
+	by       *Upstream     // of ErrOutpaced: the faster one
 }
 
 func (e *unavailable) Error() string { return e.err.Error() }

@@ -43,7 +43,7 @@ type whole struct {
 	alone  bool               // one upstream has to send everything
 	hash   update.Hasher
 	size   int64 // of file, and in hash
-	gained int64
+	most   int64 // the highest size yet
 	blocks update.Blocks
 }
 
@@ -68,7 +68,7 @@ func (w *whole) begin(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if w.size > 0 {
+	if w.most = w.size; w.size > 0 {
 		w.sent[nil] = true
 	}
 	return nil
@@ -92,12 +92,12 @@ func (w *whole) from(ctx context.Context, u *Upstream) error {
 		}
 	}
 	for {
-		w.gained = 0
+		before := w.most
 		err := w.bring(ctx)
 		if errors.Is(err, ErrRefused) && w.size == w.rel.Length() {
 			w.client.distrust(u, err) // the digest says what is worth what came before
 		} else if err != nil {
-			return w.client.gaining(err, w.gained)
+			return w.client.gaining(err, w.most-before)
 		}
 		if again, err := w.judge(u); !again {
 			return err
@@ -168,7 +168,7 @@ func (w *whole) append(u *Upstream, b []byte) error {
 	w.sent[u] = true
 	w.hash.Write(b)
 	w.size += int64(len(b))
-	w.gained += int64(len(b))
+	w.most = max(w.most, w.size)
 	w.client.c.Progress(w.rel, w.size)
 	return nil
 }
