@@ -27,7 +27,7 @@ var steps = []string{
 	"mkdir sha256/ab", "syncdir sha256", "create blocks", "write blocks", "sync blocks", "rename blocks", "syncdir sha256/ab",
 	"rename blob", "remove map",
 	"link target", "syncdir targets",
-	"create root", "write root", "sync root", "rename root", "syncdir metadata",
+	"syncdir .", "create root", "write root", "sync root", "rename root", "syncdir metadata",
 	"create ledger", "write ledger", "sync ledger", "rename ledger",
 	"create targets", "write targets", "sync targets", "rename targets",
 	"create snapshot", "write snapshot", "sync snapshot", "rename snapshot",

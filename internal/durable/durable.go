@@ -172,14 +172,25 @@ func (f FS) Remove(path string) error {
 // umask. What exists and is no directory is refused, with syscall.ENOTDIR.
 func (f FS) MkdirAll(path string, perm fs.FileMode) error {
 	path = filepath.Clean(path)
-	if there, err := isDir(path); there || err != nil {
+	parent := filepath.Dir(path)
+	there, err := isDir(path)
+	if err != nil {
 		return err
 	}
-	parent := filepath.Dir(path)
+	if there {
+		// A crash may have come after it was made, before its parent was synced. Of the directories that
+		// exist this can be true of the lowest one alone. Where the parent can't be read or written to, it was
+		// not made by us.
+		err := f.SyncDir(parent)
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return nil
+		}
+		return err
+	}
 	if err := f.MkdirAll(parent, perm); err != nil {
 		return err
 	}
-	err := f.do(OpMkdir, path, func() error { return os.Mkdir(path, perm) })
+	err = f.do(OpMkdir, path, func() error { return os.Mkdir(path, perm) })
 	if errors.Is(err, fs.ErrExist) {
 		// Another process was faster, or a symbolic link leads nowhere.
 		if there, _ := isDir(path); there {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 func TestModeIsExact(t *testing.T) {
@@ -118,24 +120,85 @@ func TestSync(t *testing.T) {
 }
 
 func TestMkdirAll(t *testing.T) {
-	root := t.TempDir()
+	root := filepath.Join(t.TempDir(), "root")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	var got []string
 	f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		got = append(got, fmt.Sprint(op, " ", strings.TrimPrefix(path, root)))
+		got = append(got, fmt.Sprint(op, " ", strings.TrimPrefix(path, filepath.Dir(root))))
 		return true, nil
 	}}
-	for range 2 { // the second time there is nothing to do
+	for range 2 {
 		if err := f.MkdirAll(filepath.Join(root, "a/b/c")+"/", 0o750); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := []string{"mkdir /a", "syncdir ", "mkdir /a/b", "syncdir /a", "mkdir /a/b/c", "syncdir /a/b"}
+	want := []string{"syncdir ", "mkdir /root/a", "syncdir /root", "mkdir /root/a/b", "syncdir /root/a", "mkdir /root/a/b/c", "syncdir /root/a/b", "syncdir /root/a/b"}
 	if !slices.Equal(got, want) {
 		t.Errorf("steps are %q, want %q", got, want)
 	}
 	info, err := os.Stat(filepath.Join(root, "a/b/c"))
 	if err != nil || info.Mode() != fs.ModeDir|0o750 {
 		t.Errorf("directory is %v, %v", info, err)
+	}
+}
+
+// TestMkdirAllAfterACrash crashes at each step, before and after it, and tries again: every directory that is there in
+// the end had its parent synced after it was made.
+func TestMkdirAllAfterACrash(t *testing.T) {
+	crash := errors.New("crash")
+	for n := 1; n <= 7; n++ {
+		for _, after := range []bool{false, true} {
+			root := t.TempDir()
+			unsynced := map[string]bool{} // directories by path
+			record := func(op durable.Op, path string) {
+				switch op {
+				case durable.OpMkdir:
+					unsynced[path] = true
+				case durable.OpSyncDir:
+					maps.DeleteFunc(unsynced, func(made string, _ bool) bool { return filepath.Dir(made) == path })
+				}
+			}
+			steps := 0
+			f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+				steps++
+				apply := steps < n || steps == n && after
+				if apply {
+					record(op, path)
+				}
+				if steps >= n {
+					return apply, crash
+				}
+				return true, nil
+			}}
+			path := filepath.Join(root, "a/b/c")
+			if err := f.MkdirAll(path, 0o700); !errors.Is(err, crash) {
+				t.Fatalf("step %d: got %v, want a crash", n, err)
+			}
+			f.Hook = func(op durable.Op, path string) (bool, error) {
+				record(op, path)
+				return true, nil
+			}
+			if err := f.MkdirAll(path, 0o700); err != nil || len(unsynced) > 0 {
+				t.Errorf("crash at step %d, after it: %t: the parents of %v were never synced, %v", n, after, unsynced, err)
+			}
+		}
+	}
+}
+
+// TestMkdirAllBelowWhatCannotBeRead finds a directory in one whose names its user may not list.
+func TestMkdirAllBelowWhatCannotBeRead(t *testing.T) {
+	if testworld.AsNobody(t) {
+		return
+	}
+	top := filepath.Join(t.TempDir(), "top")
+	if err := errors.Join(os.MkdirAll(filepath.Join(top, "dir"), 0o700), os.Chmod(top, 0o300)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(top, 0o700) })
+	if err := (durable.FS{}).MkdirAll(filepath.Join(top, "dir"), 0o700); err != nil {
+		t.Error(err)
 	}
 }
 
