@@ -47,6 +47,10 @@ type Arrivals interface {
 	// PutBlock takes a block, which it does not keep. What is not that block, nothing included, is
 	// store.ErrCorrupt, and no byte is written; other errors come first.
 	PutBlock(ctx context.Context, id, digest update.Digest, i int, p []byte) error
+
+	// PutPart takes a part of a block, from offset at on, which it does not keep. An empty one only asks
+	// whether a part that begins there is wanted.
+	PutPart(ctx context.Context, id, digest update.Digest, i int, at int64, p []byte) error
 }
 
 // publish answers everything below /publish.
@@ -161,7 +165,7 @@ func (p publishPath) fits(raw []byte) error {
 	return nil
 }
 
-// arrive takes a block or a block list. Whether it is wanted is known before its body is asked for.
+// arrive takes a block, a part of one, or a block list. Whether it is wanted is known before its body is asked for.
 func (rt *router) arrive(w *reply, r *http.Request, p publishPath) error {
 	if err := rt.deliver(r.Context(), p, nil); err != nil && !errors.Is(err, store.ErrCorrupt) {
 		return err
@@ -180,8 +184,11 @@ func (rt *router) arrive(w *reply, r *http.Request, p publishPath) error {
 }
 
 func (rt *router) deliver(ctx context.Context, p publishPath, body []byte) error {
-	if p.kind == publishBlocks {
+	switch p.kind {
+	case publishBlocks:
 		return rt.config.Publisher.PutBlocks(ctx, p.id, p.digest, body)
+	case publishPart:
+		return rt.config.Publisher.PutPart(ctx, p.id, p.digest, p.block, p.at, body)
 	}
 	return rt.config.Publisher.PutBlock(ctx, p.id, p.digest, p.block, body)
 }
@@ -255,7 +262,7 @@ func statusOfCode(code string) int {
 		return http.StatusForbidden
 	case "not_found":
 		return http.StatusNotFound
-	case "conflict", "rollback", "stranded", "second_digest", "incomplete", "no_blocks":
+	case "conflict", "rollback", "stranded", "second_digest", "incomplete", "no_blocks", "gap":
 		return http.StatusConflict
 	case "corrupt", "expired", "signer_clock":
 		return http.StatusUnprocessableEntity

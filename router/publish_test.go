@@ -88,6 +88,16 @@ func (p *fakePublisher) PutBlock(_ context.Context, id, digest update.Digest, i 
 	return nil
 }
 
+func (p *fakePublisher) PutPart(ctx context.Context, id, digest update.Digest, i int, at int64, b []byte) error {
+	if at != 0 {
+		return origin.ErrGap
+	}
+	if len(b) == 0 && i == 0 && id == p.id && digest == p.digest {
+		return nil
+	}
+	return p.PutBlock(ctx, id, digest, i, b)
+}
+
 func (p *fakePublisher) Commit(ctx context.Context, id update.Digest) (origin.Versions, error) {
 	if id != p.id {
 		return origin.Versions{}, origin.ErrNotFound
@@ -180,10 +190,12 @@ func TestPublishRoutes(t *testing.T) {
 	put(t, addr, archive+".blocks", p.block).hold(t, 204, map[string]string{"Cache-Control": "no-store"})
 	put(t, addr, archive+"/0", p.block).hold(t, 204, nil)
 	put(t, addr, archive+"/0", p.block[1:]).fails(t, 422, "corrupt")
+	put(t, addr, archive+"/0/0", p.block).hold(t, 204, nil)
+	put(t, addr, archive+"/0/1", p.block).fails(t, 409, "gap")
 	put(t, addr, archive+"/1", p.block).fails(t, 404, "not_found")
 	p.with(func() {
-		if p.blocks != 2 {
-			t.Errorf("%d blocks were taken, want 2", p.blocks)
+		if p.blocks != 3 {
+			t.Errorf("%d blocks were taken, want 3", p.blocks)
 		}
 	})
 	commit := fmt.Sprintf("/publish/%v/commit", p.id)
@@ -274,6 +286,7 @@ func TestPublishMethods(t *testing.T) {
 		"/publish/targets/1":                   "PUT",
 		staged + p.digest.String() + ".blocks": "PUT",
 		staged + p.digest.String() + "/0":      "PUT",
+		staged + p.digest.String() + "/0/9":    "PUT",
 		staged + "commit":                      "POST, PUT",
 	} {
 		for _, method := range []string{"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"} {
@@ -310,6 +323,7 @@ func TestBodyIsAskedForWhenItIsWanted(t *testing.T) {
 		"chunked":               {archive + "/0", "Transfer-Encoding: chunked", 411, "length"},
 		"chunked root":          {"/publish/root/2", "Transfer-Encoding: chunked", 411, "length"},
 		"large block":           {archive + "/0", "Content-Length: 4194305", 413, "too_large"},
+		"large part":            {archive + "/0/1", "Content-Length: 4194304", 413, "too_large"},
 		"large block list":      {archive + ".blocks", "Content-Length: 8388609", 413, "too_large"},
 		"large root":            {"/publish/root/2", "Content-Length: 512001", 413, "too_large"},
 		"large list":            {"/publish/targets/2", "Content-Length: 5000001", 413, "too_large"},
@@ -507,7 +521,8 @@ func FuzzPublishPath(f *testing.F) {
 	for _, s := range []string{"/", "", "//", "/root/1", "/targets/18", "/targets/0", "/targets/018", "/root/+1", "/root/-1", "/root/1/", "/snapshot/1",
 		"/pending/" + d, "/pending/", "/" + d, "/" + d + "/", "/" + d + "/commit", "/" + d + "/" + d, "/" + d + "/" + d + ".blocks",
 		"/" + d + "/" + d + "/0", "/" + d + "/" + d + "/00", "/" + d + "/" + d + "/262143", "/" + d + "/" + d + "/262145", "/" + d + "/" + d + "/-1",
-		"/" + d + "/" + d + "/99999999999999999999", "/" + d + "/" + d + ".blocks/0", "/" + d + "/../" + d, "/targets/99999999999", "/\x00"} {
+		"/" + d + "/" + d + "/99999999999999999999", "/" + d + "/" + d + "/7/65536", "/" + d + "/" + d + "/7/00", "/" + d + "/" + d + "/7/4194305",
+		"/" + d + "/" + d + "/7/", "/" + d + "/" + d + "/7/1/2", "/" + d + "/" + d + ".blocks/7/1", "/" + d + "/" + d + ".blocks/0", "/" + d + "/../" + d, "/targets/99999999999", "/\x00"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -526,6 +541,9 @@ func FuzzPublishPath(f *testing.F) {
 		}
 		if p.block < 0 || p.block > update.BlockCount(update.MaxLength) {
 			t.Errorf("%q: block %d", s, p.block)
+		}
+		if p.at < 0 || p.limit() < 0 || p.kind == publishPart && p.at+p.limit() != update.BlockSize {
+			t.Errorf("%q: offset %d, at most %d bytes", s, p.at, p.limit())
 		}
 	})
 }

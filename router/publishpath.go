@@ -17,6 +17,7 @@ type publishPath struct {
 	id      update.Digest
 	digest  update.Digest
 	block   int
+	at      int64 // the offset in the block, from 0 on
 }
 
 // A publishKind is a resource below /publish.
@@ -29,6 +30,7 @@ const (
 	publishArchive                     // /publish/<id>/<digest>
 	publishBlocks                      // /publish/<id>/<digest>.blocks
 	publishBlock                       // /publish/<id>/<digest>/<block>
+	publishPart                        // /publish/<id>/<digest>/<block>/<offset>
 	publishCommit                      // /publish/<id>/commit
 )
 
@@ -74,6 +76,7 @@ func parseStagedPath(id, rest string) (p publishPath, err error) {
 		return p, nil
 	}
 	digest, block, inside := strings.Cut(rest, "/")
+	block, at, part := strings.Cut(block, "/")
 	stem, list := strings.CutSuffix(digest, string(blocks))
 	if p.digest, err = update.ParseDigest(stem); err != nil {
 		return p, err
@@ -86,6 +89,11 @@ func parseStagedPath(id, rest string) (p publishPath, err error) {
 		p.kind = publishBlock
 		p.block, err = strconv.Atoi(block)
 		p.block = max(0, min(p.block, update.BlockCount(update.MaxLength)))
+	}
+	if part && err == nil {
+		p.kind = publishPart
+		p.at, err = strconv.ParseInt(at, 10, 64)
+		p.at = max(0, min(p.at, update.BlockSize)) // another number is spelled otherwise, too
 	}
 	return p, err
 }
@@ -105,6 +113,8 @@ func (p publishPath) String() string {
 		return "/" + p.id.String() + "/" + p.digest.String() + string(blocks)
 	case publishBlock:
 		return fmt.Sprintf("/%v/%v/%d", p.id, p.digest, p.block)
+	case publishPart:
+		return fmt.Sprintf("/%v/%v/%d/%d", p.id, p.digest, p.block, p.at)
 	}
 	return "/" + p.id.String() + "/" + p.digest.String()
 }
@@ -129,6 +139,8 @@ func (p publishPath) limit() int64 {
 		return int64(update.BlockCount(update.MaxLength)) * int64(len(update.Digest{}))
 	case publishBlock:
 		return update.BlockSize
+	case publishPart:
+		return update.BlockSize - p.at
 	}
 	return 0
 }

@@ -178,10 +178,11 @@ func packInto(w io.Writer, version int, size int64) error {
 	return errors.Join(archive.Close(), z.Close())
 }
 
-// blocksTaken returns the paths of the blocks that a server said it has, by its log of requests.
+// blocksTaken returns the paths of the blocks of which a server said that it has them, or parts of them, by
+// its log of requests.
 func (s *server) blocksTaken() map[string]int {
 	taken := map[string]int{}
-	put := regexp.MustCompile(`(?m)^.*method=PUT .*path=(/publish/[0-9a-f]{64}/[0-9a-f]{64}/[0-9]+) .*status=204`)
+	put := regexp.MustCompile(`(?m)^.*method=PUT .*path=(/publish/[0-9a-f]{64}/[0-9a-f]{64}/[0-9]+)(?:/[0-9]+)? .*status=204`)
 	for _, m := range put.FindAllStringSubmatch(s.log.String(), -1) {
 		taken[m[1]]++
 	}

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,7 +16,7 @@ type Depth int
 
 // The depths.
 const (
-	Ends  Depth = iota // the first and the last block
+	Ends  Depth = iota // the first and the last block; over a slow link what the server says of both URLs
 	Whole              // all of it
 )
 
@@ -57,10 +58,49 @@ func (r *Remote) checkEnds(ctx context.Context, rel trust.Release) error {
 	if count == 0 {
 		return r.checkWhole(ctx, rel)
 	}
-	if err := r.checkBlock(ctx, rel, blocks, 0, updatePath, rel.Name().String()); err != nil {
+	name := []string{updatePath, rel.Name().String()}
+	digest := []string{blobsPath, rel.Digest().String()}
+	if r.link.slow() {
+		// To read two blocks back would take longer than many an archive took to be sent.
+		said, err := r.checkHead(ctx, rel, name...)
+		if err != nil {
+			return err
+		}
+		if said {
+			said, err = r.checkHead(ctx, rel, digest...)
+		}
+		if said || err != nil {
+			return err
+		}
+	}
+	if err := r.checkBlock(ctx, rel, blocks, 0, name...); err != nil {
 		return err
 	}
-	return r.checkBlock(ctx, rel, blocks, count-1, blobsPath, rel.Digest().String())
+	return r.checkBlock(ctx, rel, blocks, count-1, digest...)
+}
+
+// checkHead compares what the server says of an archive: its length, and its digest in the field Repr-Digest
+// (RFC 9530). said is false where it says nothing of the digest, as behind a proxy that drops the field.
+func (r *Remote) checkHead(ctx context.Context, rel trust.Release, path ...string) (said bool, err error) {
+	q := request{method: http.MethodHead, path: path}
+	var length int64
+	var got string
+	err = r.retry(ctx, newPatience(r.c.Patience), func() error {
+		resp, err := r.do(ctx, q)
+		if err != nil {
+			return err
+		}
+		length, got = resp.ContentLength, resp.Header.Get("Repr-Digest")
+		return resp.Body.Close()
+	})
+	if err != nil || got == "" {
+		return false, err
+	}
+	sum := rel.Digest()
+	if want := "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"; got != want || length != rel.Length() {
+		return false, fmt.Errorf("%s: %w: expected %d bytes with Repr-Digest %s, got %d with %.100q", r.base.JoinPath(path...), trust.ErrMismatch, rel.Length(), want, length, got)
+	}
+	return true, nil
 }
 
 func (r *Remote) checkBlock(ctx context.Context, rel trust.Release, blocks update.Blocks, i int, path ...string) error {

@@ -23,6 +23,10 @@
 // Config.Patience. After a cut the origin is asked what has arrived, so that only blocks whose way was cut
 // are sent twice. Another process goes on with the same file where this one stopped.
 //
-// A request ends when it stalls, however long it may take as a whole: each 64 KiB must pass within 30 s,
-// and the answer to what was sent must begin within 2 minutes.
+// What the origin has acknowledged, and nothing else, says how fast the link is. A slow one carries one part
+// of a block at a time, so that a cut or a stop costs some seconds of it; a fast one carries whole blocks in
+// parallel. An origin that is too old to take parts gets whole blocks on any link.
+//
+// A request ends when it stalls: the answer to a part must begin within 2 minutes, to a larger body within
+// what it takes at 4 kB/s beyond that, and each 64 KiB of an answer must pass within 30 s.
 package publish

@@ -227,9 +227,10 @@ func TestServerRestart(t *testing.T) {
 	must(t, r.Publish(t.Context(), trust.Change{Targets: p}, w.files))
 	w.gate.meddle(nil, nil)
 	w.check(w.remote(), 1)
-	// Those in flight at the restart went through the gate and may have to go again.
-	if all, again := w.gate.total(); all < 8 || again > 3 {
-		t.Fatalf("expected 8 blocks and at most 3 again, got %d, %d again", all, again)
+	// Those in flight at the restart went through the gate and may have to go again, and so may the parts of
+	// one, which an origin keeps in memory.
+	if all, again := w.gate.total(); all < 8 || again > 4 {
+		t.Fatalf("expected 8 blocks and at most 4 again, got %d, %d again", all, again)
 	}
 }
 

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -54,6 +53,7 @@ type Remote struct {
 	c        Config
 	base     *url.URL // its path ends with a slash
 	client   *http.Client
+	link     *link       // to the origin, as uploads find it
 	answered atomic.Bool // the server has answered: what fails now may work again
 }
 
@@ -70,7 +70,7 @@ func New(c Config) (*Remote, error) {
 	if c.Patience == 0 {
 		c.Patience = defaultPatience
 	}
-	r := &Remote{c: c, base: base}
+	r := &Remote{c: c, base: base, link: newLink()}
 	r.client = &http.Client{Transport: transport(roots), CheckRedirect: sameServer}
 	return r, nil
 }
@@ -107,24 +107,14 @@ func certificates(pem []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// sendBuffer is how much the system takes of a body ahead of the network, so that what was taken is
-// nearly what was sent.
-const sendBuffer = 512 << 10
-
 // transport speaks HTTP/1.1: parallel blocks go through connections of their own.
 func transport(roots *x509.CertPool) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, address)
-			if tcp, ok := conn.(*net.TCPConn); ok {
-				err = errors.Join(err, tcp.SetWriteBuffer(sendBuffer))
-			}
-			return conn, err
-		},
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
 		Protocols:              &protocols,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    10 * time.Second,

@@ -46,13 +46,16 @@ type request struct {
 	header http.Header
 	body   []byte        // of a PUT
 	expect bool          // ask before the body is sent
-	wait   time.Duration // for the answer to begin; 0: as for everything
+	wait   time.Duration // for the answer to begin; 0: answerTime, and what the body takes at leastRate
 }
 
 // do sends a request and returns the answer if it is a 2xx or 304; the caller closes its body. Every
 // error is an *Error.
 func (r *Remote) do(ctx context.Context, q request) (*http.Response, error) {
 	target := r.base.JoinPath(q.path...).String()
+	if q.wait == 0 {
+		q.wait = answerTime + time.Duration(len(q.body))*time.Second/leastRate
+	}
 	ctx, w := newWatch(ctx, q.wait)
 	req, err := http.NewRequestWithContext(ctx, q.method, target, nil)
 	if err != nil {
@@ -76,7 +79,7 @@ func (r *Remote) do(ctx context.Context, q request) (*http.Response, error) {
 	}
 	r.answered.Store(true)
 	w.moved()
-	resp.Body = &receiving{counted{resp.Body, w, 0}, resp.Body}
+	resp.Body = &receiving{ReadCloser: resp.Body, w: w}
 	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
 		return resp, nil
 	}

@@ -176,35 +176,32 @@ func TestStalledAnswer(t *testing.T) {
 	}
 }
 
-// A body that the server takes slowly, or not, and an answer that does not begin.
+// A body has time by its length, however it passes, and so has its answer.
 func TestStalledBody(t *testing.T) {
+	const length = 4 << 20
 	for _, c := range []struct {
-		name         string
-		pause, think time.Duration
-		want         error
+		name string
+		wait time.Duration
+		took time.Duration
+		want error
 	}{
-		{"slow but steady", 29 * time.Second, answerTime - time.Second, nil},
-		{"stalled", 31 * time.Second, 0, errStalled},
-		{"no answer", time.Second, answerTime + time.Second, errStalled},
+		{"at the least rate", 0, answerTime + length/leastRate*time.Second, nil},
+		{"below the least rate", 0, answerTime + (length/leastRate+2)*time.Second, errStalled},
+		{"within its time", partTime, partTime - time.Second, nil},
+		{"beyond its time", partTime, partTime + time.Second, errStalled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := known(t, Config{}, func(q *http.Request) (*http.Response, error) {
-					buf := make([]byte, stallBytes)
-					for range 64 {
-						if err := sleep(q.Context(), c.pause); err != nil {
-							return nil, err
-						}
-						if _, err := io.ReadFull(q.Body, buf); err != nil {
-							return nil, err
-						}
+					if _, err := io.ReadAll(q.Body); err != nil {
+						return nil, err
 					}
-					if err := sleep(q.Context(), c.think); err != nil {
+					if err := sleep(q.Context(), c.took); err != nil {
 						return nil, err
 					}
 					return answer(http.StatusNoContent, http.NoBody), nil
 				})
-				_, _, err := r.exchange(t.Context(), request{method: http.MethodPut, body: make([]byte, 64*stallBytes)}, 0)
+				_, _, err := r.exchange(t.Context(), request{method: http.MethodPut, body: make([]byte, length), wait: c.wait}, 0)
 				if !errors.Is(err, c.want) {
 					t.Fatalf("expected %v, got %v", c.want, err)
 				}

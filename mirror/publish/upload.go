@@ -20,15 +20,12 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// parallel is how many blocks are on their way at a time.
-const parallel = 4
-
 // upload is one publish.
 type upload struct {
 	remote   *Remote
 	patience *patience
 	files    Files
-	taken    atomic.Int64 // blocks that the origin took
+	taken    atomic.Int64 // blocks and parts of blocks that the origin took
 
 	mu sync.Mutex // held while progress is told
 }
@@ -40,13 +37,14 @@ type parcel struct {
 	file    *os.File
 	listed  bool // the origin has the block list
 	missing []origin.Range
-	done    int64 // bytes that the origin has; guarded by upload.mu
+	begun   map[int]int64 // how much the origin has of a block; nil: it takes blocks as a whole only
+	done    int64         // bytes that the origin has; guarded by upload.mu
 }
 
-// piece is a block that has to be sent.
-type piece struct {
+// block is one that has to be sent.
+type block struct {
 	*parcel
-	block int
+	number int
 }
 
 // send brings what an outcome says is missing.
@@ -60,17 +58,17 @@ func (u *upload) send(ctx context.Context, o origin.Outcome, list []trust.Releas
 			err = errors.Join(err, p.file.Close())
 		}
 	}()
-	pieces := make(chan piece)
+	blocks := make(chan block)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		defer close(pieces)
-		return u.hand(ctx, o.ID, parcels, pieces)
+		defer close(blocks)
+		return u.hand(ctx, o.ID, parcels, blocks)
 	})
 	for range parallel {
 		g.Go(func() error {
 			buf := make([]byte, update.BlockSize)
-			for p := range pieces {
-				if err := u.sendBlock(ctx, o.ID, p, buf); err != nil {
+			for b := range blocks {
+				if err := u.sendBlock(ctx, o.ID, b, buf); err != nil {
 					return err
 				}
 			}
@@ -115,6 +113,13 @@ func (u *upload) pack(as []origin.Archive, list []trust.Release) (out []*parcel,
 				p.done -= update.BlockLength(rel.Length(), i)
 			}
 		}
+		if a.Begun != nil {
+			p.begun = map[int]int64{}
+		}
+		for _, b := range a.Begun {
+			p.begun[b.Block] = b.Have
+			p.done += b.Have
+		}
 		out = append(out, p)
 	}
 	if len(absent) > 0 {
@@ -136,18 +141,18 @@ func (f File) open(rel trust.Release) (*parcel, error) {
 }
 
 // hand hands out the blocks that have to be sent, each archive's after its block list.
-func (u *upload) hand(ctx context.Context, id update.Digest, parcels []*parcel, pieces chan<- piece) error {
+func (u *upload) hand(ctx context.Context, id update.Digest, parcels []*parcel, blocks chan<- block) error {
 	for _, p := range parcels {
 		u.tell(p, 0)
 		if !p.listed {
-			if err := u.sendBlocks(ctx, id, p); err != nil {
+			if err := u.sendBlockList(ctx, id, p); err != nil {
 				return err
 			}
 		}
 		for _, m := range p.missing {
 			for i := m[0]; i < m[1]; i++ {
 				select {
-				case pieces <- piece{p, i}:
+				case blocks <- block{p, i}:
 				case <-ctx.Done():
 					return context.Cause(ctx)
 				}
@@ -157,7 +162,7 @@ func (u *upload) hand(ctx context.Context, id update.Digest, parcels []*parcel, 
 	return nil
 }
 
-// tell says that so many more bytes of an archive are there.
+// tell says that so many more bytes of an archive are there, or fewer, where the origin has lost some.
 func (u *upload) tell(p *parcel, more int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -165,64 +170,110 @@ func (u *upload) tell(p *parcel, more int64) {
 	u.remote.progress(Progress{p.rel.Name(), p.done, p.rel.Length()})
 }
 
-func (u *upload) sendBlocks(ctx context.Context, id update.Digest, p *parcel) error {
-	return u.put(ctx, request{path: []string{statePath, id.String(), p.rel.Digest().String() + blocksSuffix}, body: p.blocks.Bytes()}, nil)
-}
-
-// sendBlock reads a block from its file and sends it. The origin verifies it. buf has room for a block.
-func (u *upload) sendBlock(ctx context.Context, id update.Digest, p piece, buf []byte) error {
-	length := update.BlockLength(p.rel.Length(), p.block)
-	data := buf[:length]
-	changed := fmt.Errorf("%s: block %d: %w", p.file.Name(), p.block, ErrChanged)
-	if n, err := p.file.ReadAt(data, int64(p.block)*update.BlockSize); n < len(data) {
-		if errors.Is(err, io.EOF) {
-			return changed
-		}
-		return err
-	}
-	q := request{path: []string{statePath, id.String(), p.rel.Digest().String(), strconv.Itoa(p.block)}, body: data, expect: true}
-	err := u.put(ctx, q, func() (bool, error) { return u.arrived(ctx, id, p) })
-	if errors.Is(err, store.ErrCorrupt) && update.Sum(data) != p.blocks[p.block] {
-		return changed
-	}
-	if err != nil {
-		return err
-	}
-	u.taken.Add(1)
-	u.tell(p.parcel, length)
-	return nil
-}
-
-// maxDamage is how often a body may be damaged on its way.
-const maxDamage = 3
-
-// put sends a body until the origin has it. arrived, where not nil, is asked after a cut whether it is
-// there already.
-func (u *upload) put(ctx context.Context, q request, arrived func() (bool, error)) error {
-	q.method = http.MethodPut
-	cut, damage := false, 0
+func (u *upload) sendBlockList(ctx context.Context, id update.Digest, p *parcel) error {
+	q := request{method: http.MethodPut, path: []string{statePath, id.String(), p.rel.Digest().String() + blocksSuffix}, body: p.blocks.Bytes()}
+	damaged := 0
 	return u.remote.retry(ctx, u.patience, func() error {
-		if cut && arrived != nil {
-			if there, err := arrived(); there || err != nil {
-				return err
-			}
-		}
 		for {
 			_, _, err := u.remote.exchange(ctx, q, maxIgnored)
-			cut = unknown(err)
 			if !errors.Is(err, store.ErrCorrupt) {
 				return err
 			}
-			// It may have been right when it was sent.
-			if damage++; damage >= maxDamage {
+			// The list may have been right when it was sent.
+			if damaged++; damaged >= maxDamage {
 				return err
 			}
 		}
 	})
 }
 
-// unknown reports whether a request that failed may have been carried out.
-func unknown(err error) bool {
+// maxDamage is how often a body may be damaged on its way.
+const maxDamage = 3
+
+// sendBlock reads a block from its file and sends it, in as many parts as the link asks for. The origin
+// verifies it when it is whole. buf has room for a block.
+func (u *upload) sendBlock(ctx context.Context, id update.Digest, b block, buf []byte) error {
+	length := update.BlockLength(b.rel.Length(), b.number)
+	data := buf[:length]
+	changed := fmt.Errorf("%s: block %d: %w", b.file.Name(), b.number, ErrChanged)
+	if n, err := b.file.ReadAt(data, int64(b.number)*update.BlockSize); n < len(data) {
+		if errors.Is(err, io.EOF) {
+			return changed
+		}
+		return err
+	}
+	have, unsure, damaged := b.begun[b.number], false, 0
+	step := func() error {
+		if unsure {
+			now, err := u.arrived(ctx, id, b)
+			if err != nil {
+				return err
+			}
+			u.tell(b.parcel, now-have)
+			have, unsure = now, false
+			if have == length {
+				return nil
+			}
+		}
+		n, err := u.sendPart(ctx, id, b, data, have)
+		switch {
+		case err == nil:
+			u.taken.Add(1)
+			u.tell(b.parcel, n)
+			have += n
+			return nil
+		case errors.Is(err, store.ErrCorrupt):
+			if update.Sum(data) != b.blocks[b.number] {
+				return changed
+			}
+			// It was damaged on its way, and the origin has forgotten all of it.
+			if damaged++; damaged >= maxDamage {
+				return err
+			}
+			unsure = true
+			return nil
+		case errors.Is(err, origin.ErrGap):
+			// The origin forgot the parts before: it was restarted, or had too many of them.
+			if damaged++; damaged >= maxDamage {
+				return err
+			}
+			unsure = true
+			return nil
+		}
+		unsure = mayHaveArrived(err)
+		return err
+	}
+	for have < length {
+		if err := u.remote.retry(ctx, u.patience, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendPart sends as much of a block, from offset at on, as the link carries at a time, and returns how much
+// that was.
+func (u *upload) sendPart(ctx context.Context, id update.Digest, b block, data []byte, at int64) (int64, error) {
+	path := []string{statePath, id.String(), b.rel.Digest().String(), strconv.Itoa(b.number)}
+	if b.begun == nil {
+		_, _, err := u.remote.exchange(ctx, request{method: http.MethodPut, path: path, body: data, expect: true}, maxIgnored)
+		return int64(len(data)), err
+	}
+	n, done, err := u.remote.link.begin(ctx, int64(len(data))-at)
+	if err != nil {
+		return 0, err
+	}
+	if n < int64(len(data)) {
+		path = append(path, strconv.FormatInt(at, 10))
+	}
+	q := request{method: http.MethodPut, path: path, body: data[at : at+n], expect: true, wait: partTime}
+	_, _, err = u.remote.exchange(ctx, q, maxIgnored)
+	done(err == nil)
+	return n, err
+}
+
+// mayHaveArrived reports whether a request that failed may have been carried out.
+func mayHaveArrived(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) {
 		return false
@@ -230,16 +281,26 @@ func unknown(err error) bool {
 	return e.Status == 0 || e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout
 }
 
-// arrived asks the origin whether it has a block.
-func (u *upload) arrived(ctx context.Context, id update.Digest, p piece) (bool, error) {
-	q := request{method: http.MethodGet, path: []string{statePath, id.String(), p.rel.Digest().String()}}
-	there := true
-	err := u.remote.ask(ctx, q, func(raw []byte) error {
-		a, err := parseArchive(raw, p.rel.Length())
-		for _, m := range a.Missing {
-			there = there && (p.block < m[0] || m[1] <= p.block)
+// arrived asks the origin how much of a block it has, in bytes from its beginning.
+func (u *upload) arrived(ctx context.Context, id update.Digest, b block) (have int64, err error) {
+	q := request{method: http.MethodGet, path: []string{statePath, id.String(), b.rel.Digest().String()}}
+	err = u.remote.ask(ctx, q, func(raw []byte) error {
+		a, err := parseArchive(raw, b.rel.Length())
+		if err != nil {
+			return err
 		}
-		return err
+		have = update.BlockLength(b.rel.Length(), b.number)
+		for _, m := range a.Missing {
+			if m[0] <= b.number && b.number < m[1] {
+				have = 0
+			}
+		}
+		for _, begun := range a.Begun {
+			if begun.Block == b.number {
+				have = begun.Have
+			}
+		}
+		return nil
 	})
-	return err == nil && there, err
+	return have, err
 }

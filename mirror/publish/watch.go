@@ -15,9 +15,10 @@ import (
 
 // When a request counts as stalled.
 const (
-	stallBytes = 64 << 10         // so many bytes must pass
+	stallBytes = 64 << 10         // so many bytes of an answer must pass
 	stallTime  = 30 * time.Second // within that time
-	answerTime = 2 * time.Minute  // from the end of what is sent to the beginning of the answer
+	answerTime = 2 * time.Minute  // until the answer begins
+	leastRate  = 4000             // bytes per second that a body is given time for beyond that, as the origin gives it
 )
 
 var errStalled = errors.New("stalled")
@@ -27,29 +28,21 @@ type watch struct {
 	cancel context.CancelCauseFunc
 	ctx    context.Context
 	timer  *time.Timer
-	answer time.Duration
 
 	mu    sync.Mutex // held while a body is read
 	ended bool
 }
 
-// newWatch returns a context for a request, which ends after the answer did not begin for so long,
-// 0: answerTime.
+// newWatch returns a context for a request, which ends when the answer has not begun after so long.
 func newWatch(ctx context.Context, answer time.Duration) (context.Context, *watch) {
-	w := &watch{answer: answer}
-	if answer == 0 {
-		w.answer = answerTime
-	}
+	w := &watch{}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
-	w.timer = time.AfterFunc(w.answer, func() { w.cancel(errStalled) })
+	w.timer = time.AfterFunc(answer, func() { w.cancel(errStalled) })
 	return w.ctx, w
 }
 
-// moved says that stallBytes have passed.
+// moved says that the answer has begun, or that stallBytes more of it have passed.
 func (w *watch) moved() { w.timer.Reset(stallTime) }
-
-// sent says that nothing is left to send.
-func (w *watch) sent() { w.timer.Reset(w.answer) }
 
 // stop ends the request. The bytes of its body are the caller's again: the transport may go on reading
 // it for a while.
@@ -70,58 +63,39 @@ func (w *watch) why(err error) error {
 	return err
 }
 
-// counted moves a watch on with the bytes that pass.
-type counted struct {
-	io.Reader
-	w    *watch
-	some int // bytes since the watch was moved
-}
-
-// Read counts what passes.
-func (c *counted) Read(p []byte) (int, error) {
-	if len(p) > stallBytes {
-		p = p[:stallBytes]
-	}
-	n, err := c.Reader.Read(p)
-	if c.some += n; c.some >= stallBytes {
-		c.some = 0
-		c.w.moved()
-	}
-	return n, err
-}
-
 // sending is the body of a request.
 type sending struct {
-	counted
-	left int
+	io.Reader
+	w *watch
 }
 
-// Read says when nothing is left to send.
-func (s *sending) Read(p []byte) (int, error) {
+// Read reads nothing more once the request has ended.
+func (s sending) Read(p []byte) (int, error) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	if s.w.ended {
 		return 0, fs.ErrClosed
 	}
-	n, err := s.counted.Read(p)
-	if s.left -= n; n > 0 && s.left <= 0 {
-		s.w.sent()
-	}
-	return n, err
+	return s.Reader.Read(p)
 }
 
 // Close does nothing.
-func (s *sending) Close() error { return nil }
+func (s sending) Close() error { return nil }
 
 // receiving is the body of an answer. What the watch ended says so.
 type receiving struct {
-	counted
-	body io.Closer
+	io.ReadCloser
+	w    *watch
+	some int // bytes since the watch was moved
 }
 
 // Read reads on.
 func (r *receiving) Read(p []byte) (int, error) {
-	n, err := r.counted.Read(p)
+	n, err := r.ReadCloser.Read(p[:min(len(p), stallBytes)])
+	if r.some += n; r.some >= stallBytes {
+		r.some = 0
+		r.w.moved()
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = r.w.why(err)
 	}
@@ -131,15 +105,13 @@ func (r *receiving) Read(p []byte) (int, error) {
 // Close ends the request.
 func (r *receiving) Close() error {
 	defer r.w.stop()
-	return r.body.Close()
+	return r.ReadCloser.Close()
 }
 
-// attach makes body the body of a request, watched while it is sent.
+// attach makes body the body of a request.
 func (w *watch) attach(req *http.Request, body []byte) {
 	req.ContentLength = int64(len(body))
-	req.GetBody = func() (io.ReadCloser, error) {
-		return &sending{counted{bytes.NewReader(body), w, 0}, len(body)}, nil
-	}
+	req.GetBody = func() (io.ReadCloser, error) { return sending{bytes.NewReader(body), w}, nil }
 	req.Body, _ = req.GetBody() // never fails
 }
 

@@ -72,7 +72,7 @@ func newWorld(t testing.TB, need int) *world {
 	must(t, s.Close())
 	w.start()
 	t.Cleanup(w.stop)
-	w.gate = &gate{w: w, blocks: map[string]int{}}
+	w.gate = &gate{w: w, parts: map[part]int{}}
 	w.proxy = httptest.NewServer(w.gate)
 	t.Cleanup(w.proxy.Close)
 	w.trusted, err = trust.Open(trust.Config{Dir: filepath.Join(t.TempDir(), "trusted"), Pinned: repo.Root().Raw()})
@@ -113,9 +113,9 @@ type gate struct {
 	w *world
 
 	mu     sync.Mutex
-	blocks map[string]int
-	before hook // the gate does not pass on what it handles
-	after  hook // the gate does not answer what it handles
+	parts  map[part]int // how often each went through, by where it begins
+	before hook         // the gate does not pass on what it handles
+	after  hook         // the gate does not answer what it handles
 }
 
 // hook reports whether it has handled a request.
@@ -148,7 +148,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if isBlock(r) {
 		g.mu.Lock()
-		g.blocks[r.URL.Path]++
+		g.parts[partOf(r)]++
 		g.mu.Unlock()
 	}
 	g.w.mu.Lock()
@@ -173,21 +173,39 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(answer.Body.Bytes())
 }
 
-// total returns how many blocks went through, and how many of them more than once.
+// total returns how many blocks went through, in parts or whole, and of how many of them something went more
+// than once.
 func (g *gate) total() (all, again int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, n := range g.blocks {
-		all += n
-		again += n - 1
+	twice := map[string]bool{}
+	for p, n := range g.parts {
+		twice[p.block] = twice[p.block] || n > 1
 	}
-	return all, again
+	for _, t := range twice {
+		if t {
+			again++
+		}
+	}
+	return len(twice), again
 }
 
-// isBlock reports whether a request brings a block.
+// part is where a request's body begins.
+type part struct{ block, at string }
+
+// partOf returns where the body of a request begins that brings a block, or a part of one.
+func partOf(r *http.Request) part {
+	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	if len(path) == 4 {
+		return part{strings.Join(path, "/"), "0"}
+	}
+	return part{strings.Join(path[:4], "/"), path[4]}
+}
+
+// isBlock reports whether a request brings a block, or a part of one.
 func isBlock(r *http.Request) bool {
-	part := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	return r.Method == http.MethodPut && len(part) == 4
+	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	return r.Method == http.MethodPut && (len(path) == 4 || len(path) == 5)
 }
 
 // nth returns a function that is true for the n-th of those requests for which of is.

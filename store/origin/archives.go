@@ -43,7 +43,12 @@ func (o *Origin) Archive(ctx context.Context, id, digest update.Digest) (Archive
 	if err != nil {
 		return Archive{}, err
 	}
-	return Archive{r.Name(), r.Digest(), r.Length(), known, ranges(missing)}, nil
+	return o.arriving(r, missing, known), nil
+}
+
+// arriving tells of an archive which blocks are missing, and whether its block list is here.
+func (o *Origin) arriving(r trust.Release, missing []int, known bool) Archive {
+	return Archive{r.Name(), r.Digest(), r.Length(), known, ranges(missing), o.begunOf(r.Digest())}
 }
 
 // PutBlocks takes the block list of an archive of a staged list. The errors are those of Archive, and

@@ -13,7 +13,8 @@
 //
 //	outcome, err := o.Propose(ctx, trust.RoleTargets, raw)  // staged under outcome.ID
 //	err = o.PutBlocks(ctx, outcome.ID, digest, list)        // for each of outcome.Archives
-//	err = o.PutBlock(ctx, outcome.ID, digest, i, block)     // for each block that is missing
+//	err = o.PutBlock(ctx, outcome.ID, digest, i, block)     // for each block that is missing, or
+//	err = o.PutPart(ctx, outcome.ID, digest, i, at, part)   // for each part of it, on a slow link
 //	current, err := o.Commit(ctx, outcome.ID)
 //
 // Nothing but signatures authorizes a caller. The ID of a staged list is the digest of its file with

@@ -51,6 +51,7 @@ func failureKinds() []failureKind {
 		{"malformed", trust.ErrMalformed, ""},
 		{"not_found", ErrNotFound, "send the list again"},
 		{"no_blocks", ErrBlocks, "send the block list first"},
+		{"gap", ErrGap, "ask how much of the block has arrived, and go on from there"},
 		{"incomplete", store.ErrIncomplete, "send the list again to see what is missing"},
 		{"no_space", store.ErrNoSpace, "make room on the disk of the origin, then go on"},
 		{"corrupt", store.ErrCorrupt, "send it again"},

@@ -236,7 +236,9 @@ func (o *Origin) removeUnused() {
 			o.removeFile(e.Name())
 		}
 	}
-	o.closeArrivals(func(d update.Digest) bool { return !archives[d] })
+	unused := func(d update.Digest) bool { return !archives[d] }
+	o.closeArrivals(unused)
+	o.dropBegun(unused)
 }
 
 // used returns the files of staging/publish and the archives that proposals need.

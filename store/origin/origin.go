@@ -104,6 +104,7 @@ type Origin struct {
 	kept    map[update.Digest]*proposal // by ID
 	open    map[update.Digest]*arrival  // archives that are open for writing, by digest
 	uses    int64                       // counts uses of open, to find the one that was used least recently
+	parts   []*begunBlock               // blocks that arrive in parts; the one touched last stands last
 	failure error                       // of the last renewal; nil: it went well
 	looked  look                        // of Health
 	closed  bool

@@ -198,7 +198,7 @@ func (o *Origin) outcome(ctx context.Context, p *proposal) (Outcome, error) {
 		if err != nil {
 			return Outcome{}, fmt.Errorf("propose: %w", err)
 		}
-		out.Archives = append(out.Archives, Archive{r.Name(), r.Digest(), r.Length(), known, ranges(missing)})
+		out.Archives = append(out.Archives, o.arriving(r, missing, known))
 	}
 	return out, nil
 }

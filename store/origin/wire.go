@@ -96,6 +96,16 @@ type Archive struct {
 	Length  int64         `json:"length"`
 	Blocks  bool          `json:"blocks"`  // the block list is here; it comes before the blocks
 	Missing []Range       `json:"missing"` // the blocks that are not here
+
+	// Begun are missing blocks of which the first bytes are here. It is nil where the origin is too old to
+	// take a block in parts.
+	Begun []Begun `json:"begun"`
+}
+
+// Begun is how many bytes of a block are here: the next part begins there.
+type Begun struct {
+	Block int   `json:"block"`
+	Have  int64 `json:"have"`
 }
 
 // Range is a range of blocks: from the first number up to, but not including, the second.

@@ -1,0 +1,136 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	// maxBegun is how many blocks are kept in memory while their parts arrive. A signer on a slow link sends
+	// one block at a time, so this is how many signers may be slow at once; the block that rested longest
+	// gives way.
+	maxBegun = 4
+
+	// keepBegun is how long the parts of a block are kept without a further one.
+	keepBegun = time.Hour
+)
+
+// ErrGap says that a part does not continue what the origin has of its block.
+var ErrGap = errors.New("the origin does not have the bytes before this part")
+
+// begunBlock holds the first bytes of a block that arrives in parts. Nothing is known of them until the block
+// is complete, so they stay in memory.
+type begunBlock struct {
+	archive update.Digest
+	block   int
+	data    []byte // its capacity is the length of the block
+	touched time.Time
+}
+
+// PutPart takes a part of block i of an archive of a staged list: the bytes from offset at on. A part
+// continues what is there, and may repeat some of it; Archive says how much is there. The last part makes
+// the block complete, and it is taken as by PutBlock. Where it is not the block that was signed, all its
+// parts are forgotten, as nobody can tell which of them is wrong.
+//
+// Parts are kept in memory: a restart of the origin forgets those of the blocks that are not complete.
+//
+// The errors are those of PutBlock, and ErrGap where bytes before at are not there. PutPart does not keep p.
+func (o *Origin) PutPart(ctx context.Context, id, digest update.Digest, i int, at int64, p []byte) error {
+	r, err := o.archive(id, digest)
+	if err != nil {
+		return err
+	}
+	if i < 0 || i >= update.BlockCount(r.Length()) {
+		return fmt.Errorf("%v: block %d: %w: it has %d", r.Name(), i, ErrNotFound, update.BlockCount(r.Length()))
+	}
+	length := update.BlockLength(r.Length(), i)
+	if at < 0 || at > length || int64(len(p)) > length-at {
+		return fmt.Errorf("%v: block %d: %w: it has %d bytes, the part begins at %d and has %d", r.Name(), i, ErrNotFound, length, at, len(p))
+	}
+	missing, known, err := o.missing(ctx, r)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return fmt.Errorf("%v: %w", r.Name(), ErrBlocks)
+	}
+	if _, found := slices.BinarySearch(missing, i); !found {
+		return nil // another caller was faster
+	}
+	whole, err := o.addPart(r.Digest(), i, length, at, p)
+	if err != nil {
+		return fmt.Errorf("%v: block %d: %w", r.Name(), i, err)
+	}
+	if whole == nil {
+		return nil
+	}
+	return o.PutBlock(ctx, id, digest, i, whole)
+}
+
+// addPart adds a part to its block. It returns the block once it is complete, which then is begun no more.
+func (o *Origin) addPart(archive update.Digest, i int, length, at int64, p []byte) (whole []byte, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := o.c.Now()
+	o.parts = slices.DeleteFunc(o.parts, func(b *begunBlock) bool { return now.Sub(b.touched) > keepBegun })
+	n := slices.IndexFunc(o.parts, func(b *begunBlock) bool { return b.archive == archive && b.block == i })
+	var b *begunBlock
+	if n >= 0 {
+		b = o.parts[n]
+	}
+	have := int64(0)
+	if b != nil {
+		have = int64(len(b.data))
+	}
+	if at > have {
+		return nil, fmt.Errorf("%w: it begins at %d, and %d are here; go on from there", ErrGap, at, have)
+	}
+	if len(p) == 0 {
+		return nil, nil
+	}
+	if b == nil {
+		b = &begunBlock{archive: archive, block: i, data: make([]byte, 0, length)}
+	} else {
+		o.parts = slices.Delete(o.parts, n, n+1)
+	}
+	if end := at + int64(len(p)); end > have {
+		b.data = append(b.data, p[have-at:]...)
+	}
+	if int64(len(b.data)) == length {
+		return b.data, nil
+	}
+	b.touched = now
+	// The block that was touched last stands last, so the first one gives way.
+	o.parts = append(o.parts, b)
+	if len(o.parts) > maxBegun {
+		o.parts = slices.Delete(o.parts, 0, 1)
+	}
+	return nil, nil
+}
+
+// begunOf returns how much is here of the blocks of an archive that arrive in parts, ascending by block. It
+// is never nil: by the field a signer knows that this origin takes parts.
+func (o *Origin) begunOf(archive update.Digest) []Begun {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := []Begun{}
+	for _, b := range o.parts {
+		if b.archive == archive {
+			out = append(out, Begun{b.block, int64(len(b.data))})
+		}
+	}
+	slices.SortFunc(out, func(a, b Begun) int { return a.Block - b.Block })
+	return out
+}
+
+// dropBegun forgets the parts of archives that which says.
+func (o *Origin) dropBegun(which func(update.Digest) bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.parts = slices.DeleteFunc(o.parts, func(b *begunBlock) bool { return which(b.archive) })
+}
