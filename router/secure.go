@@ -2,6 +2,8 @@ package router
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -84,8 +86,12 @@ func (c *secureConn) SetWriteDeadline(t time.Time) error {
 	return c.conn.SetWriteDeadline(time.Time{})
 }
 
-// streamPiece is how much one write gives to a stream, in bytes.
-const streamPiece = 16 << 10
+// How much one write gives to a stream, in bytes. A write holds its buffer until the client has taken all of
+// it, so it is small at first and for slow clients.
+const (
+	leastStreamPiece = 4 << 10
+	mostStreamPiece  = 16 << 10
+)
 
 // A stream is the answer to a request over HTTP/2. A client may take all that the connection carries and
 // yet nothing of one stream; so each piece of a body has a time of its own.
@@ -94,11 +100,12 @@ type stream struct {
 	control *http.ResponseController
 	allowed time.Duration // for a piece
 	until   time.Time     // the deadline that is set; zero: none
+	piece   int           // the size of the next piece
 }
 
 func newStream(w http.ResponseWriter, c Config) *stream {
-	atLeast := time.Duration(float64(streamPiece) / float64(c.MinRate) * float64(time.Second))
-	return &stream{w, http.NewResponseController(w), max(c.StallWindow, atLeast), time.Time{}}
+	atLeast := time.Duration(float64(leastStreamPiece) / float64(c.MinRate) * float64(time.Second))
+	return &stream{w, http.NewResponseController(w), max(c.StallWindow, atLeast), time.Time{}, leastStreamPiece}
 }
 
 // Unwrap serves http.ResponseController.
@@ -113,22 +120,51 @@ func (s *stream) SetWriteDeadline(t time.Time) error {
 // Write writes all of p unless the client stalls.
 func (s *stream) Write(p []byte) (n int, err error) {
 	for first := true; first || n < len(p); first = false {
-		if err := s.extend(); err != nil {
+		began := time.Now()
+		if err := s.extend(began); err != nil {
 			return n, err
 		}
-		part, err := s.ResponseWriter.Write(p[n:min(len(p), n+streamPiece)])
+		part, err := s.ResponseWriter.Write(p[n:min(len(p), n+s.piece)])
 		n += part
 		if err != nil {
 			return n, err
+		}
+		if time.Since(began) > time.Second {
+			s.piece = leastStreamPiece
+		} else {
+			s.piece = min(2*s.piece, mostStreamPiece)
 		}
 	}
 	return n, nil
 }
 
+// ReadFrom writes all of src, one piece after the other.
+func (s *stream) ReadFrom(src io.Reader) (n int64, err error) {
+	var buf []byte
+	for {
+		if len(buf) < s.piece {
+			buf = make([]byte, s.piece)
+		}
+		k, err := src.Read(buf[:s.piece])
+		if k > 0 {
+			written, err := s.Write(buf[:k])
+			n += int64(written)
+			if err != nil {
+				return n, err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+	}
+}
+
 // extend gives the next piece its time. A deadline costs more than a small piece, so it is set ahead, and
 // only now and then.
-func (s *stream) extend() error {
-	now := time.Now()
+func (s *stream) extend(now time.Time) error {
 	if s.until.Sub(now) >= s.allowed {
 		return nil
 	}

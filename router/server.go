@@ -17,6 +17,13 @@ const (
 	maxHeaderBytes = 16 << 10
 )
 
+// What one connection with HTTP/2 may take. Each stream costs about what a connection costs.
+const (
+	maxStreams          = 32
+	maxConnectionBuffer = 512 << 10 // of bodies that nobody has read yet
+	maxStreamBuffer     = 256 << 10
+)
+
 // A Server serves the routes over TCP. It sends archives by sendfile, cuts idle and slow-header
 // connections by timeouts, and downloads only when they stall.
 type Server struct {
@@ -51,7 +58,12 @@ func newHTTPServer(c Config, h http.HandlerFunc) *http.Server {
 		ReadTimeout:                  requestTimeout,
 		IdleTimeout:                  c.IdleTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,
-		ErrorLog:                     slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerConnection: maxConnectionBuffer,
+			MaxReceiveBufferPerStream:     maxStreamBuffer,
+		},
+		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
 	}
 }
 

@@ -31,6 +31,7 @@ func inEachWay(t *testing.T, c Config, test func(t *testing.T, w way)) {
 	for _, w := range []way{{major: 1}, {major: 1, secure: true}, {major: 2, secure: true}} {
 		t.Run(fmt.Sprintf("HTTP/%d, TLS %v", w.major, w.secure), func(t *testing.T) {
 			t.Parallel()
+			c := c
 			c.Source, c.Publisher = newFake(t), newFakePublisher()
 			w.to = startTLS(t, c)
 			w.client = w.to.client(t, w.major)
