@@ -67,7 +67,7 @@ type UpstreamFreshness struct {
 	Versions Versions  `json:"versions"` // of the last repository that was accepted
 	Checked  time.Time `json:"checked,omitzero"`
 	Behind   bool      `json:"behind"`          // it has an older one than another upstream, or than the mirror
-	Slow     bool      `json:"slow"`            // another one was much faster: it is asked last
+	Slow     bool      `json:"slow,omitempty"`  // another one was much faster: it is asked last
 	Error    string    `json:"error,omitempty"` // why it was refused, or not reached, the last time
 	Reason   Reason    `json:"reason,omitempty"`
 }

@@ -64,14 +64,14 @@ func (m *Mirror) keeps(repo *trust.Repository, rel trust.Release) bool {
 	return m.kept.digests[rel.Digest()]
 }
 
-// elsewhere returns the URL of an archive at the first upstream that nothing is against.
+// elsewhere returns the URL of an archive at the upstream that is asked first of those that nothing is against.
+// Where there is none, the archive is fetched from whichever has it: a client that is sent to a server that is down,
+// or lacks the archive, can't tell that it is to come back.
 func (m *Mirror) elsewhere(rel trust.Release) (time.Duration, string) {
-	for _, u := range m.c.Client.Upstreams() {
-		if s := u.State(); s.Until.IsZero() {
-			return 0, u.String() + "/sha256/" + rel.Digest().String()
-		}
+	if u := m.c.Client.First(); u != nil {
+		return 0, u.String() + "/sha256/" + rel.Digest().String()
 	}
-	return wantAgain, ""
+	return m.want(rel), ""
 }
 
 // want has Run fetch an archive, and returns when it may be there.

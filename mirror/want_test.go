@@ -17,6 +17,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 )
@@ -249,4 +250,39 @@ func TestKept(t *testing.T) {
 			t.Errorf("%s: expected %v, got %v", c.name, c.want, got)
 		}
 	}
+}
+
+// TestRedirectToTheLiving: nobody is sent to an upstream that is known to be down, to refuse, or to be behind, even
+// where it may be asked again itself.
+func TestRedirectToTheLiving(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	stale := o.newMirror(setup{})
+	stale.sync()
+	o.publish(two)
+	first, second := newProxy(t, o.url), newProxy(t, o.url)
+	at := func(p *proxy) string { return p.url + "/sha256/" + o.rel(one).Digest().String() }
+	client, err := fetch.New(fetch.Config{Upstreams: []string{stale.url, first.url, second.url}, Patience: -1, Backoff: 1, MaxBackoff: 1})
+	must(t, err)
+	defer client.Close()
+	m := o.newMirror(setup{store: newestOnly, config: func(c *mirror.Config) { c.Client, c.OnDemand = client, mirror.OnDemandRedirect }})
+	m.sync()
+	want := func(what, to string) {
+		t.Helper()
+		if after, got := m.Want(o.rel(one).Update()); got != to || (to == "") != (after > 0) {
+			t.Errorf("%s: expected %q, got %v, %q", what, to, after, got)
+		}
+	}
+	dead := func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
+	want("the one in front is behind", at(first))
+	first.answers(dead)
+	m.sync()
+	want("the next one is down", at(second))
+	second.answers(onPath("/metadata/timestamp.json", []byte("{}")))
+	_, err = m.Sync(t.Context()) // only the one that is behind is left
+	wantErr(t, err, fetch.ErrUnavailable)
+	want("all are", "")
+	first.answers(nil)
+	m.sync()
+	want("one is back", at(first))
 }

@@ -163,6 +163,22 @@ func TestPlainGoesOn(t *testing.T) {
 	d.clean()
 }
 
+// TestPlainRangesRefused: a server that refuses ranges has the whole all the same.
+func TestPlainRangesRefused(t *testing.T) {
+	_, m, d := newPlain(t, one)
+	d.write(filepath.Join("S", stagingDir, one), m.files["update/"+one][:100])
+	m.on(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Range") == "" {
+			return false
+		}
+		w.WriteHeader(http.StatusNotImplemented)
+		return true
+	})
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+	d.clean()
+}
+
 // TestPlainCut: a server that cuts each time is asked again, from where it cut, up to a limit.
 func TestPlainCut(t *testing.T) {
 	_, m, d := newPlain(t, one)

@@ -284,6 +284,10 @@ func (d *plainDownload) goOn(ctx context.Context) (err error) {
 	defer body.stop()
 	path := "update/" + d.name.String()
 	resp, err := d.ask(ctx, path, d.byteRange())
+	if err == nil && d.byteRange() != "" && (resp.StatusCode == http.StatusNotImplemented || resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && d.have == 0) {
+		resp.Body.Close() // nothing of it is wanted
+		resp, err = d.ask(ctx, path, "")
+	}
 	if err != nil {
 		return err
 	}

@@ -167,5 +167,17 @@ func (c Config) transport() *http.Transport {
 // Upstreams returns the upstreams in the order of the configuration.
 func (c *Client) Upstreams() []*Upstream { return slices.Clone(c.upstreams) }
 
+// First returns the upstream that would be asked first, nil where something is against each: it was set aside, pauses,
+// fails, or is behind.
+func (c *Client) First() (first *Upstream) {
+	for _, u := range c.upstreams {
+		s := u.State()
+		if s.Until.IsZero() && !s.Failing && !s.Behind && (first == nil || s.before(first.State())) {
+			first = u
+		}
+	}
+	return first
+}
+
 // Close closes idle connections. Calls that are under way are for their contexts to end.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

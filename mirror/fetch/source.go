@@ -17,6 +17,7 @@ type source struct {
 	rel   trust.Release
 	etag  string // strong; "" where it is not known
 	plain bool   // the archive lies under its name alone
+	whole bool   // ranges are refused
 }
 
 // piece is bytes from up to below to of an archive, on their way.
@@ -51,7 +52,7 @@ func (s *source) file() string {
 
 func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
 	header := http.Header{"Accept-Encoding": {"identity"}}
-	ranged := from > 0 || to < s.rel.Length()
+	ranged := !s.whole && (from > 0 || to < s.rel.Length())
 	if ranged {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, to-1))
 		if s.etag != "" {
@@ -61,6 +62,11 @@ func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
 	a, err := s.u.get(ctx, s.file(), header)
 	if err != nil {
 		return nil, err
+	}
+	if ranged && (a.StatusCode == http.StatusRequestedRangeNotSatisfiable || a.StatusCode == http.StatusNotImplemented) {
+		a.close()
+		s.whole = true // which it may send all the same
+		return s.ask(ctx, from, to)
 	}
 	p := &piece{answer: a, u: s.u, file: s.file(), from: from, to: to}
 	if err := s.check(p, ranged); err != nil {

@@ -225,3 +225,33 @@ func TestWholeReportsTheDisk(t *testing.T) {
 		t.Errorf("%v after %q", err, q.list())
 	}
 }
+
+// A server that refuses ranges, rather than to ignore them, has the whole archive all the same.
+func TestRangesRefused(t *testing.T) {
+	w := newWorld(t, hostileLength)
+	a := w.archives[0]
+	for _, code := range []int{http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented} {
+		honest := w.handler()
+		s := server(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				rw.WriteHeader(code)
+				return
+			}
+			honest.ServeHTTP(rw, r)
+		}))
+		c, log := client(t, quick(s.URL))
+		sink := sinkFor(a, 0)
+		if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+			t.Fatal(err)
+		}
+		sink.check(t)
+		f := tempFile(t, a.data[:5*mib])
+		if _, err := c.Whole(t.Context(), a.rel, f); err != nil {
+			t.Fatal(err)
+		}
+		checkFile(t, f, a.data)
+		if log.String() != "" {
+			t.Errorf("%d: %v", code, log)
+		}
+	}
+}
