@@ -171,7 +171,7 @@ func (i Unsigned) take(ctx context.Context, u *fetch.Upstream, n update.Name) (A
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		err = fmt.Errorf("%w: %w", ErrDiffers, err)
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case durable.NoSpace(err):
 		err = fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 	}
 	return a, err

@@ -153,6 +153,8 @@ func installError(i *install.Installer, err error) error {
 		code int
 		hint string
 	}{
+		{install.ErrNoSpace, cli.CodeNoSpace, makeRoom},
+		{install.ErrBox, cli.CodeFailed, lookAfterDisk},
 		{install.ErrRolledBack, codeRolledBack, log},
 		{install.ErrDamaged, codeRolledBack, log + "; look after this box"},
 		{install.ErrScript, codeScript, log},
@@ -164,7 +166,6 @@ func installError(i *install.Installer, err error) error {
 		{install.ErrMismatch, cli.CodeRefused, "this is not the file that was signed: get it again"},
 		{install.ErrDowngrade, cli.CodeRefused, "--allow-downgrade lets it in, for one run"},
 		{install.ErrProduct, cli.CodeRefused, `this box is for another product: see "product" in its configuration`},
-		{install.ErrNoSpace, cli.CodeNoSpace, "make room"},
 	} {
 		if errors.Is(err, c.err) {
 			return cli.WithHint(cli.WithCode(err, c.code), c.hint)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
+	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -347,7 +348,7 @@ func (d *plainDownload) take(r io.Reader, body *watched) error {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, unix.ENOSPC):
+		case durable.NoSpace(err):
 			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 		case body.err == nil:
 			return err // of the disk

@@ -111,6 +111,9 @@ What it is to do is in ` + defaultConfig + `, which boxup init writes; what it k
 	root.PersistentFlags().StringVar(&p.stateDir, "state", "", "state `directory` (default: as configured, else "+defaultState+")")
 	root.AddCommand(p.initCommand(), p.checkCommand(), p.fetchCommand(), p.verifyCommand(), p.installCommand(),
 		p.updateCommand(), p.statusCommand(), p.versionCommand())
+	for _, cmd := range root.Commands() {
+		tellDisk(cmd)
+	}
 	return root
 }
 

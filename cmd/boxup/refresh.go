@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -122,8 +123,13 @@ func brief(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
 }
 
-// refused gives an error the exit code of a refusal.
-func refused(err error) error { return cli.WithCode(err, cli.CodeRefused) }
+// refused gives an error the exit code of a refusal, unless it is one of the local disk.
+func refused(err error) error {
+	if durable.DiskFault(err) {
+		return coded(err)
+	}
+	return cli.WithCode(err, cli.CodeRefused)
+}
 
 // unreachable reports whether mirrors were down or busy and nothing else: none sent anything to refuse.
 func unreachable(err error) bool {

@@ -514,3 +514,26 @@ func TestFullDisk(t *testing.T) {
 	check(t, os.Remove(d.path("D/ballast")))
 	d.must(0, "update").says("installed: " + two)
 }
+
+// TestDiskFails: a disk that is read-only or fails is told of as such, and nobody else is blamed for it.
+func TestDiskFails(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	d := w.newDevice(map[string]any{"state": "../D", "root": "root.json"}, w.mirror())
+	const hint = "hint: the disk of this box is read-only or fails"
+	d.must(codeAvailable, "check", "--state", d.path("S2"))
+	check(t, os.Remove(d.path("S2/metadata/1.root.json")))
+	check(t, os.Symlink("/proc/self/mem", d.path("S2/metadata/1.root.json"))) // begins with EIO
+	d.must(cliFailed, "update", "--state", d.path("S2")).says("input/output error", hint)
+
+	check(t, os.Mkdir(d.path("D"), 0o700))
+	if err := syscall.Mount("tmpfs", d.path("D"), "tmpfs", 0, ""); err != nil {
+		t.Skipf("NOT TESTED: a disk that is read-only: %v", err)
+	}
+	t.Cleanup(func() { check(t, syscall.Unmount(d.path("D"), syscall.MNT_DETACH)) })
+	d.must(codeAvailable, "check")
+	check(t, syscall.Mount("tmpfs", d.path("D"), "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+	d.must(cliFailed, "update").says("read-only file system", hint)
+	check(t, syscall.Mount("tmpfs", d.path("D"), "tmpfs", syscall.MS_REMOUNT, ""))
+	d.must(0, "update").says("installed: " + one)
+}

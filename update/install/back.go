@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -22,17 +21,15 @@ func (i *Installer) Resume(ctx context.Context) error {
 
 func (i *Installer) takeUp(ctx context.Context) error {
 	if err := i.interrupted(); err != nil || i.rec.Attempt == nil {
-		return err
+		return i.own(err)
 	}
+	i.begin()
+	i.full = nil // what was interrupted may have filled it
 	a := i.rec.Attempt
 	i.owed = true
-	a.Tries++
-	if err := errors.Join(i.save(), i.prepare(), os.Mkdir(i.top(""), 0o700)); err != nil {
-		return err
-	}
 	i.c.Logger.Warn("going on with what was interrupted", "update", a.Name, "phase", a.Phase, "tries", a.Tries)
-	if err := i.resume(ctx, a.Tries > i.c.MaxFailures); err != nil {
-		return errors.Join(fmt.Errorf("resume %v: %w", a.Name, err), i.settle())
+	if err := i.resume(ctx, a.Tries >= i.c.MaxFailures); err != nil {
+		return errors.Join(fmt.Errorf("resume %v: %w", a.Name, i.own(err)), i.settle())
 	}
 	return i.settle()
 }
@@ -44,35 +41,67 @@ func (i *Installer) resume(ctx context.Context, tooOften bool) error {
 		i.rec.Attempt = nil
 		return i.save()
 	case a.Phase == PhaseOver:
+		// Services are started also where a full disk has no place for that.
+		if err := errors.Join(i.prepare(), i.emptyFolder(), i.tried()); err != nil {
+			i.c.Logger.Error("starting services all the same", "err", err)
+		}
 		return i.over(ctx)
 	case a.Phase == PhaseCheck && tooOften:
 		return i.back(ctx, errInterrupted)
 	case a.Phase == PhaseCheck:
+		if err := errors.Join(i.prepare(), i.emptyFolder()); err != nil {
+			return err
+		}
+		if err := i.tried(); err != nil {
+			return err
+		}
 		return i.check(ctx)
 	case tooOften:
 		return i.stuck(ctx, errInterrupted)
 	}
-	return i.goBack(ctx)
+	return i.goBack(ctx, true)
 }
 
-// back sets the update aside whose check failed, and goes back to the one before.
+// tried counts that the phase is taken up again. That comes right before its programs run, since nothing else of
+// it can end this again and again.
+func (i *Installer) tried() error {
+	i.rec.Attempt.Tries++
+	return i.save()
+}
+
+// back goes back to the update before the one whose check failed, which is set aside for that unless the box itself
+// was in the way.
 func (i *Installer) back(ctx context.Context, cause error) error {
-	i.count(cause, true)
+	if ownFault(cause) {
+		i.crowded(cause)
+	} else {
+		i.count(cause, true)
+	}
 	if in := i.rec.Installed; in == nil || in.Digest == i.rec.Attempt.Digest {
 		return i.stuck(ctx, errors.New("no other update was installed before"))
 	}
 	if err := i.phase(PhaseBack); err != nil {
 		return err
 	}
-	return i.goBack(ctx)
+	return i.goBack(ctx, false)
 }
 
 // goBack installs again what is installed by the record.
-func (i *Installer) goBack(ctx context.Context) error {
-	if err := i.reinstall(ctx); err != nil {
-		if ctx.Err() != nil {
-			return err // Resume begins again
-		}
+func (i *Installer) goBack(ctx context.Context, resumed bool) error {
+	reboots, err := i.restore(ctx)
+	if err == nil && resumed {
+		err = i.tried()
+	}
+	if a := i.rec.Attempt; err != nil && ownFault(i.own(err)) {
+		return fmt.Errorf("%s; going back: %w", a.Reason, err) // Resume begins again
+	}
+	if err == nil {
+		err = i.reinstall(ctx, reboots)
+	}
+	if err != nil && ctx.Err() != nil {
+		return err // Resume begins again
+	}
+	if err != nil {
 		return i.stuck(ctx, err)
 	}
 	a := *i.rec.Attempt
@@ -87,16 +116,22 @@ func (i *Installer) goBack(ctx context.Context) error {
 	return fmt.Errorf("%w (%v): %s", ErrRolledBack, i.rec.Installed.Name, a.Reason)
 }
 
-// reinstall takes the archive that was kept through all phases.
-func (i *Installer) reinstall(ctx context.Context) error {
+// restore unpacks the archive that was kept. Where the box itself is in the way, Resume begins again as often as it
+// takes, since nothing else can be installed then either; but an archive that can't be read is lost in the end.
+func (i *Installer) restore(ctx context.Context) (reboots bool, err error) {
 	in := i.rec.Installed
 	if err := i.held(ctx, in.Digest, in.Length); err != nil {
-		return fmt.Errorf("the archive that was kept: %w", err)
+		err = fmt.Errorf("the archive that was kept: %w", err)
+		if ownFault(i.own(err)) {
+			err = errors.Join(err, i.tried())
+		}
+		return false, err
 	}
-	reboots, err := i.unpack(ctx, in.Name, in.Digest)
-	if err != nil {
-		return err
-	}
+	return i.unpack(ctx, in.Name, in.Digest)
+}
+
+// reinstall takes what restore has unpacked through all other phases.
+func (i *Installer) reinstall(ctx context.Context, reboots bool) error {
 	before, err := hooks(i.c.PreHooks)
 	if err != nil {
 		return err

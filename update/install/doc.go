@@ -6,6 +6,7 @@
 //
 //	lock               held by the one installer
 //	record.json        what is installed, what failed, what is under way; replaced durably, with a copy
+//	reserve            makes place for the record on a full disk, during an installation
 //	archives/<digest>  the archive of the update that is installed, kept to go back to, and during an
 //	                   installation that of the new one; hard links where that is safe, else copies
 //	work/update/<top>/ the unpacked archive, while it is installed
@@ -56,6 +57,15 @@
 //
 // Where a script leaves something mounted in the unpacked folder, that is detached before the folder is
 // removed: what is in it belongs to somebody else.
+//
+// What the box itself is to blame for counts against no update: a disk that is full (bytes, inodes, quota),
+// read-only or broken, or a program that can't be started for want of memory. The error is ErrNoSpace or ErrBox, and
+// the next run goes on. A script or a hook that fails while the disk has become full, or whose output ends with what
+// programs say then, is taken for that, too: it is tried again once there is more room than it had, and after a day
+// anyway. After a check that fails in that way the box goes back without setting the update aside. Where a full
+// disk has no place for the record, the reserve makes it; where even that does not help, how a script ended is not
+// known, it counts neither way and runs again. A disk that becomes read-only under a script can't even keep that, so
+// that it looks like a power cut.
 //
 // A script that ends with another status than 0, by a signal, or not within the time limit has failed,
 // and so has one that was interrupted. After MaxFailures of them the version is set aside: it is refused
@@ -113,6 +123,7 @@
 //	           back), tries (how often it was taken up), reason (what went wrong), reboot, asked
 //	failures   name, digest, count, last, reason, set_aside; the newest 16
 //	reboot     due, asked, since, boot (the boot ID)
+//	crowded    digest, free, time: what filled the disk, and the bytes that were free when it began
 //	damaged    why what is installed may not work: a check failed and there was no way back
 //	history    time, name, digest, outcome, reason; the newest 20
 //

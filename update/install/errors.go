@@ -26,8 +26,13 @@ var (
 	// ErrSetAside says that the version failed too often.
 	ErrSetAside = errors.New("set aside")
 
-	// ErrNoSpace says that the disk has no room for the archive or what is in it.
+	// ErrNoSpace says that the disk has no room: for the archive, for what is in it, or for what a program that
+	// was run wrote. It counts against no update.
 	ErrNoSpace = errors.New("not enough free space")
+
+	// ErrBox says that the box itself is in the way: its disk is read-only or fails, or it has no memory for a
+	// program. It counts against no update.
+	ErrBox = errors.New("not possible on this box now")
 )
 
 // Failures, which Status tells of.

@@ -72,7 +72,7 @@ func (b *box) faulty(p parcel, n int, apply bool) (at string, reached bool) {
 	return "", false
 }
 
-// A disk that is full when the result is recorded gets place from the unpacked update.
+// A disk that is full when the result is recorded gets place from the reserve.
 func TestDiskFullAtTheRecord(t *testing.T) {
 	b := newBox(t)
 	b.fullAfterTheScript(1)
@@ -92,7 +92,7 @@ func TestDiskStaysFull(t *testing.T) {
 		t.Errorf("installed is %+v", s.Installed)
 	}
 	b.c.FS.Hook = nil
-	if s := b.status(); s.Installed != nil || s.Failures[0].Count != 1 || s.History[0].Outcome != install.OutcomeInterrupted {
+	if s := b.status(); s.Installed != nil || len(s.Failures) != 0 || len(s.History) != 0 {
 		t.Errorf("status is %+v", s)
 	}
 	b.mustInstall(p)

@@ -10,16 +10,11 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-const (
-	margin   = 4 << 20   // bytes that stay free beside an update
-	copySize = 256 << 10 // bytes that are read at once
-)
+const copySize = 256 << 10 // bytes that are read at once
 
 // hold verifies that src is the verified archive, brings it to archives/ and returns its length. There
 // must be room for what is in it, and for a copy where one has to be made. After an error nothing is
@@ -135,15 +130,3 @@ func (r reader) Read(p []byte) (int, error) {
 
 // writer has no method beside Write, so that a copy to it goes through the buffer given.
 type writer struct{ io.Writer }
-
-// room refuses, with ErrNoSpace, to use more bytes than are free.
-func (i *Installer) room(need int64) error {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(i.dir, &disk); err != nil {
-		return fmt.Errorf("free space of %s: %w", i.dir, err)
-	}
-	if free := disk.Bavail * uint64(disk.Bsize); uint64(need)+margin > free {
-		return fmt.Errorf("%w: %s has %d bytes free, expected %d", ErrNoSpace, i.dir, free, need+margin)
-	}
-	return nil
-}

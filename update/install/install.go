@@ -32,10 +32,7 @@ func (i *Installer) Install(ctx context.Context, v signing.Verified, src *os.Fil
 	r, err := i.install(ctx, v, src, o)
 	i.leave(ctx)
 	if err != nil {
-		if errors.Is(err, unix.ENOSPC) && !errors.Is(err, ErrNoSpace) {
-			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
-		}
-		return Result{}, fmt.Errorf("install %v: %w", v.Name(), err)
+		return Result{}, fmt.Errorf("install %v: %w", v.Name(), i.own(err))
 	}
 	return r, nil
 }
@@ -53,6 +50,11 @@ func (i *Installer) install(ctx context.Context, v signing.Verified, src *os.Fil
 	}
 	if err := i.admit(v, o); err != nil {
 		return Result{}, err
+	}
+	if i.begin(); !o.Force {
+		if err := i.fits(v.Digest()); err != nil {
+			return Result{}, err
+		}
 	}
 	length, err := i.hold(ctx, v, src, o.Unpacked)
 	if err == nil {
@@ -106,6 +108,9 @@ func (i *Installer) admit(v signing.Verified, o Options) error {
 // try takes an archive that is held through all phases.
 func (i *Installer) try(ctx context.Context, v signing.Verified, length int64) error {
 	a := &Attempt{ID: newID(), Name: v.Name(), Digest: v.Digest(), Length: length, Started: i.now()}
+	if err := i.keepReserve(); err != nil { // before what is unpacked takes the place
+		return err
+	}
 	reboots, err := i.unpack(ctx, a.Name, a.Digest)
 	if err != nil {
 		return i.improper(ctx, a, err)
@@ -151,20 +156,33 @@ func (i *Installer) before(ctx context.Context) error {
 	i.owed = true
 	for _, hook := range all {
 		if err := i.run(ctx, hook, i.surroundings()); err != nil {
-			a := i.rec.Attempt
-			i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeStopped, words(err)})
+			i.stopped(err)
 			return errors.Join(fmt.Errorf("%w: %w", ErrHook, err), i.over(ctx))
 		}
 	}
 	return nil
 }
 
+// stopped takes in that the attempt ended because of the box, and not of the update.
+func (i *Installer) stopped(cause error) {
+	if ownFault(cause) {
+		i.crowded(cause)
+	}
+	a := i.rec.Attempt
+	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeStopped, words(cause)})
+}
+
 // script runs the install script. When it has ended well, all that it wrote is on the disk.
 func (i *Installer) script(ctx context.Context) error {
-	if err := i.phase(PhaseScript); err != nil {
+	i.owed = true
+	if err := errors.Join(i.phase(PhaseScript), i.keepReserve()); err != nil {
 		return errors.Join(err, i.over(ctx))
 	}
 	if err := i.run(ctx, i.top(archive.InstallScript), i.surroundings()); err != nil {
+		if ownFault(err) {
+			i.stopped(err)
+			return errors.Join(err, i.over(ctx))
+		}
 		outcome := OutcomeFailed
 		if ctx.Err() != nil {
 			outcome, err = OutcomeInterrupted, fmt.Errorf("%w: %w", errInterrupted, err)
@@ -221,7 +239,10 @@ func (i *Installer) check(ctx context.Context) error {
 		i.owed = false
 		return i.done()
 	}
-	if err := errors.Join(err, i.phase(PhaseCheck)); err != nil {
+	if err != nil {
+		return errors.Join(err, i.over(ctx))
+	}
+	if err := i.phase(PhaseCheck); err != nil {
 		return err
 	}
 	if err := i.healthy(ctx, all); err != nil {

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -34,6 +32,9 @@ type Installer struct {
 	// owed says that something may be stopped which the hooks of PostHooks start, since they have not run to
 	// their end after a hook of PreHooks or a script began.
 	owed bool
+
+	free int64    // bytes that were free when the work began
+	full []string // which disks were full then
 }
 
 // Open returns the installer of a box. The error is ErrLocked where another process has it. What a crash
@@ -93,7 +94,10 @@ func (i *Installer) load() error {
 	i.rec, damage, err = readRecord(i.dir)
 	if damage != nil {
 		i.c.Logger.Warn("the record was damaged by the disk: it is written again", "err", damage)
-		return i.save()
+		if err := i.save(); !durable.DiskFault(err) {
+			return err
+		}
+		return nil // the next save meets that again
 	}
 	if !errors.Is(err, errRecord) {
 		return err
@@ -106,14 +110,19 @@ func (i *Installer) load() error {
 // recover takes up after a crash as far as no program has to run for that.
 func (i *Installer) recover() error {
 	err := errors.Join(i.c.FS.RemoveTemps(i.dir), i.c.FS.RemoveTemps(i.at(archivesDir)))
-	if err != nil {
+	if err != nil && !durable.DiskFault(err) {
 		return err
 	}
 	if a := i.rec.Attempt; a != nil {
 		sweep(a.run())
 		i.c.Logger.Warn("an installation was interrupted", "update", a.Name, "phase", a.Phase)
 	}
-	return errors.Join(i.interrupted(), i.clean())
+	err = errors.Join(err, i.interrupted(), i.clean())
+	if durable.DiskFault(err) && i.rec.Attempt != nil {
+		i.c.Logger.Error("the disk is in the way of what is to be done; services are started all the same", "err", err)
+		return nil // what needs the disk meets this again
+	}
+	return i.own(err)
 }
 
 // interrupted ends an attempt in a phase that can't be begun again. What was stopped for it is to be started
@@ -124,7 +133,11 @@ func (i *Installer) interrupted() error {
 		return nil
 	}
 	if a.Phase == PhaseScript {
-		i.fail(OutcomeInterrupted, errInterrupted, false)
+		if _, err := os.Lstat(i.at(reserveName)); err == nil {
+			i.fail(OutcomeInterrupted, errInterrupted, false)
+		} else {
+			i.c.Logger.Warn("how the script ended could not be recorded: it counts neither way", "update", a.Name)
+		}
 	}
 	if all, err := hooks(i.c.PostHooks); err == nil && len(all) == 0 {
 		i.rec.Attempt = nil
@@ -138,6 +151,9 @@ var errInterrupted = errors.New("interrupted")
 
 // clean removes what no step needs any more.
 func (i *Installer) clean() error {
+	if err := i.c.FS.Remove(i.at(reserveName)); err != nil {
+		return err
+	}
 	if err := removeTree(i.at(workDir)); err != nil {
 		return err
 	}
@@ -180,19 +196,6 @@ func removeTree(dir string) error {
 		return os.Chmod(path, 0o700)
 	})
 	return os.RemoveAll(dir)
-}
-
-// save writes the record. Where the disk is full, the unpacked archive makes place for it.
-func (i *Installer) save() error {
-	err := i.rec.write(i.c.FS, i.dir)
-	if errors.Is(err, unix.ENOSPC) {
-		i.c.Logger.Warn("the disk is full: the unpacked update is removed to make place for the record", "err", err)
-		if err := removeTree(i.at(workDir, unpackedDir)); err != nil {
-			return err
-		}
-		return i.rec.write(i.c.FS, i.dir)
-	}
-	return err
 }
 
 // phase records that the attempt enters a phase.

@@ -34,6 +34,7 @@ type record struct {
 	Failures  []Failure  `json:"failures,omitempty"`
 	Reboot    *Reboot    `json:"reboot,omitempty"`
 	Damaged   string     `json:"damaged,omitempty"`
+	Crowded   *Crowded   `json:"crowded,omitempty"`
 	History   []Event    `json:"history,omitempty"`
 }
 
@@ -170,7 +171,7 @@ func (r *record) installed(in Installed) {
 	if r.Installed != nil && r.Installed.Digest != in.Digest {
 		r.Previous = r.Installed
 	}
-	r.Installed, r.Attempt, r.Damaged = &in, nil, ""
+	r.Installed, r.Attempt, r.Damaged, r.Crowded = &in, nil, "", nil
 	r.Failures = slices.DeleteFunc(r.Failures, func(f Failure) bool {
 		return f.Name.Version().Compare(in.Name.Version()) <= 0
 	})

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -102,6 +104,12 @@ func (l *runLog) lastLine() string {
 	b := bytes.TrimSpace(l.last)
 	b = b[bytes.LastIndexAny(b, "\r\n")+1:]
 	return string(b[max(0, len(b)-maxLine):])
+}
+
+// saysNoSpace reports whether the output ends with what programs say on a full disk. They run with LANG=C.
+func (l *runLog) saysNoSpace() bool {
+	end := bytes.ToLower(l.last)
+	return bytes.Contains(end, []byte(unix.ENOSPC.Error())) || bytes.Contains(end, []byte(unix.EDQUOT.Error()))
 }
 
 // end writes the end of the output and how the run ended.

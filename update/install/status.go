@@ -83,7 +83,7 @@ type Outcome string
 const (
 	OutcomeInstalled   Outcome = "installed"
 	OutcomeRefused     Outcome = "refused"     // not an archive that can be installed
-	OutcomeStopped     Outcome = "stopped"     // by a hook of PreHooks
+	OutcomeStopped     Outcome = "stopped"     // by a hook of PreHooks, or by the box itself
 	OutcomeFailed      Outcome = "failed"      // the script
 	OutcomeInterrupted Outcome = "interrupted" // the script
 	OutcomeRolledBack  Outcome = "rolled back" // the update before is installed again

@@ -38,6 +38,14 @@ func (i *Installer) prepare() error {
 	return writeShims(filepath.Join(work, shimsDir), filepath.Join(work, noteName), i.c.Path)
 }
 
+// emptyFolder makes an empty folder for hooks to run in.
+func (i *Installer) emptyFolder() error {
+	if err := removeTree(i.at(workDir, unpackedDir)); err != nil || i.rec.Attempt == nil {
+		return err
+	}
+	return os.MkdirAll(i.top(""), 0o700)
+}
+
 // executable refuses a file system on which no program can run: an install script would fail there, and be
 // blamed for it.
 func executable(dir string) error {
@@ -148,11 +156,16 @@ func (i *Installer) surroundings(extra ...string) []string {
 	return append(env, extra...)
 }
 
-// run runs a program of the attempt and logs it.
+// run runs a program of the attempt and logs it. The error is ErrNoSpace or ErrBox where it says nothing of the
+// program: that could not be started, or failed on a disk that is full.
 func (i *Installer) run(ctx context.Context, path string, env []string) error {
 	a := i.rec.Attempt
 	i.runs++
 	name := filepath.Base(path)
+	dir := i.top("")
+	if _, err := os.Lstat(dir); err != nil {
+		dir = i.dir // a hook runs also where a full disk has no place for a folder
+	}
 	to, _ := i.rec.way()
 	i.c.Logger.Info("running", "program", name, "update", to, "phase", a.Phase)
 	log, err := openLog(i.at(logDir), fmt.Sprintf("== %s %v %s", i.now().Format(time.RFC3339), to, name))
@@ -161,7 +174,7 @@ func (i *Installer) run(ctx context.Context, path string, env []string) error {
 	}
 	err = program{
 		path:  path,
-		dir:   i.top(""),
+		dir:   dir,
 		env:   env,
 		out:   log,
 		run:   fmt.Sprintf("%s%d.", a.run(), i.runs),
@@ -173,6 +186,12 @@ func (i *Installer) run(ctx context.Context, path string, env []string) error {
 		return nil
 	}
 	log.end("-- " + words(err))
+	if _, lost := os.Lstat(path); lost != nil {
+		return fmt.Errorf("%s: %w: %w", name, ErrBox, lost)
+	}
+	if err = i.own(err); !ownFault(err) && (log.saysNoSpace() || i.filledUp()) {
+		err = fmt.Errorf("%w (%s): %w", ErrNoSpace, i.spaceWords(), err)
+	}
 	if line := log.lastLine(); line != "" {
 		return fmt.Errorf("%s: %w: %s", name, err, line)
 	}

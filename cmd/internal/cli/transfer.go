@@ -4,6 +4,7 @@ import (
 	"errors"
 	"syscall"
 
+	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -18,13 +19,17 @@ const (
 )
 
 // TransferCode returns the exit code for an error of fetching, verifying or storing, 0 where it is none of
-// these. Where several things went wrong, a full disk counts first and then what was refused.
+// these. Where several things went wrong, a fault of the local disk counts first, since nobody else is to blame
+// for that, and then what was refused.
 func TransferCode(err error) int {
+	if durable.DiskFault(err) && !durable.NoSpace(err) {
+		return CodeFailed
+	}
 	for _, c := range []struct {
 		code int
 		errs []error
 	}{
-		{CodeNoSpace, []error{store.ErrNoSpace, syscall.ENOSPC}},
+		{CodeNoSpace, []error{store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT}},
 		{CodeRefused, []error{
 			fetch.ErrRefused, store.ErrCorrupt, signing.ErrSignature, trust.ErrRollback, trust.ErrExpired, trust.ErrMalformed,
 			trust.ErrThreshold, trust.ErrFork, trust.ErrMismatch, trust.ErrSecondDigest,

@@ -1,0 +1,185 @@
+package install
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	margin      = 4 << 20 // bytes that stay free beside an update
+	marginFiles = 32      // and inodes
+
+	// With less than that a disk is full. The reserve, which has been given up by then, is part of it.
+	fullBytes = 1 << 20
+	fullFiles = 8
+
+	reserveName = "reserve"
+	reserveSize = 2 * maxRecord
+
+	// crowdedFor is for how long an update that filled the disk waits for more room than it had.
+	crowdedFor = 24 * time.Hour
+)
+
+// Crowded is an update whose installation ended because the disk was full.
+type Crowded struct {
+	Digest update.Digest `json:"digest"`
+	Free   int64         `json:"free"` // bytes that were free when it began
+	Time   time.Time     `json:"time"`
+}
+
+// ownFault reports whether an error is one of the box itself, which counts against no update.
+func ownFault(err error) bool { return errors.Is(err, ErrNoSpace) || errors.Is(err, ErrBox) }
+
+// own makes ErrNoSpace or ErrBox of what the system says about a box that is in its own way, a full disk above
+// all. Other errors stay as they are.
+func (i *Installer) own(err error) error {
+	switch {
+	case err == nil || ownFault(err):
+		return err
+	case durable.NoSpace(err):
+		return fmt.Errorf("%w (%s): %w", ErrNoSpace, i.spaceWords(), err)
+	case durable.DiskFault(err), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("%w: %w", ErrBox, err)
+	}
+	return err
+}
+
+// spaceWords says what is left of the disk of the state directory.
+func (i *Installer) spaceWords() string {
+	bytes, files, err := space(i.dir)
+	if err != nil {
+		return err.Error()
+	}
+	if files < marginFiles {
+		return fmt.Sprintf("%s has %d inodes free", i.dir, files)
+	}
+	return fmt.Sprintf("%s has %d bytes free", i.dir, bytes)
+}
+
+// space returns how many bytes and inodes are free where dir lies. A file system that does not count inodes has
+// always enough of them, one that is read-only has enough of both: nothing that is written there can fail for
+// want of space.
+func space(dir string) (bytes, files uint64, err error) {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return 0, 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	const enough = 1 << 62
+	if disk.Flags&unix.ST_RDONLY != 0 {
+		return enough, enough, nil
+	}
+	bytes, files = disk.Bavail*uint64(disk.Bsize), disk.Ffree
+	if disk.Files == 0 {
+		files = enough
+	}
+	return bytes, files, nil
+}
+
+// room refuses, with ErrNoSpace, to use more bytes than are free.
+func (i *Installer) room(need int64) error {
+	bytes, files, err := space(i.dir)
+	if err != nil {
+		return err
+	}
+	if uint64(need)+margin > bytes {
+		return fmt.Errorf("%w: %s has %d bytes free, expected %d", ErrNoSpace, i.dir, bytes, need+margin)
+	}
+	if files < marginFiles {
+		return fmt.Errorf("%w: %s has %d inodes free, expected %d", ErrNoSpace, i.dir, files, marginFiles)
+	}
+	return nil
+}
+
+// fullDisks returns where nothing can be written any more, of the places that updates are installed to.
+func (i *Installer) fullDisks() (full []string) {
+	for _, dir := range []string{i.dir, "/"} {
+		if bytes, files, err := space(dir); err == nil && (bytes < fullBytes || files < fullFiles) {
+			full = append(full, dir)
+		}
+	}
+	return full
+}
+
+// filledUp reports whether a disk is full that was not when the work began.
+func (i *Installer) filledUp() bool {
+	return slices.ContainsFunc(i.fullDisks(), func(dir string) bool { return !slices.Contains(i.full, dir) })
+}
+
+// begin takes in how much room there is before anything is done.
+func (i *Installer) begin() {
+	i.full = i.fullDisks()
+	i.free = 0
+	for _, dir := range []string{i.dir, "/"} {
+		if bytes, _, err := space(dir); err == nil && (i.free == 0 || int64(bytes) < i.free) {
+			i.free = int64(bytes)
+		}
+	}
+}
+
+// crowded takes in that the attempt ended because of the box itself: it counts against no update. Where the disk
+// was full the update waits for more room than it had, a day at most, so that services do not stop each hour for
+// one that does not fit.
+func (i *Installer) crowded(cause error) {
+	a := i.rec.Attempt
+	a.Reason = words(cause)
+	if _, files, err := space(i.dir); err == nil && files >= marginFiles && errors.Is(cause, ErrNoSpace) {
+		i.rec.Crowded = &Crowded{a.Digest, i.free, i.now()}
+	}
+	i.c.Logger.Error("the update was not installed because of this box, and does not count as failed", "update", a.Name, "reason", a.Reason)
+}
+
+// fits refuses, with ErrNoSpace, an update that filled the disk when there was no less room.
+func (i *Installer) fits(d update.Digest) error {
+	c := i.rec.Crowded
+	if c == nil || c.Digest != d || i.free >= c.Free+margin {
+		return nil
+	}
+	if now, until := i.now(), c.Time.Add(crowdedFor); !now.Before(c.Time) && now.Before(until) {
+		return fmt.Errorf("%w: the disk was full after it was begun with %d bytes free, and %d are free: it is tried again with %d, or after %s",
+			ErrNoSpace, c.Free, i.free, c.Free+margin, until.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// keepReserve makes the file that makes place for the record on a full disk, unless it is there.
+//
+// It is there when a script begins, and goes where the record can't be written: so a script that is recorded as
+// running without it has ended, and only the record of that is missing.
+func (i *Installer) keepReserve() error {
+	noise := make([]byte, reserveSize) // no file system makes less of it
+	rand.Read(noise)                   // never fails
+	err := i.c.FS.CreateFile(i.at(reserveName), noise, 0o600)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// save writes the record. On a full disk it takes the place of the reserve and, once its script has ended, of what
+// is in the unpacked folder: hooks must do without that after a crash, too.
+func (i *Installer) save() error {
+	err := i.rec.write(i.c.FS, i.dir)
+	if !durable.DiskFault(err) {
+		return err
+	}
+	i.c.Logger.Warn("the record can't be written", "err", err)
+	if lost := i.c.FS.Remove(i.at(reserveName)); lost != nil || !durable.NoSpace(err) {
+		return errors.Join(err, lost)
+	}
+	err = i.rec.write(i.c.FS, i.dir)
+	if a := i.rec.Attempt; durable.NoSpace(err) && (a == nil || a.Phase == PhaseCheck || a.Phase == PhaseOver) {
+		if err := i.emptyFolder(); err != nil {
+			return err
+		}
+		err = i.rec.write(i.c.FS, i.dir)
+	}
+	return err
+}
