@@ -92,6 +92,9 @@ func cosign(ctx context.Context, s cli.Streams, o cosignOptions, role trust.Role
 			}
 			return x.finish(ctx, p, files, false) // signed the last time, and cut
 		}
+		if len(waiting) == 0 && o.id == "" && slices.ContainsFunc(x.base.Signers(role), x.ring.owns) {
+			return x.unchanged(ctx, role, fmt.Sprintf("%v: %s %d, which you signed, is published", errNothingWaits, role, x.base.Version(role)))
+		}
 		if len(waiting) == 0 {
 			return cli.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
 		}

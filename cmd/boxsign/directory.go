@@ -22,6 +22,7 @@ import (
 // directory is a repository on a disk of this computer. Whoever publishes there needs the online key.
 type directory struct {
 	path   string
+	disk   durable.FS
 	store  *store.Store
 	files  trust.Directory
 	now    func() time.Time
@@ -39,11 +40,11 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 	if write {
 		open = store.Open
 	}
-	s, err := open(ctx, store.Config{Dir: d.path, Now: d.now})
+	s, err := open(ctx, store.Config{Dir: d.path, FS: d.disk, Now: d.now})
 	if err != nil {
 		return nil, withHint(err)
 	}
-	d.store, d.files = s, trust.Directory{Path: d.path}
+	d.store, d.files = s, trust.Directory{FS: d.disk, Path: d.path}
 	return &d, nil
 }
 
@@ -177,8 +178,8 @@ func (d *directory) takeFile(ctx context.Context, r trust.Release, file publish.
 }
 
 // createDirectory makes a directory the home of a new repository.
-func createDirectory(ctx context.Context, path string, r *trust.Repository, now func() time.Time) (err error) {
-	s, err := store.Open(ctx, store.Config{Dir: path, Root: r.Raw(trust.RoleRoot), Now: now})
+func createDirectory(ctx context.Context, disk durable.FS, path string, r *trust.Repository, now func() time.Time) (err error) {
+	s, err := store.Open(ctx, store.Config{Dir: path, FS: disk, Root: r.Raw(trust.RoleRoot), Now: now})
 	if err != nil {
 		return err
 	}
@@ -220,8 +221,7 @@ func beginnings(path string) (map[string]int64, error) {
 // clearBeginnings makes a directory ready for a new repository: one that is missing is made, and the
 // beginnings of a repository are removed. The error is durable.ErrLocked where another program works
 // there.
-func clearBeginnings(path string) (err error) {
-	disk := durable.FS{}
+func clearBeginnings(disk durable.FS, path string) (err error) {
 	if err := disk.MkdirAll(path, 0o755); err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
 
@@ -85,6 +84,7 @@ func (o *options) ring(s cli.Streams) (*keyring, error) {
 	}
 	return &keyring{
 		dir:    dir,
+		disk:   s.Disk,
 		named:  map[part][]string{rootPart: o.rootKeys, releasePart: o.releaseKeys, onlinePart: o.onlineKeys},
 		loader: secret.Loader{Passphrase: o.passphrase(s), AgentSocket: s.Getenv(agentVariable)},
 	}, nil
@@ -107,15 +107,6 @@ func (o *options) repository(s cli.Streams) (string, error) {
 		}
 	}
 	return "", cli.WithHint(cli.Usagef("which repository?"), "name its directory or URL with --repo or $"+repoVariable)
-}
-
-// lockKeys locks a directory of keys for a program that signs.
-func (k *keyring) lock() (*durable.Lock, error) {
-	if _, err := os.Stat(k.dir); err != nil {
-		return nil, cli.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $"+keysVariable)
-	}
-	lock, err := durable.TryLock(k.path(lockFile))
-	return lock, withHint(err)
 }
 
 // readFile reads a file of at most limit bytes.

@@ -78,6 +78,9 @@ repository. Other signers are added later: see boxsign root add-key.`,
 }
 
 func (f *founder) run(ctx context.Context) error {
+	if r := f.begun(); r != nil && !f.o.dryRun {
+		return f.remember(r)
+	}
 	if err := vacant(f.repo); err != nil {
 		return err
 	}
@@ -106,13 +109,50 @@ func (f *founder) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := f.write(ctx, r); err != nil {
+	lock, unmake, err := f.ring.lockNew()
+	if err != nil {
+		return err
+	}
+	f.undo = append(f.undo, unmake)
+	if err := errors.Join(f.write(ctx, r), lock.Unlock()); err != nil {
 		for _, undo := range slices.Backward(f.undo) {
-			err = errors.Join(err, undo())
+			if failed := undo(); failed != nil {
+				return errors.Join(err, failed) // keys stay as long as there is a repository of theirs
+			}
 		}
 		return err
 	}
-	trusted, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), Pinned: r.Raw(trust.RoleRoot)})
+	return f.remember(r)
+}
+
+// begun returns the repository that these keys made just now and don't remember yet, because init was cut
+// in between, and nil for none.
+func (f *founder) begun() *trust.Repository {
+	if s, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), Served: true}); err == nil {
+		if _, err := s.Current(); err == nil {
+			return nil
+		}
+	}
+	s, err := trust.Open(trust.Config{Dir: filepath.Join(f.repo, metadataDir), Served: true})
+	if err != nil {
+		return nil
+	}
+	r, err := s.Current()
+	if err != nil || r.Root().Version() != 1 {
+		return nil
+	}
+	for _, p := range parts() {
+		mine, err := f.ring.public(string(p))
+		if err != nil || !slices.Contains(r.Root().Keys(p.roles()[0]), mine) {
+			return nil
+		}
+	}
+	return r
+}
+
+// remember makes a new repository the one that the keys trust.
+func (f *founder) remember(r *trust.Repository) error {
+	trusted, err := trust.Open(trust.Config{FS: f.s.Disk, Dir: f.ring.path(trustedDir), Pinned: r.Raw(trust.RoleRoot)})
 	if err == nil {
 		err = trusted.Commit(r)
 	}
@@ -203,7 +243,6 @@ func (f *founder) sign(ctx context.Context, by map[part][]signing.Signer) (*trus
 }
 
 func (f *founder) write(ctx context.Context, r *trust.Repository) error {
-	f.later(f.ring.dir, func() error { return removeEmpty(f.ring.dir) })
 	for _, p := range parts() {
 		if err := f.writeKey(ctx, p); err != nil {
 			return err
@@ -212,13 +251,13 @@ func (f *founder) write(ctx context.Context, r *trust.Repository) error {
 	f.later(f.repo, func() error {
 		return removeEmpty(filepath.Join(f.repo, "sha256"), filepath.Join(f.repo, "targets"), filepath.Join(f.repo, "staging"), f.repo)
 	})
-	if err := clearBeginnings(f.repo); err != nil {
+	if err := clearBeginnings(f.s.Disk, f.repo); err != nil {
 		return err
 	}
 	f.undo = append(f.undo, func() error {
-		return errors.Join(clearBeginnings(f.repo), removeEmpty(filepath.Join(f.repo, metadataDir)), f.ring.disk.Remove(filepath.Join(f.repo, lockFile)))
+		return errors.Join(clearBeginnings(f.s.Disk, f.repo), removeEmpty(filepath.Join(f.repo, metadataDir)), f.ring.disk.Remove(filepath.Join(f.repo, lockFile)))
 	})
-	if err := createDirectory(ctx, f.repo, r, f.s.Now); err != nil {
+	if err := createDirectory(ctx, f.s.Disk, f.repo, r, f.s.Now); err != nil {
 		return fmt.Errorf("repository: %w", err)
 	}
 	return nil
@@ -262,9 +301,6 @@ func (f *founder) writeKey(ctx context.Context, p part) error {
 	}
 	if names[0] == secret.AgentName(key.Public()) {
 		return f.createKey(ctx, p, key, names[0])
-	}
-	if err := f.ring.disk.MkdirAll(f.ring.dir, 0o700); err != nil {
-		return err
 	}
 	path := f.ring.path(string(p) + publicSuffix)
 	f.undo = append(f.undo, func() error { return f.ring.disk.Remove(path) })

@@ -54,18 +54,39 @@ func keygen(ctx context.Context, s cli.Streams, o options, role, agent string) e
 	if err != nil {
 		return err
 	}
-	if name, err := ring.name(string(p)); err != nil || name != "" {
-		return errors.Join(err, cli.WithHint(fmt.Errorf("%s: %w", name, fs.ErrExist),
-			"a key is never overwritten: choose another directory with --keys, or replace it in the repository too with boxsign rotate"))
+	lock, undo, err := ring.lockNew()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(makeKey(ctx, ring, p, agent), lock.Unlock()); err != nil {
+		return errors.Join(err, undo())
+	}
+	return showKeys(s, o.json, ring, string(p))
+}
+
+// makeKey makes a key that is not there, or what a crash left out of it.
+func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
+	name, err := ring.name(string(p))
+	if err != nil {
+		return err
+	}
+	public, err := ring.public(string(p))
+	if err != nil {
+		return err
+	}
+	switch {
+	case name != "" && (!public.IsZero() || agent != "" && agent != name):
+		return cli.WithHint(fmt.Errorf("%s: %w", name, fs.ErrExist),
+			"a key is never overwritten: choose another directory with --keys, or replace it in the repository too with boxsign rotate")
+	case name != "":
+		_, err := ring.completed(ctx, string(p))
+		return withHint(err)
 	}
 	key, err := newKey(ctx, ring, agent)
 	if err != nil {
 		return withHint(err)
 	}
-	if err := ring.create(ctx, string(p), key, agent); err != nil {
-		return err
-	}
-	return showKeys(s, o.json, ring, string(p))
+	return ring.create(ctx, string(p), key, agent)
 }
 
 // newKey makes a key, or takes one of the ssh-agent.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,6 +153,14 @@ func (k *keyring) public(base string) (keys.Public, error) {
 	return p, err
 }
 
+// owns reports whether a public key is one of the directory.
+func (k *keyring) owns(key keys.Public) bool {
+	return slices.ContainsFunc(allBases(), func(base string) bool {
+		mine, err := k.public(base)
+		return err == nil && mine == key
+	})
+}
+
 func readPublic(path string) (keys.Public, error) {
 	raw, err := readFile(path, 1000)
 	if err != nil {
@@ -162,6 +171,68 @@ func readPublic(path string) (keys.Public, error) {
 		return keys.Public{}, fmt.Errorf("public key %s: %w", path, err)
 	}
 	return p, nil
+}
+
+// lock locks the directory for a program that signs, and removes what a crash left half written: no key
+// that was ever used has such a name.
+func (k *keyring) lock() (*durable.Lock, error) {
+	if _, err := os.Stat(k.dir); err != nil {
+		return nil, cli.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $"+keysVariable)
+	}
+	lock, err := durable.TryLock(k.path(lockFile))
+	if err != nil {
+		return nil, withHint(err)
+	}
+	if err := k.disk.RemoveTemps(k.dir); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return lock, nil
+}
+
+// lockNew is lock for a directory that is made where it is missing. undo removes what that made, if
+// nothing else is in it.
+func (k *keyring) lockNew() (lock *durable.Lock, undo func() error, err error) {
+	var made []func() error
+	undo = func() error {
+		var errs []error
+		for _, u := range slices.Backward(made) {
+			errs = append(errs, u())
+		}
+		return errors.Join(errs...)
+	}
+	if _, err := os.Lstat(k.dir); errors.Is(err, fs.ErrNotExist) {
+		made = append(made, func() error { return removeEmpty(k.dir) })
+	}
+	if err := k.disk.MkdirAll(k.dir, 0o700); err != nil {
+		return nil, nil, errors.Join(err, undo())
+	}
+	if _, err := os.Lstat(k.path(lockFile)); errors.Is(err, fs.ErrNotExist) {
+		made = append(made, func() error { return k.disk.Remove(k.path(lockFile)) })
+	}
+	if lock, err = k.lock(); errors.Is(err, durable.ErrLocked) {
+		return nil, nil, err // another program made them meanwhile
+	} else if err != nil {
+		return nil, nil, errors.Join(err, undo())
+	}
+	return lock, undo, nil
+}
+
+// completed returns the public key of the private key with that base name, zero where there is neither. A
+// crash between the two files leaves the private one alone: then the public one is made from it.
+func (k *keyring) completed(ctx context.Context, base string) (keys.Public, error) {
+	public, err := k.public(base)
+	if err != nil || !public.IsZero() {
+		return public, err
+	}
+	name, err := k.name(base)
+	if err != nil || name == "" {
+		return keys.Public{}, err
+	}
+	key, err := k.load(ctx, name)
+	if err != nil {
+		return keys.Public{}, err
+	}
+	return key.Public(), k.disk.CreateFile(k.path(base+publicSuffix), key.Public().PEM(), 0o644)
 }
 
 // create makes the private and the public file of a key, or of a key that an agent keeps.
@@ -197,18 +268,43 @@ func (k *keyring) remove(base string) error {
 	return errors.Join(errs...)
 }
 
-// rename gives the files of a key another base name.
+// rename gives the files of a key another base name, the public one last: it says whose the private one
+// is, so that the same again goes on after a crash. Nothing is overwritten by another content.
 func (k *keyring) rename(from, to string) error {
-	for _, suffix := range []string{publicSuffix, agentSuffix, privateSuffix} {
-		if _, err := os.Lstat(k.path(from + suffix)); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if _, err := os.Lstat(k.path(to + suffix)); err == nil {
-			return fmt.Errorf("%s: %w", k.path(to+suffix), fs.ErrExist)
-		}
-		if err := k.disk.Rename(k.path(from+suffix), k.path(to+suffix)); err != nil {
+	if err := k.renamePrivate(from, to); err != nil {
+		return err
+	}
+	return k.renameFile(k.path(from+publicSuffix), k.path(to+publicSuffix))
+}
+
+func (k *keyring) renamePrivate(from, to string) error {
+	for _, suffix := range []string{privateSuffix, agentSuffix} {
+		if err := k.renameFile(k.path(from+suffix), k.path(to+suffix)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (k *keyring) renameFile(from, to string) error {
+	had, err := readFile(from, maxBundle)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer clear(had)
+	there, err := readFile(to, maxBundle)
+	defer clear(there)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return k.disk.Rename(from, to)
+	case err != nil:
+		return err
+	case !bytes.Equal(had, there):
+		return cli.WithHint(fmt.Errorf("%s: %w, and it is another than %s", to, fs.ErrExist, from),
+			"a key is never overwritten: boxsign key show says which is which; move the one that signs nothing away")
+	}
+	return k.disk.Remove(from)
 }

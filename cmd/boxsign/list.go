@@ -133,8 +133,12 @@ func withdraw(ctx context.Context, s cli.Streams, o listOptions, args []string) 
 		}
 		names = append(names, n)
 	}
-	return changeList(ctx, s, o, nil, func(_ *session, e *trust.TargetsEdit) error {
+	return changeList(ctx, s, o, nil, func(x *session, e *trust.TargetsEdit) error {
 		for _, n := range names {
+			_, listed := x.base.Release(n)
+			if _, was := x.trusted.Ledger().Digest(n); was && !listed {
+				continue // withdrawn already
+			}
 			if err := e.Withdraw(n); err != nil {
 				return cli.WithHint(err, "boxsign status lists what is published")
 			}
@@ -168,7 +172,7 @@ func (x *session) changeList(ctx context.Context, o listOptions, files publish.F
 				return err
 			}
 			if len(lost) == 0 {
-				return x.unchanged(e.Plan())
+				return x.unchangedList(ctx)
 			}
 		}
 		err = x.signList(ctx, e, listing{files: files, hold: o.hold, lost: lost})
@@ -181,14 +185,13 @@ func (x *session) changeList(ctx context.Context, o listOptions, files publish.F
 	}
 }
 
-// unchanged says that there is nothing to sign. What waits goes on waiting.
-func (x *session) unchanged(p trust.Plan) error {
-	c := x.describe(p)
-	c.To, c.Expires, c.State = c.From, x.base.Expires(trust.RoleTargets).UTC(), stateUnchanged
+// unchangedList says that there is nothing to sign in the list. What waits goes on waiting.
+func (x *session) unchangedList(ctx context.Context) error {
+	var notes []string
 	for _, w := range x.waiting(trust.RoleTargets) {
-		c.Notes = append(c.Notes, fmt.Sprintf("targets %d waits for signatures", w.Version()))
+		notes = append(notes, fmt.Sprintf("targets %d waits for signatures", w.Version()))
 	}
-	return show(x.s, x.o.json, c)
+	return x.unchanged(ctx, trust.RoleTargets, notes...)
 }
 
 // afterOthers waits for the list that another signer is sending, and shows what it changed.
@@ -252,6 +255,11 @@ func abort(ctx context.Context, s cli.Streams, o options) error {
 	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
 		lists, roots := x.reserved > x.base.Version(trust.RoleTargets), x.waiting(trust.RoleRoot)
 		if !lists && len(roots) == 0 {
+			if !o.dryRun {
+				if err := x.settle(ctx, trust.RoleTargets); err != nil {
+					return err
+				}
+			}
 			return cli.WithHint(errNothingWaits, "what is published is taken back with boxsign withdraw")
 		}
 		if lists {

@@ -43,7 +43,7 @@ func openPlace(ctx context.Context, s cli.Streams, where string, write bool, onl
 	if isURL(where) {
 		return openRemote(s, where)
 	}
-	d, err := openDirectory(ctx, directory{path: where, now: s.Now, online: online}, write)
+	d, err := openDirectory(ctx, directory{path: where, disk: s.Disk, now: s.Now, online: online}, write)
 	if err != nil {
 		return nil, err
 	}

@@ -102,20 +102,12 @@ func (k *keyring) restore(b bundle, c contents) (notes []string, err error) {
 			}
 		}
 	}()
-	if undo, err = k.makeDir(k.dir, undo); err != nil {
-		return nil, err
-	}
-	_, lockErr := os.Lstat(k.path(lockFile))
-	lock, err := k.lock()
+	lock, unmake, err := k.lockNew()
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		err = errors.Join(err, lock.Unlock())
-	}()
-	if errors.Is(lockErr, fs.ErrNotExist) {
-		undo = append(undo, func() error { return k.disk.Remove(k.path(lockFile)) })
-	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	undo = append(undo, unmake)
 	files, notes, err := k.lacking(b, c)
 	if err != nil {
 		return nil, err

@@ -27,33 +27,35 @@ be signed by the thresholds of the present root and of itself; until then it wai
 		rootCommand(s, "add-key ROLE FILE", "Let a key in", `Let the public key in FILE sign for ROLE: root, release or online.`, cobra.ExactArgs(2), editAddKey),
 		rootCommand(s, "remove-key ROLE KEY", "Take the right to sign from a key", `Take ROLE from KEY: its ID, its fingerprint or its public key file.`, cobra.ExactArgs(2), editRemoveKey),
 		newThreshold(s),
-		rootCommand(s, "renew", "Make the root valid for another year", `Make the next root without a change, valid for another year. It works on an expired root too.`, cobra.NoArgs, nil),
+		rootCommand(s, "renew", "Make the root valid for another year", `Make the next root without a change, valid for another year. It works on an expired root too.`, cobra.NoArgs, editNothing),
 		newRootSign(s),
 	)
 	return cmd
 }
 
-// rootEdit changes a root as the arguments of a command say. present is the root that is published.
-type rootEdit func(e *trust.RootEdit, present *trust.Root, args []string) error
+// rootEdit makes the changes of a new root, errAlready where the published one has them.
+type rootEdit func(x *session, e *trust.RootEdit) error
 
-func rootCommand(s cli.Streams, use, short, long string, args cobra.PositionalArgs, edit rootEdit) *cobra.Command {
+// errAlready says that a root says already what it is to say: the command was run before, and cut
+// maybe.
+var errAlready = errors.New("the root says so already")
+
+func rootCommand(s cli.Streams, use, short, long string, args cobra.PositionalArgs, edit func(x *session, e *trust.RootEdit, args []string) error) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(changeRoot(cmd.Context(), s, o, func(e *trust.RootEdit, present *trust.Root) error {
-				if edit == nil {
-					return nil
-				}
-				return edit(e, present, args)
-			}))
+			return withHint(changeRoot(cmd.Context(), s, o, func(x *session, e *trust.RootEdit) error { return edit(x, e, args) }))
 		},
 	}
 	o.repoFlags(cmd)
 	return cmd
 }
 
-func editAddKey(e *trust.RootEdit, _ *trust.Root, args []string) error {
+// editNothing makes a root without a change, which is valid for longer.
+func editNothing(*session, *trust.RootEdit, []string) error { return nil }
+
+func editAddKey(x *session, e *trust.RootEdit, args []string) error {
 	p, err := parsePart(args[0])
 	if err != nil {
 		return err
@@ -61,6 +63,9 @@ func editAddKey(e *trust.RootEdit, _ *trust.Root, args []string) error {
 	key, err := readPublic(args[1])
 	if err != nil {
 		return err
+	}
+	if slices.Contains(x.base.Root().Keys(p.roles()[0]), key) {
+		return fmt.Errorf("%s key %s: %w", p, key.Fingerprint(), errAlready)
 	}
 	return p.addKey(e, key)
 }
@@ -83,16 +88,21 @@ func (p part) removeKey(e *trust.RootEdit, id keys.ID) error {
 	return nil
 }
 
-func editRemoveKey(e *trust.RootEdit, present *trust.Root, args []string) error {
+func editRemoveKey(x *session, e *trust.RootEdit, args []string) error {
 	p, err := parsePart(args[0])
 	if err != nil {
 		return err
 	}
-	id, err := findKey(present.Keys(p.roles()[0]), args[1])
-	if err != nil {
-		return fmt.Errorf("%s: %w", p, err)
+	id, err := findKey(x.base.Root().Keys(p.roles()[0]), args[1])
+	if err == nil {
+		return p.removeKey(e, id)
 	}
-	return p.removeKey(e, id)
+	for _, earlier := range x.trusted.Roots() {
+		if id, err := findKey(earlier.Keys(p.roles()[0]), args[1]); err == nil {
+			return fmt.Errorf("%s key %s is out: %w", p, id.Fingerprint(), errAlready)
+		}
+	}
+	return fmt.Errorf("%s: %w", p, err)
 }
 
 // findKey returns the key that a person means: by ID, by fingerprint or by public key file.
@@ -142,7 +152,10 @@ func threshold(ctx context.Context, s cli.Streams, o options, role, number strin
 	if err != nil || n < 1 {
 		return cli.Usagef("threshold %q: expected a number from 1", number)
 	}
-	err = changeRoot(ctx, s, o, func(e *trust.RootEdit, _ *trust.Root) error {
+	err = changeRoot(ctx, s, o, func(x *session, e *trust.RootEdit) error {
+		if x.base.Root().Threshold(p.roles()[0]) == n {
+			return fmt.Errorf("%s threshold %d: %w", p, n, errAlready)
+		}
 		return e.SetThreshold(p.roles()[0], n)
 	})
 	if p == releasePart && errors.Is(err, trust.ErrStranded) {
@@ -178,9 +191,12 @@ func newRootSign(s cli.Streams) *cobra.Command {
 }
 
 // changeRoot makes, signs and submits the next root.
-func changeRoot(ctx context.Context, s cli.Streams, o options, edit func(*trust.RootEdit, *trust.Root) error) error {
+func changeRoot(ctx context.Context, s cli.Streams, o options, edit rootEdit) error {
 	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
 		c, err := x.nextRoot(ctx, edit)
+		if errors.Is(err, errAlready) {
+			return x.unchanged(ctx, trust.RoleRoot, err.Error())
+		}
 		if err != nil {
 			return err
 		}
@@ -188,8 +204,44 @@ func changeRoot(ctx context.Context, s cli.Streams, o options, edit func(*trust.
 	})
 }
 
+// unchanged says that nothing was left to sign in a role, and finishes what a run before may have left
+// open.
+func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...string) error {
+	if !x.o.dryRun {
+		if err := x.settle(ctx, role); err != nil {
+			return err
+		}
+	}
+	version := x.base.Version(role)
+	return show(x.s, x.o.json, change{
+		Role: role, From: version, To: version, Expires: x.base.Expires(role).UTC(), State: stateUnchanged, Notes: notes,
+	})
+}
+
+// settle finishes a publish that may have been cut after what it published was there.
+func (x *session) settle(ctx context.Context, role trust.Role) error {
+	if role == trust.RoleRoot {
+		return x.followRoot(ctx)
+	}
+	if x.unpublished() == nil {
+		if err := x.forgetSigned(); err != nil {
+			return err
+		}
+	}
+	return x.trusted.Commit(x.base)
+}
+
+// followRoot has a timestamp follow the root of a directory, without which many clients don't look for a
+// root. An origin does that by itself.
+func (x *session) followRoot(ctx context.Context) error {
+	if _, remote := x.place.(shown); remote {
+		return x.trusted.Commit(x.base)
+	}
+	return x.publish(ctx, trust.Change{}, nil)
+}
+
 // nextRoot shows the next root, asks, signs it and submits it.
-func (x *session) nextRoot(ctx context.Context, edit func(*trust.RootEdit, *trust.Root) error) (change, error) {
+func (x *session) nextRoot(ctx context.Context, edit rootEdit) (change, error) {
 	// An origin keeps one of each key: that of a thief, below the threshold, must not keep him in.
 	_, remote := x.place.(shown)
 	waiting := x.waiting(trust.RoleRoot)
@@ -201,7 +253,7 @@ func (x *session) nextRoot(ctx context.Context, edit func(*trust.RootEdit, *trus
 	if err != nil {
 		return change{}, err
 	}
-	if err := edit(e, x.base.Root()); err != nil {
+	if err := edit(x, e); err != nil {
 		return change{}, err
 	}
 	plan, err := e.Plan()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -65,7 +64,7 @@ type rotation struct {
 func rotate(ctx context.Context, s cli.Streams, o options, p part, agent string) error {
 	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
 		r := rotation{session: x, part: p}
-		if err := r.choose(); err != nil {
+		if err := r.choose(ctx); err != nil {
 			return err
 		}
 		if o.dryRun {
@@ -93,13 +92,16 @@ func rotate(ctx context.Context, s cli.Streams, o options, p part, agent string)
 func (r *rotation) next() string { return string(r.part) + nextInfix }
 
 // choose finds the key that goes.
-func (r *rotation) choose() (err error) {
+func (r *rotation) choose(ctx context.Context) (err error) {
 	present := r.base.Root().Keys(r.part.roles()[0])
-	if r.old, err = r.ring.public(string(r.part)); err != nil {
+	if r.old, err = r.public(ctx, string(r.part)); err != nil {
 		return err
 	}
-	if r.fresh, err = r.ring.public(r.next()); err != nil {
+	if r.fresh, err = r.public(ctx, r.next()); err != nil {
 		return err
+	}
+	if r.old == r.fresh {
+		r.old = keys.Public{} // it has the place already, but for the private file
 	}
 	if r.old.IsZero() && r.fresh.IsZero() && len(present) == 1 {
 		r.old = present[0] // it is lost, or is somebody else's
@@ -111,6 +113,14 @@ func (r *rotation) choose() (err error) {
 		r.old = keys.Public{}
 	}
 	return nil
+}
+
+// public returns the public key with that base name, which is made where a crash left it out.
+func (r *rotation) public(ctx context.Context, base string) (keys.Public, error) {
+	if r.o.dryRun {
+		return r.ring.public(base)
+	}
+	return r.ring.completed(ctx, base)
 }
 
 // replacement is what rotate is about to do, as JSON.
@@ -167,7 +177,12 @@ func (r *rotation) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.settle()
+	if len(r.done) == 0 {
+		if err := r.followRoot(ctx); err != nil {
+			return err
+		}
+	}
+	return r.settle(ctx)
 }
 
 // errWaits says that others must sign before the rotation can go on.
@@ -198,7 +213,7 @@ func (r *rotation) letIn(ctx context.Context) error {
 	if r.has(r.fresh) {
 		return nil
 	}
-	return r.record(r.nextRoot(ctx, func(e *trust.RootEdit, _ *trust.Root) error { return r.part.addKey(e, r.fresh) }))
+	return r.record(r.nextRoot(ctx, func(_ *session, e *trust.RootEdit) error { return r.part.addKey(e, r.fresh) }))
 }
 
 // useFresh publishes something that the new key signed, unless what is published can do without the
@@ -264,11 +279,17 @@ func (r *rotation) list(ctx context.Context) error {
 }
 
 func (r *rotation) freshSigner(ctx context.Context) (signing.Signer, error) {
-	name, err := r.ring.name(r.next())
-	if err != nil {
-		return nil, err
+	for _, base := range []string{r.next(), string(r.part)} {
+		name, err := r.ring.name(base)
+		if err != nil {
+			return nil, err
+		}
+		if public, err := r.ring.public(base); err != nil || public != r.fresh || name == "" {
+			continue
+		}
+		return r.ring.load(ctx, name)
 	}
-	return r.ring.load(ctx, name)
+	return nil, fmt.Errorf("%s: %w", r.ring.path(r.next()+privateSuffix), fs.ErrNotExist)
 }
 
 // takeOut publishes a root without the old key.
@@ -277,7 +298,7 @@ func (r *rotation) takeOut(ctx context.Context) error {
 		return nil
 	}
 	old := r.old.ID()
-	return r.record(r.nextRoot(ctx, func(e *trust.RootEdit, _ *trust.Root) error { return r.part.removeKey(e, old) }))
+	return r.record(r.nextRoot(ctx, func(_ *session, e *trust.RootEdit) error { return r.part.removeKey(e, old) }))
 }
 
 // signAgain gives each update a detached signature by a present key.
@@ -295,18 +316,33 @@ func (r *rotation) signAgain(ctx context.Context) error {
 }
 
 // settle gives the new key the place of the old one, which stays under its fingerprint.
-func (r *rotation) settle() error {
-	had, err := r.ring.public(string(r.part))
+func (r *rotation) settle(ctx context.Context) error {
+	had, err := r.ring.completed(ctx, string(r.part))
 	if err != nil {
 		return err
 	}
-	if !had.IsZero() && had != r.fresh {
+	waits, err := r.ring.name(r.next())
+	if err != nil {
+		return err
+	}
+	placed, err := r.ring.name(string(r.part))
+	if err != nil {
+		return err
+	}
+	switch {
+	case had == r.fresh && waits != "" && placed != "":
+		// The public file went ahead of the private one, so that it doesn't say whose the other is.
+		key, err := r.ring.load(ctx, placed)
+		if err != nil {
+			return err
+		}
+		if err := r.ring.renamePrivate(string(r.part), string(r.part)+"."+key.Public().Fingerprint()); err != nil {
+			return err
+		}
+	case !had.IsZero() && had != r.fresh:
 		if err := r.ring.rename(string(r.part), string(r.part)+"."+had.Fingerprint()); err != nil {
 			return err
 		}
-	}
-	if _, err := os.Lstat(r.ring.path(r.next() + publicSuffix)); errors.Is(err, fs.ErrNotExist) {
-		return nil
 	}
 	return r.ring.rename(r.next(), string(r.part))
 }

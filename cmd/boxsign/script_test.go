@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
 )
 
 func TestMain(m *testing.M) {
@@ -65,14 +67,34 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// mainAt is main with the clock that TEST_NOW says, a time like 2040-01-01T00:00:00Z.
+// mainAt is main with the clock that TEST_NOW says, a time like 2040-01-01T00:00:00Z, and killed before the
+// change of the disk that TEST_KILL numbers. It doesn't sync: a kill is no power cut; and between a temporary
+// file that is empty and one that is full is no difference to who comes next.
 func mainAt() {
 	s := cli.System()
-	at, err := time.Parse(time.RFC3339, os.Getenv("TEST_NOW"))
-	if err != nil {
-		panic(err)
+	if now := os.Getenv("TEST_NOW"); now != "" {
+		at, err := time.Parse(time.RFC3339, now)
+		if err != nil {
+			panic(err)
+		}
+		s.Now = func() time.Time { return at }
 	}
-	s.Now = func() time.Time { return at }
+	left, _ := strconv.Atoi(os.Getenv("TEST_KILL")) // 0: never
+	s.Disk.Hook = func(op durable.Op, _ string) (bool, error) {
+		if op == durable.OpSync || op == durable.OpSyncDir {
+			return false, nil
+		}
+		if op != durable.OpWrite {
+			left--
+		}
+		if left == 0 && op != durable.OpWrite {
+			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+				panic(err)
+			}
+			select {}
+		}
+		return true, nil
+	}
 	os.Exit(run(s))
 }
 

@@ -71,7 +71,7 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 			return nil, err
 		}
 	}
-	state, err := trust.Open(trust.Config{Dir: x.ring.path(trustedDir), Pinned: pinned, Served: readOnly})
+	state, err := trust.Open(trust.Config{FS: x.s.Disk, Dir: x.ring.path(trustedDir), Pinned: pinned, Served: readOnly})
 	if errors.Is(err, trust.ErrNotFound) && pinned == nil {
 		return nil, cli.WithHint(fmt.Errorf("the keys in %s meet this repository for the first time", x.ring.dir),
 			"say which root to trust with --root FILE: the 1.root.json that you got from whoever made the repository, not from where it is served")

@@ -97,13 +97,18 @@ func setupValues(e *testscript.Env) error {
 // takes longer than all else that a command does.
 func bareKeys(ts *testscript.TestScript, _ bool, args []string) {
 	for _, role := range args[1:] {
-		key, err := secret.Generate()
-		ts.Check(err)
-		base := filepath.Join(ts.MkAbs(args[0]), role)
-		ts.Check(os.MkdirAll(filepath.Dir(base), 0o700))
-		ts.Check(key.WriteUnencrypted(durable.FS{}, base+privateSuffix))
-		ts.Check(os.WriteFile(base+publicSuffix, key.Public().PEM(), 0o644))
+		ts.Check(writeBareKey(ts.MkAbs(args[0]), role))
 	}
+}
+
+func writeBareKey(dir, role string) error {
+	key, err := secret.Generate()
+	if err != nil {
+		return err
+	}
+	base := filepath.Join(dir, role)
+	return errors.Join(os.MkdirAll(dir, 0o700), key.WriteUnencrypted(durable.FS{}, base+privateSuffix),
+		os.WriteFile(base+publicSuffix, key.Public().PEM(), 0o644))
 }
 
 // modes expects that only the owner can get at the private keys of a directory.

@@ -33,14 +33,16 @@ func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, e
 	if err != nil {
 		return nil, err
 	}
-	// Every root is followed by a new timestamp: without one there is no root to look for.
-	if s.current != nil && bytes.Equal(raw, s.current.timestamp.raw) && s.current.Fresh(c) == nil {
+	// Every root is followed by a new timestamp, unless whoever publishes was cut between the two: so roots
+	// are asked for at least once.
+	if s.asked && s.current != nil && bytes.Equal(raw, s.current.timestamp.raw) && s.current.Fresh(c) == nil {
 		return s.current, nil
 	}
 	chain, err := s.walkRoots(ctx, f)
 	if err != nil {
 		return nil, err
 	}
+	s.asked = true
 	r := refresh{f: f, clock: c, chain: chain, root: chain[len(chain)-1], memory: s.memory}
 	advanced := len(chain) > len(s.roots)
 	if advanced {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -88,6 +89,21 @@ func (r *Repository) about(role Role) (version int64, expires, issued time.Time,
 		return r.timestamp.version, r.timestamp.expires, r.timestamp.issued, r.timestamp.raw
 	}
 	return 0, time.Time{}, time.Time{}, nil
+}
+
+// Signers returns the keys that the root lets sign for that role and that signed its file.
+func (r *Repository) Signers(role Role) []keys.Public {
+	switch role {
+	case RoleRoot:
+		return signers(r.root, r.root.file)
+	case RoleTargets:
+		return signers(r.root, r.targets.file)
+	case RoleSnapshot:
+		return signers(r.root, r.snapshot.file)
+	case RoleTimestamp:
+		return signers(r.root, r.timestamp.file)
+	}
+	return nil
 }
 
 // Reference returns the reference time by that clock.

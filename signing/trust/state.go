@@ -3,6 +3,7 @@ package trust
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
@@ -43,6 +44,7 @@ type State struct {
 	current *Repository
 	problem error // why current is nil
 	ledger  *Ledger
+	asked   bool // for new roots, since Open
 }
 
 // Open reads and verifies the state in a directory. One that is missing or empty is a state without a
@@ -87,6 +89,9 @@ func (s *State) loadOlder() {
 
 // Root returns the newest trusted root.
 func (s *State) Root() *Root { return s.roots[len(s.roots)-1] }
+
+// Roots returns the trusted roots, the newest last.
+func (s *State) Roots() []*Root { return slices.Clone(s.roots) }
 
 // Ledger returns the ledger.
 func (s *State) Ledger() *Ledger { return s.ledger }

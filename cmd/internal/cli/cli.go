@@ -26,6 +26,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
 )
 
 // The exit codes that every command has.
@@ -35,13 +37,14 @@ const (
 	CodeUsage  = 2
 )
 
-// Streams is what a command has of the outside world. Every field is required.
+// Streams is what a command has of the outside world. Every field but Disk is required.
 type Streams struct {
 	In     io.Reader
 	Out    io.Writer // results
 	Err    io.Writer // messages and progress
 	Getenv func(string) string
 	Now    func() time.Time
+	Disk   durable.FS // the zero value is the file system as it is
 }
 
 // System returns the streams of this process.
