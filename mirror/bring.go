@@ -26,13 +26,16 @@ const maxErrors = 3
 // fetched: a disk takes many at once in the time of one.
 const maxSettling = 32
 
-// bringAll fetches archives, several at once, in their order. One that no upstream has right doesn't keep
-// the others from arriving; a full disk, and upstreams that are gone, do.
-func (m *Mirror) bringAll(ctx context.Context, wanted []trust.Release) (Result, error) {
+// bringAll fetches the archives that a repository lacks, several at once, in their order. One that no upstream has
+// right doesn't keep the others from arriving; a full disk, and upstreams that are gone, do.
+func (m *Mirror) bringAll(ctx context.Context, repo *trust.Repository) (Result, error) {
+	wanted := biggestFirst(m.c.Store.Missing(repo))
 	if len(wanted) == 0 {
 		return Result{}, nil
 	}
-	if err := m.checkRoom(ctx, wanted); err != nil {
+	m.plan(wanted)
+	defer m.plan(nil)
+	if err := m.checkRoom(ctx, wanted, repo); err != nil {
 		return Result{}, err
 	}
 	m.c.Planned(wanted)
@@ -62,6 +65,13 @@ func (m *Mirror) bringAll(ctx context.Context, wanted []trust.Release) (Result, 
 	}
 	_ = g.Wait() // what failed is in t
 	return t.result, errors.Join(ctx.Err(), t.error())
+}
+
+// plan says which archives are being fetched by one whose turn it is: what comes on demand leaves their room.
+func (m *Mirror) plan(wanted []trust.Release) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.planned = wanted
 }
 
 // tally counts how archives arrive.

@@ -1,6 +1,11 @@
 package mirror_test
 
 import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,7 +49,7 @@ func TestCollects(t *testing.T) {
 	m.wantListed(one, two)
 }
 
-// TestCollectsForRoom: what is not kept any more makes room when it is needed, once it may go.
+// TestCollectsForRoom: what is not kept any more makes room when it is needed, at once.
 func TestCollectsForRoom(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, big)
@@ -62,13 +67,91 @@ func TestCollectsForRoom(t *testing.T) {
 		c.GCEvery, c.MaxBytes = 1000*time.Hour, int64(len(content(big)))+1000
 	})
 	o.publish("opq-box-update-11.tar.gz")
+	if !m.has(big) {
+		t.Fatal("expected the old archive to stay while there is room")
+	}
 	_, err := capped.Sync(t.Context())
-	wantErr(t, err, store.ErrNoSpace)
-	o.at = o.at.Add(2 * time.Hour)
-	_, err = capped.Sync(t.Context())
 	must(t, err)
 	m.whole()
 	if m.has(big) {
 		t.Error("expected the old archive gone")
 	}
+}
+
+// TestDemandMakesWay fills the cap of a mirror with what was asked for on demand: the next release takes the room
+// of what was used longest ago, at once.
+func TestDemandMakesWay(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one, two, three)
+	o.at = time.Now() // as the files
+	o.next(trust.Change{})
+	at, ahead := o.at, atomic.Int64{}
+	now := func() time.Time { return at.Add(time.Duration(ahead.Load())) }
+	m := o.newMirror(setup{store: func(c *store.Config) {
+		newestOnly(c)
+		c.Now = now
+	}, config: onDemand(mirror.OnDemandFetch)})
+	m.run(t)
+	waitFor(t, "the first sync", func() bool { return m.s.Repository() != nil })
+	for _, n := range []string{one, two} {
+		m.Want(o.rel(n).Update())
+		waitFor(t, n, func() bool { return m.has(n) })
+	}
+	room, err := m.s.Room(t.Context(), nil)
+	must(t, err)
+	ahead.Store(int64(30 * time.Minute))
+	f, err := m.s.Open(o.rel(one).Update()) // used again
+	must(t, err)
+	must(t, f.Close())
+	const four = "opq-box-update-4.tar.gz"
+	capped, _ := newMirror(t, m.s, now, []string{o.url}, func(c *mirror.Config) {
+		// One byte less than the new one needs, with what is set aside for each.
+		c.MaxBytes = room.Used + int64(len(content(four))) + 32 + 64<<10 - 1
+	})
+	o.publish(four)
+	_, err = capped.Sync(t.Context())
+	must(t, err)
+	if !m.has(four) || m.has(two) || !m.has(one) {
+		t.Errorf("expected the new archive in the place of the one used longest ago: new %t, used lately %t, used before %t", m.has(four), m.has(one), m.has(two))
+	}
+	m.whole()
+}
+
+// TestDemandUnderWayMakesWay: what is just being fetched on demand does not keep the next release away either.
+func TestDemandUnderWayMakesWay(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, big, "opq-box-update-10.tar.gz")
+	p := newProxy(t, o.url)
+	m := o.newMirror(setup{upstreams: []string{p.url}, store: newestOnly, config: onDemand(mirror.OnDemandFetch)})
+	m.sync()
+	room, err := m.s.Room(t.Context(), nil)
+	must(t, err)
+	entered, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	var once sync.Once
+	p.answers(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/"+o.rel(big).Digest().String()) {
+			once.Do(func() { close(entered) })
+			<-release
+		}
+		return false
+	})
+	capped, _ := newMirror(t, m.s, func() time.Time { return o.at }, []string{p.url}, func(c *mirror.Config) {
+		onDemand(mirror.OnDemandFetch)(c)
+		c.MaxBytes = room.Used + int64(len(content(big))) + 3*32 + 64<<10 // just what it needs
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- capped.Run(ctx) }()
+	capped.Want(o.rel(big).Update())
+	<-entered
+	o.publish("opq-box-update-11.tar.gz")
+	_, err = capped.Sync(t.Context())
+	must(t, err)
+	if !m.has("opq-box-update-11.tar.gz") {
+		t.Error("expected the new archive")
+	}
+	cancel()
+	wantErr(t, <-ended, context.Canceled)
+	m.whole()
 }

@@ -202,7 +202,13 @@ func (x *importer) metadata() (carried, error) {
 func (x *importer) plan(ctx context.Context) error {
 	s := x.i.Store
 	missing := biggestFirst(s.Missing(x.repo))
-	if err := fits(ctx, s, x.i.MaxBytes, missing); err != nil {
+	if short, err := lack(ctx, s, x.i.MaxBytes, missing); short > 0 {
+		// What came on demand makes room for what an operator brings.
+		_, evictErr := s.Evict(ctx, store.Eviction{Bytes: short, Keep: digestsOf(s.Kept(x.repo))})
+		if short, err = lack(ctx, s, x.i.MaxBytes, missing); short > 0 || evictErr != nil {
+			return errors.Join(err, evictErr)
+		}
+	} else if err != nil {
 		return err
 	}
 	x.wanted, x.listed = map[update.Digest]trust.Release{}, map[update.Digest]bool{}

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -105,7 +106,7 @@ type Mirror struct {
 	c Config
 
 	turn      *turn
-	collected time.Time // in one's turn: when GC was last
+	demanding sync.RWMutex // held for reading while something is fetched on demand; taken before mu
 
 	trigger chan struct{}      // has room for one
 	wanted  chan trust.Release // what Run is to fetch on demand
@@ -116,6 +117,8 @@ type Mirror struct {
 	wants   map[update.Digest]*want
 	rate    float64 // bytes per second of the archives that were fetched lately; 0: not known
 	kept    keptSet
+	planned []trust.Release                      // that a sync or a repair is fetching
+	demands map[update.Digest]context.CancelFunc // ends what is being fetched on demand
 }
 
 // New returns a mirror. Nothing is asked or written before Sync or Run.
@@ -125,9 +128,10 @@ func New(c Config) (*Mirror, error) {
 		return nil, err
 	}
 	m := &Mirror{
-		c: c, turn: newTurn(), collected: c.Now(),
+		c: c, turn: newTurn(),
 		trigger: make(chan struct{}, 1), wanted: make(chan trust.Release, maxWanted),
 		flights: map[update.Digest]*flight{}, wants: map[update.Digest]*want{},
+		demands: map[update.Digest]context.CancelFunc{},
 	}
 	var damage error
 	if m.record, damage, err = readRecord(c.Store.Dir()); err != nil {

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -58,7 +57,7 @@ func (m *Mirror) sync(ctx context.Context) (Result, error) {
 	}
 	s := m.c.Store
 	m.saw(newest)
-	result, err := m.bringAll(ctx, biggestFirst(s.Missing(newest)))
+	result, err := m.bringAll(ctx, newest)
 	if err != nil || same(newest, s.Repository()) {
 		return result, err
 	}
@@ -122,53 +121,14 @@ func biggestFirst(missing []trust.Release) []trust.Release {
 	return missing
 }
 
-// checkRoom refuses archives that don't fit. What is not kept any more makes room first.
-func (m *Mirror) checkRoom(ctx context.Context, wanted []trust.Release) error {
-	err := m.fits(ctx, wanted)
-	if !errors.Is(err, store.ErrNoSpace) {
-		return err
-	}
-	m.collect(ctx)
-	return m.fits(ctx, wanted)
-}
-
-func (m *Mirror) fits(ctx context.Context, wanted []trust.Release) error {
-	return fits(ctx, m.c.Store, m.c.MaxBytes, wanted)
-}
-
-// fits refuses archives that the disk has no room for, or that exceed the cap, unless it is 0.
-func fits(ctx context.Context, s *store.Store, limit int64, wanted []trust.Release) error {
-	room, err := s.Room(ctx, wanted)
-	if err != nil {
-		return err
-	}
-	if room.Need > room.Free {
-		return fmt.Errorf("%w: %d bytes are needed for %d archives, and %d can be used; make room, or keep fewer updates",
-			store.ErrNoSpace, room.Need, len(wanted), max(room.Free, 0))
-	}
-	if limit > 0 && room.Used+room.Need > limit {
-		return fmt.Errorf("%w: the store has %d bytes and would need %d more for %d archives, beyond its cap of %d; raise it, or keep fewer updates",
-			store.ErrNoSpace, room.Used, room.Need, len(wanted), limit)
-	}
-	return nil
-}
-
 // collectIfDue removes archives now and then. It is the caller's turn.
 func (m *Mirror) collectIfDue(ctx context.Context) {
-	at := m.c.Now()
-	if since := at.Sub(m.collected); since >= 0 && since < m.c.GCEvery || ctx.Err() != nil {
-		return
+	if ctx.Err() == nil && m.c.Store.GCDue(m.c.GCEvery) {
+		m.collect(ctx)
 	}
-	m.collect(ctx)
 }
 
 func (m *Mirror) collect(ctx context.Context) {
-	m.collected = m.c.Now()
 	got, err := m.c.Store.GC(ctx, store.GC{})
-	if len(got.Digests) > 0 {
-		m.c.Logger.Info("archives removed that are not kept any more", "count", len(got.Digests), "bytes", got.Bytes)
-	}
-	if err != nil && ctx.Err() == nil {
-		m.c.Logger.Error("archives not removed", "err", err)
-	}
+	m.removed("archives removed that are not kept any more", got, err)
 }

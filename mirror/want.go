@@ -115,10 +115,13 @@ func (m *Mirror) serveWants(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case rel := <-m.wanted:
-			err := m.fits(ctx, []trust.Release{rel})
-			if err == nil {
-				_, err = m.bring(ctx, rel, func() {})
-			}
+			err := m.demand(ctx, rel.Digest(), func(ctx context.Context) error {
+				if err := m.checkRoomOnDemand(ctx, rel); err != nil {
+					return err
+				}
+				_, err := m.bring(ctx, rel, func() {})
+				return err
+			})
 			m.served(rel, err)
 			if err != nil && ctx.Err() == nil {
 				m.c.Logger.Error("update on demand", "err", err)

@@ -80,6 +80,7 @@ func (s *Store) Open(u update.Update) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("open %v: %w", u.Name, err)
 	}
+	s.used(f, u.Digest)
 	return f, nil
 }
 

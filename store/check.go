@@ -84,7 +84,7 @@ func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
 		return nil, v.problem
 	}
 	var out []Problem
-	listed, optional := map[update.Digest]bool{}, s.optional(v.repo)
+	listed, optional := map[update.Digest]bool{}, v.optional
 	for _, rel := range v.repo.Releases() {
 		if err := ctx.Err(); err != nil {
 			return nil, err

@@ -44,6 +44,9 @@ func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 		return Collected{}, fmt.Errorf("gc: %w", err)
 	}
 	out, err := s.collect(ctx, o)
+	if !o.DryRun {
+		s.noteCollected()
+	}
 	if err == nil && !o.DryRun {
 		err = errors.Join(s.removeStale(), s.removeQuarantined())
 	}
@@ -73,7 +76,7 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 	if err != nil {
 		return Collected{}, err
 	}
-	optional := s.optional(s.Repository())
+	optional := s.current.Load().optional
 	for d := range optional {
 		delete(named, d)
 	}

@@ -39,7 +39,7 @@ func (s *Store) optional(r *trust.Repository) map[update.Digest]bool {
 
 // renewDropped begins the grace period of what was kept before a commit, and is listed but not kept now.
 func (s *Store) renewDropped(before, now *trust.Repository) {
-	optional := s.optional(now)
+	optional := s.current.Load().optional
 	if before == nil || len(optional) == 0 {
 		return
 	}

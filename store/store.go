@@ -9,6 +9,7 @@
 //	<dir>/staging/<digest>.part        an archive on its way in, of full length, its space allocated
 //	<dir>/staging/<digest>.map         which blocks of it are verified and on the disk
 //	<dir>/quarantine/<digest>          a file that was found damaged
+//	<dir>/gc.json                      when GC was last
 //
 // Any server of static files that is put in front of <dir> is a TUF repository; and a directory that
 // boxsign made is one that a server can go on with.
@@ -149,6 +150,7 @@ type Store struct {
 	mu        sync.Mutex
 	ingesting map[update.Digest]*arrival
 	closed    bool
+	collected time.Time // when GC was last; zero: never
 }
 
 // view is what is served.
@@ -158,6 +160,8 @@ type view struct {
 	catalog *update.Catalog
 	root    *trust.Root
 	ledger  *trust.Ledger
+
+	optional map[update.Digest]bool // archives that are listed and not kept
 }
 
 // Open opens the directory for this process alone, making it if it is missing, and clears up after a
@@ -234,9 +238,9 @@ func (s *Store) show(state *trust.State) error {
 	old := s.current.Load()
 	switch {
 	case old != nil && same(old.repo, v.repo):
-		v.repo, v.catalog = old.repo, old.catalog
+		v.repo, v.catalog, v.optional = old.repo, old.catalog, old.optional
 	case v.repo != nil:
-		v.catalog = v.repo.Catalog()
+		v.catalog, v.optional = v.repo.Catalog(), s.optional(v.repo)
 	default:
 		// Boxes must not take a repository that has not arrived for one that has nothing.
 		empty, err := update.NewCatalog(nil, true)
@@ -264,6 +268,7 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.removeTemps(ctx); err != nil {
 		return err
 	}
+	s.readCollected()
 	repo := s.Repository()
 	if repo == nil {
 		return nil

@@ -118,11 +118,11 @@ func (h home) admin(ctx context.Context, s settings, metrics http.Handler, logge
 	a := &admin{host: s.adminHost(), repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.fsck)
 	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
+	a.mux.HandleFunc("POST /gc", a.answered(a.gc))
 	a.debug(metrics)
 	if h.repository.copy != nil {
 		a.mux.HandleFunc("GET /status", a.answered(a.status))
 		a.mux.HandleFunc("POST /sync", a.answered(a.sync))
-		a.mux.HandleFunc("POST /gc", a.answered(a.gc))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	srv := &http.Server{
@@ -219,7 +219,13 @@ func (a *admin) sync(r *http.Request) (any, error) {
 }
 
 func (a *admin) gc(r *http.Request) (any, error) {
-	got, err := a.repository.store.GC(r.Context(), store.GC{})
+	var got store.Collected
+	var err error
+	if o := a.repository.origin; o != nil {
+		got, err = o.GC(r.Context(), false)
+	} else {
+		got, err = a.repository.store.GC(r.Context(), store.GC{})
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // A copied is a mirror that runs.
@@ -491,4 +492,24 @@ func TestMirrorRefuses(t *testing.T) {
 	get(t, c.base+"/sync").isNotFound(t)
 	get(t, c.base+"/publish/").isNotFound(t)
 	says(t, exits(t, 1, "mirror", origin.base, "--root", "/dev/zero", "--data-dir", filepath.Join(t.TempDir(), "M"), "--once"), "root: /dev/zero: expected at most")
+}
+
+// TestGCOfAnOrigin collects in the directory of an origin that is stopped, and asks one that runs.
+func TestGCOfAnOrigin(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	s := w.serve()
+	w.list(map[string][]byte{newest: []byte("archive")}).publish(t, s.base)
+	s.stop(t)
+	paths, err := filepath.Glob(filepath.Join(w.dir, "metadata", "*"))
+	w.check(err)
+	for _, p := range paths {
+		w.check(os.Chtimes(p, time.Time{}, time.Now().Add(-2*time.Hour)))
+	}
+	says(t, exits(t, 0, "gc", "--data-dir", w.dir, "--dry-run"), "would remove 0 archives and 2 superseded")
+	says(t, exits(t, 0, "gc", "--data-dir", w.dir), "removed 0 archives and 2 superseded")
+	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	s = w.serve("--admin", admin)
+	says(t, exits(t, 0, "gc", "--data-dir", w.dir), "removed 0 archives")
+
 }

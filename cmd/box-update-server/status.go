@@ -13,6 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 // codeNotFresh says that a copy is not, or may not be, what upstream has.
@@ -112,10 +113,10 @@ func gcCommand(l *loader) *cobra.Command {
 	var dryRun, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "gc",
-		Short: "remove archives of a mirror that are not kept any more",
-		Long: "Removes the archives of --data-dir that are not listed, or not kept, any more. A mirror does so by\n" +
-			"itself once a day. While a server holds the directory, that server is asked through its admin\n" +
-			"listener; --dry-run only reads.",
+		Short: "remove archives that are not kept any more",
+		Long: "Removes the archives of --data-dir that are not listed, or not kept, any more. A server does so by\n" +
+			"itself once a day. While one holds the directory, that server is asked through its admin listener.\n" +
+			"--dry-run only shows; beside the server of an origin it can't tell what waits for being published.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := l.data(cmd.Flags())
@@ -138,15 +139,16 @@ func (l *loader) gc(cmd *cobra.Command, s settings, dryRun bool) (report gcRepor
 	if !hasRepository(s.DataDir) {
 		return gcReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
 	}
-	if _, err := os.Stat(filepath.Join(s.DataDir, "staging", "publish")); err == nil {
-		return gcReport{}, cli.WithHint(errors.New("data_dir: it is that of an origin, in which archives may wait for being published"),
-			"the origin removes what is not listed any more by itself")
-	}
+	_, statErr := os.Stat(filepath.Join(s.DataDir, "staging", "publish"))
+	isOrigin := statErr == nil // in which archives may wait for being published
 	var st *store.Store
-	if dryRun {
+	if dryRun && !isOrigin {
 		st, err = l.openReadOnly(cmd, s)
 	} else {
 		st, err = openStore(cmd.Context(), s, nil, newLogger(l.streams.Err, s), l.streams.Now)
+	}
+	if errors.Is(err, durable.ErrLocked) && dryRun {
+		return gcReport{}, cli.WithHint(err, "stop it meanwhile, or leave out --dry-run")
 	}
 	if errors.Is(err, durable.ErrLocked) {
 		return report, ask(cmd.Context(), s, "/gc", nil, &report)
@@ -155,6 +157,15 @@ func (l *loader) gc(cmd *cobra.Command, s settings, dryRun bool) (report gcRepor
 		return gcReport{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	if isOrigin {
+		o, err := origin.Open(cmd.Context(), origin.Config{Store: st, Now: l.streams.Now})
+		if err != nil {
+			return gcReport{}, err
+		}
+		defer func() { err = errors.Join(err, o.Close()) }()
+		got, err := o.GC(cmd.Context(), dryRun)
+		return describeGC(got, dryRun), err
+	}
 	got, err := st.GC(cmd.Context(), store.GC{DryRun: dryRun})
 	return describeGC(got, dryRun), err
 }

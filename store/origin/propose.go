@@ -166,13 +166,17 @@ func (o *Origin) admissible(ctx context.Context, p *proposal) error {
 // room refuses a list whose archives would not fit beside those of the other staged lists, as far as these
 // have no place on the disk yet. A list that brings nothing takes no room, whatever waits beside it.
 func (o *Origin) room(ctx context.Context, p *proposal) error {
-	wanted := slices.Collect(maps.Values(p.archives))
-	room, err := o.c.Store.Room(ctx, wanted)
-	if err == nil && room.Need > 0 {
-		for _, q := range o.proposals() {
-			wanted = slices.AppendSeq(wanted, maps.Values(q.archives))
+	room, err := o.roomBeside(ctx, p)
+	if err == nil && room.Need > max(room.Free, 0) {
+		// What was withdrawn makes room at once.
+		o.collect(ctx)
+		if room, err = o.roomBeside(ctx, p); err == nil && room.Need > max(room.Free, 0) {
+			keep := func(d update.Digest) bool { return !p.archives[d].IsZero() || o.spokenFor(d) }
+			_, err = o.c.Store.Evict(ctx, store.Eviction{Bytes: room.Need - room.Free, Keep: keep})
 		}
-		room, err = o.c.Store.Room(ctx, wanted)
+		if err == nil {
+			room, err = o.roomBeside(ctx, p)
+		}
 	}
 	switch {
 	case err != nil:
@@ -181,6 +185,19 @@ func (o *Origin) room(ctx context.Context, p *proposal) error {
 		return fmt.Errorf("propose: %w: the archives need %d bytes in %s, and %d can be used", store.ErrNoSpace, room.Need, o.c.Store.Dir(), max(room.Free, 0))
 	}
 	return nil
+}
+
+// roomBeside returns the room for the archives of a list beside those of the other staged ones.
+func (o *Origin) roomBeside(ctx context.Context, p *proposal) (store.Room, error) {
+	wanted := slices.Collect(maps.Values(p.archives))
+	room, err := o.c.Store.Room(ctx, wanted)
+	if err == nil && room.Need > 0 {
+		for _, q := range o.proposals() {
+			wanted = slices.AppendSeq(wanted, maps.Values(q.archives))
+		}
+		room, err = o.c.Store.Room(ctx, wanted)
+	}
+	return room, err
 }
 
 // outcome says what became of a proposal that is kept.

@@ -28,7 +28,7 @@ func (o *Origin) Begin(ctx context.Context) { o.begun = o.renew(ctx) }
 // are listed are in place: where one was lost, the list is renewed all the same. It goes on after
 // failures, which it logs and Health tells, and returns when ctx ends, with its error.
 func (o *Origin) Run(ctx context.Context) error {
-	due, pause, collected := !o.begun, firstRetry, o.c.Now()
+	due, pause := !o.begun, firstRetry
 	for {
 		wait := checkEvery
 		if due || o.repository().RenewalDue(o.c.Now()) {
@@ -40,8 +40,7 @@ func (o *Origin) Run(ctx context.Context) error {
 		default:
 			pause = firstRetry
 		}
-		if at := o.c.Now(); at.Sub(collected) >= o.c.GCEvery || at.Before(collected) {
-			collected = at
+		if o.c.Store.GCDue(o.c.GCEvery) {
 			o.collect(ctx)
 		}
 		o.look(o.repository(), o.c.Now())
@@ -103,8 +102,13 @@ func (o *Origin) expire(ctx context.Context) {
 	o.tidy()
 }
 
+// GC removes what no list names that is published or staged; see store.Store.GC.
+func (o *Origin) GC(ctx context.Context, dryRun bool) (store.Collected, error) {
+	return o.c.Store.GC(ctx, store.GC{Keep: o.spokenFor, DryRun: dryRun})
+}
+
 func (o *Origin) collect(ctx context.Context) {
-	got, err := o.c.Store.GC(ctx, store.GC{Keep: o.spokenFor})
+	got, err := o.GC(ctx, false)
 	if len(got.Digests) > 0 {
 		o.c.Logger.Info("withdrawn archives removed", "count", len(got.Digests), "bytes", got.Bytes)
 	}

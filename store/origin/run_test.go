@@ -221,6 +221,65 @@ func TestGCSparesStaged(t *testing.T) {
 	w.wantListed(one, three, big)
 }
 
+// TestCollectsAcrossRestarts restarts an origin more often than it collects.
+func TestCollectsAcrossRestarts(t *testing.T) {
+	w := newWorld(t)
+	shift := time.Duration(0)
+	w.now = func() time.Time { return time.Now().Add(shift) } // as the files
+	w.grace = time.Hour
+	w.publish(one, two)
+	e := w.edit()
+	must(t, e.Withdraw(name(two)))
+	p, err := e.Sign(t.Context(), w.releases[0])
+	must(t, err)
+	w.finish(w.send(p, origin.StatusStaged))
+	for range 5 {
+		w.restart()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		for w.s.GCDue(24 * time.Hour) {
+			runtime.Gosched()
+		}
+		cancel()
+		wantErr(t, <-done, context.Canceled)
+		if shift += 13 * time.Hour; !w.has(two) {
+			return
+		}
+	}
+	t.Error("the archive was withdrawn days ago, and is still there")
+}
+
+// TestCollectsForRoom withdraws an archive, and sends a list for which the disk has no room: the archive goes as
+// soon as no list that is served names it, within its grace period.
+func TestCollectsForRoom(t *testing.T) {
+	w := newWorld(t)
+	shift := time.Duration(0)
+	w.now = func() time.Time { return time.Now().Add(shift) }
+	w.publish(big)
+	e := w.edit()
+	must(t, e.Withdraw(name(big)))
+	p, err := e.Sign(t.Context(), w.releases[0])
+	must(t, err)
+	w.finish(w.send(p, origin.StatusStaged))
+	w.store = func(c *store.Config) { c.Reserve = 1 << 50 }
+	w.restart()
+	for _, want := range []bool{true, false} {
+		_, err := w.Propose(t.Context(), trust.RoleTargets, w.list(w.releases, one).Raw())
+		wantErr(t, err, store.ErrNoSpace)
+		if there := w.has(big); there != want {
+			t.Errorf("after %v: it is there: %t", shift, there)
+		}
+		shift = 2 * time.Hour
+	}
+}
+
+// has reports whether the store has the archive of a name.
+func (w *world) has(name string) bool {
+	digest := update.Sum(content(name))
+	return slices.ContainsFunc(w.files(), func(f string) bool { return strings.HasSuffix(f, digest.String()) })
+}
+
 func TestHealth(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range []struct {

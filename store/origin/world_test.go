@@ -61,6 +61,7 @@ type world struct {
 	now             func() time.Time
 	fs              durable.FS
 	grace           time.Duration        // of GC
+	store           func(*store.Config)  // nil: no change
 	change          func(*origin.Config) // of the configuration, nil: none
 
 	s *store.Store
@@ -110,7 +111,11 @@ func (w *world) open() {
 
 func (w *world) tryOpen() error {
 	now := func() time.Time { return w.now() }
-	s, err := store.Open(context.Background(), store.Config{Dir: w.dir, FS: w.fs, Now: now, Grace: w.grace, Superseded: w.grace})
+	sc := store.Config{Dir: w.dir, FS: w.fs, Now: now, Grace: w.grace, Superseded: w.grace}
+	if w.store != nil {
+		w.store(&sc)
+	}
+	s, err := store.Open(context.Background(), sc)
 	if err != nil {
 		return err
 	}
