@@ -65,7 +65,11 @@ func (b *box) check(ctx context.Context) error {
 
 // offer says what a repository has for this box.
 func (b *box) offer(repo *trust.Repository, s install.Status, downgrade bool) offer {
-	chosen := chooser{b.Product, b.machine, b.Hardware, s, downgrade}.choose(repo, b.at(repo))
+	c := chooser{product: b.Product, machine: b.machine, hardware: b.Hardware, status: s, downgrade: downgrade}
+	if b.MaxBytesPerDay > 0 && !downgrade {
+		c.part = b.record.Part
+	}
+	chosen := c.choose(repo, b.at(repo))
 	o := offer{Held: chosen.Held, Stale: repo.StaleSince(b.clock()), Expires: expiry(repo), release: chosen.Release}
 	if in := installedName(s); in != nil {
 		o.Installed = in

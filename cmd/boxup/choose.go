@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -13,6 +14,9 @@ const maxHeld = 5
 
 // holdFailed says that an update was set aside here, because it failed.
 const holdFailed trust.Hold = "set aside"
+
+// holdMetered says that another update comes first, of which a part is here.
+const holdMetered trust.Hold = "after another"
 
 // held is an update that is newer than what is installed, and that this box does not take yet.
 type held struct {
@@ -37,6 +41,9 @@ type chooser struct {
 
 	// downgrade lets the box go to the highest version that is listed although a higher one is installed.
 	downgrade bool
+
+	// part is what is here of an update on a metered link; zero: nothing, or the link is not metered.
+	part part
 }
 
 // choose returns the highest version that the box may take at that time. Where the newest one needs
@@ -61,7 +68,29 @@ func (c chooser) choose(repo *trust.Repository, at time.Time) choice {
 	if !out.Release.IsZero() && c.installed(out.Release.Name()) {
 		out.Release = trust.Release{} // the highest one is there
 	}
+	c.finish(&out, releases, at)
 	return out
+}
+
+// finish chooses the update of which a part is here rather than a newer one, where less of it is missing. Else a box
+// whose share of a day is small would begin anew with each update that comes before the last one has arrived, and
+// never install any.
+func (c chooser) finish(out *choice, releases []trust.Release, at time.Time) {
+	newest := out.Release
+	if newest.IsZero() {
+		return
+	}
+	for _, rel := range releases {
+		if c.part.missing(rel) >= c.part.missing(newest) || rel.Digest() != c.part.Digest || !c.concerns(rel.Name()) || c.verdict(rel, at).Hold != trust.HoldNone {
+			continue
+		}
+		out.Release = rel
+		if !sameVersion(rel, newest) && len(out.Held) < maxHeld {
+			out.Held = append(out.Held, held{Name: newest.Name(), Hold: holdMetered, Reason: fmt.Sprintf(
+				"%v comes first, of which %d bytes are missing, and max_bytes_per_day holds", rel.Name(), c.part.missing(rel))})
+		}
+		return
+	}
 }
 
 // concerns reports whether an update is for this product, and not lower than it may be.

@@ -222,7 +222,7 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 		return b.allowance().over(rel.Name(), missing)
 	}
 	blocks, err := b.client.Whole(ctx, rel, f)
-	if err := errors.Join(err, b.spendOn(f, info.Size())); err != nil {
+	if err := errors.Join(err, b.spendOn(f, info.Size(), rel)); err != nil {
 		return err
 	}
 	if err := s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length())); err != nil {
@@ -231,13 +231,13 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 	return b.fs.Remove(path)
 }
 
-// spendOn counts what came into a file since it had that size.
-func (b *box) spendOn(f *os.File, size int64) error {
+// spendOn counts what came of an update into a file since it had that size.
+func (b *box) spendOn(f *os.File, size int64, rel trust.Release) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	return b.allowance().spend(max(0, info.Size()-size))
+	return b.allowance().spendOn(rel, max(0, info.Size()-size), info.Size())
 }
 
 // tidy removes from the state directory what is not of one of those archives.

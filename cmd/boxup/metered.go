@@ -41,6 +41,20 @@ func (r *record) spend(today time.Time, n int64) {
 	r.Bytes += n
 }
 
+// part is so many bytes of an archive that are here.
+type part struct {
+	Digest update.Digest `json:"sha256"`
+	Bytes  int64         `json:"bytes"`
+}
+
+// missing returns how many bytes of an update have to come still, as far as the part tells.
+func (p part) missing(rel trust.Release) int64 {
+	if p.Digest != rel.Digest() {
+		return rel.Length()
+	}
+	return max(rel.Length()-p.Bytes, 0)
+}
+
 // allowance is what may come in a day.
 type allowance struct {
 	most   int64            // bytes; 0: any
@@ -78,6 +92,12 @@ func (a allowance) spend(n int64) error {
 	return a.save()
 }
 
+// spendOn counts bytes that came of an update, of which so many are here now.
+func (a allowance) spendOn(rel trust.Release, n, here int64) error {
+	a.record.Part = part{rel.Digest(), here}
+	return a.spend(n)
+}
+
 func (a allowance) over(name update.Name, need int64) error {
 	return cli.WithCode(fmt.Errorf("%v: %w: %d bytes have to come next, and max_bytes_per_day leaves %d today; the rest comes on the next days",
 		name, errCap, need, a.left()), codeHeld)
@@ -105,7 +125,11 @@ func (m *meteredSink) WriteBlock(i int, p []byte) error {
 	if err := m.Sink.WriteBlock(i, p); err != nil {
 		return err
 	}
-	if err := m.spend(int64(len(p))); err != nil {
+	here := m.rel.Length()
+	for _, n := range m.Missing() {
+		here -= update.BlockLength(m.rel.Length(), n)
+	}
+	if err := m.spendOn(m.rel, int64(len(p)), here); err != nil {
 		return err
 	}
 	return m.allow()

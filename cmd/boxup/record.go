@@ -36,6 +36,8 @@ type record struct {
 	// Day and Bytes say how much of max_bytes_per_day is used.
 	Day   string `json:"day,omitempty"`
 	Bytes int64  `json:"bytes,omitempty"`
+
+	Part part `json:"part,omitzero"` // what comes on a metered link, and is not installed yet
 }
 
 // mirrorRecord is what is known of a mirror.
