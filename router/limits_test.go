@@ -1,12 +1,14 @@
 package router
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -215,6 +217,45 @@ func TestLimitsRefused(t *testing.T) {
 		c.Source = newFake(t)
 		if _, err := NewServer(c); err == nil || errors.Is(err, errCrowded) {
 			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+}
+
+// A request for many ranges is answered with the whole archive, once.
+func TestManyRanges(t *testing.T) {
+	f := newFake(t)
+	body := strings.Repeat("0123456789", 1000)
+	f.add(t, newName, []byte(body), true)
+	addr := start(t, Config{Source: f})
+	for n, status := range map[int]int{2: 206, maxRanges: 206, maxRanges + 1: 200, 1000: 200} {
+		g := get(t, addr, "/update/"+newName, "Range: bytes=0-0"+strings.Repeat(",2-2", n-1))
+		if g.hold(t, status, nil); status == 200 && g.body != body {
+			t.Errorf("%d ranges: %d bytes", n, len(g.body))
+		}
+	}
+}
+
+// Nothing follows a chunked request, whose end others may see elsewhere.
+func TestChunkedRequestsEndTheirConnection(t *testing.T) {
+	f := newFake(t)
+	f.add(t, newName, []byte("0123456789"), true)
+	addr := start(t, Config{Source: f, Publisher: newFakePublisher()})
+	const body = "0\r\n\r\nGET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+	for line, status := range map[string]int{
+		"GET /version": 400, "HEAD /version": 400, "GET /update/" + newName: 400, "GET /nothing": 404, "POST /version": 405,
+		"PUT /publish/targets/1": 411, "GET /publish/": 411,
+	} {
+		for _, length := range []string{"", "Content-Length: 5\r\n", "Content-Length: 42\r\n"} {
+			c := connect(t, addr)
+			if _, err := io.WriteString(c, line+" HTTP/1.1\r\nHost: test\r\n"+length+"Transfer-Encoding: chunked\r\n\r\n"+body); err != nil {
+				t.Fatal(err)
+			}
+			r := bufio.NewReader(c)
+			method, _, _ := strings.Cut(line, " ")
+			answerOn(t, r, method).hold(t, status, nil)
+			if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+				t.Errorf("%s, %q: then %q, %v", line, length, rest, err)
+			}
 		}
 	}
 }

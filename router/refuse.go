@@ -12,6 +12,7 @@ var (
 	errNotFound  = errors.New("no such resource")
 	errNoUpdates = errors.New("there never was an update")
 	errNoneLeft  = errors.New("there is no update any more")
+	errChunked   = errors.New("a body where none is expected")
 	errPending   = errors.New("the digest is not known yet")
 )
 
@@ -26,7 +27,7 @@ const retryAfter = "10"
 
 // refusals are the answers to errors, and the only place where errors become statuses.
 type refusals struct {
-	notFound, noUpdates, noneLeft, pending, notSynced, crowded, internal *answer
+	notFound, noUpdates, noneLeft, pending, notSynced, crowded, chunked, internal *answer
 }
 
 func newRefusals() *refusals {
@@ -38,6 +39,7 @@ func newRefusals() *refusals {
 		pending:   textAnswer(http.StatusServiceUnavailable, "The digest is not known yet.", later),
 		notSynced: textAnswer(http.StatusServiceUnavailable, "The first sync is not complete.", later),
 		crowded:   textAnswer(http.StatusServiceUnavailable, "Too many downloads at once.", later),
+		chunked:   textAnswer(http.StatusBadRequest, "Expected no chunked body."),
 		internal:  textAnswer(http.StatusInternalServerError, "internal error"),
 	}
 }
@@ -60,6 +62,8 @@ func (f *refusals) of(err error) *answer {
 		return f.noneLeft
 	case errors.Is(err, errCrowded):
 		return f.crowded
+	case errors.Is(err, errChunked):
+		return f.chunked
 	case errors.Is(err, errPending):
 		return f.pending
 	}
