@@ -33,7 +33,9 @@ func mirrorCommand(l *loader) *cobra.Command {
 		Short: "keep a verified copy of another server, and serve it",
 		Long: "Keeps a verified copy of the repository of other servers, each a URL, and serves it.\n" +
 			"Nobody has to trust a mirror: it serves the bytes that were signed. --root is needed before\n" +
-			"the first sync alone. With \"upstream\" in the settings, serve does the same.\n\n" +
+			"the first sync alone. With \"upstream\" in the settings, serve does the same. A URL with a password\n" +
+			"may come from a file or from the environment: @FILE stands for the URLs in it, one on a line,\n" +
+			"env:NAME for those in that variable.\n\n" +
 			"Exit codes of --once: 0 complete and fresh, 1 failed, 2 usage, 3 no upstream could be reached,\n" +
 			"4 what an upstream sent was refused, 5 too little room, 6 complete, but what upstream has is\n" +
 			"expired. After all of them what was there before is still there, whole.",

@@ -80,7 +80,13 @@ func configCommand(l *loader) *cobra.Command {
 			for _, key := range unknown {
 				fmt.Fprintf(l.streams.Err, "box-update-server: unknown setting %q is ignored\n", key)
 			}
-			return l.streams.JSON(s.shown())
+			shown := s.shown()
+			for _, key := range []string{"upstream", "redirects"} {
+				if urls, ok := shown[key].([]string); ok {
+					shown[key] = maskedURLs(urls)
+				}
+			}
+			return l.streams.JSON(shown)
 		},
 	})
 	return config
@@ -140,7 +146,7 @@ var flags = []struct{ key, usage string }{
 	{"acme_directory", "`URL` of the directory of the authority that certificates come from"},
 	{"acme_ca_file", "`file` of the certificate authorities of that URL"},
 	{"acme_email", "`address` that the authority may write to"},
-	{"upstream", "`URL` of the server to mirror"},
+	{"upstream", "`URL` of the server to mirror, or @FILE or env:NAME with it"},
 	{"root", "`file` of the root to trust before the first sync"},
 	{"redirects", "`URL` of a host that an upstream may redirect to"},
 	{"ca_file", "`file` of the certificate authorities of upstreams"},
@@ -198,11 +204,15 @@ func (l *loader) load(s settings, fs *pflag.FlagSet, purpose func(*settings) []e
 	if err != nil {
 		return settings{}, nil, err
 	}
-	if err := s.override(fs); err != nil {
+	if err := s.override(fs, l.streams); err != nil {
 		return settings{}, nil, err
 	}
 	if len(l.upstreams) > 0 {
-		b, err := json.Marshal(l.upstreams)
+		urls, err := l.streams.URLs(l.upstreams)
+		if err != nil {
+			return settings{}, nil, cli.Usagef("%w", err)
+		}
+		b, err := json.Marshal(urls)
 		if err != nil {
 			return settings{}, nil, err
 		}
@@ -234,7 +244,7 @@ func (l *loader) base(s *settings, fs *pflag.FlagSet) (unknown []string, err err
 }
 
 // override applies the flags that were given.
-func (s *settings) override(fs *pflag.FlagSet) error {
+func (s *settings) override(fs *pflag.FlagSet, streams cli.Streams) error {
 	fields := s.fields()
 	for _, f := range flags {
 		flag := fs.Lookup(flagName(f.key))
@@ -242,7 +252,15 @@ func (s *settings) override(fs *pflag.FlagSet) error {
 			continue
 		}
 		text := flag.Value.String()
-		quoted, err := json.Marshal(text)
+		var value any = text
+		if f.key == "upstream" {
+			urls, err := streams.URLs([]string{text})
+			if err != nil {
+				return cli.Usagef("--%s: %w", flagName(f.key), err)
+			}
+			value = urls
+		}
+		quoted, err := json.Marshal(value)
 		if err != nil {
 			return err
 		}

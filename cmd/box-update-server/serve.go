@@ -175,10 +175,14 @@ func warnUnknown(logger *slog.Logger, keys []string) {
 }
 
 func newLogger(w io.Writer, s settings) *slog.Logger {
+	return newLoggerWith(w, s, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr { return cli.MaskAttr(a) }})
+}
+
+func newLoggerWith(w io.Writer, s settings, o *slog.HandlerOptions) *slog.Logger {
 	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+		return slog.New(slog.NewJSONHandler(w, o))
 	}
-	return slog.New(slog.NewTextHandler(w, nil))
+	return slog.New(slog.NewTextHandler(w, o))
 }
 
 // lockData makes this the one process that writes to the data directory, if there is one.

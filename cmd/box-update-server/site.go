@@ -49,7 +49,7 @@ func openSite(ctx context.Context, s settings, h home, log *logBuffer, now func(
 		HSTS:           s.HSTS,
 	}}
 	if s.LogRequests {
-		out.router.Requests = newLogger(log.requests(), s)
+		out.router.Requests = newLoggerWith(log.requests(), s, nil) // these hold no URL of ours
 	}
 	if err := out.openDir(ctx); err != nil {
 		return nil, err

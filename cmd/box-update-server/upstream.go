@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/mirror"
 )
@@ -67,7 +68,7 @@ func setURLs(p *[]string, b json.RawMessage) error {
 	for _, text := range urls {
 		u, err := url.Parse(text)
 		if err != nil {
-			return err
+			return errors.New("not a URL") // the error quotes what may be a password
 		}
 		if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return errors.New("neither http:// nor https://")
@@ -75,6 +76,15 @@ func setURLs(p *[]string, b json.RawMessage) error {
 	}
 	*p = urls
 	return nil
+}
+
+// maskedURLs returns URLs as they may be shown.
+func maskedURLs(urls []string) []string {
+	var out []string
+	for _, u := range urls {
+		out = append(out, cli.MaskURLs(u))
+	}
+	return out
 }
 
 func setTime(p *time.Time, b json.RawMessage) error {

@@ -100,6 +100,11 @@ func bootstrap(ctx context.Context, s cli.Streams, f bootstrapFlags) (err error)
 	if result.facts, err = writeArchive(ctx, path, src, archive.Options{Name: name, Time: epoch}); err != nil {
 		return err
 	}
+	for i, u := range result.URLs {
+		if u != f.urls[i] {
+			s.Warn("boxsign", "everybody who gets the update can read the password of "+u)
+		}
+	}
 	return result.show(s, f.json)
 }
 
@@ -142,6 +147,10 @@ func (f bootstrapFlags) collect(name update.Name) ([]packed, bootstrapFacts, err
 	if err != nil {
 		return nil, bootstrapFacts{}, err
 	}
+	var urls []string // as they may be shown
+	for _, u := range f.urls {
+		urls = append(urls, cli.MaskURLs(u))
+	}
 	return []packed{
 		{archive.InstallScript, packaging.BootstrapScript(), 0o755},
 		{"boxup", program, 0o755},
@@ -149,7 +158,7 @@ func (f bootstrapFlags) collect(name update.Name) ([]packed, bootstrapFacts, err
 		{"boxup.timer", packaging.BoxupTimer(), 0o644},
 		{"config.json", config, 0o644},
 		{"root.json", root.Raw(), 0o644},
-	}, bootstrapFacts{Arch: arch.name, Boxup: path, Root: root.Digest(), URLs: f.urls}, nil
+	}, bootstrapFacts{Arch: arch.name, Boxup: path, Root: root.Digest(), URLs: urls}, nil
 }
 
 func (f bootstrapFlags) readRoot() (*trust.Root, error) {

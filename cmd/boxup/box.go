@@ -68,6 +68,9 @@ func (p *program) settings() (config, error) {
 	if err != nil {
 		return config{}, err
 	}
+	if info, err := os.Stat(p.configPath); err == nil && hasPassword(c.Mirrors) && info.Mode().Perm()&0o077 != 0 {
+		p.warn("others may read the password in %s: chmod 600 it", p.configPath)
+	}
 	if p.stateDir != "" {
 		c.State = p.stateDir
 	}

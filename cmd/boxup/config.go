@@ -118,7 +118,7 @@ func parseConfig(path string, b []byte) (config, error) {
 			return config{}, fmt.Errorf("expected one of %s, got %.40q", strings.Join(slices.Sorted(maps.Keys(fields)), ", "), key)
 		}
 		if err := f.set(object[key]); err != nil {
-			return config{}, fmt.Errorf("%s: expected %s, got %.80s: %w", key, f.want, object[key], err)
+			return config{}, fmt.Errorf("%s: expected %s, got %.80s: %w", key, f.want, cli.MaskURLs(string(object[key])), err)
 		}
 	}
 	return c, c.resolve(path)
@@ -292,16 +292,22 @@ func checkURLs(urls []string) error {
 	for i, s := range urls {
 		u, err := url.Parse(s)
 		if err != nil {
-			return err
+			return fmt.Errorf("not a URL: %w", errRange) // the error quotes what may be a password
 		}
+		shown := cli.MaskURLs(s)
 		if u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || len(s) > maxText {
-			return fmt.Errorf("%.80q: %w", s, errRange)
+			return fmt.Errorf("%.80q: %w", shown, errRange)
 		}
 		if slices.Contains(urls[:i], s) {
-			return fmt.Errorf("%.80q stands twice", s)
+			return fmt.Errorf("%.80q stands twice", shown)
 		}
 	}
 	return nil
+}
+
+// hasPassword reports whether one of the URLs has a user or a password, which is for nobody else to read.
+func hasPassword(urls []string) bool {
+	return slices.ContainsFunc(urls, func(s string) bool { return cli.MaskURLs(s) != s })
 }
 
 // certificates returns the authorities in the configured file, nil for those of the system.

@@ -42,11 +42,17 @@ will ever install: its fingerprint is shown, and has to be the one that the peop
 It is the SHA-256 of the file.
 
 Said again it changes the mirrors, and leaves alone what else the configuration says. Another root
-takes --replace-root: what the box trusted by the old one is forgotten, what is installed stays.`,
+takes --replace-root: what the box trusted by the old one is forgotten, what is installed stays.
+
+A URL with a password may come from a file or from the environment, where others don't see it: @FILE
+stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
 		Example: "  boxup init --root 1.root.json https://updates.example.org https://mirror.example.net/updates",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			i.mirrors = args
+			var err error
+			if i.mirrors, err = p.streams.URLs(args); err != nil {
+				return cli.Usagef("%w", err)
+			}
 			return i.run(cmd.Context())
 		},
 	}
@@ -222,21 +228,29 @@ func (i *initiation) write(c config, root, text []byte, had trusted) (err error)
 	if err := i.fs.WriteFile(c.Root, root, 0o644); err != nil {
 		return fmt.Errorf("root: %w", err)
 	}
-	if err := i.fs.WriteFile(i.configPath, text, 0o644); err != nil {
+	mode := fs.FileMode(0o644)
+	if hasPassword(c.Mirrors) {
+		mode = 0o600
+	}
+	if err := i.fs.WriteFile(i.configPath, text, mode); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	return nil
 }
 
 func (i *initiation) tell(root *trust.Root, c config) error {
+	var mirrors []string
+	for _, m := range c.Mirrors {
+		mirrors = append(mirrors, cli.MaskURLs(m))
+	}
 	if i.asJSON {
 		return i.streams.JSON(map[string]any{
-			"config": i.configPath, "state": c.State, "root": root.Version(), "fingerprint": root.Digest(), "mirrors": c.Mirrors,
+			"config": i.configPath, "state": c.State, "root": root.Version(), "fingerprint": root.Digest(), "mirrors": mirrors,
 		})
 	}
 	i.facts("root", fmt.Sprintf("version %d, expires %s", root.Version(), root.Expires().Format(time.RFC3339)),
 		"fingerprint", root.Digest().String(), "config", i.configPath, "state", c.State)
-	for _, m := range c.Mirrors {
+	for _, m := range mirrors {
 		i.facts("mirror", m)
 	}
 	return nil

@@ -51,6 +51,33 @@ func TestInit(t *testing.T) {
 	}
 }
 
+// TestInitKeepsPasswords: they come from where others don't see them, lie where others can't read them, and are
+// not shown.
+func TestInitKeepsPasswords(t *testing.T) {
+	w := newWorld(t)
+	d := w.bare()
+	fingerprint := d.fresh(w)
+	d.write("mirrors", []byte("http://box:geheim@a.example\nhttp://b.example\n"))
+	args := []string{"init", "--root", d.path("1.root.json"), "--root-fingerprint", fingerprint, "--state", d.path("S")}
+	for _, a := range []answer{d.must(0, append(args, "@"+d.path("mirrors"))...), d.must(0, append(args, "--json", "@"+d.path("mirrors"))...)} {
+		if a.says("http://***@a.example", "http://b.example"); strings.Contains(a.out+a.err, "geheim") {
+			t.Errorf("the password is shown:\n%s%s", a.out, a.err)
+		}
+	}
+	c, err := readConfig(d.path("C/config.json"))
+	check(t, err)
+	if fmt.Sprint(c.Mirrors) != "[http://box:geheim@a.example http://b.example]" {
+		t.Errorf("got %+v", c)
+	}
+	if info, err := os.Stat(d.path("C/config.json")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	a := d.boxup("init", "--root", d.path("1.root.json"), "--root-fingerprint", fingerprint, "http://box:ge/heim@a.example")
+	if a.code != 2 || strings.Contains(a.out+a.err, "heim") {
+		t.Errorf("%d, %s%s", a.code, a.out, a.err)
+	}
+}
+
 // TestInitRefusals: each leaves nothing behind, or what was there.
 func TestInitRefusals(t *testing.T) {
 	w := newWorld(t)

@@ -306,7 +306,8 @@ func TestPasswordIsNotShown(t *testing.T) {
 		http.Error(rw, "who?", http.StatusUnauthorized)
 		return true
 	})
-	d.must(0, "check")
+	check(t, os.Chmod(d.path("C/config.json"), 0o644))
+	d.must(0, "check").says("others may read the password in ")
 	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
 		rw.Header().Set("Retry-After", "600")
 		http.Error(rw, "busy", http.StatusServiceUnavailable)
@@ -317,7 +318,7 @@ func TestPasswordIsNotShown(t *testing.T) {
 			t.Errorf("%q shows the password:\n%s%s", args, a.out, a.err)
 		}
 	}
-	d.must(0, "status").says("mirror: " + strings.Replace(m.URL, "http://", "http://box:xxxxx@", 1) + ", not asked before")
+	d.must(0, "status").says("mirror: " + strings.Replace(m.URL, "http://", "http://***@", 1) + ", not asked before")
 }
 
 // TestCapWithoutBlockLists: what comes in one piece alone and is longer than a day's share never comes, and the

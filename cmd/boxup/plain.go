@@ -164,7 +164,15 @@ func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) 
 }
 
 func (p *program) plainUpdate(ctx context.Context, w wishes, server string) error {
-	if err := checkURLs([]string{server}); err != nil {
+	urls, err := p.streams.URLs([]string{server})
+	if err != nil {
+		return cli.Usagef("%w", err)
+	}
+	if len(urls) != 1 {
+		return cli.Usagef("%s: expected one URL, got %d", server, len(urls))
+	}
+	server = urls[0]
+	if err := checkURLs(urls); err != nil {
 		return cli.Usagef("%s: expected http://host or https://host: %w", server, err)
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {

@@ -149,7 +149,7 @@ func warnings(w io.Writer) *slog.Logger {
 			if a.Value.Kind() == slog.KindTime && a.Value.Time().IsZero() {
 				return slog.Attr{}
 			}
-			return a
+			return cli.MaskAttr(a)
 		},
 	}))
 }

@@ -119,7 +119,7 @@ func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
 
 // brief returns a message on one line of bounded length.
 func brief(s string) string {
-	s = strings.ReplaceAll(s, "\n", "; ")
+	s = cli.MaskURLs(strings.ReplaceAll(s, "\n", "; "))
 	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
 }
 

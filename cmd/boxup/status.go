@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
-	"net/url"
+
 	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -110,7 +111,7 @@ func (b *box) report() report {
 	r.Machine, r.Root = b.machine, &trustedRoot{root.Version(), root.Digest(), root.Expires()}
 	r.Checked, r.Error = b.record.Checked, b.record.Error
 	for _, m := range b.record.Mirrors {
-		m.URL = redacted(m.URL)
+		m.URL = cli.MaskURLs(m.URL)
 		r.Mirrors = append(r.Mirrors, m)
 	}
 	if b.MaxBytesPerDay > 0 {
@@ -172,15 +173,6 @@ func (p *program) showKnown(r report) {
 		p.facts("checked", stamp(r.Checked))
 	}
 	p.facts("last error", r.Error)
-}
-
-// redacted returns a URL without the password that may stand in it.
-func redacted(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return s
-	}
-	return u.Redacted()
 }
 
 func stamp(at time.Time) string { return at.UTC().Format(time.RFC3339) }

@@ -185,7 +185,8 @@ func parseOrigin(s string) (string, error) {
 		return "", err
 	}
 	if u.Path != "" && u.Path != "/" || u.User != nil {
-		return "", fmt.Errorf("%s: expected scheme://host[:port] and no more", u.Redacted())
+		u.User = nil // which is not to be shown
+		return "", fmt.Errorf("%s: expected scheme://host[:port] and no more", u)
 	}
 	return originOf(u), nil
 }
@@ -193,13 +194,15 @@ func parseOrigin(s string) (string, error) {
 func parseHTTP(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		return nil, err
+		return nil, errors.New("not a URL: expected http://host or https://host") // the error quotes what may be a password
 	}
+	shown := *u
+	shown.User = nil
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, fmt.Errorf("%s: expected http://host or https://host", u.Redacted())
+		return nil, fmt.Errorf("%s: expected http://host or https://host", &shown)
 	}
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return nil, fmt.Errorf("%s: expected no query and no fragment", u.Redacted())
+		return nil, fmt.Errorf("%s: expected no query and no fragment", &shown)
 	}
 	return u, nil
 }

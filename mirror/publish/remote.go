@@ -79,7 +79,7 @@ func New(c Config) (*Remote, error) {
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		return nil, fmt.Errorf("repository: %w", err)
+		return nil, errors.New("repository: not a URL: expected http://host/ or https://host/") // the error quotes what may be a password
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Opaque != "":

@@ -50,8 +50,10 @@ func Usagef(format string, args ...any) error {
 
 // Printable returns s with everything escaped, as in a Go string, that is not a printable character
 // or a space: control characters, line breaks, marks that change the direction of text, and bytes
-// that are not UTF-8. A terminal shows it on one line and does nothing else.
+// that are not UTF-8. A terminal shows it on one line and does nothing else. Users and passwords of URLs are
+// masked.
 func Printable(s string) string {
+	s = MaskURLs(s)
 	var b strings.Builder
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
