@@ -1,8 +1,8 @@
 #!/bin/sh
 # Puts boxup in place: the program, the root that it trusts, its configuration, its service and timer.
 # Nothing else is changed. It may run again: what is newer here is replaced, but a configuration that is
-# there stays as it is, and so does a timer that was switched off. Where a package brought boxup, its program,
-# service and timer stay too.
+# there stays as it is unless it is empty, and so does a timer that was switched off or masked. Where a package
+# brought boxup, its program, service and timer stay too.
 #
 # BOXUP_ROOT, where it is set, is the directory of another system to put it in. Then nothing is started.
 set -eu
@@ -19,14 +19,17 @@ refuse() {
 	exit 1
 }
 
+# A unit that systemctl mask has switched off for good.
+masked() { [ "$(readlink "$1" || true)" = /dev/null ]; }
+
 # Calls $1 with each file, where it goes and its mode. The timer is last.
 each() {
 	"$1" "$here/root.json" "$etc/root.json" 644
-	[ -e "$etc/config.json" ] || "$1" "$here/config.json" "$etc/config.json" 644
+	[ -s "$etc/config.json" ] || "$1" "$here/config.json" "$etc/config.json" 644
 	[ -z "$packaged" ] || return 0
 	"$1" "$here/boxup" "$root/usr/local/bin/boxup" 755
-	"$1" "$here/boxup.service" "$units/boxup.service" 644
-	"$1" "$here/boxup.timer" "$units/boxup.timer" 644
+	masked "$units/boxup.service" || "$1" "$here/boxup.service" "$units/boxup.service" 644
+	masked "$units/boxup.timer" || "$1" "$here/boxup.timer" "$units/boxup.timer" 644
 }
 
 check() {
@@ -47,7 +50,8 @@ drop() { rm -f "$2.boxup-new"; }
 each check
 "$here/boxup" --version >/dev/null 2>&1 ||
 	refuse "boxup does not run on this system: the update is for another architecture"
-if [ -e "$etc/root.json" ] && ! cmp -s "$here/root.json" "$etc/root.json"; then
+# Both are text of at most some kilobytes; cmp is not on every box.
+if [ -s "$etc/root.json" ] && [ "$(cat "$here/root.json")" != "$(cat "$etc/root.json")" ]; then
 	refuse "$etc/root.json is another root than the one of this update"
 fi
 
@@ -55,7 +59,7 @@ fi
 trap 'each drop' EXIT
 trap 'exit 1' HUP INT TERM
 each beside
-[ -e "$units/boxup.timer" ] || enable=yes
+[ -e "$units/boxup.timer" ] || [ -L "$units/boxup.timer" ] || enable=yes
 sync
 if [ "$packaged" ]; then
 	each place
