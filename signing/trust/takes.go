@@ -41,9 +41,10 @@ type Verdict struct {
 // decides. Hardware and the lowest version come before the share of the boxes, since these don't pass by
 // waiting.
 //
-// A box is in a share by the SHA-256 of its machine id, a newline and the name of the update: the first
-// 8 bytes, as a big-endian fraction of 2^64, are below the share. So a box that takes an update keeps
-// taking it while the share grows, and which boxes are early differs from update to update.
+// A box is in a share by the SHA-256 of its machine id, a newline and the name of the update in the format
+// .tar.bz2, whatever its own: the first 8 bytes, as a big-endian fraction of 2^64, are below the share. So a box
+// that takes an update keeps taking it while the share grows, which boxes are early differs from update to update,
+// and a version in two formats reaches the same ones.
 func (r Release) Takes(b Box, at time.Time) Verdict {
 	c := r.conditions
 	if len(c.Hardware) > 0 && !slices.Contains(c.Hardware, b.Hardware) {
@@ -65,7 +66,7 @@ func (r Release) Takes(b Box, at time.Time) Verdict {
 // percentile returns the place of a box among all, from 0 to 99: it takes the update from a share above
 // that on.
 func percentile(machine string, n update.Name) int {
-	sum := sha256.Sum256([]byte(machine + "\n" + n.String()))
+	sum := sha256.Sum256([]byte(machine + "\n" + n.Top() + ".tar.bz2"))
 	place, _ := bits.Mul64(binary.BigEndian.Uint64(sum[:]), 100)
 	return int(place)
 }

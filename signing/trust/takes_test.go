@@ -1,6 +1,8 @@
 package trust_test
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"strings"
@@ -166,5 +168,23 @@ func TestPlaceOfABox(t *testing.T) {
 	v := rel.Takes(trust.Box{Machine: "0123456789abcdef0123456789abcdef"}, rel.Published())
 	if want := "0% of the boxes take it by now, and this one is in the share of 82%"; !strings.HasPrefix(v.Reason, want) {
 		t.Errorf("got %q, want %q", v.Reason, want)
+	}
+}
+
+// A version is for the same boxes in each format, and for those that a .tar.bz2 was always for.
+func TestShareOfFormats(t *testing.T) {
+	rollout := &trust.Rollout{Steps: []trust.Step{{After: 0, Percent: 30}}}
+	old := func(machine string) bool {
+		sum := sha256.Sum256([]byte(machine + "\np-7.tar.bz2"))
+		return float64(binary.BigEndian.Uint64(sum[:])) < 0.3*(1<<64)
+	}
+	for _, n := range []string{"p-7.tar.bz2", "p-7.tar.gz", "p-7.tar.zst"} {
+		rel := conditioned(t, n, trust.Conditions{Rollout: rollout})
+		for i := range 1000 {
+			b := machine(i)
+			if got := rel.Takes(b, rel.Published()).Hold == trust.HoldNone; got != old(b.Machine) {
+				t.Fatalf("%s: box %d takes it: %t, want %t", n, i, got, !got)
+			}
+		}
 	}
 }
