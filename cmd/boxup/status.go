@@ -26,6 +26,7 @@ type report struct {
 	Previous  *install.Installed `json:"previous"`
 	Attempt   *install.Attempt   `json:"attempt"`
 	Failures  []install.Failure  `json:"failures"`
+	AsideTo   update.Version     `json:"aside_to,omitzero"`
 	Reboot    *install.Reboot    `json:"reboot"`
 	Damaged   string             `json:"damaged,omitempty"`
 	Log       string             `json:"log"`
@@ -99,7 +100,7 @@ func (p *program) plainReport(problem error) (report, bool) {
 func (p *program) installedReport(c config, s install.Status) report {
 	return report{
 		Version: version, Config: p.configPath, State: c.State, Product: c.Product,
-		Installed: s.Installed, Previous: s.Previous, Attempt: s.Attempt, Failures: s.Failures, Reboot: s.Reboot,
+		Installed: s.Installed, Previous: s.Previous, Attempt: s.Attempt, Failures: s.Failures, AsideTo: s.AsideTo, Reboot: s.Reboot,
 		Damaged: s.Damaged, Log: s.Log, Mirrors: []mirrorRecord{}, Window: c.Window.String(),
 	}
 }
@@ -139,6 +140,9 @@ func (p *program) showReport(r report) {
 			key = "set aside"
 		}
 		p.facts(key, fmt.Sprintf("%v: %d times, the last at %s: %s", f.Name, f.Count, stamp(f.Last), f.Reason))
+	}
+	if !r.AsideTo.IsZero() {
+		p.facts("set aside", "every version up to "+r.AsideTo.String())
 	}
 	p.facts("damaged", r.Damaged)
 	if r.Reboot != nil {

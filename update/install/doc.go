@@ -9,6 +9,7 @@
 //	reserve            makes place for the record on a full disk, during an installation
 //	archives/<digest>  the archive of the update that is installed, kept to go back to, and during an
 //	                   installation that of the new one; hard links where that is safe, else copies
+//	work/              where all that is unpacked and run lies; work.2 and so on where that can't be removed
 //	work/update/<top>/ the unpacked archive, while it is installed
 //	work/shims/        programs that note the wish to reboot, while something runs
 //	work/reboot        that wish
@@ -121,7 +122,8 @@
 //	previous   the same of what was installed before; its archive isn't kept
 //	attempt    what is under way: id, name, digest, length, started, phase (before, script, check, over,
 //	           back), tries (how often it was taken up), reason (what went wrong), reboot, asked
-//	failures   name, digest, count, last, reason, set_aside; the newest 16
+//	failures   name, digest, count, last, reason, set_aside; those of the 16 highest versions
+//	aside_to   no version up to this one is tried, since one that was set aside is not among failures any more
 //	reboot     due, asked, since, boot (the boot ID)
 //	crowded    digest, free, time: what filled the disk, and the bytes that were free when it began
 //	damaged    why what is installed may not work: a check failed and there was no way back

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -398,4 +399,46 @@ func TestCancelledBefore(t *testing.T) {
 	if len(s.Failures) != 0 {
 		t.Errorf("failures are %+v", s.Failures)
 	}
+}
+
+// Of a script that can't be started the message says what is missing, which is not the script.
+func TestInterpreterIsNamed(t *testing.T) {
+	for line, want := range map[string]string{
+		"#!/opt/none/bin/bash\n": "install_update.sh: this box does not have the interpreter that the first line of the script names: stat /opt/none/bin/bash: no such file",
+		"#!/bin/sh\r\n":          "install_update.sh: the script has lines that end with CR LF",
+	} {
+		b := newBox(t)
+		b.post("10-start", "echo $BOXUP_RESULT >> $HOME/service")
+		version := header{"opq-box-update-7/VERSION", 0o644, 7, "7\n"}
+		installer := header{"opq-box-update-7/install_update.sh", 0o755, 7, line + "exit 0\n"}
+		s := b.fails(packHeaders(t, 7, []header{{"opq-box-update-7/", 0o755, 7, ""}, version, installer}), install.ErrScript)
+		if len(s.Failures) != 1 || !strings.HasPrefix(s.Failures[0].Reason, want) {
+			t.Errorf("failures are %+v, want %q", s.Failures, want)
+		}
+		b.wantTold("service", "failed")
+	}
+}
+
+// What can't be removed keeps no update away.
+func TestUndeletableFiles(t *testing.T) {
+	b := newBox(t)
+	if out, err := exec.Command("chattr", "-i", b.home).CombinedOutput(); err != nil || os.Geteuid() != 0 {
+		t.Skipf("NOT TESTED: files that can't be removed: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("chattr", "-R", "-i", b.c.Dir).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	for version := 7; version < 10; version++ {
+		p := script(t, version, ran+"touch kept; chattr +i kept\n")
+		s := b.with(func(i *install.Installer) {
+			_, err := p.into(t, i, install.Options{})
+			must(t, err)
+		})
+		b.wantInstalled(s, p)
+	}
+	b.wantTold("ran", "7", "8", "9")
+	must(t, exec.Command("chattr", "-R", "-i", b.c.Dir).Run())
+	b.mustInstall(script(t, 10, ran)) // after which nothing of that is left
 }

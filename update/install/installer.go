@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -27,7 +28,8 @@ type Installer struct {
 	dir  string
 	lock *durable.Lock
 	rec  record
-	runs int // counts for BOXUP_RUN
+	work string // the directory to work in; "" for workDir
+	runs int    // counts for BOXUP_RUN
 
 	// owed says that something may be stopped which the hooks of PostHooks start, since they have not run to
 	// their end after a hook of PreHooks or a script began.
@@ -75,6 +77,10 @@ func (i *Installer) Close() error { return i.lock.Unlock() }
 
 func (i *Installer) at(names ...string) string {
 	return filepath.Join(append([]string{i.dir}, names...)...)
+}
+
+func (i *Installer) atWork(names ...string) string {
+	return i.at(append([]string{cmp.Or(i.work, workDir)}, names...)...)
 }
 
 func (i *Installer) archive(d update.Digest) string { return i.at(archivesDir, d.String()) }
@@ -154,7 +160,7 @@ func (i *Installer) clean() error {
 	if err := i.c.FS.Remove(i.at(reserveName)); err != nil {
 		return err
 	}
-	if err := removeTree(i.at(workDir)); err != nil {
+	if err := i.removeWork(); err != nil {
 		return err
 	}
 	keep := map[string]bool{}
@@ -170,7 +176,9 @@ func (i *Installer) clean() error {
 	}
 	for _, e := range held {
 		if !keep[e.Name()] {
-			if err := i.c.FS.Remove(i.at(archivesDir, e.Name())); err != nil {
+			if err := i.c.FS.Remove(i.at(archivesDir, e.Name())); errors.Is(err, fs.ErrPermission) {
+				i.leftBehind(i.at(archivesDir, e.Name()), err)
+			} else if err != nil {
 				return err
 			}
 		}

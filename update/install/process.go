@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
 // errLimit says that a program did not end in time.
@@ -61,10 +65,33 @@ func (p program) start() (*exec.Cmd, error) {
 	cmd := p.command(p.path)
 	err := cmd.Start()
 	if errors.Is(err, syscall.ENOEXEC) {
-		cmd = p.command("/bin/sh", p.path)
+		cmd = p.command(archive.Shell, p.path)
 		err = cmd.Start()
 	}
-	return cmd, err
+	return cmd, whyNot(p.path, err)
+}
+
+// whyNot says what the system does not of a program that could not be started: that it is there, and that its
+// interpreter is not.
+func whyNot(path string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, lost := os.Open(path)
+	if lost != nil {
+		return err
+	}
+	defer f.Close()              // opened for reading
+	head := make([]byte, 256)    // Linux looks at no more
+	n, _ := io.ReadFull(f, head) // what is shorter is whole
+	interpreter, bad := archive.Interpreter(head[:n])
+	if bad != nil {
+		return fmt.Errorf("the script %w", bad)
+	}
+	if _, lost := os.Stat(interpreter); lost != nil {
+		return fmt.Errorf("this box does not have the interpreter that the first line of the script names: %w", lost)
+	}
+	return fmt.Errorf("it is there, and what it is to be run by is not: %w", err)
 }
 
 func (p program) command(path string, args ...string) *exec.Cmd {

@@ -21,7 +21,7 @@ func bootID() string {
 
 // wish takes into the attempt whether the box is to reboot. reboots says that it is anyway.
 func (i *Installer) wish(reboots bool) error {
-	asked, err := noted(i.at(workDir, noteName))
+	asked, err := noted(i.atWork(noteName))
 	if err != nil {
 		return err
 	}

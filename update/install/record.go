@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/update"
 )
 
 const (
@@ -35,7 +36,11 @@ type record struct {
 	Reboot    *Reboot    `json:"reboot,omitempty"`
 	Damaged   string     `json:"damaged,omitempty"`
 	Crowded   *Crowded   `json:"crowded,omitempty"`
-	History   []Event    `json:"history,omitempty"`
+
+	// AsideTo is the highest version that was set aside and is not among Failures any more; no version up to it
+	// is tried.
+	AsideTo update.Version `json:"aside_to,omitzero"`
+	History []Event        `json:"history,omitempty"`
 }
 
 // errRecord says that a record can't be used.
@@ -157,8 +162,25 @@ func (r *record) failed(f Failure, most int) Failure {
 	f.Count++
 	f.SetAside = f.SetAside || f.Count >= most
 	r.Failures = append(r.Failures, f)
-	r.Failures = r.Failures[max(0, len(r.Failures)-maxFailures):]
+	if len(r.Failures) > maxFailures {
+		r.forget()
+	}
 	return f
+}
+
+// forget drops the failure of the lowest version, that of the latest one aside, whose count must not begin anew. What
+// was set aside stays so, with all that is lower: a box whose record is full would install those in circles.
+func (r *record) forget() {
+	lowest := 0
+	for at, f := range r.Failures[:len(r.Failures)-1] {
+		if f.Name.Version().Compare(r.Failures[lowest].Name.Version()) < 0 {
+			lowest = at
+		}
+	}
+	if v := r.Failures[lowest].Name.Version(); r.Failures[lowest].SetAside && v.Compare(r.AsideTo) > 0 {
+		r.AsideTo = v
+	}
+	r.Failures = slices.Delete(r.Failures, lowest, lowest+1)
 }
 
 func (r *record) happened(e Event) {
@@ -175,6 +197,9 @@ func (r *record) installed(in Installed) {
 	r.Failures = slices.DeleteFunc(r.Failures, func(f Failure) bool {
 		return f.Name.Version().Compare(in.Name.Version()) <= 0
 	})
+	if in.Name.Version().Compare(r.AsideTo) >= 0 {
+		r.AsideTo = update.Version{}
+	}
 	r.happened(Event{Time: in.Time, Name: in.Name, Digest: in.Digest, Outcome: OutcomeInstalled})
 }
 

@@ -280,3 +280,41 @@ func TestRecordBits(t *testing.T) {
 	}
 	t.Logf("%d bits", bits)
 }
+
+// However many versions are bad, each is tried only so often, and what is newer than all is not held back.
+func TestNoCircles(t *testing.T) {
+	name := func(version int) update.Name {
+		n, err := update.ParseName(fmt.Sprintf("p-%d.tar.gz", version))
+		must(t, err)
+		return n
+	}
+	r := record{Format: recordFormat}
+	r.installed(Installed{Name: name(100), Digest: update.Sum(nil)})
+	tries := 0
+	for ; tries < 1000; tries++ {
+		best := 0
+		for version := 101; version <= 140; version++ {
+			if _, aside := r.status("", "").SetAside(name(version)); !aside {
+				best = version
+			}
+		}
+		if best == 0 {
+			break
+		}
+		r.failed(Failure{Name: name(best), Digest: update.Sum(nil)}, 3)
+		if raw, err := r.bytes(); err != nil || len(r.Failures) > maxFailures {
+			t.Fatalf("%d failures, %v", len(r.Failures), err)
+		} else if _, err := parseRecord(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if tries < 3*maxFailures || tries > 3*40 {
+		t.Errorf("%d tries of 40 versions", tries)
+	}
+	if _, aside := r.status("", "").SetAside(name(141)); aside {
+		t.Error("a newer one is set aside, too")
+	}
+	if r.installed(Installed{Name: name(141), Digest: update.Sum(nil)}); !r.AsideTo.IsZero() || len(r.Failures) != 0 {
+		t.Errorf("record is %+v", r)
+	}
+}

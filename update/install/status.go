@@ -15,6 +15,7 @@ type Status struct {
 	Previous  *Installed     `json:"previous"`  // what was installed before; nil where nothing was
 	Attempt   *Attempt       `json:"attempt"`   // what is under way or was interrupted; nil where nothing is
 	Failures  []Failure      `json:"failures"`  // of versions that are not installed, the latest last
+	AsideTo   update.Version `json:"aside_to"`  // no version up to this one is tried; zero where each is judged by itself
 	Reboot    *Reboot        `json:"reboot"`    // nil where none was asked for
 	Damaged   string         `json:"damaged"`   // why what is installed may not work, "" if it should
 	History   []Event        `json:"history"`   // the latest last
@@ -106,6 +107,9 @@ func (s Status) SetAside(n update.Name) (reason string, ok bool) {
 			return f.Reason, true
 		}
 	}
+	if n.Version().Compare(s.AsideTo) <= 0 && !s.AsideTo.IsZero() {
+		return fmt.Sprintf("so many versions failed that none up to %v is tried", s.AsideTo), true
+	}
 	return "", false
 }
 
@@ -131,6 +135,7 @@ func (r record) status(dir, boot string) Status {
 		Attempt:   copyOf(r.Attempt),
 		Failures:  append([]Failure{}, r.Failures...),
 		Damaged:   r.Damaged,
+		AsideTo:   r.AsideTo,
 		History:   append([]Event{}, r.History...),
 		Log:       filepath.Join(dir, logDir, logName),
 	}

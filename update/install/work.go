@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -21,12 +22,14 @@ const (
 	unpackedDir = "update"
 	shimsDir    = "shims"
 	noteName    = "reboot"
+
+	maxWork = 16 // directories to work in, of which all but the last can't be removed
 )
 
 // prepare makes an empty working directory.
 func (i *Installer) prepare() error {
-	work := i.at(workDir)
-	if err := removeTree(work); err != nil {
+	work, err := i.newWork()
+	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(work, unpackedDir), 0o700); err != nil {
@@ -40,10 +43,51 @@ func (i *Installer) prepare() error {
 
 // emptyFolder makes an empty folder for hooks to run in.
 func (i *Installer) emptyFolder() error {
-	if err := removeTree(i.at(workDir, unpackedDir)); err != nil || i.rec.Attempt == nil {
+	if err := removeTree(i.atWork(unpackedDir)); err != nil || i.rec.Attempt == nil {
 		return err
 	}
 	return os.MkdirAll(i.top(""), 0o700)
+}
+
+// newWork returns a directory to work in that is not there. Where one can't be removed, since a script has made a
+// file immutable for example, there is another: what lies in the way of one update must not keep all others away.
+func (i *Installer) newWork() (string, error) {
+	for n := 1; ; n++ {
+		i.work = workDir
+		if n > 1 {
+			i.work = fmt.Sprintf("%s.%d", workDir, n)
+		}
+		path := i.at(i.work)
+		err := removeTree(path)
+		if err == nil {
+			return path, nil
+		}
+		if n == maxWork || durable.DiskFault(err) {
+			return "", err
+		}
+		i.leftBehind(path, err)
+	}
+}
+
+// leftBehind tells of what can't be removed and is not needed.
+func (i *Installer) leftBehind(path string, err error) {
+	i.c.Logger.Warn("a file can't be removed and stays: look with lsattr and mount", "path", path, "err", err)
+}
+
+// removeWork removes all directories to work in.
+func (i *Installer) removeWork() error {
+	found, err := filepath.Glob(i.at(workDir + "*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range found {
+		if err := removeTree(path); durable.DiskFault(err) {
+			return err
+		} else if err != nil {
+			i.leftBehind(path, err)
+		}
+	}
+	return nil
 }
 
 // executable refuses a file system on which no program can run: an install script would fail there, and be
@@ -70,7 +114,7 @@ func (i *Installer) unpack(ctx context.Context, n update.Name, d update.Digest) 
 		return false, err
 	}
 	defer f.Close() // opened for reading
-	dir, err := os.OpenRoot(i.at(workDir, unpackedDir))
+	dir, err := os.OpenRoot(i.atWork(unpackedDir))
 	if err != nil {
 		return false, err
 	}
@@ -127,7 +171,7 @@ func isBuilt(ctx context.Context, f *os.File, n update.Name) (bool, error) {
 // top returns the path of a file in the unpacked folder, and of the folder itself for "".
 func (i *Installer) top(name string) string {
 	to, _ := i.rec.way()
-	return i.at(workDir, unpackedDir, to.Top(), name)
+	return i.atWork(unpackedDir, to.Top(), name)
 }
 
 // way returns which update the attempt brings to the box, and the version that it replaces.
@@ -146,7 +190,7 @@ func (i *Installer) surroundings(extra ...string) []string {
 	to, from := i.rec.way()
 	env := append([]string{}, i.c.Env...)
 	env = append(env,
-		"PATH="+i.at(workDir, shimsDir)+":"+i.c.Path,
+		"PATH="+i.atWork(shimsDir)+":"+i.c.Path,
 		"HOME="+i.c.Home,
 		"LANG=C",
 		"BOXUP_VERSION="+to.Version().String(),
