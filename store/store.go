@@ -353,13 +353,31 @@ func (s *Store) Root() *trust.Root { return s.current.Load().root }
 // Ledger returns the digests of all names that ever were listed.
 func (s *Store) Ledger() *trust.Ledger { return s.current.Load().ledger }
 
-// Refresh looks for a newer repository; see trust.State.Refresh. Nothing is stored before Commit, and
-// nothing waits for a slow Fetcher.
+// Refresh looks for a newer repository, by what is served alone; see trust.State.Refresh. Nothing is stored
+// before Commit, and nothing waits for a slow Fetcher.
 func (s *Store) Refresh(ctx context.Context, f trust.Fetcher, c trust.Clock) (*trust.Repository, error) {
+	return s.trusted().Refresh(ctx, f, c)
+}
+
+// Look is that of trust.State. Several may be under way.
+func (s *Store) Look(ctx context.Context, f trust.Fetcher, c trust.Clock) (trust.Seen, error) {
+	return s.trusted().Look(ctx, f, c)
+}
+
+// trusted returns the state for reading: Commit and Remember replace what it points to, so that a copy stays whole.
+func (s *Store) trusted() *trust.State {
 	s.committing.Lock()
-	// Refresh of a state that is served only reads it, and Commit replaces what it points to: a copy
-	// stays whole.
+	defer s.committing.Unlock()
 	state := *s.state
-	s.committing.Unlock()
-	return state.Refresh(ctx, f, c)
+	return &state
+}
+
+// Remember is that of trust.State. A store that is open for reading only remembers nothing.
+func (s *Store) Remember(seen trust.Seen) error {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	if s.writable() != nil {
+		return nil
+	}
+	return noSpace(s.state.Remember(seen))
 }

@@ -126,7 +126,9 @@ func (p *patient) shown(ctx context.Context, client *fetch.Client) map[*fetch.Up
 	}
 	_, err := client.Newest(ctx, fetch.Search{
 		Trusted: p.store, Clock: trust.Clock{Now: p.now(), Built: builtAt(), AcceptStale: p.settings.AcceptStale},
-		Looked: func(u *fetch.Upstream, theirs *trust.Repository, err error) { found[u] = p.judgeUpstream(u, theirs, err) },
+		Looked: func(u *fetch.Upstream, theirs *trust.Repository, err error) {
+			found[u] = p.judgeUpstream(u, theirs, err)
+		},
 	})
 	for _, u := range client.Upstreams() {
 		if _, asked := found[u]; !asked {

@@ -157,7 +157,7 @@ func TestAttacks(t *testing.T) {
 			for _, role := range trust.Roles() {
 				s.bad.put("metadata/"+trust.FileName(role, repo.Version(role)), repo.Raw(role))
 			}
-			s.next(trust.Change{})
+			s.edit(func(*trust.TargetsEdit) error { return nil }) // the numbers that the online key gave count
 		}, cli.CodeRefused, []string{one, "name already has another digest"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -230,26 +230,7 @@ func TestOnlineKeyStolen(t *testing.T) {
 	s.bad.sync(s.world)
 	s.box.must(cli.CodeRefused, "update").says("older than what was accepted before")
 
-	fresh := newSigner(t, "online 2")
-	old := s.online
-	s.newRoot(func(e *trust.RootEdit) error {
-		for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} {
-			if err := e.AddKey(role, fresh.public); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, fresh)
-	s.next(trust.Change{}, fresh)
-	s.online = fresh
-	s.newRoot(func(e *trust.RootEdit) error {
-		for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} {
-			if err := e.RemoveKey(role, old.public.ID()); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, fresh)
+	s.replaceOnlineKey()
 	s.bad.sync(s.world)
 	s.box.must(0, "update").says("installed: " + two)
 	s.box.has("200", "100 200")
@@ -296,6 +277,10 @@ func TestReleaseKeyStolen(t *testing.T) {
 	s.bad.put("metadata/3.root.json", nil)
 	s.box.must(cli.CodeRefused, "update").says("not enough signatures")
 	s.box.has("100", "100")
+	// What the thief counted up with the online key counts, until that key is replaced as well.
+	s.bad.sync(s.world)
+	s.box.must(cli.CodeRefused, "update").says("older than what was accepted before")
+	s.replaceOnlineKey()
 	s.bad.sync(s.world)
 	s.box.must(0, "update").says("update: none")
 }

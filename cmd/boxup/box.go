@@ -188,7 +188,7 @@ func (b *box) read() (err error) {
 
 // openState opens the trusted metadata.
 func (b *box) openState() (err error) {
-	b.state, err = trust.Open(trust.Config{FS: b.fs, Dir: b.metadata(""), Pinned: b.pinned})
+	b.state, err = trust.Open(trust.Config{FS: b.fs, Dir: b.metadata(""), Pinned: b.pinned, RootsAsked: b.record.RootsAsked})
 	if errors.Is(err, trust.ErrFork) {
 		err = cli.WithHint(err, "to trust another root from now on say boxup init --replace-root")
 	}

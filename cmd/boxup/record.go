@@ -33,6 +33,9 @@ type record struct {
 	Checked time.Time `json:"checked,omitzero"` // when a mirror last showed a repository that was accepted
 	Error   string    `json:"error,omitempty"`  // why that failed since
 
+	// RootsAsked is when a mirror last said that there is no newer root: once a day that costs a second request.
+	RootsAsked time.Time `json:"roots_asked,omitzero"`
+
 	// Day and Bytes say how much of max_bytes_per_day is used.
 	Day   string `json:"day,omitempty"`
 	Bytes int64  `json:"bytes,omitempty"`

@@ -84,7 +84,7 @@ func (b *box) noteMirrors() {
 // refresh asks the mirrors what is new, and returns the newest repository, which is trusted from then
 // on.
 //
-// Where the first mirror has nothing new that is one request, unless what it has is so old that the
+// Where the first mirror has nothing new that is one request, and once a day a second one for a newer root, unless what it has is so old that the
 // origin must have signed again: then, and whenever something is new, the others are asked too. A mirror
 // that turns out to be behind is asked last from then on.
 func (b *box) refresh(ctx context.Context) (*trust.Repository, error) {
@@ -93,6 +93,7 @@ func (b *box) refresh(ctx context.Context) (*trust.Repository, error) {
 		return nil, errors.Join(ctx.Err(), err)
 	}
 	b.noteMirrors()
+	b.record.RootsAsked = b.state.RootsAsked().UTC().Truncate(time.Second)
 	if err == nil {
 		b.record.Checked, b.record.Error = b.streams.Now().UTC().Truncate(time.Second), ""
 	} else {

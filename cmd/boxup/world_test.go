@@ -159,6 +159,31 @@ func (w *world) newRoot(change func(*trust.RootEdit) error, by ...signing.Signer
 	w.next(trust.Change{Root: p}, by...)
 }
 
+// replaceOnlineKey replaces the online key in two steps.
+func (w *world) replaceOnlineKey() {
+	w.t.Helper()
+	fresh := newSigner(w.t, "online 2")
+	old := w.online
+	w.newRoot(func(e *trust.RootEdit) error {
+		for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} {
+			if err := e.AddKey(role, fresh.public); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, fresh)
+	w.next(trust.Change{}, fresh)
+	w.online = fresh
+	w.newRoot(func(e *trust.RootEdit) error {
+		for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} {
+			if err := e.RemoveKey(role, old.public.ID()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, fresh)
+}
+
 // pack makes an archive whose install script writes a line to the file at $RAN, which lies beside the
 // state directory, and then does what is asked for.
 func (w *world) pack(name, script string) []byte {

@@ -188,6 +188,18 @@ func TestNothingNewCostsOneRequest(t *testing.T) {
 	if again != first || !slices.Equal(f.asked, []string{trust.TimestampName}) {
 		t.Errorf("expected the same repository after one request, got %p for %p after %v", again, first, f.asked)
 	}
+	// A day later the next root is asked for too, and after that it is one request again. So it is where the
+	// clock is behind signed time, which can't tell a day.
+	for _, c := range []struct {
+		now   time.Time
+		asked int
+	}{{w.at.Add(hours24 - 1), 1}, {w.at.Add(hours24), 2}, {w.at.Add(hours24), 1}, {w.at.Add(-1), 2}} {
+		f.asked = nil
+		again, err := b.state.Refresh(t.Context(), f, trust.Clock{Now: c.now})
+		if err != nil || again != first || len(f.asked) != c.asked {
+			t.Errorf("at %v: expected the same repository after %d requests, got %p for %p after %v, %v", c.now, c.asked, again, first, f.asked, err)
+		}
+	}
 	// Past expiry the roots are asked for, even where the timestamp is the same.
 	_, err = b.state.Refresh(t.Context(), f, trust.Clock{Now: w.at.Add(8 * hours24)})
 	wantErr(t, err, trust.ErrExpired)
@@ -209,16 +221,25 @@ func TestEndlessData(t *testing.T) {
 	wantErr(t, err, trust.ErrMalformed)
 }
 
-func TestEndlessRoots(t *testing.T) {
+// A box that was off for long follows every root there is, and keeps those that came where it is cut.
+func TestManyRoots(t *testing.T) {
 	w := newWorld(t)
 	b := newBox(t, w.repo.Root())
 	f := copyOf(t, w.dir)
 	signed := signedPart(t, w.repo.Raw(trust.RoleRoot))
-	for v := 2; v < 400; v++ {
+	for v := 2; v <= 300; v++ {
 		f.data[fmt.Sprintf("%d.root.json", v)] = resigned(replace(t, `"version":1}`, fmt.Sprintf(`"version":%d}`, v))(signed), w.roots[0])
 	}
+	last := f.data["300.root.json"]
+	f.data["300.root.json"] = []byte("cut")
+	wantErr(t, b.refresh(f, w.clock()), trust.ErrMalformed)
+	b.reopen()
+	if got := b.state.Root().Version(); got != 299 {
+		t.Errorf("expected root 299 to be kept, got %d", got)
+	}
+	f.data["300.root.json"] = last
 	b.must(f, w.clock())
-	if got := b.state.Root().Version(); got != 257 {
-		t.Errorf("expected to stop at root 257, got %d", got)
+	if got := b.state.Root().Version(); got != 300 {
+		t.Errorf("expected root 300, got %d", got)
 	}
 }

@@ -30,12 +30,14 @@ func (s *State) Commit(r *Repository) error {
 	if err := s.store(r, ledger); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	s.roots, s.memory, s.current, s.problem, s.ledger = s.joined(r.chain), m, r, nil, ledger
+	s.roots, s.set, s.current, s.problem, s.ledger = s.joined(r.chain), m, r, nil, ledger
+	s.memory = m.newest(s.memory.under(s.Root()))
 	_, err = s.Prune(false)
-	return err
+	return errors.Join(err, s.forget())
 }
 
-// admit checks r against what was accepted before and returns the memory that holds r.
+// admit checks r against the stored set and returns the memory that holds r. What was accepted since and is
+// no whole set does not count here: Refresh judged r by it before.
 func (s *State) admit(r *Repository) (memory, error) {
 	for _, mine := range s.roots {
 		i := slices.IndexFunc(r.chain, func(theirs *Root) bool { return theirs.version == mine.version })
@@ -51,7 +53,7 @@ func (s *State) admit(r *Repository) (memory, error) {
 			return memory{}, err
 		}
 	}
-	m := s.memory.under(r.root)
+	m := s.set.under(r.root)
 	if err := errors.Join(m.checkTimestamp(r.timestamp), m.checkSnapshot(r.snapshot), m.checkTargets(r.targets)); err != nil {
 		return memory{}, err
 	}

@@ -28,6 +28,20 @@ func (m memory) under(root *Root) memory {
 	return m
 }
 
+// newest returns the newer ones of the parts of m and of other; of equals those of m.
+func (m memory) newest(other memory) memory {
+	if other.timestamp != nil && (m.timestamp == nil || other.timestamp.version > m.timestamp.version) {
+		m.timestamp = other.timestamp
+	}
+	if other.snapshot != nil && (m.snapshot == nil || other.snapshot.version > m.snapshot.version) {
+		m.snapshot = other.snapshot
+	}
+	if other.targets != nil && (m.targets == nil || other.targets.version > m.targets.version) {
+		m.targets = other.targets
+	}
+	return m
+}
+
 // checkTimestamp refuses a timestamp that is older than the accepted one, or that names an older
 // snapshot. Equal is accepted.
 func (m memory) checkTimestamp(ts *timestamp) error {

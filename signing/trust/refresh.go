@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// maxRootSteps bounds how many new roots one Refresh follows.
-const maxRootSteps = 256
+// rootsEvery is after which time a newer root is looked for although the timestamp is the same: a root may
+// be published alone, to take a stolen key away.
+const rootsEvery = 24 * time.Hour
 
 // Fetcher brings metadata files from somewhere that nobody has to trust.
 type Fetcher interface {
@@ -22,59 +24,93 @@ type Fetcher interface {
 }
 
 // Refresh brings the state up to date, as the client workflow of TUF 1.0 (section 5) says, and returns
-// the newest repository: the current one itself where there is nothing new, which costs one fetch.
-// Another one is not stored until Commit; a mirror gets the archives that it lists in between.
+// the newest repository: the current one itself where there is nothing new, which costs one fetch, and once
+// a day another one for the root that would follow. Another one is not stored until Commit; a mirror gets
+// the archives that it lists in between.
 //
-// New roots are stored as they are accepted, unless the state is served. After an error nothing else
-// has changed. The errors are ErrExpired, ErrRollback, ErrThreshold, ErrMismatch, ErrFork,
+// What is accepted on the way counts from then on, and is remembered: see Look and Remember. A state that is
+// served stays as it is, and judges by the set that is served alone: so it is for what a person brings, which
+// may be newer than that set and older than what an upstream showed and can't send. After an error nothing
+// else has changed. The errors are ErrExpired, ErrRollback, ErrThreshold, ErrMismatch, ErrFork,
 // ErrSecondDigest, ErrMalformed, ErrNotFound and those of the Fetcher.
 func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, error) {
+	if s.cfg.Served {
+		alone := *s
+		alone.memory = s.set.under(s.Root())
+		seen, err := alone.Look(ctx, f, c)
+		return seen.Repository, err
+	}
+	seen, err := s.Look(ctx, f, c)
+	if err == nil {
+		_ = s.Remember(seen) // Commit stores it all once more, and tells of a disk that takes nothing
+		return seen.Repository, nil
+	}
+	return nil, errors.Join(err, s.Remember(seen))
+}
+
+// Look is Refresh without what is remembered of it. It only reads the state.
+func (s *State) Look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
+	seen := Seen{chain: s.roots, memory: s.memory}
 	raw, err := s.fetchTimestamp(ctx, f)
 	if err != nil {
-		return nil, err
+		return seen, err
 	}
-	// Every root is followed by a new timestamp, unless whoever publishes was cut between the two: so roots
-	// are asked for at least once.
-	if s.asked && s.current != nil && bytes.Equal(raw, s.current.timestamp.raw) && s.current.Fresh(c) == nil {
-		return s.current, nil
+	if s.complete(raw) && s.current.Fresh(c) == nil && !s.rootsDue(c) {
+		seen.Repository = s.current
+		return seen, nil
 	}
-	chain, err := s.walkRoots(ctx, f)
-	if err != nil {
-		return nil, err
+	if seen.chain, err = s.walkRoots(ctx, f); err != nil {
+		return seen, err
 	}
-	s.asked = true
-	r := refresh{f: f, clock: c, chain: chain, root: chain[len(chain)-1], memory: s.memory}
-	advanced := len(chain) > len(s.roots)
-	if advanced {
-		if r.memory, err = s.adopt(chain); err != nil {
-			return nil, err
-		}
+	seen.asked = c.Now
+	r := refresh{f: f, clock: c, chain: seen.chain, root: seen.chain[len(seen.chain)-1], memory: s.memory, set: s.set.timestamp}
+	if len(seen.chain) > len(s.roots) {
+		r.memory, r.set = s.memory.under(r.root), s.set.under(r.root).timestamp
+		seen.memory = r.memory
 		// The one in hand may be older than the newest root.
 		if raw, err = f.Fetch(ctx, TimestampName, MaxLength(RoleTimestamp), update.Digest{}); err != nil {
-			return nil, fmt.Errorf("%s: %w", TimestampName, err)
+			return seen, fmt.Errorf("%s: %w", TimestampName, err)
 		}
 	}
 	repo, err := r.run(ctx, raw)
+	seen.memory = r.memory
 	if err != nil {
-		return nil, err
+		return seen, err
 	}
 	if _, err := s.ledger.with(repo.targets.releases); err != nil {
-		return nil, err
+		return seen, err
 	}
-	if s.current != nil && !advanced && bytes.Equal(repo.timestamp.raw, s.current.timestamp.raw) {
-		return s.current, nil
+	seen.memory.targets = repo.targets
+	if s.current != nil && s.current.root.version == r.root.version && bytes.Equal(repo.timestamp.raw, s.current.timestamp.raw) {
+		repo = s.current
 	}
-	return repo, nil
+	seen.Repository = repo
+	return seen, nil
+}
+
+// rootsDue reports whether it is time to ask for a newer root. A clock that is behind signed time can't tell: then
+// each Look asks.
+func (s *State) rootsDue(c Clock) bool {
+	since := c.Now.Sub(s.rootsAsked)
+	return since < 0 || since >= rootsEvery || c.reference(s.memory.timestamp).After(c.Now)
+}
+
+// complete reports whether raw is the newest timestamp that was accepted, and the current repository has it
+// and the newest root.
+func (s *State) complete(raw []byte) bool {
+	return s.current != nil && s.current.root.version == s.Root().version && s.current.timestamp == s.memory.timestamp &&
+		bytes.Equal(raw, s.current.timestamp.raw)
 }
 
 func (s *State) fetchTimestamp(ctx context.Context, f Fetcher) ([]byte, error) {
 	var known update.Digest
-	if s.current != nil {
-		known = s.current.timestamp.digest()
+	had := s.memory.timestamp
+	if had != nil {
+		known = had.digest()
 	}
 	raw, err := f.Fetch(ctx, TimestampName, MaxLength(RoleTimestamp), known)
-	if s.current != nil && errors.Is(err, ErrUnchanged) {
-		return s.current.timestamp.raw, nil
+	if had != nil && errors.Is(err, ErrUnchanged) {
+		return had.raw, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", TimestampName, err)
@@ -82,10 +118,11 @@ func (s *State) fetchTimestamp(ctx context.Context, f Fetcher) ([]byte, error) {
 	return raw, nil
 }
 
-// walkRoots returns the chain of roots, those that f has beyond the stored ones included.
+// walkRoots returns the chain of roots, those that f has beyond the known ones included; after an error
+// those up to it. Nobody but the holders of root keys can make it long.
 func (s *State) walkRoots(ctx context.Context, f Fetcher) ([]*Root, error) {
 	chain := s.roots[:len(s.roots):len(s.roots)]
-	for range maxRootSteps {
+	for {
 		last := chain[len(chain)-1]
 		name := FileName(RoleRoot, last.version+1)
 		raw, err := f.Fetch(ctx, name, MaxLength(RoleRoot), update.Digest{})
@@ -93,44 +130,27 @@ func (s *State) walkRoots(ctx context.Context, f Fetcher) ([]*Root, error) {
 			return chain, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return chain, fmt.Errorf("%s: %w", name, err)
 		}
 		next, err := parseRoot(last, raw)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return chain, fmt.Errorf("%s: %w", name, err)
 		}
 		if err := verifyRootChain(last, next); err != nil {
-			return nil, err
+			return chain, err
 		}
 		chain = append(chain, next)
 	}
-	return chain, nil // the rest is found next time
 }
 
-// adopt stores the new roots of a chain, unless the state is served, and returns what the newest of
-// them still accepts of what was accepted before.
-func (s *State) adopt(chain []*Root) (memory, error) {
-	m := s.memory.under(chain[len(chain)-1])
-	if s.cfg.Served {
-		return m, nil
-	}
-	if err := s.storeRoots(chain); err != nil {
-		return memory{}, err
-	}
-	s.memory = m
-	if s.current != nil && (m.timestamp == nil || m.targets == nil) {
-		s.current, s.problem = nil, fmt.Errorf("%s: %w: it no longer accepts what was current", s.Root().name(), ErrThreshold)
-	}
-	return m, nil
-}
-
-// refresh is one run of the workflow below the root.
+// refresh is one run of the workflow below the root. What it accepts gets into memory, the list excepted.
 type refresh struct {
 	f      Fetcher
 	clock  Clock
 	chain  []*Root
 	root   *Root
 	memory memory
+	set    *timestamp // that of the current set, nil for none that counts
 }
 
 func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
@@ -149,6 +169,7 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 	if err := r.clock.judge(ts.name(), RoleTimestamp, ts.expires, reference); err != nil {
 		return nil, err
 	}
+	r.memory.timestamp = ts
 	sn, err := r.snapshot(ctx, ts.next)
 	if err != nil {
 		return nil, err
@@ -156,6 +177,7 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 	if err := r.clock.judge(sn.name(), RoleSnapshot, sn.expires, reference); err != nil {
 		return nil, err
 	}
+	r.memory.snapshot = sn
 	tg, err := r.targets(ctx, sn.next)
 	if err != nil {
 		return nil, err
@@ -166,7 +188,8 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 	return assemble(r.chain, ts, sn, tg)
 }
 
-// timestamp keeps the accepted one where the version is the same.
+// timestamp keeps the one of the current set where the version is the same. Of one that was accepted alone
+// the number counts, and no more: whoever made its set impossible must not keep the genuine one out.
 func (r *refresh) timestamp(raw []byte) (*timestamp, error) {
 	ts, err := verifyTimestamp(r.root, raw)
 	if err != nil {
@@ -175,8 +198,8 @@ func (r *refresh) timestamp(raw []byte) (*timestamp, error) {
 	if err := r.memory.checkTimestamp(ts); err != nil {
 		return nil, err
 	}
-	if had := r.memory.timestamp; had != nil && had.version == ts.version {
-		return had, nil
+	if r.set != nil && r.set.version == ts.version {
+		return r.set, nil
 	}
 	return ts, nil
 }

@@ -18,14 +18,18 @@ type Config struct {
 	// from it. nil means that the oldest root in Dir is trusted, because nobody else writes there.
 	Pinned []byte
 
-	// Served says that others read Dir while it is in use. Then a root that Refresh finds is stored
-	// together with the set that fits it, by Commit; otherwise Refresh stores it at once.
+	// Served says that others read Dir while it is in use. Then a root that Refresh finds gets its place
+	// together with the set that fits it, by Commit; otherwise Refresh puts it there at once.
 	Served bool
 
 	// Superseded is how long a snapshot or targets file stays in Dir after Commit replaced it by a newer one,
 	// for clients and caches that have the timestamp of before. 0: until the next Commit.
 	Superseded time.Duration
 	Now        func() time.Time // for Superseded; nil: time.Now
+
+	// RootsAsked is when a source last said that there is no newer root, as State.RootsAsked told before.
+	// The zero time has the first Refresh ask.
+	RootsAsked time.Time
 }
 
 // State is a directory of metadata that was verified: what a box, a mirror or a signer trusts, or what
@@ -34,24 +38,27 @@ type Config struct {
 //	1.root.json 2.root.json …  every root, for ever
 //	7.snapshot.json 5.targets.json timestamp.json  the set accepted last; beside it those before, see Prune
 //	ledger
+//	remembered/   what was accepted and is no whole set yet; see rememberedDir
 //
 // The timestamp is written last: it says which set counts. A State has one user at a time; the caller
 // locks the directory.
 type State struct {
 	cfg     Config
-	roots   []*Root // a chain; the last is the newest that is stored or, before the first Commit, pinned
-	memory  memory
+	roots   []*Root // a chain; the last is the newest that is stored, remembered or, before the first Commit, pinned
+	set     memory  // the stored set, as far as the newest stored root accepts it
+	memory  memory  // the newest of all that was accepted
 	current *Repository
 	problem error // why current is nil
 	ledger  *Ledger
-	asked   bool // for new roots, since Open
+
+	rootsAsked time.Time
 }
 
 // Open reads and verifies the state in a directory. One that is missing or empty is a state without a
 // current repository, provided that a root is pinned; without a root the error is ErrNotFound. Nothing
 // is written, and expiry is not judged.
 func Open(cfg Config) (*State, error) {
-	s := &State{cfg: cfg}
+	s := &State{cfg: cfg, rootsAsked: cfg.RootsAsked}
 	if err := s.loadRoots(); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
 	}
@@ -67,6 +74,8 @@ func Open(cfg Config) (*State, error) {
 	if err := s.learn(); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
 	}
+	s.set = s.memory
+	s.recall()
 	return s, nil
 }
 
@@ -86,6 +95,9 @@ func (s *State) loadOlder() {
 		}
 	}
 }
+
+// RootsAsked returns when a source last said that there is no newer root, for Config.RootsAsked.
+func (s *State) RootsAsked() time.Time { return s.rootsAsked }
 
 // Root returns the newest trusted root.
 func (s *State) Root() *Root { return s.roots[len(s.roots)-1] }

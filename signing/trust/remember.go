@@ -1,0 +1,166 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// rememberedDir is the directory, within that of a State, of what was accepted and is no whole set yet:
+//
+//	2.root.json …                                  of a State that is served, roots without a set of their own
+//	timestamp.json, snapshot.json, targets.json    the newest of each that is not in the set
+//
+// Each file is signed, and is verified again when it is read: what is damaged counts as missing. A program
+// that doesn't know the directory does without it.
+const rememberedDir = "remembered"
+
+// Seen is what one Look accepted. Each file counts as soon as it is verified (TUF 1.0, 5.3 to 5.6),
+// whether the rest can be had or not.
+type Seen struct {
+	Repository *Repository // the newest, the current one itself where there is nothing new; nil: no whole one
+
+	chain  []*Root
+	memory memory
+	asked  time.Time // when the source said that there is no newer root; zero: it didn't
+}
+
+// Remember keeps what a Look accepted, durably, beside the current repository, which stays what it is. Of
+// two Looks the later one may be remembered first, and a Commit may have come between.
+func (s *State) Remember(seen Seen) error {
+	if err := s.adopt(seen.chain); err != nil {
+		return fmt.Errorf("remember what was accepted: %w", err)
+	}
+	s.memory = s.memory.newest(seen.memory.under(s.Root()))
+	if !seen.asked.IsZero() {
+		s.rootsAsked = seen.asked
+	}
+	if err := s.storeRemembered(); err != nil {
+		return fmt.Errorf("remember what was accepted: %w", err)
+	}
+	return nil
+}
+
+func (s *State) remembered(name string) string { return filepath.Join(s.cfg.Dir, rememberedDir, name) }
+
+// adopt takes over the new roots of a chain, and forgets what the newest of them no longer accepts.
+func (s *State) adopt(chain []*Root) error {
+	mine := s.Root()
+	i := slices.IndexFunc(chain, func(r *Root) bool { return r.version == mine.version })
+	if i < 0 || i == len(chain)-1 {
+		return nil // older, or nothing new
+	}
+	if string(chain[i].raw) != string(mine.raw) {
+		return fmt.Errorf("%s: %w", mine.name(), ErrFork)
+	}
+	fresh := chain[i+1:]
+	if s.cfg.Served { // until a set that fits is there too, the one that is there is served
+		for _, r := range fresh {
+			if err := s.putRemembered(FileName(RoleRoot, r.version), r.raw); err != nil {
+				return err
+			}
+		}
+		s.roots = slices.Concat(s.roots, fresh)
+		s.memory = s.memory.under(s.Root())
+		return nil
+	}
+	if err := s.storeRoots(slices.Concat(s.roots, fresh)); err != nil {
+		return err
+	}
+	s.memory = s.memory.under(s.Root())
+	s.set = s.set.under(s.Root())
+	if s.current != nil && (s.set.timestamp == nil || s.set.targets == nil) {
+		s.current, s.problem = nil, fmt.Errorf("%s: %w: it no longer accepts what was current", s.Root().name(), ErrThreshold)
+	}
+	return nil
+}
+
+// storeRemembered writes what of memory is not in the set.
+func (s *State) storeRemembered() error {
+	files := map[Role]*file{}
+	if ts := s.memory.timestamp; ts != nil && ts != s.set.timestamp {
+		files[RoleTimestamp] = ts.file
+	}
+	if sn := s.memory.snapshot; sn != nil && sn != s.set.snapshot {
+		files[RoleSnapshot] = sn.file
+	}
+	if tg := s.memory.targets; tg != nil && tg != s.set.targets {
+		files[RoleTargets] = tg.file
+	}
+	for role, f := range files {
+		if err := s.putRemembered(string(role)+".json", f.raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *State) putRemembered(name string, raw []byte) error {
+	if err := s.cfg.FS.MkdirAll(filepath.Join(s.cfg.Dir, rememberedDir), 0o755); err != nil {
+		return err
+	}
+	return s.put(filepath.Join(rememberedDir, name), raw)
+}
+
+// recall adds what was remembered to roots and memory.
+func (s *State) recall() {
+	for {
+		last := s.Root()
+		raw, err := readFile(s.remembered(FileName(RoleRoot, last.version+1)), MaxLength(RoleRoot))
+		if err != nil {
+			break
+		}
+		next, err := parseRoot(last, raw)
+		if err != nil || verifyRootChain(last, next) != nil {
+			break
+		}
+		s.roots = append(s.roots, next)
+	}
+	root := s.Root()
+	var m memory
+	if raw, err := readFile(s.remembered(TimestampName), MaxLength(RoleTimestamp)); err == nil {
+		m.timestamp, _ = verifyTimestamp(root, raw) // nil where it is damaged, or a newer root took its keys away
+	}
+	if raw, err := readFile(s.remembered("snapshot.json"), MaxLength(RoleSnapshot)); err == nil {
+		if sn, err := parseSnapshot(raw); err == nil && verify(root, sn.file) == nil {
+			m.snapshot = sn
+		}
+	}
+	if raw, err := readFile(s.remembered("targets.json"), MaxLength(RoleTargets)); err == nil {
+		m.targets, _ = parseTargets(root, raw, root.Threshold(RoleTargets))
+	}
+	s.memory = s.memory.under(root).newest(m)
+}
+
+// forget removes what was remembered and is now in the set, or counts no longer.
+func (s *State) forget() error {
+	entries, err := os.ReadDir(s.remembered(""))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.FS.RemoveTemps(s.remembered("")); err != nil {
+		return err
+	}
+	keep := map[string]bool{
+		TimestampName:   s.memory.timestamp != s.set.timestamp,
+		"snapshot.json": s.memory.snapshot != s.set.snapshot,
+		"targets.json":  s.memory.targets != s.set.targets,
+	}
+	for _, e := range entries {
+		role, version, _ := ParseFileName(e.Name())
+		if keep[e.Name()] || role == RoleRoot && version > s.current.root.version {
+			continue
+		}
+		if err := s.cfg.FS.Remove(s.remembered(e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
