@@ -8,7 +8,8 @@ import (
 )
 
 // Ask calls ask with one upstream after another until it returns nil. Upstreams that are set aside are
-// left out, those that pause, are behind or slow come last, and which is asked first follows the order of the
+// left out. Those that this call has not asked yet come first, of them those that answered last time, of them
+// those that are neither behind nor slow; those that pause come last. Else they are asked in the order of the
 // configuration.
 //
 // Where ask takes long, the context that it is given ends once another upstream turns out to be much faster, which
@@ -16,26 +17,52 @@ import (
 //
 // An upstream for which ask returns ErrUnavailable is asked again after a pause, one with ErrRefused is
 // set aside, and one with any other error is not asked again by this call. Where none is left, or nothing
-// came for Config.Patience, the error joins the last one of each upstream.
+// came for Config.Patience, the error joins the last one of each upstream: the context of ask ends then,
+// whatever it waits for.
 func (c *Client) Ask(ctx context.Context, ask func(context.Context, *Upstream) error) error {
-	q := inquiry{client: c, last: map[*Upstream]error{}, out: map[*Upstream]bool{}}
-	q.patient()
+	return c.inquire(ctx, 0, ask)
+}
+
+// inquire is Ask. Where overdue is not 0 and upstreams are silent for so long, the next one is asked beside
+// them: ask is called by several goroutines then, and the first success ends the others.
+func (c *Client) inquire(ctx context.Context, overdue time.Duration, ask func(context.Context, *Upstream) error) error {
+	q := inquiry{
+		client: c, overdue: overdue, last: map[*Upstream]error{}, out: map[*Upstream]bool{}, asked: map[*Upstream]int{},
+		running: map[*Upstream]*attempt{}, done: make(chan *attempt, len(c.upstreams)),
+	}
+	var patient context.Context
+	patient, q.patience = c.bePatient(ctx)
+	defer q.patience.end(nil)
+	defer q.abandon()
 	for {
-		u, err := q.next(ctx)
-		if err != nil {
-			return err
+		next := q.choose()
+		if len(q.running) == 0 {
+			if next == nil || time.Until(next.State().Until) > q.patience.left() {
+				return q.giveUp()
+			}
+			if err := q.pause(ctx, time.Until(next.State().Until)); err != nil {
+				return err
+			}
+			q.start(patient, next, ask)
+			continue
 		}
-		began := time.Now()
-		err = c.try(ctx, u, ask)
+		a := q.wait(next)
+		if a == nil {
+			q.start(patient, next, ask)
+			continue
+		}
 		var mine *local
-		if errors.As(err, &mine) || ctx.Err() != nil {
-			return err
+		if errors.As(a.err, &mine) || a.err != nil && ctx.Err() != nil {
+			return a.err
 		}
-		u.note(began, err)
-		if err == nil {
+		a.u.note(a.began, a.err)
+		if a.err == nil {
 			return nil
 		}
-		q.failed(u, err)
+		q.failed(a.u, a.err)
+		if patient.Err() != nil {
+			return q.giveUp()
+		}
 	}
 }
 
@@ -48,17 +75,116 @@ func (e *local) Unwrap() error { return e.err }
 // inquiry is one call of Ask.
 type inquiry struct {
 	client   *Client
+	overdue  time.Duration
+	patience *patience
 	last     map[*Upstream]error
 	out      map[*Upstream]bool // not to be asked again
+	asked    map[*Upstream]int  // how often
+	due      time.Time          // when one more is asked, where nothing comes beyond had
+	had      int64              // bytes
 	goOn     *Upstream          // the one to go on with; nil: whose turn it is
-	deadline time.Time
+	running  map[*Upstream]*attempt
+	done     chan *attempt
 }
 
-// patient begins the time anew after which the inquiry gives up.
-func (q *inquiry) patient() { q.deadline = time.Now().Add(max(0, q.client.c.Patience)) }
+// attempt is one call of ask.
+type attempt struct {
+	u      *Upstream
+	began  time.Time
+	had    int64 // what u had sent before
+	cancel context.CancelCauseFunc
+	err    error // once it is over
+}
+
+func (q *inquiry) start(ctx context.Context, u *Upstream, ask func(context.Context, *Upstream) error) {
+	a := &attempt{u: u, began: time.Now(), had: u.received.Load()}
+	ctx, a.cancel = context.WithCancelCause(ctx)
+	q.running[u] = a
+	q.asked[u]++
+	q.dueIn(q.overdue)
+	go func() {
+		a.err = q.client.try(ctx, u, ask)
+		q.done <- a
+	}()
+}
+
+// wait returns the attempt that is over, or nil where it is time to ask next, which may be nil, too.
+func (q *inquiry) wait(next *Upstream) *attempt {
+	t := time.NewTimer(time.Until(q.due))
+	defer t.Stop()
+	overdue := t.C
+	if q.overdue == 0 || next == nil || !next.State().Until.IsZero() {
+		overdue = nil
+	}
+	for {
+		select {
+		case a := <-q.done:
+			a.cancel(nil)
+			delete(q.running, a.u)
+			return a
+		case <-overdue:
+			if q.client.received() == q.had {
+				return nil
+			}
+			q.dueIn(q.overdue)
+			t.Reset(q.overdue)
+		}
+	}
+}
+
+// dueIn has one more upstream asked after that time, unless something comes until then.
+func (q *inquiry) dueIn(d time.Duration) { q.due, q.had = time.Now().Add(d), q.client.received() }
+
+// abandon ends what is still under way. An upstream that was silent until then is asked last from now on.
+func (q *inquiry) abandon() {
+	for _, a := range q.running {
+		if a.u.received.Load() == a.had && time.Since(a.began) >= q.overdue {
+			a.cancel(silent(time.Since(a.began)))
+		} else {
+			a.cancel(nil)
+		}
+	}
+	for range q.running {
+		if a := <-q.done; a.err == nil || errors.Is(a.err, ErrUnavailable) {
+			a.u.note(a.began, a.err)
+		}
+	}
+}
+
+// silent is why an upstream is not waited for.
+func silent(d time.Duration) error {
+	return &unavailable{err: fmt.Errorf("%w: nothing came for %v", ErrUnavailable, d.Round(time.Millisecond))}
+}
+
+// ended reports whether ctx was ended by whoever called, rather than because an upstream was silent.
+func ended(ctx context.Context) bool {
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrUnavailable)
+}
+
+// unlessSilent asks an upstream once, for as long as it is never silent for Client.overdue.
+func (c *Client) unlessSilent(ctx context.Context, u *Upstream, ask func(context.Context, *Upstream) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		t := time.NewTicker(c.overdue)
+		defer t.Stop()
+		for had := u.received.Load(); ; had = u.received.Load() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				if u.received.Load() == had {
+					cancel(silent(c.overdue))
+				}
+			}
+		}
+	}()
+	return c.try(ctx, u, ask)
+}
 
 func (q *inquiry) failed(u *Upstream, err error) {
 	q.last[u] = err
+	q.dueIn(0)
 	var away *unavailable
 	temporary := errors.As(err, &away) && !errors.Is(err, ErrRefused)
 	again := temporary && q.client.c.Patience > 0
@@ -66,10 +192,12 @@ func (q *inquiry) failed(u *Upstream, err error) {
 	switch {
 	case again && away.by != nil:
 		q.goOn = away.by
-		q.patient() // it sent what it could, and comes last from now on
+		q.patience.renew() // it sent what it could, and comes last from now on
 	case again && away.progress:
 		q.goOn = u
-		q.patient()
+		q.patience.renew()
+	case len(q.running) == 0:
+		q.patience.takeBack()
 	}
 	if !again {
 		q.out[u] = true
@@ -77,45 +205,45 @@ func (q *inquiry) failed(u *Upstream, err error) {
 	q.client.c.Logger.Warn("upstream failed", "upstream", u.String(), "err", oneLine(err), "again", u.State().Until)
 }
 
-// next returns the upstream to ask, once it is time. An upstream that was cut after it had sent something
-// goes on: another one would have to send the block in flight from its start.
-func (q *inquiry) next(ctx context.Context) (*Upstream, error) {
-	u := q.choose()
-	if u == nil {
-		return nil, q.giveUp()
-	}
-	until := u.State().Until
-	if until.After(q.deadline) {
-		return nil, q.giveUp()
-	}
-	return u, sleep(ctx, time.Until(until))
+// pause waits for an upstream that pauses.
+func (q *inquiry) pause(ctx context.Context, d time.Duration) error {
+	q.patience.begin()
+	defer q.patience.came(0)
+	return sleep(ctx, d)
 }
 
-// choose returns the upstream that can be asked first, nil where there is none.
+// choose returns the upstream that can be asked first, nil where there is none. One that was cut after it had
+// sent something goes on: another one would have to send the block in flight from its start.
 func (q *inquiry) choose() *Upstream {
 	var best *Upstream
 	var bestState State
 	for _, u := range q.client.upstreams {
 		s := u.State()
-		if q.out[u] || s.Refused {
+		if q.out[u] || s.Refused || q.running[u] != nil {
 			continue
 		}
 		if u == q.goOn {
 			return u
 		}
-		if best == nil || s.before(bestState) {
+		if best == nil || s.before(bestState, q.asked[u]-q.asked[best]) {
 			best, bestState = u, s
 		}
 	}
 	return best
 }
 
-// before reports whether an upstream in state s is asked before one in state other.
-func (s State) before(other State) bool {
-	if s.Until.IsZero() && other.Until.IsZero() {
-		return s.rank() < other.rank()
+// before reports whether an upstream in state s is asked before one in state other, and how much oftener it
+// was asked already.
+func (s State) before(other State, oftener int) bool {
+	switch {
+	case !s.Until.IsZero() || !other.Until.IsZero():
+		return s.Until.Before(other.Until)
+	case oftener != 0:
+		return oftener < 0
+	case s.Failing != other.Failing:
+		return other.Failing
 	}
-	return s.Until.Before(other.Until)
+	return s.rank() < other.rank()
 }
 
 // rank orders upstreams that can be asked now, lower ones first. One that is slow has at least what is wanted.

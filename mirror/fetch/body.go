@@ -32,9 +32,12 @@ func newBody(ctx context.Context, cancel context.CancelCauseFunc, c *Client, fro
 // ErrStalled: net/http returns the cause of the cancellation.
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:min(len(p), readSize)]
+	patience := patienceOf(b.ctx)
 	b.stall.pace.begin()
 	b.race.begin()
+	patience.begin()
 	n, err := b.from.Read(p)
+	patience.came(n)
 	b.race.end(n)
 	b.stall.pace.end(n)
 	if b.limiter != nil && n > 0 {

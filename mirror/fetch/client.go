@@ -50,7 +50,7 @@ type Config struct {
 	Connections int           // at once to each upstream; 0: 8
 	StallRate   int64         // bytes per second below which an answer is cut; 0: 256
 	StallWindow time.Duration // over which StallRate is averaged; 0: 30 s
-	Silence     time.Duration // how long an upstream may take to begin an answer; 0: 30 s
+	Silence     time.Duration // how long an upstream may take to begin an answer; 0: 30 s; less where several share Patience
 
 	// Race is how long a call goes on with one upstream before another one is tried beside it; 0: 30 s;
 	// negative: never.
@@ -61,8 +61,8 @@ type Config struct {
 	MaxRetryAfter time.Duration // the longest pause that an upstream may ask for; 0: 1 h
 	SetAside      time.Duration // how long an upstream that sent something wrong is not asked; 0: 10 min
 
-	// Patience is how long a call goes on without getting anything before it gives up; 0: 2 min;
-	// negative: each upstream is asked once.
+	// Patience is how long a call goes on without getting anything before it gives up, whatever it waits for;
+	// 0: 2 min; negative: each upstream is asked once.
 	Patience time.Duration
 
 	// Jitter returns numbers from 0 to below 1 that spread pauses; nil: at random.
@@ -78,6 +78,12 @@ type Config struct {
 	Logger *slog.Logger // nil: nothing is logged
 }
 
+// maxOverdue and minSilence bound what the number of upstreams does to how long each is waited for.
+const (
+	maxOverdue = 10 * time.Second
+	minSilence = 10 * time.Second
+)
+
 // Client asks upstreams. It is safe for concurrent use; the caps hold for all its calls together.
 type Client struct {
 	c         Config
@@ -85,6 +91,7 @@ type Client struct {
 	origins   []string
 	http      *http.Client
 	limiter   *rate.Limiter // nil: no cap
+	overdue   time.Duration // after which silence another upstream is asked too, see Newest
 	buffers   sync.Pool     // of *[]byte: blocks in flight
 	raced     atomic.Int64  // bytes that trials took
 }
@@ -109,6 +116,13 @@ func New(c Config) (*Client, error) {
 			return nil, fmt.Errorf("fetch: upstreams: %w", err)
 		}
 		client.upstreams = append(client.upstreams, &Upstream{client: client, base: base})
+	}
+	// However many upstreams are silent, each gets its turn before patience ends.
+	client.overdue = maxOverdue
+	if n := time.Duration(len(c.Upstreams)); c.Patience > 0 && n > 1 {
+		client.overdue = min(client.overdue, c.Patience/(n+1))
+		c.Silence = min(c.Silence, max(c.Patience/(n+1), client.overdue, minSilence))
+		client.c.Silence = c.Silence
 	}
 	client.http = &http.Client{Transport: c.transport(), CheckRedirect: client.checkRedirect}
 	if c.Rate > 0 {
@@ -150,9 +164,9 @@ func orDefault[T comparable](v *T, byDefault T) {
 func (c Config) transport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+		DialContext:            (&net.Dialer{Timeout: c.Silence}).DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    20 * time.Second,
+		TLSHandshakeTimeout:    min(c.Silence, 20*time.Second),
 		ResponseHeaderTimeout:  c.Silence,
 		IdleConnTimeout:        90 * time.Second,
 		MaxConnsPerHost:        c.Connections,
@@ -172,7 +186,7 @@ func (c *Client) Upstreams() []*Upstream { return slices.Clone(c.upstreams) }
 func (c *Client) First() (first *Upstream) {
 	for _, u := range c.upstreams {
 		s := u.State()
-		if s.Until.IsZero() && !s.Failing && !s.Behind && (first == nil || s.before(first.State())) {
+		if s.Until.IsZero() && !s.Failing && !s.Behind && (first == nil || s.before(first.State(), 0)) {
 			first = u
 		}
 	}

@@ -27,7 +27,7 @@ func (u *Upstream) Fetch(ctx context.Context, name string, limit int64, known up
 	}
 	began := time.Now()
 	b, err := u.fetch(ctx, "metadata/"+name, limit, known)
-	if ctx.Err() == nil {
+	if !ended(ctx) {
 		u.note(began, err)
 	}
 	return b, err

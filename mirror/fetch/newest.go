@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -11,8 +12,11 @@ import (
 
 // Verifier verifies what an upstream has against what is trusted: a trust.State, or a store.Store.
 type Verifier interface {
-	// Refresh is that of trust.State.
-	Refresh(ctx context.Context, f trust.Fetcher, c trust.Clock) (*trust.Repository, error)
+	// Look is that of trust.State. Several are under way at once, none beside Remember.
+	Look(ctx context.Context, f trust.Fetcher, c trust.Clock) (trust.Seen, error)
+
+	// Remember is that of trust.State.
+	Remember(trust.Seen) error
 }
 
 // Search says how the newest repository is looked for. Trusted is required.
@@ -25,70 +29,96 @@ type Search struct {
 	Enough func(*trust.Repository) bool
 
 	// Looked, if not nil, is told what each upstream that was asked showed: a repository that is accepted,
-	// or an error.
+	// or an error. It is called by one goroutine at a time.
 	Looked func(*Upstream, *trust.Repository, error)
 }
 
 // Newest returns the newest repository of all upstreams, verified; the current one where none has a newer
-// one. It is not stored. An upstream that turns out to be behind is asked last from then on, and one that
-// sent what no honest upstream has is set aside, where there are others.
+// one. It is not stored. What was accepted on the way is remembered. An upstream that turns out to be behind
+// is asked last from then on, and one that sent what no honest upstream has is set aside, where there are
+// others.
 //
-// The first answer is waited for as Ask does. The other upstreams are asked once, as long as none is far slower than
-// another, and what goes wrong
-// there is no error. Where none has a repository that is accepted, the error is that of each upstream.
+// The first answer is waited for as Ask does, except that while an upstream is silent the next one is asked
+// beside it. The other upstreams are asked once, all together, and what goes wrong there is no error. Where
+// none has a repository that is accepted, the error is that of each upstream.
 func (c *Client) Newest(ctx context.Context, s Search) (*trust.Repository, error) {
-	found := map[*Upstream]*trust.Repository{}
-	var newest *trust.Repository
-	ask := func(ctx context.Context, u *Upstream) error {
-		repo, err := c.look(ctx, s, u, newest)
-		if err != nil {
-			return err
-		}
-		found[u] = repo
-		if newest == nil || newer(repo, newest) {
-			newest = repo
-		}
-		return nil
+	r := round{client: c, Search: s, found: map[*Upstream]*trust.Repository{}, tried: map[*Upstream]bool{}}
+	err := c.inquire(ctx, c.overdue, r.look)
+	if err == nil && (s.Enough == nil || !s.Enough(r.newest)) {
+		r.askOthers(ctx)
+		err = ctx.Err()
 	}
-	if err := c.Ask(ctx, ask); err != nil {
+	for _, seen := range r.seen {
+		rememberErr := s.Trusted.Remember(seen)
+		if err != nil {
+			err = errors.Join(err, rememberErr)
+		} else if rememberErr != nil { // what is stored next says more
+			c.c.Logger.Warn("not remembered", "err", oneLine(rememberErr))
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
-	if s.Enough != nil && s.Enough(newest) {
-		return newest, nil
+	for u, repo := range r.found {
+		u.SetBehind(newer(r.newest, repo))
 	}
-	for _, u := range c.upstreams {
-		if found[u] != nil || !u.State().Until.IsZero() {
-			continue
-		}
-		if err := c.try(ctx, u, ask); err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			c.c.Logger.Warn("upstream refused", "upstream", u.String(), "err", oneLine(err))
-		}
-	}
-	for u, repo := range found {
-		u.SetBehind(newer(newest, repo))
-	}
-	return newest, nil
+	return r.newest, nil
 }
 
-// look asks one upstream for its repository. Files that another upstream showed already, in newest, are
-// not fetched again.
-func (c *Client) look(ctx context.Context, s Search, u *Upstream, newest *trust.Repository) (*trust.Repository, error) {
-	repo, err := s.Trusted.Refresh(ctx, atHand{u, newest}, s.Clock)
-	if err != nil && ctx.Err() != nil {
-		return nil, err
+// round is one call of Newest.
+type round struct {
+	client *Client
+	Search
+
+	mu     sync.Mutex
+	seen   []trust.Seen // to be remembered once no Look is under way
+	found  map[*Upstream]*trust.Repository
+	tried  map[*Upstream]bool
+	newest *trust.Repository
+}
+
+// askOthers asks the upstreams that were not asked yet. One that is silent is not waited for.
+func (r *round) askOthers(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, u := range r.client.upstreams {
+		if r.tried[u] || !u.State().Until.IsZero() {
+			continue
+		}
+		all.Go(func() {
+			if err := r.client.unlessSilent(ctx, u, r.look); err != nil && !ended(ctx) {
+				r.client.c.Logger.Warn("upstream refused", "upstream", u.String(), "err", oneLine(err))
+			}
+		})
 	}
-	if err == nil {
+	all.Wait()
+}
+
+// look asks one upstream for its repository. Files that another upstream showed already are not fetched again.
+func (r *round) look(ctx context.Context, u *Upstream) error {
+	r.mu.Lock()
+	newest := r.newest
+	r.mu.Unlock()
+	seen, err := r.Trusted.Look(ctx, atHand{u, newest}, r.Clock)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, seen)
+	if err != nil && ended(ctx) {
+		return err
+	}
+	r.tried[u] = true
+	if repo := seen.Repository; err == nil {
 		u.SetBehind(false)
+		r.found[u] = repo
+		if r.newest == nil || newer(repo, r.newest) {
+			r.newest = repo
+		}
 	} else {
-		err = c.judge(u, err)
+		err = r.client.judge(u, err)
 	}
-	if s.Looked != nil {
-		s.Looked(u, repo, err)
+	if r.Looked != nil {
+		r.Looked(u, seen.Repository, err)
 	}
-	return repo, err
+	return err
 }
 
 // judge draws the consequences from why metadata of an upstream are not accepted, and returns the error

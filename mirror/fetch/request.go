@@ -49,10 +49,12 @@ func (u *Upstream) get(ctx context.Context, file string, header http.Header) (*a
 	}
 	r.Header = header
 	r.Header.Set("User-Agent", c.c.UserAgent)
-	race := raceOf(ctx)
+	race, patience := raceOf(ctx), patienceOf(ctx)
 	race.asked(file, header)
 	race.begin()
+	patience.begin()
 	resp, err := c.http.Do(r)
+	patience.came(0)
 	race.end(0)
 	if err != nil {
 		cancel(nil)
@@ -67,7 +69,10 @@ func (u *Upstream) unanswered(ctx context.Context, file string, err error) error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // the URL is in the message already
 	}
-	if errors.Is(err, ErrRefused) || ctx.Err() != nil {
+	if ctx.Err() != nil {
+		return u.failf(file, "%w", context.Cause(ctx))
+	}
+	if errors.Is(err, ErrRefused) {
 		return u.failf(file, "%w", err)
 	}
 	return &unavailable{err: u.failf(file, "%w: %w", ErrUnavailable, err)}
@@ -97,7 +102,7 @@ func (u *Upstream) status(file string, a *answer, ranged bool) error {
 // cut returns the error for a body that ended early.
 func (u *Upstream) cut(ctx context.Context, file string, err error, want, got int64) error {
 	if ctx.Err() != nil {
-		return u.failf(file, "%w", ctx.Err())
+		return u.failf(file, "%w", context.Cause(ctx))
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
