@@ -74,6 +74,7 @@ func build(ctx context.Context, s cli.Streams, dir string, f buildFlags) error {
 	if err != nil {
 		return withBuildHint(err)
 	}
+	warnOfInterpreter(s, result)
 	if f.json {
 		return s.JSON(result)
 	}

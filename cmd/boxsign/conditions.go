@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -221,6 +222,37 @@ func conditionNotes(p trust.Plan, lastWithout, at time.Time) []string {
 		}
 	}
 	return out
+}
+
+// oldBoxNote says that a list makes an update the newest for every box that old boxes can't unpack: they know
+// bzip2 alone. It is "" where the newest before was none of theirs either: then there are no old boxes.
+func oldBoxNote(p trust.Plan, before []trust.Release) string {
+	after := slices.Clone(before)
+	for _, r := range p.Withdrawn {
+		after = slices.DeleteFunc(after, func(o trust.Release) bool { return o.Name() == r.Name() })
+	}
+	for _, c := range p.Changed {
+		after = slices.DeleteFunc(after, func(o trust.Release) bool { return o.Name() == c.To.Name() })
+		after = append(after, c.To)
+	}
+	after = append(after, p.Added...)
+	newest, had := newestForEveryBox(after), newestForEveryBox(before)
+	if newest.IsZero() || newest.Format() == update.TarBzip2 || !had.IsZero() && had.Format() != update.TarBzip2 {
+		return ""
+	}
+	return fmt.Sprintf("%v becomes what /latest names, and boxes of the old kind unpack .%s alone: add the same version as .%[2]s, or give it conditions", newest, update.TarBzip2)
+}
+
+// newestForEveryBox returns the name that /latest leads to once all rollouts are complete, zero for none.
+func newestForEveryBox(rs []trust.Release) update.Name {
+	var newest update.Name
+	for _, r := range rs {
+		u := r.Update()
+		if (!u.Limited || !u.Until.IsZero()) && (newest.IsZero() || u.Name.Compare(newest) > 0) {
+			newest = u.Name
+		}
+	}
+	return newest
 }
 
 func paused(r trust.Release) bool {

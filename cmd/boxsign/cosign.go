@@ -80,7 +80,7 @@ func match(p *trust.Proposal, given []trust.Addition) error {
 
 // cosign signs what waits in a role.
 func cosign(ctx context.Context, s cli.Streams, o cosignOptions, role trust.Role, paths []string) error {
-	files, given, err := readAll(ctx, paths, true)
+	files, given, err := readAll(ctx, s, paths, true)
 	if err != nil {
 		return err
 	}

@@ -65,10 +65,11 @@ func forceFlag(cmd *cobra.Command, force *bool) {
 }
 
 func signFile(ctx context.Context, s cli.Streams, o options, path string, force bool) error {
-	what, err := readProper(ctx, path, force)
+	read, err := readProper(ctx, s, force, path)
 	if err != nil {
 		return err
 	}
+	what := read[0]
 	ring, err := o.ring(s)
 	if err != nil {
 		return err

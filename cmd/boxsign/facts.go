@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,8 @@ type facts struct {
 	Unpacked int64          `json:"unpacked"` // bytes of the files in it
 	Entries  int            `json:"entries"`
 
+	Interpreter string `json:"interpreter,omitempty"` // the program that runs install_update.sh
+
 	blocks update.Blocks
 }
 
@@ -40,40 +43,79 @@ func examine(ctx context.Context, r io.Reader, name update.Name, o archive.Inspe
 		return facts{}, archive.Report{}, err
 	}
 	digest, blocks, length := h.Result()
-	return facts{name, name.Version(), digest, length, report.Unpacked, report.Entries, blocks}, report, nil
+	return facts{name, name.Version(), digest, length, report.Unpacked, report.Entries, report.Interpreter, blocks}, report, nil
 }
 
-// readProper examines the archive at path. One that is not a proper update is refused, unless forced.
-func readProper(ctx context.Context, path string, force bool) (facts, error) {
+// improperError is of archives that are no proper updates: a line for each, with all that is wrong with it.
+type improperError []string
+
+// Error names all of them.
+func (e improperError) Error() string { return strings.Join(e, "\n") }
+
+// readProper examines the archives at these paths. Those that are not proper updates are refused together, unless
+// forced: then each is told of.
+func readProper(ctx context.Context, s cli.Streams, force bool, paths ...string) ([]facts, error) {
+	var out []facts
+	var improper improperError
+	for _, path := range paths {
+		what, report, err := readArchive(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, what)
+		if !report.Proper() {
+			improper = append(improper, fmt.Sprintf("%v is not a proper update: %s", what.Name, strings.Join(report.Problems, "; ")))
+		}
+		warnOfInterpreter(s, what)
+	}
+	if len(improper) == 0 {
+		return out, nil
+	}
+	if !force {
+		return nil, cli.WithHint(improper, "boxsign inspect shows it, boxsign build makes a proper one, and --force signs it as it is")
+	}
+	for _, text := range improper {
+		s.Warn("boxsign", text+"; it is signed all the same")
+	}
+	return out, nil
+}
+
+// warnOfInterpreter says what every box must have to install an update, where this computer doesn't have it.
+func warnOfInterpreter(s cli.Streams, what facts) {
+	if what.Interpreter == "" || what.Interpreter == archive.Shell {
+		return
+	}
+	if _, err := os.Stat(what.Interpreter); errors.Is(err, fs.ErrNotExist) {
+		s.Warn("boxsign", fmt.Sprintf("%v: %s is run by %s, which this computer does not have; every box must",
+			what.Name, archive.InstallScript, what.Interpreter))
+	}
+}
+
+func readArchive(ctx context.Context, path string) (facts, archive.Report, error) {
 	name, err := parseArchivePath(filepath.Base(path))
 	if err != nil {
-		return facts{}, err
+		return facts{}, archive.Report{}, err
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return facts{}, err
+		return facts{}, archive.Report{}, err
 	}
 	defer file.Close() // opened for reading
 	ahead, err := readahead.NewReaderSize(file, 4, 512<<10)
 	if err != nil {
-		return facts{}, err
+		return facts{}, archive.Report{}, err
 	}
 	defer ahead.Close() // of the reading ahead alone
-	what, report, err := examine(ctx, ahead, name, archive.InspectOptions{})
-	if err != nil {
-		return facts{}, err
-	}
-	if !report.Proper() && !force {
-		return facts{}, cli.WithHint(fmt.Errorf("%v is not a proper update: %s", name, strings.Join(report.Problems, "; ")),
-			"boxsign inspect shows it, boxsign build makes a proper one, and --force signs it as it is")
-	}
-	return what, nil
+	return examine(ctx, ahead, name, archive.InspectOptions{})
 }
 
 // print writes one fact per line.
 func (f facts) print(s cli.Streams) error {
-	_, err := fmt.Fprintf(s.Out, "name: %v\ndigest: %v\nlength: %d\nunpacked: %d\nentries: %d\n",
-		f.Name, f.Digest, f.Length, f.Unpacked, f.Entries)
+	if _, err := fmt.Fprintf(s.Out, "name: %v\ndigest: %v\nlength: %d\nunpacked: %d\nentries: %d\n",
+		f.Name, f.Digest, f.Length, f.Unpacked, f.Entries); err != nil || f.Interpreter == "" {
+		return err
+	}
+	_, err := fmt.Fprintf(s.Out, "interpreter: %s\n", cli.Printable(f.Interpreter))
 	return err
 }
 

@@ -56,7 +56,7 @@ func add(ctx context.Context, s cli.Streams, o listOptions, paths []string) erro
 	if err != nil {
 		return err
 	}
-	files, additions, err := readAll(ctx, paths, o.force)
+	files, additions, err := readAll(ctx, s, paths, o.force)
 	if err != nil {
 		return err
 	}
@@ -86,15 +86,15 @@ func (x *session) add(e *trust.TargetsEdit, a trust.Addition) error {
 }
 
 // readAll inspects and hashes archives.
-func readAll(ctx context.Context, paths []string, force bool) (publish.Files, []trust.Addition, error) {
+func readAll(ctx context.Context, s cli.Streams, paths []string, force bool) (publish.Files, []trust.Addition, error) {
+	read, err := readProper(ctx, s, force, paths...)
+	if err != nil {
+		return nil, nil, err
+	}
 	files := publish.Files{}
 	var out []trust.Addition
-	for _, path := range paths {
-		what, err := readProper(ctx, path, force)
-		if err != nil {
-			return nil, nil, err
-		}
-		files[what.Digest] = publish.File{Path: path, Blocks: what.blocks}
+	for i, what := range read {
+		files[what.Digest] = publish.File{Path: paths[i], Blocks: what.blocks}
 		out = append(out, trust.Addition{
 			Name: what.Name, Digest: what.Digest, Length: what.Length,
 			Blocks: update.Sum(what.blocks.Bytes()), Unpacked: what.Unpacked,

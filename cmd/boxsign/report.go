@@ -85,6 +85,11 @@ func (x *session) describe(p trust.Plan) change {
 		c.Changed = append(c.Changed, changed{release(r.To, x.at), release(r.From, x.at)})
 	}
 	c.Notes = conditionNotes(p, x.base.Expires(trust.RoleTimestamp), x.at)
+	if p.Role == trust.RoleTargets {
+		if note := oldBoxNote(p, x.base.Releases()); note != "" {
+			c.Notes = append(c.Notes, note)
+		}
+	}
 	for _, h := range p.Holders {
 		c.Holders = append(c.Holders, holder{h.Role, ids(h.AddedKeys), ids(h.RemovedKeys), [2]int{h.FromThreshold, h.ToThreshold}})
 	}

@@ -126,7 +126,7 @@ func TestAccepts(t *testing.T) {
 			return es
 		}},
 		{"other modes", func(es []entry) []entry {
-			es[0].Mode = 0o2775
+			es[0].Mode = 0o1775
 			at(es, InstallScript).Mode = 0o700
 			return es
 		}},

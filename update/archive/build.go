@@ -92,6 +92,18 @@ func checkScript(src *os.Root) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%w: %s is a %s, expected a regular file", ErrNoInstallScript, InstallScript, typeName(info.Mode()))
 	}
+	f, err := openSame(src, InstallScript, info)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	head, err := io.ReadAll(io.LimitReader(f, maxShebang))
+	if err != nil {
+		return err
+	}
+	if _, err := Interpreter(head); err != nil {
+		return fmt.Errorf("%w: %s %w", ErrImproper, InstallScript, err)
+	}
 	return nil
 }
 
@@ -261,6 +273,9 @@ func (b *builder) file(name string, info fs.FileInfo) error {
 		return err
 	}
 	defer f.Close() // opened for reading
+	if capable(f) {
+		return fmt.Errorf("%s has file capabilities, which an update does not carry: set them in %s", quote(name), InstallScript)
+	}
 	before, err := f.Stat()
 	if err != nil {
 		return err

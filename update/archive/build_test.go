@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -163,6 +165,17 @@ func TestBuildRefuses(t *testing.T) {
 			must(t, os.Remove(filepath.Join(dir, InstallScript)))
 			must(t, os.Mkdir(filepath.Join(dir, InstallScript), 0o755))
 		}, "install_update.sh is a directory", ErrNoInstallScript},
+		{"script with CR LF", func(t *testing.T, dir string) {
+			write(t, dir, InstallScript, "#!/bin/sh\r\n", 0o755)
+		}, "install_update.sh has lines that end with CR LF", ErrImproper},
+		{"capabilities", func(t *testing.T, dir string) {
+			// CAP_NET_BIND_SERVICE, as linux/capability.h lays it out
+			err := unix.Setxattr(filepath.Join(dir, "opq/bin/mauka"), "security.capability", []byte("\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0)
+			if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) {
+				t.Skip("this machine does not let files have capabilities")
+			}
+			must(t, err)
+		}, "\"opq/bin/mauka\" has file capabilities, which an update does not carry", nil},
 		{"other VERSION", func(t *testing.T, dir string) {
 			write(t, dir, VersionFile, "1550190684\n", 0o644)
 		}, "VERSION says 1550190684, the update is 1550190683", ErrVersion},

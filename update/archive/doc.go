@@ -24,7 +24,9 @@
 // anything else after them is refused, before or after compression, and so is an archive that is cut
 // short anywhere.
 //
-// Inspect and Unpack go by the same rules: what the one finds proper, and only that, the other unpacks.
+// Inspect and Unpack go by the same rules: what Inspect finds proper, Unpack unpacks. Of what Inspect finds
+// improper, Unpack takes three things that boxes have always taken: a script whose first line no system can
+// carry out, and file capabilities and setgid bits of directories, which it drops.
 //
 // # What Build writes
 //

@@ -36,6 +36,8 @@ type Entry struct {
 	Time    time.Time
 	Link    string // the target of a symbolic or hard link, else ""
 	Problem string // why it may not be in an update, "" if it may; begins with a verb
+
+	capabilities bool // it has file capabilities, which unpacking drops
 }
 
 func newEntry(h *tar.Header) Entry {
@@ -43,8 +45,22 @@ func newEntry(h *tar.Header) Entry {
 	if h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeSymlink {
 		e.Link = h.Linkname // elsewhere the field means nothing
 	}
+	e.capabilities = hasCapabilities(h)
 	return e
 }
+
+// hasCapabilities reports whether an entry carries file capabilities (capabilities(7)), as GNU tar and libarchive
+// write extended attributes.
+func hasCapabilities(h *tar.Header) bool {
+	for _, prefix := range []string{"SCHILY.xattr.", "LIBARCHIVE.xattr."} {
+		if h.PAXRecords[prefix+capabilityAttribute] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+const capabilityAttribute = "security.capability"
 
 // modeOf goes by the type of the entry. What the mode field says of the type is ignored, as tar does.
 func modeOf(h *tar.Header) fs.FileMode {
@@ -81,6 +97,7 @@ type Report struct {
 	Unpacked      int64          // bytes of all files
 	InstallScript bool           // there is an executable install_update.sh at the top
 	Version       update.Version // what VERSION says; zero without a VERSION that can be read
+	Interpreter   string         // the program that runs install_update.sh; "" where its first line is no #! line a kernel takes
 	Problems      []string       // why it is not a proper update, in words; the first 20 and how many more
 	more          int            // problems beyond those
 }
@@ -97,11 +114,13 @@ type InspectOptions struct {
 	Entry func(Entry) error
 }
 
-// Inspect reads the archive of that name to its end and reports whether it is a proper update. What is
+// Inspect reads the archive of that name to its end and reports whether it is a proper update. It names more
+// than Unpack refuses: an install script that no system can start, and file capabilities and setgid bits of
+// directories, which unpacking drops. Boxes go on taking such archives, as they always did. What is
 // wrong with the archive, from its compression to its VERSION, stands in the Report; the error is one
 // of reading r, of ctx, or of o.Entry. Memory is bounded by o.Limits, however large the archive is.
 func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOptions) (Report, error) {
-	i := inspection{name: name}
+	i := inspection{name: name, strict: true}
 	a, err := open(ctx, r, name, o.Limits)
 	defer a.close()
 	for err == nil {
@@ -125,6 +144,7 @@ func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOption
 // inspection judges an archive and gathers a Report.
 type inspection struct {
 	Report
+	strict  bool // also find what a signer should hear of, though boxes have always taken it
 	name    update.Name
 	refusal error  // the first problem, as ErrImproper
 	script  string // what is wrong with the install script, "" for nothing
@@ -155,28 +175,53 @@ func (i *inspection) take(e Entry, body io.Reader) ([]byte, error) {
 	if e.Mode.IsRegular() && e.Link == "" {
 		i.Unpacked += e.Size
 	}
+	if i.strict {
+		i.takeStrictly(e)
+	}
 	dir, base := path.Split(path.Clean(e.Name))
 	if dir != i.name.Top()+"/" {
 		return nil, nil
 	}
 	switch base {
 	case InstallScript:
-		i.takeScript(e)
+		return i.takeScript(e, body)
 	case VersionFile, oldVersionFile:
 		return i.takeVersion(base, e, body)
 	}
 	return nil, nil
 }
 
-func (i *inspection) takeScript(e Entry) {
+// takeStrictly names what unpacking drops without a word.
+func (i *inspection) takeStrictly(e Entry) {
+	if e.capabilities {
+		i.problem(ErrImproper, "entry %s has file capabilities, which a box drops; set them in %s", quote(e.Name), InstallScript)
+	}
+	if e.Mode.IsDir() && e.Mode&fs.ModeSetgid != 0 {
+		i.problem(ErrImproper, "entry %s has a setgid bit, which a box drops; set it in %s", quote(e.Name), InstallScript)
+	}
+}
+
+func (i *inspection) takeScript(e Entry, body io.Reader) ([]byte, error) {
 	switch {
 	case !e.Mode.IsRegular():
 		i.script = "is not a regular file"
+		return nil, nil
 	case e.Mode&0o111 == 0:
 		i.script = fmt.Sprintf("is not executable (mode %04o)", e.Mode.Perm())
-	default:
-		i.InstallScript = true
+		return nil, nil
 	}
+	i.InstallScript = true
+	if e.Link != "" {
+		return nil, nil
+	}
+	head, err := io.ReadAll(io.LimitReader(body, maxShebang))
+	if err != nil {
+		return nil, err
+	}
+	if i.Interpreter, err = Interpreter(head); err != nil && i.strict {
+		i.problem(ErrImproper, "%s %v", InstallScript, err)
+	}
+	return head, nil
 }
 
 func (i *inspection) takeVersion(base string, e Entry, body io.Reader) ([]byte, error) {
