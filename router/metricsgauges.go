@@ -36,6 +36,7 @@ func gaugeSeries() []series {
 		{"metadata_version", "Version of a metadata file, 0 where there is none.", []string{"role"}},
 		{"metadata_expiry_timestamp_seconds", "When a metadata file expires, in Unix time; 0 where there is none.", []string{"role"}},
 		{"certificate_expiry_timestamp_seconds", "When the first of the server's own certificates expires, in Unix time; 0 where there is none.", nil},
+		{"clock_off", "1 where an origin signs nothing because its clock, or the one it signed by last, is off, else 0.", nil},
 		{"mirror", "1 where this is a copy of an upstream, else 0.", nil},
 		{"synced", "0 where a mirror has nothing to serve yet, else 1.", nil},
 		{"sync_attempts_total", "Syncs that ended, by outcome.", []string{"outcome"}},
@@ -79,6 +80,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	out.gauge("store_bytes", float64(now.StoreBytes))
 	out.gauge("store_free_bytes", float64(now.FreeBytes))
 	out.gauge("certificate_expiry_timestamp_seconds", unixTime(now.CertificateExpires))
+	out.gauge("clock_off", truth(now.ClockOff))
 	out.roles(now.Roles)
 	out.sync(now.Sync)
 	for reason, n := range g.metrics.refused {

@@ -266,7 +266,7 @@ func statusOfCode(code string) int {
 		return http.StatusConflict
 	case "corrupt", "expired", "signer_clock":
 		return http.StatusUnprocessableEntity
-	case "no_key", "origin_clock":
+	case "no_key", "origin_clock", "origin_ahead":
 		return http.StatusServiceUnavailable
 	case "no_space":
 		return http.StatusInsufficientStorage

@@ -28,6 +28,9 @@ type Standing struct {
 	FreeBytes  int64          // that the disk has left for them
 	Sync       *SyncStanding  // nil: this is no mirror
 
+	// ClockOff says that an origin signs nothing since its clock is off, or that it was when it signed last.
+	ClockOff bool
+
 	// CertificateExpires is when the first of the server's own certificates expires; zero: there is none.
 	CertificateExpires time.Time
 

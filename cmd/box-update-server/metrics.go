@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/dropdir"
+	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -69,6 +71,9 @@ func (s *stats) Standing() (out router.Standing) {
 			out.Roles = append(out.Roles, router.RoleStanding{
 				Role: role, Version: repo.Version(role), Issued: repo.Issued(role), Expires: repo.Expires(role)})
 		}
+	}
+	if o := s.repository.origin; o != nil {
+		out.ClockOff = slices.ContainsFunc(o.Health(s.now()), func(w origin.Warning) bool { return w.Subject == origin.SubjectClock })
 	}
 	if m := s.repository.copy; m != nil {
 		out.Sync = describeSync(m.Mirror.Freshness(m.now()))

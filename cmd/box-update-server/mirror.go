@@ -19,6 +19,7 @@ import (
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -218,15 +219,25 @@ func (m *mirrored) describe(c router.Component) router.Component {
 
 // check says whether the repository can be served.
 func (r *repository) check() router.Check {
-	if r.copy == nil {
-		return router.Check{Name: "repository"}
-	}
 	at := r.now()
+	if r.copy == nil {
+		return router.Check{Name: "repository", Note: describeWarnings(r.origin.Health(at))}
+	}
 	c := router.Check{Name: "repository", Problem: r.copy.NotReady(at)}
 	if c.Problem == "" {
 		c.Note = ": " + describeFreshness(r.copy.Mirror.Freshness(at))
 	}
 	return c
+}
+
+// describeWarnings says what of an origin a person must see to soon. It serves all the same.
+func describeWarnings(ws []origin.Warning) (note string) {
+	for _, w := range ws {
+		if w.Urgent {
+			note += "; " + w.Subject + ": " + w.Text
+		}
+	}
+	return note
 }
 
 // describeFreshness says in one line how new a copy is.

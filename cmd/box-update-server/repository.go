@@ -119,7 +119,7 @@ func openRepository(ctx context.Context, s settings, logger *slog.Logger, now fu
 	}); err != nil {
 		return nil, err
 	}
-	r.origin, err = origin.Open(ctx, origin.Config{Store: r.store, Online: online, Logger: logger, Now: now})
+	r.origin, err = origin.Open(ctx, origin.Config{Store: r.store, Online: online, Logger: logger, Now: now, Built: builtAt(), ClockChecked: s.ClockChecked})
 	if err != nil {
 		return nil, errors.Join(err, r.store.Close())
 	}

@@ -124,6 +124,7 @@ var flags = []struct{ key, usage string }{
 	{"updates_dir", "read-only `directory` of archives to serve"},
 	{"data_dir", "`directory` of the repository, or for the server's own files alone"},
 	{"online_key", "`file` of the key that signs snapshot and timestamp"},
+	{"clock_checked", "the clock is right: you looked on this `day`. For an origin that was off for over a month"},
 	{"release_key", "`file` of the public key that archives of updates-dir must be signed by"},
 	{"serve_unsigned", "serve archives of updates-dir that the repository does not list: `true` or false"},
 	{"product", "serve archives of this `product`"},

@@ -32,7 +32,9 @@ type settings struct {
 	UpdatesDir string // read-only directory of archives
 	DataDir    string // the server's own files, and the repository if there is one
 	OnlineKey  string // file of the key that signs snapshot and timestamp; two while it is replaced
-	ReleaseKey string // file of the public key that archives of UpdatesDir must be signed by
+	// ClockChecked is when the operator looked, and found that the clock is right; zero: never.
+	ClockChecked time.Time
+	ReleaseKey   string // file of the public key that archives of UpdatesDir must be signed by
 	// ServeUnsigned serves archives of UpdatesDir that the repository does not list.
 	ServeUnsigned bool
 	Product       update.Product // whose archives are served
@@ -82,6 +84,7 @@ func (s *settings) fields() map[string]field {
 		"updates_dir":    {"the path of a directory", func(b json.RawMessage) error { return setString(&s.UpdatesDir, b) }},
 		"data_dir":       {"the path of a directory", func(b json.RawMessage) error { return setString(&s.DataDir, b) }},
 		"online_key":     {"the path of a private key file", func(b json.RawMessage) error { return setString(&s.OnlineKey, b) }},
+		"clock_checked":  {`a day such as "2026-01-31" or a time such as "2026-01-31T12:00:00Z"`, func(b json.RawMessage) error { return setTime(&s.ClockChecked, b) }},
 		"release_key":    {"the path of a public key file", func(b json.RawMessage) error { return setString(&s.ReleaseKey, b) }},
 		"serve_unsigned": {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.ServeUnsigned) }},
 		"product":        {`a product such as "opq-box-update"`, func(b json.RawMessage) error { return setProduct(&s.Product, b) }},

@@ -121,7 +121,11 @@ func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.F
 	if err != nil {
 		return err
 	}
-	next, err := d.store.Repository().Next(ctx, d.now(), c, online...)
+	here, at := d.store.Repository(), d.now()
+	if err := here.CheckJump(at, c); err != nil {
+		return err
+	}
+	next, err := here.Next(ctx, at, c, online...)
 	if err != nil {
 		return err
 	}

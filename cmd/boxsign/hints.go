@@ -16,6 +16,9 @@ import (
 // aheadHint is what to do where what is published was signed at a time that is still to come.
 const aheadHint = "if this clock is wrong, set it; if it is right, the origin's was wrong or its key is stolen: replace that with boxsign rotate online, since boxes that saw the later time refuse what that key signs before it"
 
+// jumpHint is what to do where all that is published was signed long ago by this clock.
+const jumpHint = "make sure that the clock of this computer is right: boxes that see what it signs refuse all that is signed before; if it is, a signer's word is enough: boxsign renew --list"
+
 // withHint says what to do about an error that can happen to every command that signs. It returns nil
 // for nil.
 func withHint(err error) error {
@@ -36,6 +39,7 @@ func withHint(err error) error {
 		{store.ErrNoSpace, "nothing was published; free some space and say it again"},
 		{syscall.ENOSPC, "nothing was published; free some space and say it again"},
 		{trust.ErrAhead, aheadHint},
+		{trust.ErrJump, jumpHint},
 		{trust.ErrClock, "set the clock of this computer and say it again"},
 		{trust.ErrSecondDigest, "a name keeps its digest for ever, even when it was withdrawn: build it again with another version"},
 		{trust.ErrRollback, "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; if a thief of the online key counted versions up, see docs/TRUST.md"},

@@ -285,11 +285,14 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (change, error) {
 	return done, err
 }
 
-// clockNotes warns who signs a root although what is published was signed later by this clock. That must go
+// clockNotes warns who signs although what is published was signed later by this clock, or long ago. A root must go
 // ahead: it is how a time that was signed by mistake, or by a thief, ends.
 func (x *session) clockNotes() []string {
 	if err := x.base.CheckClock(x.at); err != nil {
 		return []string{err.Error(), aheadHint}
+	}
+	if err := x.base.CheckJump(x.at, trust.Change{}); err != nil {
+		return []string{err.Error(), jumpHint}
 	}
 	return nil
 }

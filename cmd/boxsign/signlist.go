@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
@@ -22,7 +23,7 @@ func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing)
 		return err
 	}
 	c := x.describe(e.Plan())
-	notes := append(bringsBack(l.lost), x.notes()...)
+	notes := slices.Concat(bringsBack(l.lost), x.notes(), x.clockNotes())
 	c.Notes = append(c.Notes, notes...)
 	if x.o.dryRun {
 		c.State = stateDryRun

@@ -69,7 +69,7 @@ func (b *box) offer(repo *trust.Repository, s install.Status, downgrade bool) of
 	if b.MaxBytesPerDay > 0 && !downgrade {
 		c.part = b.record.Part
 	}
-	chosen := c.choose(repo, b.at(repo))
+	chosen := c.choose(repo, repo.RolloutTime(b.clock()))
 	o := offer{Held: chosen.Held, Stale: repo.StaleSince(b.clock()), Expires: expiry(repo), release: chosen.Release}
 	if in := installedName(s); in != nil {
 		o.Installed = in

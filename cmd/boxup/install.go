@@ -121,7 +121,7 @@ func (b *box) mayTake(rel trust.Release, s install.Status) error {
 	if err != nil {
 		return err
 	}
-	v := rel.Takes(trust.Box{Machine: b.machine, Hardware: b.Hardware, Installed: s.Version}, b.at(repo))
+	v := rel.Takes(trust.Box{Machine: b.machine, Hardware: b.Hardware, Installed: s.Version}, repo.RolloutTime(b.clock()))
 	switch v.Hold {
 	case trust.HoldHardware, trust.HoldVersion:
 		return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))

@@ -149,6 +149,24 @@ func TestRolloutReachesABox(t *testing.T) {
 	early.has("", "")
 }
 
+// TestOnlineKeyMovesNoStep: a timestamp that is issued four days ahead completes no rollout, but for boxes whose clock
+// says nothing.
+func TestOnlineKeyMovesNoStep(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{Rollout: &trust.Rollout{Steps: []trust.Step{{After: 72 * time.Hour, Percent: 100}}}}, map[string][]byte{one: w.pack(one, "")})
+	w.pass(4 * 24 * time.Hour)
+	w.next(trust.Change{})
+	m := w.mirror()
+	d, without := w.newDevice(nil, m), w.newDevice(nil, m)
+	d.now, without.now = start.Add(time.Minute), time.Unix(42, 0)
+	d.must(0, "update").says("not yet: " + one)
+	d.now = start.Add(72*time.Hour - time.Second)
+	d.must(0, "update").says("not yet: " + one)
+	d.now = start.Add(72 * time.Hour)
+	d.must(0, "update").says("installed: " + one)
+	without.must(0, "update").says("installed: " + one)
+}
+
 // TestPauseReachesWhoHearsNothing: what a box was told once counts until its timestamp expires.
 func TestPauseReachesWhoHearsNothing(t *testing.T) {
 	w := newWorld(t)

@@ -173,7 +173,7 @@ func (r *Remote) lasting(err error) bool {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return false
 	case http.StatusServiceUnavailable:
-		return errors.Is(err, origin.ErrNoKey) || errors.Is(err, origin.ErrClock)
+		return errors.Is(err, origin.ErrNoKey) || errors.Is(err, origin.ErrClock) || errors.Is(err, origin.ErrJump)
 	}
 	return true
 }

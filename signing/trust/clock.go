@@ -50,6 +50,17 @@ func (c Clock) reference(accepted ...*timestamp) time.Time {
 	return at
 }
 
+// RolloutTime returns the time by which a box counts the steps of rollouts. A clock that is not behind what root and release
+// signers signed, nor behind the program, is believed, and no online key then moves a step: one that is late only takes an
+// update late. Without such a clock there is nothing better than the reference time.
+func (r *Repository) RolloutTime(c Clock) time.Time {
+	offline := slices.MaxFunc([]time.Time{c.Built, r.root.issued, r.targets.issued}, time.Time.Compare)
+	if c.Now.Add(maxSkew).Before(offline) {
+		return r.Reference(c)
+	}
+	return c.Now
+}
+
 // judge refuses what expired at the reference time.
 func (c Clock) judge(name string, role Role, expires, reference time.Time) error {
 	if c.Repair || !reference.After(expires.Add(c.grace(role))) {
@@ -67,7 +78,7 @@ func (c Clock) grace(role Role) time.Duration {
 
 func (c Clock) hint(role Role, reference time.Time) string {
 	if reference.After(c.Now) {
-		return fmt.Sprintf(" by signed time, though this clock says %s: set the clock", formatTime(c.Now))
+		return fmt.Sprintf(" by signed time, though this clock says %s: set the clock; if it is right, the root signers must replace the online key", formatTime(c.Now))
 	}
 	switch role {
 	case RoleRoot:
@@ -76,6 +87,31 @@ func (c Clock) hint(role Role, reference time.Time) string {
 		return "; if the clock is right, a release signer must publish a new list"
 	}
 	return "; if the clock is right, the origin is down or this mirror is behind"
+}
+
+// maxAbsence is how far a clock may be ahead of the newest time that is known to have been, before nobody
+// renews by it without a person's word. A timestamp from a clock that is ahead by d keeps the boxes that saw it from all
+// that is signed in the d-TimestampLife after the clock was set right, unless the online key is replaced: up
+// to a week, nothing happens at all. A month is what a clock is wrong by where somebody set it by hand, and what
+// an origin is rarely off for without a person who switches it on; one that was off for less comes back by itself.
+const maxAbsence = 30 * 24 * time.Hour
+
+// CheckJump refuses, with ErrJump, a time that is more than a month after everything that is known to have been: the times at
+// which the files of r and the proposals of the change were signed, and those that the caller knows. Zero times are ignored.
+func (r *Repository) CheckJump(at time.Time, c Change, known ...time.Time) error {
+	known = append(known, r.root.issued, r.targets.issued, r.timestamp.issued)
+	if c.Root != nil {
+		known = append(known, c.Root.root.issued)
+	}
+	if c.Targets != nil {
+		known = append(known, c.Targets.targets.issued)
+	}
+	newest := slices.MaxFunc(known, time.Time.Compare)
+	if !at.After(newest.Add(maxAbsence)) {
+		return nil
+	}
+	return fmt.Errorf("%w: this computer says %s, %d days after the newest time that is known here, %s", ErrJump, formatTime(at),
+		at.Sub(newest)/(24*time.Hour), formatTime(newest))
 }
 
 // CheckClock refuses, with ErrAhead, a time before that of the published timestamp, but for what two honest

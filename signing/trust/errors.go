@@ -41,6 +41,9 @@ var (
 	// ErrAhead says that what is published was signed at a time that is still to come by this clock.
 	ErrAhead = fmt.Errorf("%w, or that of the origin was", ErrClock)
 
+	// ErrJump says that this clock is further ahead of all that was signed than can be believed.
+	ErrJump = fmt.Errorf("%w: it is far ahead of all that was signed", ErrClock)
+
 	// ErrKey says that a key has no part in the role.
 	ErrKey = errors.New("key is not in the root")
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -92,6 +93,9 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 	if err := o.haveKey(repo.Root()); err != nil && c.Root == nil {
 		return err
 	}
+	if err := o.checkJump(repo, at, c); err != nil {
+		return err
+	}
 	next, err := repo.Next(ctx, at, c, o.c.Online...)
 	if errors.Is(err, trust.ErrAhead) {
 		return fmt.Errorf("%w: %w", ErrClock, err)
@@ -112,6 +116,24 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 		return noSpace(err)
 	}
 	o.unsettled = false
+	o.mu.Lock()
+	o.signed, o.signedAt = time.Now(), at
+	o.mu.Unlock()
+	return nil
+}
+
+// checkJump refuses, with ErrJump, to sign by a clock that is too far ahead of what is known: what was signed, when the
+// program was built, when somebody said that the clock is right, and how long it is since this process signed something.
+func (o *Origin) checkJump(repo *trust.Repository, at time.Time, c trust.Change) error {
+	o.mu.Lock()
+	since := o.signedAt
+	if !since.IsZero() {
+		since = since.Add(time.Since(o.signed)) // by a clock that nobody sets
+	}
+	o.mu.Unlock()
+	if err := repo.CheckJump(at, c, o.c.Built, o.c.ClockChecked, since); err != nil {
+		return fmt.Errorf("%w: %w", ErrJump, err)
+	}
 	return nil
 }
 

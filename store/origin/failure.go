@@ -12,6 +12,13 @@ import (
 // a new key.
 var ErrClock = errors.New("the clock of the origin is behind")
 
+// ErrJump says that the clock of this origin is ahead of all that was signed, the proposal at hand included, by more than
+// can be believed: it signs nothing.
+var ErrJump = errors.New("the clock of the origin is ahead")
+
+// aheadHint is what to do then. The clock may be right: then somebody has to say so.
+const aheadHint = "set the clock of the origin; if it is right, because the origin was off for long, start it with clock_checked set to today, or publish a list: boxsign renew --list"
+
 // behindHint is what to do then. The clock may be right: then what was signed is not.
 const behindHint = "set the clock of the origin; if it is right, replace the online key: boxsign rotate online"
 
@@ -46,6 +53,7 @@ func failureKinds() []failureKind {
 		{"key", trust.ErrKey, "sign with a key that the root names for this role"},
 		{"expired", trust.ErrExpired, "sign it again"},
 		{"origin_clock", ErrClock, behindHint},
+		{"origin_ahead", ErrJump, aheadHint},
 		{"signer_clock", trust.ErrClock, "set the clocks of signer and origin, and sign again"},
 		{"too_many", trust.ErrTooMany, "retire old updates with --keep"},
 		{"malformed", trust.ErrMalformed, ""},

@@ -20,6 +20,9 @@ const overdue = 6 * time.Hour
 // lookEvery is how often Health looks whether all archives are in place.
 const lookEvery = 30 * time.Second
 
+// SubjectClock is the subject of a warning that the clock of the origin is off, or was.
+const SubjectClock = "clock"
+
 // Warning is something that a person must see to.
 type Warning struct {
 	Subject string // root, targets, archives, renewal, online key, clock
@@ -40,7 +43,9 @@ func (o *Origin) Health(at time.Time) []Warning {
 		out = append(out, Warning{"online key", true, err.Error()})
 	}
 	if err := repo.CheckClock(at); err != nil {
-		out = append(out, Warning{"clock", true, err.Error() + ": " + behindHint})
+		out = append(out, Warning{SubjectClock, true, err.Error() + ": " + behindHint})
+	} else if err := o.checkJump(repo, at, trust.Change{}); err != nil {
+		out = append(out, Warning{SubjectClock, true, err.Error() + ": " + aheadHint})
 	}
 	if left := repo.LeftOut(); len(left) > 0 {
 		out = append(out, Warning{"targets", false, fmt.Sprintf("%d entries of the list are left out, the first: %v: sign a new list with boxsign, which drops them", len(left), left[0])})

@@ -57,6 +57,9 @@ type Config struct {
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 
+	Built        time.Time // the program's build date; zero: not known
+	ClockChecked time.Time // when somebody looked, and found that the clock is right; zero: never
+
 	Keep      time.Duration // how long a proposal waits; 0: 7 days
 	MaxStaged int           // complete lists that wait for archives; 0: 4. The lowest version gives way.
 	MaxOpen   int           // archives that are open for writing between blocks; 0: 64
@@ -108,6 +111,9 @@ type Origin struct {
 	failure error                       // of the last renewal; nil: it went well
 	looked  look                        // of Health
 	closed  bool
+
+	// With mu: when this process signed last, by the running clock and by Config.Now; zero: not yet.
+	signed, signedAt time.Time
 }
 
 // Open reads the proposals that wait, and drops those that no longer follow what is published. The
