@@ -58,6 +58,10 @@ type Freshness struct {
 	Expiring trust.Role `json:"expiring,omitempty"`
 	Expired  bool       `json:"expired"`
 
+	// Ring says that every upstream has from this mirror what it is asked for: no way leads to an origin, and nothing
+	// new can come.
+	Ring bool `json:"ring,omitempty"`
+
 	Upstreams []UpstreamFreshness `json:"upstreams"`
 }
 
@@ -67,6 +71,7 @@ type UpstreamFreshness struct {
 	Versions Versions  `json:"versions"` // of the last repository that was accepted
 	Checked  time.Time `json:"checked,omitzero"`
 	Behind   bool      `json:"behind"`          // it has an older one than another upstream, or than the mirror
+	Loop     bool      `json:"loop,omitempty"`  // it has from this mirror what it is asked for
 	Slow     bool      `json:"slow,omitempty"`  // another one was much faster: it is asked last
 	Error    string    `json:"error,omitempty"` // why it was refused, or not reached, the last time
 	Reason   Reason    `json:"reason,omitempty"`
@@ -105,6 +110,7 @@ func (r *record) freshness(own *trust.Repository, at time.Time) Freshness {
 		Checked: r.Checked, Complete: r.Complete, Error: r.Error, Reason: r.Reason, Since: r.Since,
 		Upstreams: append([]UpstreamFreshness{}, r.Upstreams...),
 	}
+	f.Ring = len(f.Upstreams) > 0 && !slices.ContainsFunc(f.Upstreams, func(u UpstreamFreshness) bool { return !u.Loop })
 	if f.Own != r.Newest && !r.BehindSince.IsZero() {
 		f.UpdatesBehind = r.UpdatesBehind
 		f.SecondsBehind = max(int64(at.Sub(r.BehindSince)/time.Second), 0)

@@ -35,7 +35,13 @@ func (m *Mirror) Health(at time.Time) []Warning {
 		out = append(out, w)
 	}
 	out = append(out, m.silence(f, at)...)
+	if f.Ring {
+		out = append(out, Warning{"upstream", false, "no upstream leads to an origin, each has from this mirror what it is asked for, so that nothing new can come: name the origin as an upstream"})
+	}
 	for _, u := range f.Upstreams {
+		if u.Loop && !f.Ring {
+			out = append(out, Warning{"upstream", false, fmt.Sprintf("upstream %s has from this mirror what it is asked for, and is of no use to it", u.URL)})
+		}
 		if u.Slow {
 			out = append(out, Warning{"upstream", false, fmt.Sprintf("upstream %s is much slower than another one, and asked last: see to it, or to the way there", u.URL)})
 		}

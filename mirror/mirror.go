@@ -103,7 +103,8 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 
 // Mirror keeps a copy up to date. Its methods are safe for concurrent use.
 type Mirror struct {
-	c Config
+	c  Config
+	id string // see newID
 
 	turn      *turn
 	demanding sync.RWMutex // held for reading while something is fetched on demand; taken before mu
@@ -128,7 +129,7 @@ func New(c Config) (*Mirror, error) {
 		return nil, err
 	}
 	m := &Mirror{
-		c: c, turn: newTurn(),
+		c: c, id: newID(), turn: newTurn(),
 		trigger: make(chan struct{}, 1), wanted: make(chan trust.Release, maxWanted),
 		flights: map[update.Digest]*flight{}, wants: map[update.Digest]*want{},
 		demands: map[update.Digest]context.CancelFunc{},

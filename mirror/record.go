@@ -142,6 +142,11 @@ func (m *Mirror) looked(u *fetch.Upstream, repo *trust.Repository, err error) {
 	}
 	known.Error, known.Reason, known.Versions, known.Checked = "", "", versionsOf(repo), at
 	m.record.Checked = at
+	if loop := m.loops(u); loop != known.Loop {
+		if known.Loop = loop; loop {
+			m.c.Logger.Warn("an upstream has from this mirror what it is asked for", "upstream", u.String())
+		}
+	}
 }
 
 func (m *Mirror) behind(u *fetch.Upstream, behind bool) {

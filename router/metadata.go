@@ -77,6 +77,10 @@ func (rt *router) metadataFile(w *reply, r *http.Request, target string) error {
 	cache := cacheForever
 	if role == trust.RoleTimestamp {
 		cache = cacheRevalidate
+		if m := rt.config.Mirror; m != nil {
+			field, value := m.Via()
+			w.Header().Set(field, value)
+		}
 	} else if f, ok := rt.metadata.find(target); ok {
 		f.serve(rt, w, r)
 		return nil

@@ -25,6 +25,9 @@ type Mirror interface {
 	// Freshness returns how new the copy is, which is shown as JSON to anyone who asks.
 	Freshness() any
 
+	// Via returns a field of answers for the timestamp, by which mirrors tell whether they copy from each other.
+	Via() (field, value string)
+
 	// Want says what to tell a client who asks for an update of the catalog that is not in place: to
 	// come back after a time, or to go to a URL. Neither means that it is not to be had.
 	Want(u update.Update) (retryAfter time.Duration, redirect string)

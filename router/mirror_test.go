@@ -12,7 +12,9 @@ import (
 // fakeMirror is behind by so many updates; negative: it has nothing yet.
 type fakeMirror struct{ behind atomic.Int64 }
 
-func (m *fakeMirror) Synced() bool   { return m.behind.Load() >= 0 }
+func (m *fakeMirror) Synced() bool               { return m.behind.Load() >= 0 }
+func (m *fakeMirror) Via() (field, value string) { return "Box-Update-Via", "0011223344556677" }
+
 func (m *fakeMirror) Freshness() any { return map[string]int64{"behind": m.behind.Load()} }
 
 func (m *fakeMirror) Want(update.Update) (time.Duration, string) {
@@ -42,5 +44,18 @@ func TestFreshnessInTheList(t *testing.T) {
 	m.behind.Store(-1)
 	for _, path := range []string{"/ls", "/latest", "/version", "/updates.json"} {
 		get(t, addr, path).hold(t, 503, map[string]string{"Retry-After": "10", "Cache-Control": "no-store"})
+	}
+}
+
+// TestVia: by a field of the timestamp, also where that is unchanged, mirrors know each other, and clients are not
+// bothered with it elsewhere.
+func TestVia(t *testing.T) {
+	addr := start(t, Config{Source: newFake(t), Metadata: newFakeMetadata("timestamp.json", "{}", "1.root.json", "{}"), Mirror: &fakeMirror{}})
+	via := map[string]string{"Box-Update-Via": "0011223344556677"}
+	first := get(t, addr, "/metadata/timestamp.json")
+	first.hold(t, 200, via)
+	get(t, addr, "/metadata/timestamp.json", "If-None-Match: "+first.header.Get("Etag")).hold(t, 304, via)
+	if got := get(t, addr, "/metadata/1.root.json").header.Get("Box-Update-Via"); got != "" {
+		t.Errorf("a root has it too: %s", got)
 	}
 }

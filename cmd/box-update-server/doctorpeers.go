@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/acme/autocert"
 
+	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -108,6 +109,16 @@ func (p *patient) upstreams(ctx context.Context) (found []finding) {
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
 	}}
 	shown := p.shown(ctx, client)
+	if p.store != nil {
+		if f, err := mirror.ReadFreshness(p.store, p.now()); err == nil { // else it is told of elsewhere
+			for _, u := range f.Upstreams {
+				if u.Loop {
+					found = append(found, wrong("upstream", "name the origin as upstream, or a mirror that is nearer to it",
+						"%s: it has from this mirror what it is asked for", u.URL))
+				}
+			}
+		}
+	}
 	for i, u := range client.Upstreams() {
 		found = append(found, shown[u])
 		found = append(found, p.skew(ctx, asker, u.String(), p.settings.Upstream[i])...)

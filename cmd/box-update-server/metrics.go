@@ -115,6 +115,9 @@ func describeSync(f mirror.Freshness) *router.SyncStanding {
 		UpdatesBehind: f.UpdatesBehind, Problem: string(f.Reason), Since: f.Since,
 	}
 	for _, u := range f.Upstreams {
+		if u.Loop && u.Reason == "" {
+			u.Reason = "copies from here"
+		}
 		if u.Slow && u.Reason == "" {
 			u.Reason = "slow"
 		}

@@ -86,6 +86,8 @@ func (l *loader) showStatus(f mirror.Freshness, asJSON bool) error {
 		return cli.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeNotFresh)
 	case f.Error != "":
 		return cli.WithCode(fmt.Errorf("no sync went well since %s", f.Since.Format(time.RFC3339)), codeNotFresh)
+	case f.Ring:
+		return cli.WithCode(errors.New("no upstream leads to an origin: each has from this mirror what it is asked for"), codeNotFresh)
 	case f.SecondsBehind > 0 || f.UpdatesBehind > 0:
 		return cli.WithCode(errors.New("behind the upstream"), codeNotFresh)
 	}
@@ -99,6 +101,9 @@ func describeUpstream(u mirror.UpstreamFreshness) string {
 	}
 	if u.Behind {
 		text += ", behind"
+	}
+	if u.Loop {
+		text += ", has from this mirror what it is asked for"
 	}
 	if u.Slow {
 		text += ", much slower than another one and asked last"

@@ -18,6 +18,9 @@ import (
 // gzipSlack is how many bytes more than the limit a compressed file may have.
 const gzipSlack = 1024
 
+// timestampFile is what every upstream has.
+const timestampFile = "metadata/" + trust.TimestampName
+
 // Fetch brings a metadata file, as a trust.Fetcher does. It asks once; what goes wrong shows in State, and
 // Ask around a whole refresh asks again and elsewhere. A file that the upstream doesn't have is
 // trust.ErrNotFound, and one of more than limit bytes, as they come out of gzip, is ErrRefused.
@@ -50,6 +53,9 @@ func (u *Upstream) fetch(ctx context.Context, file string, limit int64, known up
 		return nil, err
 	}
 	defer a.close()
+	if file == timestampFile {
+		u.noteVia(a.Header)
+	}
 	if a.StatusCode == http.StatusNotModified && !known.IsZero() {
 		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrUnchanged)
 	}

@@ -168,8 +168,8 @@ func (u *Upstream) trial(ctx context.Context, r *race) (rate float64) {
 	defer cancel()
 	rate, err := u.sample(short, file, header)
 	if err != nil && short.Err() == nil {
-		// It may have other metadata, or other paths. A timestamp every upstream has.
-		rate, err = u.sample(short, "metadata/timestamp.json", http.Header{})
+		// It may have other metadata, or other paths.
+		rate, err = u.sample(short, timestampFile, http.Header{})
 	}
 	if err != nil {
 		rate = 0

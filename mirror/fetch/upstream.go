@@ -23,6 +23,7 @@ type Upstream struct {
 	fails  int       // in a row
 	failed time.Time // the last time
 	heard  time.Time // when part of an archive came last
+	via    []string  // see Via
 	rate   float64   // bytes per second of the last trial, see race
 	rated  time.Time // when that was; zero: never
 }
