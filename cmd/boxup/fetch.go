@@ -259,12 +259,23 @@ func (b *box) tidy(keep ...update.Digest) error {
 			if kept(filepath.Base(path)) {
 				continue
 			}
-			if err := b.fs.Remove(path); err != nil {
+			if err := b.drop(path); err != nil {
 				return fmt.Errorf("remove what is not needed any more: %w", err)
 			}
 		}
 	}
 	return removeEmpty(blobs)
+}
+
+// drop removes a file that is not needed. One that may not be removed, because it is immutable for example, is told of
+// and stays: it must not keep every update away.
+func (p *program) drop(path string) error {
+	err := p.fs.Remove(path)
+	if errors.Is(err, fs.ErrPermission) {
+		p.warn("%v: it is not needed, and stays", err)
+		return nil
+	}
+	return err
 }
 
 // inside returns the paths of what is in a directory; one that isn't there is empty.

@@ -312,7 +312,7 @@ func (b *plainBox) dropBut(name update.Name, wanted bool) error {
 		if n, err := update.ParseName(e.Name()); err != nil || n == name && wanted {
 			continue
 		}
-		if err := b.fs.Remove(filepath.Join(dir, e.Name())); err != nil {
+		if err := b.drop(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -554,4 +555,20 @@ func TestDiskFails(t *testing.T) {
 	d.must(cliFailed, "update").says("read-only file system", hint)
 	check(t, syscall.Mount("tmpfs", d.path("D"), "tmpfs", syscall.MS_REMOUNT, ""))
 	d.must(0, "update").says("installed: " + one)
+}
+
+// TestUndeletableDownload: what was fetched before and can't be removed keeps no update away.
+func TestUndeletableDownload(t *testing.T) {
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	d := w.newDevice(nil, m)
+	d.must(0, "fetch")
+	if out, err := exec.Command("chattr", "+i", d.fetched(one)).CombinedOutput(); err != nil {
+		t.Skipf("NOT TESTED: files that can't be removed: %v\n%s", err, out)
+	}
+	t.Cleanup(func() { check(t, exec.Command("chattr", "-R", "-i", d.path("S")).Run()) })
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	m.sync(w)
+	d.must(0, "update").says("installed: "+two, "it is not needed, and stays")
 }

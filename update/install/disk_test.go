@@ -26,6 +26,9 @@ func TestDiskFailsFromEveryStepOn(t *testing.T) {
 			continue
 		}
 		for _, fault := range []error{syscall.ENOSPC, syscall.EIO} {
+			if s.name == "back" && fault == syscall.EIO {
+				continue // goes the same ways
+			}
 			t.Run(fmt.Sprintf("%s, %v", s.name, fault), func(t *testing.T) {
 				t.Parallel()
 				for n, more := 1, true; more; n++ {
