@@ -226,7 +226,7 @@ func startLot(t *testing.T) (*lot, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLot(inner.Addr(), func() Config { return s.router.Load().config })
+	l := newLot(inner.Addr(), s.idle)
 	done := make(chan error, 2)
 	go func() { done <- s.http.Serve(l) }()
 	go func() { done <- s.http.Serve(listener{inner, l}) }()

@@ -19,6 +19,7 @@ const parkAfter = 200 * time.Millisecond
 // A lot is a net.Listener.
 type lot struct {
 	config func() Config // as it is now
+	idle   *idleConns
 	addr   net.Addr
 	ready  chan *net.TCPConn
 	done   chan struct{} // closed by Close
@@ -30,9 +31,10 @@ type lot struct {
 	buffers sync.Pool // of *[]byte, in which small bodies leave
 }
 
-func newLot(addr net.Addr, c func() Config) *lot {
+func newLot(addr net.Addr, idle *idleConns) *lot {
 	return &lot{
-		config: c,
+		config: idle.config,
+		idle:   idle,
 		addr:   addr,
 		ready:  make(chan *net.TCPConn),
 		done:   make(chan struct{}),
@@ -58,12 +60,14 @@ func (l *lot) park(c *net.TCPConn) error {
 		return c.Close()
 	}
 	l.parked[c] = struct{}{}
+	l.idle.enter(c)
 	go l.watch(c)
 	return nil
 }
 
 func (l *lot) watch(c *net.TCPConn) {
 	readable := awaitReadable(c, l.config().IdleTimeout)
+	l.idle.leave(c)
 	l.mu.Lock()
 	delete(l.parked, c)
 	l.mu.Unlock()

@@ -74,6 +74,10 @@ type Config struct {
 	// A connection on which no request comes for so long is closed. Zero means two minutes.
 	IdleTimeout time.Duration
 
+	// MaxIdle is how many such connections one address may have; one more closes the oldest. Zero means any
+	// number.
+	MaxIdle int64
+
 	// A body is cut when fewer than BodyRate bytes per second of it arrive, averaged over BodyWindow. Zero
 	// means 4 kB per second and 20 seconds. Memory that all bodies share waits for it meanwhile.
 	BodyWindow time.Duration
@@ -90,7 +94,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Source == nil {
 		return Config{}, errors.New("router: a source is required")
 	}
-	if c.MaxDownloads < 0 || c.MaxBandwidth < 0 || c.HSTS < 0 {
+	if c.MaxDownloads < 0 || c.MaxBandwidth < 0 || c.MaxIdle < 0 || c.HSTS < 0 {
 		return Config{}, errors.New("router: limits must not be negative")
 	}
 	if c.StallWindow < 0 || c.MinRate < 0 || c.BodyWindow < 0 || c.BodyRate < 0 {

@@ -31,12 +31,14 @@ type Server struct {
 	secure  *http.Server // with TLS
 	router  atomic.Pointer[router]
 	bodies  *bodies
+	idle    *idleConns
 	metrics *metrics
 }
 
 // NewServer returns a server that does not listen yet.
 func NewServer(c Config) (*Server, error) {
 	s := &Server{bodies: newBodies()}
+	s.idle = newIdleConns(func() Config { return s.router.Load().config })
 	s.metrics = newMetrics(s.router.Load)
 	rt, err := newRouter(c, s.bodies, s.metrics)
 	if err != nil {
@@ -46,6 +48,7 @@ func NewServer(c Config) (*Server, error) {
 	s.http = newHTTPServer(rt.config, s.answer)
 	s.http.ConnContext, s.http.ConnState = withConn, state
 	s.secure = newHTTPServer(rt.config, s.answerSecure)
+	s.secure.ConnState = s.idle.state
 	return s, nil
 }
 
@@ -94,7 +97,7 @@ func (rt *router) closeFiles() {
 // Serve accepts connections until Shutdown or Close, and then returns http.ErrServerClosed. It closes
 // l. Connections that are not TCP are served without sendfile and stall detection.
 func (s *Server) Serve(l net.Listener) error {
-	idle := newLot(l.Addr(), func() Config { return s.router.Load().config })
+	idle := newLot(l.Addr(), s.idle)
 	resumed := make(chan error, 1)
 	go func() { resumed <- s.http.Serve(idle) }()
 	err := s.http.Serve(listener{l, idle})

@@ -10,15 +10,19 @@ import (
 type limiting struct {
 	MaxDownloads int64 // archives that are sent at once; 0: any number
 	MaxBandwidth int64 // bytes per second of all archives together; 0: any
+	MaxIdle      int64 // connections of one address on which nothing is under way; 0: any number
 
 	// TrustedProxies are the reverse proxies that say in X-Forwarded-For whose a request is.
 	TrustedProxies []netip.Prefix
 }
 
+func defaultLimiting() limiting { return limiting{MaxIdle: 256} }
+
 func (l *limiting) fields() map[string]field {
 	return map[string]field{
 		"max_downloads":   {"a number of downloads", func(b json.RawMessage) error { return json.Unmarshal(b, &l.MaxDownloads) }},
 		"max_bandwidth":   {"a number of bytes per second", func(b json.RawMessage) error { return json.Unmarshal(b, &l.MaxBandwidth) }},
+		"max_idle":        {"a number of connections", func(b json.RawMessage) error { return json.Unmarshal(b, &l.MaxIdle) }},
 		"trusted_proxies": {"an address or a prefix such as \"10.0.0.0/8\", or a list of them", func(b json.RawMessage) error { return setPrefixes(&l.TrustedProxies, b) }},
 	}
 }
@@ -53,15 +57,15 @@ func setPrefixes(p *[]netip.Prefix, b json.RawMessage) error {
 
 // check says what can't work.
 func (l *limiting) check() (problems []error) {
-	if l.MaxDownloads < 0 || l.MaxBandwidth < 0 {
-		problems = append(problems, errors.New("max_downloads and max_bandwidth must not be negative"))
+	if l.MaxDownloads < 0 || l.MaxBandwidth < 0 || l.MaxIdle < 0 {
+		problems = append(problems, errors.New("max_downloads, max_bandwidth and max_idle must not be negative"))
 	}
 	return problems
 }
 
 // shown returns the settings as the JSON object that they can be given as.
 func (l *limiting) shown() map[string]any {
-	m := map[string]any{}
+	m := map[string]any{"max_idle": l.MaxIdle}
 	if l.MaxDownloads != 0 {
 		m["max_downloads"] = l.MaxDownloads
 	}

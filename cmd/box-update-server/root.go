@@ -137,6 +137,7 @@ var flags = []struct{ key, usage string }{
 	{"min_rate", "`bytes` per second"},
 	{"max_downloads", "send so many archives at once, a `number`; 0: any"},
 	{"max_bandwidth", "send so many `bytes` of archives per second, of all together; 0: any"},
+	{"max_idle", "keep so many idle connections of one address, a `number`; 0: any"},
 	{"trusted_proxies", "`address` or prefix of a reverse proxy, whose X-Forwarded-For says whose a request is"},
 	{"tls_listen", "address to listen on with TLS, `host:port`"},
 	{"tls_certificate", "`file` of the certificate, read again when it changes"},

@@ -61,6 +61,7 @@ func defaultSettings() settings {
 		IdleTimeout: 2 * time.Minute,
 		StallWindow: time.Minute,
 		MinRate:     64,
+		limiting:    defaultLimiting(),
 		securing:    defaultSecuring(),
 		copying:     defaultCopying(),
 		keeping:     defaultKeeping(),

@@ -44,6 +44,7 @@ func openSite(ctx context.Context, s settings, h home, log *logBuffer, now func(
 
 		MaxDownloads:   s.MaxDownloads,
 		MaxBandwidth:   s.MaxBandwidth,
+		MaxIdle:        s.MaxIdle,
 		TrustedProxies: s.TrustedProxies,
 		Plain:          plainHandler(s, h.credentials),
 		HSTS:           s.HSTS,

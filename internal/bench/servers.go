@@ -51,10 +51,10 @@ const quiet = "--log-requests=false"
 // A duel is our server and nginx on the same archives.
 type duel struct{ ours, nginx *process }
 
-// duel starts both. Our server logs no request. same are the paths, besides the archives, that nginx
+// duel starts both. Our server logs no request, and keeps all connections of the one client. same are the paths, besides the archives, that nginx
 // serves with the bytes and the Content-Type of our server. The caller calls stop.
 func (l *lab) duel(ctx context.Context, updates string, names []string, same ...string) (*duel, error) {
-	ours, err := l.serve(ctx, updates, names, quiet)
+	ours, err := l.serve(ctx, updates, names, quiet, "--max-idle=0")
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,98 @@
+package router
+
+import (
+	"container/list"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// idleConns are the connections on which nothing is under way, by address. An address that has as many as it
+// may closes its oldest one with each more.
+type idleConns struct {
+	config func() Config // as it is now
+
+	mu     sync.Mutex
+	byFrom map[address]*list.List // of net.Conn, the oldest first
+	places map[net.Conn]place
+}
+
+// A place is where an idle connection stands.
+type place struct {
+	from    address
+	element *list.Element
+}
+
+func newIdleConns(c func() Config) *idleConns {
+	return &idleConns{config: c, byFrom: map[address]*list.List{}, places: map[net.Conn]place{}}
+}
+
+// enter adds a connection, which is idle until it leaves. Those of trusted proxies are not counted.
+func (i *idleConns) enter(c net.Conn) {
+	config := i.config()
+	peer, ok := parseHost(c.RemoteAddr().String())
+	if config.MaxIdle == 0 || ok && within(peer, config.TrustedProxies) {
+		return
+	}
+	if oldest := i.add(c, addressOf(peer), config.MaxIdle); oldest != nil {
+		_ = closeNow(oldest) // nothing is under way
+	}
+}
+
+// add returns which connection has to be closed, nil if none.
+func (i *idleConns) add(c net.Conn, from address, most int64) net.Conn {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.remove(c)
+	l := i.byFrom[from]
+	if l == nil {
+		l = list.New()
+		i.byFrom[from] = l
+	}
+	i.places[c] = place{from, l.PushBack(c)}
+	if int64(l.Len()) <= most {
+		return nil
+	}
+	oldest := l.Front().Value.(net.Conn)
+	i.remove(oldest)
+	return oldest
+}
+
+// leave removes a connection that is idle no more, or closed.
+func (i *idleConns) leave(c net.Conn) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.remove(c)
+}
+
+// remove removes a connection, if it is there. i.mu is held.
+func (i *idleConns) remove(c net.Conn) {
+	p, there := i.places[c]
+	if !there {
+		return
+	}
+	delete(i.places, c)
+	if l := i.byFrom[p.from]; l.Len() == 1 {
+		delete(i.byFrom, p.from)
+	} else {
+		l.Remove(p.element)
+	}
+}
+
+// state follows the connections of an http.Server.
+func (i *idleConns) state(c net.Conn, s http.ConnState) {
+	if s == http.StateIdle {
+		i.enter(c)
+	} else {
+		i.leave(c)
+	}
+}
+
+// closeNow closes a connection without a word: TLS would wait for the client to take its farewell.
+func closeNow(c net.Conn) error {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return c.Close()
+}
