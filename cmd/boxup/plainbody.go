@@ -21,13 +21,20 @@ type watched struct {
 	limiter *rate.Limiter // nil: no cap
 	from    io.Reader
 	err     error // what ended it
+
+	server  *plainServer
+	silence *time.Timer // nil: nothing that is silent is asked again
+	last    time.Time   // when something came
 }
 
-// watch returns a context that ends when less than the least bytes per second come, and the body that has
-// to be read for that.
+// watch returns a context that ends when less than the least bytes per second come, or nothing for as long as
+// the server's patience goes, and the body that has to be read for that.
 func (s *plainServer) watch(ctx context.Context) (context.Context, *watched) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watched{ctx: ctx, cancel: cancel, timer: time.NewTicker(stallWindow), limiter: s.limiter}
+	w := &watched{ctx: ctx, cancel: cancel, timer: time.NewTicker(stallWindow), limiter: s.limiter, server: s, last: time.Now()}
+	if s.patience > 0 {
+		w.silence = time.AfterFunc(s.patience-s.spent, func() { cancel(fmt.Errorf("%w: nothing came for %v", fetch.ErrStalled, s.patience)) })
+	}
 	go w.judge(s.least)
 	return ctx, w
 }
@@ -45,8 +52,20 @@ func (w *watched) judge(least float64) {
 	}
 }
 
+// heard says that something came.
+func (w *watched) heard() {
+	w.last = time.Now()
+	if w.silence != nil {
+		w.silence.Reset(w.server.patience)
+	}
+}
+
 func (w *watched) stop() {
 	w.timer.Stop()
+	if w.silence != nil {
+		w.silence.Stop()
+	}
+	w.server.spent += time.Since(w.last)
 	w.cancel(nil)
 }
 
@@ -63,7 +82,9 @@ func (w *watched) Read(p []byte) (int, error) {
 		most = w.limiter.Burst()
 	}
 	n, err := w.from.Read(p[:min(len(p), most)])
-	w.bytes.Add(int64(n))
+	if w.bytes.Add(int64(n)); n > 0 {
+		w.heard()
+	}
 	if w.limiter != nil && n > 0 {
 		if waitErr := w.limiter.WaitN(w.ctx, n); waitErr != nil {
 			err = waitErr

@@ -39,7 +39,8 @@ type plainServer struct {
 	http     *http.Client
 	limiter  *rate.Limiter // nil: no cap
 	least    float64       // bytes per second
-	patience time.Duration // that pauses may take without getting anything
+	patience time.Duration // for how long to go on without getting anything; 0: what fails is not asked for again
+	spent    time.Duration // of it, in pauses and in waiting
 	sleep    func(context.Context, time.Duration) error
 	random   func() float64 // spreads pauses
 	now      func() time.Time
@@ -74,17 +75,17 @@ func (s *plainServer) close() { s.http.CloseIdleConnections() }
 // retrying asks again, after a growing pause, what found the server unavailable. Where that brought
 // something, the pauses begin anew.
 func (s *plainServer) retrying(ctx context.Context, ask func() (progress bool, err error)) error {
-	waited := time.Duration(0)
+	s.spent = 0
 	for tries := 1; ; tries++ {
 		progress, err := ask()
 		if !errors.Is(err, fetch.ErrUnavailable) || ctx.Err() != nil {
 			return err
 		}
 		if progress {
-			tries, waited = 1, 0
+			tries, s.spent = 1, 0
 		}
 		pause := s.pause(err, tries)
-		if waited += pause; tries == plainTries || pause > longestBackoff || waited > s.patience {
+		if s.spent += pause; tries == plainTries || pause > longestBackoff || s.spent > s.patience {
 			return err
 		}
 		if sleepErr := s.sleep(ctx, pause); sleepErr != nil {
@@ -175,6 +176,7 @@ func (s *plainServer) smallOnce(ctx context.Context, file string, most int64) ([
 		return nil, err
 	}
 	defer resp.Body.Close() // read to its end, or given up
+	body.heard()
 	if err := s.status(resp, file, false); err != nil {
 		return nil, err
 	}
@@ -293,6 +295,7 @@ func (d *plainDownload) goOn(ctx context.Context) (err error) {
 		return err
 	}
 	defer resp.Body.Close() // read to its end, or given up
+	body.heard()
 	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && d.have > 0 {
 		return nil // there is no more; the signature tells whether this is all
 	}
