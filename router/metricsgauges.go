@@ -33,6 +33,8 @@ func gaugeSeries() []series {
 		{"hashing_backlog", "Archives of which the digest is not known yet.", nil},
 		{"store_bytes", "Bytes that archives take.", nil},
 		{"store_free_bytes", "Bytes that the disk has left for archives.", nil},
+		{"scrub_complete_timestamp_seconds", "When all archives had been read again the last time; 0: not yet.", nil},
+		{"scrub_damaged", "Archives that were found damaged by that so far.", nil},
 		{"metadata_version", "Version of a metadata file, 0 where there is none.", []string{"role"}},
 		{"metadata_expiry_timestamp_seconds", "When a metadata file expires, in Unix time; 0 where there is none.", []string{"role"}},
 		{"certificate_expiry_timestamp_seconds", "When the first of the server's own certificates expires, in Unix time; 0 where there is none.", nil},
@@ -79,6 +81,8 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	out.gauge("hashing_backlog", float64(now.Unhashed))
 	out.gauge("store_bytes", float64(now.StoreBytes))
 	out.gauge("store_free_bytes", float64(now.FreeBytes))
+	out.gauge("scrub_complete_timestamp_seconds", unixTime(now.Scrubbed))
+	out.gauge("scrub_damaged", float64(now.Damaged))
 	out.gauge("certificate_expiry_timestamp_seconds", unixTime(now.CertificateExpires))
 	out.gauge("clock_off", truth(now.ClockOff))
 	out.roles(now.Roles)

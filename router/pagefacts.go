@@ -91,6 +91,9 @@ func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageF
 	}
 	if now.StoreBytes > 0 || now.FreeBytes > 0 {
 		f.Store = fmt.Sprintf("%s in archives, %s free", size(now.StoreBytes), size(max(0, now.FreeBytes)))
+		if !now.Scrubbed.IsZero() {
+			f.Store += fmt.Sprintf(", all read again by %s", now.Scrubbed.UTC().Format(time.DateOnly))
+		}
 	}
 	if now.Sync != nil {
 		f.Copy = describeCopy(*now.Sync)

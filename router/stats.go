@@ -26,6 +26,8 @@ type Standing struct {
 	Unhashed   int            // archives of which the digest is not known yet
 	StoreBytes int64          // that archives take
 	FreeBytes  int64          // that the disk has left for them
+	Scrubbed   time.Time      // when all of them had been read again the last time; zero: not yet
+	Damaged    int            // of them that were found damaged by that
 	Sync       *SyncStanding  // nil: this is no mirror
 
 	// ClockOff says that an origin signs nothing since its clock is off, or that it was when it signed last.

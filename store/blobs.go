@@ -200,9 +200,12 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 	return blocks, nil
 }
 
+// damagedOnDisk reports whether an archive is not what it was: it reads as something else, or can't be read.
+func damagedOnDisk(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, unix.EIO) }
+
 // condemn moves an archive to quarantine where err says that it is damaged, and returns err.
 func (s *Store) condemn(d update.Digest, f *os.File, err error) error {
-	if !errors.Is(err, ErrCorrupt) || s.writable() != nil {
+	if !damagedOnDisk(err) || s.writable() != nil {
 		return err
 	}
 	info, statErr := f.Stat()

@@ -112,7 +112,7 @@ func (s *Store) checkRelease(ctx context.Context, rel trust.Release, c Check) er
 	// Before it is opened: what is moved away must be what was read.
 	info, statErr := os.Lstat(s.blobPath(rel.Digest()))
 	blocks, err := s.readRelease(ctx, rel, c)
-	if errors.Is(err, ErrCorrupt) && c.Quarantine && statErr == nil {
+	if damagedOnDisk(err) && c.Quarantine && statErr == nil {
 		return errors.Join(err, s.quarantine(rel.Digest(), info))
 	}
 	if err != nil || !c.Hash {

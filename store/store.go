@@ -10,6 +10,7 @@
 //	<dir>/staging/<digest>.map         which blocks of it are verified and on the disk
 //	<dir>/quarantine/<digest>          a file that was found damaged
 //	<dir>/gc.json                      when GC was last
+//	<dir>/scrub.json                   how far Scrub is
 //
 // Any server of static files that is put in front of <dir> is a TUF repository; and a directory that
 // boxsign made is one that a server can go on with.
@@ -151,6 +152,7 @@ type Store struct {
 	ingesting map[update.Digest]*arrival
 	closed    bool
 	collected time.Time // when GC was last; zero: never
+	scrubbed  Scrubbed
 }
 
 // view is what is served.
@@ -214,6 +216,7 @@ func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
 
 func open(c Config, lock *durable.Lock) (*Store, error) {
 	s := &Store{c: c, lock: lock, ingesting: map[update.Digest]*arrival{}}
+	s.readScrubbed()
 	return s, s.load()
 }
 

@@ -1,11 +1,14 @@
 package main_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/update"
 )
 
 // timestamp returns the version of the timestamp that is served.
@@ -53,4 +56,29 @@ func TestLostArchive(t *testing.T) {
 	says(t, p.must("publish", lost, s.base), "state: unchanged\n")
 	s.await(t, "/healthz", 200)
 	p.lists(s.base, filepath.Base(kept), filepath.Base(lost))
+}
+
+// TestScrub damages an archive of a mirror: without anybody's doing it is found, and fetched anew.
+func TestScrub(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	archive := pattern(9 << 20)
+	w.list(map[string][]byte{newest: archive}).publish(t, origin.base)
+	c := w.mirror(origin.base).synced(t)
+	c.stop(t)
+	damage(t, c.dir, archive)
+	path := filepath.Join(c.dir, "sha256", update.Sum(archive).String()[:2], update.Sum(archive).String())
+	before, err := os.ReadFile(path)
+	w.check(err)
+	if bytes.Equal(before, archive) {
+		t.Fatal("nothing is damaged")
+	}
+	m := w.mirrorIn(c.dir, origin.base, "--scrub-every", "1s")
+	m.awaitLog(t, "archive is damaged, and fetched anew")
+	eventually(t, "the archive as it was", func() bool {
+		b, err := os.ReadFile(path)
+		return err == nil && bytes.Equal(b, archive)
+	})
+	says(t, exits(t, 0, "status", "--data-dir", c.dir), "archives: ")
 }

@@ -63,6 +63,8 @@ func (s *stats) Standing() (out router.Standing) {
 	if s.repository == nil {
 		return out
 	}
+	scrubbed := s.repository.store.Scrubbed()
+	out.Scrubbed, out.Damaged = scrubbed.Complete, scrubbed.Damaged
 	if room := s.room.Load(); room != nil {
 		out.StoreBytes, out.FreeBytes = room.Used, room.Free
 	}

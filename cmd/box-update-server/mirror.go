@@ -72,7 +72,7 @@ type sinks struct {
 
 // openMirror opens the data directory of a mirror for this process alone.
 func openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger, now func() time.Time) (_ *repository, err error) {
-	r := &repository{elsewhere: &elsewhere{}, now: now, logger: logger}
+	r := &repository{elsewhere: &elsewhere{}, scrubEvery: s.ScrubEvery, now: now, logger: logger}
 	if r.store, err = openStore(ctx, s, r.elsewhere, logger, now); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,42 +66,62 @@ func openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger, n
 	return home{repository: r, unlock: r.close}, nil
 }
 
-// start renews what expires, or syncs, in the background, until ctx ends or stop is called, which waits.
+// start renews what expires, or syncs, and reads the archives again, in the background, until ctx ends or stop is
+// called, which waits.
 func (h home) start(ctx context.Context) (stop func()) {
 	r := h.repository
-	if r == nil || r.copy == nil && !r.renews {
+	if r == nil {
 		return func() {}
 	}
-	run := r.renew
-	if r.copy != nil {
-		run = r.copy.Run
-	} else {
-		r.origin.Begin(ctx)
-	}
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := run(ctx); ctx.Err() == nil {
-			r.logger.Error("repository is not renewed any more", "err", err)
-		}
-	}()
+	var all sync.WaitGroup
+	begin := func(failed string, run func(context.Context) error) {
+		all.Go(func() {
+			if err := run(ctx); ctx.Err() == nil {
+				r.logger.Error(failed, "err", err)
+			}
+		})
+	}
+	switch {
+	case r.copy != nil:
+		begin("repository is not renewed any more", r.copy.Run)
+	case r.renews:
+		r.origin.Begin(ctx)
+		begin("repository is not renewed any more", r.renew)
+	}
+	if r.scrubEvery > 0 {
+		begin("archives are not read again any more", r.scrub)
+	}
 	return func() {
 		cancel()
-		<-ended
+		all.Wait()
 	}
+}
+
+// scrub reads the archives again and again. What it finds damaged, a mirror fetches anew; at an origin a person
+// has to bring it.
+func (r *repository) scrub(ctx context.Context) error {
+	return r.store.Scrub(ctx, r.scrubEvery, func(p store.Problem) {
+		if r.copy != nil {
+			r.logger.Error("archive is damaged, and fetched anew", "problem", p.String())
+			r.copy.Trigger()
+			return
+		}
+		r.logger.Error("archive is damaged, and not served: publish it again with boxsign, or import it from a mirror's export", "problem", p.String())
+	})
 }
 
 // repository is a data directory with signed metadata, and what brings news into it: those who publish,
 // or the upstreams of a mirror.
 type repository struct {
-	store     *store.Store
-	origin    *origin.Origin // nil: this is a mirror
-	copy      *mirrored      // nil: this is an origin
-	elsewhere *elsewhere
-	renews    bool // there is an online key
-	now       func() time.Time
-	logger    *slog.Logger
+	store      *store.Store
+	origin     *origin.Origin // nil: this is a mirror
+	copy       *mirrored      // nil: this is an origin
+	elsewhere  *elsewhere
+	renews     bool // there is an online key
+	scrubEvery time.Duration
+	now        func() time.Time
+	logger     *slog.Logger
 }
 
 func openRepository(ctx context.Context, s settings, logger *slog.Logger, now func() time.Time) (*repository, error) {
@@ -108,7 +129,7 @@ func openRepository(ctx context.Context, s settings, logger *slog.Logger, now fu
 	if err != nil {
 		return nil, err
 	}
-	r := &repository{elsewhere: &elsewhere{}, renews: len(online) > 0, now: now, logger: logger}
+	r := &repository{elsewhere: &elsewhere{}, renews: len(online) > 0, scrubEvery: s.ScrubEvery, now: now, logger: logger}
 	if r.store, err = store.Open(ctx, store.Config{
 		Dir:        s.DataDir,
 		Logger:     logger,

@@ -161,6 +161,7 @@ var flags = []struct{ key, usage string }{
 	{"max_bytes", "`bytes` that the repository may hold"},
 	{"bandwidth", "`bytes` per second from all upstreams together"},
 	{"keep_superseded", "serve metadata for this `duration` after newer ones replaced them"},
+	{"scrub_every", "read all archives again, behind all else, within this `duration`; 0s: never"},
 	{"admin", "`host:port` for POST /sync, /fsck and /gc; of the loopback interface without a host"},
 }
 

@@ -28,28 +28,38 @@ func statusCommand(l *loader) *cobra.Command {
 			"Exit codes: 0 fresh, 1 failed, 2 usage, 3 not synced, behind, expired, or the last sync failed.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := l.freshness(cmd)
+			f, scrubbed, err := l.freshness(cmd)
 			if err != nil {
 				return err
 			}
-			return l.showStatus(f, asJSON)
+			return l.showStatus(f, scrubbed, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func (l *loader) freshness(cmd *cobra.Command) (f mirror.Freshness, err error) {
+func (l *loader) freshness(cmd *cobra.Command) (f mirror.Freshness, scrubbed store.Scrubbed, err error) {
 	s, err := l.data(cmd.Flags())
 	if err != nil {
-		return mirror.Freshness{}, err
+		return mirror.Freshness{}, store.Scrubbed{}, err
 	}
 	st, err := l.openReadOnly(cmd, s)
 	if err != nil {
-		return mirror.Freshness{}, err
+		return mirror.Freshness{}, store.Scrubbed{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	return mirror.ReadFreshness(st, l.streams.Now())
+	f, err = mirror.ReadFreshness(st, l.streams.Now())
+	return f, st.Scrubbed(), err
+}
+
+// describeScrub says in one line when all archives were read again.
+func describeScrub(s store.Scrubbed) string {
+	text := "archives: not all read again yet"
+	if !s.Complete.IsZero() {
+		text = "archives: all read again by " + s.Complete.Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%s, %d were found damaged so far", text, s.Damaged)
 }
 
 // openReadOnly opens a data directory beside the process that writes to it, if there is one.
@@ -65,9 +75,12 @@ func (l *loader) openReadOnly(cmd *cobra.Command, s settings) (*store.Store, err
 	return st, nil
 }
 
-func (l *loader) showStatus(f mirror.Freshness, asJSON bool) error {
+func (l *loader) showStatus(f mirror.Freshness, scrubbed store.Scrubbed, asJSON bool) error {
 	if asJSON {
-		if err := l.streams.JSON(f); err != nil {
+		if err := l.streams.JSON(struct {
+			mirror.Freshness
+			Scrub store.Scrubbed `json:"scrub"`
+		}{f, scrubbed}); err != nil {
 			return err
 		}
 	} else {
@@ -75,6 +88,7 @@ func (l *loader) showStatus(f mirror.Freshness, asJSON bool) error {
 		if f.Error != "" {
 			fmt.Fprintf(l.streams.Out, "last sync: %s\n", cli.Printable(f.Error))
 		}
+		fmt.Fprintln(l.streams.Out, describeScrub(scrubbed))
 		for _, u := range f.Upstreams {
 			fmt.Fprintln(l.streams.Out, cli.Printable(describeUpstream(u)))
 		}

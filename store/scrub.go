@@ -1,0 +1,216 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	scrubName = "scrub.json"
+
+	scrubSave  = time.Minute     // how often the position is written
+	scrubPause = 5 * time.Minute // while there is nothing to read, and before the disk is tried again
+)
+
+// Scrubbed is how far reading all archives again is, over restarts.
+type Scrubbed struct {
+	Began    time.Time     `json:"began"`             // the pass under way
+	At       update.Digest `json:"at"`                // the archive that is being read; ascending
+	Block    int           `json:"block"`             // the next one of it
+	Complete time.Time     `json:"complete,omitzero"` // when a pass was last over
+	Damaged  int           `json:"damaged"`           // archives that were found damaged since the directory was made
+}
+
+// Scrub reads the archives that are listed again and again, each pass in about that time, evenly and behind
+// whatever else wants the disk, and compares each block with the block list. An archive with a block that differs, or
+// that the disk can't read, goes to quarantine and is not served any more, and found is called. Scrub goes on
+// after failures and over restarts, and returns when ctx ends, with its error.
+func (s *Store) Scrub(ctx context.Context, every time.Duration, found func(Problem)) error {
+	// The thread is not unlocked, so that it ends with its priority.
+	runtime.LockOSThread()
+	const thisThread, idle = 1, 3 << 13
+	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, thisThread, 0, idle) // where there are no priorities the pace alone counts
+	if err := s.writable(); err != nil {
+		return fmt.Errorf("scrub: %w", err)
+	}
+	for {
+		if err := s.scrubPass(ctx, every, found); err != nil && ctx.Err() == nil {
+			s.c.Logger.Error("scrub", "err", err)
+		}
+		if err := rest(ctx, scrubPause); err != nil {
+			return err
+		}
+	}
+}
+
+// Scrubbed returns how far Scrub is.
+func (s *Store) Scrubbed() Scrubbed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.scrubbed
+}
+
+// scrubPass goes through the archives from where the last one stopped.
+func (s *Store) scrubPass(ctx context.Context, every time.Duration, found func(Problem)) error {
+	repo := s.Repository()
+	if repo == nil {
+		return nil
+	}
+	releases, total := s.toScrub(repo)
+	if total == 0 {
+		return nil
+	}
+	p := s.Scrubbed()
+	if p.Began.IsZero() {
+		p.Began = s.c.Now()
+	}
+	r := reading{store: s, position: p, saved: s.c.Now(), pace: float64(every) / float64(total)}
+	for _, rel := range releases {
+		d := rel.Digest()
+		switch bytes.Compare(d[:], r.position.At[:]) {
+		case -1:
+			continue
+		case 1:
+			r.position.At, r.position.Block = d, 0
+		}
+		err := r.archive(ctx, rel)
+		if damagedOnDisk(err) {
+			r.position.Damaged++
+			found(Problem{rel.Name(), d, err})
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.save()
+			return err
+		}
+	}
+	r.position = Scrubbed{Complete: s.c.Now(), Damaged: r.position.Damaged}
+	r.save()
+	return nil
+}
+
+// toScrub returns the archives of a repository that are in place here, ascending by digest, and their bytes.
+func (s *Store) toScrub(repo *trust.Repository) (releases []trust.Release, total int64) {
+	for _, rel := range repo.Releases() {
+		if s.hasBlob(rel) {
+			releases, total = append(releases, rel), total+rel.Length()
+		}
+	}
+	slices.SortFunc(releases, func(a, b trust.Release) int {
+		x, y := a.Digest(), b.Digest()
+		return bytes.Compare(x[:], y[:])
+	})
+	return slices.CompactFunc(releases, func(a, b trust.Release) bool { return a.Digest() == b.Digest() }), total
+}
+
+// reading is one pass.
+type reading struct {
+	store    *Store
+	position Scrubbed
+	saved    time.Time
+	pace     float64 // nanoseconds for each byte
+}
+
+// archive reads the rest of an archive. One that is damaged is in quarantine afterwards.
+func (r *reading) archive(ctx context.Context, rel trust.Release) error {
+	s := r.store
+	path := s.blobPath(rel.Digest())
+	f, err := openArchive(path, rel.Length())
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	blocks, err := s.Blocks(rel.Update())
+	if err != nil {
+		return err // a damaged archive is in quarantine
+	}
+	buf := make([]byte, min(update.BlockSize, rel.Length()))
+	for r.position.Block < len(blocks) {
+		i := r.position.Block
+		b := buf[:update.BlockLength(rel.Length(), i)]
+		err := readFromDisk(f, b, int64(i)*update.BlockSize)
+		if err == nil && update.Sum(b) != blocks[i] {
+			err = fmt.Errorf("%w: expected digest %v, got %v", ErrCorrupt, blocks[i], update.Sum(b))
+		}
+		if err != nil {
+			return s.condemn(rel.Digest(), f, fmt.Errorf("%v: block %d: %w", rel.Name(), i, err))
+		}
+		r.position.Block++
+		pause := time.Duration(float64(len(b)) * r.pace)
+		if pause >= scrubSave || s.c.Now().Sub(r.saved) >= scrubSave {
+			r.save()
+		}
+		if err := rest(ctx, pause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readFromDisk reads what the disk has, and not what memory still holds of it.
+func readFromDisk(f *os.File, b []byte, off int64) error {
+	_ = unix.Fadvise(int(f.Fd()), off, int64(len(b)), unix.FADV_DONTNEED) // a hint alone
+	_, err := f.ReadAt(b, off)
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it ends within the block", ErrCorrupt)
+	}
+	return err
+}
+
+// save shows and writes the position. Where the disk does not take it, what was read since is read once more.
+func (r *reading) save() {
+	s := r.store
+	r.saved = s.c.Now()
+	s.mu.Lock()
+	s.scrubbed = r.position
+	s.mu.Unlock()
+	raw, err := json.Marshal(r.position)
+	if err == nil {
+		err = s.c.FS.WriteState(s.path(scrubName), raw, 0o644)
+	}
+	if err != nil {
+		s.c.Logger.Warn("position of the scrub not written", "err", err)
+	}
+}
+
+// readScrubbed finds out how far the last process came. Where that can't be read, a pass begins anew.
+func (s *Store) readScrubbed() {
+	var p Scrubbed
+	raw, damage, err := durable.ReadState(s.path(scrubName), 4096, nil)
+	if err == nil {
+		err = json.Unmarshal(raw, &p)
+	}
+	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.c.Logger.Warn("position of the scrub", "err", err)
+	}
+	if p.Block < 0 {
+		p.Block = 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.scrubbed = p
+}
+
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
