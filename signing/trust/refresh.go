@@ -33,6 +33,8 @@ type Fetcher interface {
 // may be newer than that set and older than what an upstream showed and can't send. After an error nothing
 // else has changed. The errors are ErrExpired, ErrRollback, ErrThreshold, ErrMismatch, ErrFork,
 // ErrSecondDigest, ErrMalformed, ErrNotFound and those of the Fetcher.
+//
+// Where a file is gone that the timestamp names, Refresh begins once more: newer ones may have replaced it since.
 func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, error) {
 	if s.cfg.Served {
 		alone := *s
@@ -50,6 +52,23 @@ func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, e
 
 // Look is Refresh without what is remembered of it. It only reads the state.
 func (s *State) Look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
+	seen, err := s.look(ctx, f, c)
+	if !errors.As(err, new(*gone)) || ctx.Err() != nil {
+		return seen, err
+	}
+	again, err := s.look(ctx, f, c)
+	if err == nil || errors.As(err, new(*gone)) {
+		return again, err
+	}
+	return seen, err // what was verified the first time counts
+}
+
+// gone is an ErrNotFound about a file that a timestamp or a snapshot names.
+type gone struct{ error }
+
+func (g *gone) Unwrap() error { return g.error }
+
+func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 	seen := Seen{chain: s.roots, memory: s.memory}
 	raw, err := s.fetchTimestamp(ctx, f)
 	if err != nil {
@@ -237,6 +256,9 @@ func (r *refresh) targets(ctx context.Context, named link) (*targets, error) {
 func (r *refresh) fetch(ctx context.Context, named link) ([]byte, error) {
 	name := FileName(named.role, named.version)
 	raw, err := r.f.Fetch(ctx, name, named.length, update.Digest{})
+	if errors.Is(err, ErrNotFound) {
+		return nil, &gone{fmt.Errorf("%s: %w", name, err)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
