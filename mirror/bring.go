@@ -57,7 +57,7 @@ func (m *Mirror) bringAll(ctx context.Context, repo *trust.Repository) (Result, 
 			fetched := sync.OnceFunc(func() { <-fetching })
 			defer fetched()
 			bytes, err := m.bring(stopped, rel, fetched)
-			if t.add(bytes, err) {
+			if t.add(rel, bytes, err) {
 				stop()
 			}
 			return nil
@@ -80,10 +80,26 @@ type tally struct {
 	result Result
 	errs   []error
 	failed int
+	lost   []update.Digest // of those that failed, what no upstream has whole
+}
+
+// lost is the error where some archives are damaged at the upstreams, or gone, and all others arrived.
+type lost struct {
+	archives []update.Digest
+	error
+}
+
+func (l *lost) Unwrap() error { return l.error }
+
+// isLost reports whether an error says that an archive is not to be had, which is no fault of the way there or of
+// the disk here.
+func isLost(err error) bool {
+	return (errors.Is(err, fetch.ErrDamaged) || errors.Is(err, fetch.ErrNotFound)) &&
+		!errors.Is(err, fetch.ErrUnavailable) && !errors.Is(err, store.ErrNoSpace)
 }
 
 // add reports whether further archives would fail too.
-func (t *tally) add(bytes int64, err error) (hopeless bool) {
+func (t *tally) add(rel trust.Release, bytes int64, err error) (hopeless bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err == nil {
@@ -97,6 +113,9 @@ func (t *tally) add(bytes int64, err error) (hopeless bool) {
 	if t.failed++; t.failed <= maxErrors {
 		t.errs = append(t.errs, err)
 	}
+	if isLost(err) {
+		t.lost = append(t.lost, rel.Digest())
+	}
 	return errors.Is(err, store.ErrNoSpace) || errors.Is(err, fetch.ErrUnavailable)
 }
 
@@ -104,7 +123,11 @@ func (t *tally) error() error {
 	if more := t.failed - len(t.errs); more > 0 {
 		t.errs = append(t.errs, fmt.Errorf("%d more archives did not arrive", more))
 	}
-	return errors.Join(t.errs...)
+	err := errors.Join(t.errs...)
+	if t.failed > 0 && t.failed == len(t.lost) {
+		return &lost{t.lost, err}
+	}
+	return err
 }
 
 // ended reports whether an error only says that a context ended. An upstream that does not answer in time is

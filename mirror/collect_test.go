@@ -3,6 +3,9 @@ package mirror_test
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +13,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 )
@@ -100,6 +104,15 @@ func TestDemandMakesWay(t *testing.T) {
 	room, err := m.s.Room(t.Context(), nil)
 	must(t, err)
 	ahead.Store(int64(30 * time.Minute))
+	second, err := os.Stat(blobOf(m, o.rel(two)))
+	must(t, err)
+	waitFor(t, "a later time of the disk", func() bool {
+		path := filepath.Join(t.TempDir(), "now")
+		must(t, os.WriteFile(path, nil, 0o600))
+		now, err := os.Stat(path)
+		must(t, err)
+		return now.ModTime().After(second.ModTime())
+	})
 	f, err := m.s.Open(o.rel(one).Update()) // used again
 	must(t, err)
 	must(t, f.Close())
@@ -153,5 +166,56 @@ func TestDemandUnderWayMakesWay(t *testing.T) {
 	}
 	cancel()
 	wantErr(t, <-ended, context.Canceled)
+	m.whole()
+}
+
+// blobOf returns the path of an archive in the store of a mirror.
+func blobOf(m *site, rel trust.Release) string {
+	hex := rel.Digest().String()
+	return filepath.Join(m.s.Dir(), "sha256", hex[:2], hex)
+}
+
+// TestTakesWhatIsWhole: one archive that the only upstream's disk damaged keeps a new mirror from nothing else, nor an
+// old one from what comes next; and what is missing comes when it is whole again.
+func TestTakesWhatIsWhole(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one, two)
+	p := newProxy(t, o.url)
+	rotten := "/" + o.rel(one).Digest().String()
+	p.answers(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, rotten) {
+			return false
+		}
+		_, _ = w.Write(make([]byte, len(content(one))))
+		return true
+	})
+	client, err := fetch.New(fetch.Config{Upstreams: []string{p.url}, Patience: -1, Backoff: 1, MaxBackoff: 1, SetAside: time.Hour})
+	must(t, err)
+	t.Cleanup(client.Close)
+	m := o.newMirror(setup{config: func(c *mirror.Config) { c.Client = client }})
+	fails := func() {
+		t.Helper()
+		_, err := m.Sync(t.Context())
+		wantErr(t, err, fetch.ErrDamaged)
+		if !strings.Contains(err.Error(), one) {
+			t.Errorf("expected it to name what is missing, got %v", err)
+		}
+	}
+	fails()
+	m.wantListed(one, two)
+	if m.has(one) || !m.has(two) {
+		t.Error("expected what is whole alone")
+	}
+	if w := m.Health(o.at); !slices.ContainsFunc(w, func(w mirror.Warning) bool { return w.Subject == "archives" && strings.Contains(w.Text, one) }) {
+		t.Errorf("expected health to name what is missing, got %v", w)
+	}
+	o.publish(three)
+	fails()
+	m.wantListed(one, two, three)
+	if !m.has(three) {
+		t.Error("expected the new one")
+	}
+	p.answers(nil)
+	m.sync()
 	m.whole()
 }

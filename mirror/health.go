@@ -34,6 +34,10 @@ func (m *Mirror) Health(at time.Time) []Warning {
 	if w, ok := expiry(f, repo, at); ok {
 		out = append(out, w)
 	}
+	if missing := m.missing(repo, at); len(missing) > 0 {
+		out = append(out, Warning{"archives", true, fmt.Sprintf("%d that are listed can't be served, the first is %v: damaged here, or at the upstreams; they are fetched as soon as one of these has them whole",
+			len(missing), missing[0].Name())})
+	}
 	out = append(out, m.silence(f, at)...)
 	if f.Ring {
 		out = append(out, Warning{"upstream", false, "no upstream leads to an origin, each has from this mirror what it is asked for, so that nothing new can come: name the origin as an upstream"})
@@ -54,6 +58,31 @@ func (m *Mirror) Health(at time.Time) []Warning {
 			f.UpdatesBehind, time.Duration(f.SecondsBehind)*time.Second, f.Own.Snapshot, f.Upstream.Snapshot)})
 	}
 	return out
+}
+
+// lookEvery is how often Health looks whether all archives are in place.
+const lookEvery = 30 * time.Second
+
+// missing returns the releases that are kept and not in place, as they were at most lookEvery ago.
+func (m *Mirror) missing(repo *trust.Repository, at time.Time) []trust.Release {
+	m.mu.Lock()
+	last := m.lookedAt
+	m.mu.Unlock()
+	if since := at.Sub(last.at); last.repo == repo && since >= 0 && since < lookEvery {
+		return last.missing
+	}
+	now := look{repo, at, m.c.Store.Missing(repo)}
+	m.mu.Lock()
+	m.lookedAt = now
+	m.mu.Unlock()
+	return now.missing
+}
+
+// look is which archives were not in place at some time.
+type look struct {
+	repo    *trust.Repository
+	at      time.Time
+	missing []trust.Release
 }
 
 // NotReady says why the mirror should not be sent requests at that time, "" where it should.

@@ -112,14 +112,15 @@ type Mirror struct {
 	trigger chan struct{}      // has room for one
 	wanted  chan trust.Release // what Run is to fetch on demand
 
-	mu      sync.Mutex
-	record  record
-	flights map[update.Digest]*flight
-	wants   map[update.Digest]*want
-	rate    float64 // bytes per second of the archives that were fetched lately; 0: not known
-	kept    keptSet
-	planned []trust.Release                      // that a sync or a repair is fetching
-	demands map[update.Digest]context.CancelFunc // ends what is being fetched on demand
+	mu       sync.Mutex
+	record   record
+	flights  map[update.Digest]*flight
+	wants    map[update.Digest]*want
+	rate     float64 // bytes per second of the archives that were fetched lately; 0: not known
+	kept     keptSet
+	lookedAt look                                 // of Health
+	planned  []trust.Release                      // that a sync or a repair is fetching
+	demands  map[update.Digest]context.CancelFunc // ends what is being fetched on demand
 }
 
 // New returns a mirror. Nothing is asked or written before Sync or Run.

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -58,16 +59,24 @@ func (m *Mirror) sync(ctx context.Context) (Result, error) {
 	s := m.c.Store
 	m.saw(newest)
 	result, err := m.bringAll(ctx, newest)
-	if err != nil || same(newest, s.Repository()) {
+	var l *lost
+	var without []update.Digest
+	if errors.As(err, &l) && ctx.Err() == nil && m.gains(s.Repository(), newest, l.archives) {
+		// What is whole is served. The error tells what is missing, and the next sync asks for it again.
+		without = l.archives
+	} else if err != nil {
 		return result, err
 	}
-	if err := s.Commit(ctx, newest); err != nil {
+	if same(newest, s.Repository()) {
 		return result, err
+	}
+	if commitErr := s.Commit(ctx, newest, without...); commitErr != nil {
+		return result, errors.Join(err, commitErr)
 	}
 	result.Changed = true
 	m.c.Logger.Info("new repository served", "snapshot", newest.Version(trust.RoleSnapshot),
-		"updates", len(newest.Releases()), "fetched", result.Archives, "bytes", result.Bytes)
-	return result, nil
+		"updates", len(newest.Releases()), "fetched", result.Archives, "bytes", result.Bytes, "missing", len(without))
+	return result, err
 }
 
 // refresh returns the newest repository of all upstreams, verified; the current one where none has a
@@ -99,6 +108,30 @@ func same(a, b *trust.Repository) bool {
 	}
 	return a == b || string(a.Raw(trust.RoleTimestamp)) == string(b.Raw(trust.RoleTimestamp)) &&
 		string(a.Raw(trust.RoleRoot)) == string(b.Raw(trust.RoleRoot))
+}
+
+// gains reports whether a repository is worth serving without the archives that are lost: it has an update more than
+// the one that is served, withdraws one, or keeps what is served from expiring. Where the lost ones are all
+// that is new, boxes are better off with what is served, which is whole.
+func (m *Mirror) gains(served, newest *trust.Repository, lost []update.Digest) bool {
+	for _, rel := range newest.Releases() {
+		known := false
+		if served != nil {
+			_, known = served.Release(rel.Name())
+		}
+		if !known && !slices.Contains(lost, rel.Digest()) {
+			return true
+		}
+	}
+	if served == nil || served.RenewalDue(m.c.Now()) {
+		return served != nil
+	}
+	for _, rel := range served.Releases() {
+		if _, listed := newest.Release(rel.Name()); !listed {
+			return true
+		}
+	}
+	return false
 }
 
 // biggestFirst sorts archives so that the last ones to arrive are small, and leaves one of each digest.

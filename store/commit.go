@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -16,13 +17,14 @@ import (
 
 // Commit makes a repository the current one, durably, and from then on what is served. All archives
 // that it lists and that are kept must be in place, else the error is ErrIncomplete; unless it has the
-// same list as the current one: an archive that was lost must not let a whole repository expire. The
+// same list as the current one: an archive that was lost must not let a whole repository expire. Nor need those be
+// in place that are without: archives that are nowhere to be had. The
 // other errors are those of trust.State.Commit, and ErrNoSpace.
 //
 // After an error Repository tells what is served: the old repository or, where only the last step
 // failed, the new one, which may be committed again to be sure of it. After a crash the directory holds
 // the old or the new one, whole.
-func (s *Store) Commit(ctx context.Context, r *trust.Repository) error {
+func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...update.Digest) error {
 	if r == nil {
 		return errors.New("commit: no repository")
 	}
@@ -31,7 +33,8 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository) error {
 	if err := errors.Join(s.writable(), ctx.Err()); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if missing := s.Missing(r); len(missing) > 0 && !sameList(s.Repository(), r) {
+	missing := slices.DeleteFunc(s.Missing(r), func(rel trust.Release) bool { return slices.Contains(without, rel.Digest()) })
+	if len(missing) > 0 && !sameList(s.Repository(), r) {
 		return fmt.Errorf("commit: %w: %d, the first is %v", ErrIncomplete, len(missing), missing[0].Name())
 	}
 	if _, err := s.link(r.Releases()); err != nil {

@@ -25,6 +25,9 @@ var (
 	// there are, another encoding, a redirect to a place that is not listed. It is set aside for it.
 	ErrRefused = errors.New("refused")
 
+	// ErrDamaged is an ErrRefused: an archive, or a block of it, is not the one that was signed.
+	ErrDamaged = errors.New("damaged")
+
 	// ErrUnavailable says that an upstream can't be reached, was cut, or asks to come back later.
 	ErrUnavailable = errors.New("unavailable")
 

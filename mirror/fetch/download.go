@@ -169,7 +169,7 @@ func (d *download) write(p *piece, b []byte) error {
 	}
 	if got, want := update.Sum(b), d.blocks[i]; got != want {
 		d.source.etag = ""
-		return p.u.refusef(p.file, "block %d: expected digest %v, got %v", i, want, got)
+		return &damagedArchive{p.u.refusef(p.file, "block %d: expected digest %v, got %v", i, want, got)}
 	}
 	return &local{err}
 }

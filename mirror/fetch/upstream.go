@@ -106,6 +106,10 @@ func (u *Upstream) note(began time.Time, err error) {
 	var away *unavailable
 	switch {
 	case errors.Is(err, ErrOutpaced): // asked last from now on, it does what it can
+	case errors.Is(err, ErrDamaged) && len(u.client.upstreams) == 1:
+		// One archive that its disk damaged must not keep all the others from whoever has nobody else to ask.
+		u.Blame(err)
+		u.recover()
 	case errors.Is(err, ErrRefused):
 		u.SetAside(err)
 	case errors.As(err, &away):
@@ -166,6 +170,12 @@ func (u *Upstream) failf(file, format string, args ...any) error {
 func (u *Upstream) refusef(file, format string, args ...any) error {
 	return u.failf(file, "%w: %w", ErrRefused, fmt.Errorf(format, args...))
 }
+
+// damagedArchive is an ErrRefused that says which part of an archive is wrong, and is an ErrDamaged.
+type damagedArchive struct{ error }
+
+func (d *damagedArchive) Unwrap() error        { return d.error }
+func (d *damagedArchive) Is(target error) bool { return target == ErrDamaged }
 
 // url returns the URL of a file, whose name needs no escaping.
 func (u *Upstream) url(file string) string { return u.base.String() + "/" + file }

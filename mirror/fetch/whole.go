@@ -117,7 +117,7 @@ func (w *whole) judge(u *Upstream) (again bool, err error) {
 	if err := w.empty(); err != nil {
 		return false, &local{err}
 	}
-	err = u.refusef(w.source.file(), "expected digest %v, got %v", w.rel.Digest(), got)
+	err = &damagedArchive{u.refusef(w.source.file(), "expected digest %v, got %v", w.rel.Digest(), got)}
 	if sole || w.alone { // the second whole one is the last
 		return false, err
 	}
