@@ -166,15 +166,17 @@ func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) erro
 	return b.bringBlocks(ctx, s, rel, blocks)
 }
 
-// checkRoom refuses an update that does not fit on the disk, packed and unpacked.
+// checkRoom refuses an update that does not fit on the disk, packed and as installing it needs. What would only fail
+// after it has come would come for nothing.
 func checkRoom(ctx context.Context, s *store.Store, rel trust.Release) error {
 	room, err := s.Room(ctx, []trust.Release{rel})
 	if err != nil {
 		return err
 	}
-	if need := room.Need + rel.Unpacked(); need > room.Free {
-		return fmt.Errorf("%w: %d bytes are needed, %d of them unpacked, and %d are free: make room",
-			store.ErrNoSpace, need, rel.Unpacked(), max(room.Free, 0))
+	after := install.Needs(rel.Length(), rel.Unpacked())
+	if need := room.Need + after; need > room.Free {
+		return fmt.Errorf("%w: %d bytes are needed, %d of them for installing it, and %d are free: make room",
+			store.ErrNoSpace, need, after, max(room.Free, 0))
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/install"
 )
 
 // TestOrderOfMirrors: a box asks in an order of its own, keeps it, and the fleet spreads over all.
@@ -253,7 +254,7 @@ func TestNoRoom(t *testing.T) {
 	})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(cli.CodeNoSpace, "update").says(one, "no space left", fmt.Sprint(int64(8)<<40)+" of them unpacked")
+	d.must(cli.CodeNoSpace, "update").says(one, "no space left", fmt.Sprint(install.Needs(length, 8<<40))+" of them for installing it")
 	for _, r := range m.asked() {
 		if strings.Contains(r, "sha256") {
 			t.Errorf("asked for %s", r)

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -246,4 +248,22 @@ func FuzzRetryAfter(f *testing.F) {
 			t.Fatalf("%q gave %v", s, d)
 		}
 	})
+}
+
+// TestPlainNoRoomToInstall: an archive that would fit, but not unpacked as well, is refused before it comes.
+func TestPlainNoRoomToInstall(t *testing.T) {
+	_, m, d := newPlain(t, one)
+	var disk unix.Statfs_t
+	check(t, unix.Statfs(d.dir, &disk))
+	length := min(int64(disk.Bavail)*int64(disk.Bsize)/10*7, update.MaxLength) // of a larger disk it is too little for this test
+	m.on(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, one) {
+			return false
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(length))
+		w.WriteHeader(http.StatusOK)
+		return true
+	})
+	d.must(cli.CodeNoSpace, "update", "--key", d.key(), m.URL).says("are for installing it")
+	d.has("", "")
 }

@@ -22,15 +22,15 @@ import (
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/install"
 )
 
 // An answer that brings less than leastRate bytes per second over a window is cut.
 const (
-	leastRate    = 256
-	stallWindow  = 30 * time.Second
-	plainTries   = 5         // how often in a row something is asked for that brings nothing
-	plainBurst   = 256 << 10 // bytes that are read at once, at most
-	plainReserve = 1 << 20   // bytes that are left free on the disk
+	leastRate   = 256
+	stallWindow = 30 * time.Second
+	plainTries  = 5         // how often in a row something is asked for that brings nothing
+	plainBurst  = 256 << 10 // bytes that are read at once, at most
 )
 
 // plainServer is a server that is asked by the URLs that every box knows.
@@ -406,8 +406,9 @@ func checkLength(length, have int64, dir string) error {
 	if err := unix.Statfs(dir, &disk); err != nil {
 		return err
 	}
-	if free := int64(disk.Bavail)*int64(disk.Bsize) - plainReserve; length-have > free {
-		return fmt.Errorf("%w: %d bytes are to come, and %d are free", store.ErrNoSpace, length-have, max(free, 0))
+	after := install.Needs(length, 0)
+	if free := int64(disk.Bavail) * int64(disk.Bsize); length-have+after > free {
+		return fmt.Errorf("%w: %d bytes are to come, %d are for installing it, and %d are free", store.ErrNoSpace, length-have, after, max(free, 0))
 	}
 	return nil
 }

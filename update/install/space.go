@@ -83,6 +83,15 @@ func space(dir string) (bytes, files uint64, err error) {
 	return bytes, files, nil
 }
 
+// Needs returns how many bytes must be free for installing an archive that has so many, 0 unpacked where that is not
+// known: then it is taken to have as many as packed.
+func Needs(length, unpacked int64) int64 {
+	if unpacked == 0 {
+		unpacked = length
+	}
+	return unpacked + margin
+}
+
 // room refuses, with ErrNoSpace, to use more bytes than are free.
 func (i *Installer) room(need int64) error {
 	bytes, files, err := space(i.dir)
