@@ -564,7 +564,11 @@ func TestUndeletableDownload(t *testing.T) {
 	m := w.mirror()
 	d := w.newDevice(nil, m)
 	d.must(0, "fetch")
-	if out, err := exec.Command("chattr", "+i", d.fetched(one)).CombinedOutput(); err != nil {
+	blobs := glob(d.path("S/" + blobDir + "/*/*"))
+	if len(blobs) == 0 {
+		t.Fatal("nothing was fetched")
+	}
+	if out, err := exec.Command("chattr", append([]string{"+i"}, blobs...)...).CombinedOutput(); err != nil {
 		t.Skipf("NOT TESTED: files that can't be removed: %v\n%s", err, out)
 	}
 	t.Cleanup(func() { check(t, exec.Command("chattr", "-R", "-i", d.path("S")).Run()) })
