@@ -21,9 +21,6 @@ func addressOf(ip netip.Addr) address {
 	return address(p)
 }
 
-// String returns the address as a prefix.
-func (a address) String() string { return netip.Prefix(a).String() }
-
 // clientOf returns whose request it is: the peer of its connection or, where that is a trusted proxy, whom
 // the proxy names. Each proxy appends its peer to X-Forwarded-For, so the list is read from its end, and
 // whatever stands before the first address that is no trusted proxy's is the client's own invention.

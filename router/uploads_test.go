@@ -284,7 +284,7 @@ func TestClientOf(t *testing.T) {
 		if test.forwarded != "" {
 			r.Header["X-Forwarded-For"] = strings.Split(test.forwarded, "|")
 		}
-		if got := clientOf(r, trusted).String(); got != test.want {
+		if got := netip.Prefix(clientOf(r, trusted)).String(); got != test.want {
 			t.Errorf("%s, %q: %s, want %s", test.remote, test.forwarded, got, test.want)
 		}
 	}
