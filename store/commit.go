@@ -40,9 +40,13 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 	if _, err := s.link(r.Releases()); err != nil {
 		return fmt.Errorf("commit: %w", noSpace(err))
 	}
+	rebound := s.state.Ledger().Rebound(r)
 	if err := s.state.Commit(r); err != nil {
 		// What counts is what lies on the disk now: the timestamp may have got there.
 		return errors.Join(noSpace(err), s.load())
+	}
+	for _, b := range rebound {
+		s.c.Logger.Warn("name bound anew", "name", b.Name, "was", b.Was, "now", b.Now)
 	}
 	old := s.Repository()
 	if err := s.show(s.state); err != nil {

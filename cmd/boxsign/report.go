@@ -85,6 +85,9 @@ func (x *session) describe(p trust.Plan) change {
 		c.Changed = append(c.Changed, changed{release(r.To, x.at), release(r.From, x.at)})
 	}
 	c.Notes = conditionNotes(p, x.base.Expires(trust.RoleTimestamp), x.at)
+	for _, b := range p.Rebound {
+		c.Notes = append(c.Notes, b.String())
+	}
 	if p.Role == trust.RoleTargets {
 		if note := oldBoxNote(p, x.base.Releases()); note != "" {
 			c.Notes = append(c.Notes, note)

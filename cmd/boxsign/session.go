@@ -88,6 +88,9 @@ func (x *session) refresh(ctx context.Context) (err error) {
 	if err := x.refreshBase(ctx); err != nil {
 		return withHint(fmt.Errorf("repository: %w", err))
 	}
+	for _, b := range x.trusted.Ledger().Rebound(x.base) {
+		x.s.Warn("boxsign", b.String())
+	}
 	if x.pending, x.reserved, err = x.place.Pending(ctx, x.base, x.trusted.Ledger(), x.at); err != nil {
 		return withHint(err)
 	}

@@ -115,6 +115,9 @@ func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
 	if err != nil || repo == before {
 		return repo, err
 	}
+	for _, bound := range b.state.Ledger().Rebound(repo) {
+		b.warn("%v", bound)
+	}
 	return repo, b.state.Commit(repo)
 }
 

@@ -23,7 +23,7 @@ func (s *State) Commit(r *Repository) error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	ledger, err := s.ledger.with(r.targets.releases)
+	ledger, err := s.ledger.under(s.joined(r.chain)).with(r.targets.releases)
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
@@ -79,6 +79,9 @@ func (s *State) store(r *Repository, ledger *Ledger) error {
 		if err := s.put(LedgerName, ledger.Bytes()); err != nil {
 			return err
 		}
+	}
+	if err := s.storeBound(ledger); err != nil {
+		return err
 	}
 	for _, role := range []Role{RoleTargets, RoleSnapshot, RoleTimestamp} {
 		put := s.put

@@ -42,11 +42,14 @@ func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*
 	if err := r.CheckClock(at); err != nil {
 		return nil, err
 	}
+	if max(r.targets.version, reserved) >= maxVersion {
+		return nil, errors.New("targets: no version is left; restore the repository from before somebody counted it up, and replace release and online keys")
+	}
 	releases, err := r.targets.forEdit()
 	if err != nil {
 		return nil, err
 	}
-	return &TargetsEdit{r, known, reserved, at, releases}, nil
+	return &TargetsEdit{r, known.under(r.chain), reserved, at, releases}, nil
 }
 
 // Add lists an update. One that is listed with that digest stays as it is; under another digest, even
@@ -56,7 +59,7 @@ func (e *TargetsEdit) Add(a Addition) error {
 		return err
 	}
 	if had, ok := e.releases[a.Name]; ok {
-		return (&Ledger{map[update.Name]update.Digest{a.Name: had.Digest()}}).check(a.Name, a.Digest)
+		return (&Ledger{digests: map[update.Name]update.Digest{a.Name: had.Digest()}}).check(a.Name, a.Digest)
 	}
 	r, err := a.release(e.at)
 	if err != nil {
@@ -129,7 +132,7 @@ func (e *TargetsEdit) version() int64 { return max(e.base.targets.version, e.res
 
 // Plan says what the edit changes.
 func (e *TargetsEdit) Plan() Plan {
-	p := planTargets(e.base.byName, e.releases)
+	p := planTargets(e.known, e.base.byName, e.releases)
 	p.From, p.To = e.base.targets.version, e.version()
 	p.FromExpires, p.ToExpires = e.base.targets.expires, expiry(e.at, TargetsLife)
 	return p

@@ -16,17 +16,22 @@ const LedgerName = "ledger"
 const maxLedger = 16 << 20
 
 // Ledger remembers the digest of every name that was ever accepted, withdrawn names included, so that
-// no name gets a second one. It is immutable. The zero Ledger remembers nothing.
+// no name gets a second one; unless the release keys were replaced since, see Rebound. It is immutable. The zero Ledger remembers nothing.
 //
 // Its file is a list of checksum lines, ascending by name: sha256sum -c reads it.
-type Ledger struct{ digests map[update.Name]update.Digest }
+type Ledger struct {
+	digests map[update.Name]update.Digest
+
+	since int64                // the newest root that replaced the release keys, 0: none
+	loose map[update.Name]bool // what was learned before that and not since: it may be bound anew
+}
 
 // ParseLedger parses what Bytes returns.
 func ParseLedger(b []byte) (*Ledger, error) {
 	if len(b) > maxLedger {
 		return nil, fmt.Errorf("ledger: %w: more than %d bytes", ErrMalformed, maxLedger)
 	}
-	l := &Ledger{make(map[update.Name]update.Digest, bytes.Count(b, []byte("\n")))}
+	l := &Ledger{digests: make(map[update.Name]update.Digest, bytes.Count(b, []byte("\n")))}
 	var last update.Name
 	for line := range bytes.Lines(b) {
 		d, n, err := update.ParseChecksumLine(line)
@@ -59,9 +64,9 @@ func (l *Ledger) Digest(n update.Name) (update.Digest, bool) {
 // Len returns how many names the ledger remembers.
 func (l *Ledger) Len() int { return len(l.digests) }
 
-// check refuses a name that had another digest.
+// check refuses a name that had another digest, unless it is loose.
 func (l *Ledger) check(n update.Name, d update.Digest) error {
-	if had, ok := l.digests[n]; ok && had != d {
+	if had, ok := l.digests[n]; ok && had != d && !l.loose[n] {
 		return fmt.Errorf("%v: %w: it had %v and is offered with %v; build the update again under a new version", n, ErrSecondDigest, had, d)
 	}
 	return nil
@@ -74,14 +79,15 @@ func (l *Ledger) with(releases []Release) (*Ledger, error) {
 		if err := l.check(r.Name(), r.Digest()); err != nil {
 			return nil, err
 		}
-		if _, ok := l.digests[r.Name()]; ok {
+		if _, ok := l.digests[r.Name()]; ok && !l.loose[r.Name()] {
 			continue
 		}
 		if out == l {
-			out = &Ledger{make(map[update.Name]update.Digest, len(l.digests)+len(releases))}
+			out = &Ledger{make(map[update.Name]update.Digest, len(l.digests)+len(releases)), l.since, maps.Clone(l.loose)}
 			maps.Copy(out.digests, l.digests)
 		}
 		out.digests[r.Name()] = r.Digest()
+		delete(out.loose, r.Name())
 	}
 	return out, nil
 }

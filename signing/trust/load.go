@@ -134,8 +134,10 @@ func (s *State) loadLedger() error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	s.ledger, err = ParseLedger(raw)
-	return err
+	if s.ledger, err = ParseLedger(raw); err != nil {
+		return err
+	}
+	return s.loadBound()
 }
 
 // learn adds what the current repository lists to the ledger in memory: a ledger that was lost, or is

@@ -19,6 +19,7 @@ type Plan struct {
 	Added     []Release
 	Withdrawn []Release
 	Changed   []ChangedRelease
+	Rebound   []Binding // those of Added whose name had another digest
 
 	// Root only: the roles that change, in the order of Roles.
 	Holders []ChangedHolder
@@ -39,7 +40,7 @@ func (p Plan) Empty() bool {
 	return len(p.Added)+len(p.Withdrawn)+len(p.Changed)+len(p.Holders) == 0
 }
 
-func planTargets(from, to map[update.Name]Release) Plan {
+func planTargets(known *Ledger, from, to map[update.Name]Release) Plan {
 	p := Plan{Role: RoleTargets}
 	for name, r := range to {
 		old, ok := from[name]
@@ -56,6 +57,11 @@ func planTargets(from, to map[update.Name]Release) Plan {
 		}
 	}
 	slices.SortFunc(p.Added, compareReleases)
+	for _, r := range p.Added {
+		if was, ok := known.Digest(r.Name()); ok && was != r.Digest() {
+			p.Rebound = append(p.Rebound, Binding{r.Name(), was, r.Digest()})
+		}
+	}
 	slices.SortFunc(p.Withdrawn, compareReleases)
 	slices.SortFunc(p.Changed, func(a, b ChangedRelease) int { return compareReleases(a.To, b.To) })
 	return p

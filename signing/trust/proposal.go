@@ -65,6 +65,7 @@ func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at 
 	if err := errors.Join(tg.impossible...); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w; sign a list without it", tg.name(), ErrMalformed, err)
 	}
+	known = known.under(r.chain)
 	if _, err := known.with(tg.releases); err != nil {
 		return nil, fmt.Errorf("%s: %w", tg.name(), err)
 	}
@@ -73,7 +74,7 @@ func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at 
 	}
 	p := &Proposal{base: r, role: RoleTargets, targets: tg, known: known, reserved: reserved, at: at}
 	p.needs = []Need{needOf(r.root, tg.file)}
-	p.plan = planTargets(r.byName, byName(tg.releases))
+	p.plan = planTargets(known, r.byName, byName(tg.releases))
 	p.plan.From, p.plan.To = r.targets.version, tg.version
 	p.plan.FromExpires, p.plan.ToExpires = r.targets.expires, tg.expires
 	return p, nil

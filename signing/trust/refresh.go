@@ -96,7 +96,7 @@ func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 	if err != nil {
 		return seen, err
 	}
-	if _, err := s.ledger.with(repo.targets.releases); err != nil {
+	if _, err := s.ledger.under(repo.chain).with(repo.targets.releases); err != nil {
 		return seen, err
 	}
 	seen.memory.targets = repo.targets

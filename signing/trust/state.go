@@ -37,8 +37,9 @@ type Config struct {
 //
 //	1.root.json 2.root.json …  every root, for ever
 //	7.snapshot.json 5.targets.json timestamp.json  the set accepted last; beside it those before, see Prune
-//	ledger
-//	remembered/   what was accepted and is no whole set yet; see rememberedDir
+//	ledger                     the digest of every name that was accepted, see Ledger
+//	9.ledger                   what of it was learned since root 9, which replaced the release keys; else there is none
+//	remembered/                what was accepted and is no whole set yet; see rememberedDir
 //
 // The timestamp is written last: it says which set counts. A State has one user at a time; the caller
 // locks the directory.
