@@ -79,7 +79,7 @@ func BenchmarkHash(b *testing.B) {
 	buf := make([]byte, readSize)
 	b.SetBytes(size)
 	for b.Loop() {
-		if r := d.hash(b.Context(), task{u.Name, d.state.entries[u.Name].seen}, buf); r.err != nil {
+		if r := d.hash(b.Context(), task{name: u.Name, stamp: d.state.entries[u.Name].seen}, buf); r.err != nil {
 			b.Fatal(r.err)
 		}
 	}

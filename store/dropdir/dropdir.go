@@ -118,6 +118,7 @@ type Dir struct {
 	files   durable.FS
 	open    func(update.Name) (*os.File, error)
 	watch   func() (*watcher, error)
+	quick   time.Duration // how long a check may keep others waiting
 
 	mu      sync.RWMutex
 	state   *state
@@ -132,7 +133,7 @@ func Open(ctx context.Context, c Config) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{c: c, wake: make(chan struct{}, 1), state: newState(c)}
+	d := &Dir{c: c, wake: make(chan struct{}, 1), quick: quickCheck, state: newState(c)}
 	d.open, d.watch = d.openFile, d.newWatcher
 	if err := d.loadCache(); err != nil {
 		return nil, err

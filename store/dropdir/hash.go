@@ -42,9 +42,25 @@ func (d *Dir) hash(ctx context.Context, t task, buf []byte) result {
 	return r
 }
 
+// quickCheck is how long a check may take before it gives way to those of other archives.
+const quickCheck = time.Minute
+
+// errSlowCheck says that a check was not through in that time: the archive unpacks to a lot.
+var errSlowCheck = errors.New("the check takes long")
+
 // inspect calls Config.Check on a file.
-func (d *Dir) inspect(ctx context.Context, t task) result {
-	r := result{task: t, checked: true}
+func (d *Dir) inspect(ctx context.Context, t task) (r result) {
+	r = result{task: t, checked: true}
+	if !t.slow {
+		quick, cancel := context.WithTimeoutCause(ctx, d.quick, errSlowCheck)
+		defer cancel()
+		defer func() {
+			if r.err != nil && errors.Is(context.Cause(quick), errSlowCheck) {
+				r.err = errSlowCheck
+			}
+		}()
+		ctx = quick
+	}
 	r.err = d.read(t, func(f *os.File) (err error) {
 		r.problems, err = d.c.Check(ctx, f, t.name)
 		return err
@@ -97,6 +113,8 @@ func (d *Dir) take(r result) {
 	case errors.Is(r.err, fs.ErrNotExist) || r.err != nil && exhausted(r.err):
 		d.state.finish(r.task)
 		d.poke()
+	case errors.Is(r.err, errSlowCheck):
+		d.state.slowed(r.task)
 	case r.checked:
 		d.state.inspected(r.task, r.problems, r.err)
 	default:

@@ -21,13 +21,13 @@ func (d *Dir) Open(u update.Update) (*os.File, error) {
 		d.poke()
 		return nil, err
 	}
-	f, err := d.openListed(task{u.Name, want})
+	f, err := d.openListed(task{name: u.Name, stamp: want})
 	if err != nil {
 		d.poke()
 		if errors.Is(err, fs.ErrPermission) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			d.lost(task{u.Name, want}, err)
+			d.lost(task{name: u.Name, stamp: want}, err)
 		}
 		return nil, err
 	}

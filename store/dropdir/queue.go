@@ -29,17 +29,19 @@ func byVersion(a, b update.Name) int {
 
 // refill makes both queues anew.
 func (s *state) refill(now time.Time) {
-	s.hashes, s.checks = s.hashes[:0], s.checks[:0]
+	s.hashes, s.checks, s.slowChecks = s.hashes[:0], s.checks[:0], s.slowChecks[:0]
 	for n, e := range s.entries {
 		switch {
 		case s.wantsHash(e, now):
 			s.hashes = append(s.hashes, n)
 		case s.wantsCheck(e):
-			s.checks = append(s.checks, n)
+			q := s.checksOf(e.slow)
+			*q = append(*q, n)
 		}
 	}
 	slices.SortFunc(s.hashes, byVersion)
 	slices.SortFunc(s.checks, byVersion)
+	slices.SortFunc(s.slowChecks, byVersion)
 }
 
 func (s *state) wantsHash(e *entry, now time.Time) bool {
@@ -60,6 +62,7 @@ func (s *state) wantsCheck(e *entry) bool {
 type task struct {
 	name  update.Name
 	stamp stamp
+	slow  bool // a check that may take as long as it likes
 }
 
 // nextHash gives out the file with the highest version that has to be hashed.
@@ -71,23 +74,44 @@ func (s *state) nextHash(now time.Time) (task, bool) {
 		}
 		if e := s.entries[n]; e != nil && s.wantsHash(e, now) {
 			e.busy = true
-			return task{n, e.seen}, true
+			return task{name: n, stamp: e.seen}, true
 		}
 	}
 }
 
-// nextCheck gives out the file with the highest version that has to be checked.
-func (s *state) nextCheck() (task, bool) {
+// checksOf returns the queue of those checks that take long, or of those of which that is not known.
+func (s *state) checksOf(slow bool) *queue {
+	if slow {
+		return &s.slowChecks
+	}
+	return &s.checks
+}
+
+// nextCheck gives out the file with the highest version that has to be checked, of those whose checks take
+// long, or of the others.
+func (s *state) nextCheck(slow bool) (task, bool) {
+	q := s.checksOf(slow)
 	for {
-		n, ok := s.checks.pop()
+		n, ok := q.pop()
 		if !ok {
 			return task{}, false
 		}
-		if e := s.entries[n]; e != nil && s.wantsCheck(e) {
+		if e := s.entries[n]; e != nil && e.slow == slow && s.wantsCheck(e) {
 			e.busy = true
-			return task{n, e.seen}, true
+			return task{n, e.seen, slow}, true
 		}
 	}
+}
+
+// slowed puts a check off that took long, to be done beside the others.
+func (s *state) slowed(t task) {
+	e, ok := s.finish(t)
+	if !ok {
+		return
+	}
+	e.slow = true
+	s.slowChecks = append(s.slowChecks, t.name)
+	s.say(slog.LevelInfo, "archive takes long to check, others go first", "name", t.name)
 }
 
 // finish ends a task and returns its entry; ok is false where that does not hold the bytes any more
@@ -124,7 +148,7 @@ func (s *state) hashed(t task, digest update.Digest, blocks update.Blocks, err e
 		e.failed, e.failures = nil, 0
 		s.show(t.name, e)
 	}
-	if s.wantsCheck(e) {
+	if e.slow = false; s.wantsCheck(e) {
 		s.checks = append(s.checks, t.name)
 	}
 }

@@ -19,7 +19,7 @@ const (
 // goroutines have ended, with what kept it from saving the cache at the end, and may then be called
 // again.
 func (d *Dir) Run(ctx context.Context) (err error) {
-	l := &loop{d: d, results: make(chan result, parallel+1), saved: make(chan struct{}, 1)}
+	l := &loop{d: d, results: make(chan result, parallel+2), saved: make(chan struct{}, 1), checking: map[bool]bool{}}
 	for range parallel {
 		l.buffers = append(l.buffers, make([]byte, readSize))
 	}
@@ -49,7 +49,8 @@ type loop struct {
 	saved   chan struct{}
 	buffers [][]byte // of idle hashing workers
 
-	checking, saving           bool
+	checking                   map[bool]bool // a check is under way: of those that take long, of the others
+	saving                     bool
 	fresh                      bool      // a digest waits to be published
 	listAt, publishAt, saveAt  time.Time // zero: not planned
 	listed, published, savedAt time.Time // the last times
@@ -159,12 +160,17 @@ func (l *loop) dispatch(ctx context.Context) {
 		l.buffers = l.buffers[:last]
 		l.workers.Go(func() { l.results <- d.hash(ctx, t, buf) })
 	}
-	if l.checking || len(l.buffers) < parallel {
+	if len(l.buffers) < parallel {
 		return
 	}
-	if t, ok := d.state.nextCheck(); ok {
-		l.checking = true
-		l.workers.Go(func() { l.results <- d.inspect(ctx, t) })
+	for _, slow := range []bool{false, true} {
+		if l.checking[slow] {
+			continue
+		}
+		if t, ok := d.state.nextCheck(slow); ok {
+			l.checking[slow] = true
+			l.workers.Go(func() { l.results <- d.inspect(ctx, t) })
+		}
 	}
 }
 
@@ -178,7 +184,7 @@ func (l *loop) hurry() {
 // take takes over a result and plans to publish it.
 func (l *loop) take(r result) {
 	if r.checked {
-		l.checking = false
+		l.checking[r.slow] = false
 	} else {
 		l.buffers = append(l.buffers, r.buf)
 		l.fresh = true

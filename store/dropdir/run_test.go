@@ -285,3 +285,37 @@ func TestRunAgain(t *testing.T) {
 		t.Error("the log does not name the problems of each archive")
 	}
 }
+
+// An archive whose check takes for ever does not keep those of others waiting.
+func TestSlowCheck(t *testing.T) {
+	var log journal
+	dir, bomb, other := t.TempDir(), mustName(t, "opq-box-update-2.tar.gz"), mustName(t, "opq-box-update-1.tar.gz")
+	drop(t, dir, bomb.String(), "bomb")
+	drop(t, dir, other.String(), "other")
+	c := watched(dir, &log)
+	var tries atomic.Int32
+	checked := make(chan struct{})
+	c.Check = func(ctx context.Context, _ *os.File, n update.Name) ([]string, error) {
+		if n == other {
+			close(checked)
+			return nil, nil
+		}
+		if tries.Add(1) == 1 {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		select {
+		case <-checked:
+			return []string{"is a bomb"}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	d := mustOpen(t, c)
+	d.quick = time.Millisecond
+	running(t, d)
+	eventually(t, func() bool { return log.count(`problems="is a bomb"`) == 1 })
+	if n := tries.Load(); n != 2 {
+		t.Errorf("the bomb was checked %d times, want 2", n)
+	}
+}

@@ -35,8 +35,8 @@ type state struct {
 
 	signatures map[update.Name]signatureFile // of the last listing
 
-	hashes, checks queue
-	settle         time.Time // when the next file may be still; zero: none waits
+	hashes, checks, slowChecks queue
+	settle                     time.Time // when the next file may be still; zero: none waits
 
 	changed  bool // the catalog is not that of this state
 	resigned bool // nor are the signatures those that it was made with
@@ -59,6 +59,7 @@ type entry struct {
 
 	busy     bool  // being hashed or checked
 	checked  bool  // checked without a result, which is not tried again
+	slow     bool  // its check takes long, and is done beside those of other archives
 	failed   error // why it can't be read
 	failures int
 	retry    time.Time

@@ -188,7 +188,7 @@ func TestNewestIsHashedFirstAndChecksComeLast(t *testing.T) {
 		t.Errorf("hashed in the order %s", got)
 	}
 	checked := 0
-	for task, ok := s.nextCheck(); ok; task, ok = s.nextCheck() {
+	for task, ok := s.nextCheck(false); ok; task, ok = s.nextCheck(false) {
 		checked++
 		s.inspected(task, []string{"no install_update.sh"}, nil)
 	}
@@ -196,7 +196,7 @@ func TestNewestIsHashedFirstAndChecksComeLast(t *testing.T) {
 		t.Errorf("%d checked, warnings %q", checked, w)
 	}
 	s.observe(l, start.Add(time.Second))
-	if task, ok := s.nextCheck(); ok {
+	if task, ok := s.nextCheck(false); ok {
 		t.Errorf("%v is checked twice", task.name)
 	}
 }
