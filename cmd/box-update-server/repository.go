@@ -92,6 +92,9 @@ func (h home) start(ctx context.Context) (stop func()) {
 	if r.scrubEvery > 0 {
 		begin("archives are not read again any more", r.scrub)
 	}
+	if r.inspector != nil {
+		all.Go(func() { r.inspector.run(ctx) })
+	}
 	return func() {
 		cancel()
 		all.Wait()
@@ -117,6 +120,7 @@ type repository struct {
 	store      *store.Store
 	origin     *origin.Origin // nil: this is a mirror
 	copy       *mirrored      // nil: this is an origin
+	inspector  *inspector     // nil: this is a mirror, whose origin tells what is improper
 	elsewhere  *elsewhere
 	renews     bool // there is an online key
 	scrubEvery time.Duration
@@ -144,6 +148,7 @@ func openRepository(ctx context.Context, s settings, logger *slog.Logger, now fu
 	if err != nil {
 		return nil, errors.Join(err, r.store.Close())
 	}
+	r.inspector = newInspector(r.store, logger)
 	if !r.renews {
 		logger.Warn("nothing can be published or renewed without online_key", "data_dir", s.DataDir)
 	}
@@ -201,6 +206,7 @@ func (r *repository) component() router.Component {
 		c.OK = c.OK && !w.Urgent
 		c.Warnings = append(c.Warnings, w.Subject+": "+w.Text)
 	}
+	c.Warnings = append(c.Warnings, r.inspector.warnings()...)
 	return c
 }
 

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// An inspector looks whether the archives that an origin lists are proper updates: whoever signed one may have
+// forced it. It reads each archive once, in the background, the newest first, and remembers what it found:
+//
+//	<data_dir>/inspected.json  {"<digest>": ["problem", …], …}, of a proper archive []
+//
+// The file is of use to nobody else; without it, all archives are read again.
+type inspector struct {
+	store  *store.Store
+	logger *slog.Logger
+	quick  time.Duration // how long one archive may keep the others waiting
+
+	mu    sync.Mutex
+	found map[update.Digest][]string // what is improper about each archive; empty for a proper one
+	slow  map[update.Digest]bool     // those that take long
+}
+
+const (
+	inspectedName = "inspected.json"
+	maxInspected  = 16 << 20 // bytes
+	maxTold       = 8        // problems of one archive
+
+	// quickInspection is how long an archive is inspected before it gives way: a few hundred bytes of bzip2
+	// unpack to gigabytes.
+	quickInspection = time.Minute
+
+	// inspectEvery is how soon a new archive is found.
+	inspectEvery = 2 * time.Second
+)
+
+func newInspector(s *store.Store, logger *slog.Logger) *inspector {
+	i := &inspector{store: s, logger: logger, quick: quickInspection, found: map[update.Digest][]string{}, slow: map[update.Digest]bool{}}
+	raw, damage, err := durable.ReadState(i.path(), maxInspected, nil)
+	if err == nil {
+		err = json.Unmarshal(raw, &i.found)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		i.found = map[update.Digest][]string{}
+		logger.Warn("archives are inspected again", "err", err)
+	case damage != nil:
+		logger.Warn("a copy was used", "err", damage)
+	}
+	return i
+}
+
+func (i *inspector) path() string { return filepath.Join(i.store.Dir(), inspectedName) }
+
+// run inspects what is listed until ctx ends. Archives that take long have a lane of their own.
+func (i *inspector) run(ctx context.Context) {
+	var lanes sync.WaitGroup
+	for _, slow := range []bool{false, true} {
+		lanes.Go(func() {
+			tick := time.NewTicker(inspectEvery)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				for u, ok := i.next(slow); ok && ctx.Err() == nil; u, ok = i.next(slow) {
+					i.inspect(ctx, u, slow)
+				}
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	lanes.Wait()
+}
+
+// next returns the newest update that was not inspected, of those that take long or of the others.
+func (i *inspector) next(slow bool) (update.Update, bool) {
+	updates := i.store.Catalog().Updates()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, u := range slices.Backward(updates) {
+		if _, done := i.found[u.Digest]; !done && i.slow[u.Digest] == slow {
+			return u, true
+		}
+	}
+	return update.Update{}, false
+}
+
+func (i *inspector) inspect(ctx context.Context, u update.Update, slow bool) {
+	within := ctx
+	if !slow {
+		var cancel context.CancelFunc
+		within, cancel = context.WithTimeout(ctx, i.quick)
+		defer cancel()
+	}
+	problems, err := i.read(within, u)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil && within.Err() != nil:
+		i.logger.Info("archive takes long to inspect, others go first", "name", u.Name)
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.slow[u.Digest] = true
+		return
+	case err != nil:
+		// That an archive is lost or can't be read is for the store to tell. It is not tried again before a restart.
+		i.note(u.Digest, nil)
+		return
+	case len(problems) > 0:
+		i.logger.Warn("archive is not a proper update; it is served all the same", "name", u.Name, "problems", strings.Join(problems, "; "))
+	}
+	i.note(u.Digest, problems)
+	if err := i.save(); err != nil {
+		i.logger.Warn("what archives were inspected is not remembered", "err", err)
+	}
+}
+
+func (i *inspector) read(ctx context.Context, u update.Update) ([]string, error) {
+	f, err := i.store.Open(u)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading
+	problems, err := checkArchive(ctx, f, u.Name)
+	if len(problems) > maxTold {
+		problems = append(problems[:maxTold:maxTold], fmt.Sprintf("and %d more", len(problems)-maxTold))
+	}
+	return problems, err
+}
+
+func (i *inspector) note(d update.Digest, problems []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.found[d] = append([]string{}, problems...)
+}
+
+// save remembers what is known of the archives that are listed.
+func (i *inspector) save() error {
+	listed := map[update.Digest][]string{}
+	updates := i.store.Catalog().Updates()
+	i.mu.Lock()
+	for _, u := range updates {
+		if problems, ok := i.found[u.Digest]; ok {
+			listed[u.Digest] = problems
+		}
+	}
+	i.found = listed
+	raw, err := json.Marshal(listed)
+	i.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return durable.FS{}.WriteState(i.path(), raw, 0o644)
+}
+
+// warnings names the improper archives that are listed, the newest first.
+func (i *inspector) warnings() (out []string) {
+	updates := i.store.Catalog().Updates()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, u := range slices.Backward(updates) {
+		problems := i.found[u.Digest]
+		if len(problems) == 0 {
+			continue
+		}
+		if len(out) == maxOmissions {
+			return append(out, "and more archives that are not proper updates")
+		}
+		out = append(out, fmt.Sprintf("%v is not a proper update: %s", u.Name, strings.Join(problems, "; ")))
+	}
+	return out
+}
