@@ -81,7 +81,10 @@ type round struct {
 func (r *round) askOthers(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, u := range r.client.upstreams {
-		if r.tried[u] || !u.State().Until.IsZero() {
+		r.mu.Lock()
+		tried := r.tried[u]
+		r.mu.Unlock()
+		if tried || !u.State().Until.IsZero() {
 			continue
 		}
 		all.Go(func() {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,8 @@ type network struct {
 	c     *Client
 	hosts map[string]http.Handler
 	slow  map[string]time.Duration // what a byte of a body takes to come, of those hosts
-	asked []string                 // host and path, with the time since start
+	mu    sync.Mutex
+	asked []string // host and path, with the time since start
 	start time.Time
 }
 
@@ -35,7 +37,9 @@ func (n *network) connect(c *Client) *network {
 }
 
 func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
+	n.mu.Lock()
 	n.asked = append(n.asked, fmt.Sprintf("%s %v", r.URL.Host, time.Since(n.start)))
+	n.mu.Unlock()
 	h := n.hosts[r.URL.Host]
 	if h == nil {
 		select {
