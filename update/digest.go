@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"unicode/utf8"
 )
 
 // Digest is a SHA-256 digest. The zero Digest means "not known".
@@ -23,7 +24,7 @@ func parseDigest[T string | []byte](s T) (d Digest, err error) {
 	for i := range len(s) {
 		v, ok := nibble(s[i])
 		if !ok {
-			return Digest{}, fmt.Errorf("digest %s: expected lower-case hex digits, got %q at byte %d", quote(string(s)), s[i], i)
+			return Digest{}, fmt.Errorf("digest %s: expected lower-case hex digits, got %s at byte %d", quote(string(s)), character(string(s), i), i)
 		}
 		d[i/2] = d[i/2]<<4 | v
 	}
@@ -62,11 +63,24 @@ func (d *Digest) UnmarshalText(b []byte) error {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
+// character quotes the character at a byte of outside text, or the byte itself where that is none.
+func character(s string, i int) string {
+	r, n := utf8.DecodeRuneInString(s[i:])
+	if r == utf8.RuneError && n == 1 {
+		return fmt.Sprintf("%q", s[i:i+1])
+	}
+	return fmt.Sprintf("%q", r)
+}
+
 // quote quotes outside text for an error message and bounds its length.
 func quote(s string) string {
 	const most = 80
 	if len(s) > most {
-		return fmt.Sprintf("%q…", s[:most])
+		end := most
+		for end > most-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		return fmt.Sprintf("%q…", s[:end])
 	}
 	return fmt.Sprintf("%q", s)
 }

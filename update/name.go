@@ -27,7 +27,7 @@ func ParseProduct(s string) (Product, error) {
 	}
 	for i := range len(s) {
 		if c := s[i]; !isDigit(c) && !isLower(c) && c != '-' && c != '_' && c != '.' {
-			return "", fmt.Errorf("product %s: expected lower-case letters, digits, '-', '_' and '.', got %q at byte %d", quote(s), c, i)
+			return "", fmt.Errorf("product %s: expected lower-case letters, digits, '-', '_' and '.', got %s at byte %d", quote(s), character(s, i), i)
 		}
 	}
 	if last := s[len(s)-1]; !isLower(s[0]) || !isLower(last) && !isDigit(last) || strings.Contains(s, "..") {

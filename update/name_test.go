@@ -20,7 +20,7 @@ func TestParseProductRefuses(t *testing.T) {
 		{"percent", "opq%2fbox", `product "opq%2fbox"` + letters + `'%' at byte 3`},
 		{"space", "opq box", `product "opq box"` + letters + `' ' at byte 3`},
 		{"NUL", "opq\x00box", `product "opq\x00box"` + letters + `'\x00' at byte 3`},
-		{"not ASCII", "öpq", `product "öpq"` + letters + `'Ã' at byte 0`},
+		{"not ASCII", "öpq", `product "öpq"` + letters + `'ö' at byte 0`},
 		{"dot first", ".opq", `product ".opq"` + shape},
 		{"digit first", "4opq", `product "4opq"` + shape},
 		{"dash first", "-opq", `product "-opq"` + shape},

@@ -22,7 +22,7 @@ func ParseVersion(s string) (Version, error) {
 	}
 	for i := range len(s) {
 		if !isDigit(s[i]) {
-			return Version{}, fmt.Errorf("version %s: expected decimal digits, got %q at byte %d", quote(s), s[i], i)
+			return Version{}, fmt.Errorf("version %s: expected decimal digits, got %s at byte %d", quote(s), character(s, i), i)
 		}
 	}
 	if len(s) > 1 && s[0] == '0' {

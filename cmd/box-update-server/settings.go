@@ -104,7 +104,12 @@ func (s *settings) fields() map[string]field {
 // tolerated. from names the source for messages.
 func (s *settings) readJSON(from string, b []byte) (unknown []string, err error) {
 	var object map[string]json.RawMessage
-	if err := json.Unmarshal(b, &object); err != nil {
+	err = json.Unmarshal(b, &object)
+	var other *json.UnmarshalTypeError
+	if errors.As(err, &other) {
+		return nil, fmt.Errorf("settings in %s: expected a JSON object, got another value: %s", from, other.Value)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("settings in %s: expected a JSON object: %w", from, err)
 	}
 	if object == nil {
@@ -258,11 +263,17 @@ const maxMinRate = 1 << 30
 
 func checkAddress(address string) error {
 	_, port, err := net.SplitHostPort(address)
+	var wrong *net.AddrError
+	if errors.As(err, &wrong) {
+		return errors.New(wrong.Err) // without the address, which the caller names
+	}
 	if err != nil {
 		return err
 	}
-	_, err = strconv.ParseUint(port, 10, 16)
-	return err
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("port %q is no number from 0 to 65535", port)
+	}
+	return nil
 }
 
 // checkDirs says what is wrong with the directories, and with the keys beside them.

@@ -124,9 +124,27 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 		if err != nil {
 			return nil, withHint(fmt.Errorf("%s key: %w", p, err))
 		}
+		if err := k.fits(name, key); err != nil {
+			return nil, fmt.Errorf("%s key: %w", p, err)
+		}
 		out = append(out, key)
 	}
 	return out, nil
+}
+
+// fits refuses a private key of the directory that is another than the public one beside it. A bit that the
+// disk lost in a file without a passphrase makes it another key.
+func (k *keyring) fits(name string, key *secret.Key) error {
+	base, private := strings.CutSuffix(name, privateSuffix)
+	if !private || filepath.Dir(name) != filepath.Clean(k.dir) {
+		return nil
+	}
+	public, err := readPublic(base + publicSuffix)
+	if err == nil && public != key.Public() {
+		return cli.WithHint(fmt.Errorf("private key %s: it is key %s, and %s says %s: one of the two is damaged", name, key.Public().Fingerprint(), base+publicSuffix, public.Fingerprint()),
+			"move both away, and get them back from a backup with boxsign restore; without one replace the key: boxsign rotate")
+	}
+	return nil // without a public file nothing can be said
 }
 
 func (k *keyring) load(ctx context.Context, name string) (*secret.Key, error) {

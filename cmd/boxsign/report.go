@@ -16,6 +16,7 @@ import (
 const (
 	statePublished = "published"
 	stateWaiting   = "waiting for signatures"
+	stateArchives  = "waiting for archives" // it has its signatures
 	stateDryRun    = "dry run"
 	stateUnchanged = "unchanged"
 )
@@ -25,7 +26,7 @@ type change struct {
 	Role    trust.Role `json:"role"`
 	From    int64      `json:"from"`
 	To      int64      `json:"to"`
-	Expires time.Time  `json:"expires"`
+	Expires time.Time  `json:"expires,omitzero"`
 
 	Added     []listed  `json:"added,omitempty"`
 	Withdrawn []listed  `json:"withdrawn,omitempty"`
@@ -145,7 +146,9 @@ func (c change) print(s cli.Streams) error {
 	} else {
 		fmt.Fprintf(&b, "%s: %d -> %d\n", c.Role, c.From, c.To)
 	}
-	fmt.Fprintf(&b, "expires: %s\n", stamp(c.Expires))
+	if !c.Expires.IsZero() {
+		fmt.Fprintf(&b, "expires: %s\n", stamp(c.Expires))
+	}
 	for _, r := range c.Added {
 		r.print(&b, "added")
 		r.printConditions(&b, "")

@@ -40,7 +40,7 @@ func (x *session) keepSigned(p *trust.Proposal) error {
 // settled forgets the list that was signed once it is published. One that waits for signatures is kept:
 // when it has them, whoever has the archives says the same again to send them.
 func (x *session) settled(c change) error {
-	if c.State == stateWaiting {
+	if c.State == stateWaiting || c.State == stateArchives {
 		return nil
 	}
 	return x.forgetSigned()

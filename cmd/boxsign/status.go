@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -100,7 +101,27 @@ func (x *session) status() (status, error) {
 		c.ID = update.Sum(p.Raw())
 		st.Pending = append(st.Pending, c)
 	}
+	if c, staged := x.staged(); staged {
+		st.Pending = append(st.Pending, c)
+	}
 	return st, nil
+}
+
+// staged returns the list that has its signatures and waits at an origin for its archives. What it changes
+// is known where it was signed last with these keys: an origin gives it to nobody.
+func (x *session) staged() (change, bool) {
+	_, remote := x.place.(shown)
+	if !remote || x.reserved <= x.base.Version(trust.RoleTargets) ||
+		slices.ContainsFunc(x.waiting(trust.RoleTargets), func(p *trust.Proposal) bool { return p.Version() == x.reserved }) {
+		return change{}, false
+	}
+	c := change{Role: trust.RoleTargets, From: x.base.Version(trust.RoleTargets), To: x.reserved}
+	if p := x.unpublished(); p != nil && p.Version() == x.reserved {
+		c = x.describe(p.Plan())
+		c.ID = update.Sum(p.Raw())
+	}
+	c.State = stateArchives
+	return c, true
 }
 
 func (st status) print(s cli.Streams, at time.Time) error {

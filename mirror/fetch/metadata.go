@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ func (u *Upstream) fetch(ctx context.Context, file string, limit int64, known up
 	if a.StatusCode == http.StatusNotModified && !known.IsZero() {
 		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrUnchanged)
 	}
-	if a.StatusCode == http.StatusNotFound {
+	if trust.Missing(path.Base(file), a.StatusCode) {
 		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrNotFound)
 	}
 	if err := u.status(file, a, false); err != nil {
@@ -97,7 +98,7 @@ func (u *Upstream) unzipped(ctx context.Context, file string, a *answer, limit i
 func (u *Upstream) gunzipped(ctx context.Context, file string, in io.Reader, limit int64) ([]byte, error) {
 	z, err := gzip.NewReader(in)
 	if err != nil {
-		return nil, u.cut(ctx, file, err, limit, 0)
+		return nil, u.cut(ctx, file, err, 0, 0)
 	}
 	return u.bounded(ctx, file, z, limit)
 }
@@ -123,7 +124,7 @@ func (u *Upstream) bounded(ctx context.Context, file string, r io.Reader, limit 
 		return nil, u.refusef(file, "expected at most %d bytes, got more", limit)
 	}
 	if err != nil {
-		return nil, u.cut(ctx, file, err, limit, int64(len(b)))
+		return nil, u.cut(ctx, file, err, 0, int64(len(b)))
 	}
 	return b, nil
 }

@@ -91,6 +91,31 @@ func TestFetchMetadata(t *testing.T) {
 	}
 }
 
+// An object store answers 403 where there is no file: for the root after the newest that is the end of the
+// chain, for a file that must be there it is an error.
+func TestFetchForbidden(t *testing.T) {
+	for _, status := range []int{http.StatusNotFound, http.StatusForbidden, http.StatusGone} {
+		u := upstream(t, func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(status) })
+		if _, err := u.Fetch(t.Context(), "2.root.json", 1000, update.Digest{}); !errors.Is(err, trust.ErrNotFound) {
+			t.Errorf("a root, status %d: got %v", status, err)
+		}
+		if _, err := u.Fetch(t.Context(), "timestamp.json", 1000, update.Digest{}); err == nil || errors.Is(err, trust.ErrNotFound) != (status == http.StatusNotFound) {
+			t.Errorf("the timestamp, status %d: got %v", status, err)
+		}
+	}
+}
+
+func TestUpstreamKeepsItsSpelling(t *testing.T) {
+	for given, want := range map[string]string{
+		"http://host/": "http://host", "http://host/a/b//": "http://host/a/b", "http://host/a%2Fb/": "http://host/a%2Fb", "http://host/a%2F": "http://host/a%2F",
+	} {
+		c, _ := client(t, quick(given))
+		if got := c.Upstreams()[0].url("metadata/timestamp.json"); got != want+"/metadata/timestamp.json" {
+			t.Errorf("%s: got %s", given, got)
+		}
+	}
+}
+
 func TestFetchWhatTheCallerHas(t *testing.T) {
 	w := newWorld(t, 10)
 	c, _ := client(t, quick(server(t, w.handler()).URL))

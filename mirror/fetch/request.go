@@ -99,13 +99,16 @@ func (u *Upstream) status(file string, a *answer, ranged bool) error {
 	return u.refusef(file, "expected status %d, got %d %s", want, code, http.StatusText(code))
 }
 
-// cut returns the error for a body that ended early.
+// cut returns the error for a body that ended early. want is 0 where it isn't known how long it is.
 func (u *Upstream) cut(ctx context.Context, file string, err error, want, got int64) error {
 	if ctx.Err() != nil {
 		return u.failf(file, "%w", context.Cause(ctx))
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
+	}
+	if want == 0 {
+		return &unavailable{err: u.failf(file, "%w: cut after %d bytes: %w", ErrUnavailable, got, err)}
 	}
 	return &unavailable{err: u.failf(file, "%w: expected %d bytes, got %d: %w", ErrUnavailable, want, got, err)}
 }

@@ -185,7 +185,10 @@ func parseBase(s string) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
+	// A %2F is no slash: the path stays as it is spelled.
+	for strings.HasSuffix(u.EscapedPath(), "/") {
+		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+	}
 	return u, nil
 }
 

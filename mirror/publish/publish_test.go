@@ -542,10 +542,14 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := publish.New(publish.Config{URL: "https://host", CA: []byte("none")}); err == nil {
 		t.Error("expected no certificate to be refused")
 	}
-	r, err := publish.New(publish.Config{URL: "https://host/a/b//"})
-	must(t, err)
-	if got := r.URL(); got != "https://host/a/b/" {
-		t.Errorf("got %s", got)
+	for given, want := range map[string]string{
+		"https://host": "https://host/", "https://host/a/b//": "https://host/a/b/", "https://host/a%2Fb/": "https://host/a%2Fb/", "https://host/a%2F": "https://host/a%2F/",
+	} {
+		r, err := publish.New(publish.Config{URL: given})
+		must(t, err)
+		if got := r.URL(); got != want {
+			t.Errorf("%s: got %s, want %s", given, got, want)
+		}
 	}
 }
 

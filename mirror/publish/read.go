@@ -37,8 +37,9 @@ func (r *Remote) Fetch(ctx context.Context, name string, limit int64, known upda
 		header.Set("If-None-Match", `"`+known.String()+`"`)
 	}
 	status, raw, err := r.get(ctx, limit, header, metadataPath, name)
+	var refused *Error
 	switch {
-	case notFound(err):
+	case errors.As(err, &refused) && trust.Missing(name, refused.Status):
 		return nil, fmt.Errorf("%s: %w", r.base.JoinPath(metadataPath, name), trust.ErrNotFound)
 	case err != nil:
 		return nil, err

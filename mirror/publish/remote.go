@@ -89,8 +89,11 @@ func parseURL(s string) (*url.URL, error) {
 	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
 		return nil, fmt.Errorf("repository %q: expected a URL that ends with its path", s)
 	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/")+"/", ""
-	return u, nil
+	// A %2F is no slash: the path stays as it is spelled.
+	for strings.HasSuffix(u.EscapedPath(), "/") {
+		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
+	}
+	return u.JoinPath("/"), nil
 }
 
 func certificates(pem []byte) (*x509.CertPool, error) {

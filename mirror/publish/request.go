@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -75,6 +76,10 @@ func (r *Remote) do(ctx context.Context, q request) (*http.Response, error) {
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // method and URL are said once
+		}
 		return nil, &Error{Method: q.method, URL: target, Err: w.why(err)}
 	}
 	r.answered.Store(true)

@@ -79,7 +79,7 @@ func (w *walker) fail(want string) error {
 	if w.at >= len(w.b) {
 		return fmt.Errorf("%w: byte %d: expected %s, got the end", ErrMalformed, w.at, want)
 	}
-	return fmt.Errorf("%w: byte %d: expected %s in canonical JSON, got %q", ErrMalformed, w.at, want, w.b[w.at])
+	return fmt.Errorf("%w: byte %d: expected %s in canonical JSON, got %q", ErrMalformed, w.at, want, w.b[w.at:w.at+1])
 }
 
 func (w *walker) skip(s string) bool {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/update"
@@ -21,6 +22,21 @@ type Fetcher interface {
 	// ErrNotFound. known, unless it is zero, is the digest of the file that the caller has: where the
 	// source has the same, ErrUnchanged may be returned instead.
 	Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error)
+}
+
+// Missing reports whether a server that answers a request for a metadata file with that HTTP status doesn't
+// have it. Object stores answer 403 where there is no such file, and some caches 410: for the root after the
+// newest, which every client asks for, that is the end of the chain. It is no more than who serves could
+// say with 404.
+func Missing(name string, status int) bool {
+	role, _, ok := ParseFileName(name)
+	switch status {
+	case http.StatusNotFound:
+		return true
+	case http.StatusForbidden, http.StatusGone:
+		return ok && role == RoleRoot
+	}
+	return false
 }
 
 // Refresh brings the state up to date, as the client workflow of TUF 1.0 (section 5) says, and returns

@@ -21,10 +21,12 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
@@ -135,6 +137,12 @@ func missingCommand(cmd *cobra.Command, _ []string) error {
 
 // usageIn makes err an error of using cmd, which leads to its help where it has no hint yet.
 func usageIn(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	var number *strconv.NumError
+	if errors.As(err, &invalid) && errors.As(err, &number) {
+		// Which function of the standard library parses it is nobody's concern.
+		err = fmt.Errorf("--%s %q: expected a number: %w", invalid.GetFlag().Name, invalid.GetValue(), number.Err)
+	}
 	err = WithCode(err, CodeUsage)
 	if len(hints(err)) == 0 {
 		err = WithHint(err, "see "+cmd.CommandPath()+" --help")
