@@ -33,6 +33,7 @@ var steps = []string{
 	"create snapshot", "write snapshot", "sync snapshot", "rename snapshot",
 	"create timestamp", "write timestamp", "sync timestamp", "rename timestamp",
 	"remove targets", "remove snapshot", "remove target",
+	"create copy", "write copy", "sync copy", "rename copy", "remove copy",
 }
 
 // stepName says what a change is about.
@@ -45,6 +46,9 @@ func stepName(dir string, op durable.Op, path string) string {
 }
 
 func kindOf(rel string) string {
+	if strings.HasSuffix(rel, durable.CopyPath("")) {
+		return "copy"
+	}
 	if role, _, ok := trust.ParseFileName(filepath.Base(rel)); ok {
 		return string(role)
 	}

@@ -55,7 +55,7 @@ func (p *program) configuration() (config, []byte, error) {
 	if err != nil {
 		return config{}, nil, err
 	}
-	root, err := c.readRoot()
+	root, err := p.readRoot(c)
 	return c, root, err
 }
 
@@ -80,12 +80,24 @@ func (p *program) settings() (config, error) {
 	return c, nil
 }
 
-func (c *config) readRoot() ([]byte, error) {
+// readRoot returns the root file from which trust comes. Where the disk damaged it, that is the copy which lies beside
+// the metadata that were verified by it.
+func (p *program) readRoot(c config) ([]byte, error) {
 	root, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}
-	return root, nil
+	if _, err = trust.ParseRoot(root); err == nil {
+		return root, nil
+	}
+	dir := filepath.Join(c.State, metadataDir)
+	copied, noCopy := trust.FirstRoot(dir)
+	if noCopy != nil {
+		return nil, cli.WithHint(fmt.Errorf("root: %s: %w", c.Root, err), "get the file again from whoever made the repository")
+	}
+	path := filepath.Join(dir, trust.FileName(trust.RoleRoot, copied.Version()))
+	p.warn("%s is damaged: its copy is used, which this command brings back: cp %s %s (%v)", c.Root, path, c.Root, err)
+	return copied.Raw(), nil
 }
 
 // lockBox makes this the one boxup that works on the state directory, which it makes where it is missing. The
@@ -128,7 +140,7 @@ func (p *program) look() (*box, error) {
 		return nil, err
 	}
 	err = b.openState()
-	if b.repairable(err) {
+	if torn(err) {
 		err = cli.WithHint(err, "the disk lost something; boxup check repairs it from the mirrors")
 	}
 	return b, err
@@ -154,7 +166,7 @@ func (b *box) load(ctx context.Context) error {
 		return err
 	}
 	err := b.openState()
-	if b.repairable(err) {
+	if torn(err) {
 		if err := b.repair(ctx, err); err != nil {
 			return errors.Join(coded(err), b.remember())
 		}
@@ -163,7 +175,22 @@ func (b *box) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.mend()
 	return errors.Join(coded(b.remember()), os.RemoveAll(filepath.Join(b.dir, repairDir)))
+}
+
+// mend writes metadata again that the disk damaged. Where that fails, what is in memory is right all the same.
+func (b *box) mend() {
+	damage := b.state.Damage()
+	if len(damage) == 0 {
+		return
+	}
+	for _, d := range damage {
+		b.warn("the disk damaged something of the trusted metadata: it is written again: %v", d)
+	}
+	if err := b.state.Mend(); err != nil {
+		b.warn("trusted metadata not written again: %v", err)
+	}
 }
 
 // checkProduct refuses the state directory of another product, whose versions say nothing about this one's.
@@ -226,7 +253,7 @@ func (p *program) withInstallingBox(ctx context.Context, run func(*box, *install
 	if err != nil {
 		return err
 	}
-	root, lost := c.readRoot()
+	root, lost := p.readRoot(c)
 	if lost != nil && !c.interrupted() {
 		return lost
 	}

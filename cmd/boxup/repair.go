@@ -20,16 +20,8 @@ import (
 //	N.root.json  come from the mirrors again, and are believed as they were at first: each by the one
 //	             before it, the first by the pinned root. Their names tell which was the newest: with
 //	             less than that no mirror is believed, so that it can't bring a revoked key back
-//	ledger       begins anew with what the trusted list has
-const (
-	repairDir = "metadata.repair" // where roots are collected, beside metadataDir
-	maxLedger = 16 << 20          // bytes
-)
-
-// repairable reports whether the trusted metadata can't be opened because the disk lost something of them.
-func (b *box) repairable(err error) bool {
-	return torn(err) || errors.Is(err, trust.ErrFork) && b.pinnedIsTorn()
-}
+//	ledger       comes from its copy; where that is lost too, it begins anew with what the trusted list has
+const repairDir = "metadata.repair" // where roots are collected, beside metadataDir
 
 // torn reports whether trusted metadata can't be opened because a file is missing or is not what it was.
 func torn(err error) bool {
@@ -41,56 +33,16 @@ func torn(err error) bool {
 	return false
 }
 
-// pinnedIsTorn reports whether the copy of the pinned root is another file because it is no root any more.
-func (b *box) pinnedIsTorn() bool {
-	pinned, err := trust.ParseRoot(b.pinned)
-	if err != nil {
-		return false
-	}
-	raw, err := cli.ReadFile(b.metadata(trust.FileName(trust.RoleRoot, pinned.Version())), trust.MaxLength(trust.RoleRoot))
-	if err != nil {
-		return false
-	}
-	_, err = trust.ParseRoot(raw)
-	return err != nil
-}
-
 func (b *box) metadata(name string) string { return filepath.Join(b.dir, metadataDir, name) }
 
 // repair makes what the disk lost of the trusted metadata anew.
 func (b *box) repair(ctx context.Context, cause error) error {
 	b.warn("the disk lost something of the trusted metadata: it is repaired from the mirrors: %v", cause)
-	if err := b.dropTornLedger(); err != nil {
-		return err
-	}
 	newest, err := b.newestRoot()
 	if err != nil || newest == 0 {
 		return err
 	}
-	pinned, err := trust.ParseRoot(b.pinned)
-	if err != nil {
-		return err
-	}
-	if newest <= pinned.Version() {
-		return b.fs.WriteFile(b.metadata(trust.FileName(trust.RoleRoot, pinned.Version())), b.pinned, 0o644)
-	}
 	return b.collectRoots(ctx, filepath.Join(b.dir, repairDir), newest)
-}
-
-// dropTornLedger removes a ledger that can't be read.
-func (b *box) dropTornLedger() error {
-	path := b.metadata(trust.LedgerName)
-	raw, err := cli.ReadFile(path, maxLedger)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		_, err = trust.ParseLedger(raw)
-	}
-	if err == nil {
-		return nil
-	}
-	return b.fs.Remove(path)
 }
 
 // newestRoot returns the version of the newest root that there was, 0 for none.

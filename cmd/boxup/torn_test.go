@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -118,4 +119,59 @@ func TestInitOverTornState(t *testing.T) {
 	d.must(0, "init", "--root", d.path("1.root.json"), m.URL)
 	d.must(0, "check")
 	d.must(0, "status").says("root: version 2")
+}
+
+// TestTurnedBits turns one bit in the middle, the beginning and the end of every file that a box has. It gets the next
+// update in one run, and the run says which file it was, unless that is fetched in any case; or it is the configuration, which
+// a person wrote.
+func TestTurnedBits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	m := w.mirror()
+	base := w.newDevice(map[string]any{"state": "../S", "root": "root.json"}, m)
+	w.newRoot(func(*trust.RootEdit) error { return nil })
+	m.sync(w)
+	base.must(0, "update")
+	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
+	m.sync(w)
+	n := 0
+	for _, file := range []string{
+		"C/root.json", "S/box.json", "S/box.json.copy", "S/install/record.json", "S/install/record.json.copy",
+		"S/metadata/ledger", "S/metadata/ledger.copy", "S/metadata/1.root.json", "S/metadata/2.root.json",
+		"S/metadata/timestamp.json", "S/metadata/*.snapshot.json", "S/metadata/*.targets.json",
+	} {
+		paths, err := filepath.Glob(base.path(file))
+		check(t, err)
+		file = strings.TrimPrefix(paths[len(paths)-1], base.dir+"/")
+		whole, err := os.ReadFile(base.path(file))
+		check(t, err)
+		for _, at := range []int{0, len(whole) / 2, len(whole) - 2} {
+			n++
+			t.Run(fmt.Sprintf("%s %d", file, at), func(t *testing.T) {
+				t.Parallel()
+				d := base.copied(t)
+				bad := bytes.Clone(whole)
+				bad[at] ^= 4
+				check(t, os.WriteFile(d.path(file), bad, 0o600))
+				a := d.must(0, "update")
+				if got := d.installed(); got != "200" {
+					t.Errorf("version %s is installed", got)
+				}
+				fetched := strings.Contains(file, "timestamp") || strings.Contains(file, "snapshot") || strings.Contains(file, "targets")
+				name := strings.TrimSuffix(filepath.Base(file), ".copy")
+				if !fetched && !strings.Contains(a.err, name) && !strings.Contains(a.err, "root 2") {
+					t.Errorf("%s is not named: %s", name, a.err)
+				}
+				if file == "C/root.json" {
+					a.says("cp " + d.path("S/metadata/1.root.json") + " " + d.path(file))
+					return
+				}
+				if a := d.must(0, "update"); a.err != "" {
+					t.Errorf("still says %s", a.err)
+				}
+			})
+		}
+	}
+	t.Logf("%d bits", n)
 }

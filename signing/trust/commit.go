@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
 )
 
 // Commit makes a repository the current one, durably: roots, ledger, targets, snapshot and, last, the
@@ -30,7 +32,7 @@ func (s *State) Commit(r *Repository) error {
 	if err := s.store(r, ledger); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	s.roots, s.set, s.current, s.problem, s.ledger = s.joined(r.chain), m, r, nil, ledger
+	s.roots, s.set, s.current, s.problem, s.ledger, s.floor = s.joined(r.chain), m, r, nil, ledger, 0
 	s.memory = m.newest(s.memory.under(s.Root()))
 	_, err = s.Prune(false)
 	return errors.Join(err, s.forget())
@@ -45,8 +47,8 @@ func (s *State) admit(r *Repository) (memory, error) {
 			return memory{}, fmt.Errorf("%s: %w", mine.name(), ErrFork)
 		}
 	}
-	if r.root.version < s.Root().version {
-		return memory{}, rollback(r.root.name(), s.Root().version)
+	if had := max(s.Root().version, s.floor); r.root.version < had {
+		return memory{}, rollback(r.root.name(), had)
 	}
 	if r.chain[0].version > s.Root().version {
 		if err := verifyRootChain(s.Root(), r.chain[0]); err != nil {
@@ -75,10 +77,8 @@ func (s *State) store(r *Repository, ledger *Ledger) error {
 	if err := s.storeRoots(s.joined(r.chain)); err != nil {
 		return err
 	}
-	if ledger.Len() > 0 {
-		if err := s.put(LedgerName, ledger.Bytes()); err != nil {
-			return err
-		}
+	if err := s.storeLedger(ledger); err != nil {
+		return err
 	}
 	if err := s.storeBound(ledger); err != nil {
 		return err
@@ -98,17 +98,34 @@ func (s *State) store(r *Repository, ledger *Ledger) error {
 	return s.cfg.FS.SyncDir(s.cfg.Dir)
 }
 
-// put writes a file unless it has those bytes already.
+// put writes a file and its copy, each unless it has those bytes already.
 func (s *State) put(name string, data []byte) error {
-	path := filepath.Join(s.cfg.Dir, name)
-	if old, err := readFile(path, int64(len(data))); err == nil && bytes.Equal(old, data) {
-		return nil
+	if err := s.putCopy(name, data); err != nil || s.has(name, data) {
+		return err
 	}
-	return s.write(name, data)
+	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
 }
 
+// write is put, and writes the file in any case.
 func (s *State) write(name string, data []byte) error {
+	if err := s.putCopy(name, data); err != nil {
+		return err
+	}
 	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
+}
+
+// putCopy writes the copy of a file that others read: nobody may be there to fetch it from again.
+func (s *State) putCopy(name string, data []byte) error {
+	name = durable.CopyPath(name)
+	if !s.cfg.Served || s.has(name, data) {
+		return nil
+	}
+	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
+}
+
+func (s *State) has(name string, data []byte) bool {
+	old, err := readFile(filepath.Join(s.cfg.Dir, name), int64(len(data)))
+	return err == nil && bytes.Equal(old, data)
 }
 
 // storeRoots makes chain the stored roots.

@@ -72,6 +72,16 @@ func (l *Ledger) check(n update.Name, d update.Digest) error {
 	return nil
 }
 
+// rebound returns a ledger that has the releases, whatever digests their names had.
+func (l *Ledger) rebound(releases []Release) *Ledger {
+	out := &Ledger{maps.Clone(l.digests), l.since, maps.Clone(l.loose)}
+	for _, r := range releases {
+		out.digests[r.Name()] = r.Digest()
+		delete(out.loose, r.Name())
+	}
+	return out
+}
+
 // with returns a ledger that remembers the releases too, l itself where it does already.
 func (l *Ledger) with(releases []Release) (*Ledger, error) {
 	out := l

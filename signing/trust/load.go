@@ -51,15 +51,29 @@ func (s *State) loadRoots() error {
 		return err
 	}
 	s.roots = []*Root{first}
-	for _, v := range stored {
-		if v <= first.version {
-			continue
-		}
+	for v := first.version + 1; len(stored) > 0 && v <= stored[len(stored)-1]; v++ {
 		if err := s.loadRoot(v); err != nil {
-			return err
+			if !s.cfg.Served || s.cfg.Pinned == nil {
+				return err
+			}
+			// It comes from the upstream again. With less than that none is believed, so that it can't bring a
+			// revoked key back.
+			s.damaged(fmt.Errorf("%s: it is fetched again: %w", s.cfg.Dir, err))
+			s.floor = stored[len(stored)-1]
+			return nil
 		}
 	}
 	return nil
+}
+
+// FirstRoot returns the oldest root in the directory of a State: the one from which it was trusted.
+func FirstRoot(dir string) (*Root, error) {
+	s := &State{cfg: Config{Dir: dir}}
+	stored, err := s.versions(RoleRoot)
+	if err != nil {
+		return nil, err
+	}
+	return s.firstRoot(stored)
 }
 
 // firstRoot returns the root from which trust comes.
@@ -68,11 +82,7 @@ func (s *State) firstRoot(stored []int64) (*Root, error) {
 		if len(stored) == 0 {
 			return nil, fmt.Errorf("%w: no root is there", ErrNotFound)
 		}
-		raw, err := s.read(RoleRoot, stored[0])
-		if err != nil {
-			return nil, err
-		}
-		return ParseRoot(raw)
+		return s.loadFirst(stored[0])
 	}
 	r, err := ParseRoot(s.cfg.Pinned)
 	if err != nil {
@@ -81,33 +91,42 @@ func (s *State) firstRoot(stored []int64) (*Root, error) {
 	if !slices.Contains(stored, r.version) {
 		return r, nil
 	}
-	raw, err := s.read(RoleRoot, r.version)
+	there, err := s.loadFirst(r.version)
 	if err != nil {
-		return nil, err
+		s.damaged(fmt.Errorf("%s: the given root is used: %w", s.cfg.Dir, err))
+		return r, nil
 	}
-	if string(raw) != string(r.raw) {
+	if string(there.raw) != string(r.raw) {
 		return nil, fmt.Errorf("%s: %w: the file there is another than the given root; one of them belongs to another repository", r.name(), ErrFork)
 	}
 	return r, nil
 }
 
+// loadFirst reads a root that no other one vouches for.
+func (s *State) loadFirst(version int64) (r *Root, err error) {
+	err = s.load(RoleRoot, version, func(raw []byte) (err error) {
+		r, err = ParseRoot(raw)
+		return err
+	})
+	return r, err
+}
+
 func (s *State) loadRoot(version int64) error {
-	if want := s.Root().version + 1; version != want {
-		return fmt.Errorf("%s: %w: %s is there, and without it nothing links the two", FileName(RoleRoot, want), ErrNotFound, FileName(RoleRoot, version))
+	err := s.load(RoleRoot, version, func(raw []byte) error {
+		next, err := parseRoot(s.Root(), raw)
+		if err != nil {
+			return err
+		}
+		if err := verifyRootChain(s.Root(), next); err != nil {
+			return err
+		}
+		s.roots = append(s.roots, next)
+		return nil
+	})
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: a newer root is there, and without this one nothing links the two", err)
 	}
-	raw, err := s.read(RoleRoot, version)
-	if err != nil {
-		return err
-	}
-	next, err := parseRoot(s.Root(), raw)
-	if err != nil {
-		return err
-	}
-	if err := verifyRootChain(s.Root(), next); err != nil {
-		return err
-	}
-	s.roots = append(s.roots, next)
-	return nil
+	return err
 }
 
 func (s *State) versions(role Role) ([]int64, error) { return storedVersions(s.cfg.Dir, role) }
@@ -129,31 +148,6 @@ func storedVersions(dir string, role Role) ([]int64, error) {
 	return out, nil
 }
 
-func (s *State) loadLedger() error {
-	raw, err := readFile(filepath.Join(s.cfg.Dir, LedgerName), maxLedger)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	if s.ledger, err = ParseLedger(raw); err != nil {
-		return err
-	}
-	return s.loadBound()
-}
-
-// learn adds what the current repository lists to the ledger in memory: a ledger that was lost, or is
-// older than the repository, is as good as can be.
-func (s *State) learn() error {
-	if s.memory.targets == nil {
-		return nil
-	}
-	l, err := s.ledger.with(s.memory.targets.releases)
-	if err != nil {
-		return err
-	}
-	s.ledger = l
-	return nil
-}
-
 // loadSet fills memory with what of the stored set the newest root accepts, and says why that is not a
 // whole set.
 func (s *State) loadSet() error {
@@ -171,28 +165,27 @@ func (s *State) loadSet() error {
 }
 
 func (s *State) loadOnline() error {
-	raw, err := s.read(RoleTimestamp, 0)
-	if err != nil {
+	err := s.load(RoleTimestamp, 0, func(raw []byte) (err error) {
+		s.memory.timestamp, err = verifyTimestamp(s.Root(), raw)
 		return err
-	}
-	if s.memory.timestamp, err = verifyTimestamp(s.Root(), raw); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	named := s.memory.timestamp.next
-	if raw, err = s.read(RoleSnapshot, named.version); err != nil {
+	return s.load(RoleSnapshot, named.version, func(raw []byte) (err error) {
+		s.memory.snapshot, err = verifySnapshot(s.Root(), named, raw)
 		return err
-	}
-	s.memory.snapshot, err = verifySnapshot(s.Root(), named, raw)
-	return err
+	})
 }
 
-func (s *State) loadTargets() (*targets, error) {
+func (s *State) loadTargets() (tg *targets, err error) {
 	named := s.memory.snapshot.next
-	raw, err := s.read(RoleTargets, named.version)
-	if err != nil {
-		return nil, err
-	}
-	return verifyTargets(s.Root(), named, raw)
+	err = s.load(RoleTargets, named.version, func(raw []byte) (err error) {
+		tg, err = verifyTargets(s.Root(), named, raw)
+		return err
+	})
+	return tg, err
 }
 
 // lastTargets returns the newest stored targets file that the newest root accepts, nil for none. It

@@ -58,7 +58,10 @@ func (s *State) Prune(dry bool) (Superseded, error) {
 			}
 		}
 	}
-	return out, nil
+	if dry {
+		return out, nil
+	}
+	return out, s.removeCopies()
 }
 
 // spared reports whether the age of the stored version i of a role, which is superseded, lets it stay.

@@ -103,7 +103,11 @@ func (s *State) putRemembered(name string, raw []byte) error {
 	if err := s.cfg.FS.MkdirAll(filepath.Join(s.cfg.Dir, rememberedDir), 0o755); err != nil {
 		return err
 	}
-	return s.put(filepath.Join(rememberedDir, name), raw)
+	name = filepath.Join(rememberedDir, name)
+	if s.has(name, raw) {
+		return nil
+	}
+	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), raw, 0o644)
 }
 
 // recall adds what was remembered to roots and memory.

@@ -50,6 +50,8 @@ type State struct {
 	memory  memory  // the newest of all that was accepted
 	current *Repository
 	problem error // why current is nil
+	damage  []error
+	floor   int64 // the newest root that was there, where the chain to it is damaged; 0: it is whole
 	ledger  *Ledger
 
 	rootsAsked time.Time
@@ -66,15 +68,17 @@ func Open(cfg Config) (*State, error) {
 	if err := s.loadLedger(); err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
 	}
-	if s.problem = s.loadSet(); s.problem == nil {
+	s.problem = s.loadSet()
+	if s.problem == nil && s.floor > 0 {
+		s.problem = errors.Join(s.damage...)
+	}
+	if s.problem == nil {
 		s.current, s.problem = assemble(s.roots, s.memory.timestamp, s.memory.snapshot, s.memory.targets)
 	}
 	if cfg.Served && errors.Is(s.problem, ErrThreshold) {
 		s.loadOlder()
 	}
-	if err := s.learn(); err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
-	}
+	s.learn()
 	s.set = s.memory
 	s.recall()
 	return s, nil

@@ -1,0 +1,139 @@
+package trust
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+)
+
+// Damage says which stored files the disk damaged, as Open found it: what they held came from their copies, from the
+// pinned root, or, for the ledger, from the list. Mend writes them again.
+func (s *State) Damage() []error { return s.damage }
+
+func (s *State) damaged(err error) { s.damage = append(s.damage, err) }
+
+// Mend writes again what Open found damaged, and the copies that are missing.
+func (s *State) Mend() error {
+	if s.current == nil && len(s.damage) == 0 {
+		return nil // there may be nothing at all yet
+	}
+	stored, err := s.versions(RoleRoot)
+	if err != nil {
+		return err
+	}
+	for _, r := range s.roots {
+		// Beyond those that are stored are some that are remembered, without a set of their own.
+		if len(stored) > 0 && r.version <= stored[len(stored)-1] {
+			if err := s.put(FileName(RoleRoot, r.version), r.raw); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.storeLedger(s.ledger); err != nil {
+		return err
+	}
+	if s.current == nil {
+		return nil
+	}
+	for _, role := range []Role{RoleTargets, RoleSnapshot, RoleTimestamp} {
+		if err := s.put(FileName(role, s.current.Version(role)), s.current.Raw(role)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load hands a stored file to verify, and its copy where the file is refused.
+func (s *State) load(role Role, version int64, verify func(raw []byte) error) error {
+	raw, err := s.read(role, version)
+	if err == nil {
+		err = verify(raw)
+	}
+	if err == nil {
+		return nil
+	}
+	path := filepath.Join(s.cfg.Dir, FileName(role, version))
+	copied, copyErr := readFile(durable.CopyPath(path), MaxLength(role))
+	if copyErr != nil || bytes.Equal(copied, raw) || verify(copied) != nil {
+		return err
+	}
+	s.damaged(fmt.Errorf("%s: its copy is used: %w", path, err))
+	return nil
+}
+
+// loadLedger reads the ledger. One that is lost is not missed by much: what the list has is learned anew, and signed
+// lists are all that any name comes from.
+func (s *State) loadLedger() error {
+	path := filepath.Join(s.cfg.Dir, LedgerName)
+	raw, damage, err := durable.ReadState(path, maxLedger, func(raw []byte) error {
+		_, err := ParseLedger(raw)
+		return err
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		raw, err = nil, nil
+	}
+	if errors.Is(err, durable.ErrDamaged) {
+		raw, damage, err = nil, fmt.Errorf("%w; it begins anew with the names of the list", err), nil
+	}
+	if err != nil {
+		return err
+	}
+	if damage != nil {
+		s.damaged(damage)
+	}
+	if s.ledger, err = ParseLedger(raw); err != nil {
+		return err
+	}
+	return s.loadBound()
+}
+
+// storeLedger writes the ledger, where it differs from what is there.
+func (s *State) storeLedger(l *Ledger) error {
+	path := filepath.Join(s.cfg.Dir, LedgerName)
+	old, damage, err := durable.ReadState(path, maxLedger, nil)
+	if _, noCopy := os.Lstat(durable.CopyPath(path)); err == nil && damage == nil && noCopy == nil && bytes.Equal(old, l.Bytes()) || l.Len() == 0 {
+		return nil
+	}
+	return s.cfg.FS.WriteState(path, l.Bytes(), 0o644)
+}
+
+// learn adds what the newest list has to the ledger in memory: a ledger that was lost, or is older than the list, is
+// as good as can be. The list was accepted under the ledger, so that where they differ it is the ledger that the disk
+// damaged.
+func (s *State) learn() {
+	if s.memory.targets == nil {
+		return
+	}
+	releases := s.memory.targets.releases
+	l, err := s.ledger.with(releases)
+	if err != nil {
+		s.damaged(fmt.Errorf("%s: %w; the list is right, which was accepted by it", filepath.Join(s.cfg.Dir, LedgerName), err))
+		l = s.ledger.rebound(releases)
+	}
+	s.ledger = l
+}
+
+// removeCopies removes the copies of files that are gone.
+func (s *State) removeCopies() error {
+	names, err := os.ReadDir(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range names {
+		of, isCopy := strings.CutSuffix(e.Name(), durable.CopyPath(""))
+		_, _, signed := ParseFileName(of)
+		there := slices.ContainsFunc(names, func(e os.DirEntry) bool { return e.Name() == of })
+		if isCopy && signed && !there {
+			if err := s.cfg.FS.Remove(filepath.Join(s.cfg.Dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
