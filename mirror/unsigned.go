@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// ErrDiffers says that another file has the name of an archive that was to come. It was left as it is.
-var ErrDiffers = errors.New("another file has this name")
+var (
+	// ErrDiffers says that another file has the name of an archive that was to come. It was left as it is.
+	ErrDiffers = errors.New("another file has this name")
+
+	// ErrGone says that a server lists nothing, while archives are here.
+	ErrGone = errors.New("the server lists no archives any more")
+
+	errEmpty = errors.New("the archive is empty there")
+)
 
 // Bounds on what a server that signs nothing may ask of us.
 const (
@@ -38,9 +46,10 @@ const (
 // there is ever replaced. What is there with its length is not fetched again. One process at a time
 // imports into a directory.
 type Unsigned struct {
-	Client *fetch.Client
-	Dir    string
-	FS     durable.FS
+	Client  *fetch.Client
+	Dir     string
+	Product update.Product // whose archives are taken; "": update.DefaultProduct
+	FS      durable.FS
 
 	// Progress, if not nil, is told how many bytes of an archive are there.
 	Progress func(n update.Name, total, done int64)
@@ -59,10 +68,11 @@ type Archive struct {
 }
 
 // Import takes every archive that is listed and not there. An archive that can't be had, or whose name
-// another file has, doesn't keep the others from arriving; the error then joins what went wrong. Listed
-// names that no update has are returned.
+// another file has, doesn't keep the others from arriving; the error then joins what went wrong. What is listed and
+// left out, since a server of the directory would ignore it, is returned, with the reason: names that no update
+// has, archives of other products, and empty ones.
 //
-// The errors are those of package fetch, store.ErrNoSpace and ErrDiffers.
+// The errors are those of package fetch, store.ErrNoSpace, ErrDiffers, and ErrGone.
 func (i Unsigned) Import(ctx context.Context) (odd []string, err error) {
 	if i.Progress == nil {
 		i.Progress = func(update.Name, int64, int64) {}
@@ -78,14 +88,37 @@ func (i Unsigned) Import(ctx context.Context) (odd []string, err error) {
 	if err := i.FS.RemoveTemps(i.Dir); err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
+	i.Product = cmp.Or(i.Product, update.DefaultProduct)
 	names, odd, err := i.list(ctx)
+	if err == nil && len(names)+len(odd) == 0 {
+		err = i.gone()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	return odd, i.all(ctx, names)
+	empty, err := i.all(ctx, names)
+	return append(odd, empty...), err
 }
 
-// list returns the names that the server lists, and those that are no names of updates.
+// gone refuses an empty list where archives are here already: it comes from a server that lost its directory.
+func (i Unsigned) gone() error {
+	entries, err := os.ReadDir(i.Dir)
+	if err != nil {
+		return err
+	}
+	here := 0
+	for _, e := range entries {
+		if n, err := update.ParseName(e.Name()); err == nil && n.Product() == i.Product {
+			here++
+		}
+	}
+	if here == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d are in %s; is its directory mounted?", ErrGone, here, i.Dir)
+}
+
+// list returns the names that the server lists, and what is left out of them.
 func (i Unsigned) list(ctx context.Context) (names []update.Name, odd []string, err error) {
 	var raw []byte
 	err = i.Client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
@@ -101,9 +134,12 @@ func (i Unsigned) list(ctx context.Context) (names []update.Name, odd []string, 
 			continue
 		}
 		n, err := update.ParseName(line)
-		if err != nil {
-			odd = append(odd, line)
-		} else if !seen[n] {
+		switch {
+		case err != nil:
+			odd = append(odd, fmt.Sprintf("%.200q is no name of an update", line))
+		case n.Product() != i.Product:
+			odd = append(odd, fmt.Sprintf("%v is of product %q, expected %q", n, n.Product(), i.Product))
+		case !seen[n]:
 			names = append(names, n)
 		}
 		seen[n] = true
@@ -111,20 +147,23 @@ func (i Unsigned) list(ctx context.Context) (names []update.Name, odd []string, 
 	return names, odd, nil
 }
 
-func (i Unsigned) all(ctx context.Context, names []update.Name) error {
+// all takes the archives, and returns what is left out of them.
+func (i Unsigned) all(ctx context.Context, names []update.Name) (odd []string, err error) {
 	var errs []error
 	for _, n := range names {
 		a, err := i.ask(ctx, n)
 		switch {
 		case err == nil:
 			i.Taken(a)
+		case errors.Is(err, errEmpty):
+			odd = append(odd, err.Error())
 		case errors.Is(err, fetch.ErrNotFound), errors.Is(err, ErrDiffers):
 			errs = append(errs, err)
 		default:
-			return errors.Join(append(errs, err)...)
+			return odd, errors.Join(append(errs, err)...)
 		}
 	}
-	return errors.Join(errs...)
+	return odd, errors.Join(errs...)
 }
 
 func (i Unsigned) ask(ctx context.Context, n update.Name) (a Archive, err error) {
@@ -150,6 +189,9 @@ func (i Unsigned) take(ctx context.Context, u *fetch.Upstream, n update.Name) (A
 		return Archive{}, err
 	}
 	defer p.Close()
+	if p.Length == 0 {
+		return Archive{}, errEmpty
+	}
 	a := Archive{Name: n, Length: p.Length}
 	path := filepath.Join(i.Dir, n.String())
 	switch info, err := os.Lstat(path); {

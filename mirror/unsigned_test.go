@@ -240,6 +240,43 @@ func TestUnsignedNames(t *testing.T) {
 	}
 }
 
+// TestUnsignedLeavesOut what a server of the directory would ignore, and says so.
+func TestUnsignedLeavesOut(t *testing.T) {
+	t.Parallel()
+	o := newOldServer(t, one, two)
+	o.archives[two] = []byte{}
+	o.archives["other-box-7.tar.gz"] = []byte("other")
+	dir := t.TempDir()
+	came, odd, err := o.takeAll(t, dir, nil)
+	must(t, err)
+	if len(came) != 1 || len(odd) != 2 || !strings.Contains(odd[0], `other-box-7.tar.gz is of product "other-box", expected "opq-box-update"`) ||
+		!strings.Contains(odd[1], two) || !strings.Contains(odd[1], "empty") {
+		t.Errorf("came %v, left out %q", came, odd)
+	}
+	if got := inDir(t, dir); len(got) != 1 || got[one] == "" {
+		t.Errorf("the directory holds %d files", len(got))
+	}
+}
+
+// TestUnsignedListsNothing: a server that lists nothing any more has lost its directory, and did not withdraw everything.
+func TestUnsignedListsNothing(t *testing.T) {
+	t.Parallel()
+	o := newOldServer(t, one)
+	dir := t.TempDir()
+	archives := o.archives
+	o.archives = nil
+	if came, _, err := o.takeAll(t, dir, nil); err != nil || len(came) != 0 {
+		t.Errorf("where nothing came yet: %v, error %v", came, err)
+	}
+	o.archives = archives
+	_, _, err := o.takeAll(t, dir, nil)
+	must(t, err)
+	o.archives = nil
+	if _, _, err := o.takeAll(t, dir, nil); !errors.Is(err, mirror.ErrGone) || !strings.Contains(err.Error(), "1 are in "+dir) {
+		t.Errorf("error is %v, want %v", err, mirror.ErrGone)
+	}
+}
+
 func TestUnsignedReplacesNothing(t *testing.T) {
 	t.Parallel()
 	o := newOldServer(t, one, two, three, big)

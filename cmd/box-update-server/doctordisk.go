@@ -54,9 +54,18 @@ func readableArchives(dir string, product update.Product) finding {
 		return wrong(check, "let "+whoami()+" read the directory: chmod o+rx, or chgrp", "%v", err)
 	}
 	archives, unreadable, first := 0, 0, ""
+	ignored, why := 0, ""
 	for _, e := range entries {
 		n, err := update.ParseName(e.Name())
-		if err != nil || n.Product() != product || !e.Type().IsRegular() {
+		if err != nil {
+			continue
+		}
+		if n.Product() != product {
+			ignored, why = ignored+1, fmt.Sprintf("%v is of product %q, expected %q", n, n.Product(), product)
+			continue
+		}
+		if !e.Type().IsRegular() {
+			ignored, why = ignored+1, fmt.Sprintf("%v is no regular file: copy the archive, or link it with ln without -s", n)
 			continue
 		}
 		archives++
@@ -67,6 +76,12 @@ func readableArchives(dir string, product update.Product) finding {
 	}
 	if unreadable > 0 {
 		return wrong(check, "let "+whoami()+" read them: chmod o+r, or chgrp", "%d of %d archives can't be read, among them %s", unreadable, archives, first)
+	}
+	if ignored > 0 && archives == 0 {
+		return wrong(check, "see product, and what lies in the directory", "%d archives are ignored, and none is left: %s", ignored, why)
+	}
+	if ignored > 0 {
+		return warning(check, "see product, and what lies in the directory", "%d archives can be read, %d are ignored, among them: %s", archives, ignored, why)
 	}
 	return ok(check, "%d archives can be read", archives)
 }

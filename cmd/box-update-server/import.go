@@ -137,7 +137,7 @@ func (l *loader) importUnsigned(cmd *cobra.Command, url string) error {
 	var report importReport
 	there := 0
 	odd, err := mirror.Unsigned{
-		Client: client, Dir: s.UpdatesDir,
+		Client: client, Dir: s.UpdatesDir, Product: s.Product,
 		Progress: func(n update.Name, total, done int64) { meter.Show(n.String(), total, done) },
 		Taken: func(a mirror.Archive) {
 			if a.There {
@@ -151,7 +151,7 @@ func (l *loader) importUnsigned(cmd *cobra.Command, url string) error {
 	}.Import(cmd.Context())
 	meter.End()
 	for _, name := range odd {
-		l.streams.Warn("box-update-server", fmt.Sprintf("%.200q is listed, and is no name of an update: left out", name))
+		l.streams.Warn("box-update-server", "left out: "+cli.Printable(name))
 	}
 	fmt.Fprintf(l.streams.Out, "imported %d archives, %d bytes; %d were there already\n", report.Archives, report.Bytes, there)
 	if err != nil {

@@ -58,7 +58,7 @@ func TestImportUnsigned(t *testing.T) {
 	}
 	out := imported(0)
 	says(t, out, digest(read(t, from, newest))+"  "+newest, newest+": has no install_update.sh",
-		`"opq-box-update-odd.tar.bz2" is listed, and is no name of an update`, "imported 2 archives", "unsigned: nobody has vouched for")
+		`left out: "opq-box-update-odd.tar.bz2" is no name of an update`, "imported 2 archives", "unsigned: nobody has vouched for")
 	for _, n := range []string{name(1540000000, "tar.bz2"), newest} {
 		if string(read(t, to, n)) != string(read(t, from, n)) {
 			t.Errorf("%s has other bytes", n)

@@ -211,11 +211,17 @@ func (h health) Components() []router.Component {
 // maxOmissions bounds how many of the updates that are left out health names.
 const maxOmissions = 50
 
+// nothingLeft says that no archive of a plain directory is served, whatever lies there.
+const nothingLeft = "no archive is left to serve: all that is there is ignored"
+
 func (h health) directory() router.Component {
 	d := h.dir.Health()
 	var warnings []string
 	if d.Error != "" {
 		warnings = append(warnings, d.Error)
+	}
+	if d.Nothing {
+		warnings = append(warnings, nothingLeft)
 	}
 	warnings = append(warnings, d.Warnings...)
 	if d.More > 0 {
@@ -227,7 +233,7 @@ func (h health) directory() router.Component {
 	if h.selector != nil {
 		warnings = append(warnings, describeOmissions(h.selector.now().left)...)
 	}
-	return router.Component{Name: "updates directory", OK: d.Readable, Warnings: warnings}
+	return router.Component{Name: "updates directory", OK: d.Readable && !d.Nothing, Warnings: warnings}
 }
 
 func describeOmissions(left []omission) (out []string) {

@@ -113,14 +113,54 @@ func TestWhatCounts(t *testing.T) {
 		t.Errorf("listed: %s", got)
 	}
 	h := d.Health()
-	if len(h.Warnings) != len(odd)+1 || !slices.Contains(h.Warnings, "opq-box-update-15.tar.gz left out, it is empty") || !h.Readable || h.Pending != 2 {
+	const ignored = 4 + 2 // special files, and products
+	if len(h.Warnings) != len(odd)+ignored+1 || !slices.Contains(h.Warnings, "opq-box-update-15.tar.gz left out, it is empty") || !h.Readable || h.Pending != 2 {
 		t.Errorf("health %+v", h)
 	}
-	if got := log.count("file in the updates directory"); got != len(odd) {
+	if got := log.count("file in the updates directory"); got != len(odd)+ignored {
 		t.Errorf("%d log lines for odd names", got)
 	}
-	if err := d.list(t.Context()); err != nil || log.count("file in the updates directory") != len(odd) {
+	if err := d.list(t.Context()); err != nil || log.count("file in the updates directory") != len(odd)+ignored {
 		t.Errorf("listed again: logged again (err %v)", err)
+	}
+}
+
+// What looks like an archive and is ignored is named, in health and log, and a directory in which nothing else is left
+// says so: the fleet would be offered an older version, or none.
+func TestIgnoredArchivesAreNamed(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	const newest = "opq-box-update-12.tar.gz"
+	drop(t, elsewhere, newest, "newest")
+	if err := os.Symlink(filepath.Join(elsewhere, newest), filepath.Join(dir, newest)); err != nil {
+		t.Fatal(err)
+	}
+	drop(t, dir, "other-box-3.tar.gz", "other")
+	drop(t, dir, "other-box-4.tar.gz", "other")
+	var log journal
+	d := mustOpen(t, Config{Dir: dir, Still: time.Nanosecond, Logger: log.logger()})
+	want := []string{
+		`"opq-box-update-12.tar.gz" ignored: expected a regular file; it is a symbolic link: copy the archive, or link it with ln without -s`,
+		`"other-box" is another product: 2 archives ignored, expected those of "opq-box-update"`,
+	}
+	if h := d.Health(); !slices.Equal(h.Warnings, want) || !h.Nothing {
+		t.Errorf("health is %+v, want the warnings %q, and nothing left", h, want)
+	}
+	if got := log.count("file in the updates directory"); got != 2 {
+		t.Errorf("%d lines in the log, want 2", got)
+	}
+	drop(t, dir, "opq-box-update-11.tar.gz", "older")
+	if err := d.list(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if h := d.Health(); !slices.Equal(h.Warnings, want) || h.Nothing {
+		t.Errorf("beside an older archive health is %+v", h)
+	}
+}
+
+// An empty directory is one that waits for its first archive.
+func TestEmptyDirectoryIsWell(t *testing.T) {
+	if h := mustOpen(t, Config{Dir: t.TempDir()}).Health(); h.Nothing || len(h.Warnings) > 0 {
+		t.Errorf("health is %+v", h)
 	}
 }
 

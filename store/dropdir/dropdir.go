@@ -4,7 +4,7 @@
 // # Which files count
 //
 // A file counts where its base name is the name of an update of the configured product and where it
-// is a regular file. Everything else is ignored: other names, dotfiles, symbolic links, directories,
+// is a regular file. Everything else is ignored, and told where it looks like an archive: other names, dotfiles, symbolic links, directories,
 // FIFOs, devices. A name that looks like one of the product's but does not parse
 // (opq-box-update-latest.tar.bz2) gets a warning and disturbs nothing else.
 //

@@ -24,9 +24,13 @@ type Health struct {
 	Pending  int    // files that have still to be hashed
 
 	// Warnings are at most 50 texts of at most 300 bytes, sorted: names that don't parse, files that
-	// were replaced, archives that are no proper updates, files that are empty or can't be read.
+	// were replaced, archives that are no proper updates, files that are empty or can't be read, archives of
+	// another product, and symbolic links.
 	Warnings []string
 	More     int // how many warnings were left out
+
+	// Nothing says that there are files that look like archives, and none of them is served.
+	Nothing bool
 }
 
 // Health returns the state of the directory. The caller must not change the slice.
@@ -77,7 +81,9 @@ func (s *state) health() Health {
 	for base, text := range s.odd {
 		w = append(w, clip(base+" "+text))
 	}
+	served := false
 	for n, e := range s.entries {
+		served = served || e.present && e.seen.size > 0 && e.failed == nil
 		if e.present && s.unknown(e) && e.failed == nil {
 			h.Pending++
 		}
@@ -85,6 +91,7 @@ func (s *state) health() Health {
 			w = append(w, clip(n.String()+" "+text))
 		}
 	}
+	h.Nothing = h.Readable && !served && len(w) > 0
 	slices.Sort(w)
 	if len(w) > maxWarnings {
 		h.More = len(w) - maxWarnings

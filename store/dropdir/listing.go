@@ -54,6 +54,8 @@ type listing struct {
 	files []sighting
 	odd   map[string]string // quoted base name → what is wrong with it
 
+	others map[update.Product]int // archives of other products
+
 	signatures map[update.Name]signatureFile
 }
 
@@ -68,7 +70,7 @@ func (d *Dir) scan(ctx context.Context, known func(update.Name, stamp) bool) (li
 		return listing{}, err
 	}
 	defer dir.Close() // opened for reading
-	l := listing{odd: make(map[string]string), signatures: make(map[update.Name]signatureFile)}
+	l := listing{odd: make(map[string]string), others: make(map[update.Product]int), signatures: make(map[update.Name]signatureFile)}
 	for ctx.Err() == nil {
 		entries, err := dir.ReadDir(1024)
 		for _, e := range entries {
@@ -77,6 +79,9 @@ func (d *Dir) scan(ctx context.Context, known func(update.Name, stamp) bool) (li
 			}
 		}
 		if errors.Is(err, io.EOF) {
+			for p, n := range l.others {
+				l.odd[quote(string(p))] = fmt.Sprintf("is another product: %d archives ignored, expected those of %q", n, d.c.Product)
+			}
 			return l, nil
 		}
 		if err != nil {
@@ -109,7 +114,12 @@ func (d *Dir) look(l *listing, e fs.DirEntry, known func(update.Name, stamp) boo
 		}
 		return nil
 	}
-	if n.Product() != d.c.Product || !e.Type().IsRegular() {
+	if n.Product() != d.c.Product {
+		l.others[n.Product()]++
+		return nil
+	}
+	if !e.Type().IsRegular() {
+		l.odd[quote(e.Name())] = "ignored: expected a regular file; " + kindOf(e.Type())
 		return nil
 	}
 	info, err := e.Info()
@@ -136,6 +146,17 @@ func (d *Dir) look(l *listing, e fs.DirEntry, known func(update.Name, stamp) boo
 		}
 	}
 	return nil
+}
+
+// kindOf says what is no regular file, and what to do about it.
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m&fs.ModeSymlink != 0:
+		return "it is a symbolic link: copy the archive, or link it with ln without -s"
+	case m.IsDir():
+		return "it is a directory"
+	}
+	return "it is a " + m.String()[:1] + " file, as ls -l shows it"
 }
 
 func looksLike(p update.Product, base string) bool {
