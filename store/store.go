@@ -54,6 +54,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,6 +297,18 @@ func (s *Store) mend() {
 	if err := s.state.Mend(); err != nil {
 		s.c.Logger.Warn("metadata not written again", "err", noSpace(err))
 	}
+}
+
+// Damage returns what of the metadata the disk damaged, as it was found when the directory was opened: the process that
+// writes mends it then. Where there is no repository, it says why.
+func (s *Store) Damage() []error {
+	s.committing.RLock()
+	defer s.committing.RUnlock()
+	out := slices.Clone(s.state.Damage())
+	if problem := s.current.Load().problem; problem != nil {
+		out = append(out, problem)
+	}
+	return out
 }
 
 func (s *Store) tellMissing(repo *trust.Repository) {

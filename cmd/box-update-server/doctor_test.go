@@ -163,6 +163,16 @@ func faults() map[string]fault {
 			w.check(os.Chmod(filepath.Join(dir, newest), 0o600))
 			w.extra, w.account = []string{"--updates-dir", dir}, nobody
 		}, "updates_dir", "wrong", "1 of 1 archives can't be read", "chmod"},
+		"archives that are ignored": {func(t *testing.T, w *sick) {
+			dir := dropped(t, newest)
+			w.check(os.Symlink(newest, filepath.Join(dir, name(1999999999, "tar.gz"))))
+			w.extra = []string{"--updates-dir", dir}
+		}, "updates_dir", "warning", "1 archives can be read, 1 are ignored", "product"},
+		"nothing but what is ignored": {func(t *testing.T, w *sick) {
+			dir := dropped(t, newest)
+			w.check(os.Rename(filepath.Join(dir, newest), filepath.Join(dir, "other-box-7.tar.gz")))
+			w.extra = []string{"--updates-dir", dir}
+		}, "updates_dir", "wrong", `other-box-7.tar.gz is of product "other-box"`, "product"},
 		"data_dir of somebody else": {func(_ *testing.T, w *sick) {
 			w.check(os.Chmod(filepath.Dir(filepath.Dir(w.mirror)), 0o755))
 			w.account = nobody
@@ -180,7 +190,12 @@ func faults() map[string]fault {
 		"metadata are damaged": {func(t *testing.T, w *sick) {
 			path := filepath.Join(w.mirror, "metadata", "timestamp.json")
 			w.check(os.WriteFile(path, []byte("{}"), 0o644))
+			w.check(os.WriteFile(path+".copy", []byte("{}"), 0o644))
 		}, "repository", "wrong", "timestamp", "backup"},
+		"metadata with a copy are damaged": {func(t *testing.T, w *sick) {
+			path := filepath.Join(w.mirror, "metadata", "timestamp.json")
+			w.check(os.WriteFile(path, []byte("{}"), 0o644))
+		}, "repository", "warning", "timestamp.json: its copy is used", "restart"},
 		"certificate has expired": {func(t *testing.T, w *sick) { w.pair.put(t, w.authority.issue(-time.Minute)) },
 			"certificate", "wrong", "expired at", "new one"},
 		"certificate will expire": {func(t *testing.T, w *sick) { w.pair.put(t, w.authority.issue(time.Minute)) },

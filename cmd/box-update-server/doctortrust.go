@@ -56,8 +56,12 @@ func (p *patient) repository(ctx context.Context) []finding {
 	if repo == nil {
 		return []finding{warning(check, "wait for the first sync, or see what is said of the upstreams", "nothing has been synced yet")}
 	}
-	return append([]finding{ok(check, "targets %d with %d updates verifies", repo.Version(trust.RoleTargets), len(repo.Releases()))},
-		p.contents(ctx, repo)...)
+	var found []finding
+	for _, damage := range p.store.Damage() {
+		found = append(found, warning(check, "restart the server, which writes it again; and have an eye on the disk", "the disk damaged metadata: %v", damage))
+	}
+	found = append(found, ok(check, "targets %d with %d updates verifies", repo.Version(trust.RoleTargets), len(repo.Releases())))
+	return append(found, p.contents(ctx, repo)...)
 }
 
 // contents looks whether what is listed is in place, and whether what is missing has room.

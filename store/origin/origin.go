@@ -124,7 +124,7 @@ func Open(ctx context.Context, c Config) (*Origin, error) {
 		return nil, err
 	}
 	if c.Store.Repository() == nil {
-		return nil, fmt.Errorf("origin: %s: %w: make one with boxsign init", c.Store.Dir(), trust.ErrNone)
+		return nil, noRepository(c.Store)
 	}
 	o := &Origin{
 		c: c, dir: filepath.Join(c.Store.Dir(), "staging", "publish"),
@@ -135,6 +135,15 @@ func Open(ctx context.Context, c Config) (*Origin, error) {
 		return nil, fmt.Errorf("origin: %w", err)
 	}
 	return o, nil
+}
+
+// noRepository says why there is none. Over one that is damaged nobody must make another: boxes would refuse that.
+func noRepository(s *store.Store) error {
+	dir := filepath.Join(s.Dir(), "metadata")
+	if left, err := filepath.Glob(filepath.Join(dir, "*.json*")); err == nil && len(left) == 0 {
+		return fmt.Errorf("origin: %s: %w: make one with boxsign init", s.Dir(), trust.ErrNone)
+	}
+	return fmt.Errorf("origin: %w: bring the file back from a backup, or from a mirror, which serves it under /metadata/", errors.Join(s.Damage()...))
 }
 
 // Close ends the arrivals that are open; what has arrived is kept. Calls that come later fail.
