@@ -242,7 +242,7 @@ func hostiles(t *testing.T) []hostile {
 		}, fetch.ErrRefused, "metadata/timestamp.json", []string{"expected at most 16384 bytes, got more"}, nil},
 		{"metadata that are none", func(s scene) {
 			s.p.answers(onPath("/metadata/timestamp.json", []byte("Welcome to this hotel's network.")))
-		}, trust.ErrMalformed, "timestamp", []string{"expected an object", `got 'W'`}, nil},
+		}, trust.ErrMalformed, "timestamp", []string{"expected an object", `got "W"`}, nil},
 		{"old metadata", func(s scene) { s.replays(s.old) }, trust.ErrRollback, "timestamp 2", []string{"version 3 was"}, nil},
 		{"frozen metadata", func(s scene) {
 			s.replays(map[string][]byte{"/metadata/timestamp.json": metadataOf(s.t, s.o.s, "timestamp.json")})
@@ -261,7 +261,7 @@ func hostiles(t *testing.T) []hostile {
 				return true
 			})
 		}, trust.ErrThreshold, "timestamp 2", []string{"root 1 wants 1 of the keys", ", got 0"}, nil},
-		{"names with ../", scene.climbs, trust.ErrMalformed, "targets", []string{"expected a key of ", "got '/'"}, nil},
+		{"names with ../", scene.climbs, trust.ErrMalformed, "targets", []string{"expected a key of ", `got "/"`}, nil},
 	}
 }
 

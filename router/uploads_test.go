@@ -127,6 +127,7 @@ func TestUploadsArriveBesideSilentOnes(t *testing.T) {
 		for range 100 {
 			w.begin(t, 3<<20)
 		}
+		w.client = w.to.client(t, w.major) // HTTP/2 takes so many streams a connection, and those are taken
 		arrived := make(chan error)
 		for range 3 {
 			go func() {

@@ -299,6 +299,8 @@ func TestHealth(t *testing.T) {
 		at := day.Add(c.after)
 		if c.after > 30*days {
 			w.at(at)
+			w.change = func(c *origin.Config) { c.ClockChecked = at }
+			w.restart()
 			must(t, w.Renew(t.Context()))
 		}
 		var got []string

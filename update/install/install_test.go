@@ -78,7 +78,7 @@ func TestStatusWithoutAnything(t *testing.T) {
 	must(t, err)
 	raw, err := json.Marshal(s)
 	must(t, err)
-	want := `{"version":null,"installed":null,"previous":null,"attempt":null,"failures":[],"reboot":null,"damaged":"","history":[],"log":`
+	want := `{"version":null,"installed":null,"previous":null,"attempt":null,"failures":[],"aside_to":null,"reboot":null,"damaged":"","history":[],"log":`
 	if !strings.HasPrefix(string(raw), want) {
 		t.Errorf("status is %s, want %s…", raw, want)
 	}
