@@ -29,6 +29,10 @@ const (
 	maxHeader = 4 << 10
 )
 
+// proxyWindow is how long a trusted proxy may take nothing. One that buffers takes a gigabyte as fast as it comes, and
+// then nothing until its client has that. It cuts its own stalled clients, and then hangs up.
+const proxyWindow = 12 * time.Hour
+
 // requestEnd ends a request without a body.
 const requestEnd = "\r\n\r\n"
 
@@ -84,18 +88,18 @@ func newConn(c *net.TCPConn, l *lot) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := l.config()
-	out := &conn{
-		TCPConn: c,
-		raw:     raw,
-		lot:     l,
-		quiet:   true,
-		clean:   true,
-		window:  config.StallWindow,
-		minimum: max(1, int64(float64(config.MinRate)*config.StallWindow.Seconds())),
-	}
+	out := &conn{TCPConn: c, raw: raw, lot: l, quiet: true, clean: true}
+	out.window, out.minimum = l.config().stallLimit(c.RemoteAddr().String())
 	out.write, out.send, out.poll = out.writeOnce, out.sendOnce, out.pollOnce
 	return out, nil
+}
+
+// stallLimit returns how many bytes a peer must take in each window.
+func (c Config) stallLimit(peer string) (window time.Duration, bytes int64) {
+	if ip, ok := parseHost(peer); ok && within(ip, c.TrustedProxies) {
+		return max(c.StallWindow, proxyWindow), 1
+	}
+	return c.StallWindow, max(1, int64(float64(c.MinRate)*c.StallWindow.Seconds()))
 }
 
 type connKey struct{}

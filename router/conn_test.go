@@ -36,7 +36,12 @@ func await(t *testing.T, what string, done func() bool) {
 // segments of the loopback device: below that the kernel opens its window by timer only.
 func download(t *testing.T, addr, path string) io.Reader {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
+	return downloadFrom(t, net.Dialer{}, addr, path)
+}
+
+func downloadFrom(t *testing.T, d net.Dialer, addr, path string) io.Reader {
+	t.Helper()
+	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func (s *Server) answerSecure(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Strict-Transport-Security"] = rt.hsts
 	}
 	if r.ProtoMajor > 1 {
-		w = newStream(w, rt.config)
+		w = newStream(w, rt.config, r.RemoteAddr)
 	}
 	rt.ServeHTTP(w, r)
 }
@@ -103,9 +103,10 @@ type stream struct {
 	piece   int           // the size of the next piece
 }
 
-func newStream(w http.ResponseWriter, c Config) *stream {
+func newStream(w http.ResponseWriter, c Config, peer string) *stream {
+	window, _ := c.stallLimit(peer)
 	atLeast := time.Duration(float64(leastStreamPiece) / float64(c.MinRate) * float64(time.Second))
-	return &stream{w, http.NewResponseController(w), max(c.StallWindow, atLeast), time.Time{}, leastStreamPiece}
+	return &stream{w, http.NewResponseController(w), max(window, atLeast), time.Time{}, leastStreamPiece}
 }
 
 // Unwrap serves http.ResponseController.

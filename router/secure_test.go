@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -174,6 +175,42 @@ func TestStalledClientIsCutOverTLS(t *testing.T) {
 				t.Error("the whole body arrived")
 			}
 		})
+	}
+}
+
+// A trusted proxy that buffers takes nothing until its client has what is in the buffer. Where others are cut, it is not.
+func TestProxyThatBuffersIsNotCut(t *testing.T) {
+	f := newFake(t)
+	f.add(t, newName, make([]byte, 32<<20), true)
+	var log lines
+	s := startTLS(t, Config{
+		Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil)),
+		StallWindow: 100 * time.Millisecond, MinRate: 1 << 20, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+	})
+	proxies := map[string]io.Reader{}
+	for name, major := range map[string]int{"plain": 1, "TLS, HTTP/1": 1, "TLS, HTTP/2": 2} {
+		c := s.client(t, major)
+		c.Transport.(*http.Transport).DialContext = nil // with a large buffer the rest comes faster
+		url := "https://" + s.addr
+		if name == "plain" {
+			url = "http://" + s.plain
+		}
+		resp, err := c.Get(url + "/update/" + newName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		proxies[name] = resp.Body
+	}
+	// Two others, one after the other, since some of them have a window or two.
+	for n := 1; n <= 2; n++ {
+		downloadFrom(t, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}, s.plain, "/update/"+newName)
+		await(t, "the stall of another client is logged", func() bool { return strings.Count(log.String(), "the client has stalled") >= n })
+	}
+	for name, r := range proxies {
+		if n, err := io.Copy(io.Discard, r); err != nil || n != 32<<20 {
+			t.Errorf("%s: %d bytes came, %v", name, n, err)
+		}
 	}
 }
 
