@@ -13,7 +13,7 @@ import (
 // everything. Where both limits are set, an update is kept that either of them keeps.
 //
 // Of each product the newest update that every box may install is kept in any case: it is the one that
-// boxes are sent to.
+// boxes are sent to. A rollout that ended after the list was signed does not let its predecessor go before the next list.
 type Retention struct {
 	// Newest is of how many versions of each product, counted from the newest, the updates are kept;
 	// 0: no such limit.
@@ -30,8 +30,9 @@ func (t Retention) Kept(r *trust.Repository) []trust.Release {
 	if t.Newest <= 0 && t.Since.IsZero() {
 		return releases
 	}
-	// The clock of the repository: this one may be off.
-	at := r.Issued(trust.RoleTimestamp)
+	// The clocks of the repository: this one may be off. That of the online key alone would let its thief end a rollout,
+	// and so drop what most boxes still need; that of the release keys knows of no time after the list was signed.
+	clocks := [...]time.Time{r.Issued(trust.RoleTimestamp), r.Issued(trust.RoleTargets)}
 	products := map[update.Product]*productKept{}
 	var out []trust.Release
 	for _, rel := range newestFirst(releases) {
@@ -40,7 +41,7 @@ func (t Retention) Kept(r *trust.Repository) []trust.Release {
 			p = &productKept{}
 			products[rel.Name().Product()] = p
 		}
-		if t.keeps(p, rel, at) {
+		if t.keeps(p, rel, clocks) {
 			out = append(out, rel)
 		}
 	}
@@ -52,20 +53,22 @@ func (t Retention) Kept(r *trust.Repository) []trust.Release {
 type productKept struct {
 	versions int // different ones
 	last     update.Version
-	forAll   update.Version // the newest that every box may install; zero: not seen yet
+	forAll   [2]update.Version // by each clock the newest that every box may install; zero: not seen yet
 }
 
 // keeps decides on the next older release of a product.
-func (t Retention) keeps(p *productKept, rel trust.Release, at time.Time) bool {
+func (t Retention) keeps(p *productKept, rel trust.Release, clocks [2]time.Time) bool {
 	if v := rel.Name().Version(); p.versions == 0 || v.Compare(p.last) != 0 {
 		p.versions, p.last = p.versions+1, v
 	}
-	if p.forAll.IsZero() && rel.ForEveryBox(at) {
-		p.forAll = p.last
+	kept := t.Newest > 0 && p.versions <= t.Newest || !t.Since.IsZero() && !rel.Published().Before(t.Since)
+	for i, at := range clocks {
+		if p.forAll[i].IsZero() && rel.ForEveryBox(at) {
+			p.forAll[i] = p.last
+		}
+		kept = kept || !p.forAll[i].IsZero() && p.forAll[i].Compare(p.last) == 0
 	}
-	return t.Newest > 0 && p.versions <= t.Newest ||
-		!t.Since.IsZero() && !rel.Published().Before(t.Since) ||
-		!p.forAll.IsZero() && p.forAll.Compare(p.last) == 0
+	return kept
 }
 
 func newestFirst(releases []trust.Release) []trust.Release {

@@ -252,6 +252,42 @@ func TestKept(t *testing.T) {
 	}
 }
 
+// TestOnlineKeyDropsNoArchive: what the list bears out is dropped, and nothing for a time that the online key alone signed.
+func TestOnlineKeyDropsNoArchive(t *testing.T) {
+	t.Parallel()
+	const old, staged, next = "opq-box-update-10.tar.gz", "opq-box-update-20.tar.gz", "opq-box-update-30.tar.gz"
+	o := newOrigin(t, old)
+	publish := func(n string) {
+		e, err := o.s.Repository().EditTargets(o.s.Ledger(), 0, o.at)
+		must(t, err)
+		data := content(n)
+		a := trust.Addition{Name: name(n), Digest: sum(data), Length: int64(len(data)), Blocks: sum(testworld.Blocks(data).Bytes())}
+		a.Conditions.Rollout = &trust.Rollout{Steps: []trust.Step{{Percent: 1}, {After: 72 * time.Hour, Percent: 100}}}
+		must(t, e.Add(a))
+		o.sign(e)
+	}
+	wantKept := func(what string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, rel := range (mirror.Retention{Newest: 1}).Kept(o.s.Repository()) {
+			got = append(got, rel.Name().String())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: expected %v, got %v", what, want, got)
+		}
+	}
+	publish(staged)
+	wantKept("a rollout has begun", old, staged)
+	o.at = o.at.Add(96 * time.Hour)
+	o.next(trust.Change{})
+	wantKept("a timestamp says that it is over", old, staged)
+	if got := (mirror.Retention{Since: o.at}).Kept(o.s.Repository()); len(got) != 2 {
+		t.Errorf("expected what boxes are sent to, by either clock, got %d archives", len(got))
+	}
+	publish(next)
+	wantKept("the next list says so", staged, next)
+}
+
 // TestRedirectToTheLiving: nobody is sent to an upstream that is known to be down, to refuse, or to be behind, even
 // where it may be asked again itself.
 func TestRedirectToTheLiving(t *testing.T) {
