@@ -70,10 +70,11 @@ type UpstreamFreshness struct {
 	URL      string    `json:"url"`
 	Versions Versions  `json:"versions"` // of the last repository that was accepted
 	Checked  time.Time `json:"checked,omitzero"`
-	Behind   bool      `json:"behind"`          // it has an older one than another upstream, or than the mirror
-	Loop     bool      `json:"loop,omitempty"`  // it has from this mirror what it is asked for
-	Slow     bool      `json:"slow,omitempty"`  // another one was much faster: it is asked last
-	Error    string    `json:"error,omitempty"` // why it was refused, or not reached, the last time
+	Behind   bool      `json:"behind"`            // it has an older one than another upstream, or than the mirror
+	Loop     bool      `json:"loop,omitempty"`    // it has from this mirror what it is asked for
+	Slow     bool      `json:"slow,omitempty"`    // another one was much faster: it is asked last
+	Damaged  bool      `json:"damaged,omitempty"` // several of its archives were wrong: it is asked last
+	Error    string    `json:"error,omitempty"`   // why it was refused, or not reached, the last time
 	Reason   Reason    `json:"reason,omitempty"`
 }
 

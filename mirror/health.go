@@ -49,6 +49,9 @@ func (m *Mirror) Health(at time.Time) []Warning {
 		if u.Slow {
 			out = append(out, Warning{"upstream", false, fmt.Sprintf("upstream %s is much slower than another one, and asked last: see to it, or to the way there", u.URL)})
 		}
+		if u.Damaged {
+			out = append(out, Warning{"upstream", false, fmt.Sprintf("upstream %s has several archives that are damaged, and is asked last: run fsck there", u.URL)})
+		}
 		if u.Error != "" && !strings.Contains(f.Error, u.Error) {
 			out = append(out, Warning{"upstream", false, fmt.Sprintf("upstream %s is not used: %s", u.URL, u.Reason)})
 		}

@@ -112,11 +112,14 @@ func (m *Mirror) present(known []UpstreamFreshness) []UpstreamFreshness {
 	out := []UpstreamFreshness{}
 	for _, u := range m.c.Client.Upstreams() {
 		f := *find(&known, u)
-		f.Slow = !u.State().Slow.IsZero()
+		f.Slow, f.Damaged = lastOf(u.State())
 		out = append(out, f)
 	}
 	return out
 }
+
+// lastOf returns why an upstream is asked last.
+func lastOf(s fetch.State) (slow, damaged bool) { return !s.Slow.IsZero(), !s.Damaged.IsZero() }
 
 // find returns what is known of an upstream, after adding it where it is new.
 func find(all *[]UpstreamFreshness, u *fetch.Upstream) *UpstreamFreshness {

@@ -55,8 +55,9 @@ func (w *watch) look() {
 		if s.Failing {
 			failing = append(failing, s.Reason)
 		}
-		if known := find(&m.record.Upstreams, u); known.Slow != !s.Slow.IsZero() {
-			known.Slow, changed = !known.Slow, true
+		known := find(&m.record.Upstreams, u)
+		if slow, damaged := lastOf(s); known.Slow != slow || known.Damaged != damaged {
+			known.Slow, known.Damaged, changed = slow, damaged, true
 		}
 		if s.Failing != w.told[u] {
 			w.told[u], changed = s.Failing, true

@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
 // Ask calls ask with one upstream after another until it returns nil. Upstreams that are set aside are
 // left out. Those that this call has not asked yet come first, of them those that answered last time, of them
-// those that are neither behind nor slow; those that pause come last. Else they are asked in the order of the
+// those that are neither behind nor slow, and whose archives are not damaged; those that pause come last. Else they are asked in the order of the
 // configuration.
 //
 // Where ask takes long, the context that it is given ends once another upstream turns out to be much faster, which
 // is asked then. A sole upstream is waited for however slow it is.
 //
 // An upstream for which ask returns ErrUnavailable is asked again after a pause, one with ErrRefused is
-// set aside, and one with any other error is not asked again by this call. Where none is left, or nothing
+// set aside, and one with ErrDamaged or any other error is not asked again by this call. Where none is left, or nothing
 // came for Config.Patience, the error joins the last one of each upstream: the context of ask ends then,
 // whatever it waits for.
 func (c *Client) Ask(ctx context.Context, ask func(context.Context, *Upstream) error) error {
@@ -100,10 +101,11 @@ func (q *inquiry) start(ctx context.Context, u *Upstream, ask func(context.Conte
 	a := &attempt{u: u, began: time.Now(), had: u.received.Load()}
 	ctx, a.cancel = context.WithCancelCause(ctx)
 	q.running[u] = a
+	out := maps.Clone(q.out)
 	q.asked[u]++
 	q.dueIn(q.overdue)
 	go func() {
-		a.err = q.client.try(ctx, u, ask)
+		a.err = q.client.try(ctx, u, out, ask)
 		q.done <- a
 	}()
 }
@@ -179,7 +181,7 @@ func (c *Client) unlessSilent(ctx context.Context, u *Upstream, ask func(context
 			}
 		}
 	}()
-	return c.try(ctx, u, ask)
+	return c.try(ctx, u, nil, ask)
 }
 
 func (q *inquiry) failed(u *Upstream, err error) {
@@ -201,6 +203,9 @@ func (q *inquiry) failed(u *Upstream, err error) {
 	}
 	if !again {
 		q.out[u] = true
+	}
+	if errors.Is(err, ErrDamaged) {
+		return // which is told
 	}
 	q.client.c.Logger.Warn("upstream failed", "upstream", u.String(), "err", oneLine(err), "again", u.State().Until)
 }
@@ -246,13 +251,17 @@ func (s State) before(other State, oftener int) bool {
 	return s.rank() < other.rank()
 }
 
-// rank orders upstreams that can be asked now, lower ones first. One that is slow has at least what is wanted.
+// rank orders upstreams that can be asked now, lower ones first. One that is slow has at least what is wanted, and one that is
+// behind has it right, or not at all.
 func (s State) rank() (rank int) {
 	if !s.Slow.IsZero() {
 		rank++
 	}
 	if s.Behind {
 		rank += 2
+	}
+	if !s.Damaged.IsZero() {
+		rank += 4
 	}
 	return rank
 }

@@ -64,7 +64,7 @@ func (u *Upstream) blocks(ctx context.Context, rel trust.Release) (update.Blocks
 		return nil, err
 	}
 	if got := update.Sum(raw); got != rel.Blocks() {
-		return nil, u.refusef(file, "expected digest %v, got %v", rel.Blocks(), got)
+		return nil, u.damagedf(rel, file, "expected digest %v, got %v", rel.Blocks(), got)
 	}
 	blocks, err := update.ParseBlocks(raw, rel.Length())
 	if err != nil {

@@ -22,10 +22,11 @@ import (
 // What a caller may branch on. The message names upstream and file, and what was expected and came.
 var (
 	// ErrRefused says that an upstream sent something that it must not: wrong bytes, more bytes than
-	// there are, another encoding, a redirect to a place that is not listed. It is set aside for it.
+	// there are, another encoding, a redirect to a place that is not listed. It is set aside for it, unless it is
+	// ErrDamaged.
 	ErrRefused = errors.New("refused")
 
-	// ErrDamaged is an ErrRefused: an archive, or a block of it, is not the one that was signed.
+	// ErrDamaged is an ErrRefused: an archive, a block of it, or its block list is not the one that was signed.
 	ErrDamaged = errors.New("damaged")
 
 	// ErrUnavailable says that an upstream can't be reached, was cut, or asks to come back later.
@@ -185,11 +186,11 @@ func (c Config) transport() *http.Transport {
 func (c *Client) Upstreams() []*Upstream { return slices.Clone(c.upstreams) }
 
 // First returns the upstream that would be asked first, nil where something is against each: it was set aside, pauses,
-// fails, or is behind.
+// fails, is behind, or has several archives damaged.
 func (c *Client) First() (first *Upstream) {
 	for _, u := range c.upstreams {
 		s := u.State()
-		if s.Until.IsZero() && !s.Failing && !s.Behind && (first == nil || s.before(first.State(), 0)) {
+		if s.Until.IsZero() && !s.Failing && !s.Behind && s.Damaged.IsZero() && (first == nil || s.before(first.State(), 0)) {
 			first = u
 		}
 	}

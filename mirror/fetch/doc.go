@@ -23,7 +23,8 @@
 //	err = store.IngestFile(ctx, rel, blocks, file)
 //
 // An upstream that is down, cut or busy is asked again, with growing pauses, while others are asked
-// instead. One that sends what is wrong is named and set aside, and the next one goes on with that block.
+// instead. A wrong block is told, and costs that block, which the next one is asked for. An upstream of which several archives
+// are wrong is asked last for an hour; one that sends what no damaged disk explains is set aside.
 // Nothing that an upstream sends makes the client read without bound: lengths are known beforehand, and
 // an answer that is slower than a limit is cut.
 //

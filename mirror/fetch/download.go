@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -20,8 +22,8 @@ type Sink interface {
 }
 
 // Download brings the blocks of an archive that sink misses, of which blocks is the block list. It does
-// not commit. Where an upstream sends a wrong block, that one is named and set aside, and the next goes on
-// with that block; a cut costs no more than the block in flight. An error of the sink's own is returned at
+// not commit. Where an upstream sends a wrong block, that is told, and another one is asked for that block alone, unless it
+// sends more than a few; a cut costs no more than the block in flight. An error of the sink's own is returned at
 // once.
 //
 // After an error, sink has what came before it.
@@ -31,12 +33,16 @@ func (c *Client) Download(ctx context.Context, rel trust.Release, blocks update.
 	}
 	buf := c.buffer(min(update.BlockSize, rel.Length()))
 	defer c.buffers.Put(buf)
-	d := download{client: c, rel: rel, blocks: blocks, sink: sink, buf: *buf}
+	d := download{client: c, rel: rel, blocks: blocks, sink: sink, buf: *buf, wrong: map[*Upstream]map[int]error{}}
 	if err := c.Ask(ctx, d.from); err != nil {
 		return fmt.Errorf("download %v: %w", rel.Name(), err)
 	}
 	return nil
 }
+
+// maxWrong is how many wrong blocks of one archive an upstream may send before it is left for that archive: a disk damages a
+// block or two, and whoever means harm must not have everything come twice.
+const maxWrong = 3
 
 // download is one call of Download. Between attempts it keeps the beginning of the block in flight, for as
 // long as the upstream stays the same: so whoever sent a wrong block is known.
@@ -45,6 +51,8 @@ type download struct {
 	rel    trust.Release
 	blocks update.Blocks
 	sink   Sink
+
+	wrong map[*Upstream]map[int]error // the blocks that each has wrong
 
 	source source
 	buf    []byte // for one block
@@ -63,7 +71,7 @@ func (c *Client) buffer(length int64) *[]byte {
 	return &buf
 }
 
-// from brings what is missing from one upstream.
+// from brings what is missing from one upstream, but for the blocks that it has wrong.
 func (d *download) from(ctx context.Context, u *Upstream) error {
 	if d.source.u != u {
 		d.source = source{u: u, rel: d.rel}
@@ -74,13 +82,16 @@ func (d *download) from(ctx context.Context, u *Upstream) error {
 	for {
 		first, count := d.run()
 		if count == 0 {
-			return nil
+			return d.damage()
 		}
 		err := d.bring(ctx, first, count)
+		if errors.Is(err, ErrDamaged) {
+			return err
+		}
 		if _, left := d.run(); left == 0 && errors.Is(err, ErrRefused) {
 			// Everything came before what was refused.
 			d.client.distrust(u, err)
-			return nil
+			return d.damage()
 		}
 		if err != nil {
 			// Two upstreams that each send the same half of a block are no progress.
@@ -89,13 +100,27 @@ func (d *download) from(ctx context.Context, u *Upstream) error {
 	}
 }
 
-// run returns the first run of missing blocks, and counts what is there.
+// damage returns what is wrong with the blocks of the upstream that is being asked, nil for nothing.
+func (d *download) damage() error {
+	wrong := d.wrong[d.source.u]
+	switch blocks := slices.Sorted(maps.Keys(wrong)); len(blocks) {
+	case 0:
+		return nil
+	case 1:
+		return wrong[blocks[0]]
+	default:
+		return fmt.Errorf("%w; %d more blocks are wrong", wrong[blocks[0]], len(blocks)-1)
+	}
+}
+
+// run returns the first run of missing blocks that the upstream does not have wrong, and counts what is there.
 func (d *download) run() (first, count int) {
 	missing := d.sink.Missing()
 	d.done = d.rel.Length()
 	for _, i := range missing {
 		d.done -= update.BlockLength(d.rel.Length(), i)
 	}
+	missing = slices.DeleteFunc(slices.Clone(missing), func(i int) bool { return d.wrong[d.source.u][i] != nil })
 	if len(missing) == 0 {
 		return 0, 0
 	}
@@ -159,7 +184,7 @@ func (d *download) progress(n int) {
 }
 
 // write passes the block in flight on. The sink verifies it; the digest is made here only to tell whose
-// fault a refusal is.
+// fault a refusal is. A wrong block is noted, and is an error only where there were too many.
 func (d *download) write(p *piece, b []byte) error {
 	i := d.block
 	d.block, d.filled = i+1, 0
@@ -169,7 +194,17 @@ func (d *download) write(p *piece, b []byte) error {
 	}
 	if got, want := update.Sum(b), d.blocks[i]; got != want {
 		d.source.etag = ""
-		return &damagedArchive{p.u.refusef(p.file, "block %d: expected digest %v, got %v", i, want, got)}
+		d.done -= int64(len(b))
+		wrong := d.wrong[p.u]
+		if wrong == nil {
+			wrong = map[int]error{}
+			d.wrong[p.u] = wrong
+		}
+		wrong[i] = p.u.damagedf(d.rel, p.file, "block %d: expected digest %v, got %v", i, want, got)
+		if len(wrong) == maxWrong {
+			return d.damage()
+		}
+		return nil
 	}
 	return &local{err}
 }

@@ -109,16 +109,100 @@ func TestFailoverGoesOnWithTheBlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	sink.check(t)
-	if got, want := q.list(), []string{a.path() + " bytes=8388608-14680063"}; !slices.Equal(got, want) {
+	if got, want := q.list(), []string{a.path() + " bytes=8388608-12582911"}; !slices.Equal(got, want) {
 		t.Errorf("expected %q, got %q", want, got)
 	}
-	s := c.Upstreams()[0].State()
-	if !s.Refused || !strings.Contains(s.Reason, liar.URL) || !strings.Contains(log.String(), "block 2: expected digest "+a.blocks[2].String()+", got ") {
-		t.Errorf("%+v\n%v", s, log)
+	checkParts(t, log.String(), []string{liar.URL, a.rel.Name().String() + ": block 2: expected digest " + a.blocks[2].String() + ", got "})
+	for _, u := range c.Upstreams() {
+		if s := u.State(); s != (State{}) {
+			t.Errorf("%v: %+v", u, s)
+		}
 	}
-	if s := c.Upstreams()[1].State(); s != (State{}) {
-		t.Errorf("the honest one: %+v", s)
+}
+
+// Each has another block wrong: both are used, and nothing is missing.
+func TestUpstreamsMendEachOther(t *testing.T) {
+	w := newWorld(t, 14*mib)
+	a := w.archives[0]
+	c, _ := client(t, quick(server(t, wrong(a, 0, w.handler())).URL, server(t, wrong(a, 3, w.handler())).URL))
+	sink := sinkFor(a)
+	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+		t.Fatal(err)
 	}
+	sink.check(t)
+}
+
+// forged serves archives of which nothing is right.
+func forged(next http.Handler, archives ...*archive) http.Handler {
+	for _, a := range archives {
+		zeros := &archive{a.rel, make([]byte, len(a.data)), a.blocks}
+		inner := next
+		next = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == a.path() {
+				zeros.serve(rw, r)
+				return
+			}
+			inner.ServeHTTP(rw, r)
+		})
+	}
+	return next
+}
+
+// An upstream that has everything wrong costs a few blocks of a few archives, and is then asked last.
+func TestWrongBlocksAreBounded(t *testing.T) {
+	w := newWorld(t, 5*update.BlockSize, 2, 3, 4)
+	q := &requests{next: forged(w.handler(), w.archives...)}
+	cfg := quick(server(t, q).URL, server(t, w.handler()).URL)
+	var told []error
+	cfg.Refused = func(err error) { told = append(told, err) }
+	c, log := client(t, cfg)
+	hostile := c.Upstreams()[0]
+	var blocks []int
+	for i, a := range w.archives {
+		sink := sinkFor(a)
+		if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+			t.Fatal(err)
+		}
+		sink.check(t)
+		blocks = append(blocks, len(told))
+		if last := !hostile.State().Damaged.IsZero(); last != (i >= maxSpoilt-1) {
+			t.Errorf("after %d archives: asked last: %v", i+1, last)
+		}
+	}
+	if want := []int{maxWrong, maxWrong + 1, maxWrong + 2, maxWrong + 2}; !slices.Equal(blocks, want) {
+		t.Errorf("expected wrong blocks %v, got %v", want, blocks)
+	}
+	if n := len(q.list()); n != 3 {
+		t.Errorf("expected 3 requests, got %q", q.list())
+	}
+	checkParts(t, log.String(), []string{"several archives are damaged"})
+	if first := c.First(); first == nil || first == hostile {
+		t.Errorf("expected requests redirected to the honest one, got %v", first)
+	}
+}
+
+// Who has nobody else to ask gets all that is right.
+func TestSoleUpstreamStaysUsable(t *testing.T) {
+	w := newWorld(t, 1, 2, 3, 4, 9*mib)
+	h := forged(w.handler(), w.archives[:4]...)
+	cut := w.archives[4] // and has a block list that is cut
+	c, _ := client(t, quick(server(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == cut.path()+".blocks" {
+			rw.Write(cut.blocks[:1].Bytes())
+			return
+		}
+		h.ServeHTTP(rw, r)
+	})).URL))
+	for _, a := range w.archives[:4] {
+		wantErr(t, c.Download(t.Context(), a.rel, a.blocks, sinkFor(a)), ErrDamaged, a.rel.Name().String())
+	}
+	_, err := c.Blocks(t.Context(), cut.rel)
+	wantErr(t, err, ErrDamaged)
+	sink := sinkFor(cut)
+	if err := c.Download(t.Context(), cut.rel, cut.blocks, sink); err != nil {
+		t.Fatal(err)
+	}
+	sink.check(t)
 }
 
 // A block never comes from two upstreams: whoever is blamed for it sent all of it.
@@ -158,13 +242,14 @@ func TestBlocksFromLiar(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			liar := server(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.Write(list) }))
-			c, _ := client(t, quick(liar.URL, server(t, w.handler()).URL))
+			c, log := client(t, quick(liar.URL, server(t, w.handler()).URL))
 			blocks, err := c.Blocks(t.Context(), a.rel)
 			if err != nil || !slices.Equal(blocks, a.blocks) {
 				t.Fatal(err)
 			}
-			if s := c.Upstreams()[0].State(); !s.Refused || !strings.Contains(s.Reason, liar.URL+a.path()+".blocks: refused: expected ") {
-				t.Errorf("%+v", s)
+			// What is shorter or wrong is what a disk makes of it; what is longer never was a block list.
+			if s := c.Upstreams()[0].State(); s.Refused != (name == "longer") || !strings.Contains(log.String(), liar.URL+a.path()+".blocks: refused: ") {
+				t.Errorf("%+v\n%v", s, log)
 			}
 		})
 	}
@@ -180,11 +265,15 @@ func TestAllUpstreamsBad(t *testing.T) {
 	err := c.Download(t.Context(), a.rel, a.blocks, sink)
 	wantErr(t, err, ErrRefused, one.URL+a.path(), two.URL+a.path(), three.URL+a.path())
 	wantErr(t, err, ErrNotFound)
-	sink.check(t, 1, 2)
+	sink.check(t, 1)
 
-	// They stay aside.
+	// The next call asks them again, for that block alone.
+	before := c.received()
 	err = c.Download(t.Context(), a.rel, a.blocks, sink)
-	wantErr(t, err, ErrRefused, "not asked before")
+	wantErr(t, err, ErrDamaged, one.URL+a.path(), two.URL+a.path())
+	if got := c.received() - before; got != 2*update.BlockSize {
+		t.Errorf("expected 2 blocks, got %d bytes", got)
+	}
 }
 
 func TestSinkErrorIsReturnedAtOnce(t *testing.T) {

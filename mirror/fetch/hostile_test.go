@@ -90,7 +90,7 @@ func hostileUpstreams(a *archive) []hostile {
 		{"wrong bytes", func(_ *archive, rw http.ResponseWriter, _ *http.Request) {
 			partial(rw, right)
 			rw.Write(forged[update.BlockSize:])
-		}, ErrRefused, []string{wrongBlock}, both},
+		}, ErrDamaged, []string{wrongBlock}, []int{1}},
 		{"truncated body with a right Content-Length", func(a *archive, rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Content-Length", fmt.Sprint(rest))
 			partial(rw, right)
@@ -118,14 +118,14 @@ func hostileUpstreams(a *archive) []hostile {
 		}, nil, nil, nil},
 		{"200 to a range request with wrong bytes", func(_ *archive, rw http.ResponseWriter, _ *http.Request) {
 			rw.Write(forged)
-		}, ErrRefused, []string{wrongBlock}, both},
+		}, ErrDamaged, []string{wrongBlock}, []int{1}},
 		{"200 of another length", func(a *archive, rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Content-Length", "100")
 			rw.Write(a.data[:100])
-		}, ErrRefused, []string{fmt.Sprintf("expected %d bytes, got Content-Length 100", hostileLength)}, both},
+		}, ErrDamaged, []string{fmt.Sprintf("expected %d bytes, got Content-Length 100", hostileLength)}, both},
 		{"another range", badRange(fmt.Sprintf("bytes 0-%d/%d", rest-1, hostileLength)), ErrRefused,
 			[]string{fmt.Sprintf("expected Content-Range %q, got", right)}, both},
-		{"a range of something longer", badRange(right + "0"), ErrRefused,
+		{"a range of something longer", badRange(right + "0"), ErrDamaged,
 			[]string{fmt.Sprintf("expected Content-Range %q, got %q", right, right+"0")}, both},
 		{"a range past its end", badRange(fmt.Sprintf("bytes %d-%d/%d", update.BlockSize, hostileLength, hostileLength)), ErrRefused,
 			[]string{"expected a Content-Range such as"}, both},

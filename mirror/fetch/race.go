@@ -26,13 +26,13 @@ const (
 // ErrOutpaced says that another upstream is much faster. It comes with ErrUnavailable.
 var ErrOutpaced = errors.New("much slower than another upstream")
 
-// try calls ask with an upstream, and ends it where another upstream turns out to be much faster.
-func (c *Client) try(ctx context.Context, u *Upstream, ask func(context.Context, *Upstream) error) error {
+// try calls ask with an upstream, and ends it where another upstream turns out to be much faster, which is none of out.
+func (c *Client) try(ctx context.Context, u *Upstream, out map[*Upstream]bool, ask func(context.Context, *Upstream) error) error {
 	if c.c.Race < 0 || len(c.upstreams) == 1 {
 		return ask(ctx, u)
 	}
 	raced, cut := context.WithCancelCause(ctx)
-	r := &race{client: c, u: u, cut: cut}
+	r := &race{client: c, u: u, out: out, cut: cut}
 	raced = context.WithValue(raced, raceKey{}, r)
 	u.asks.Add(1)
 	var done sync.WaitGroup
@@ -53,6 +53,7 @@ func (c *Client) try(ctx context.Context, u *Upstream, ask func(context.Context,
 type race struct {
 	client *Client
 	u      *Upstream
+	out    map[*Upstream]bool // not to be asked
 	cut    context.CancelCauseFunc
 	pace   pace
 	winner *Upstream // set before cut
@@ -140,7 +141,7 @@ func (r *race) rival(rate float64) (rival *Upstream) {
 	}
 	for _, v := range c.upstreams {
 		s := v.State()
-		if v == r.u || !s.Until.IsZero() || !s.Slow.IsZero() || !v.mayOutpace(rate) {
+		if v == r.u || r.out[v] || !s.Damaged.IsZero() || !s.Until.IsZero() || !s.Slow.IsZero() || !v.mayOutpace(rate) {
 			continue
 		}
 		if rival == nil || rival.State().Failing && !s.Failing {

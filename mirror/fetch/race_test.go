@@ -246,3 +246,29 @@ func TestRaceOverSockets(t *testing.T) {
 		t.Errorf("%+v\n%v", s, log)
 	}
 }
+
+// However fast an upstream is that has the archive wrong, the one that has it right is not left for it.
+func TestNoRaceWithADamagedArchive(t *testing.T) {
+	world := newWorld(t, mib)
+	a := world.archives[0]
+	synctest.Test(t, func(t *testing.T) {
+		right := world.handler()
+		liar := forged(right, a)
+		q := &requests{next: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.URL.Host == "a" {
+				liar.ServeHTTP(rw, r)
+				return
+			}
+			right.ServeHTTP(rw, r)
+		})}
+		c, log := wired(t, &wire{handler: q, rates: map[string]float64{"a": rapid, "b": 3000}}, Config{}, "a", "b")
+		sink := sinkFor(a)
+		if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+			t.Fatal(err)
+		}
+		sink.check(t)
+		if len(q.list()) != 2 || !c.Upstreams()[1].State().Slow.IsZero() {
+			t.Errorf("expected each asked once, got %q\n%v", q.list(), log)
+		}
+	})
+}

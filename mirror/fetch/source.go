@@ -95,6 +95,9 @@ func (s *source) check(p *piece, ranged bool) error {
 		return err
 	}
 	if want := p.to - p.from; p.ContentLength >= 0 && p.ContentLength != want {
+		if p.StatusCode == http.StatusOK { // the file was cut, or is another one
+			return s.u.damagedf(s.rel, p.file, "expected %d bytes, got Content-Length %d", want, p.ContentLength)
+		}
 		return s.u.refusef(p.file, "expected %d bytes, got Content-Length %d", want, p.ContentLength)
 	}
 	return nil
@@ -109,6 +112,9 @@ func (s *source) checkRange(p *piece) error {
 	}
 	if r.first != p.from || r.last >= p.to || r.total != s.rel.Length() {
 		want := byteRange{p.from, p.to - 1, s.rel.Length()}
+		if r.total != s.rel.Length() {
+			return s.u.damagedf(s.rel, p.file, "expected Content-Range %q, got %q", want, r)
+		}
 		return s.u.refusef(p.file, "expected Content-Range %q, got %q", want, r)
 	}
 	p.to = r.last + 1

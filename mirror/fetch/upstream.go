@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
 )
 
 // Upstream is a server that is asked. It is a trust.Fetcher.
@@ -20,12 +23,13 @@ type Upstream struct {
 
 	mu     sync.Mutex
 	state  State
-	fails  int       // in a row
-	failed time.Time // the last time
-	heard  time.Time // when part of an archive came last
-	via    []string  // see Via
-	rate   float64   // bytes per second of the last trial, see race
-	rated  time.Time // when that was; zero: never
+	fails  int                    // in a row
+	failed time.Time              // the last time
+	heard  time.Time              // when part of an archive came last
+	via    []string               // see Via
+	spoilt map[update.Digest]bool // archives that were wrong, of late
+	rate   float64                // bytes per second of the last trial, see race
+	rated  time.Time              // when that was; zero: never
 }
 
 // State is what is known of an upstream. The zero State has nothing against it.
@@ -36,6 +40,7 @@ type State struct {
 	Failing bool      // it was down or busy when it was asked last, and nothing came since
 	Behind  bool      // see SetBehind
 	Slow    time.Time // until then it is asked last, since another one was much faster; zero: none was
+	Damaged time.Time // until then it is asked last, since several of its archives were wrong; zero: they were not
 }
 
 // String returns the base URL, without user and password: a token may stand in place of either.
@@ -58,6 +63,9 @@ func (u *Upstream) current() State {
 	s.Failing = u.fails > 0 && !s.Refused && !u.heard.After(u.failed)
 	if !time.Now().Before(s.Slow) {
 		s.Slow = time.Time{}
+	}
+	if !time.Now().Before(s.Damaged) {
+		s.Damaged = time.Time{}
 	}
 	if !time.Now().Before(s.Until) {
 		s.Until, s.Refused = time.Time{}, false
@@ -100,15 +108,37 @@ func (u *Upstream) SetAside(reason error) {
 	u.state.Reason, u.state.Refused = oneLine(reason), true
 }
 
+// An upstream of which maxSpoilt archives were wrong is asked last for damagedFor.
+const (
+	maxSpoilt  = 3
+	damagedFor = time.Hour
+)
+
+// damagedf tells that an archive of the upstream, or part of it, is not the one that was signed, and returns an ErrDamaged. That is
+// what a disk does to an honest one, which has all others right: it is asked on, and last once it happens again and again.
+func (u *Upstream) damagedf(rel trust.Release, file, format string, args ...any) error {
+	err := &damagedArchive{u.refusef(file, "%v: %w", rel.Name(), fmt.Errorf(format, args...))}
+	u.Blame(err)
+	u.client.c.Logger.Warn("damaged archive", "upstream", u.String(), "err", oneLine(err))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.spoilt == nil {
+		u.spoilt = map[update.Digest]bool{}
+	}
+	if u.spoilt[rel.Digest()] = true; len(u.spoilt) == maxSpoilt {
+		u.state.Damaged, u.spoilt = time.Now().Add(damagedFor), nil
+		u.client.c.Logger.Warn("several archives are damaged", "upstream", u.String(), "asked last until", u.state.Damaged)
+	}
+	return err
+}
+
 // note records how something that was asked at the time began went. Failures that happened together count
 // once: fifty connections that are cut at once are one cut.
 func (u *Upstream) note(began time.Time, err error) {
 	var away *unavailable
 	switch {
 	case errors.Is(err, ErrOutpaced): // asked last from now on, it does what it can
-	case errors.Is(err, ErrDamaged) && len(u.client.upstreams) == 1:
-		// One archive that its disk damaged must not keep all the others from whoever has nobody else to ask.
-		u.Blame(err)
+	case errors.Is(err, ErrDamaged): // which is told, and counts against the archive
 		u.recover()
 	case errors.Is(err, ErrRefused):
 		u.SetAside(err)
@@ -124,7 +154,7 @@ func (u *Upstream) recover() {
 	defer u.mu.Unlock()
 	u.fails = 0
 	if !u.current().Refused {
-		u.state = State{Behind: u.state.Behind, Slow: u.state.Slow}
+		u.state = State{Behind: u.state.Behind, Slow: u.state.Slow, Damaged: u.state.Damaged}
 	}
 }
 

@@ -117,11 +117,10 @@ func (w *whole) judge(u *Upstream) (again bool, err error) {
 	if err := w.empty(); err != nil {
 		return false, &local{err}
 	}
-	err = &damagedArchive{u.refusef(w.source.file(), "expected digest %v, got %v", w.rel.Digest(), got)}
 	if sole || w.alone { // the second whole one is the last
-		return false, err
+		return false, u.damagedf(w.rel, w.source.file(), "expected digest %v, got %v", w.rel.Digest(), got)
 	}
-	w.client.c.Logger.Warn("parts from several sources do not fit; starting over", "err", oneLine(err))
+	w.client.c.Logger.Warn("parts from several sources do not fit; starting over", "archive", w.rel.Name(), "got", got)
 	w.alone = true
 	return true, nil
 }
