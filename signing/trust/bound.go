@@ -63,6 +63,12 @@ func (l *Ledger) under(chain []*Root) *Ledger {
 	return out
 }
 
+// following returns l as a list that is to follow r has it: the names that r lists keep their digests, whatever the ledger of whoever
+// asks knows of them. It may end before the release keys were replaced, or be empty.
+func (l *Ledger) following(r *Repository) *Ledger {
+	return l.under(r.chain).rebound(r.targets.releases)
+}
+
 // boundName is the file that holds what of a ledger was learned since that root, which replaced the release keys: those
 // names are bound for good. It has the form of the ledger.
 func boundName(since int64) string { return fmt.Sprintf("%d.%s", since, LedgerName) }

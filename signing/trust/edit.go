@@ -49,11 +49,11 @@ func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	return &TargetsEdit{r, known.under(r.chain), reserved, at, releases}, nil
+	return &TargetsEdit{r, known.following(r), reserved, at, releases}, nil
 }
 
 // Add lists an update. One that is listed with that digest stays as it is; under another digest, even
-// a withdrawn one, it is refused with ErrSecondDigest.
+// a withdrawn one, it is refused with ErrSecondDigest; see Ledger.Rebound for the exception.
 func (e *TargetsEdit) Add(a Addition) error {
 	if err := e.known.check(a.Name, a.Digest); err != nil {
 		return err

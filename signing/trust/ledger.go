@@ -72,24 +72,12 @@ func (l *Ledger) check(n update.Name, d update.Digest) error {
 	return nil
 }
 
-// rebound returns a ledger that has the releases, whatever digests their names had.
+// rebound returns a ledger that has the releases, whatever digests their names had, and binds their names for good; l itself
+// where it does already.
 func (l *Ledger) rebound(releases []Release) *Ledger {
-	out := &Ledger{maps.Clone(l.digests), l.since, maps.Clone(l.loose)}
-	for _, r := range releases {
-		out.digests[r.Name()] = r.Digest()
-		delete(out.loose, r.Name())
-	}
-	return out
-}
-
-// with returns a ledger that remembers the releases too, l itself where it does already.
-func (l *Ledger) with(releases []Release) (*Ledger, error) {
 	out := l
 	for _, r := range releases {
-		if err := l.check(r.Name(), r.Digest()); err != nil {
-			return nil, err
-		}
-		if _, ok := l.digests[r.Name()]; ok && !l.loose[r.Name()] {
+		if had, ok := l.digests[r.Name()]; ok && had == r.Digest() && !l.loose[r.Name()] {
 			continue
 		}
 		if out == l {
@@ -99,5 +87,15 @@ func (l *Ledger) with(releases []Release) (*Ledger, error) {
 		out.digests[r.Name()] = r.Digest()
 		delete(out.loose, r.Name())
 	}
-	return out, nil
+	return out
+}
+
+// with returns a ledger that remembers the releases too, l itself where it does already.
+func (l *Ledger) with(releases []Release) (*Ledger, error) {
+	for _, r := range releases {
+		if err := l.check(r.Name(), r.Digest()); err != nil {
+			return nil, err
+		}
+	}
+	return l.rebound(releases), nil
 }

@@ -19,13 +19,13 @@ type Plan struct {
 	Added     []Release
 	Withdrawn []Release
 	Changed   []ChangedRelease
-	Rebound   []Binding // those of Added whose name had another digest
+	Rebound   []Binding // the names that had another digest
 
 	// Root only: the roles that change, in the order of Roles.
 	Holders []ChangedHolder
 }
 
-// ChangedRelease is an update whose conditions change; its digest can't.
+// ChangedRelease is an update whose conditions change.
 type ChangedRelease struct{ From, To Release }
 
 // ChangedHolder is a role whose keys or threshold change.
@@ -37,13 +37,20 @@ type ChangedHolder struct {
 
 // Empty reports whether the plan changes nothing but version and expiry.
 func (p Plan) Empty() bool {
-	return len(p.Added)+len(p.Withdrawn)+len(p.Changed)+len(p.Holders) == 0
+	return len(p.Added)+len(p.Withdrawn)+len(p.Changed)+len(p.Rebound)+len(p.Holders) == 0
 }
 
 func planTargets(known *Ledger, from, to map[update.Name]Release) Plan {
 	p := Plan{Role: RoleTargets}
 	for name, r := range to {
 		old, ok := from[name]
+		was, had := known.Digest(name)
+		if ok { // what is published counts, whatever the ledger has
+			was, had = old.Digest(), true
+		}
+		if had && was != r.Digest() {
+			p.Rebound = append(p.Rebound, Binding{name, was, r.Digest()})
+		}
 		switch {
 		case !ok:
 			p.Added = append(p.Added, r)
@@ -57,13 +64,9 @@ func planTargets(known *Ledger, from, to map[update.Name]Release) Plan {
 		}
 	}
 	slices.SortFunc(p.Added, compareReleases)
-	for _, r := range p.Added {
-		if was, ok := known.Digest(r.Name()); ok && was != r.Digest() {
-			p.Rebound = append(p.Rebound, Binding{r.Name(), was, r.Digest()})
-		}
-	}
 	slices.SortFunc(p.Withdrawn, compareReleases)
 	slices.SortFunc(p.Changed, func(a, b ChangedRelease) int { return compareReleases(a.To, b.To) })
+	slices.SortFunc(p.Rebound, func(a, b Binding) int { return compareReleases(to[a.Name], to[b.Name]) })
 	return p
 }
 

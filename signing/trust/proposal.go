@@ -65,7 +65,7 @@ func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at 
 	if err := errors.Join(tg.impossible...); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w; sign a list without it", tg.name(), ErrMalformed, err)
 	}
-	known = known.under(r.chain)
+	known = known.following(r)
 	if _, err := known.with(tg.releases); err != nil {
 		return nil, fmt.Errorf("%s: %w", tg.name(), err)
 	}
