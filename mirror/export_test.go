@@ -97,7 +97,7 @@ func TestExportAndImport(t *testing.T) {
 	if f := island.Freshness(o.at); f.Own != f.Upstream && f.Upstream != (mirror.Versions{}) || !f.Synced {
 		t.Errorf("expected a copy that is synced, got %+v", f)
 	}
-	f, err := mirror.ReadFreshness(island.s, o.at)
+	f, _, err := mirror.ReadHealth(island.s, 0, o.at)
 	must(t, err)
 	if !f.Complete.Equal(o.at) || !f.Checked.Equal(o.at) || f.Upstream != f.Own || f.UpdatesBehind != 0 {
 		t.Errorf("expected the import written down, got %+v", f)

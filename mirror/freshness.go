@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
 )
 
 // Versions are those of the files of a repository, 0 where there is none.
@@ -93,16 +92,6 @@ func (m *Mirror) Freshness(at time.Time) Freshness {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.record.freshness(m.c.Store.Repository(), at)
-}
-
-// ReadFreshness returns how new a copy is as far as its directory tells, beside the process that syncs
-// it or without one.
-func ReadFreshness(s *store.Store, at time.Time) (Freshness, error) {
-	r, _, err := readRecord(s.Dir()) // damage is for the process that syncs to tell
-	if err != nil {
-		return Freshness{}, err
-	}
-	return r.freshness(s.Repository(), at), nil
 }
 
 func (r *record) freshness(own *trust.Repository, at time.Time) Freshness {

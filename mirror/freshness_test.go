@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,8 +23,8 @@ func TestNotSynced(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
 	m := o.newMirror(setup{upstreams: []string{"http://127.0.0.1:1"}})
-	if m.NotReady(o.at) != "not synced" {
-		t.Errorf("expected it not synced, got %q", m.NotReady(o.at))
+	if m.Freshness(o.at).Ready() {
+		t.Error("expected it not ready")
 	}
 	m.syncFails(fetch.ErrUnavailable)
 	f := m.Freshness(o.at)
@@ -74,7 +75,7 @@ func TestBehind(t *testing.T) {
 	// Another process, and the next one, know the same.
 	reader, err := store.OpenReadOnly(t.Context(), store.Config{Dir: m.s.Dir(), Root: o.rootOne()})
 	must(t, err)
-	other, err := mirror.ReadFreshness(reader, o.at)
+	other, _, err := mirror.ReadHealth(reader, 0, o.at)
 	must(t, err)
 	if asJSON(t, other) != asJSON(t, f) {
 		t.Errorf("expected another process to read\n%s, got\n%s", asJSON(t, f), asJSON(t, other))
@@ -121,7 +122,7 @@ func TestExpiry(t *testing.T) {
 		{expires, true, false},
 		{expires.Add(time.Second), true, true},
 	} {
-		var about []mirror.Warning
+		var about []store.Warning
 		for _, w := range m.Health(c.at) {
 			if w.Subject == "expiry" {
 				about = append(about, w)
@@ -130,8 +131,8 @@ func TestExpiry(t *testing.T) {
 		if warned := len(about) == 1 && about[0].Urgent; warned != c.warned {
 			t.Errorf("%v: expected a warning: %v, got %v", c.at, c.warned, about)
 		}
-		if expired := m.Freshness(c.at).Expired; expired != c.expire || (m.NotReady(c.at) != "") != c.expire {
-			t.Errorf("%v: expected it expired: %v, got %v, %q", c.at, c.expire, expired, m.NotReady(c.at))
+		if expired := m.Freshness(c.at).Expired; expired != c.expire || m.Freshness(c.at).Ready() == c.expire {
+			t.Errorf("%v: expected it expired: %v, got %v", c.at, c.expire, expired)
 		}
 	}
 }
@@ -178,16 +179,27 @@ func TestDamagedRecord(t *testing.T) {
 		m := o.newMirror(setup{})
 		must(t, os.WriteFile(filepath.Join(m.s.Dir(), "mirror.json"), []byte(raw), 0o600))
 		must(t, durable.FS{}.Remove(filepath.Join(m.s.Dir(), "mirror.json.copy")))
-		if _, err := mirror.ReadFreshness(m.s, o.at); err == nil {
-			t.Errorf("%.20q: expected it refused", raw)
+		_, read, err := mirror.ReadHealth(m.s, 0, o.at)
+		if err != nil || !tellsOfDamage(read) {
+			t.Errorf("%.20q: expected a warning, got %v, %v", raw, read, err)
 		}
 		again, _ := newMirror(t, m.s, func() time.Time { return o.at }, []string{o.url}, nil)
-		_, err := again.Sync(t.Context())
+		if told := again.Health(o.at); !slices.Equal(told, read) {
+			t.Errorf("%.20q: the mirror says %v, the directory %v", raw, told, read)
+		}
+		_, err = again.Sync(t.Context())
 		must(t, err)
-		if f, err := mirror.ReadFreshness(m.s, o.at); err != nil || !f.Complete.Equal(o.at) {
+		if tellsOfDamage(again.Health(o.at)) {
+			t.Errorf("%.20q: expected the warning gone", raw)
+		}
+		if f, _, err := mirror.ReadHealth(m.s, 0, o.at); err != nil || !f.Complete.Equal(o.at) {
 			t.Errorf("%.20q: expected it replaced, got %+v, %v", raw, f, err)
 		}
 	}
+}
+
+func tellsOfDamage(ws []store.Warning) bool {
+	return slices.ContainsFunc(ws, func(w store.Warning) bool { return strings.Contains(w.Text, "the disk damaged mirror.json") })
 }
 
 // TestLongErrorsAreCut, in what is told and kept.
@@ -252,7 +264,7 @@ func TestDownWhileASyncIsPatient(t *testing.T) {
 		}
 		reader, err := store.OpenReadOnly(t.Context(), store.Config{Dir: m.s.Dir(), Root: o.rootOne()})
 		must(t, err)
-		if other, err := mirror.ReadFreshness(reader, o.at); err != nil || other.Error != f.Error {
+		if other, _, err := mirror.ReadHealth(reader, 0, o.at); err != nil || other.Error != f.Error {
 			t.Errorf("%s: expected another process to know, got %+v, %v", phase.name, other, err)
 		}
 		must(t, reader.Close())

@@ -87,12 +87,15 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Jitter == nil {
 		c.Jitter = rand.Float64
 	}
-	c.Interval = orDefault(c.Interval, 5*time.Minute)
+	c.Interval = orDefault(c.Interval, defaultInterval)
 	c.Retry = orDefault(c.Retry, 5*time.Second)
 	c.Parallel = orDefault(c.Parallel, 4)
 	c.GCEvery = orDefault(c.GCEvery, 24*time.Hour)
 	return c, nil
 }
+
+// defaultInterval is from one sync to the next.
+const defaultInterval = 5 * time.Minute
 
 func orDefault[T int | time.Duration](v, otherwise T) T {
 	if v <= 0 {
@@ -112,15 +115,14 @@ type Mirror struct {
 	trigger chan struct{}      // has room for one
 	wanted  chan trust.Release // what Run is to fetch on demand
 
-	mu       sync.Mutex
-	record   record
-	flights  map[update.Digest]*flight
-	wants    map[update.Digest]*want
-	rate     float64 // bytes per second of the archives that were fetched lately; 0: not known
-	kept     keptSet
-	lookedAt look                                 // of Health
-	planned  []trust.Release                      // that a sync or a repair is fetching
-	demands  map[update.Digest]context.CancelFunc // ends what is being fetched on demand
+	mu      sync.Mutex
+	record  record
+	flights map[update.Digest]*flight
+	wants   map[update.Digest]*want
+	rate    float64 // bytes per second of the archives that were fetched lately; 0: not known
+	kept    keptSet
+	planned []trust.Release                      // that a sync or a repair is fetching
+	demands map[update.Digest]context.CancelFunc // ends what is being fetched on demand
 }
 
 // New returns a mirror. Nothing is asked or written before Sync or Run.
@@ -135,11 +137,10 @@ func New(c Config) (*Mirror, error) {
 		flights: map[update.Digest]*flight{}, wants: map[update.Digest]*want{},
 		demands: map[update.Digest]context.CancelFunc{},
 	}
-	var damage error
-	if m.record, damage, err = readRecord(c.Store.Dir()); err != nil {
+	if m.record, err = openRecord(c.Store.Dir()); err != nil {
 		c.Logger.Warn("what is known of earlier syncs is lost", "err", err)
-	} else if damage != nil {
-		c.Logger.Warn("what is known of earlier syncs was damaged by the disk; the next sync writes it again", "err", damage)
+	} else if m.record.damage != nil {
+		c.Logger.Warn("what is known of earlier syncs was damaged by the disk; the next sync writes it again", "err", m.record.damage)
 	}
 	return m, nil
 }

@@ -32,6 +32,18 @@ type record struct {
 	UpdatesBehind int                 `json:"updates_behind"`
 	BehindSince   time.Time           `json:"behind_since,omitzero"`
 	Upstreams     []UpstreamFreshness `json:"upstreams"`
+
+	damage error // what the disk did to it since it was written; nil: nothing
+}
+
+// openRecord returns the record in the directory of a store, an empty one where there is none or all of it is damaged.
+func openRecord(dir string) (record, error) {
+	r, damage, err := readRecord(dir)
+	if errors.Is(err, durable.ErrDamaged) {
+		damage, err = err, nil
+	}
+	r.damage = damage
+	return r, err
 }
 
 // readRecord returns the record in the directory of a store, an empty one where there is none, and what damage it has a
@@ -66,7 +78,9 @@ func parseRecord(raw []byte) (r record, err error) {
 func (m *Mirror) save() {
 	if err := m.record.write(m.c.FS, m.c.Store.Dir()); err != nil {
 		m.c.Logger.Warn("freshness not written", "err", err)
+		return
 	}
+	m.record.damage = nil
 }
 
 func (r record) write(disk durable.FS, dir string) error {

@@ -246,7 +246,7 @@ func TestUpstreamDown(t *testing.T) {
 	if w := m.Health(o.at); len(w) != 1 || w[0].Subject != "sync" || w[0].Urgent || !strings.Contains(w[0].Text, p.url) {
 		t.Errorf("expected one warning that names the upstream, got %v", w)
 	}
-	if m.NotReady(o.at) != "" {
+	if !m.Freshness(o.at).Ready() {
 		t.Error("expected the mirror ready")
 	}
 	later := o.at.Add(time.Hour)
@@ -476,7 +476,7 @@ func TestSlowUpstream(t *testing.T) {
 	if w := m.Health(o.at); len(w) != 1 || w[0].Subject != "upstream" || !strings.Contains(w[0].Text, p.url+" is much slower") {
 		t.Errorf("expected one warning about %s, got %v", p.url, w)
 	}
-	if read, err := mirror.ReadFreshness(m.s, o.at); err != nil || !read.Upstreams[0].Slow {
+	if read, _, err := mirror.ReadHealth(m.s, 0, o.at); err != nil || !read.Upstreams[0].Slow {
 		t.Errorf("another process reads %+v, %v", read, err)
 	}
 }

@@ -58,7 +58,7 @@ func TestRing(t *testing.T) {
 				if w := s.Health(o.at); f.Ring && len(w) != 1 {
 					t.Errorf("expected one warning, got %v", w)
 				}
-				if read, err := mirror.ReadFreshness(s.s, o.at); err != nil || read.Ring != f.Ring {
+				if read, _, err := mirror.ReadHealth(s.s, 0, o.at); err != nil || read.Ring != f.Ring {
 					t.Errorf("another process reads %+v, %v", read, err)
 				}
 			}

@@ -20,7 +20,7 @@
 //	/metadata/<file>         signed metadata of the repository
 //	/targets/<digest>.<name> an archive, where TUF clients look for it
 //	/publish/…               publishing; docs/PUBLISH.md specifies it
-//	/livez, /readyz          "ok", or 503; /readyz?verbose tells each check
+//	/livez, /readyz          "ok", or 503; /readyz?verbose tells each part and warning
 //	/healthz                 as /, with the program's version, and 503 when not ok
 //	/metrics                 what Prometheus asks for
 //	/page.css, /page.js      what the status page needs

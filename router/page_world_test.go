@@ -10,6 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -35,7 +36,6 @@ func (w *world) Standing() Standing {
 
 func (w *world) Conditions(u update.Update) trust.Conditions { return w.conditions[u.Name.String()] }
 func (w *world) Components() []Component                     { return w.components }
-func (w *world) Checks() []Check                             { return nil }
 
 func (w *world) Signatures(u update.Update) []trust.KeySignature { return w.signed[u.Name.String()] }
 
@@ -79,7 +79,7 @@ func newWorld(t testing.TB, updates int) *world {
 		w.signed[u.Name.String()] = []trust.KeySignature{{Key: worldKey, Signature: signing.Signature{1}}}
 	}
 	w.catalogOf(t, list)
-	w.components = []Component{{Name: "repository", OK: true}}
+	w.components = []Component{{Name: "repository"}}
 	w.standing = Standing{StoreBytes: 734_003_200, FreeBytes: 41_875_931_136}
 	for _, r := range []struct {
 		role    trust.Role
@@ -150,9 +150,9 @@ func staleWorld(t testing.TB) *world {
 	s.Complete, s.Checked = noon().Add(-150*time.Minute), noon().Add(-145*time.Minute)
 	s.Upstreams[0].Problem = "unavailable"
 	s.History = append([]SyncRecord{{At: noon().Add(-time.Minute), Took: 30 * time.Second, Problem: "unavailable"}}, s.History...)
-	w.components[0].Warnings = []string{
-		"sync: no sync went well since 2026-03-01T09:40:00Z; what is there is served: unavailable, https://updates.example",
-		"behind: 3 updates and 2h30m0s behind the upstream, snapshot 61 of 64",
+	w.components[0].Warnings = []store.Warning{
+		{Subject: "sync", Text: "no sync went well since 2026-03-01T09:40:00Z; what is there is served: unavailable, https://updates.example"},
+		{Subject: "behind", Text: "3 updates and 2h30m0s behind the upstream, snapshot 61 of 64"},
 	}
 	return w
 }
@@ -162,8 +162,7 @@ func expiredWorld(t testing.TB) *world {
 	w := staleWorld(t)
 	r := &w.standing.Roles[3]
 	r.Issued, r.Expires = noon().Add(-9*24*time.Hour), noon().Add(-2*24*time.Hour)
-	w.components[0].OK = false
-	w.components[0].Warnings = append([]string{"expiry: timestamp 412 expired at 2026-02-27T12:00:00Z, from when on boxes refuse it: see to the origin, or to the way there"}, w.components[0].Warnings...)
+	w.components[0].Warnings = append([]store.Warning{{Subject: "expiry", Urgent: true, Text: "timestamp 412 expired at 2026-02-27T12:00:00Z, from when on boxes refuse it: see to the origin, or to the way there"}}, w.components[0].Warnings...)
 	return w
 }
 
@@ -180,7 +179,7 @@ const markup = `<img src=x onerror="window.hostile=1"><script>window.hostile=1</
 // hostileWorld has markup wherever text comes from outside.
 func hostileWorld(t testing.TB) *world {
 	w := healthyWorld(t)
-	w.components = []Component{{Name: markup, Warnings: []string{"no update: opq-box-update-" + markup + ".tar.bz2\njavascript:alert(1)"}}}
+	w.components = []Component{{Name: markup, Warnings: []store.Warning{{Urgent: true, Text: "no update: opq-box-update-" + markup + ".tar.bz2\njavascript:alert(1)"}}}}
 	s := w.standing.Sync
 	s.Upstreams = []UpstreamStanding{{URL: "https://" + markup, Problem: markup}}
 	s.History[0].Problem, s.Problem, s.Since = markup, markup, noon().Add(-time.Hour)

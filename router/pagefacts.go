@@ -82,7 +82,8 @@ func newPageTime(t time.Time) pageTime {
 func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageFacts {
 	at, now := c.Now(), c.standing()
 	f := pageFacts{Unhashed: now.Unhashed, states: map[update.Name]string{}}
-	f.Problems = problemsOf(h.components, "")
+	urgent, other := problemsOf(h.components, "")
+	f.Problems = append(urgent, other...)
 	if f.More = len(f.Problems) - maxProblems; f.More > 0 {
 		f.Problems = f.Problems[:maxProblems]
 	}
@@ -111,21 +112,6 @@ func (c Config) special(v *view) (out []update.Update) {
 		on := c.conditions(u)
 		if u.Unsigned || u.Limited || on.Rollout != nil || len(on.Hardware) > 0 || !on.MinVersion.IsZero() {
 			out = append(out, u)
-		}
-	}
-	return out
-}
-
-// problemsOf returns the warnings of components and of their parts.
-func problemsOf(components []Component, of string) (out []string) {
-	for _, c := range components {
-		name := of + c.Name
-		for _, w := range c.Warnings {
-			out = append(out, name+": "+w)
-		}
-		below := problemsOf(c.Components, name+", ")
-		if out = append(out, below...); !c.OK && len(c.Warnings) == 0 && len(below) == 0 {
-			out = append(out, name+": not in order")
 		}
 	}
 	return out

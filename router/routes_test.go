@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -314,13 +315,9 @@ func TestCatalogJSON(t *testing.T) {
 	get(t, addr, "/update/"+newName, "Accept-Encoding: gzip").hold(t, 200, map[string]string{"Content-Encoding": "-"})
 }
 
-type fakeHealth struct {
-	components []Component
-	checks     []Check
-}
+type fakeHealth []Component
 
-func (h fakeHealth) Components() []Component { return h.components }
-func (h fakeHealth) Checks() []Check         { return h.checks }
+func (h fakeHealth) Components() []Component { return h }
 
 func TestHealth(t *testing.T) {
 	now := time.Unix(1550190683, 999e6)
@@ -329,17 +326,18 @@ func TestHealth(t *testing.T) {
 		Version: "v1",
 		Now:     func() time.Time { return now },
 		Health: fakeHealth{
-			[]Component{{Name: "catalog", OK: true, Components: []Component{{Name: "hashing", OK: false, Warnings: []string{"slow"}}}}},
-			[]Check{{Name: "listed"}, {Name: "synced", Problem: "not yet"}},
+			{Name: "catalog", Components: []Component{{Name: "hashing", Unready: true, Warnings: []store.Warning{{Subject: "hashing", Urgent: true, Text: "slow"}}}}},
+			{Name: "listed", Note: "all", Warnings: []store.Warning{{Text: "old\n[-] forged"}}},
 		},
 	})
-	parts := `"subcomponents":[{"name":"catalog","ok":true,"timestamp":1550190683,"subcomponents":` +
-		`[{"name":"hashing","ok":false,"timestamp":1550190683,"warnings":["slow"],"subcomponents":[]}]}]}`
+	parts := `"subcomponents":[{"name":"catalog","ok":false,"timestamp":1550190683,"subcomponents":` +
+		`[{"name":"hashing","ok":false,"timestamp":1550190683,"warnings":["hashing: slow"],"subcomponents":[]}]},` +
+		`{"name":"listed","ok":true,"timestamp":1550190683,"warnings":["old\n[-] forged"],"subcomponents":[]}]}`
 	for path, want := range map[string]got{
 		"/":               {200, nil, `{"name":"Box Update Server","ok":false,"timestamp":1550190683,` + parts},
 		"/healthz":        {503, nil, `{"name":"Box Update Server","ok":false,"timestamp":1550190683,"version":"v1",` + parts},
 		"/readyz":         {503, nil, "not ready"},
-		"/readyz?verbose": {503, nil, "[+] listed ok\n[-] synced: not yet\nnot ready\n"},
+		"/readyz?verbose": {503, nil, "[+] listed ok: all\n[-] catalog, hashing: hashing: slow\n[!] listed: old [-] forged\nnot ready\n"},
 		"/livez":          {200, nil, "ok"},
 	} {
 		g := get(t, addr, path)
@@ -349,6 +347,36 @@ func TestHealth(t *testing.T) {
 		}
 		if strings.HasPrefix(want.body, "{") && !json.Valid([]byte(g.body)) {
 			t.Errorf("%s: not JSON", path)
+		}
+	}
+}
+
+// A load balancer takes a server away for what nobody can use at all, and for nothing less.
+func TestReadiness(t *testing.T) {
+	wrong, soon := store.Warning{Subject: "archives", Urgent: true, Text: "1"}, store.Warning{Text: "soon"}
+	for want, c := range map[string]struct {
+		status, healthz int
+		ok              string
+		component       Component
+	}{
+		"[+] a ok\nok\n":                 {200, 200, "true", Component{}},
+		"[+] a ok: n\n[!] a: soon\nok\n": {200, 200, "true", Component{Note: "n", Warnings: []store.Warning{soon}}},
+		"[+] a ready: n\n[-] a: archives: 1\n[!] a: soon\nready, and not in order\n": {200, 503, "false", Component{Note: "n", Warnings: []store.Warning{soon, wrong}}},
+		"[-] a: archives: 1\nnot ready\n":                                            {503, 503, "false", Component{Unready: true, Note: "n", Warnings: []store.Warning{wrong}}},
+	} {
+		c.component.Name = "a"
+		addr := start(t, Config{Source: newFake(t), Health: fakeHealth{c.component}})
+		if g := get(t, addr, "/readyz?verbose"); g.status != c.status || g.body != want {
+			t.Errorf("got %d %q, want %d %q", g.status, g.body, c.status, want)
+		}
+		if g := get(t, addr, "/readyz"); g.status != c.status {
+			t.Errorf("%q: /readyz: %d", want, g.status)
+		}
+		if g := get(t, addr, "/healthz"); g.status != c.healthz {
+			t.Errorf("%q: /healthz: %d", want, g.status)
+		}
+		if g := get(t, addr, "/"); g.status != 200 || !strings.Contains(g.body, `"name":"a","ok":`+c.ok) {
+			t.Errorf("%q: /: %d %s", want, g.status, g.body)
 		}
 	}
 }

@@ -154,6 +154,7 @@ type Store struct {
 	closed    bool
 	collected time.Time // when GC was last; zero: never
 	scrubbed  Scrubbed
+	looked    look // of Lost
 }
 
 // view is what is served.

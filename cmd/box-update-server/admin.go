@@ -22,7 +22,7 @@ import (
 
 // admin lets the operator ask the process that writes to a data directory for what nobody else may do:
 //
-//	GET /status          how new the copy is, with every message
+//	GET /status          how new the copy is and what is wrong with it, with every message
 //	POST /sync           sync now, and answer when it is done
 //	POST /fsck?read_rate read every archive again, repair what is damaged, and answer when it is done;
 //	                     to who accepts application/x-ndjson with lines that tell how far it is, and the report last
@@ -206,7 +206,8 @@ func (a *admin) refuse(r *http.Request, err error) refusal {
 }
 
 func (a *admin) status(*http.Request) (any, error) {
-	return a.repository.copy.Mirror.Freshness(a.repository.now()), nil
+	r, at := a.repository, a.repository.now()
+	return statusReport{r.copy.Mirror.Freshness(at), r.store.Scrubbed(), append([]store.Warning{}, r.warnings(at)...)}, nil
 }
 
 func (a *admin) sync(r *http.Request) (any, error) {

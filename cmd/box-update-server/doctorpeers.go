@@ -110,7 +110,7 @@ func (p *patient) upstreams(ctx context.Context) (found []finding) {
 	}}
 	shown := p.shown(ctx, client)
 	if p.store != nil {
-		if f, err := mirror.ReadFreshness(p.store, p.now()); err == nil { // else it is told of elsewhere
+		if f, _, err := mirror.ReadHealth(p.store, p.settings.Interval, p.now()); err == nil { // else it is told of elsewhere
 			for _, u := range f.Upstreams {
 				if u.Loop {
 					found = append(found, wrong("upstream", "name the origin as upstream, or a mirror that is nearer to it",
@@ -207,12 +207,10 @@ func (p *patient) server(ctx context.Context) (found []finding) {
 		return []finding{ok("server", "none answers at %s", url)}
 	}
 	if err == nil {
-		return []finding{ok("server", "ready at %s", url)}
+		found = append(found, ok("server", "ready at %s", url))
 	}
-	for line := range strings.Lines(text) {
-		if problem, bad := strings.CutPrefix(strings.TrimSpace(line), "[-] "); bad {
-			found = append(found, wrong("server", "see the other checks, and its log", "%s: %s", url, problem))
-		}
+	for _, problem := range urgentLines(text) {
+		found = append(found, wrong("server", "see the other checks, and its log", "%s: %s", url, problem))
 	}
 	if len(found) == 0 {
 		found = append(found, wrong("server", "does another program listen there?", "%v", err))

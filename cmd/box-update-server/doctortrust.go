@@ -117,7 +117,7 @@ func (p *patient) expiry(context.Context) (found []finding) {
 		found = append(found, p.judgeExpiry(repo, role))
 	}
 	if len(p.settings.Upstream) > 0 {
-		f, err := mirror.ReadFreshness(p.store, p.now())
+		f, _, err := mirror.ReadHealth(p.store, p.settings.Interval, p.now())
 		if err == nil && f.Error != "" {
 			found = append(found, wrong("sync", "see what is said of the upstreams", "no sync went well since %s: %s", f.Since.Format(time.RFC3339), f.Error))
 		}

@@ -16,6 +16,9 @@ import (
 // codeNoAnswer is the exit code of health where no server answers.
 const codeNoAnswer = 3
 
+// wrongMark begins a line of /readyz?verbose that tells of something urgent.
+const wrongMark = "[-] "
+
 // healthOptions are the flags of health.
 type healthOptions struct {
 	live    bool
@@ -28,11 +31,13 @@ func healthCommand(l *loader) *cobra.Command {
 		Use:   "health [URL]",
 		Short: "ask a running server whether it is ready",
 		Long: "Asks a running server whether it is ready for requests, and prints what it checks: a directory that\n" +
-			"can be read, a copy that has been synced and is not expired. Without a URL it asks the server on\n" +
-			"this machine that runs with the same settings.\n\n" +
+			"can be read, a copy that has been synced and is not expired. Beside that it names what else is wrong:\n" +
+			"[-] is urgent, [!] will want somebody some day. Without a URL it asks the server on this machine that\n" +
+			"runs with the same settings.\n\n" +
 			"Whoever restarts what isn't healthy should ask with --live, which says only whether the server\n" +
 			"answers: a restart makes no stale mirror fresh, and interrupts its first sync.\n\n" +
-			"Exit codes: 0 ready, 1 not ready, 2 usage, 3 no answer.",
+			"Exit codes: 0 ready and in order, 1 not ready, 2 usage, 3 no answer, 4 ready, and something is wrong,\n" +
+			"such as an archive that is lost.",
 		Example: "  box-update-server health http://127.0.0.1:8151\n" +
 			"  box-update-server health --live --config /etc/box-update-server/config.json",
 		Args: cobra.MaximumNArgs(1),
@@ -63,7 +68,20 @@ func (l *loader) health(cmd *cobra.Command, args []string, o healthOptions) erro
 	if _, silent := errors.AsType[noAnswer](err); silent {
 		return cli.WithCode(err, codeNoAnswer)
 	}
+	if wrong := urgentLines(text); err == nil && !o.live && len(wrong) > 0 {
+		return cli.WithCode(errors.New(cli.Printable(wrong[0])), codeNotInOrder)
+	}
 	return err
+}
+
+// urgentLines returns what an answer to /readyz?verbose says is wrong.
+func urgentLines(text string) (out []string) {
+	for line := range strings.Lines(text) {
+		if problem, urgent := strings.CutPrefix(strings.TrimSpace(line), wrongMark); urgent {
+			out = append(out, problem)
+		}
+	}
+	return out
 }
 
 // whomToAsk returns the URL of a server, without a slash at its end, and how to reach it.

@@ -169,7 +169,7 @@ func (i *inspector) save() error {
 }
 
 // warnings names the improper archives that are listed, the newest first.
-func (i *inspector) warnings() (out []string) {
+func (i *inspector) warnings() (out []store.Warning) {
 	updates := i.store.Catalog().Updates()
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -179,9 +179,9 @@ func (i *inspector) warnings() (out []string) {
 			continue
 		}
 		if len(out) == maxOmissions {
-			return append(out, "and more archives that are not proper updates")
+			return append(out, store.Warning{Subject: "archives", Text: "more of them are not proper updates"})
 		}
-		out = append(out, fmt.Sprintf("%v is not a proper update: %s", u.Name, strings.Join(problems, "; ")))
+		out = append(out, store.Warning{Text: fmt.Sprintf("%v is not a proper update: %s", u.Name, strings.Join(problems, "; "))})
 	}
 	return out
 }

@@ -75,7 +75,7 @@ func (s *stats) Standing() (out router.Standing) {
 		}
 	}
 	if o := s.repository.origin; o != nil {
-		out.ClockOff = slices.ContainsFunc(o.Health(s.now()), func(w origin.Warning) bool { return w.Subject == origin.SubjectClock })
+		out.ClockOff = slices.ContainsFunc(o.Health(s.now()), func(w store.Warning) bool { return w.Subject == origin.SubjectClock })
 	}
 	if m := s.repository.copy; m != nil {
 		out.Sync = describeSync(m.Mirror.Freshness(m.now()))

@@ -16,10 +16,8 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
-	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -205,39 +203,6 @@ func (m *mirrored) Want(u update.Update) (time.Duration, string) {
 		return 0, ""
 	}
 	return m.Mirror.Want(u)
-}
-
-// describe adds to the component of the repository what a mirror knows.
-func (m *mirrored) describe(c router.Component) router.Component {
-	c.Freshness = m.Freshness()
-	for _, w := range m.Health(m.now()) {
-		c.OK = c.OK && !w.Urgent
-		c.Warnings = append(c.Warnings, w.Subject+": "+w.Text)
-	}
-	return c
-}
-
-// check says whether the repository can be served.
-func (r *repository) check() router.Check {
-	at := r.now()
-	if r.copy == nil {
-		return router.Check{Name: "repository", Note: describeWarnings(r.origin.Health(at))}
-	}
-	c := router.Check{Name: "repository", Problem: r.copy.NotReady(at)}
-	if c.Problem == "" {
-		c.Note = ": " + describeFreshness(r.copy.Mirror.Freshness(at))
-	}
-	return c
-}
-
-// describeWarnings says what of an origin a person must see to soon. It serves all the same.
-func describeWarnings(ws []origin.Warning) (note string) {
-	for _, w := range ws {
-		if w.Urgent {
-			note += "; " + w.Subject + ": " + w.Text
-		}
-	}
-	return note
 }
 
 // describeFreshness says in one line how new a copy is.

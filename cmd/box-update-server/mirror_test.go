@@ -160,7 +160,7 @@ func TestMirrorBeforeItsFirstSync(t *testing.T) {
 	if a.status != 503 {
 		t.Errorf("/readyz: %d", a.status)
 	}
-	says(t, a.body, "[-] repository: not synced")
+	says(t, a.body, "[-] repository: sync: not synced")
 	if a := get(t, c.base+"/livez"); a.status != 200 {
 		t.Errorf("/livez: %d", a.status)
 	}

@@ -193,21 +193,26 @@ func (r *repository) Signatures(u update.Update) []trust.KeySignature {
 
 // component shows the repository to those who poll the server.
 func (r *repository) component() router.Component {
-	c := router.Component{Name: "repository", OK: true, Versions: map[string]int64{}}
+	at := r.now()
+	c := router.Component{Name: "repository", Warnings: r.warnings(at), Versions: map[string]int64{}}
 	if repo := r.store.Repository(); repo != nil {
 		for _, role := range trust.Roles() {
 			c.Versions[string(role)] = repo.Version(role)
 		}
 	}
 	if r.copy != nil {
-		return r.copy.describe(c)
+		f := r.copy.Mirror.Freshness(at)
+		c.Freshness, c.Unready, c.Note = f.Public(), !f.Ready(), describeFreshness(f)
 	}
-	for _, w := range r.origin.Health(r.now()) {
-		c.OK = c.OK && !w.Urgent
-		c.Warnings = append(c.Warnings, w.Subject+": "+w.Text)
-	}
-	c.Warnings = append(c.Warnings, r.inspector.warnings()...)
 	return c
+}
+
+// warnings returns what a person should see to. readStanding does the same without a server.
+func (r *repository) warnings(at time.Time) []store.Warning {
+	if r.copy != nil {
+		return r.copy.Health(at)
+	}
+	return append(r.origin.Health(at), r.inspector.warnings()...)
 }
 
 // elsewhere is the updates directory as a place of archives. It changes when settings are read again.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/dropdir"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
@@ -191,8 +192,7 @@ type health struct {
 	now         func() time.Time
 }
 
-// Components returns the parts. The directory is in order when it can be read: warnings about single
-// files don't keep the others from being served.
+// Components returns the parts.
 func (h health) Components() []router.Component {
 	var out []router.Component
 	if h.dir != nil {
@@ -214,26 +214,35 @@ const maxOmissions = 50
 // nothingLeft says that no archive of a plain directory is served, whatever lies there.
 const nothingLeft = "no archive is left to serve: all that is there is ignored"
 
+// directory is in order when it can be read and something of it is served: what is wrong with single files doesn't
+// keep the others from being served.
 func (h health) directory() router.Component {
 	d := h.dir.Health()
-	var warnings []string
+	c := router.Component{Name: "updates directory", Unready: !d.Readable}
+	warn := func(urgent bool, text string) {
+		c.Warnings = append(c.Warnings, store.Warning{Urgent: urgent, Text: text})
+	}
 	if d.Error != "" {
-		warnings = append(warnings, d.Error)
+		warn(true, d.Error)
 	}
 	if d.Nothing {
-		warnings = append(warnings, nothingLeft)
+		warn(true, nothingLeft)
 	}
-	warnings = append(warnings, d.Warnings...)
+	for _, text := range d.Warnings {
+		warn(false, text)
+	}
 	if d.More > 0 {
-		warnings = append(warnings, fmt.Sprintf("and %d more warnings", d.More))
+		warn(false, fmt.Sprintf("and %d more warnings", d.More))
 	}
 	if d.Pending > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d archives have still to be hashed", d.Pending))
+		warn(false, fmt.Sprintf("%d archives have still to be hashed", d.Pending))
 	}
 	if h.selector != nil {
-		warnings = append(warnings, describeOmissions(h.selector.now().left)...)
+		for _, text := range describeOmissions(h.selector.now().left) {
+			warn(false, text)
+		}
 	}
-	return router.Component{Name: "updates directory", OK: d.Readable && !d.Nothing, Warnings: warnings}
+	return c
 }
 
 func describeOmissions(left []omission) (out []string) {
@@ -242,19 +251,6 @@ func describeOmissions(left []omission) (out []string) {
 			return append(out, fmt.Sprintf("and %d more updates are left out", len(left)-maxOmissions))
 		}
 		out = append(out, fmt.Sprintf("%v is left out: %s", o.name, o.reason))
-	}
-	return out
-}
-
-// Checks returns what must hold before the server should get requests: a directory that can be read,
-// and a repository.
-func (h health) Checks() []router.Check {
-	var out []router.Check
-	if h.dir != nil {
-		out = append(out, router.Check{Name: "updates directory", Problem: h.dir.Health().Error})
-	}
-	if h.repository != nil {
-		out = append(out, h.repository.check())
 	}
 	return out
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,41 +18,74 @@ import (
 	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
-// codeNotFresh says that a copy is not, or may not be, what upstream has.
-const codeNotFresh = 3
+const (
+	// codeNotFresh says that a copy is not, or may not be, what upstream has.
+	codeNotFresh = 3
+
+	// codeNotInOrder says that all is served and fresh, and that an urgent warning tells of something else. It is the
+	// same of status and of health.
+	codeNotInOrder = 4
+)
 
 func statusCommand(l *loader) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "show how new the repository of a data directory is",
-		Long: "Shows how new the repository of --data-dir is, beside the server that holds it or without one.\n\n" +
-			"Exit codes: 0 fresh, 1 failed, 2 usage, 3 not synced, behind, expired, or the last sync failed.",
+		Short: "show how new the repository of a data directory is, and what is wrong with it",
+		Long: "Shows how new the repository of --data-dir is and what is wrong with it, beside the server that holds\n" +
+			"it or without one: [-] is wrong, [!] will want somebody some day.\n\n" +
+			"Exit codes: 0 fresh and in order, 1 failed, 2 usage, 3 not synced, behind, expired, or the last sync\n" +
+			"failed, 4 fresh, and something is wrong, such as an archive that is lost.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, scrubbed, err := l.freshness(cmd)
+			r, err := l.readStatus(cmd)
 			if err != nil {
 				return err
 			}
-			return l.showStatus(f, scrubbed, asJSON)
+			return l.showStatus(r, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func (l *loader) freshness(cmd *cobra.Command) (f mirror.Freshness, scrubbed store.Scrubbed, err error) {
+// statusReport is how the repository of a data directory is.
+type statusReport struct {
+	mirror.Freshness
+	Scrub    store.Scrubbed  `json:"scrub"`
+	Warnings []store.Warning `json:"warnings"`
+}
+
+func (l *loader) readStatus(cmd *cobra.Command) (r statusReport, err error) {
 	s, err := l.data(cmd.Flags())
 	if err != nil {
-		return mirror.Freshness{}, store.Scrubbed{}, err
+		return statusReport{}, err
 	}
 	st, err := l.openReadOnly(cmd, s)
 	if err != nil {
-		return mirror.Freshness{}, store.Scrubbed{}, err
+		return statusReport{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	f, err = mirror.ReadFreshness(st, l.streams.Now())
-	return f, st.Scrubbed(), err
+	r.Scrub = st.Scrubbed()
+	f, warnings, err := readStanding(st, s, l.streams.Now())
+	r.Freshness, r.Warnings = f, append([]store.Warning{}, warnings...)
+	return r, err
+}
+
+// readStanding returns what a server of the settings says of a directory that is open for reading alone.
+func readStanding(st *store.Store, s settings, at time.Time) (mirror.Freshness, []store.Warning, error) {
+	f, warnings, err := mirror.ReadHealth(st, s.Interval, at)
+	if err != nil {
+		return mirror.Freshness{}, nil, err
+	}
+	if len(s.Upstream) == 0 && f.Synced {
+		warnings = origin.ReadHealth(origin.Config{Store: st, Built: builtAt(), ClockChecked: s.ClockChecked}, at)
+		warnings = append(warnings, newInspector(st, slog.New(slog.DiscardHandler)).warnings()...)
+	}
+	for _, damage := range st.Damage() {
+		warnings = append(warnings, store.Warning{Subject: "metadata", Urgent: !f.Synced, Text: damage.Error()})
+	}
+	return f, warnings, nil
 }
 
 // describeScrub says in one line when all archives were read again.
@@ -75,35 +110,51 @@ func (l *loader) openReadOnly(cmd *cobra.Command, s settings) (*store.Store, err
 	return st, nil
 }
 
-func (l *loader) showStatus(f mirror.Freshness, scrubbed store.Scrubbed, asJSON bool) error {
+func (l *loader) showStatus(r statusReport, asJSON bool) error {
 	if asJSON {
-		if err := l.streams.JSON(struct {
-			mirror.Freshness
-			Scrub store.Scrubbed `json:"scrub"`
-		}{f, scrubbed}); err != nil {
+		if err := l.streams.JSON(r); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintln(l.streams.Out, describeFreshness(f))
-		if f.Error != "" {
-			fmt.Fprintf(l.streams.Out, "last sync: %s\n", cli.Printable(f.Error))
+		fmt.Fprintln(l.streams.Out, describeFreshness(r.Freshness))
+		if r.Error != "" {
+			fmt.Fprintf(l.streams.Out, "last sync: %s\n", cli.Printable(r.Error))
 		}
-		fmt.Fprintln(l.streams.Out, describeScrub(scrubbed))
-		for _, u := range f.Upstreams {
+		fmt.Fprintln(l.streams.Out, describeScrub(r.Scrub))
+		for _, u := range r.Upstreams {
 			fmt.Fprintln(l.streams.Out, cli.Printable(describeUpstream(u)))
 		}
+		for _, w := range r.Warnings {
+			mark := "[!] "
+			if w.Urgent {
+				mark = wrongMark
+			}
+			fmt.Fprintln(l.streams.Out, cli.Printable(mark+w.String()))
+		}
 	}
+	return r.verdict()
+}
+
+// verdict returns nil for a repository that is fresh and in order.
+func (r statusReport) verdict() error {
+	var err error
 	switch {
-	case !f.Synced:
-		return cli.WithCode(errors.New("not synced"), codeNotFresh)
-	case f.Expired:
-		return cli.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeNotFresh)
-	case f.Error != "":
-		return cli.WithCode(fmt.Errorf("no sync went well since %s", f.Since.Format(time.RFC3339)), codeNotFresh)
-	case f.Ring:
-		return cli.WithCode(errors.New("no upstream leads to an origin: each has from this mirror what it is asked for"), codeNotFresh)
-	case f.SecondsBehind > 0 || f.UpdatesBehind > 0:
-		return cli.WithCode(errors.New("behind the upstream"), codeNotFresh)
+	case !r.Synced:
+		err = errors.New("not synced")
+	case r.Expired:
+		err = fmt.Errorf("%s expired at %s", r.Expiring, r.Expires.Format(time.RFC3339))
+	case r.Error != "":
+		err = fmt.Errorf("no sync went well since %s", r.Since.Format(time.RFC3339))
+	case r.Ring:
+		err = errors.New("no upstream leads to an origin: each has from this mirror what it is asked for")
+	case r.SecondsBehind > 0 || r.UpdatesBehind > 0:
+		err = errors.New("behind the upstream")
+	}
+	if err != nil {
+		return cli.WithCode(err, codeNotFresh)
+	}
+	if i := slices.IndexFunc(r.Warnings, func(w store.Warning) bool { return w.Urgent }); i >= 0 {
+		return cli.WithCode(errors.New(r.Warnings[i].String()), codeNotInOrder)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/store"
 )
 
 // credentials are the certificates that the server shows. Their methods are called concurrently.
@@ -63,20 +63,23 @@ func (s standing) warnOfExpiry() time.Duration {
 // component shows the certificates to those who poll the server. It is in order as long as each can be
 // shown.
 func component(all []standing, at time.Time) router.Component {
-	c := router.Component{Name: "certificate", OK: true}
+	c := router.Component{Name: "certificate"}
 	for _, s := range all {
+		warn := func(urgent bool, text string) {
+			c.Warnings = append(c.Warnings, store.Warning{Subject: s.of, Urgent: urgent, Text: text})
+		}
 		left := s.expires.Sub(at)
 		switch {
+		case s.begins.IsZero() && s.problem == "":
+			warn(true, "there is none yet")
 		case s.begins.IsZero():
-			c.OK = false
 		case left <= 0:
-			c.OK = false
-			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: expired at %s", s.of, s.expires.UTC().Format(time.RFC3339)))
+			warn(true, "expired at "+s.expires.UTC().Format(time.RFC3339))
 		case left < s.warnOfExpiry():
-			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: expires at %s", s.of, s.expires.UTC().Format(time.RFC3339)))
+			warn(false, "expires at "+s.expires.UTC().Format(time.RFC3339))
 		}
 		if s.problem != "" {
-			c.Warnings = append(c.Warnings, s.of+": "+s.problem)
+			warn(s.begins.IsZero(), s.problem)
 		}
 	}
 	return c

@@ -34,6 +34,12 @@ type signer struct {
 // newSigner makes keys and an empty repository.
 func newSigner(t *testing.T) *signer {
 	t.Helper()
+	return newSignerAt(t, time.Now())
+}
+
+// newSignerAt signs the repository at that time.
+func newSignerAt(t *testing.T, at time.Time) *signer {
+	t.Helper()
 	s := &signer{t: t, dir: filepath.Join(t.TempDir(), "R"), keys: t.TempDir(), ledger: &trust.Ledger{}}
 	for _, k := range []**secret.Key{&s.root, &s.release, &s.online} {
 		key, err := secret.Generate()
@@ -42,7 +48,7 @@ func newSigner(t *testing.T) *signer {
 	}
 	s.check(s.online.WriteUnencrypted(durable.FS{}, s.onlineKey()))
 	s.check(os.WriteFile(s.releaseKey(), s.release.Public().PEM(), 0o644))
-	repo, err := trust.Init(t.Context(), time.Now(), trust.Setup{
+	repo, err := trust.Init(t.Context(), at, trust.Setup{
 		Root:    trust.Holder{Keys: publics(s.root)},
 		Release: trust.Holder{Keys: publics(s.release)},
 		Online:  s.online.Public(),

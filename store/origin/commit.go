@@ -93,7 +93,7 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 	if err := o.haveKey(repo.Root()); err != nil && c.Root == nil {
 		return err
 	}
-	if err := o.checkJump(repo, at, c); err != nil {
+	if err := o.known().checkJump(repo, at, c); err != nil {
 		return err
 	}
 	next, err := repo.Next(ctx, at, c, o.c.Online...)
@@ -124,14 +124,8 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 
 // checkJump refuses, with ErrJump, to sign by a clock that is too far ahead of what is known: what was signed, when the
 // program was built, when somebody said that the clock is right, and how long it is since this process signed something.
-func (o *Origin) checkJump(repo *trust.Repository, at time.Time, c trust.Change) error {
-	o.mu.Lock()
-	since := o.signedAt
-	if !since.IsZero() {
-		since = since.Add(time.Since(o.signed)) // by a clock that nobody sets
-	}
-	o.mu.Unlock()
-	if err := repo.CheckJump(at, c, o.c.Built, o.c.ClockChecked, since); err != nil {
+func (k known) checkJump(repo *trust.Repository, at time.Time, c trust.Change) error {
+	if err := repo.CheckJump(at, c, k.built, k.checked, k.since); err != nil {
 		return fmt.Errorf("%w: %w", ErrJump, err)
 	}
 	return nil

@@ -109,7 +109,7 @@ type Origin struct {
 	uses    int64                       // counts uses of open, to find the one that was used least recently
 	parts   []*begunBlock               // blocks that arrive in parts; the one touched last stands last
 	failure error                       // of the last renewal; nil: it went well
-	looked  look                        // of Health
+	lost    update.Name                 // the first archive that was missing when it was last looked; zero: none
 	closed  bool
 
 	// With mu: when this process signed last, by the running clock and by Config.Now; zero: not yet.

@@ -43,7 +43,7 @@ func (o *Origin) Run(ctx context.Context) error {
 		if o.c.Store.GCDue(o.c.GCEvery) {
 			o.collect(ctx)
 		}
-		o.look(o.repository(), o.c.Now())
+		o.tellLost(o.repository(), o.c.Now())
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}

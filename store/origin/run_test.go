@@ -140,7 +140,7 @@ func TestRunMindsItsClock(t *testing.T) {
 				if now := w.State().Timestamp; now != before {
 					t.Fatalf("expected timestamp %d to stay, got %d", before, now)
 				}
-				if h := w.Health(w.now()); !slices.ContainsFunc(h, func(w origin.Warning) bool { return w.Urgent }) {
+				if h := w.Health(w.now()); !slices.ContainsFunc(h, func(w store.Warning) bool { return w.Urgent }) {
 					t.Fatalf("expected an urgent warning, got %v", h)
 				}
 				shift.Store(0)
