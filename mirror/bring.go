@@ -26,10 +26,10 @@ const maxErrors = 3
 // fetched: a disk takes many at once in the time of one.
 const maxSettling = 32
 
-// bringAll fetches the archives that a repository lacks, several at once, in their order. One that no upstream has
+// bringAll fetches archives that a repository lacks, several at once, the biggest first. One that no upstream has
 // right doesn't keep the others from arriving; a full disk, and upstreams that are gone, do.
-func (m *Mirror) bringAll(ctx context.Context, repo *trust.Repository) (Result, error) {
-	wanted := biggestFirst(m.c.Store.Missing(repo))
+func (m *Mirror) bringAll(ctx context.Context, missing []trust.Release, repo *trust.Repository) (Result, error) {
+	wanted := biggestFirst(missing)
 	if len(wanted) == 0 {
 		return Result{}, nil
 	}

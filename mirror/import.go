@@ -203,8 +203,8 @@ func (x *importer) plan(ctx context.Context) error {
 	s := x.i.Store
 	missing := biggestFirst(s.Missing(x.repo))
 	if short, err := lack(ctx, s, x.i.MaxBytes, missing); short > 0 {
-		// What came on demand makes room for what an operator brings.
-		_, evictErr := s.Evict(ctx, store.Eviction{Bytes: short, Keep: digestsOf(s.Kept(x.repo))})
+		// What came on demand, or is damaged, makes room for what an operator brings.
+		_, evictErr := s.Evict(ctx, store.Eviction{Bytes: short, Keep: digestsOf(s.Kept(x.repo)), Damaged: true})
 		if short, err = lack(ctx, s, x.i.MaxBytes, missing); short > 0 || evictErr != nil {
 			return errors.Join(err, evictErr)
 		}

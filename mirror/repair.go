@@ -26,7 +26,7 @@ func (m *Mirror) Repair(ctx context.Context, look store.Check) (Repaired, error)
 	}
 	var all Result
 	err = m.turn.givingWay(ctx, func(ctx context.Context) error {
-		result, err := m.bringAll(ctx, s.Repository())
+		result, err := m.bringAll(ctx, s.Missing(s.Repository()), s.Repository())
 		m.c.Ended()
 		all.add(result)
 		return err

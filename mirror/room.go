@@ -16,7 +16,7 @@ import (
 const demandRest = 10 * time.Minute
 
 // checkRoom refuses archives that don't fit, and that a repository needs which is about to be served. What is not
-// kept any more makes room first, then what came on demand, then what is coming on demand.
+// kept any more makes room first, then what is damaged, then what came on demand, then what is coming on demand.
 func (m *Mirror) checkRoom(ctx context.Context, wanted []trust.Release, repo *trust.Repository) error {
 	lack, err := m.lack(ctx, wanted)
 	if lack <= 0 {
@@ -69,14 +69,14 @@ func (m *Mirror) demand(ctx context.Context, d update.Digest, do func(context.Co
 	return do(ctx)
 }
 
-// evict has what came on demand, and was not used for that time, make room for archives, as far as is needed.
+// evict has what is damaged, and what came on demand and was not used for that time, make room for archives, as far as is needed.
 func (m *Mirror) evict(ctx context.Context, wanted []trust.Release, keep func(update.Digest) bool, unused time.Duration) error {
 	lack, err := m.lack(ctx, wanted)
 	if lack <= 0 {
 		return err
 	}
-	got, evictErr := m.c.Store.Evict(ctx, store.Eviction{Bytes: lack, Unused: unused, Keep: keep})
-	m.removed("archives on demand removed for others", got, evictErr)
+	got, evictErr := m.c.Store.Evict(ctx, store.Eviction{Bytes: lack, Unused: unused, Keep: keep, Damaged: true})
+	m.removed("archives on demand, or damaged, removed for others", got, evictErr)
 	_, err = m.lack(ctx, wanted)
 	return err
 }

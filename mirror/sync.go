@@ -56,9 +56,43 @@ func (m *Mirror) sync(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	s := m.c.Store
 	m.saw(newest)
-	result, err := m.bringAll(ctx, newest)
+	fresh, gone := m.lacking(newest)
+	result, err := m.take(ctx, newest, fresh, gone)
+	if len(gone) == 0 || ctx.Err() != nil {
+		return result, err
+	}
+	// Last, since one that does not come again may be waited for long.
+	repaired, repairErr := m.bringAll(ctx, gone, newest)
+	result.add(repaired)
+	return result, errors.Join(err, repairErr)
+}
+
+// lacking returns what is not in place of a repository: what is new, and what is gone although the repository that is
+// served lists it, too.
+func (m *Mirror) lacking(newest *trust.Repository) (fresh, gone []trust.Release) {
+	served := m.c.Store.Repository()
+	for _, rel := range m.c.Store.Missing(newest) {
+		if served != nil && lists(served, rel) {
+			gone = append(gone, rel)
+		} else {
+			fresh = append(fresh, rel)
+		}
+	}
+	return fresh, gone
+}
+
+// lists reports whether a repository lists the archive of a release under its name.
+func lists(repo *trust.Repository, rel trust.Release) bool {
+	known, ok := repo.Release(rel.Name())
+	return ok && known.Digest() == rel.Digest()
+}
+
+// take fetches what is new of a repository, and has it served. What is gone holds nothing back, whyever it is and
+// stays so: boxes lack it with the repository that is served as well.
+func (m *Mirror) take(ctx context.Context, newest *trust.Repository, fresh, gone []trust.Release) (Result, error) {
+	s := m.c.Store
+	result, err := m.bringAll(ctx, fresh, newest)
 	var l *lost
 	var without []update.Digest
 	if errors.As(err, &l) && ctx.Err() == nil && m.gains(s.Repository(), newest, l.archives) {
@@ -69,6 +103,9 @@ func (m *Mirror) sync(ctx context.Context) (Result, error) {
 	}
 	if same(newest, s.Repository()) {
 		return result, err
+	}
+	for _, rel := range gone {
+		without = append(without, rel.Digest())
 	}
 	if commitErr := s.Commit(ctx, newest, without...); commitErr != nil {
 		return result, errors.Join(err, commitErr)

@@ -25,10 +25,14 @@ type Eviction struct {
 	Unused time.Duration
 
 	Keep func(update.Digest) bool // which stay in any case; nil: none
+
+	// Damaged says that what is in quarantine goes first, whatever Keep says: of use it is only for the blocks that are
+	// right, which upstreams have as well.
+	Damaged bool
 }
 
 // Evict removes archives that are listed and not kept, and what has arrived of them, those first that were
-// used longest ago: what came on demand is a cache. Nothing goes that is kept, spoken for, or arriving.
+// used longest ago: what came on demand is a cache. What is in quarantine goes before them, if e says so. Nothing else goes that is kept, spoken for, or arriving.
 func (s *Store) Evict(ctx context.Context, e Eviction) (Collected, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -46,9 +50,14 @@ func (s *Store) evict(ctx context.Context, e Eviction) (out Collected, err error
 	if s.Repository() == nil {
 		return Collected{}, nil
 	}
+	if e.Damaged {
+		if out, err = s.evictDamaged(e.Bytes); err != nil {
+			return out, err
+		}
+	}
 	named, err := s.named(nil)
 	if err != nil {
-		return Collected{}, err
+		return out, err
 	}
 	optional := s.current.Load().optional
 	before := s.c.Now().Add(-e.Unused)
@@ -60,11 +69,11 @@ func (s *Store) evict(ctx context.Context, e Eviction) (out Collected, err error
 	}
 	var all []blob
 	if err := s.eachBlob(ctx, func(b blob) error { all = append(all, b); return nil }); err != nil {
-		return Collected{}, err
+		return out, err
 	}
 	parts, err := s.parts()
 	if err != nil {
-		return Collected{}, err
+		return out, err
 	}
 	all = slices.DeleteFunc(append(all, parts...), func(b blob) bool { return !may(b) })
 	slices.SortStableFunc(all, func(a, b blob) int { return a.changed.Compare(b.changed) })
@@ -80,6 +89,29 @@ func (s *Store) evict(ctx context.Context, e Eviction) (out Collected, err error
 		}
 		if removed {
 			out.Digests, out.Bytes = append(out.Digests, b.digest), out.Bytes+b.bytes
+		}
+	}
+	return out, nil
+}
+
+// evictDamaged removes archives in quarantine as far as so many bytes need. One that is arriving gives its right
+// blocks just now, and stays.
+func (s *Store) evictDamaged(need int64) (out Collected, err error) {
+	sizes, err := s.allocated(quarantineDir)
+	if err != nil {
+		return Collected{}, err
+	}
+	for name, bytes := range sizes {
+		d, err := update.ParseDigest(name)
+		if err != nil || out.Bytes >= need {
+			continue
+		}
+		removed, err := s.removeUnused(d, s.path(quarantineDir, name))
+		if err != nil {
+			return out, err
+		}
+		if removed {
+			out.Digests, out.Bytes = append(out.Digests, d), out.Bytes+bytes
 		}
 	}
 	return out, nil
