@@ -137,16 +137,25 @@ func (l *uploads) grow(u *upload, n int64) error {
 	return nil
 }
 
-// slowest returns which upload is to make way, nil if none can. l.mu is held.
+// slowest returns which upload is to make way, nil if none can: one of an address that holds more than its
+// share, else one that has brought next to nothing, else any, and of these the slowest. Without the second rule
+// a stream of new ones, each of which counts as fast at first, would end a slow one that has come far. l.mu is held.
 func (l *uploads) slowest(now time.Time) (out *upload) {
-	var greedy bool // out's address holds more than its share
+	rank := func(u *upload) int {
+		switch {
+		case l.byFrom[u.from] > uploadShare:
+			return 2
+		case u.have < min(firstPiece, u.size):
+			return 1
+		}
+		return 0
+	}
 	for u := range l.coming {
 		if u.whole || u.ended {
 			continue
 		}
-		g := l.byFrom[u.from] > uploadShare
-		if out == nil || g && !greedy || g == greedy && u.rateAt(now) < out.rateAt(now) {
-			out, greedy = u, g
+		if out == nil || rank(u) > rank(out) || rank(u) == rank(out) && u.rateAt(now) < out.rateAt(now) {
+			out = u
 		}
 	}
 	return out

@@ -198,18 +198,20 @@ func TestWhoMakesWay(t *testing.T) {
 		came  int // bytes in the last second
 		ago   time.Duration
 		whole bool
+		size  int64
 	}
 	const large = uploadShare + 1
 	for label, held := range map[string][]state{ // the first is to make way
 		"the slowest":           {{from: one, came: 1000}, {from: other, came: 2000}, {from: one, came: 3000}},
 		"what stands still":     {{from: one, came: 9 << 20, ago: 5 * time.Second}, {from: other, came: 50_000}},
 		"of the greedy address": {{from: other, held: large, came: 5000}, {from: other, came: 6000}, {from: one, came: 1000}},
+		"what has just begun":   {{from: one, came: 1, size: 9 << 20}, {from: other, came: 12_000, ago: 5 * time.Second, size: 9 << 20}},
 		"not what is whole":     {{from: one, came: 2000}, {from: one, came: 1000, whole: true}},
 	} {
 		l := newUploads()
 		var all []*upload
 		for _, s := range held {
-			u := &upload{list: l, from: s.from, control: http.NewResponseController(&deadlines{})}
+			u := &upload{list: l, from: s.from, size: s.size, rate: fastEnough, control: http.NewResponseController(&deadlines{})}
 			u.last = now.Add(-time.Second - s.ago)
 			u.arrived(s.came, now.Add(-s.ago))
 			u.whole = s.whole

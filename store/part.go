@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -153,7 +152,7 @@ func (s *Store) renew(rel trust.Release) {
 
 // removeTemps removes what crashed writes left, and parts that nobody has gone on with for a week.
 func (s *Store) removeTemps(ctx context.Context) error {
-	dirs, err := filepath.Glob(s.path(blobDir, "??"))
+	dirs, err := durable.Glob(s.path(blobDir), "??")
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -124,7 +125,7 @@ func stranger(dir string) string {
 		return ""
 	}
 	for _, pattern := range []string{"*", "*/*"} {
-		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		paths, err := durable.Glob(dir, pattern)
 		if err != nil {
 			return ""
 		}

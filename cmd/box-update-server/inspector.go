@@ -29,9 +29,10 @@ type inspector struct {
 	logger *slog.Logger
 	quick  time.Duration // how long one archive may keep the others waiting
 
-	mu    sync.Mutex
-	found map[update.Digest][]string // what is improper about each archive; empty for a proper one
-	slow  map[update.Digest]bool     // those that take long
+	mu     sync.Mutex
+	found  map[update.Digest][]string // what is improper about each archive; empty for a proper one
+	slow   map[update.Digest]bool     // those that take long
+	unread map[update.Digest]bool     // those that could not be read; they are tried again after a restart
 }
 
 const (
@@ -48,7 +49,7 @@ const (
 )
 
 func newInspector(s *store.Store, logger *slog.Logger) *inspector {
-	i := &inspector{store: s, logger: logger, quick: quickInspection, found: map[update.Digest][]string{}, slow: map[update.Digest]bool{}}
+	i := &inspector{store: s, logger: logger, quick: quickInspection, found: map[update.Digest][]string{}, slow: map[update.Digest]bool{}, unread: map[update.Digest]bool{}}
 	raw, damage, err := durable.ReadState(i.path(), maxInspected, nil)
 	if err == nil {
 		err = json.Unmarshal(raw, &i.found)
@@ -93,7 +94,7 @@ func (i *inspector) next(slow bool) (update.Update, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, u := range slices.Backward(updates) {
-		if _, done := i.found[u.Digest]; !done && i.slow[u.Digest] == slow {
+		if _, done := i.found[u.Digest]; !done && !i.unread[u.Digest] && i.slow[u.Digest] == slow {
 			return u, true
 		}
 	}
@@ -118,8 +119,10 @@ func (i *inspector) inspect(ctx context.Context, u update.Update, slow bool) {
 		i.slow[u.Digest] = true
 		return
 	case err != nil:
-		// That an archive is lost or can't be read is for the store to tell. It is not tried again before a restart.
-		i.note(u.Digest, nil)
+		// That an archive is lost or can't be read is for the store to tell.
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.unread[u.Digest] = true
 		return
 	case len(problems) > 0:
 		i.logger.Warn("archive is not a proper update; it is served all the same", "name", u.Name, "problems", strings.Join(problems, "; "))

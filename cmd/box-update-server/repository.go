@@ -29,7 +29,7 @@ const reserve = 4 << 20
 
 // hasRepository reports whether a data directory holds signed metadata.
 func hasRepository(dir string) bool {
-	roots, err := filepath.Glob(filepath.Join(dir, "metadata", "*.root.json"))
+	roots, err := durable.Glob(filepath.Join(dir, "metadata"), "*.root.json")
 	return dir != "" && err == nil && len(roots) > 0
 }
 

@@ -543,7 +543,7 @@ func TestDiskFails(t *testing.T) {
 	d.must(codeAvailable, "check", "--state", d.path("S2"))
 	check(t, os.Remove(d.path("S2/metadata/1.root.json")))
 	check(t, os.Symlink("/proc/self/mem", d.path("S2/metadata/1.root.json"))) // begins with EIO
-	d.must(cliFailed, "update", "--state", d.path("S2")).says("input/output error", hint)
+	d.must(0, "update", "--state", d.path("S2")).says("installed: "+one, "warning: the disk damaged", "input/output error")
 
 	check(t, os.Mkdir(d.path("D"), 0o700))
 	if err := syscall.Mount("tmpfs", d.path("D"), "tmpfs", 0, ""); err != nil {

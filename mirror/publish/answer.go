@@ -3,6 +3,7 @@ package publish
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -128,7 +129,8 @@ func parseArchive(raw []byte, length int64) (origin.Archive, error) {
 	return a, nil
 }
 
-// checkArchive refuses ranges that are not ascending and apart.
+// checkArchive refuses ranges that are not ascending and apart, and beginnings of other blocks than the missing
+// ones, or longer than those.
 func checkArchive(a origin.Archive, length int64) error {
 	if a.Length != length {
 		return fmt.Errorf("%w: archive %v: expected %d bytes, got %d", errAnswer, a.Digest, length, a.Length)
@@ -139,6 +141,14 @@ func checkArchive(a origin.Archive, length int64) error {
 			return fmt.Errorf("%w: archive %v: blocks %d to %d", errAnswer, a.Digest, m[0], m[1])
 		}
 		next = m[1]
+	}
+	last := -1
+	for _, b := range a.Begun {
+		missing := slices.ContainsFunc(a.Missing, func(m origin.Range) bool { return m[0] <= b.Block && b.Block < m[1] })
+		if b.Block <= last || !missing || b.Have < 0 || b.Have >= update.BlockLength(length, b.Block) {
+			return fmt.Errorf("%w: archive %v: %d bytes of block %d", errAnswer, a.Digest, b.Have, b.Block)
+		}
+		last = b.Block
 	}
 	return nil
 }

@@ -23,6 +23,10 @@ func FuzzAnswers(f *testing.F) {
 		`{"name":"opq-box-update-1.tar.gz","sha256":` + digest1 + `,"length":33554432,"blocks":true,"missing":[[0,3],[5,8]]}`,
 		`{"length":33554432,"missing":[[0,3],[2,8]]}`,
 		`{"length":33554432,"missing":[[0,9]]}`,
+		`{"length":33554432,"missing":[[0,3]],"begun":[{"block":0,"have":65536},{"block":2,"have":1}]}`,
+		`{"length":33554432,"missing":[[0,3]],"begun":[{"block":0,"have":-1}]}`,
+		`{"length":33554432,"missing":[[0,3]],"begun":[{"block":4,"have":1}]}`,
+		`{"length":33554432,"missing":[[0,3]],"begun":[{"block":1,"have":4194304}]}`,
 		`{"error":"e","code":"conflict","hint":"h","current":{"root":1,"targets":2,"snapshot":3,"timestamp":4},"staged":5}`,
 		`{"error":"\u001b","code":"x"}`, `null`, `[]`, `{}`, `{"root":1e99}`,
 	} {
@@ -53,6 +57,11 @@ func FuzzAnswers(f *testing.F) {
 						t.Fatalf("accepted %v", a.Missing)
 					}
 					seen[i] = true
+				}
+			}
+			for _, b := range a.Begun {
+				if !seen[b.Block] || b.Have < 0 || b.Have >= update.BlockLength(length, b.Block) {
+					t.Fatalf("accepted %v of %v", a.Begun, a.Missing)
 				}
 			}
 		}

@@ -76,7 +76,7 @@ func (i *Installer) leftBehind(path string, err error) {
 
 // removeWork removes all directories to work in.
 func (i *Installer) removeWork() error {
-	found, err := filepath.Glob(i.at(workDir + "*"))
+	found, err := durable.Glob(i.at(""), workDir+"*")
 	if err != nil {
 		return err
 	}
