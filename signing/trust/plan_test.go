@@ -14,7 +14,10 @@ func TestPlanTellsAnotherDigest(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := func(content string) map[update.Name]Release {
-		r, err := Addition{Name: n, Digest: update.Sum([]byte(content)), Length: 1, Blocks: update.Sum(nil)}.release(time.Unix(0, 0))
+		var h update.Hasher
+		h.Write([]byte(content))
+		digest, blocks, length := h.Result()
+		r, err := Addition{Name: n, Digest: digest, Length: length, Blocks: update.Sum(blocks.Bytes())}.release(time.Unix(0, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
