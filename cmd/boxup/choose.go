@@ -103,7 +103,7 @@ func (c chooser) installed(n update.Name) bool {
 }
 
 func (c chooser) verdict(rel trust.Release, at time.Time) trust.Verdict {
-	if reason, ok := c.status.SetAside(rel.Name()); ok {
+	if reason, ok := c.status.SetAside(rel.Name(), rel.Digest()); ok {
 		return trust.Verdict{Hold: holdFailed, Reason: "it failed here: " + reason}
 	}
 	if c.installed(rel.Name()) {

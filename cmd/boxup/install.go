@@ -136,7 +136,7 @@ func (b *box) mayTake(rel trust.Release, s install.Status) error {
 func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w wishes) (install.Result, error) {
 	paceCollector(percentLong)
 	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.downgrade, Force: w.force})
-	_, aside := i.Status().SetAside(rel.Name())
+	_, aside := i.Status().SetAside(rel.Name(), rel.Digest())
 	if err == nil || aside || errors.Is(err, install.ErrMismatch) {
 		err = errors.Join(installError(i, err), b.tidy())
 		return result, err

@@ -240,7 +240,8 @@ func (b *plainBox) newer(ctx context.Context, s *plainServer) (update.Name, erro
 func (b *plainBox) offer(name update.Name) outcome {
 	status := b.installer.Status()
 	var o outcome
-	if reason, aside := status.SetAside(name); aside {
+	// The digest is not known before the archive is there.
+	if reason, aside := status.SetAside(name, update.Digest{}); aside {
 		o.Held = []held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
 		return o
 	}
@@ -278,7 +279,7 @@ func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) (
 		return "it is fetched, and installed between " + b.Window.String(), nil
 	}
 	err = b.install(ctx, v, f)
-	if _, aside := b.installer.Status().SetAside(name); err == nil || aside {
+	if _, aside := b.installer.Status().SetAside(name, v.Digest()); err == nil || aside {
 		err = errors.Join(err, b.fs.Remove(f.Name()))
 	}
 	return "", err

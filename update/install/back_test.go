@@ -87,7 +87,7 @@ func TestRolledBack(t *testing.T) {
 	if last.Outcome != install.OutcomeRolledBack || last.Name != bad.name || last.Reason != "10-check: exit status 5: all is lost" {
 		t.Errorf("history ends with %+v", last)
 	}
-	if reason, ok := s.SetAside(bad.name); !ok || reason != last.Reason || s.Failures[0].Count != 1 {
+	if reason, ok := s.SetAside(bad.name, bad.digest); !ok || reason != last.Reason || s.Failures[0].Count != 1 {
 		t.Errorf("failures are %+v", s.Failures)
 	}
 	b.fails(bad, install.ErrSetAside)
@@ -134,7 +134,7 @@ func TestNoWayBack(t *testing.T) {
 			if !strings.Contains(s.Damaged, c.reason) || !strings.Contains(s.Damaged, "all is lost") {
 				t.Errorf("damaged: %q, want %q", s.Damaged, c.reason)
 			}
-			if _, ok := s.SetAside(p.name); !ok || s.History[len(s.History)-1].Outcome != install.OutcomeDamaged {
+			if _, ok := s.SetAside(p.name, p.digest); !ok || s.History[len(s.History)-1].Outcome != install.OutcomeDamaged {
 				t.Errorf("status is %+v", s)
 			}
 			must(t, os.RemoveAll(filepath.Join(b.c.PostHooks, "20-check")))

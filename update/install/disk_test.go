@@ -168,7 +168,7 @@ func TestFullDisk(t *testing.T) {
 					t.Errorf("error is %v", err)
 				}
 			})
-			if _, aside := s.SetAside(p.name); aside || s.Version.String() != "6" || s.Damaged != "" {
+			if _, aside := s.SetAside(p.name, p.digest); aside || s.Version.String() != "6" || s.Damaged != "" {
 				t.Errorf("status is %+v", s)
 			}
 			must(t, os.RemoveAll(filepath.Join(b.c.Dir, "ballast")))

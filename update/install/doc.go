@@ -69,8 +69,8 @@
 // that it looks like a power cut.
 //
 // A script that ends with another status than 0, by a signal, or not within the time limit has failed,
-// and so has one that was interrupted. After MaxFailures of them the version is set aside: it is refused
-// with ErrSetAside until Options.Force, and forgotten when one with the same or a higher version is
+// and so has one that was interrupted. After MaxFailures of them the version is set aside, with its digest: it is
+// refused with ErrSetAside until Options.Force, and forgotten when one with the same or a higher version is
 // installed. An archive that can't be installed whatever is tried (no install script, not a proper
 // archive, another VERSION) and one after which a hook of PostHooks failed are set aside at once. A hook
 // of PreHooks that fails stops the installation and doesn't count: it says something about the box, not

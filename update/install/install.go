@@ -88,7 +88,7 @@ func (i *Installer) admit(v signing.Verified, o Options) error {
 	if name.Product() != i.c.Product {
 		return fmt.Errorf("%w: %s, expected %s", ErrProduct, name.Product(), i.c.Product)
 	}
-	if reason, ok := i.Status().SetAside(name); ok && !o.Force {
+	if reason, ok := i.Status().SetAside(name, v.Digest()); ok && !o.Force {
 		return fmt.Errorf("%w: %s", ErrSetAside, reason)
 	}
 	if i.rec.Installed == nil {

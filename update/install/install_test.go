@@ -282,7 +282,7 @@ func TestImproper(t *testing.T) {
 			b.pre("10-stop", "echo pre >> $HOME/ran")
 			p := packHeaders(t, 7, c.entries)
 			s := b.fails(p, c.want)
-			if reason, ok := s.SetAside(p.name); !ok || reason == "" || s.Failures[0].Count != 1 {
+			if reason, ok := s.SetAside(p.name, p.digest); !ok || reason == "" || s.Failures[0].Count != 1 {
 				t.Errorf("failures are %+v", s.Failures)
 			}
 			if len(s.History) != 1 || s.History[0].Outcome != install.OutcomeRefused {
@@ -328,6 +328,25 @@ func TestSetAside(t *testing.T) {
 	}
 }
 
+// A name is set aside with its digest: once the release keys were replaced, it may stand for another archive, which is tried. None
+// of the two is tried over and over.
+func TestSetAsideGoesByDigest(t *testing.T) {
+	b := newBox(t)
+	bad, other := script(t, 7, ran+"exit 3\n"), script(t, 7, ran+"exit 4\n")
+	for _, p := range []parcel{bad, other} {
+		for range 3 {
+			b.fails(p, install.ErrScript)
+		}
+	}
+	for _, p := range []parcel{bad, other} {
+		b.fails(p, install.ErrSetAside)
+	}
+	s := b.mustInstall(script(t, 7, ran))
+	if len(s.Failures) != 0 || s.Version.String() != "7" {
+		t.Errorf("status is %+v", s)
+	}
+}
+
 // One that failed succeeds when it is tried again; a lower number of failures may be asked for.
 func TestSecondTry(t *testing.T) {
 	b := newBox(t)
@@ -341,7 +360,7 @@ func TestSecondTry(t *testing.T) {
 	b = newBox(t)
 	b.c.MaxFailures = 1
 	s := b.fails(p, install.ErrScript)
-	if _, ok := s.SetAside(p.name); !ok {
+	if _, ok := s.SetAside(p.name, p.digest); !ok {
 		t.Errorf("failures are %+v", s.Failures)
 	}
 }

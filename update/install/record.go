@@ -153,7 +153,7 @@ func (r record) write(disk durable.FS, dir string) error {
 
 // failed counts a failure, and returns what is known then.
 func (r *record) failed(f Failure, most int) Failure {
-	at := slices.IndexFunc(r.Failures, func(old Failure) bool { return old.Name == f.Name })
+	at := slices.IndexFunc(r.Failures, func(old Failure) bool { return old.Name == f.Name && old.Digest == f.Digest })
 	if at >= 0 {
 		f.Count = r.Failures[at].Count
 		f.SetAside = f.SetAside || r.Failures[at].SetAside

@@ -294,7 +294,7 @@ func TestNoCircles(t *testing.T) {
 	for ; tries < 1000; tries++ {
 		best := 0
 		for version := 101; version <= 140; version++ {
-			if _, aside := r.status("", "").SetAside(name(version)); !aside {
+			if _, aside := r.status("", "").SetAside(name(version), update.Sum(nil)); !aside {
 				best = version
 			}
 		}
@@ -311,7 +311,7 @@ func TestNoCircles(t *testing.T) {
 	if tries < 3*maxFailures || tries > 3*40 {
 		t.Errorf("%d tries of 40 versions", tries)
 	}
-	if _, aside := r.status("", "").SetAside(name(141)); aside {
+	if _, aside := r.status("", "").SetAside(name(141), update.Sum(nil)); aside {
 		t.Error("a newer one is set aside, too")
 	}
 	if r.installed(Installed{Name: name(141), Digest: update.Sum(nil)}); !r.AsideTo.IsZero() || len(r.Failures) != 0 {

@@ -100,10 +100,11 @@ type Event struct {
 	Reason  string        `json:"reason,omitempty"`
 }
 
-// SetAside reports whether an update is refused because it failed, and why.
-func (s Status) SetAside(n update.Name) (reason string, ok bool) {
+// SetAside reports whether an update is refused because it failed, and why. Another archive of the same name is not, once the release
+// keys were replaced: a thief of the old ones may have listed the one that failed. A zero digest is that of any archive.
+func (s Status) SetAside(n update.Name, d update.Digest) (reason string, ok bool) {
 	for _, f := range s.Failures {
-		if f.Name == n && f.SetAside {
+		if f.Name == n && f.SetAside && (f.Digest == d || d.IsZero()) {
 			return f.Reason, true
 		}
 	}
