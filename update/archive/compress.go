@@ -1,9 +1,11 @@
 package archive
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/dsnet/compress/bzip2"
 	"github.com/klauspost/compress/gzip"
@@ -35,7 +37,7 @@ func compressor(w io.Writer, f update.Format) (io.WriteCloser, error) {
 }
 
 // decompressor returns a reader of what the compressed r holds. It works in the goroutine that reads.
-func decompressor(r io.Reader, f update.Format, window uint64) (io.ReadCloser, error) {
+func decompressor(r *bufio.Reader, f update.Format, window uint64) (io.ReadCloser, error) {
 	switch f {
 	case update.TarBzip2:
 		return bzip2.NewReader(r, nil)
@@ -46,6 +48,9 @@ func decompressor(r io.Reader, f update.Format, window uint64) (io.ReadCloser, e
 		}
 		return z, nil
 	case update.TarZstd:
+		if head, _ := r.Peek(zstd.HeaderMaxSize); windowOf(head) > window { // what can't be read, reading tells
+			return nil, tooWide(fmt.Sprintf("%d bytes", windowOf(head)), window)
+		}
 		d, err := zstd.NewReader(r,
 			zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true),
@@ -53,9 +58,44 @@ func decompressor(r io.Reader, f update.Format, window uint64) (io.ReadCloser, e
 		if err != nil {
 			return nil, err
 		}
-		return d.IOReadCloser(), nil
+		return windowed{d.IOReadCloser(), window}, nil
 	}
 	return nil, fmt.Errorf("decompress: unknown format %q", f)
+}
+
+// windowOf returns the window that a zstd frame wants, 0 where none begins here.
+func windowOf(head []byte) uint64 {
+	var h zstd.Header
+	switch err := h.Decode(head); {
+	case err != nil:
+		return 0
+	case h.SingleSegment:
+		return h.FrameContentSize
+	}
+	return h.WindowSize
+}
+
+func tooWide(window string, limit uint64) error {
+	return fmt.Errorf("%w: its zstd window is %s, and the limit is %d: compress it with boxsign build, or with zstd without --long and --ultra", errLimit, window, limit)
+}
+
+// windowed names the limit where a later frame exceeds it.
+type windowed struct {
+	io.ReadCloser
+	limit uint64
+}
+
+func (w windowed) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		err = tooWide("larger", w.limit)
+	}
+	return n, err
+}
+
+// noStream reports whether an error of a decompressor says that what stands where a stream may begin is none.
+func noStream(err error) bool {
+	return err != nil && (errors.Is(err, gzip.ErrHeader) || errors.Is(err, zstd.ErrMagicMismatch) || strings.Contains(err.Error(), "invalid stream magic"))
 }
 
 // calm turns a panic of a decompressor, which reads whatever comes, into an error.

@@ -116,9 +116,10 @@ func TestRefusesEnds(t *testing.T) {
 			{"no end", compressed(t, plain[:end], f), "its end is missing"},
 			{"half an end", compressed(t, plain[:end+512], f), "its end is missing"},
 			{"cut in an entry", compressed(t, plain[:end-505], f), "unexpected EOF"},
-			{"data after the end", compressed(t, append(slices.Clip(plain), 'x'), f), "data follows its end"},
-			{"second archive after the end", append(slices.Clip(whole), whole...), "data follows its end"},
-			{"data after the stream", append(slices.Clip(whole), "x"...), "the archive is damaged"},
+			{"data after the end", compressed(t, append(slices.Clip(plain), 'x'), f), "bytes follow its end: make it anew"},
+			{"second archive after the end", append(slices.Clip(whole), whole...), "bytes follow its end: make it anew"},
+			{"text after the stream", append(slices.Clip(whole), "-----BEGIN SIGNATURE-----"...), "bytes follow its end: make it anew"},
+			{"data after the stream", append(slices.Clip(whole), "x"...), "follow its end"},
 			{"other format", compressed(t, plain, formats[(slices.Index(formats, f)+1)%3]), "the archive is damaged or not what its name says"},
 			{"not compressed", plain, "the archive is damaged or not what its name says"},
 			{"nothing", nil, "the archive is damaged or not what its name says"},
@@ -179,5 +180,29 @@ func TestChangedAnywhere(t *testing.T) {
 func TestRefusesWindow(t *testing.T) {
 	b := compressed(t, packed(t, good()), update.TarZstd)
 	b[4], b[5] = 0, 0x70 // no frame content size, window of 16 MiB (RFC 8878, 3.1.1.1)
-	refuses(t, b, update.TarZstd, Limits{}, "window size exceeded", nil)
+	refuses(t, b, update.TarZstd, Limits{}, "its zstd window is 16777216 bytes, and the limit is 8388608: compress it with boxsign build", nil)
+	later := append(compressed(t, nil, update.TarZstd), b...) // in the second frame
+	refuses(t, later, update.TarZstd, Limits{}, "its zstd window is larger, and the limit is 8388608", nil)
+}
+
+// A VERSION that is a link is named as such, and not as missing.
+func TestRefusesLinkedVersion(t *testing.T) {
+	for _, c := range []struct {
+		kind byte
+		to   string
+		want string
+	}{
+		{tar.TypeSymlink, "README", `VERSION is a symbolic link to "README": expected a regular file`},
+		{tar.TypeLink, testTop + "/README", `VERSION is a hard link to "` + testTop + `/README": expected a regular file`},
+		{tar.TypeDir, "", "VERSION is a directory: expected a regular file"},
+	} {
+		var es []entry
+		for _, e := range good() {
+			if e.Name != testTop+"/"+VersionFile {
+				es = append(es, e)
+			}
+		}
+		es = append(es, entry{tar.Header{Typeflag: c.kind, Name: testTop + "/" + VersionFile, Linkname: c.to, Mode: 0o755}, ""})
+		refuses(t, compressed(t, packed(t, es), update.TarGzip), update.TarGzip, Limits{}, c.want, ErrVersion)
+	}
 }

@@ -149,6 +149,7 @@ type inspection struct {
 	refusal error  // the first problem, as ErrImproper
 	script  string // what is wrong with the install script, "" for nothing
 	version map[string]string
+	linked  string // what is wrong with a VERSION that is no regular file, "" for nothing
 }
 
 // problem notes why the archive is no proper update. kind is ErrImproper or also something else.
@@ -226,6 +227,7 @@ func (i *inspection) takeScript(e Entry, body io.Reader) ([]byte, error) {
 
 func (i *inspection) takeVersion(base string, e Entry, body io.Reader) ([]byte, error) {
 	if !e.Mode.IsRegular() || e.Link != "" {
+		i.linked = fmt.Sprintf("%s is %s: expected a regular file", base, describeType(e))
 		return nil, nil
 	}
 	b, err := io.ReadAll(io.LimitReader(body, maxVersion+1))
@@ -237,6 +239,19 @@ func (i *inspection) takeVersion(base string, e Entry, body io.Reader) ([]byte, 
 	}
 	i.version[base] = string(b)
 	return b, nil
+}
+
+// describeType says what an entry is that is no regular file.
+func describeType(e Entry) string {
+	switch {
+	case e.Mode&fs.ModeSymlink != 0:
+		return "a symbolic link to " + quote(e.Link)
+	case e.Link != "":
+		return "a hard link to " + quote(e.Link)
+	case e.Mode.IsDir():
+		return "a directory"
+	}
+	return "a special file"
 }
 
 // finish adds what only the end of the archive shows. err is what ended it. Where the end was not
@@ -273,6 +288,10 @@ func (i *inspection) finishVersion() {
 	if !ok {
 		base = oldVersionFile
 		text, ok = i.version[base]
+	}
+	if !ok && i.linked != "" {
+		i.problem(kind, "%s", i.linked)
+		return
 	}
 	if !ok {
 		i.problem(kind, "has no file %s at the top of %s", VersionFile, i.name.Top())

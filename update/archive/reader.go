@@ -151,14 +151,22 @@ func (a *reader) end() error {
 		n, err := a.stream.Read(buf)
 		for _, b := range buf[:n] {
 			if b != 0 {
-				return errors.New("data follows its end")
+				return errTrailing
 			}
 		}
-		if err != nil {
+		switch {
+		case noStream(err):
+			return errTrailing
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return fmt.Errorf("%w: it is cut within its last bytes, or some follow its end", err)
+		case err != nil:
 			return err
 		}
 	}
 }
+
+// errTrailing says that something follows an archive that is whole.
+var errTrailing = errors.New("bytes follow its end: make it anew with boxsign build, or with tar alone, and append nothing")
 
 // outside returns the error that is not the archive's fault, nil if there is none. A reader that reads
 // ahead is closed before.

@@ -106,7 +106,7 @@ func TestRefuses(t *testing.T) {
 			e.Header, e.body = tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: e.Name, PAXRecords: map[string]string{"comment": "x"}}, ""
 		}), "install_update.sh is not a regular file", ErrNoInstallScript},
 		{"no VERSION", without("VERSION"), "has no file VERSION at the top of " + testTop, ErrVersion},
-		{"VERSION is a directory", on("VERSION", func(e *entry) { e.Typeflag, e.Name, e.Size, e.body = tar.TypeDir, e.Name+"/", 0, "" }), "has no file VERSION", ErrVersion},
+		{"VERSION is a directory", on("VERSION", func(e *entry) { e.Typeflag, e.Name, e.Size, e.body = tar.TypeDir, e.Name+"/", 0, "" }), "VERSION is a directory: expected a regular file", ErrVersion},
 		{"other VERSION", version("1550190684\n"), "VERSION says 1550190684, the name says 1550190683", ErrVersion},
 		{"empty VERSION", version(""), "VERSION: version \"\": expected 1 to 32 digits", ErrVersion},
 		{"VERSION with a zero before", version("01550190683"), "VERSION: version \"01550190683\": expected no leading zero", ErrVersion},
