@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -121,7 +122,9 @@ func (r *race) tryOthers(ctx context.Context, own progress) {
 		own.add(r.pace.take())
 		if rate := r.rate(own); ctx.Err() == nil && theirs > raceFactor*rate {
 			err := fmt.Errorf("%w: %.0f bytes per second, %.0f from %v", ErrOutpaced, rate, theirs, v)
+			r.u.tried(rate) // if the other one turns out to be slower still, this one is much faster
 			r.u.SetSlow(time.Now().Add(slowFor))
+			v.SetSlow(time.Time{})
 			r.winner = v
 			r.cut(err)
 			return
@@ -141,7 +144,7 @@ func (r *race) rival(rate float64) (rival *Upstream) {
 	}
 	for _, v := range c.upstreams {
 		s := v.State()
-		if v == r.u || r.out[v] || !s.Damaged.IsZero() || !s.Until.IsZero() || !s.Slow.IsZero() || !v.mayOutpace(rate) {
+		if v == r.u || r.out[v] || !s.Damaged.IsZero() || !s.Until.IsZero() || !v.mayOutpace(rate) {
 			continue
 		}
 		if rival == nil || rival.State().Failing && !s.Failing {
@@ -194,17 +197,26 @@ func (u *Upstream) sample(ctx context.Context, file string, header http.Header) 
 			return 0, err
 		}
 	}
-	n, err := io.Copy(io.Discard, io.LimitReader(a.body, raceBytes))
+	n, err := io.CopyN(io.Discard, a.body, raceBytes/2)
+	last := math.Inf(1)
+	if err == nil { // the beginning may have come at once, and the rest may not
+		halfway := time.Now()
+		var m int64
+		if m, err = io.CopyN(io.Discard, a.body, raceBytes/2); !errors.Is(err, io.EOF) {
+			last = progress{m, time.Since(halfway)}.rate()
+		}
+		n += m
+	}
 	u.client.raced.Add(n)
-	if err == nil {
+	if err == nil || errors.Is(err, io.EOF) {
 		n = max(n, shortFile)
 	} else if ctx.Err() == nil {
 		return 0, err
 	}
-	return progress{n, time.Since(began)}.rate(), nil
+	return min(progress{n, time.Since(began)}.rate(), last), nil
 }
 
-// tried notes how fast a trial was.
+// tried notes how fast the upstream was.
 func (u *Upstream) tried(rate float64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -212,11 +224,13 @@ func (u *Upstream) tried(rate float64) {
 }
 
 // mayOutpace reports whether it is not known that the upstream is no faster than another one that gives so many
-// bytes per second.
+// bytes per second. One that was outpaced itself may by what it gave then: whoever sends the beginning of an answer at
+// once wins a trial, and may be slower than that afterwards.
 func (u *Upstream) mayOutpace(rate float64) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.rated.IsZero() || u.rate > raceFactor*rate || time.Since(u.rated) > raceEvery*u.client.c.Race
+	again := u.current().Slow.IsZero() && time.Since(u.rated) > raceEvery*u.client.c.Race
+	return u.rated.IsZero() || u.rate > raceFactor*rate || again
 }
 
 // pace is how fast something comes. Only the time counts that is spent in waiting for it.

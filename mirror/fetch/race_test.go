@@ -22,6 +22,7 @@ import (
 type wire struct {
 	handler http.Handler
 	rates   map[string]float64 // by host, bytes per second; 0: it begins an answer and sends nothing
+	bursts  map[string]int     // by host, bytes of each answer that come at once
 	link    float64            // bytes per second of all answers together; 0: any
 	open    atomic.Int64       // answers under way
 }
@@ -31,7 +32,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.handler.ServeHTTP(answer, r)
 	resp := answer.Result()
 	w.open.Add(1)
-	resp.Body = &trickle{wire: w, ctx: r.Context(), from: resp.Body, rate: w.rates[r.URL.Host], close: sync.OnceFunc(func() { w.open.Add(-1) })}
+	resp.Body = &trickle{wire: w, ctx: r.Context(), from: resp.Body, rate: w.rates[r.URL.Host], burst: w.bursts[r.URL.Host], close: sync.OnceFunc(func() { w.open.Add(-1) })}
 	return resp, nil
 }
 
@@ -41,10 +42,16 @@ type trickle struct {
 	ctx   context.Context
 	from  io.Reader
 	rate  float64
+	burst int // bytes that come at once yet
 	close func()
 }
 
 func (b *trickle) Read(p []byte) (int, error) {
+	if b.burst > 0 {
+		n, err := b.from.Read(p[:min(len(p), b.burst)])
+		b.burst -= n
+		return n, err
+	}
 	rate := b.rate
 	if b.wire.link > 0 {
 		rate = min(rate, b.wire.link/float64(b.wire.open.Load()))
@@ -125,6 +132,43 @@ func TestRace(t *testing.T) {
 				}
 				if tc.slow != "" && !strings.Contains(log.String(), ErrOutpaced.Error()) {
 					t.Errorf("the log says nothing of it:\n%v", log)
+				}
+			})
+		})
+	}
+}
+
+// An upstream that sends the beginning of each answer at once, and then drips, does not keep a box from the one that it
+// outpaced, whether the box knows what that one gave, or only that it was slow.
+func TestRaceAgainstABurst(t *testing.T) {
+	world := newWorld(t, 9*mib)
+	a := world.archives[0]
+	for _, tc := range []struct {
+		honest float64 // bytes per second
+		burst  int
+		before bool // an earlier run was outpaced by it
+		slow   string
+	}{{3000, raceBytes * 3 / 4, false, ""}, {60_000, 300 << 10, false, "b"}, {60_000, mib, false, "b"}, {60_000, mib, true, "b"}} {
+		t.Run(fmt.Sprintf("%d bytes, outpaced before: %v", tc.burst, tc.before), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &wire{handler: world.handler(), rates: map[string]float64{"a": tc.honest, "b": 300}, bursts: map[string]int{"b": tc.burst}}
+				c, log := wired(t, w, Config{}, "a", "b")
+				if tc.before {
+					c.Upstreams()[0].SetSlow(time.Now().Add(time.Hour))
+				}
+				sink, began := sinkFor(a), time.Now()
+				if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+					t.Fatal(err)
+				}
+				sink.check(t)
+				alone := time.Duration(float64(a.rel.Length()) / tc.honest * float64(time.Second))
+				if took := time.Since(began); took > alone+2*time.Minute {
+					t.Errorf("expected at most 2 minutes more than %v, it took %v\n%v", alone, took, log)
+				}
+				for _, u := range c.Upstreams() {
+					if got := !u.State().Slow.IsZero(); got != (u.String() == "http://"+tc.slow) {
+						t.Errorf("%v: slow: %v\n%v", u, got, log)
+					}
 				}
 			})
 		})

@@ -28,7 +28,7 @@ type Upstream struct {
 	heard  time.Time              // when part of an archive came last
 	via    []string               // see Via
 	spoilt map[update.Digest]bool // archives that were wrong, of late
-	rate   float64                // bytes per second of the last trial, see race
+	rate   float64                // bytes per second of the last trial, or when it was outpaced, see race
 	rated  time.Time              // when that was; zero: never
 }
 
