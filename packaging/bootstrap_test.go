@@ -9,7 +9,7 @@ import (
 )
 
 // putInPlace runs the script of a bootstrap update for the root of an image, with the programs of a small box.
-func putInPlace(t *testing.T, image string) (out string, err error) {
+func putInPlace(t *testing.T, image, config string) (out string, err error) {
 	t.Helper()
 	dir, bin := t.TempDir(), t.TempDir()
 	for _, name := range []string{"cat", "chmod", "cp", "dirname", "ln", "mkdir", "mv", "readlink", "rm", "sync"} { // no cmp
@@ -21,7 +21,7 @@ func putInPlace(t *testing.T, image string) (out string, err error) {
 	must(t, err)
 	for name, text := range map[string]string{
 		"install_update.sh": string(script), "boxup": "#!/bin/sh\n", "root.json": "{\"a\": 1}\n",
-		"config.json": "{\"mirrors\": []}\n", "boxup.service": "[Service]\n", "boxup.timer": "[Timer]\n",
+		"config.json": config, "boxup.service": "[Service]\n", "boxup.timer": "[Timer]\n",
 	} {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755))
 	}
@@ -56,7 +56,7 @@ func TestBootstrap(t *testing.T) {
 					must(t, os.WriteFile(path, []byte(text), 0o644))
 				}
 			}
-			out, err := putInPlace(t, image)
+			out, err := putInPlace(t, image, "{\"mirrors\": []}\n")
 			if (err != nil) != (c.says != "") || !strings.Contains(out, c.says) {
 				t.Fatalf("%v, want %q\n%s", err, c.says, out)
 			}
@@ -78,5 +78,23 @@ func TestBootstrap(t *testing.T) {
 				t.Errorf("%s: %v", enabled, err)
 			}
 		})
+	}
+}
+
+// A configuration with the password of a mirror is not for everybody to read.
+func TestBootstrapKeepsAPassword(t *testing.T) {
+	for config, want := range map[string]os.FileMode{
+		`{"mirrors": ["http://u:secret@mirror.example"]}`: 0o600,
+		`{"mirrors": ["http://mirror.example"]}`:          0o644,
+	} {
+		image := t.TempDir()
+		if out, err := putInPlace(t, image, config); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		info, err := os.Stat(filepath.Join(image, "etc/boxup/config.json"))
+		must(t, err)
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o, want %o", config, got, want)
+		}
 	}
 }

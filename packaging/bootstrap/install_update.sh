@@ -22,10 +22,16 @@ refuse() {
 # A unit that systemctl mask has switched off for good.
 masked() { [ "$(readlink "$1" || true)" = /dev/null ]; }
 
+# Others must not read the password of a mirror.
+config_mode=644
+case $(cat "$here/config.json" 2>/dev/null || true) in
+*://*@*) config_mode=600 ;;
+esac
+
 # Calls $1 with each file, where it goes and its mode. The timer is last.
 each() {
 	"$1" "$here/root.json" "$etc/root.json" 644
-	[ -s "$etc/config.json" ] || "$1" "$here/config.json" "$etc/config.json" 644
+	[ -s "$etc/config.json" ] || "$1" "$here/config.json" "$etc/config.json" "$config_mode"
 	[ -z "$packaged" ] || return 0
 	"$1" "$here/boxup" "$root/usr/local/bin/boxup" 755
 	masked "$units/boxup.service" || "$1" "$here/boxup.service" "$units/boxup.service" 644
@@ -39,7 +45,7 @@ check() {
 
 beside() {
 	mkdir -p "${2%/*}"
-	cp "$1" "$2.boxup-new"
+	(umask 077 && cp "$1" "$2.boxup-new")
 	chmod "$3" "$2.boxup-new"
 }
 
