@@ -41,11 +41,12 @@ func TestTornState(t *testing.T) {
 	}
 	for _, file := range files {
 		for name, tear := range map[string]func([]byte) []byte{
-			"lost":    nil,
-			"empty":   func([]byte) []byte { return []byte{} },
-			"zeros":   func(b []byte) []byte { return make([]byte, len(b)) },
-			"half":    func(b []byte) []byte { return b[:len(b)/2] },
-			"garbage": func(b []byte) []byte { return bytes.Map(func(r rune) rune { return r ^ 1 }, b) },
+			"lost":       nil,
+			"empty":      func([]byte) []byte { return []byte{} },
+			"zeros":      func(b []byte) []byte { return make([]byte, len(b)) },
+			"half":       func(b []byte) []byte { return b[:len(b)/2] },
+			"unreadable": nil,
+			"garbage":    func(b []byte) []byte { return bytes.Map(func(r rune) rune { return r ^ 1 }, b) },
 		} {
 			t.Run(file+" "+name, func(t *testing.T) {
 				t.Parallel()
@@ -53,7 +54,9 @@ func TestTornState(t *testing.T) {
 				whole, err := os.ReadFile(d.path(file))
 				check(t, err)
 				check(t, os.Remove(d.path(file)))
-				if tear != nil {
+				if name == "unreadable" {
+					check(t, os.Symlink("/proc/self/mem", d.path(file))) // begins with EIO
+				} else if tear != nil {
 					check(t, os.WriteFile(d.path(file), tear(whole), 0o600))
 				}
 				d.must(0, "update")

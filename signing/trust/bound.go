@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
+	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -84,23 +84,26 @@ func (l *Ledger) bound() []byte {
 	return out.Bytes()
 }
 
-// loadBound reads which names of the ledger are bound for good. A file that is missing, since a crash came before it, or is
-// damaged binds none: what is listed now is learned again.
-func (s *State) loadBound() error {
+// loadBound reads which names of the ledger are bound for good, from the file and its copy: each line that the ledger has too
+// counts. A file that is missing, since a crash came before it, or can't be read binds none: what is listed now is
+// learned again.
+func (s *State) loadBound() {
 	s.ledger = s.ledger.under(s.roots)
 	if s.ledger.since == 0 {
-		return nil
+		return
 	}
-	raw, err := readFile(filepath.Join(s.cfg.Dir, boundName(s.ledger.since)), maxLedger)
-	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrMalformed) {
-		return err
-	}
-	for line := range bytes.Lines(raw) {
-		if d, n, err := update.ParseChecksumLine(line); err == nil && s.ledger.digests[n] == d {
-			delete(s.ledger.loose, n)
+	path := filepath.Join(s.cfg.Dir, boundName(s.ledger.since))
+	for _, p := range []string{path, durable.CopyPath(path)} {
+		raw, err := readFile(p, maxLedger)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			s.damaged(err)
+		}
+		for line := range bytes.Lines(raw) {
+			if d, n, err := update.ParseChecksumLine(line); err == nil && s.ledger.digests[n] == d {
+				delete(s.ledger.loose, n)
+			}
 		}
 	}
-	return nil
 }
 
 // storeBound stores which names are bound for good. It comes after the ledger: after a crash in between a name that is bound
@@ -113,9 +116,7 @@ func (s *State) storeBound(l *Ledger) error {
 		return err
 	}
 	if old := s.ledger.since; old != 0 && old != l.since {
-		if err := s.cfg.FS.Remove(filepath.Join(s.cfg.Dir, boundName(old))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+		return s.cfg.FS.RemoveState(filepath.Join(s.cfg.Dir, boundName(old)))
 	}
 	return nil
 }

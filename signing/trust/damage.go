@@ -35,7 +35,7 @@ func (s *State) Mend() error {
 			}
 		}
 	}
-	if err := s.storeLedger(s.ledger); err != nil {
+	if err := errors.Join(s.storeLedger(s.ledger), s.storeBound(s.ledger)); err != nil {
 		return err
 	}
 	if s.current == nil {
@@ -90,7 +90,8 @@ func (s *State) loadLedger() error {
 	if s.ledger, err = ParseLedger(raw); err != nil {
 		return err
 	}
-	return s.loadBound()
+	s.loadBound()
+	return nil
 }
 
 // storeLedger writes the ledger, where it differs from what is there.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
 )
 
 // read returns the bytes of a metadata file, ErrNotFound where it is missing.
@@ -16,12 +18,21 @@ func (s *State) read(role Role, version int64) ([]byte, error) {
 	return readFile(filepath.Join(s.cfg.Dir, FileName(role, version)), MaxLength(role))
 }
 
-// readFile reads a regular file of at most limit bytes.
+// readFile reads a regular file of at most limit bytes. One that is longer, or that the disk can't read, is ErrMalformed: it
+// no longer holds what was written.
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	raw, err := readLimited(path, limit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), ErrNotFound)
+	case durable.DiskFault(err):
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
+	return raw, err
+}
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
