@@ -133,7 +133,9 @@ func (r *Repository) CheckClock(at time.Time) error {
 //   - The first timestamp of a key that takes over has the right time. What the old key said counts until a
 //     root drops it, and no longer.
 //   - A root that changes no more than other keys has the time that was signed before, so that boxes take it and everybody
-//     goes on being told, until the online key is replaced. Boxes can't have taken a time past the end of list or root.
+//     goes on being told, until the online key is replaced. A time past the end of list or root is not said again: under it
+//     nobody takes any set. Boxes remember a timestamp before they judge the list, so that some may know such a time; they
+//     too go on once the online key is replaced.
 func (r *Repository) issueAt(at time.Time, root *Root, tg *targets, by []signing.Signer) (time.Time, error) {
 	err := r.CheckClock(at)
 	if err == nil {
