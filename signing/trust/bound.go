@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/update"
@@ -52,11 +56,15 @@ func replacedAt(chain []*Root) (version int64) {
 // under returns l as the newest root of a chain has it: what was learned from lists before a root that replaced the release
 // keys may be bound anew, once. A thief of these keys may have listed it.
 func (l *Ledger) under(chain []*Root) *Ledger {
-	since := replacedAt(chain)
+	return l.loosened(replacedAt(slices.Concat(l.roots, chain)))
+}
+
+// loosened returns l as it is where that root replaced the release keys.
+func (l *Ledger) loosened(since int64) *Ledger {
 	if since <= l.since {
 		return l
 	}
-	out := &Ledger{digests: l.digests, since: since, loose: make(map[update.Name]bool, len(l.digests))}
+	out := &Ledger{l.digests, l.roots, since, make(map[update.Name]bool, len(l.digests))}
 	for n := range l.digests {
 		out.loose[n] = true
 	}
@@ -87,8 +95,18 @@ func (l *Ledger) bound() []byte {
 // loadBound reads which names of the ledger are bound for good, from the file and its copy: each line that the ledger has too
 // counts. A file that is missing, since a crash came before it, or can't be read binds none: what is listed now is
 // learned again.
+//
+// Where a newer root was pinned than the ledger began under, its chain alone does not tell which keys were replaced. The older
+// roots that are stored tell it; where they don't lead to the pinned one, all that was learned may be from before. And a
+// file of this kind was written under a root that did replace them.
 func (s *State) loadBound() {
-	s.ledger = s.ledger.under(s.roots)
+	roots, whole := s.olderRoots()
+	s.ledger.roots = roots
+	since := s.newestBound()
+	if !whole {
+		since = max(since, slices.Concat(roots, s.roots)[0].version)
+	}
+	s.ledger = s.ledger.under(s.roots).loosened(since)
 	if s.ledger.since == 0 {
 		return
 	}
@@ -104,6 +122,48 @@ func (s *State) loadBound() {
 			}
 		}
 	}
+}
+
+// olderRoots returns the stored roots that lead to the first one of the chain, and whether they begin with the oldest that is
+// stored.
+func (s *State) olderRoots() (older []*Root, whole bool) {
+	stored, err := s.versions(RoleRoot)
+	if err != nil {
+		return nil, true // then the chain was not read either
+	}
+	next := s.roots[0]
+	for _, v := range slices.Backward(stored) {
+		if v >= next.version {
+			continue
+		}
+		var root *Root
+		err := s.load(RoleRoot, v, func(raw []byte) (err error) {
+			if root, err = ParseRoot(raw); err != nil {
+				return err
+			}
+			return verifyRootChain(root, next)
+		})
+		if err != nil {
+			return older, false
+		}
+		older, next = slices.Insert(older, 0, root), root
+	}
+	return older, true
+}
+
+// newestBound returns the newest root that a stored file of names that are bound for good is of, 0 for none.
+func (s *State) newestBound() (newest int64) {
+	files, err := os.ReadDir(s.cfg.Dir)
+	if err != nil {
+		return 0
+	}
+	for _, f := range files {
+		number, ok := strings.CutSuffix(f.Name(), "."+LedgerName)
+		if v, err := strconv.ParseInt(number, 10, 64); ok && err == nil && boundName(v) == f.Name() {
+			newest = max(newest, v)
+		}
+	}
+	return newest
 }
 
 // storeBound stores which names are bound for good. It comes after the ledger: after a crash in between a name that is bound

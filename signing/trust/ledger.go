@@ -22,6 +22,7 @@ const maxLedger = 16 << 20
 type Ledger struct {
 	digests map[update.Name]update.Digest
 
+	roots []*Root              // those stored that lead to the pinned one, from which chains begin; see loadBound
 	since int64                // the newest root that replaced the release keys, 0: none
 	loose map[update.Name]bool // what was learned before that and not since: it may be bound anew
 }
@@ -81,7 +82,7 @@ func (l *Ledger) rebound(releases []Release) *Ledger {
 			continue
 		}
 		if out == l {
-			out = &Ledger{make(map[update.Name]update.Digest, len(l.digests)+len(releases)), l.since, maps.Clone(l.loose)}
+			out = &Ledger{make(map[update.Name]update.Digest, len(l.digests)+len(releases)), l.roots, l.since, maps.Clone(l.loose)}
 			maps.Copy(out.digests, l.digests)
 		}
 		out.digests[r.Name()] = r.Digest()
