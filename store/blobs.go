@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -191,8 +192,11 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 	}
 	defer f.Close() // opened for reading
 	blocks, err := hashArchive(context.Background(), f, rel)
-	if err != nil {
+	if errors.Is(err, ErrCorrupt) {
 		return nil, s.condemn(rel.Digest(), f, err)
+	}
+	if err != nil {
+		return nil, err // one that can't be read now is judged by Scrub and Check, which read it again
 	}
 	if err := s.keepBlocks(rel.Digest(), blocks); err != nil && !errors.Is(err, ErrReadOnly) {
 		s.c.Logger.Warn("block list not stored", "name", rel.Name().String(), "err", err)
@@ -202,6 +206,20 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 
 // damagedOnDisk reports whether an archive is not what it was: it reads as something else, or can't be read.
 func damagedOnDisk(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, unix.EIO) }
+
+// readAgain calls read, and once more after a pause where the disk can't be read: a cable or a network that is gone
+// for a moment is no reason to take archives that are intact for damaged.
+func (s *Store) readAgain(ctx context.Context, pause time.Duration, read func() error) error {
+	err := read()
+	if !errors.Is(err, unix.EIO) {
+		return err
+	}
+	s.c.Logger.Warn("archive can't be read, and is read again", "after", pause, "err", err)
+	if err := rest(ctx, pause); err != nil {
+		return err
+	}
+	return read()
+}
 
 // condemn moves an archive to quarantine where err says that it is damaged, and returns err.
 func (s *Store) condemn(d update.Digest, f *os.File, err error) error {

@@ -7,10 +7,16 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
+
+// checkPause is how long a check waits before it reads an archive again that the disk can't read.
+const checkPause = 10 * time.Second
 
 // Problem is one thing that is wrong with a store.
 type Problem struct {
@@ -34,7 +40,8 @@ type Check struct {
 	Hash bool
 
 	// Quarantine, if set, moves what is damaged out of the way, so that it is never served again and
-	// can arrive anew, and replaces damaged block lists. The store must be open for writing.
+	// can arrive anew, and replaces damaged block lists. With Hash, what lies there and reads right comes back first.
+	// The store must be open for writing.
 	Quarantine bool
 
 	// Checked, if not nil, is called after each listed archive.
@@ -83,6 +90,9 @@ func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
 	if v.repo == nil {
 		return nil, v.problem
 	}
+	if c.Quarantine && c.Hash {
+		s.restoreAll(ctx)
+	}
 	var out []Problem
 	listed, optional := map[update.Digest]bool{}, v.optional
 	for _, rel := range v.repo.Releases() {
@@ -111,7 +121,13 @@ func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
 func (s *Store) checkRelease(ctx context.Context, rel trust.Release, c Check) error {
 	// Before it is opened: what is moved away must be what was read.
 	info, statErr := os.Lstat(s.blobPath(rel.Digest()))
-	blocks, err := s.readRelease(ctx, rel, c)
+	var blocks update.Blocks
+	look := c
+	err := s.readAgain(ctx, checkPause, func() (err error) {
+		blocks, err = s.readRelease(ctx, rel, look)
+		look.Read = nil // the second time tells nothing
+		return err
+	})
 	if damagedOnDisk(err) && c.Quarantine && statErr == nil {
 		return errors.Join(err, s.quarantine(rel.Digest(), info))
 	}
@@ -201,4 +217,51 @@ func (s *Store) quarantine(d update.Digest, info fs.FileInfo) error {
 	}
 	s.c.Logger.Error("damaged archive moved to quarantine", "digest", d.String())
 	return nil
+}
+
+// restoreAll moves listed archives back that went to quarantine and read right now: what was damaged was a cable or
+// a network, and nothing else may bring them back.
+func (s *Store) restoreAll(ctx context.Context) {
+	repo := s.Repository()
+	if repo == nil {
+		return
+	}
+	for _, rel := range repo.Releases() {
+		if s.hasBlob(rel) || ctx.Err() != nil {
+			continue
+		}
+		err := s.restore(ctx, rel)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !damagedOnDisk(err) && ctx.Err() == nil {
+			s.c.Logger.Warn("archive not moved back from quarantine", "name", rel.Name().String(), "err", err)
+		}
+	}
+}
+
+// restore moves an archive back from quarantine. The error is fs.ErrNotExist where it is not there, and ErrCorrupt
+// where it is damaged.
+func (s *Store) restore(ctx context.Context, rel trust.Release) error {
+	d, path := rel.Digest(), s.path(quarantineDir, rel.Digest().String())
+	f, err := openArchive(path, rel.Length())
+	if err != nil {
+		return err
+	}
+	defer f.Close()                                         // opened for reading
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // what counts is on the disk
+	blocks, err := hashArchive(ctx, f, rel)
+	if err != nil {
+		return err
+	}
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	if err := s.writable(); err != nil || s.arriving(d) || s.hasBlob(rel) {
+		return err
+	}
+	if err := s.putBlocks(d, blocks); err != nil {
+		return noSpace(err)
+	}
+	if err := s.c.FS.Rename(path, s.blobPath(d)); err != nil {
+		return noSpace(err)
+	}
+	s.c.Logger.Warn("archive in quarantine reads right, and is moved back", "name", rel.Name().String())
+	return s.linkListed(d)
 }

@@ -12,17 +12,23 @@ import (
 // collectedName is the file that says when GC was last.
 const collectedName = "gc.json"
 
+// collectAgain is the pause after a GC that failed.
+const collectAgain = time.Hour
+
 type collected struct {
 	At time.Time `json:"collected"`
 }
 
 // GCDue reports whether GC was last run so long ago, by whatever process, or never, or at a time that the clock
-// has not reached.
+// has not reached; and, where it failed last, whether that is a while ago.
 func (s *Store) GCDue(every time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	since := s.c.Now().Sub(s.collected)
-	return since < 0 || since >= every
+	due := func(at time.Time, after time.Duration) bool {
+		since := s.c.Now().Sub(at)
+		return since < 0 || since >= after
+	}
+	return due(s.collected, every) && due(s.notCollected, min(every, collectAgain))
 }
 
 // readCollected finds out when GC was last. Where that can't be read it is due: it removes nothing too early.
@@ -38,12 +44,20 @@ func (s *Store) readCollected() {
 	s.collected = c.At
 }
 
-// noteCollected remembers that GC is run now. Where the disk does not take it, the next process collects once more.
-func (s *Store) noteCollected() {
+// noteCollected remembers that GC is run now, and whether it succeeded: if not, it is due again after collectAgain, or
+// at once in the next process. Where the disk does not take it, that one collects once more.
+func (s *Store) noteCollected(well bool) {
 	at := s.c.Now()
 	s.mu.Lock()
-	s.collected = at
+	if well {
+		s.collected, s.notCollected = at, time.Time{}
+	} else {
+		s.notCollected = at
+	}
 	s.mu.Unlock()
+	if !well {
+		return
+	}
 	raw, err := json.Marshal(collected{at})
 	if err == nil {
 		err = s.c.FS.WriteState(s.path(collectedName), raw, 0o644)

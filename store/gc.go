@@ -45,11 +45,11 @@ func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 		return Collected{}, fmt.Errorf("gc: %w", err)
 	}
 	out, err := s.collect(ctx, o)
-	if !o.DryRun {
-		s.noteCollected()
-	}
 	if err == nil && !o.DryRun {
 		err = errors.Join(s.removeStale(), s.removeQuarantined())
+	}
+	if !o.DryRun {
+		s.noteCollected(err == nil)
 	}
 	if err != nil {
 		return out, fmt.Errorf("gc: %w", noSpace(err))

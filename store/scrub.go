@@ -38,7 +38,8 @@ type Scrubbed struct {
 
 // Scrub reads the archives that are listed again and again, each pass in about that time, evenly and behind
 // whatever else wants the disk, and compares each block with the block list. An archive with a block that differs, or
-// that the disk can't read, goes to quarantine and is not served any more, and found is called. Scrub goes on
+// that the disk twice can't read, goes to quarantine and is not served any more, and found is called. Before each pass,
+// and the first time, what lies in quarantine and reads right comes back. Scrub goes on
 // after failures and over restarts, and returns when ctx ends, with its error.
 func (s *Store) Scrub(ctx context.Context, every time.Duration, found func(Problem)) error {
 	// The thread is not unlocked, so that it ends with its priority.
@@ -48,7 +49,10 @@ func (s *Store) Scrub(ctx context.Context, every time.Duration, found func(Probl
 	if err := s.writable(); err != nil {
 		return fmt.Errorf("scrub: %w", err)
 	}
-	for {
+	for first := true; ; first = false {
+		if first || s.Scrubbed().Began.IsZero() {
+			s.restoreAll(ctx)
+		}
 		if err := s.scrubPass(ctx, every, found); err != nil && ctx.Err() == nil {
 			s.c.Logger.Error("scrub", "err", err)
 		}
@@ -133,15 +137,19 @@ func (r *reading) archive(ctx context.Context, rel trust.Release) error {
 		return err
 	}
 	defer f.Close() // opened for reading
-	blocks, err := s.Blocks(rel.Update())
+	var blocks update.Blocks
+	err = s.readAgain(ctx, scrubPause, func() (err error) {
+		blocks, err = s.Blocks(rel.Update())
+		return err
+	})
 	if err != nil {
-		return err // a damaged archive is in quarantine
+		return s.condemn(rel.Digest(), f, err)
 	}
 	buf := make([]byte, min(update.BlockSize, rel.Length()))
 	for r.position.Block < len(blocks) {
 		i := r.position.Block
 		b := buf[:update.BlockLength(rel.Length(), i)]
-		err := readFromDisk(f, b, int64(i)*update.BlockSize)
+		err := s.readAgain(ctx, scrubPause, func() error { return s.readFromDisk(f, b, int64(i)*update.BlockSize) })
 		if err == nil && update.Sum(b) != blocks[i] {
 			err = fmt.Errorf("%w: expected digest %v, got %v", ErrCorrupt, blocks[i], update.Sum(b))
 		}

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -85,4 +87,76 @@ func TestScrubWithADamagedPosition(t *testing.T) {
 			t.Errorf("it says %+v", got)
 		}
 	})
+}
+
+// TestScrubReadsAgain: an archive that the disk can't read for a moment stays, and one that it can't read twice goes to
+// quarantine, and comes back before the next pass if it reads right then.
+func TestScrubReadsAgain(t *testing.T) {
+	for what, faults := range map[string]int{"a moment": 1, "long": 2} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o, s := newStore(t, small, large)
+				rel, left := release(t, o.repo, large), faults
+				s.readFromDisk = func(f *os.File, b []byte, off int64) error {
+					if f.Name() == s.blobPath(rel.Digest()) && left > 0 {
+						left--
+						return &fs.PathError{Op: "read", Path: f.Name(), Err: unix.EIO}
+					}
+					return readFromDisk(f, b, off)
+				}
+				found, stop := scrubbing(t, s, time.Hour)
+				if faults > 1 {
+					if p := <-found; p.Digest != rel.Digest() || !errors.Is(p.Err, unix.EIO) || s.hasBlob(rel) {
+						t.Errorf("found %v, expected %v out of the way", p, rel.Name())
+					}
+				}
+				time.Sleep(2 * time.Hour)
+				stop()
+				if left > 0 || len(found) > 0 {
+					t.Errorf("%d problems more, %d faults not met", len(found), left)
+				}
+				o.check(s)
+			})
+		})
+	}
+}
+
+// TestCheckRestores what is in quarantine and reads right, and leaves there what does not.
+func TestCheckRestores(t *testing.T) {
+	o, s := newStore(t, small, large)
+	for _, name := range []string{small, large} {
+		d := release(t, o.repo, name).Digest()
+		info, err := os.Lstat(s.blobPath(d))
+		mustDo(t, err)
+		mustDo(t, s.quarantine(d, info))
+	}
+	damaged := release(t, o.repo, small)
+	spoil(t, s.path(quarantineDir, damaged.Digest().String()))
+	problems, err := s.Check(t.Context(), Check{Hash: true, Quarantine: true})
+	mustDo(t, err)
+	if len(problems) != 1 || problems[0].Digest != damaged.Digest() {
+		t.Errorf("found %v, expected that %v is missing alone", problems, damaged.Name())
+	}
+	mustDo(t, ingest(s, damaged))
+	o.check(s)
+}
+
+// TestFailedGCIsDueAgain after a while, and not after the whole interval.
+func TestFailedGCIsDueAgain(t *testing.T) {
+	_, s := newStore(t, small)
+	now := time.Now()
+	s.c.Now = func() time.Time { return now }
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.GC(ended, GC{}); err == nil || s.GCDue(24*time.Hour) {
+		t.Fatalf("it is due at once: %v", err)
+	}
+	if now = now.Add(collectAgain); !s.GCDue(24 * time.Hour) {
+		t.Error("it is not due after an hour")
+	}
+	_, err := s.GC(t.Context(), GC{})
+	mustDo(t, err)
+	if now = now.Add(23 * time.Hour); s.GCDue(24 * time.Hour) {
+		t.Error("it is due although it succeeded")
+	}
 }

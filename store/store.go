@@ -147,14 +147,17 @@ type Store struct {
 	committing sync.RWMutex // held while names of archives or metadata change, for reading by arrivals
 	state      *trust.State // guarded by committing
 
+	readFromDisk func(f *os.File, b []byte, off int64) error // for Scrub
+
 	hashing sync.Mutex // held while a block list is computed, which is worth doing once
 
-	mu        sync.Mutex
-	ingesting map[update.Digest]*arrival
-	closed    bool
-	collected time.Time // when GC was last; zero: never
-	scrubbed  Scrubbed
-	looked    look // of Lost
+	mu           sync.Mutex
+	ingesting    map[update.Digest]*arrival
+	closed       bool
+	collected    time.Time // when GC was last; zero: never
+	notCollected time.Time // when it failed, if it did last
+	scrubbed     Scrubbed
+	looked       look // of Lost
 }
 
 // view is what is served.
@@ -217,7 +220,7 @@ func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
 }
 
 func open(c Config, lock *durable.Lock) (*Store, error) {
-	s := &Store{c: c, lock: lock, ingesting: map[update.Digest]*arrival{}}
+	s := &Store{c: c, lock: lock, readFromDisk: readFromDisk, ingesting: map[update.Digest]*arrival{}}
 	s.readScrubbed()
 	return s, s.load()
 }
