@@ -110,7 +110,8 @@ type Mirror struct {
 	id string // see newID
 
 	turn      *turn
-	demanding sync.RWMutex // held for reading while something is fetched on demand; taken before mu
+	demanding sync.Mutex     // held while something on demand begins, and while none may; taken before mu
+	demanded  sync.WaitGroup // what is being fetched on demand; added to with demanding held
 
 	trigger chan struct{}      // has room for one
 	wanted  chan trust.Release // what Run is to fetch on demand

@@ -42,25 +42,28 @@ func (m *Mirror) checkRoomOnDemand(ctx context.Context, rel trust.Release) error
 
 // withoutDemands ends what is being fetched on demand, keeps more from beginning, and calls do.
 func (m *Mirror) withoutDemands(do func() error) error {
+	m.demanding.Lock()
+	defer m.demanding.Unlock()
 	m.mu.Lock()
 	for _, cancel := range m.demands {
 		cancel()
 	}
 	m.mu.Unlock()
-	m.demanding.Lock()
-	defer m.demanding.Unlock()
+	m.demanded.Wait()
 	return do()
 }
 
 // demand calls do, whose context ends when a sync needs the room.
 func (m *Mirror) demand(ctx context.Context, d update.Digest, do func(context.Context) error) error {
-	m.demanding.RLock()
-	defer m.demanding.RUnlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	m.demanding.Lock() // withoutDemands finds all that began, and waits for no other
+	m.demanded.Add(1)
 	m.mu.Lock()
 	m.demands[d] = cancel
 	m.mu.Unlock()
+	m.demanding.Unlock()
+	defer m.demanded.Done()
 	defer func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
