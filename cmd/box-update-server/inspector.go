@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -125,7 +124,9 @@ func (i *inspector) inspect(ctx context.Context, u update.Update, slow bool) {
 		i.unread[u.Digest] = true
 		return
 	case len(problems) > 0:
-		i.logger.Warn("archive is not a proper update; it is served all the same", "name", u.Name, "problems", strings.Join(problems, "; "))
+		for _, problem := range problems {
+			i.logger.Warn("archive is not a proper update; it is served all the same", "name", u.Name, "problem", problem)
+		}
 	}
 	i.note(u.Digest, problems)
 	if err := i.save(); err != nil {
@@ -181,10 +182,12 @@ func (i *inspector) warnings() (out []store.Warning) {
 		if len(problems) == 0 {
 			continue
 		}
-		if len(out) == maxOmissions {
+		if len(out) >= maxOmissions {
 			return append(out, store.Warning{Subject: "archives", Text: "more of them are not proper updates"})
 		}
-		out = append(out, store.Warning{Text: fmt.Sprintf("%v is not a proper update: %s", u.Name, strings.Join(problems, "; "))})
+		for _, problem := range problems {
+			out = append(out, store.Warning{Text: fmt.Sprintf("%v is not a proper update: %s", u.Name, problem)})
+		}
 	}
 	return out
 }
