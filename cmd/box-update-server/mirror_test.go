@@ -509,7 +509,6 @@ func TestGCOfAnOrigin(t *testing.T) {
 	says(t, exits(t, 0, "gc", "--data-dir", w.dir, "--dry-run"), "would remove 0 archives and 2 superseded")
 	says(t, exits(t, 0, "gc", "--data-dir", w.dir), "removed 0 archives and 2 superseded")
 	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	s = w.serve("--admin", admin)
+	w.serve("--admin", admin)
 	says(t, exits(t, 0, "gc", "--data-dir", w.dir), "removed 0 archives")
-
 }

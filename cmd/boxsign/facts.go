@@ -46,7 +46,7 @@ func examine(ctx context.Context, r io.Reader, name update.Name, o archive.Inspe
 	return facts{name, name.Version(), digest, length, report.Unpacked, report.Entries, report.Interpreter, blocks}, report, nil
 }
 
-// improperError is of archives that are no proper updates: a line for each, with all that is wrong with it.
+// improperError is of archives that are no proper updates: a line for each thing that is wrong with one.
 type improperError []string
 
 // Error names all of them.
@@ -64,7 +64,9 @@ func readProper(ctx context.Context, s cli.Streams, force bool, paths ...string)
 		}
 		out = append(out, what)
 		if !report.Proper() {
-			improper = append(improper, fmt.Sprintf("%v is not a proper update: %s", what.Name, strings.Join(report.Problems, "; ")))
+			for _, p := range report.Problems {
+				improper = append(improper, fmt.Sprintf("%v is not a proper update: %s", what.Name, p))
+			}
 		}
 		warnOfInterpreter(s, what)
 	}
