@@ -84,14 +84,37 @@ func (s *State) loadLedger() error {
 	if err != nil {
 		return err
 	}
-	if damage != nil {
-		s.damaged(damage)
-	}
 	if s.ledger, err = ParseLedger(raw); err != nil {
 		return err
 	}
+	if damage != nil {
+		if grown := s.grownLedger(); grown != nil {
+			s.ledger = grown // the next Commit replaces the copy
+		} else {
+			s.damaged(damage)
+		}
+	}
 	s.loadBound()
 	return nil
+}
+
+// grownLedger returns the ledger that the file holds where it has more than s.ledger, and all of that; else nil. Where s.ledger
+// is of the copy, an older program, which writes no copies, added to the file: no turned bit adds a line.
+func (s *State) grownLedger() *Ledger {
+	raw, err := readFile(filepath.Join(s.cfg.Dir, LedgerName), maxLedger)
+	if err != nil {
+		return nil
+	}
+	l, err := ParseLedger(raw)
+	if err != nil || l.Len() <= s.ledger.Len() {
+		return nil
+	}
+	for n, d := range s.ledger.digests {
+		if l.digests[n] != d {
+			return nil
+		}
+	}
+	return l
 }
 
 // storeLedger writes the ledger, where it differs from what is there.

@@ -109,3 +109,31 @@ func damageBits(t *testing.T, d trust.Directory, pinned []byte, path string, cop
 	}
 	return n
 }
+
+// TestLedgerOfAnOlderProgram: an older program went on with the ledger and left the copy as it was. That is no damage, and no
+// name is forgotten, though the list has it no more.
+func TestLedgerOfAnOlderProgram(t *testing.T) {
+	w := newWorld(t)
+	w.add(one)
+	b := newBox(t, w.repo.Root())
+	b.must(w.dir, w.clock())
+	ledger := filepath.Join(b.cfg.Dir, trust.LedgerName)
+	before := read(t, ledger+".copy")
+	w.list("of the older program", w.releases...)
+	b.must(w.dir, w.clock())
+	w.takeBack(w.releases...)
+	b.must(w.dir, w.clock())
+	grown := read(t, ledger)
+	if err := os.WriteFile(ledger+".copy", before, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.reopen()
+	if got := b.state.Ledger().Bytes(); string(got) != string(grown) || len(b.state.Damage()) != 0 {
+		t.Errorf("expected\n%s and no damage, got\n%s and %v", grown, got, b.state.Damage())
+	}
+	w.publish(trust.Change{})
+	b.must(w.dir, w.clock())
+	if got := read(t, ledger+".copy"); !strings.HasSuffix(string(got), "\n"+string(grown)) {
+		t.Errorf("expected the copy to follow, got\n%s", got)
+	}
+}
