@@ -28,7 +28,7 @@ func (r *Result) add(more Result) {
 
 // Sync brings the copy up to date, once, and returns when it is complete and verified. It waits for
 // another sync that is under way, and makes way for an import, after which it begins anew. After an error
-// what was served is still served, what was fetched is kept, and Freshness tells the error.
+// other than that of lost archives what was served is still served; what was fetched is kept, and Freshness tells the error.
 //
 // The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; store.ErrNoSpace
 // is also the one of a store that would exceed its cap.

@@ -37,7 +37,8 @@ func mirrorCommand(l *loader) *cobra.Command {
 			"env:NAME for those in that variable.\n\n" +
 			"Exit codes of --once: 0 complete and fresh, 1 failed, 2 usage, 3 no upstream could be reached,\n" +
 			"4 what an upstream sent was refused, 5 too little room, 6 complete, but what upstream has is\n" +
-			"expired. After all of them what was there before is still there, whole.",
+			"expired. After 3 or 4 a newer list may be served without the archives that no upstream has whole;\n" +
+			"the next run asks for them again. After 1, 2 and 5 the old copy is served unchanged.",
 		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152\n" +
 			"  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --once",
 		RunE: func(cmd *cobra.Command, args []string) error {
