@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"testing"
@@ -51,6 +52,22 @@ func TestScrub(t *testing.T) {
 		mustDo(t, ingest(s, rel))
 		o.check(s)
 	})
+}
+
+// TestUnreadableArchive has an archive out of the way that the disk can't give back, whatever the file system calls that, so
+// that it is fetched again.
+func TestUnreadableArchive(t *testing.T) {
+	for _, fault := range []error{unix.EIO, unix.EUCLEAN, unix.EBADMSG} {
+		o, s := newStore(t, small)
+		rel := release(t, o.repo, small)
+		f, err := s.Open(rel.Update())
+		mustDo(t, err)
+		wantErr(t, s.condemn(rel.Digest(), f, fmt.Errorf("block 0: %w", fault)), fault)
+		mustDo(t, f.Close())
+		if _, err := s.Open(rel.Update()); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after %v it is served still: %v", fault, err)
+		}
+	}
 }
 
 // TestScrubGoesOn stops and opens the store again and again: a pass goes on where it was, and is over in time.

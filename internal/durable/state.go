@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 )
 
 // A state file is a small file of bookkeeping, which is replaced as a whole and which nobody has signed. Disks turn
@@ -153,7 +152,7 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	}
 	defer f.Close() // opened for reading
 	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if errors.Is(err, syscall.EIO) {
+	if Unreadable(err) {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err == nil && int64(len(raw)) > limit {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"syscall"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -22,14 +21,16 @@ const (
 // these. Where several things went wrong, a fault of the local disk counts first, since nobody else is to blame
 // for that, and then what was refused.
 func TransferCode(err error) int {
-	if durable.DiskFault(err) && !durable.NoSpace(err) {
+	switch {
+	case durable.DiskFault(err) && !durable.NoSpace(err):
 		return CodeFailed
+	case durable.NoSpace(err), errors.Is(err, store.ErrNoSpace):
+		return CodeNoSpace
 	}
 	for _, c := range []struct {
 		code int
 		errs []error
 	}{
-		{CodeNoSpace, []error{store.ErrNoSpace, syscall.ENOSPC, syscall.EDQUOT}},
 		{CodeRefused, []error{
 			fetch.ErrRefused, store.ErrCorrupt, signing.ErrSignature, trust.ErrRollback, trust.ErrExpired, trust.ErrMalformed,
 			trust.ErrThreshold, trust.ErrFork, trust.ErrMismatch, trust.ErrSecondDigest,
