@@ -249,7 +249,7 @@ func TestPublishErrors(t *testing.T) {
 		{trust.ErrExpired, 422, "expired"},
 		{trust.ErrClock, 422, "signer_clock"},
 		{origin.ErrNoKey, 503, "no_key"},
-		{origin.ErrClock, 503, "origin_clock"},
+		{origin.ErrAhead, 503, "origin_clock"},
 		{origin.ErrJump, 503, "origin_ahead"},
 		{store.ErrNoSpace, 507, "no_space"},
 		{errors.New("secret of the disk"), 500, "internal"},

@@ -126,8 +126,26 @@ func TestExpiryIsJudged(t *testing.T) {
 
 func TestClockIsJudged(t *testing.T) {
 	p, begun := newPatient(t)
-	p.now = func() time.Time { return begun }
-	p.clock(t.Context())[0].is(t, levelOK, "not behind", "")
-	p.now = func() time.Time { return begun.Add(-2 * time.Minute) }
-	p.clock(t.Context())[0].is(t, levelWrong, "the timestamp was signed at", "timedatectl")
+	const day = 24 * time.Hour
+	mirrors, checked := settings{}, settings{ClockChecked: begun.Add(20 * day)}
+	mirrors.Upstream = []string{"http://u"}
+	for _, c := range []struct {
+		after    time.Duration
+		settings settings
+		level    level
+		text     string
+		advice   string
+	}{
+		{0, settings{}, levelOK, "neither behind", ""},
+		{-2 * time.Minute, settings{}, levelOK, "neither behind", ""}, // the origin signs
+		{-time.Hour, settings{}, levelWrong, "timestamp 1 was issued at", "boxsign rotate online"},
+		{-time.Hour, mirrors, levelWrong, "timestamp 1 was issued at", "timedatectl"},
+		{29 * day, settings{}, levelOK, "neither behind", ""},
+		{31 * day, settings{}, levelWrong, "31 days after", "clock_checked"}, // the origin refuses to sign
+		{31 * day, checked, levelOK, "neither behind", ""},
+		{31 * day, mirrors, levelOK, "not behind", ""},
+	} {
+		p.settings, p.now = c.settings, func() time.Time { return begun.Add(c.after) }
+		p.clock(t.Context())[0].is(t, c.level, c.text, c.advice)
+	}
 }

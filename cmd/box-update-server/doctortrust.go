@@ -13,6 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 // keys looks at the key files, without the repository that they are for.
@@ -168,11 +169,20 @@ func (p *patient) clock(context.Context) []finding {
 	if p.store == nil || p.store.Repository() == nil {
 		return nil
 	}
-	issued := p.store.Repository().Issued(trust.RoleTimestamp)
-	if at.Add(time.Minute).Before(issued) {
-		return []finding{wrong(check, advice, "it says %s, and the timestamp was signed at %s", stamped(at), stamped(issued))}
+	repo, signs := p.store.Repository(), len(p.settings.Upstream) == 0
+	err := repo.CheckClock(at)
+	switch {
+	case err != nil && signs:
+		return []finding{wrong(check, origin.FailureOf(origin.ErrAhead).Hint, "%v", err)}
+	case err != nil:
+		return []finding{wrong(check, advice, "%v", err)}
+	case !signs:
+		return []finding{ok(check, "it is not behind the signed timestamp")}
 	}
-	return []finding{ok(check, "it is not behind the signed timestamp")}
+	if err := repo.CheckJump(at, trust.Change{}, builtAt(), p.settings.ClockChecked); err != nil {
+		return []finding{wrong(check, origin.FailureOf(origin.ErrJump).Hint, "%v", err)}
+	}
+	return []finding{ok(check, "it is neither behind what was signed nor far ahead of it")}
 }
 
 func stamped(at time.Time) string { return at.UTC().Format(time.RFC3339) }

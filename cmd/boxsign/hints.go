@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"syscall"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
@@ -13,11 +12,11 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-// aheadHint is what to do where what is published was signed at a time that is still to come.
-const aheadHint = "if this clock is wrong, set it; if it is right, the origin's was wrong or its key is stolen: replace that with boxsign rotate online, since boxes that saw the later time refuse what that key signs before it"
+// hintAhead is what to do where what is published was signed at a time that is still to come.
+const hintAhead = "if this clock is wrong, set it; if it is right, the origin's was wrong or its key is stolen: replace that with boxsign rotate online, since boxes that saw the later time refuse what that key signs before it"
 
-// jumpHint is what to do where all that is published was signed long ago by this clock.
-const jumpHint = "make sure that the clock of this computer is right: boxes that see what it signs refuse all that is signed before; if it is, a signer's word is enough: boxsign renew --list"
+// hintJump is what to do where all that is published was signed long ago by this clock.
+const hintJump = "make sure that the clock of this computer is right: boxes that see what it signs refuse all that is signed before; if it is, a signer's word is enough: boxsign renew --list"
 
 // withHint says what to do about an error that can happen to every command that signs. It returns nil
 // for nil.
@@ -25,6 +24,9 @@ func withHint(err error) error {
 	var refused *publish.Error
 	if errors.As(err, &refused) && refused.Hint != "" {
 		return cli.WithHint(err, refused.Hint)
+	}
+	if durable.NoSpace(err) || errors.Is(err, store.ErrNoSpace) {
+		return cli.WithHint(err, "nothing was published; free some space and run the command again")
 	}
 	for _, h := range []struct {
 		is   error
@@ -36,10 +38,8 @@ func withHint(err error) error {
 		{publish.ErrChanged, "the file was changed while it was being sent: build it again with another version"},
 		{publish.ErrOrigin, "say it on the origin, in its directory, or let its server do it"},
 		{durable.ErrLocked, "wait until that program has ended; where it is a server, stop it"},
-		{store.ErrNoSpace, "nothing was published; free some space and say it again"},
-		{syscall.ENOSPC, "nothing was published; free some space and say it again"},
-		{trust.ErrAhead, aheadHint},
-		{trust.ErrJump, jumpHint},
+		{trust.ErrAhead, hintAhead},
+		{trust.ErrJump, hintJump},
 		{trust.ErrClock, "set the clock of this computer and say it again"},
 		{trust.ErrSecondDigest, "a name keeps its digest for ever, even when it was withdrawn: build it again with another version"},
 		{trust.ErrRollback, "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; if a thief of the online key counted versions up, see docs/TRUST.md"},

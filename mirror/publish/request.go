@@ -178,7 +178,7 @@ func (r *Remote) lasting(err error) bool {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return false
 	case http.StatusServiceUnavailable:
-		return errors.Is(err, origin.ErrNoKey) || errors.Is(err, origin.ErrClock) || errors.Is(err, origin.ErrJump)
+		return errors.Is(err, origin.ErrNoKey) || errors.Is(err, origin.ErrAhead) || errors.Is(err, origin.ErrJump)
 	}
 	return true
 }

@@ -130,12 +130,12 @@ func TestSignedAhead(t *testing.T) {
 	if w.clockWarning() == "" {
 		t.Error("expected a warning")
 	}
-	wantErr(t, w.Renew(t.Context()), origin.ErrClock)
+	wantErr(t, w.Renew(t.Context()), origin.ErrAhead)
 
 	old, fresh := w.online[0], testworld.NewSigner("online new")
 	w.send(w.root(w.roots, func(e *trust.RootEdit) error { return e.AddKey(trust.RoleSnapshot, fresh.Public()) }), origin.StatusCommitted)
 	w.send(w.root(w.roots, func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTimestamp, fresh.Public()) }), origin.StatusCommitted)
-	wantErr(t, w.Renew(t.Context()), origin.ErrClock)
+	wantErr(t, w.Renew(t.Context()), origin.ErrAhead)
 	w.close()
 	w.online = append(w.online, fresh)
 	w.open()

@@ -17,7 +17,7 @@ import (
 // published already is no error.
 //
 // The errors are ErrNotFound; store.ErrIncomplete where archives have not arrived, or the disk failed
-// to keep them, and Propose says again what is missing; ErrNoKey; ErrClock; store.ErrNoSpace;
+// to keep them, and Propose says again what is missing; ErrNoKey; ErrAhead; store.ErrNoSpace;
 // store.ErrCorrupt where an archive is not what was signed although each block is. After an error the
 // old repository is served or, where only the last step failed, the new one; to commit again is right
 // in any case.
@@ -98,7 +98,7 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 	}
 	next, err := repo.Next(ctx, at, c, o.c.Online...)
 	if errors.Is(err, trust.ErrAhead) {
-		return fmt.Errorf("%w: %w", ErrClock, err)
+		return fmt.Errorf("%w: %w", ErrAhead, err)
 	}
 	if err != nil {
 		return err

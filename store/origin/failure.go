@@ -8,19 +8,19 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-// ErrClock says that the clock of this origin is behind what was signed before: it signs nothing but roots, and with
+// ErrAhead says that the clock of this origin is behind what was signed before: it signs nothing but roots, and with
 // a new key.
-var ErrClock = errors.New("the clock of the origin is behind")
+var ErrAhead = errors.New("the clock of the origin is behind")
 
 // ErrJump says that the clock of this origin is ahead of all that was signed, the proposal at hand included, by more than
 // can be believed: it signs nothing.
 var ErrJump = errors.New("the clock of the origin is ahead")
 
-// aheadHint is what to do then. The clock may be right: then somebody has to say so.
-const aheadHint = "set the clock of the origin; if it is right, because the origin was off for long, start it with clock_checked set to today, or publish a list: boxsign renew --list"
+// hintJump is what to do about ErrJump. The clock may be right: then somebody has to say so.
+const hintJump = "set the clock of the origin; if it is right, because the origin was off for long, start it with clock_checked set to today, or publish a list: boxsign renew --list"
 
-// behindHint is what to do then. The clock may be right: then what was signed is not.
-const behindHint = "set the clock of the origin; if it is right, replace the online key: boxsign rotate online"
+// hintAhead is what to do about ErrAhead. The clock may be right: then what was signed is not.
+const hintAhead = "set the clock of the origin; if it is right, replace the online key: boxsign rotate online"
 
 // Failure is an error as it travels to a signer on another computer. docs/PUBLISH.md lists the codes.
 type Failure struct {
@@ -52,8 +52,8 @@ func failureKinds() []failureKind {
 		{"threshold", trust.ErrThreshold, "sign with a key that the root names for this role"},
 		{"key", trust.ErrKey, "sign with a key that the root names for this role"},
 		{"expired", trust.ErrExpired, "sign it again"},
-		{"origin_clock", ErrClock, behindHint},
-		{"origin_ahead", ErrJump, aheadHint},
+		{"origin_clock", ErrAhead, hintAhead},
+		{"origin_ahead", ErrJump, hintJump},
 		{"signer_clock", trust.ErrClock, "set the clocks of signer and origin, and sign again"},
 		{"too_many", trust.ErrTooMany, "retire old updates with --keep"},
 		{"malformed", trust.ErrMalformed, ""},

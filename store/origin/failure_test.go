@@ -16,7 +16,7 @@ func TestFailuresTravel(t *testing.T) {
 	codes := map[string]bool{}
 	for _, want := range []error{
 		trust.ErrSecondDigest, trust.ErrStranded, trust.ErrRollback, trust.ErrConflict, trust.ErrThreshold, trust.ErrKey, trust.ErrExpired,
-		trust.ErrClock, trust.ErrTooMany, trust.ErrMalformed, origin.ErrNotFound, origin.ErrBlocks, origin.ErrNoKey, origin.ErrClock,
+		trust.ErrClock, trust.ErrTooMany, trust.ErrMalformed, origin.ErrNotFound, origin.ErrBlocks, origin.ErrNoKey, origin.ErrAhead,
 		store.ErrIncomplete, store.ErrNoSpace, store.ErrCorrupt,
 	} {
 		sent := fmt.Errorf("propose: %w: why", want)

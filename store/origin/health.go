@@ -68,9 +68,9 @@ func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out [
 		}
 	}
 	if err := repo.CheckClock(at); err != nil {
-		warn(SubjectClock, true, err.Error()+": "+behindHint)
+		warn(SubjectClock, true, err.Error()+": "+hintAhead)
 	} else if err := k.checkJump(repo, at, trust.Change{}); err != nil {
-		warn(SubjectClock, true, err.Error()+": "+aheadHint)
+		warn(SubjectClock, true, err.Error()+": "+hintJump)
 	}
 	if left := repo.LeftOut(); len(left) > 0 {
 		warn("targets", false, fmt.Sprintf("%d entries of the list are left out, the first: %v: sign a new list with boxsign, which drops them", len(left), left[0]))

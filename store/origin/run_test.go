@@ -159,7 +159,7 @@ func TestClockBehind(t *testing.T) {
 	must(t, w.upload(out))
 	w.at(day.Add(-time.Hour))
 	_, err := w.Commit(t.Context(), out.ID)
-	wantErr(t, err, origin.ErrClock)
+	wantErr(t, err, origin.ErrAhead)
 	w.wantListed()
 	w.at(day.Add(-time.Minute))
 	_, err = w.Commit(t.Context(), out.ID)
