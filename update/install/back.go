@@ -73,7 +73,7 @@ func (i *Installer) tried() error {
 // was in the way.
 func (i *Installer) back(ctx context.Context, cause error) error {
 	if ownFault(cause) {
-		i.crowded(cause)
+		i.endOwnFault(cause)
 	} else {
 		i.count(cause, true)
 	}

@@ -125,7 +125,8 @@
 //	failures   name, digest, count, last, reason, set_aside; those of the 16 highest versions
 //	aside_to   no version up to this one is tried, since one that was set aside is not among failures any more
 //	reboot     due, asked, since, boot (the boot ID)
-//	crowded    digest, free, time: what filled the disk, and the bytes that were free when it began
+//	filled_disk
+//	           digest, free, time: what filled the disk, and the bytes that were free when it began
 //	damaged    why what is installed may not work: a check failed and there was no way back
 //	history    time, name, digest, outcome, reason; the newest 20
 //

@@ -166,7 +166,7 @@ func (i *Installer) before(ctx context.Context) error {
 // stopped takes in that the attempt ended because of the box, and not of the update.
 func (i *Installer) stopped(cause error) {
 	if ownFault(cause) {
-		i.crowded(cause)
+		i.endOwnFault(cause)
 	}
 	a := i.rec.Attempt
 	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeStopped, words(cause)})

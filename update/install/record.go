@@ -28,14 +28,14 @@ const (
 
 // record is what lies in record.json.
 type record struct {
-	Format    int        `json:"format"`
-	Installed *Installed `json:"installed,omitempty"`
-	Previous  *Installed `json:"previous,omitempty"`
-	Attempt   *Attempt   `json:"attempt,omitempty"`
-	Failures  []Failure  `json:"failures,omitempty"`
-	Reboot    *Reboot    `json:"reboot,omitempty"`
-	Damaged   string     `json:"damaged,omitempty"`
-	Crowded   *Crowded   `json:"crowded,omitempty"`
+	Format     int         `json:"format"`
+	Installed  *Installed  `json:"installed,omitempty"`
+	Previous   *Installed  `json:"previous,omitempty"`
+	Attempt    *Attempt    `json:"attempt,omitempty"`
+	Failures   []Failure   `json:"failures,omitempty"`
+	Reboot     *Reboot     `json:"reboot,omitempty"`
+	Damaged    string      `json:"damaged,omitempty"`
+	FilledDisk *FilledDisk `json:"filled_disk,omitempty"`
 
 	// AsideTo is the highest version that was set aside and is not among Failures any more; no version up to it
 	// is tried.
@@ -193,7 +193,7 @@ func (r *record) installed(in Installed) {
 	if r.Installed != nil && r.Installed.Digest != in.Digest {
 		r.Previous = r.Installed
 	}
-	r.Installed, r.Attempt, r.Damaged, r.Crowded = &in, nil, "", nil
+	r.Installed, r.Attempt, r.Damaged, r.FilledDisk = &in, nil, "", nil
 	r.Failures = slices.DeleteFunc(r.Failures, func(f Failure) bool {
 		return f.Name.Version().Compare(in.Name.Version()) <= 0
 	})

@@ -24,12 +24,12 @@ const (
 	reserveName = "reserve"
 	reserveSize = 2 * maxRecord
 
-	// crowdedFor is for how long an update that filled the disk waits for more room than it had.
-	crowdedFor = 24 * time.Hour
+	// filledDiskFor is for how long an update that filled the disk waits for more room than it had.
+	filledDiskFor = 24 * time.Hour
 )
 
-// Crowded is an update whose installation ended because the disk was full.
-type Crowded struct {
+// FilledDisk is an update whose installation ended because the disk was full.
+type FilledDisk struct {
 	Digest update.Digest `json:"digest"`
 	Free   int64         `json:"free"` // bytes that were free when it began
 	Time   time.Time     `json:"time"`
@@ -133,25 +133,25 @@ func (i *Installer) begin() {
 	}
 }
 
-// crowded takes in that the attempt ended because of the box itself: it counts against no update. Where the disk
+// endOwnFault takes in that the attempt ended because of the box itself: it counts against no update. Where the disk
 // was full the update waits for more room than it had, a day at most, so that services do not stop each hour for
 // one that does not fit.
-func (i *Installer) crowded(cause error) {
+func (i *Installer) endOwnFault(cause error) {
 	a := i.rec.Attempt
 	a.Reason = words(cause)
 	if _, files, err := space(i.dir); err == nil && files >= marginFiles && errors.Is(cause, ErrNoSpace) {
-		i.rec.Crowded = &Crowded{a.Digest, i.free, i.now()}
+		i.rec.FilledDisk = &FilledDisk{a.Digest, i.free, i.now()}
 	}
 	i.c.Logger.Error("the update was not installed because of this box, and does not count as failed", "update", a.Name, "reason", a.Reason)
 }
 
 // fits refuses, with ErrNoSpace, an update that filled the disk when there was no less room.
 func (i *Installer) fits(d update.Digest) error {
-	c := i.rec.Crowded
+	c := i.rec.FilledDisk
 	if c == nil || c.Digest != d || i.free >= c.Free+margin {
 		return nil
 	}
-	if now, until := i.now(), c.Time.Add(crowdedFor); !now.Before(c.Time) && now.Before(until) {
+	if now, until := i.now(), c.Time.Add(filledDiskFor); !now.Before(c.Time) && now.Before(until) {
 		return fmt.Errorf("%w: the disk was full after it was begun with %d bytes free, and %d are free: it is tried again with %d, or after %s",
 			ErrNoSpace, c.Free, i.free, c.Free+margin, until.Format(time.RFC3339))
 	}
