@@ -184,8 +184,9 @@ func gcCommand(l *loader) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "remove archives that are not kept any more",
-		Long: "Removes the archives of --data-dir that are not listed, or not kept, any more. A server does so by\n" +
-			"itself once a day. While one holds the directory, that server is asked through its admin listener.\n" +
+		Long: "Removes from --data-dir the archives that are not listed, or not kept, any more, the metadata that\n" +
+			"newer ones replaced, and what has been in quarantine for a week. A server does so by itself once a day.\n" +
+			"While one holds the directory, that server is asked through its admin listener.\n" +
 			"--dry-run only shows; beside the server of an origin it can't tell what waits for being published.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -47,7 +47,8 @@ name. Nothing is asked of mirrors: what counts is the list that is trusted, as l
 and the file must be the one that the list names, by name and digest.
 
 Who names an update gets it although the rollout has not reached this box; its hardware and its lowest
-version count all the same. --force installs what is installed already, and what was set aside.`,
+version count all the same. --force installs what is installed already, what was set aside, and what
+waits because it filled the disk.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if w.key != "" {
@@ -59,7 +60,7 @@ version count all the same. --force installs what is installed already, and what
 	w.downgradeFlag(cmd)
 	w.keyFlag(cmd)
 	w.sigFlag(cmd)
-	cmd.Flags().BoolVar(&w.force, "force", false, "also what is installed already, or was set aside after failures")
+	cmd.Flags().BoolVar(&w.force, "force", false, "also what is installed already, was set aside after failures, or waits because it filled the disk")
 	return p.jsonFlag(cmd)
 }
 
