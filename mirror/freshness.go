@@ -57,7 +57,7 @@ type Freshness struct {
 	Expiring trust.Role `json:"expiring,omitempty"`
 	Expired  bool       `json:"expired"`
 
-	// Ring says that every upstream has from this mirror what it is asked for: no way leads to an origin, and nothing
+	// Ring says that every upstream copies from this mirror: no way leads to an origin, and nothing
 	// new can come.
 	Ring bool `json:"ring,omitempty"`
 
@@ -70,7 +70,7 @@ type UpstreamFreshness struct {
 	Versions Versions  `json:"versions"` // of the last repository that was accepted
 	Checked  time.Time `json:"checked,omitzero"`
 	Behind   bool      `json:"behind"`            // it has an older one than another upstream, or than the mirror
-	Loop     bool      `json:"loop,omitempty"`    // it has from this mirror what it is asked for
+	Loop     bool      `json:"loop,omitempty"`    // it copies from this mirror
 	Slow     bool      `json:"slow,omitempty"`    // another one was much faster: it is asked last
 	Damaged  bool      `json:"damaged,omitempty"` // several of its archives were wrong: it is asked last
 	Error    string    `json:"error,omitempty"`   // why it was refused, or not reached, the last time

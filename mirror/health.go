@@ -57,11 +57,11 @@ func judge(s *store.Store, f Freshness, damage error, interval time.Duration, at
 		warn("sync", false, "%s", text)
 	}
 	if f.Ring {
-		warn("upstream", false, "no upstream leads to an origin, each has from this mirror what it is asked for, so that nothing new can come: name the origin as an upstream")
+		warn("upstream", false, "all upstreams copy from this mirror, so that nothing new can arrive: add the origin as an upstream")
 	}
 	for _, u := range f.Upstreams {
 		if u.Loop && !f.Ring {
-			warn("upstream", false, "upstream %s has from this mirror what it is asked for, and is of no use to it", u.URL)
+			warn("upstream", false, "upstream %s copies from this mirror, and is of no use to it", u.URL)
 		}
 		if u.Slow {
 			warn("upstream", false, "upstream %s is much slower than another one, and asked last: see to it, or to the way there", u.URL)

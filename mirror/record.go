@@ -154,14 +154,14 @@ func (m *Mirror) looked(u *fetch.Upstream, repo *trust.Repository, err error) {
 	known := find(&m.record.Upstreams, u)
 	if err != nil {
 		known.Error, known.Reason = message(err), reasonOf(err)
-		known.Behind = errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired)
+		known.Behind = u.State().Behind
 		return
 	}
 	known.Error, known.Reason, known.Versions, known.Checked = "", "", versionsOf(repo), at
 	m.record.Checked = at
 	if loop := m.loops(u); loop != known.Loop {
 		if known.Loop = loop; loop {
-			m.c.Logger.Warn("an upstream has from this mirror what it is asked for", "upstream", u.String())
+			m.c.Logger.Warn("an upstream copies from this mirror", "upstream", u.String())
 		}
 	}
 }

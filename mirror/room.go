@@ -12,7 +12,7 @@ import (
 )
 
 // demandRest is for how long what came on demand is left to those who asked for it, before it makes room for
-// something else on demand. Who asked comes back within longestReturn.
+// something else on demand. Clients return within longestReturn.
 const demandRest = 10 * time.Minute
 
 // checkRoom refuses archives that don't fit, and that a repository needs which is about to be served. What is not

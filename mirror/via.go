@@ -35,5 +35,5 @@ func (m *Mirror) Via() (field, value string) {
 	return fetch.ViaHeader, fetch.FormatVia(m.id, way)
 }
 
-// loops reports whether an upstream has from this mirror what it is asked for.
+// loops reports whether an upstream copies from this mirror.
 func (m *Mirror) loops(u *fetch.Upstream) bool { return slices.Contains(u.Via(), m.id) }

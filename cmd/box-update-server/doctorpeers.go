@@ -114,7 +114,7 @@ func (p *patient) upstreams(ctx context.Context) (found []finding) {
 			for _, u := range f.Upstreams {
 				if u.Loop {
 					found = append(found, wrong("upstream", "name the origin as upstream, or a mirror that is nearer to it",
-						"%s: it has from this mirror what it is asked for", u.URL))
+						"%s: it copies from this mirror", u.URL))
 				}
 			}
 		}

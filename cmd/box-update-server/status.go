@@ -146,7 +146,7 @@ func (r statusReport) verdict() error {
 	case r.Error != "":
 		err = fmt.Errorf("no sync went well since %s", r.Since.Format(time.RFC3339))
 	case r.Ring:
-		err = errors.New("no upstream leads to an origin: each has from this mirror what it is asked for")
+		err = errors.New("no upstream leads to an origin: each copies from this mirror")
 	case r.SecondsBehind > 0 || r.UpdatesBehind > 0:
 		err = errors.New("behind the upstream")
 	}
@@ -168,7 +168,7 @@ func describeUpstream(u mirror.UpstreamFreshness) string {
 		text += ", behind"
 	}
 	if u.Loop {
-		text += ", has from this mirror what it is asked for"
+		text += ", copies from this mirror"
 	}
 	if u.Slow {
 		text += ", much slower than another one and asked last"

@@ -40,13 +40,13 @@ func withHint(err error) error {
 		{durable.ErrLocked, "wait until that program has ended; where it is a server, stop it"},
 		{trust.ErrAhead, hintAhead},
 		{trust.ErrJump, hintJump},
-		{trust.ErrClock, "set the clock of this computer and say it again"},
+		{trust.ErrClock, "set the clock of this computer and run the command again"},
 		{trust.ErrSecondDigest, "a name keeps its digest for ever, even when it was withdrawn: build it again with another version"},
 		{trust.ErrRollback, "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; if a thief of the online key counted versions up, see docs/TRUST.md"},
 		{trust.ErrFork, "this is not the repository that these keys know: use another --repo, or other --keys"},
 		{trust.ErrStranded, "what is published must be signed by the keys of the next root first: boxsign rotate does all steps, boxsign root threshold says which are left"},
 		{trust.ErrTooMany, "retire the oldest with --keep N"},
-		{trust.ErrConflict, "somebody else published meanwhile: say it again, it will be made on the new base"},
+		{trust.ErrConflict, "somebody else published meanwhile: run the command again, and it builds on that"},
 		{signing.ErrSignature, "do not install it"},
 	} {
 		if errors.Is(err, h.is) {

@@ -82,7 +82,7 @@ func (x *session) meanwhile(ctx context.Context, mine trust.Plan, conflict error
 		return err
 	}
 	if !waited && x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
-		return cli.WithHint(conflict, "another signer's list is on its way there: wait until it is published, then say it again")
+		return cli.WithHint(conflict, "another signer's list is on its way there: wait until it is published, then run the command again")
 	}
 	return x.apart(before, names(mine))
 }
@@ -101,7 +101,7 @@ func (x *session) apart(before *trust.Repository, mine []update.Name) error {
 	}
 	for _, n := range mine {
 		if slices.Contains(theirs, n) {
-			return cli.WithHint(fmt.Errorf("%v: %w: another signer changed it too", n, trust.ErrConflict), "look at what is published with boxsign status, then say it again")
+			return cli.WithHint(fmt.Errorf("%v: %w: another signer changed it too", n, trust.ErrConflict), "look at what is published with boxsign status, then run the command again")
 		}
 	}
 	return nil

@@ -208,7 +208,7 @@ func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note st
 		return nil, "", err
 	}
 	if !versions(here).covers(*c.Trusted) {
-		return nil, "", cli.WithHint(fmt.Errorf("%s: older than in the backup, or damaged", k.path(trustedDir)), "move it away, then say it again")
+		return nil, "", cli.WithHint(fmt.Errorf("%s: older than in the backup, or damaged", k.path(trustedDir)), "move it away, then run the command again")
 	}
 	return nil, "the trusted state in " + k.path(trustedDir) + " is newer and stays", nil
 }

@@ -285,7 +285,7 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (change, error) {
 	return done, err
 }
 
-// clockNotes warns who signs although what is published was signed later by this clock, or long ago. A root must go
+// clockNotes returns warnings for a signer whose clock is behind or far ahead of what is published. A root must go
 // ahead: it is how a time that was signed by mistake, or by a thief, ends.
 func (x *session) clockNotes() []string {
 	if err := x.base.CheckClock(x.at); err != nil {

@@ -217,7 +217,7 @@ func (x *session) publish(ctx context.Context, c trust.Change, files publish.Fil
 	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
 		if p != nil && x.base.Version(p.Role()) < p.Version() {
 			return cli.WithHint(fmt.Errorf("%s %d: %w: %d", p.Role(), p.Version(), errNotServed, x.base.Version(p.Role())),
-				"look whether a cache before the origin holds timestamp.json or roots back; then say it again")
+				"look whether a cache before the origin holds timestamp.json or roots back; then run the command again")
 		}
 	}
 	return x.trusted.Commit(x.base)

@@ -41,7 +41,7 @@ func (p *program) initCommand() *cobra.Command {
 will ever install: its fingerprint is shown, and has to be the one that the people who sign say it is.
 It is the SHA-256 of the file.
 
-Said again it changes the mirrors, and leaves alone what else the configuration says. Another root
+Running it again changes the mirrors and keeps the rest of the configuration. Another root
 takes --replace-root: what the box trusted by the old one is forgotten, what is installed stays.
 
 A URL with a password may come from a file or from the environment, where others don't see it: @FILE

@@ -141,7 +141,7 @@ func (q *inquiry) dueIn(d time.Duration) { q.due, q.had = time.Now().Add(d), q.c
 func (q *inquiry) abandon() {
 	for _, a := range q.running {
 		if a.u.received.Load() == a.had && time.Since(a.began) >= q.overdue {
-			a.cancel(silent(time.Since(a.began)))
+			a.cancel(errSilent(time.Since(a.began)))
 		} else {
 			a.cancel(nil)
 		}
@@ -153,8 +153,8 @@ func (q *inquiry) abandon() {
 	}
 }
 
-// silent is why an upstream is not waited for.
-func silent(d time.Duration) error {
+// errSilent is why an upstream is not waited for.
+func errSilent(d time.Duration) error {
 	return &unavailable{err: fmt.Errorf("%w: nothing came for %v", ErrUnavailable, d.Round(time.Millisecond))}
 }
 
@@ -176,7 +176,7 @@ func (c *Client) unlessSilent(ctx context.Context, u *Upstream, ask func(context
 				return
 			case <-t.C:
 				if u.received.Load() == had {
-					cancel(silent(c.overdue))
+					cancel(errSilent(c.overdue))
 				}
 			}
 		}
@@ -207,7 +207,7 @@ func (q *inquiry) failed(u *Upstream, err error) {
 	if errors.Is(err, ErrDamaged) {
 		return // which is told
 	}
-	q.client.c.Logger.Warn("upstream failed", "upstream", u.String(), "err", oneLine(err), "again", u.State().Until)
+	q.client.tellFailed(u, err)
 }
 
 // pause waits for an upstream that pauses.
@@ -302,7 +302,16 @@ func (c *Client) gaining(err error, bytes int64) error {
 // distrust sets an upstream aside although it sent everything.
 func (c *Client) distrust(u *Upstream, err error) {
 	u.SetAside(err)
-	c.c.Logger.Warn("upstream failed", "upstream", u.String(), "err", oneLine(err), "again", u.State().Until)
+	c.tellFailed(u, err)
+}
+
+// tellFailed logs what went wrong with an upstream and, where it pauses, until when.
+func (c *Client) tellFailed(u *Upstream, err error) {
+	args := []any{"upstream", u.String(), "err", oneLine(err)}
+	if until := u.State().Until; !until.IsZero() {
+		args = append(args, "again", until)
+	}
+	c.c.Logger.Warn("upstream failed", args...)
 }
 
 // sleep waits, or for ctx to end.

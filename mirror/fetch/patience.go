@@ -118,5 +118,5 @@ func (p *patience) judge() {
 		p.timer.Reset(left)
 		return
 	}
-	p.end(silent(p.span))
+	p.end(errSilent(p.span))
 }

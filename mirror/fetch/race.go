@@ -163,7 +163,7 @@ func (c *Client) received() (n int64) {
 }
 
 // trial asks the upstream for the beginning of what the race is about, and returns how many bytes came per second.
-// What comes is dropped: who sent a block, or a file, is not to be mixed up.
+// It is dropped, so that no block or file has two senders.
 func (u *Upstream) trial(ctx context.Context, r *race) (rate float64) {
 	r.mu.Lock()
 	file, header := r.file, r.header

@@ -91,7 +91,7 @@ func whyNot(path string, err error) error {
 	if _, lost := os.Stat(interpreter); lost != nil {
 		return fmt.Errorf("this box does not have the interpreter that the first line of the script names: %w", lost)
 	}
-	return fmt.Errorf("it is there, and what it is to be run by is not: %w", err)
+	return fmt.Errorf("the script is there, but the program that runs it can't be started: %w", err)
 }
 
 func (p program) command(path string, args ...string) *exec.Cmd {

@@ -152,7 +152,7 @@ func (i *Installer) fits(d update.Digest) error {
 		return nil
 	}
 	if now, until := i.now(), c.Time.Add(filledDiskFor); !now.Before(c.Time) && now.Before(until) {
-		return fmt.Errorf("%w: the disk was full after it was begun with %d bytes free, and %d are free: it is tried again with %d, or after %s",
+		return fmt.Errorf("%w: the disk filled up when installing began with %d bytes free; %d are free now; boxup tries again with %d free, or after %s",
 			ErrNoSpace, c.Free, i.free, c.Free+margin, until.Format(time.RFC3339))
 	}
 	return nil
