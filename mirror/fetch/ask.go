@@ -112,10 +112,14 @@ func (q *inquiry) start(ctx context.Context, u *Upstream, ask func(context.Conte
 
 // wait returns the attempt that is over, or nil where it is time to ask next, which may be nil, too.
 func (q *inquiry) wait(next *Upstream) *attempt {
-	t := time.NewTimer(time.Until(q.due))
+	due := q.due
+	if next != nil && next.State().Until.After(due) {
+		due = next.State().Until // it pauses
+	}
+	t := time.NewTimer(time.Until(due))
 	defer t.Stop()
 	overdue := t.C
-	if q.overdue == 0 || next == nil || !next.State().Until.IsZero() {
+	if q.overdue == 0 || next == nil {
 		overdue = nil
 	}
 	for {

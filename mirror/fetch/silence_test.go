@@ -203,3 +203,22 @@ func TestNewOnesBeforeSilentOnes(t *testing.T) {
 		}
 	})
 }
+
+// TestPauseEndsBesideASilentUpstream: an upstream that pauses when another one falls silent is asked once its pause is
+// over, and not only when that one is given up.
+func TestPauseEndsBesideASilentUpstream(t *testing.T) {
+	world := newWorld(t, 1)
+	synctest.Test(t, func(t *testing.T) {
+		const pause = 20 * time.Second
+		c, _ := client(t, Config{Upstreams: []string{"http://mute", "http://b"}, Backoff: pause, MaxBackoff: pause})
+		n := (&network{hosts: map[string]http.Handler{"b": world.handler()}}).connect(c)
+		c.Upstreams()[1].pause(time.Now(), &unavailable{err: ErrUnavailable})
+		_, err := c.Newest(t.Context(), Search{Trusted: trusting(t, world), Clock: trust.Clock{Now: day}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(n.start); took > pause {
+			t.Errorf("it took %v, expected about %v: %v", took, pause, n.asked)
+		}
+	})
+}
