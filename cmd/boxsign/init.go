@@ -79,6 +79,10 @@ repository. Other signers are added later: see boxsign root add-key.`,
 
 func (f *founder) run(ctx context.Context) error {
 	if r := f.begun(); r != nil && !f.o.dryRun {
+		// The last files may have been cut, which nobody needs to read the repository.
+		if err := createDirectory(ctx, f.s.Disk, f.repo, r, f.s.Now); err != nil {
+			return fmt.Errorf("repository: %w", err)
+		}
 		return f.remember(r)
 	}
 	if err := vacant(f.repo); err != nil {

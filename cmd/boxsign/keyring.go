@@ -139,6 +139,10 @@ func (k *keyring) fits(name string, key *secret.Key) error {
 	if !private || filepath.Dir(name) != filepath.Clean(k.dir) {
 		return nil
 	}
+	// While the next key waits for its place, the public file may be that one's already: rotate sorts them out.
+	if waits, err := k.name(filepath.Base(base) + nextInfix); err != nil || waits != "" {
+		return err
+	}
 	public, err := readPublic(base + publicSuffix)
 	if err == nil && public != key.Public() {
 		return cli.WithHint(fmt.Errorf("private key %s: it is key %s, and %s says %s: one of the two is damaged", name, key.Public().Fingerprint(), base+publicSuffix, public.Fingerprint()),
