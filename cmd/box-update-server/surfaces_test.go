@@ -38,7 +38,7 @@ func TestEverySurfaceSaysTheSame(t *testing.T) {
 		{name: "expired at a mirror", make: expiredAtMirror, says: "expiry: timestamp 1 expired at ", urgent: true, unready: true, status: 3},
 		{name: "not synced", make: notSynced, says: "sync: not synced: ", urgent: true, unready: true, status: 3},
 		{name: "behind", make: behindUpstream, says: "behind: 1 updates and ", status: 3},
-		{name: "ring", make: ringOfOne, says: "upstream: no upstream leads to an origin", status: 3},
+		{name: "ring", make: ringOfOne, says: "upstream: all upstreams copy from this mirror", status: 3},
 		{name: "clock of an origin", make: clockBehind, says: "clock: ", urgent: true, status: 4},
 		{name: "all ignored in an updates directory", make: allIgnored, says: "no archive is left to serve", of: "updates directory", urgent: true},
 	} {
