@@ -33,8 +33,8 @@ const metadataDir = "metadata"
 
 // openDirectory opens a repository that is there; for writing, no other program may be writing to it.
 func openDirectory(ctx context.Context, d directory, write bool) (*directory, error) {
-	if _, err := os.Stat(filepath.Join(d.path, metadataDir, trust.FileName(trust.RoleRoot, 1))); err != nil {
-		return nil, cli.WithHint(fmt.Errorf("%s: no repository: %w", d.path, err), "name its directory with --repo DIR, or make one with boxsign init")
+	if err := begun(d.path); err != nil {
+		return nil, err
 	}
 	open := store.OpenReadOnly
 	if write {
@@ -46,6 +46,22 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 	}
 	d.store, d.files = s, trust.Directory{FS: d.disk, Path: d.path}
 	return &d, nil
+}
+
+// begun refuses a directory without a repository. Over one that lost its first root nobody may make another, which
+// boxes would refuse for good.
+func begun(path string) error {
+	metadata := filepath.Join(path, metadataDir)
+	root := filepath.Join(metadata, trust.FileName(trust.RoleRoot, 1))
+	_, err := os.Stat(root)
+	if _, copied := os.Stat(durable.CopyPath(root)); err == nil || copied == nil {
+		return nil
+	}
+	if left, globbed := durable.Glob(metadata, "*.json*"); globbed != nil || len(left) > 0 {
+		return cli.WithHint(fmt.Errorf("%s: the repository is damaged: %w", path, err),
+			fmt.Sprintf("bring %s back: it is in trusted/ of your keys, in a backup, and on every mirror under /metadata/", root))
+	}
+	return cli.WithHint(fmt.Errorf("%s: no repository: %w", path, err), "name its directory with --repo DIR, or make one with boxsign init")
 }
 
 func (d *directory) Close() error { return d.store.Close() }
