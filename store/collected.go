@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"time"
@@ -33,15 +32,7 @@ func (s *Store) GCDue(every time.Duration) bool {
 
 // readCollected finds out when GC was last. Where that can't be read it is due: it removes nothing too early.
 func (s *Store) readCollected() {
-	var c collected
-	raw, damage, err := durable.ReadState(s.path(collectedName), 4096, nil)
-	if err == nil {
-		err = json.Unmarshal(raw, &c)
-	}
-	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.c.Logger.Warn("time of the last collection", "err", err)
-	}
-	s.collected = c.At
+	s.collected = readNote[collected](s, collectedName).At
 }
 
 // noteCollected remembers that GC is run now, and whether it succeeded: if not, it is due again after collectAgain, or
@@ -58,11 +49,24 @@ func (s *Store) noteCollected(well bool) {
 	if !well {
 		return
 	}
-	raw, err := json.Marshal(collected{at})
-	if err == nil {
-		err = s.c.FS.WriteState(s.path(collectedName), raw, 0o644)
+	s.writeNote(collectedName, collected{at})
+}
+
+// maxNote bounds a note in bytes.
+const maxNote = 4096
+
+// readNote returns what the store noted for the next process, zero where that is nothing or can't be read.
+func readNote[T any](s *Store, name string) T {
+	v, damage, err := durable.ReadJSON[T](s.path(name), maxNote)
+	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.c.Logger.Warn("a note of an earlier process was damaged", "err", err)
 	}
-	if err != nil {
-		s.c.Logger.Warn("time of this collection not written", "err", err)
+	return v
+}
+
+// writeNote notes something for the next process, which does without where the disk does not take it.
+func (s *Store) writeNote(name string, v any) {
+	if err := s.c.FS.WriteJSON(s.path(name), v, 0o644); err != nil {
+		s.c.Logger.Warn("a note for the next process is not written", "file", name, "err", err)
 	}
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -185,28 +183,13 @@ func (r *reading) save() {
 	s.mu.Lock()
 	s.scrubbed = r.position
 	s.mu.Unlock()
-	raw, err := json.Marshal(r.position)
-	if err == nil {
-		err = s.c.FS.WriteState(s.path(scrubName), raw, 0o644)
-	}
-	if err != nil {
-		s.c.Logger.Warn("position of the scrub not written", "err", err)
-	}
+	s.writeNote(scrubName, r.position)
 }
 
 // readScrubbed finds out how far the last process came. Where that can't be read, a pass begins anew.
 func (s *Store) readScrubbed() {
-	var p Scrubbed
-	raw, damage, err := durable.ReadState(s.path(scrubName), 4096, nil)
-	if err == nil {
-		err = json.Unmarshal(raw, &p)
-	}
-	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.c.Logger.Warn("position of the scrub", "err", err)
-	}
-	if p.Block < 0 {
-		p.Block = 0
-	}
+	p := readNote[Scrubbed](s, scrubName)
+	p.Block = max(0, p.Block)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.scrubbed = p

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -27,6 +27,8 @@ type inspector struct {
 	store  *store.Store
 	logger *slog.Logger
 	quick  time.Duration // how long one archive may keep the others waiting
+
+	saving sync.Mutex // held while the file is written
 
 	mu     sync.Mutex
 	found  map[update.Digest][]string // what is improper about each archive; empty for a proper one
@@ -49,18 +51,11 @@ const (
 
 func newInspector(s *store.Store, logger *slog.Logger) *inspector {
 	i := &inspector{store: s, logger: logger, quick: quickInspection, found: map[update.Digest][]string{}, slow: map[update.Digest]bool{}, unread: map[update.Digest]bool{}}
-	raw, damage, err := durable.ReadState(i.path(), maxInspected, nil)
-	if err == nil {
-		err = json.Unmarshal(raw, &i.found)
+	found, damage, err := durable.ReadJSON[map[update.Digest][]string](i.path(), maxInspected)
+	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		logger.Warn("a note of an earlier process was damaged", "err", err)
 	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		i.found = map[update.Digest][]string{}
-		logger.Warn("archives are inspected again", "err", err)
-	case damage != nil:
-		logger.Warn("a copy was used", "err", damage)
-	}
+	maps.Copy(i.found, found)
 	return i
 }
 
@@ -155,6 +150,8 @@ func (i *inspector) note(d update.Digest, problems []string) {
 
 // save remembers what is known of the archives that are listed.
 func (i *inspector) save() error {
+	i.saving.Lock()
+	defer i.saving.Unlock()
 	listed := map[update.Digest][]string{}
 	updates := i.store.Catalog().Updates()
 	i.mu.Lock()
@@ -163,13 +160,9 @@ func (i *inspector) save() error {
 			listed[u.Digest] = problems
 		}
 	}
-	i.found = listed
-	raw, err := json.Marshal(listed)
+	i.found = maps.Clone(listed)
 	i.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return durable.FS{}.WriteState(i.path(), raw, 0o644)
+	return durable.FS{}.WriteJSON(i.path(), listed, 0o644)
 }
 
 // warnings names the improper archives that are listed, the newest first.

@@ -147,7 +147,10 @@ func (o *Origin) recheck() {
 	for _, p := range o.proposals() {
 		again, err := o.check(p.Role(), p.Version(), p.Raw(), o.notBefore(p.since))
 		if err != nil {
-			o.c.Logger.Info("proposal dropped", "role", p.Role(), "version", p.Version(), "err", err)
+			// What was published is no news: it is logged as such.
+			if !bytes.Equal(p.Raw(), o.repository().Raw(p.Role())) {
+				o.c.Logger.Info("proposal dropped", "role", p.Role(), "version", p.Version(), "err", err)
+			}
 			o.drop(p)
 			continue
 		}

@@ -1,0 +1,30 @@
+package durable
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+)
+
+// WriteJSON makes a state file hold v as a JSON object, which has a checksum as the last of its fields.
+func (f FS) WriteJSON(path string, v any, perm fs.FileMode) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return f.WriteState(path, append(raw, '\n'), perm)
+}
+
+// ReadJSON returns what WriteJSON wrote, of at most limit bytes; damage and err are those of ReadState. After an
+// error v is zero.
+func ReadJSON[T any](path string, limit int64) (v T, damage, err error) {
+	raw, damage, err := ReadState(path, limit, func(raw []byte) error { return json.Unmarshal(raw, new(T)) })
+	if err == nil {
+		err = json.Unmarshal(raw, &v)
+	}
+	if err != nil {
+		var zero T
+		return zero, nil, err
+	}
+	return v, damage, nil
+}
