@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -216,7 +217,7 @@ func (s *Store) readAgain(ctx context.Context, pause time.Duration, read func() 
 		return err
 	}
 	s.c.Logger.Warn("archive can't be read, and is read again", "after", pause, "err", err)
-	if err := rest(ctx, pause); err != nil {
+	if err := pace.Sleep(ctx, pause); err != nil {
 		return err
 	}
 	return read()

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -54,7 +55,7 @@ func (s *Store) Scrub(ctx context.Context, every time.Duration, found func(Probl
 		if err := s.scrubPass(ctx, every, found); err != nil && ctx.Err() == nil {
 			s.c.Logger.Error("scrub", "err", err)
 		}
-		if err := rest(ctx, scrubPause); err != nil {
+		if err := pace.Sleep(ctx, scrubPause); err != nil {
 			return err
 		}
 	}
@@ -159,7 +160,7 @@ func (r *reading) archive(ctx context.Context, rel trust.Release) error {
 		if pause >= scrubSave || s.c.Now().Sub(r.saved) >= scrubSave {
 			r.save()
 		}
-		if err := rest(ctx, pause); err != nil {
+		if err := pace.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -193,15 +194,4 @@ func (s *Store) readScrubbed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.scrubbed = p
-}
-
-func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

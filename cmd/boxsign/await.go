@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -50,22 +51,11 @@ func (x *session) awaitOthers(ctx context.Context) (waited bool, err error) {
 			return true, cli.WithHint(fmt.Errorf("targets %d: %w: another signer did not finish sending it in %v", version, trust.ErrConflict, othersTime),
 				"ask them to say their command again; boxsign abort replaces a list that nobody finishes")
 		}
-		if err := pause(ctx, askAgain); err != nil {
-			return true, err
+		if pace.Sleep(ctx, askAgain) != nil {
+			return true, context.Cause(ctx)
 		}
 		if err := x.refresh(ctx); err != nil {
 			return true, err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

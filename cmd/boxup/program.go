@@ -14,6 +14,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
 // Set by the linker: the version, and the time of the build in RFC 3339. Without the latter the time of
@@ -62,7 +63,7 @@ type program struct {
 
 func system() program {
 	return program{
-		streams: cli.System(), built: buildTime(), sleep: sleep, random: rand.Float64, machineID: machineIDFile,
+		streams: cli.System(), built: buildTime(), sleep: pace.Sleep, random: rand.Float64, machineID: machineIDFile,
 	}
 }
 
@@ -82,17 +83,6 @@ func buildTime() time.Time {
 		}
 	}
 	return time.Time{}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 func newRoot(p *program) *cobra.Command {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
 // Ask calls ask with one upstream after another until it returns nil. Upstreams that are set aside are
@@ -218,7 +220,7 @@ func (q *inquiry) failed(u *Upstream, err error) {
 func (q *inquiry) pause(ctx context.Context, d time.Duration) error {
 	q.patience.begin()
 	defer q.patience.came(0)
-	return sleep(ctx, d)
+	return pace.Sleep(ctx, d)
 }
 
 // choose returns the upstream that can be asked first, nil where there is none. One that was cut after it had
@@ -316,19 +318,4 @@ func (c *Client) tellFailed(u *Upstream, err error) {
 		args = append(args, "again", until)
 	}
 	c.c.Logger.Warn("upstream failed", args...)
-}
-
-// sleep waits, or for ctx to end.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -33,13 +33,13 @@ func newBody(ctx context.Context, cancel context.CancelCauseFunc, c *Client, fro
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:min(len(p), readSize)]
 	patience := patienceOf(b.ctx)
-	b.stall.pace.begin()
+	b.stall.meter.begin()
 	b.race.begin()
 	patience.begin()
 	n, err := b.from.Read(p)
 	patience.came(n)
 	b.race.end(n)
-	b.stall.pace.end(n)
+	b.stall.meter.end(n)
 	if b.limiter != nil && n > 0 {
 		if waitErr := b.limiter.WaitN(b.ctx, n); waitErr != nil {
 			return n, waitErr
@@ -68,7 +68,7 @@ type stall struct {
 	window time.Duration
 	cut    context.CancelCauseFunc
 
-	pace pace
+	meter meter
 
 	mu    sync.Mutex
 	timer *time.Timer
@@ -91,7 +91,7 @@ func (s *stall) judge() {
 	if s.over {
 		return
 	}
-	s.seen.add(s.pace.take())
+	s.seen.add(s.meter.take())
 	if s.seen.spent < s.window {
 		s.timer.Reset(s.window - s.seen.spent)
 		return

@@ -56,7 +56,7 @@ type race struct {
 	u      *Upstream
 	out    map[*Upstream]bool // not to be asked
 	cut    context.CancelCauseFunc
-	pace   pace
+	meter  meter
 	winner *Upstream // set before cut
 
 	mu     sync.Mutex
@@ -85,13 +85,13 @@ func (r *race) asked(file string, header http.Header) {
 // begin and end tell of a wait for the upstream; where there is no race, r is nil.
 func (r *race) begin() {
 	if r != nil {
-		r.pace.begin()
+		r.meter.begin()
 	}
 }
 
 func (r *race) end(n int) {
 	if r != nil {
-		r.pace.end(n)
+		r.meter.end(n)
 	}
 }
 
@@ -105,7 +105,7 @@ func (r *race) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if own := r.pace.take(); own.spent >= r.client.c.Race/2 { // else what takes so long is this side
+		if own := r.meter.take(); own.spent >= r.client.c.Race/2 { // else what takes so long is this side
 			r.tryOthers(ctx, own)
 		}
 	}
@@ -119,7 +119,7 @@ func (r *race) tryOthers(ctx context.Context, own progress) {
 			return
 		}
 		theirs := v.trial(ctx, r)
-		own.add(r.pace.take())
+		own.add(r.meter.take())
 		if rate := r.rate(own); ctx.Err() == nil && theirs > raceFactor*rate {
 			err := fmt.Errorf("%w: %.0f bytes per second, %.0f from %v", ErrOutpaced, rate, theirs, v)
 			r.u.tried(rate) // if the other one turns out to be slower still, this one is much faster
@@ -233,8 +233,8 @@ func (u *Upstream) mayOutpace(rate float64) bool {
 	return u.rated.IsZero() || u.rate > raceFactor*rate || again
 }
 
-// pace is how fast something comes. Only the time counts that is spent in waiting for it.
-type pace struct {
+// meter measures how fast something comes. Only the time counts that is spent in waiting for it.
+type meter struct {
 	mu    sync.Mutex
 	now   progress
 	since time.Time // when the wait began that is under way; zero: none is
@@ -251,29 +251,29 @@ func (p *progress) add(q progress) { p.bytes, p.spent = p.bytes+q.bytes, p.spent
 // rate returns bytes per second.
 func (p progress) rate() float64 { return float64(p.bytes) / max(p.spent.Seconds(), 0.001) }
 
-func (p *pace) begin() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.since = time.Now()
+func (m *meter) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.since = time.Now()
 }
 
-func (p *pace) end(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.now.add(progress{int64(n), time.Since(p.since)})
-	p.since = time.Time{}
+func (m *meter) end(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now.add(progress{int64(n), time.Since(m.since)})
+	m.since = time.Time{}
 }
 
 // take returns what came since the last call.
-func (p *pace) take() progress {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (m *meter) take() progress {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	now := time.Now()
-	if !p.since.IsZero() {
-		p.now.spent += now.Sub(p.since)
-		p.since = now
+	if !m.since.IsZero() {
+		m.now.spent += now.Sub(m.since)
+		m.since = now
 	}
-	out := p.now
-	p.now = progress{}
+	out := m.now
+	m.now = progress{}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -61,7 +62,7 @@ func (b *trickle) Read(p []byte) (int, error) {
 		return 0, context.Cause(b.ctx)
 	}
 	n, err := b.from.Read(p[:min(len(p), max(1, int(rate)))])
-	if waitErr := sleep(b.ctx, time.Duration(float64(n)/rate*float64(time.Second))); waitErr != nil {
+	if waitErr := pace.Sleep(b.ctx, time.Duration(float64(n)/rate*float64(time.Second))); waitErr != nil {
 		return 0, context.Cause(b.ctx)
 	}
 	return n, err

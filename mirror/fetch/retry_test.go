@@ -263,16 +263,16 @@ func TestStallCountsOnlyWaitingForTheUpstream(t *testing.T) {
 		defer s.stop()
 		time.Sleep(time.Hour) // the disk
 		for range 50 {        // just fast enough
-			s.pace.begin()
+			s.meter.begin()
 			time.Sleep(time.Second)
-			s.pace.end(120)
+			s.meter.end(120)
 			time.Sleep(time.Minute)
 		}
 		synctest.Wait()
 		if err := context.Cause(ctx); err != nil {
 			t.Fatal(err)
 		}
-		s.pace.begin()
+		s.meter.begin()
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		wantErr(t, context.Cause(ctx), ErrStalled, "expected 100 bytes per second over 10s, got ")

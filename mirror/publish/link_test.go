@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -65,7 +66,7 @@ func (o *slowOrigin) carry(ctx context.Context, p []byte) error {
 		took, down := time.Duration(n)*time.Second/time.Duration(o.rate), o.down
 		o.carried += n
 		o.mu.Unlock()
-		err := sleep(ctx, took)
+		err := pace.Sleep(ctx, took)
 		<-o.wire
 		if err != nil {
 			return err

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
 // The pauses after failures in a row: between half and all of a time that doubles.
@@ -58,8 +60,8 @@ func (r *Remote) retry(ctx context.Context, p *patience, f func() error) error {
 		if r.c.Waiting != nil {
 			r.c.Waiting(err, wait)
 		}
-		if err := sleep(ctx, wait); err != nil {
-			return err
+		if pace.Sleep(ctx, wait) != nil {
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -75,15 +77,4 @@ func pause(try int, err error) time.Duration {
 		wait = e.retryAfter + rand.N(firstPause)
 	}
 	return wait
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -140,7 +141,7 @@ func (b *trickle) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if b.ready == 0 {
-		if err := sleep(b.ctx, b.pause); err != nil {
+		if err := pace.Sleep(b.ctx, b.pause); err != nil {
 			return 0, err
 		}
 		b.ready = b.n
@@ -196,7 +197,7 @@ func TestStalledBody(t *testing.T) {
 					if _, err := io.ReadAll(q.Body); err != nil {
 						return nil, err
 					}
-					if err := sleep(q.Context(), c.took); err != nil {
+					if err := pace.Sleep(q.Context(), c.took); err != nil {
 						return nil, err
 					}
 					return answer(http.StatusNoContent, http.NoBody), nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 )
@@ -44,21 +45,10 @@ func (o *Origin) Run(ctx context.Context) error {
 			o.collect(ctx)
 		}
 		o.tellLost(o.repository(), o.c.Now())
-		if err := sleep(ctx, wait); err != nil {
+		if err := pace.Sleep(ctx, wait); err != nil {
 			return err
 		}
 		o.expire(ctx)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
