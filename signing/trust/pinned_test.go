@@ -1,8 +1,10 @@
 package trust_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
@@ -58,21 +60,7 @@ func TestNewerRootPinned(t *testing.T) {
 		}
 	}
 	w.takeBack(fresh)
-	for _, b := range all {
-		b.must(w.dir, w.clock())
-		b.reopen()
-	}
-	forgetful, err := w.repo.EditTargets(&trust.Ledger{}, 0, w.at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := forgetful.Add(addition(t, two, []byte("a third"))); err != nil {
-		t.Fatal(err)
-	}
-	next := w.next(trust.Change{Targets: w.sign(forgetful, fresh)})
-	for _, b := range all {
-		wantErr(t, b.refresh(served(next), w.clock()), trust.ErrSecondDigest)
-	}
+	w.boundForGood(slices.Collect(maps.Values(all)), fresh)
 
 	// A newer root that replaced nothing lets no name go.
 	unreplaced.cfg.Pinned = second

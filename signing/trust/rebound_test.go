@@ -29,6 +29,28 @@ func (w *world) list(content string, by ...*testworld.Signer) {
 	w.publish(trust.Change{Targets: w.sign(e, by...)})
 }
 
+// boundForGood expects of readers, who see that two was withdrawn, that they refuse a list in which a signer who
+// forgot its digest gives it a third. It returns what that list makes of the repository.
+func (w *world) boundForGood(all []*box, by ...*testworld.Signer) *trust.Repository {
+	w.t.Helper()
+	for _, b := range all {
+		b.must(w.dir, w.clock())
+		b.reopen()
+	}
+	forgetful, err := w.repo.EditTargets(&trust.Ledger{}, 0, w.at)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := forgetful.Add(addition(w.t, two, []byte("a third"))); err != nil {
+		w.t.Fatal(err)
+	}
+	next := w.next(trust.Change{Targets: w.sign(forgetful, by...)})
+	for _, b := range all {
+		wantErr(w.t, b.refresh(served(next), w.clock()), trust.ErrSecondDigest)
+	}
+	return next
+}
+
 func (w *world) takeBack(by ...*testworld.Signer) {
 	w.t.Helper()
 	e := w.edit()
@@ -105,21 +127,7 @@ func TestPoisonedName(t *testing.T) {
 	w.takeBack(fresh)
 	w.state = reopened(t, w.dir)
 	wantErr(t, w.edit().Add(addition(t, two, []byte("a third"))), trust.ErrSecondDigest)
-	for _, r := range all {
-		r.must(w.dir, w.clock())
-		r.reopen()
-	}
-	forgetful, err := w.repo.EditTargets(&trust.Ledger{}, 0, w.at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := forgetful.Add(addition(t, two, []byte("a third"))); err != nil {
-		t.Fatal(err)
-	}
-	next := w.next(trust.Change{Targets: w.sign(forgetful, fresh)})
-	for _, r := range all {
-		wantErr(t, r.refresh(served(next), w.clock()), trust.ErrSecondDigest)
-	}
+	next := w.boundForGood(all, fresh)
 
 	// Without the file that says so, what is listed stays bound, and nothing is refused that was not.
 	b := all[0]
