@@ -93,26 +93,12 @@ func syncSteps() []string {
 	}
 }
 
-// notTested skips a test and says so where people look: in the file that NOT_TESTED names, which make test
-// prints.
-func notTested(t *testing.T, what string, err error) {
-	t.Helper()
-	line := fmt.Sprintf("NOT TESTED, since this machine does not allow it: %s: %v", what, err)
-	if path := os.Getenv("NOT_TESTED"); path != "" {
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		must(t, err)
-		_, err = fmt.Fprintln(f, line)
-		must(t, errors.Join(err, f.Close()))
-	}
-	t.Skip(line)
-}
-
 // TestSmallDisk: on a disk that is too small the sync is refused before it fetches, and with some other
 // archive in the way it says so and recovers.
 func TestSmallDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
-		notTested(t, "a real small disk", err)
+		testworld.NotTested(t, "a real small disk", err)
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {

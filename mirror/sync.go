@@ -27,8 +27,9 @@ func (r *Result) add(more Result) {
 }
 
 // Sync brings the copy up to date, once, and returns when it is complete and verified. It waits for
-// another sync that is under way, and makes way for an import, after which it begins anew. After an error
-// other than that of lost archives what was served is still served; what was fetched is kept, and Freshness tells the error.
+// another sync that is under way, and makes way for an import, after which it begins anew. After an error other
+// than that of lost archives, what was served before is still served. What was fetched is kept, and Freshness tells
+// the error.
 //
 // The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; store.ErrNoSpace
 // is also the one of a store that would exceed its cap.
@@ -88,8 +89,8 @@ func lists(repo *trust.Repository, rel trust.Release) bool {
 	return ok && known.Digest() == rel.Digest()
 }
 
-// take fetches what is new of a repository, and has it served. What is gone holds nothing back, whyever it is and
-// stays so: boxes lack it with the repository that is served as well.
+// take fetches what is new of a repository, and has it served. What is gone holds nothing back, whatever the
+// reason: boxes lack it in the repository that is served now, too.
 func (m *Mirror) take(ctx context.Context, newest *trust.Repository, fresh, gone []trust.Release) (Result, error) {
 	s := m.c.Store
 	result, err := m.bringAll(ctx, fresh, newest)

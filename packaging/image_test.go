@@ -3,6 +3,7 @@ package packaging_test
 import (
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // instruction returns what follows the last such instruction of the Dockerfile.
@@ -66,7 +69,7 @@ func buildImage(t *testing.T) (root string) {
 func TestImage(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		notTested(t, "the program alone in an empty root", "root alone may change the root")
+		testworld.NotTested(t, "the program alone in an empty root", errors.New("root alone may change the root"))
 	}
 	root := buildImage(t)
 	for _, volume := range words(t, instruction(t, "VOLUME")) {

@@ -1,8 +1,6 @@
 package packaging_test
 
 import (
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -47,20 +45,6 @@ func need(t *testing.T, name, pkg string) string {
 		t.Fatalf("%s is missing: apt-get install %s", name, pkg)
 	}
 	return path
-}
-
-// notTested skips a test and says so where people look: in the file that NOT_TESTED names, which make test
-// prints.
-func notTested(t *testing.T, what, why string) {
-	t.Helper()
-	line := fmt.Sprintf("NOT TESTED, since this machine does not allow it: %s: %s", what, why)
-	if path := os.Getenv("NOT_TESTED"); path != "" {
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		must(t, err)
-		_, err = fmt.Fprintln(f, line)
-		must(t, errors.Join(err, f.Close()))
-	}
-	t.Skip(line)
 }
 
 // commands returns the names of the commands that are released.

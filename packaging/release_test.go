@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // One release is made and all is asked of it.
@@ -262,13 +264,13 @@ func machine(t *testing.T) string {
 	t.Helper()
 	need(t, "systemd-nspawn", "systemd-container")
 	if os.Geteuid() != 0 {
-		notTested(t, "packages on a machine that runs systemd", "root alone may boot one")
+		testworld.NotTested(t, "packages on a machine that runs systemd", errors.New("root alone may boot one"))
 	}
 	probe := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(probe, "guest"), []byte("#!/bin/sh\nsystemctl --version && exit 42\n"), 0o755))
 	out, err := boot(t, probe)
 	if code := exitCode(err); code != 42 || !strings.HasPrefix(out, "systemd ") {
-		notTested(t, "packages on a machine that runs systemd", fmt.Sprintf("%v: %.500q", err, out))
+		testworld.NotTested(t, "packages on a machine that runs systemd", fmt.Errorf("%w: %.500q", err, out))
 	}
 	dir := t.TempDir()
 	copyFile(t, filepath.Join("testdata", "guest"), filepath.Join(dir, "guest"))

@@ -13,6 +13,8 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // screenshots makes those of the documentation anew.
@@ -32,7 +34,7 @@ func newBrowser(t *testing.T) context.Context {
 	}
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Skipf("NOT TESTED: the status page in a browser: %v", err)
+		testworld.NotTested(t, "the status page in a browser", err)
 	}
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.Flag("hide-scrollbars", false))...)
@@ -141,7 +143,7 @@ func (p tab) fits() {
 func installAxe(t *testing.T) string {
 	t.Helper()
 	if _, err := exec.LookPath("npm"); err != nil {
-		t.Skipf("NOT TESTED: accessibility: %v", err)
+		testworld.NotTested(t, "accessibility", err)
 	}
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "package-lock.json"} {

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // promtool runs Prometheus's own checks.
@@ -15,7 +17,7 @@ func promtool(t *testing.T, in string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Skipf("NOT TESTED: what Prometheus says of the metrics: %v", err)
+		testworld.NotTested(t, "what Prometheus says of the metrics", err)
 	}
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Stdin = strings.NewReader(in)

@@ -26,13 +26,14 @@ type Eviction struct {
 
 	Keep func(update.Digest) bool // which stay in any case; nil: none
 
-	// Damaged says that what is in quarantine goes first, whatever Keep says: of use it is only for the blocks that are
-	// right, which upstreams have as well.
+	// Damaged says that what is in quarantine goes first, whatever Keep says. Only its right blocks are of use, and
+	// upstreams have these as well.
 	Damaged bool
 }
 
-// Evict removes archives that are listed and not kept, and what has arrived of them, those first that were
-// used longest ago: what came on demand is a cache. What is in quarantine goes before them, if e says so. Nothing else goes that is kept, spoken for, or arriving.
+// Evict removes archives that are listed and not kept, and what has arrived of them: what came on demand is a
+// cache. Those that were used longest ago go first, and before them what is in quarantine, if e says so. Nothing
+// goes that is kept, spoken for, or arriving.
 func (s *Store) Evict(ctx context.Context, e Eviction) (Collected, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()

@@ -2,12 +2,15 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // disk returns the directory of a file system in memory of that size, "" where mounting isn't allowed.
@@ -15,7 +18,7 @@ func disk(t *testing.T, options string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, "tmpfs", 0, options); err != nil {
-		t.Logf("NOT TESTED on a real disk that is full or read-only: mounting a tmpfs: %v", err)
+		testworld.Remark(t, fmt.Sprintf("NOT TESTED on a real disk that is full or read-only: mounting a tmpfs: %v", err))
 		return ""
 	}
 	t.Cleanup(func() {

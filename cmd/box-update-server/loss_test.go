@@ -1,38 +1,15 @@
 package main_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
-
-// notTested skips a test and says so where people look.
-func notTested(t *testing.T, what string, err error) {
-	t.Helper()
-	line := fmt.Sprintf("NOT TESTED, since this machine does not allow it: %s: %s", what, strings.ReplaceAll(err.Error(), "\n", "; "))
-	remark(t, line)
-	t.Skip(line)
-}
-
-// remark writes a line where people look: in the file that NOT_TESTED names, which make test prints.
-func remark(t *testing.T, line string) {
-	t.Helper()
-	if path := os.Getenv("NOT_TESTED"); path != "" {
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = fmt.Fprintln(f, line)
-		if err := errors.Join(err, f.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Log(line)
-}
 
 // lossyNet makes a network of its own in which one packet of twenty is lost, and returns the command line
 // that runs a program in it. Packets are as small as on a wire: a large one would stand for many.
@@ -41,7 +18,7 @@ func lossyNet(t *testing.T) (run []string) {
 	ip := need(t, "ip", "iproute2")
 	name := fmt.Sprintf("lossy%d", os.Getpid())
 	if out, err := attempt(".", ip, "netns", "add", name); err != nil {
-		notTested(t, "5% packet loss", fmt.Errorf("ip netns add: %w: %s", err, out))
+		testworld.NotTested(t, "5% packet loss", fmt.Errorf("ip netns add: %w: %s", err, out))
 	}
 	t.Cleanup(func() { command(t, ".", ip, "netns", "del", name) })
 	command(t, ".", ip, "-n", name, "link", "set", "lo", "mtu", "1500", "gso_max_size", "1500", "gso_max_segs", "1", "up")
@@ -54,9 +31,9 @@ func lossyNet(t *testing.T) (run []string) {
 	rules := "table inet lossy { chain in { type filter hook prerouting priority 0; numgen random mod 100 < 5 drop; }; }"
 	nft := append(run, need(t, "nft", "nftables"), rules)
 	if more, failed := attempt(".", nft[0], nft[1:]...); failed != nil {
-		notTested(t, "5% packet loss", fmt.Errorf("tc netem: %w: %s; nft: %w: %s", err, out, failed, more))
+		testworld.NotTested(t, "5% packet loss", fmt.Errorf("tc netem: %w: %s; nft: %w: %s", err, out, failed, more))
 	}
-	remark(t, "NOT AS IT SHOULD BE TESTED: packets are lost by nftables, not by tc netem, which this kernel does not have: "+strings.TrimSpace(out))
+	testworld.Remark(t, "NOT AS IT SHOULD BE TESTED: packets are lost by nftables, not by tc netem, which this kernel does not have: "+strings.TrimSpace(out))
 	return run
 }
 

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -31,7 +32,7 @@ func installPeer(t *testing.T) string {
 	}
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("NOT TESTED: another TUF client: %v", err)
+			testworld.NotTested(t, "another TUF client", err)
 		}
 	}
 	dir := t.TempDir()

@@ -394,7 +394,7 @@ func needStrace(t *testing.T) {
 		t.Skip("runs boxsign some hundred times")
 	}
 	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skipf("NOT TESTED: kill -9 at every step: %v", err)
+		testworld.NotTested(t, "kill -9 at every step", err)
 	}
 }
 

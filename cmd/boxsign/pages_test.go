@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // commands returns the blocks of commands of a page, in their order.
@@ -96,7 +98,7 @@ update() {
 func runPage(t *testing.T, dir, script string) string {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skipf("NOT TESTED: the commands of a page: %v", err)
+		testworld.NotTested(t, "the commands of a page", err)
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-eu", "-x", "-c", freed(t, served+script))
 	cmd.Dir = dir

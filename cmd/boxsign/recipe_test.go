@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // makeUpdates makes the key, the directory genuine with the update U, signed, and the directory hostile:
@@ -37,7 +39,7 @@ cp -a K restored
 func TestRecipesAgainstAHostileMirror(t *testing.T) {
 	for _, program := range []string{"openssl", "sha256sum", "curl"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("NOT TESTED: the commands for boxes: %v", err)
+			testworld.NotTested(t, "the commands for boxes", err)
 		}
 	}
 	dir := t.TempDir()

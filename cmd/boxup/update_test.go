@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -515,7 +517,7 @@ func TestFullDisk(t *testing.T) {
 	d := w.newDevice(map[string]any{"state": "../D", "root": "root.json"}, m)
 	check(t, os.Mkdir(d.path("D"), 0o700))
 	if err := syscall.Mount("tmpfs", d.path("D"), "tmpfs", 0, "size=9m"); err != nil {
-		t.Skipf("NOT TESTED: a full disk: %v", err)
+		testworld.NotTested(t, "a full disk", err)
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(d.path("D"), syscall.MNT_DETACH)) })
 	d.must(0, "update")
@@ -547,7 +549,7 @@ func TestDiskFails(t *testing.T) {
 
 	check(t, os.Mkdir(d.path("D"), 0o700))
 	if err := syscall.Mount("tmpfs", d.path("D"), "tmpfs", 0, ""); err != nil {
-		t.Skipf("NOT TESTED: a disk that is read-only: %v", err)
+		testworld.NotTested(t, "a disk that is read-only", err)
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(d.path("D"), syscall.MNT_DETACH)) })
 	d.must(codeAvailable, "check")
@@ -569,7 +571,7 @@ func TestUndeletableDownload(t *testing.T) {
 		t.Fatal("nothing was fetched")
 	}
 	if out, err := exec.Command("chattr", append([]string{"+i"}, blobs...)...).CombinedOutput(); err != nil {
-		t.Skipf("NOT TESTED: files that can't be removed: %v\n%s", err, out)
+		testworld.NotTested(t, "files that can't be removed", fmt.Errorf("%w: %s", err, out))
 	}
 	t.Cleanup(func() { check(t, exec.Command("chattr", "-R", "-i", d.path("S")).Run()) })
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})

@@ -11,9 +11,9 @@ import (
 )
 
 // Ask calls ask with one upstream after another until it returns nil. Upstreams that are set aside are
-// left out. Those that this call has not asked yet come first, of them those that answered last time, of them
-// those that are neither behind nor slow, and whose archives are not damaged; those that pause come last. Else they are asked in the order of the
-// configuration.
+// left out. Those that this call has not asked yet come first. Among these, those that answered last time come
+// first, and then those that are neither behind nor slow and have no damaged archives. Those that pause come last.
+// Otherwise the order of the configuration decides.
 //
 // Where ask takes long, the context that it is given ends once another upstream turns out to be much faster, which
 // is asked then. A sole upstream is waited for however slow it is.
@@ -243,8 +243,8 @@ func (q *inquiry) choose() *Upstream {
 	return best
 }
 
-// before reports whether an upstream in state s is asked before one in state other, and how much oftener it
-// was asked already.
+// before reports whether an upstream in state s is asked before one in state other. oftener is how many times more
+// it was asked by this call.
 func (s State) before(other State, oftener int) bool {
 	switch {
 	case !s.Until.IsZero() || !other.Until.IsZero():
@@ -257,8 +257,8 @@ func (s State) before(other State, oftener int) bool {
 	return s.rank() < other.rank()
 }
 
-// rank orders upstreams that can be asked now, lower ones first. One that is slow has at least what is wanted, and one that is
-// behind has it right, or not at all.
+// rank orders upstreams that can be asked now, lower ones first. A slow one has what is wanted; one that is behind
+// may not have it; one that is damaged may have it wrong.
 func (s State) rank() (rank int) {
 	if !s.Slow.IsZero() {
 		rank++

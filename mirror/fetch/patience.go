@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// patience ends a call that waited for its upstreams for so long without getting anything worth it: as much as
-// the stall limit asks for in one window. What a slow disk takes does not count, nor what our own cap does; and
-// what came does not where it was no use, see takeBack.
-// One whose span is not above 0 ends nothing, and leaves no time to wait for a pause.
+// patience ends a call that waited for its upstreams for a span of time and got too little for it: less than the
+// stall limit asks for in one window. The time that a slow disk or our own rate cap takes does not count. Bytes that
+// were of no use don't count either, see takeBack. A patience whose span is not above 0 ends nothing, and leaves no
+// time to wait for a pause.
 type patience struct {
 	span   time.Duration
 	enough int64 // bytes
