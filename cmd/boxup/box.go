@@ -84,11 +84,12 @@ func (p *program) settings() (config, error) {
 // the metadata that were verified by it.
 func (p *program) readRoot(c config) ([]byte, error) {
 	root, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
-	if err != nil {
+	if err == nil {
+		if _, err = trust.ParseRoot(root); err == nil {
+			return root, nil
+		}
+	} else if !durable.Unreadable(err) {
 		return nil, fmt.Errorf("root: %w", err)
-	}
-	if _, err = trust.ParseRoot(root); err == nil {
-		return root, nil
 	}
 	dir := filepath.Join(c.State, metadataDir)
 	copied, noCopy := trust.FirstRoot(dir)

@@ -547,6 +547,12 @@ func TestDiskFails(t *testing.T) {
 	check(t, os.Symlink("/proc/self/mem", d.path("S2/metadata/1.root.json"))) // begins with EIO
 	d.must(0, "update", "--state", d.path("S2")).says("installed: "+one, "warning: the disk damaged", "input/output error")
 
+	root := d.path("C/root.json")
+	check(t, os.Rename(root, root+".kept"))
+	check(t, os.Symlink("/proc/self/mem", root))
+	d.must(0, "check", "--state", d.path("S2")).says("root.json is damaged: its copy is used")
+	check(t, os.Rename(root+".kept", root))
+
 	check(t, os.Mkdir(d.path("D"), 0o700))
 	if err := syscall.Mount("tmpfs", d.path("D"), "tmpfs", 0, ""); err != nil {
 		testworld.NotTested(t, "a disk that is read-only", err)
