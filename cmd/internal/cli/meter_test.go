@@ -162,10 +162,14 @@ func TestMeterOnATerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := <-shown
-	for _, want := range []string{`one\x1b[2J`, "two", "in all", "GB/s", "left", "a message\r\n", "89.0 MB of 100.0 MB", "\x1b["} {
+	for _, want := range []string{`one\x1b[2J`, "two", "in all", "left", "a message\r\n", "89.0 MB of 100.0 MB", "\x1b["} {
 		if !strings.Contains(text, want) {
 			t.Errorf("expected %q in\n%q", want, text)
 		}
+	}
+	// How fast it came is for the machine to say.
+	if !regexp.MustCompile(`[1-9][0-9]*\.[0-9] [kMGT]B/s`).MatchString(text) {
+		t.Errorf("expected a rate in\n%q", text)
 	}
 	if strings.Contains(text, "\x1b[2J") {
 		t.Errorf("a name cleared the screen: %q", text)
