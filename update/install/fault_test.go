@@ -3,6 +3,7 @@ package install_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -166,12 +167,20 @@ func TestAsOrdinaryUser(t *testing.T) {
 	bin, temp := filepath.Join(dir, "install.test"), filepath.Join(dir, "tmp")
 	must(t, os.WriteFile(bin, self, 0o755))
 	must(t, errors.Join(os.Mkdir(temp, 0o700), os.Chown(temp, 65534, 65534)))
+	remarks := filepath.Join(temp, "not-tested") // that user can't write where the others go
 	cmd := exec.CommandContext(t.Context(), bin, "-test.short", "-test.run=TestInstall|TestHold|TestSetAside|TestTimeLimit|TestRolledBack|TestResume|TestReadOnly|TestRebootPolicy|TestScriptKills")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "HOME="+temp)
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "HOME="+temp, "NOT_TESTED="+remarks)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+	raw, err := os.ReadFile(remarks)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		testworld.Remark(t, "as an ordinary user: "+strings.TrimSuffix(line, "\n"))
 	}
 }
 
