@@ -51,9 +51,8 @@ func (l *loader) importFrom(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	if s.Root == "" && !hasRepository(s.DataDir) {
-		return cli.WithHint(errors.New("root is not set: before the first import it must be known whom to trust"),
-			"take N.root.json from the people who sign, not from who brings the export")
+	if err := s.checkRoot("import", "who brings the export"); err != nil {
+		return err
 	}
 	in, size, err := l.open(path)
 	if err != nil {

@@ -163,7 +163,7 @@ func storeConfig(s settings, logger *slog.Logger, now func() time.Time) (store.C
 	}
 	root, err := cli.ReadFile(s.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
-		if hasRepository(s.DataDir) && errors.Is(err, os.ErrNotExist) {
+		if begun(s.DataDir) == nil && errors.Is(err, os.ErrNotExist) {
 			return c, nil // the directory has the root that was trusted first
 		}
 		return store.Config{}, fmt.Errorf("root: %w", err)

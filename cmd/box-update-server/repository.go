@@ -27,10 +27,30 @@ import (
 // a list from being withdrawn, or the timestamp from being renewed.
 const reserve = 4 << 20
 
-// hasRepository reports whether a data directory holds signed metadata.
-func hasRepository(dir string) bool {
-	roots, err := durable.Glob(filepath.Join(dir, "metadata"), "*.root.json")
-	return dir != "" && err == nil && len(roots) > 0
+// begun is store.Begun, for a data directory that may not be set.
+func begun(dir string) error {
+	if dir == "" {
+		return trust.ErrNone
+	}
+	return store.Begun(dir)
+}
+
+// hasRepository reports whether a data directory holds a repository, or what is left of one: whoever opens that says
+// what is lost.
+func hasRepository(dir string) bool { return !errors.Is(begun(dir), trust.ErrNone) }
+
+// checkRoot refuses a directory of copies that nobody could vouch for. step and source say in a message what it is
+// for, and who must not be asked for a root.
+func (s *settings) checkRoot(step, source string) error {
+	err := begun(s.DataDir)
+	if s.Root != "" || err == nil {
+		return nil
+	}
+	why := fmt.Errorf("root is not set: before the first %s it must be known whom to trust", step)
+	if !errors.Is(err, trust.ErrNone) {
+		why = fmt.Errorf("root is not set, and data_dir has none to trust: %w", err)
+	}
+	return cli.WithHint(why, "take N.root.json from the people who sign, not from "+source)
 }
 
 // home is the data directory, which this process alone has from start to end.

@@ -291,8 +291,11 @@ func (s *settings) checkDirs() (problems []error) {
 	repository := hasRepository(s.DataDir)
 	switch {
 	case len(s.Upstream) > 0:
-		return append(problems, s.checkMirror(repository)...)
+		return append(problems, s.checkMirror()...)
 	case repository:
+		if err := begun(s.DataDir); err != nil {
+			bad("data_dir: %w", err)
+		}
 	case s.DataDir != "" && s.UpdatesDir == "":
 		problems = append(problems, cli.WithHint(fmt.Errorf("data_dir: %s holds no repository, and updates_dir is not set", s.DataDir),
 			"make a repository there with boxsign init --repo "+s.DataDir+", then publish into it with boxsign publish"))
@@ -309,7 +312,7 @@ func (s *settings) checkDirs() (problems []error) {
 }
 
 // checkMirror says what can't work for a mirror.
-func (s *settings) checkMirror(repository bool) (problems []error) {
+func (s *settings) checkMirror() (problems []error) {
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if s.DataDir == "" {
 		bad("upstream: a mirror needs data_dir")
@@ -317,9 +320,8 @@ func (s *settings) checkMirror(repository bool) (problems []error) {
 	if s.OnlineKey != "" {
 		bad("upstream and online_key exclude each other: a mirror signs nothing")
 	}
-	if s.Root == "" && !repository {
-		problems = append(problems, cli.WithHint(errors.New("root is not set: before the first sync a mirror must know whom to trust"),
-			"take N.root.json from the people who sign, not from the upstream"))
+	if err := s.checkRoot("sync", "the upstream"); err != nil {
+		problems = append(problems, err)
 	}
 	return problems
 }

@@ -48,20 +48,13 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 	return &d, nil
 }
 
-// begun refuses a directory without a repository. Over one that lost its first root nobody may make another, which
-// boxes would refuse for good.
+// begun refuses a directory without a repository. Over one that lost its roots nobody may make another.
 func begun(path string) error {
-	metadata := filepath.Join(path, metadataDir)
-	root := filepath.Join(metadata, trust.FileName(trust.RoleRoot, 1))
-	_, err := os.Stat(root)
-	if _, copied := os.Stat(durable.CopyPath(root)); err == nil || copied == nil {
-		return nil
+	err := store.Begun(path)
+	if errors.Is(err, trust.ErrNone) {
+		return cli.WithHint(err, "name its directory with --repo DIR, or make one with boxsign init")
 	}
-	if left, globbed := durable.Glob(metadata, "*.json*"); globbed != nil || len(left) > 0 {
-		return cli.WithHint(fmt.Errorf("%s: the repository is damaged: %w", path, err),
-			fmt.Sprintf("bring %s back: it is in trusted/ of your keys, in a backup, and on every mirror under /metadata/", root))
-	}
-	return cli.WithHint(fmt.Errorf("%s: no repository: %w", path, err), "name its directory with --repo DIR, or make one with boxsign init")
+	return err
 }
 
 func (d *directory) Close() error { return d.store.Close() }

@@ -139,9 +139,8 @@ func Open(ctx context.Context, c Config) (*Origin, error) {
 
 // noRepository says why there is none. Over one that is damaged nobody must make another: boxes would refuse that.
 func noRepository(s *store.Store) error {
-	dir := filepath.Join(s.Dir(), "metadata")
-	if left, err := durable.Glob(dir, "*.json*"); err == nil && len(left) == 0 {
-		return fmt.Errorf("origin: %s: %w: make one with boxsign init", s.Dir(), trust.ErrNone)
+	if err := store.Begun(s.Dir()); errors.Is(err, trust.ErrNone) {
+		return fmt.Errorf("origin: %w: make one with boxsign init", err)
 	}
 	return fmt.Errorf("origin: %w: bring the file back from a backup, or from a mirror, which serves it under /metadata/", errors.Join(s.Damage()...))
 }

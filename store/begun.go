@@ -1,0 +1,41 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// ErrNoRoot says that a directory holds metadata, and no root from which they could be trusted. Nobody must make
+// another repository there: boxes would refuse it for good.
+var ErrNoRoot = errors.New("the repository is damaged")
+
+// bringBack says what to do about lost roots.
+const bringBack = "bring N.root.json back from trusted/ of the signers' keys, from a backup, or from a mirror, which serves it under /metadata/"
+
+// Begun looks, without opening it, whether a directory holds a repository. It returns nil where there is a root to begin
+// from, trust.ErrNone where there is nothing of a repository, and ErrNoRoot where metadata are there, and their first
+// root is lost or damaged. Other errors are those of the disk.
+func Begun(dir string) error {
+	metadata := filepath.Join(dir, metadataDir)
+	_, err := trust.FirstRoot(metadata)
+	if err == nil {
+		return nil
+	}
+	left, globbed := durable.Glob(metadata, "*.json*")
+	lost := errors.Is(err, trust.ErrNotFound)
+	switch {
+	case globbed != nil:
+		return globbed
+	case len(left) > 0 && lost:
+		return fmt.Errorf("%s: %w: %s holds no root: %s", dir, ErrNoRoot, metadata, bringBack)
+	case len(left) > 0:
+		return fmt.Errorf("%s: %w: the first root in %s: %w: %s", dir, ErrNoRoot, metadata, err, bringBack)
+	case lost:
+		return fmt.Errorf("%s: %w: %s holds no metadata", dir, trust.ErrNone, metadata)
+	}
+	return err
+}
