@@ -27,6 +27,8 @@ type directory struct {
 	files  trust.Directory
 	now    func() time.Time
 	online func(context.Context) ([]signing.Signer, error)
+	unfit  []error // which files that wait can't be published, and why
+	kept   string  // the directory of what the keys trust, "" where no keys are at hand
 }
 
 const metadataDir = "metadata"
@@ -34,7 +36,7 @@ const metadataDir = "metadata"
 // openDirectory opens a repository that is there; for writing, no other program may be writing to it.
 func openDirectory(ctx context.Context, d directory, write bool) (*directory, error) {
 	if err := begun(d.path); err != nil {
-		return nil, err
+		return nil, d.lostHint(err)
 	}
 	open := store.OpenReadOnly
 	if write {
@@ -42,7 +44,10 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 	}
 	s, err := open(ctx, store.Config{Dir: d.path, FS: d.disk, Now: d.now})
 	if err != nil {
-		return nil, withHint(err)
+		return nil, d.lostHint(withHint(err))
+	}
+	if damage := s.Damage(); s.Repository() == nil && len(damage) > 0 {
+		return nil, errors.Join(d.lostHint(damage[len(damage)-1]), s.Close())
 	}
 	d.store, d.files = s, trust.Directory{FS: d.disk, Path: d.path}
 	return &d, nil
@@ -57,10 +62,43 @@ func begun(path string) error {
 	return err
 }
 
+// lostHint says how a metadata file comes back that is damaged as its copy is, or is missing.
+func (d *directory) lostHint(err error) error {
+	var lost *fs.PathError
+	if !errors.As(err, &lost) || filepath.Dir(lost.Path) != filepath.Join(d.path, metadataDir) {
+		return err
+	}
+	name := filepath.Base(lost.Path)
+	brings := fmt.Sprintf("bring it back from a backup, or from a mirror that serves it: curl -o %s http://MIRROR/metadata/%s", lost.Path, name)
+	kept := filepath.Join(d.kept, name)
+	if _, missing := os.Stat(kept); d.kept != "" && missing == nil {
+		if name == trust.TimestampName { // an origin may have signed later ones
+			brings += fmt.Sprintf("; without a mirror: cp %s %s, then boxsign renew", kept, lost.Path)
+		} else {
+			brings = fmt.Sprintf("your keys keep this file too: cp %s %s", kept, lost.Path)
+		}
+	}
+	return cli.WithHint(err, brings)
+}
+
+// Problems says which metadata files the disk damaged that have an intact copy, and which proposals nobody can publish.
+func (d *directory) Problems() []error {
+	out := d.store.Damage()
+	for _, err := range d.unfit {
+		out = append(out, fmt.Errorf("%w; remove the file, and say the command again that made it", err))
+	}
+	return out
+}
+
 func (d *directory) Close() error { return d.store.Close() }
 
-func (d *directory) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
-	return d.files.Fetch(ctx, name, limit, known)
+// Fetch brings what was verified when the directory was opened, whatever the disk made of its files.
+func (d *directory) Fetch(_ context.Context, name string, _ int64, _ update.Digest) ([]byte, error) {
+	raw, err := d.store.Metadata(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", name, trust.ErrNotFound)
+	}
+	return raw, err
 }
 
 // Archive refuses an archive that clients get another file for.
@@ -101,7 +139,8 @@ func (d *directory) Pending(_ context.Context, base *trust.Repository, known *tr
 	if err != nil {
 		return nil, 0, err
 	}
-	waiting, err := d.files.Pending(base, known, at)
+	waiting, unfit, err := d.files.Pending(base, known, at)
+	d.unfit = unfit
 	return waiting, reserved, err
 }
 

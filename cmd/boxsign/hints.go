@@ -32,7 +32,7 @@ func withHint(err error) error {
 		is   error
 		hint string
 	}{
-		{secret.ErrPassphrase, "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says"},
+		{secret.ErrPassphrase, "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says; a file that is damaged comes back with boxsign restore, once it is moved away"},
 		{trust.ErrKey, "take another key with --keys or the flag for its role, or have a root signer let this one in: boxsign root add-key"},
 		{publish.ErrNoFile, "name its file too, or have the signer who has it say boxsign publish FILE again; where it is lost for good, boxsign withdraw takes it off the list"},
 		{publish.ErrChanged, "the file was changed while it was being sent: build it again with another version"},

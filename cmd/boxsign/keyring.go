@@ -108,6 +108,30 @@ func (k *keyring) name(base string) (string, error) {
 	return strings.TrimSuffix(string(raw), "\n"), err
 }
 
+// errFirstTime says that keys have not met their repository yet.
+var errFirstTime = errors.New("no repository was seen yet")
+
+// openTrusted opens what the keys trust. Without a pinned root the error is errFirstTime where there is nothing yet.
+func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error) {
+	dir := k.path(trustedDir)
+	state, err := trust.Open(trust.Config{FS: k.disk, Dir: dir, Pinned: pinned, Served: readOnly})
+	if err == nil {
+		return state, nil
+	}
+	if left, noMatch := durable.Glob(dir, "*.json*"); noMatch == nil && len(left) == 0 && pinned == nil {
+		return nil, errFirstTime
+	}
+	root := "FILE, the 1.root.json that you got from whoever made the repository"
+	if first, lost := trust.FirstRoot(dir); lost == nil {
+		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, first.Version()))
+	}
+	var lost *fs.PathError
+	if errors.As(err, &lost) && pinned == nil {
+		return nil, cli.WithHint(err, "say the command again with --root "+root)
+	}
+	return nil, withHint(err)
+}
+
 // signers returns the private keys of a part, at least one.
 func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error) {
 	names, err := k.names(p)
@@ -122,7 +146,7 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 	for _, name := range names {
 		key, err := k.load(ctx, name)
 		if err != nil {
-			return nil, withHint(fmt.Errorf("%s key: %w", p, err))
+			return nil, k.lostHint(name, fmt.Errorf("%s key: %w", p, err))
 		}
 		if err := k.fits(name, key); err != nil {
 			return nil, fmt.Errorf("%s key: %w", p, err)
@@ -144,11 +168,27 @@ func (k *keyring) fits(name string, key *secret.Key) error {
 		return err
 	}
 	public, err := readPublic(base + publicSuffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err == nil && public != key.Public() {
 		return cli.WithHint(fmt.Errorf("private key %s: it is key %s, and %s says %s: one of the two is damaged", name, key.Public().Fingerprint(), base+publicSuffix, public.Fingerprint()),
 			"move both away, and get them back from a backup with boxsign restore; without one replace the key: boxsign rotate")
 	}
 	return nil // without a public file nothing can be said
+}
+
+// lostHint says how a private key comes back whose file is damaged.
+func (k *keyring) lostHint(name string, err error) error {
+	raw, unread := readFile(name, maxBundle)
+	defer clear(raw)
+	if unread != nil {
+		return withHint(err) // an agent's, or one that the system gives no access to
+	}
+	if _, damaged := secret.CheckFile(raw); damaged != nil {
+		return cli.WithHint(err, "if it is damaged, move it away and get it back from a backup with boxsign restore; without one replace the key, as docs/TRUST.md says")
+	}
+	return withHint(err)
 }
 
 func (k *keyring) load(ctx context.Context, name string) (*secret.Key, error) {
@@ -190,7 +230,7 @@ func readPublic(path string) (keys.Public, error) {
 	}
 	p, err := keys.ParsePEM(raw)
 	if err != nil {
-		return keys.Public{}, fmt.Errorf("public key %s: %w", path, err)
+		return keys.Public{}, cli.WithHint(fmt.Errorf("public key %s: %w", path, err), "if it is damaged, move it away: nothing that signs needs it; boxsign restore gets it back from a backup")
 	}
 	return p, nil
 }

@@ -37,17 +37,22 @@ type place interface {
 	Close() error
 }
 
-// openPlace opens the repository at a URL or in a directory. online gives the keys that a directory is
-// published into with; at a URL the origin has them.
-func openPlace(ctx context.Context, s cli.Streams, where string, write bool, online func(context.Context) ([]signing.Signer, error)) (place, error) {
+// openPlace opens the repository at a URL or in a directory. A directory is published into with the online key of the
+// ring; at a URL the origin has it. ring is nil for reading alone.
+func openPlace(ctx context.Context, s cli.Streams, where string, write bool, ring *keyring) (place, error) {
 	if isURL(where) {
 		return openRemote(s, where)
 	}
-	d, err := openDirectory(ctx, directory{path: where, disk: s.Disk, now: s.Now, online: online}, write)
+	d := directory{path: where, disk: s.Disk, now: s.Now}
+	if ring != nil {
+		d.online = func(ctx context.Context) ([]signing.Signer, error) { return ring.signers(ctx, onlinePart) }
+		d.kept = ring.path(trustedDir)
+	}
+	opened, err := openDirectory(ctx, d, write)
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return opened, nil
 }
 
 func openRemote(s cli.Streams, url string) (place, error) {

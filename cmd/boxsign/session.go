@@ -53,14 +53,26 @@ func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *
 			return nil, err
 		}
 	}
-	online := func(ctx context.Context) ([]signing.Signer, error) { return ring.signers(ctx, onlinePart) }
-	if x.place, err = openPlace(ctx, s, repo, write, online); err != nil {
+	if x.place, err = openPlace(ctx, s, repo, write, ring); err != nil {
 		return nil, err
 	}
 	if x.trusted, err = x.openTrusted(!write); err != nil {
 		return nil, err
 	}
-	return x, x.refresh(ctx)
+	damage := x.trusted.Damage()
+	if write {
+		if err := x.trusted.Mend(); err != nil {
+			return nil, withHint(err)
+		}
+	}
+	err = x.refresh(ctx)
+	if d, ok := x.place.(*directory); ok {
+		damage = append(damage, d.Problems()...)
+	}
+	for _, d := range damage {
+		x.s.Warn("boxsign", d.Error())
+	}
+	return x, err
 }
 
 func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
@@ -71,15 +83,12 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 			return nil, err
 		}
 	}
-	state, err := trust.Open(trust.Config{FS: x.s.Disk, Dir: x.ring.path(trustedDir), Pinned: pinned, Served: readOnly})
-	if errors.Is(err, trust.ErrNotFound) && pinned == nil {
+	state, err := x.ring.openTrusted(pinned, readOnly)
+	if errors.Is(err, errFirstTime) {
 		return nil, cli.WithHint(fmt.Errorf("the keys in %s meet this repository for the first time", x.ring.dir),
 			"say which root to trust with --root FILE: the 1.root.json that you got from whoever made the repository, not from where it is served")
 	}
-	if err != nil {
-		return nil, withHint(err)
-	}
-	return state, nil
+	return state, err
 }
 
 // refresh reads what is published and what waits.

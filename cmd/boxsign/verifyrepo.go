@@ -64,6 +64,10 @@ func verifyRepo(ctx context.Context, s cli.Streams, repo, pinned string, archive
 	if err != nil {
 		return err
 	}
+	if d, ok := p.(*directory); ok && len(d.store.Damage()) > 0 {
+		// A server of static files sends what is damaged.
+		return cli.WithHint(fmt.Errorf("the disk damaged %w", errors.Join(d.store.Damage()...)), "boxsign renew, or the server of the repository once it is started again, writes it again")
+	}
 	if err := r.VerifyDetached(); err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 //
 //	boxup.lock   held by the one boxup that changes something
 //	box.json     see record
-//	metadata/    the trusted metadata, see trust.State; metadata.repair/: roots that are to repair it
+//	metadata/    the trusted metadata, see trust.State
 //	staging/     an update on its way in; sha256/, targets/: one that has arrived; see package store
 //	install/     what is installed, see package install
 const (
@@ -124,7 +124,7 @@ func (p *program) open(ctx context.Context) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.load(ctx); err != nil {
+	if err := b.load(); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
@@ -140,11 +140,7 @@ func (p *program) look() (*box, error) {
 	if err := b.read(); err != nil {
 		return nil, err
 	}
-	err = b.openState()
-	if torn(err) {
-		err = cli.WithHint(err, "the disk lost something; boxup check repairs it from the mirrors")
-	}
-	return b, err
+	return b, b.openState()
 }
 
 // takeLock makes this the one boxup that works on a state directory.
@@ -162,22 +158,15 @@ func (p *program) takeLock(dir string) (*durable.Lock, error) {
 	return lock, nil
 }
 
-func (b *box) load(ctx context.Context) error {
+func (b *box) load() error {
 	if err := b.read(); err != nil {
 		return err
 	}
-	err := b.openState()
-	if torn(err) {
-		if err := b.repair(ctx, err); err != nil {
-			return errors.Join(coded(err), b.remember())
-		}
-		err = b.openState()
-	}
-	if err != nil {
+	if err := b.openState(); err != nil {
 		return err
 	}
 	b.mend()
-	return errors.Join(coded(b.remember()), os.RemoveAll(filepath.Join(b.dir, repairDir)))
+	return coded(b.remember())
 }
 
 // mend writes metadata again that the disk damaged. Where that fails, what is in memory is right all the same.
@@ -187,7 +176,7 @@ func (b *box) mend() {
 		return
 	}
 	for _, d := range damage {
-		b.warn("the disk damaged something of the trusted metadata: it is written again: %v", d)
+		b.warn("the disk damaged something of the trusted metadata: %v", d)
 	}
 	if err := b.state.Mend(); err != nil {
 		b.warn("trusted metadata not written again: %v", err)
@@ -267,7 +256,7 @@ func (p *program) withInstallingBox(ctx context.Context, run func(*box, *install
 		if lost != nil {
 			return lost
 		}
-		if err := b.load(ctx); err != nil {
+		if err := b.load(); err != nil {
 			return err
 		}
 		return run(b, i)
@@ -307,3 +296,5 @@ func isFile(arg string) bool {
 	info, err := os.Stat(arg)
 	return err == nil && !info.IsDir()
 }
+
+func (b *box) metadata(name string) string { return filepath.Join(b.dir, metadataDir, name) }

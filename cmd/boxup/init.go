@@ -168,7 +168,7 @@ const (
 func (i *initiation) known(c config, raw []byte) (trusted, error) {
 	_, err := trust.Open(trust.Config{FS: i.fs, Dir: filepath.Join(c.State, metadataDir), Pinned: raw})
 	clash := errors.Is(err, trust.ErrFork)
-	if err != nil && !clash && !torn(err) { // what is torn is repaired by the next check
+	if err != nil && !clash {
 		return noRoot, fmt.Errorf("trusted metadata: %w", err)
 	}
 	had, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))

@@ -448,7 +448,7 @@ func (d *device) has(version, ran string) {
 // clean fails the test where the state directory holds more than it should after an update.
 func (d *device) clean() {
 	d.t.Helper()
-	for _, dir := range []string{stagingDir, targetsDir, blobDir, quarantineDir, "install/work", repairDir} {
+	for _, dir := range []string{stagingDir, targetsDir, blobDir, quarantineDir, "install/work"} {
 		check(d.t, filepath.WalkDir(d.path("S/"+dir), func(path string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,7 +50,8 @@ func (s *State) Mend() error {
 	return nil
 }
 
-// load hands a stored file to verify, and its copy where the file is refused.
+// load hands a stored file to verify, and its copy where the file is refused. The error is an *fs.PathError, which names
+// the file.
 func (s *State) load(role Role, version int64, verify func(raw []byte) error) error {
 	raw, err := s.read(role, version)
 	if err == nil {
@@ -61,9 +63,9 @@ func (s *State) load(role Role, version int64, verify func(raw []byte) error) er
 	path := filepath.Join(s.cfg.Dir, FileName(role, version))
 	copied, copyErr := readFile(durable.CopyPath(path), MaxLength(role))
 	if copyErr != nil || bytes.Equal(copied, raw) || verify(copied) != nil {
-		return err
+		return &fs.PathError{Op: "read", Path: path, Err: err}
 	}
-	s.damaged(fmt.Errorf("%s: its copy is used: %w", path, err))
+	s.damaged(fmt.Errorf("%s: %w; its copy is used", path, err))
 	return nil
 }
 

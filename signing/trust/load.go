@@ -64,12 +64,12 @@ func (s *State) loadRoots() error {
 	s.roots = []*Root{first}
 	for v := first.version + 1; len(stored) > 0 && v <= stored[len(stored)-1]; v++ {
 		if err := s.loadRoot(v); err != nil {
-			if !s.cfg.Served || s.cfg.Pinned == nil {
+			if s.cfg.Pinned == nil {
 				return err
 			}
 			// It comes from the upstream again. With less than that none is believed, so that it can't bring a
 			// revoked key back.
-			s.damaged(fmt.Errorf("%s: it is fetched again: %w", s.cfg.Dir, err))
+			s.damaged(fmt.Errorf("%w; it is fetched again", err))
 			s.floor = stored[len(stored)-1]
 			return nil
 		}
@@ -104,7 +104,7 @@ func (s *State) firstRoot(stored []int64) (*Root, error) {
 	}
 	there, err := s.loadFirst(r.version)
 	if err != nil {
-		s.damaged(fmt.Errorf("%s: the given root is used: %w", s.cfg.Dir, err))
+		s.damaged(fmt.Errorf("%w; the given root is used", err))
 		return r, nil
 	}
 	if string(there.raw) != string(r.raw) {

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,29 +26,45 @@ func (d Directory) DropPending(p *Proposal) error {
 }
 
 // Pending returns the proposals that wait and that follow r, lists before roots and the lowest version
-// first. What doesn't follow r is left out.
-func (d Directory) Pending(r *Repository, known *Ledger, at time.Time) ([]*Proposal, error) {
-	var out []*Proposal
+// first. What doesn't follow r is left out. unfit says of each other file why nobody can publish it: the disk
+// damaged it, or it expired.
+func (d Directory) Pending(r *Repository, known *Ledger, at time.Time) (waiting []*Proposal, unfit []error, err error) {
 	reserved, err := d.Reserved()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, role := range []Role{RoleTargets, RoleRoot} {
 		versions, err := storedVersions(d.staging(), role)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, v := range versions {
-			raw, err := readFile(filepath.Join(d.staging(), FileName(role, v)), MaxLength(role))
-			if err != nil {
-				return nil, err
-			}
-			if p, err := r.check(role, known, reserved, raw, at); err == nil && p.Version() == v {
-				out = append(out, p)
+			path := filepath.Join(d.staging(), FileName(role, v))
+			p, err := r.readPending(path, role, v, known, reserved, at)
+			switch {
+			case err == nil:
+				waiting = append(waiting, p)
+			case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound): // old, or just published
+			case errors.As(err, new(*fs.PathError)) && !errors.Is(err, ErrMalformed):
+				return nil, nil, err
+			default:
+				unfit = append(unfit, fmt.Errorf("%s: %w", path, err))
 			}
 		}
 	}
-	return out, nil
+	return waiting, unfit, nil
+}
+
+func (r *Repository) readPending(path string, role Role, version int64, known *Ledger, reserved int64, at time.Time) (*Proposal, error) {
+	raw, err := readFile(path, MaxLength(role))
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.check(role, known, reserved, raw, at)
+	if err == nil && p.Version() != version {
+		err = fmt.Errorf("%w: it has version %d", ErrMalformed, p.Version())
+	}
+	return p, err
 }
 
 func (r *Repository) check(role Role, known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {

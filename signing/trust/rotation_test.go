@@ -33,7 +33,7 @@ func TestTwoOfThree(t *testing.T) {
 	if err := w.dir.SavePending(p); err != nil {
 		t.Fatal(err)
 	}
-	pending, err := w.dir.Pending(w.repo, w.state.Ledger(), w.at)
+	pending, _, err := w.dir.Pending(w.repo, w.state.Ledger(), w.at)
 	if err != nil || len(pending) != 1 {
 		t.Fatalf("expected one proposal, got %d, %v", len(pending), err)
 	}
@@ -55,7 +55,7 @@ func TestTwoOfThree(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if pending, _ = w.dir.Pending(w.repo, w.state.Ledger(), w.at); len(pending) != 0 {
+	if pending, _, _ = w.dir.Pending(w.repo, w.state.Ledger(), w.at); len(pending) != 0 {
 		t.Error("expected no proposal to be left")
 	}
 

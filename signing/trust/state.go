@@ -69,7 +69,7 @@ func Open(cfg Config) (*State, error) {
 		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
 	}
 	s.problem = s.loadSet()
-	if s.problem == nil && s.floor > 0 {
+	if s.floor > 0 {
 		s.problem = errors.Join(s.damage...)
 	}
 	if s.problem == nil {

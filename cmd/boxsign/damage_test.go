@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// damageWorld is a directory of keys K and a repository R, with a list that waits and a second root.
+type damageWorld struct{ dir string }
+
+// newDamageWorld makes it with keys that have no passphrase: to derive a key from one takes longer than all else.
+func newDamageWorld(t *testing.T) *damageWorld {
+	t.Helper()
+	w := &damageWorld{t.TempDir()}
+	if err := os.MkdirAll(filepath.Join(w.dir, "DIR"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, "DIR", "install_update.sh"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range parts() {
+		if err := writeBareKey(filepath.Join(w.dir, "K"), string(p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range []string{
+		"build DIR -o p-1.tar.gz", "build DIR -o p-2.tar.gz", "init --yes", "add --yes p-1.tar.gz", "root renew --yes", "add --yes --hold p-2.tar.gz",
+	} {
+		w.must(t, args)
+	}
+	return w
+}
+
+// run runs boxsign in this process, on K and R, without syncing, and returns what it says.
+func (w *damageWorld) run(t *testing.T, args string) (string, error) {
+	t.Helper()
+	list := strings.Fields(args)
+	for i, a := range list {
+		if strings.HasPrefix(a, "p-") || a == "DIR" {
+			list[i] = filepath.Join(w.dir, a)
+		}
+	}
+	env := map[string]string{keysVariable: filepath.Join(w.dir, "K"), repoVariable: filepath.Join(w.dir, "R")}
+	var said bytes.Buffer
+	s := cli.Streams{In: strings.NewReader(""), Out: &said, Err: &said, Getenv: func(k string) string { return env[k] }, Now: time.Now}
+	if list[0] == "init" {
+		list = append(list, "--repo", env[repoVariable])
+	}
+	s.Disk.Hook = func(op durable.Op, _ string) (bool, error) {
+		return op != durable.OpSync && op != durable.OpSyncDir, nil
+	}
+	if code := cli.Run(t.Context(), "boxsign", newRoot(s), list, s); code != 0 {
+		return said.String(), fmt.Errorf("boxsign %s: exit code %d: %s", args, code, &said)
+	}
+	return said.String(), nil
+}
+
+func (w *damageWorld) must(t *testing.T, args string) string {
+	t.Helper()
+	out, err := w.run(t, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// files returns the state files, as paths in the world: not the archives, which their digests name.
+func (w *damageWorld) files(t *testing.T) (out []string) {
+	t.Helper()
+	err := filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(w.dir, path)
+		if err == nil && e.Type().IsRegular() && (strings.HasPrefix(name, "K/") || strings.HasPrefix(name, "R/")) &&
+			!strings.HasPrefix(name, "R/sha256/") && !strings.HasPrefix(name, "R/targets/") {
+			out = append(out, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// fresh links the world to another directory, but for the files that are to be damaged: those get that content.
+func (w *damageWorld) fresh(t *testing.T, damaged map[string][]byte) *damageWorld {
+	t.Helper()
+	out := &damageWorld{filepath.Join(t.TempDir(), "w")}
+	err := filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(w.dir, path)
+		to := filepath.Join(out.dir, name)
+		data, hit := damaged[name]
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			return os.Mkdir(to, 0o700)
+		case hit:
+			return os.WriteFile(to, data, 0o600)
+		case e.Name() == lockFile:
+			return nil // the one file that is written to where it lies
+		}
+		return os.Link(path, to)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// private returns the files of private keys.
+func (w *damageWorld) private(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	paths, err := filepath.Glob(filepath.Join(w.dir, "K", "*"+privateSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[filepath.Base(path)] = string(raw)
+	}
+	return out
+}
+
+// mends is what a message must have that tells of a damaged file: one of the commands that mend it.
+var mends = []string{"boxsign restore", "boxsign renew", "--root ", "cp ", "curl -o ", "move it away"}
+
+// told expects a message that names the file and a command that mends it.
+func told(t *testing.T, when, path, said string) {
+	t.Helper()
+	if !strings.Contains(said, path) || !slices.ContainsFunc(mends, func(m string) bool { return strings.Contains(said, m) }) || strings.Contains(said, "boxsign init") {
+		t.Errorf("%s: expected %s and a command that mends it, got\n%s", when, path, said)
+	}
+}
+
+// TestDamagedBits turns bits of every file that boxsign keeps, one after another: a command works, and tells of the damage, or
+// names the file and how to mend it. No file of a private key is written.
+//
+// A command that only reads meets more of them than one that writes. For the bits of one file of metadata after another see
+// package trust; for all bits of keys see TestDamagedKeys.
+func TestDamagedBits(t *testing.T) {
+	w := newDamageWorld(t)
+	files := w.files(t)
+	if len(files) < 25 {
+		t.Fatal(files)
+	}
+	reads, writes := 0, 0
+	for _, name := range files {
+		path := filepath.Join(w.dir, name)
+		good, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, write := 0, 0 // the next bits
+		for bit := range 8 * len(good) {
+			bad := bytes.Clone(good)
+			bad[bit/8] ^= 1 << (bit % 8)
+			if bit == write {
+				w.fresh(t, map[string][]byte{name: bad}).meets(t, name, bit, "add --yes p-2.tar.gz")
+				write += 8*max(1, len(good)/2) + 1
+				writes++
+			}
+			if bit == read {
+				if err := os.WriteFile(path, bad, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				w.meets(t, name, bit, "status")
+				read += 8*(len(good)/4) + 1
+				reads++
+			}
+		}
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d bits of %d files were read, %d met a command that writes", reads, len(files), writes)
+}
+
+// meets runs a command on a world in which a bit of a file is turned.
+func (w *damageWorld) meets(t *testing.T, name string, bit int, args string) {
+	t.Helper()
+	keys := w.private(t)
+	when := fmt.Sprintf("%s, bit %d: %s", name, bit, args)
+	out, err := w.run(t, args)
+	if err != nil {
+		told(t, when, filepath.Join(w.dir, name), out)
+	} else if args == "status" {
+		if !strings.Contains(out, "p-1.tar.gz") {
+			t.Errorf("%s: expected the list, got\n%s", when, out)
+		}
+		if path := filepath.Join(w.dir, name); strings.HasPrefix(name, "R/staging/") && !strings.Contains(out, path) {
+			t.Errorf("%s: expected %s, which nobody can publish, got\n%s", when, path, out)
+		}
+	}
+	if !maps.Equal(keys, w.private(t)) {
+		t.Errorf("%s: a private key was written", when)
+	}
+}
+
+// TestDamagedKeys turns every bit of the files of the keys, which have no passphrase here, so that nothing but the public file
+// says whose a private one is.
+func TestDamagedKeys(t *testing.T) {
+	dir := t.TempDir()
+	if err := writeBareKey(dir, string(releasePart)); err != nil {
+		t.Fatal(err)
+	}
+	private, err := readPublic(filepath.Join(dir, "release.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, suffix := range []string{privateSuffix, publicSuffix} {
+		path := filepath.Join(dir, string(releasePart)+suffix)
+		good, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for bit := range 8 * len(good) {
+			bad := bytes.Clone(good)
+			bad[bit/8] ^= 1 << (bit % 8)
+			if err := os.WriteFile(path, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var said bytes.Buffer
+			s := cli.Streams{Err: &said, Out: &said, Getenv: func(string) string { return "" }}
+			by, err := (&keyring{dir: dir}).signers(t.Context(), releasePart)
+			if err == nil && by[0].Public() != private {
+				t.Fatalf("%s, bit %d: another key", path, bit)
+			}
+			if err != nil {
+				cli.Run(t.Context(), "boxsign", &cobra.Command{RunE: func(*cobra.Command, []string) error { return err }}, nil, s)
+				told(t, fmt.Sprintf("%s, bit %d", path, bit), path, said.String())
+			}
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, bad) {
+				t.Fatalf("%s was written: %v", path, err)
+			}
+		}
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDamagedTwice damages a file and its copy, or has no copy, as in what an earlier boxsign made: the message has a command
+// that mends it.
+func TestDamagedTwice(t *testing.T) {
+	w := newDamageWorld(t)
+	for _, name := range []string{
+		"R/metadata/1.root.json", "R/metadata/2.root.json", "R/metadata/3.snapshot.json", "R/metadata/2.targets.json", "R/metadata/timestamp.json",
+		"K/trusted/1.root.json", "K/trusted/2.root.json",
+	} {
+		raw, err := os.ReadFile(filepath.Join(w.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw[len(raw)/2] ^= 4
+		v := w.fresh(t, map[string][]byte{name: raw, durable.CopyPath(name): nil})
+		path := filepath.Join(v.dir, name)
+		for _, args := range []string{"status", "renew --yes"} {
+			out, err := v.run(t, args)
+			if err == nil {
+				t.Errorf("%s: %s: expected an error", name, args)
+			}
+			told(t, name+": "+args, path, out)
+		}
+		// And that command does.
+		rest := ""
+		switch {
+		case strings.HasPrefix(name, "R/"):
+			from := filepath.Join(v.dir, "K", "trusted", filepath.Base(name))
+			if out, _ := v.run(t, "status"); !strings.Contains(out, "cp "+from+" "+path) {
+				t.Errorf("%s: expected the file of the keys, got\n%s", name, out)
+			}
+			good, err := os.ReadFile(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, good, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		case name == "K/trusted/1.root.json":
+			rest = " --root " + filepath.Join(v.dir, "R", "metadata", "1.root.json")
+		default:
+			rest = " --root " + filepath.Join(v.dir, "K", "trusted", "1.root.json")
+		}
+		v.must(t, "renew --yes"+rest)
+		if out := v.must(t, "status"); strings.Contains(out, "damaged") {
+			t.Errorf("%s: expected it to be mended, got\n%s", name, out)
+		}
+		if _, err := trust.Open(trust.Config{Dir: filepath.Dir(path), Served: true}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
