@@ -468,7 +468,7 @@ func TestBodiesShareMemory(t *testing.T) {
 	addr := serveOn(t, s)
 	block := fmt.Sprintf("/publish/%v/%v/0", p.id, p.digest)
 	others := &upload{list: s.bodies.uploads, whole: true}
-	if err := others.list.grow(others, uploadMemory); err != nil {
+	if err := others.list.grow(others, smallMemory); err != nil {
 		t.Fatal(err)
 	}
 	put(t, addr, block, p.block).hold(t, 204, nil)
@@ -484,7 +484,7 @@ func TestBodiesShareMemory(t *testing.T) {
 	s.bodies.known.Release(bodyMemory)
 	put(t, addr, block, p.block).hold(t, 204, nil)
 	// Everything was given back.
-	if !s.bodies.known.TryAcquire(bodyMemory) || s.bodies.uploads.total != 0 {
+	if !s.bodies.known.TryAcquire(bodyMemory) || s.bodies.uploads.small.total != 0 {
 		t.Error("some memory is still taken")
 	}
 }

@@ -12,15 +12,15 @@ import (
 
 // The memory of bodies that anybody may send.
 const (
-	// uploadMemory is how many bytes all of them together may hold.
-	uploadMemory = 16 << 20
+	// smallMemory is for bodies of up to smallUpload bytes, and for the first piece of each larger one, which
+	// goes on in largeMemory. So neither small bodies nor the silent take what long ones need, nor do these
+	// keep others from beginning.
+	smallMemory = 4 << 20
+	largeMemory = 20 << 20
+	smallUpload = 256 << 10
 
-	// uploadReserve is how much of that only small bodies may take, those of up to smallUpload bytes.
-	uploadReserve = 4 << 20
-	smallUpload   = 256 << 10
-
-	// uploadShare is what one address may hold while others need memory.
-	uploadShare = uploadMemory / 4
+	// An address may hold one of so many shares of each, however slowly it sends, while others need memory.
+	sharesOfMemory = 4
 
 	// uploadCost is what an upload counts for beside its bytes. It covers its first piece, and bounds
 	// how many there are.
@@ -33,10 +33,12 @@ const (
 )
 
 // How the rate of an upload is measured: over the last seconds, so that one which stood still is soon told
-// from one that comes. fastEnough, in bytes per second, is the most that counts, and what an upload begins with.
+// from one that comes. In bytes per second, fastEnough is the most that counts, and newRate what an upload begins
+// with: more than a slow one has, so that it may begin, and less than a fast one, which no stream of new ones ends.
 const (
 	rateTime   = 2 * time.Second
 	fastEnough = 256 << 10
+	newRate    = 192 << 10
 )
 
 // errMadeWay says that an upload was ended because others needed its memory.
@@ -55,9 +57,14 @@ type upload struct {
 	have  int64     // bytes that arrived
 	rate  float64   // in bytes per second, as it was at last
 	last  time.Time // when bytes arrived, or it began
+	pool  *pool     // where its memory is from; nil: it has none
 	held  int64     // of memory
 	whole bool      // all has arrived: it can't be ended any more
 	ended bool      // it made way, and its memory is others'
+}
+
+func newUpload(l *uploads, from address, size int64, body io.Reader, c *http.ResponseController) *upload {
+	return &upload{list: l, from: from, size: size, body: body, control: c, rate: newRate, last: time.Now()}
 }
 
 // arrived notes that bytes arrived. u.list.mu is held.
@@ -73,24 +80,32 @@ func (u *upload) rateAt(now time.Time) float64 {
 	return u.rate * math.Exp(-now.Sub(u.last).Seconds()/rateTime.Seconds())
 }
 
-// uploads are those that come now. None waits for another: where the memory is used up, the slowest
-// upload ends, one of an address that holds more than its share before all others.
+// uploads are those that come now. None waits for another: where the memory is used up, one of them ends.
 type uploads struct {
 	first time.Duration // how long the first byte of a body may take
 
-	mu     sync.Mutex
-	coming map[*upload]struct{}
-	byFrom map[address]int64 // what the uploads of an address hold
-	total  int64
+	mu           sync.Mutex
+	small, large pool
 
 	pieces sync.Pool // *[]byte of the length of a piece
+}
+
+// A pool is memory that uploads share.
+type pool struct {
+	room, total int64
+	byFrom      map[address]int64 // what the uploads of an address hold
+	coming      map[*upload]struct{}
+}
+
+func newPool(room int64) pool {
+	return pool{room: room, byFrom: map[address]int64{}, coming: map[*upload]struct{}{}}
 }
 
 func newUploads() *uploads {
 	return &uploads{
 		first:  firstByteTime,
-		coming: map[*upload]struct{}{},
-		byFrom: map[address]int64{},
+		small:  newPool(smallMemory),
+		large:  newPool(largeMemory),
 		pieces: sync.Pool{New: func() any { b := make([]byte, uploadPiece); return &b }},
 	}
 }
@@ -99,16 +114,22 @@ func newUploads() *uploads {
 func (l *uploads) remove(u *upload) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.coming, u)
-	l.hold(u, -u.held)
+	u.hold(nil, 0)
 }
 
-// hold changes how much memory an upload takes. l.mu is held.
-func (l *uploads) hold(u *upload, n int64) {
-	u.held += n
-	l.total += n
-	if l.byFrom[u.from] += n; l.byFrom[u.from] == 0 {
-		delete(l.byFrom, u.from)
+// hold has an upload hold so many bytes of a pool, and nothing of another. u.list.mu is held.
+func (u *upload) hold(p *pool, n int64) {
+	if old := u.pool; old != nil {
+		delete(old.coming, u)
+		old.total -= u.held
+		if old.byFrom[u.from] -= u.held; old.byFrom[u.from] == 0 {
+			delete(old.byFrom, u.from)
+		}
+	}
+	if u.pool, u.held = p, n; p != nil {
+		p.coming[u] = struct{}{}
+		p.total += n
+		p.byFrom[u.from] += n
 	}
 }
 
@@ -120,51 +141,40 @@ func (l *uploads) grow(u *upload, n int64) error {
 	if u.ended {
 		return errMadeWay
 	}
-	l.coming[u] = struct{}{}
-	room := int64(uploadMemory)
-	if u.size > smallUpload {
-		room -= uploadReserve
+	p := &l.small
+	if u.held > 0 && u.size > smallUpload {
+		p = &l.large
 	}
-	l.hold(u, n)
-	for l.total > room {
-		slowest := l.slowest(time.Now())
+	u.hold(p, u.held+n)
+	for now := time.Now(); p.total > p.room; {
+		slowest := p.slowest(now)
 		if slowest == nil || slowest == u {
-			l.hold(u, -n)
+			u.hold(nil, 0)
 			return errBusy
 		}
-		l.end(slowest)
+		slowest.end()
 	}
 	return nil
 }
 
 // slowest returns which upload is to make way, nil if none can: one of an address that holds more than its
-// share, else one that has brought next to nothing, else any, and of these the slowest. Without the second rule
-// a stream of new ones, each of which counts as fast at first, would end a slow one that has come far. l.mu is held.
-func (l *uploads) slowest(now time.Time) (out *upload) {
-	rank := func(u *upload) int {
+// share, else any, and of these the slowest. The uploads.mu of the pool is held.
+func (p *pool) slowest(now time.Time) (out *upload) {
+	greedy := func(u *upload) bool { return p.byFrom[u.from] > p.room/sharesOfMemory }
+	for u := range p.coming {
 		switch {
-		case l.byFrom[u.from] > uploadShare:
-			return 2
-		case u.have < min(firstPiece, u.size):
-			return 1
-		}
-		return 0
-	}
-	for u := range l.coming {
-		if u.whole || u.ended {
-			continue
-		}
-		if out == nil || rank(u) > rank(out) || rank(u) == rank(out) && u.rateAt(now) < out.rateAt(now) {
+		case u.whole, out != nil && greedy(out) && !greedy(u):
+		case out == nil, greedy(u) && !greedy(out), u.rateAt(now) < out.rateAt(now):
 			out = u
 		}
 	}
 	return out
 }
 
-// end ends an upload, whose memory counts as free from now on. l.mu is held.
-func (l *uploads) end(u *upload) {
+// end ends an upload, whose memory counts as free from now on. u.list.mu is held.
+func (u *upload) end() {
 	u.ended = true
-	l.hold(u, -u.held)
+	u.hold(nil, 0)
 	_ = u.control.SetReadDeadline(time.Unix(1, 0)) // fails where the connection is gone
 }
 
@@ -190,17 +200,8 @@ func (u *upload) setDeadline(t time.Time) error {
 // upload reads the body of a request whose length was checked, whoever sends it. Once it is there,
 // admitted says when there may be a copy in one piece, which is returned, until the caller calls done.
 func (rt *router) upload(w *reply, r *http.Request, admitted func() (done func(), err error)) (body []byte, done func(), err error) {
-	l := rt.bodies.uploads
-	u := &upload{
-		list:    l,
-		from:    clientOf(r, rt.config.TrustedProxies),
-		size:    r.ContentLength,
-		body:    r.Body,
-		control: http.NewResponseController(w),
-		rate:    fastEnough,
-		last:    time.Now(),
-	}
-	defer l.remove(u)
+	u := newUpload(rt.bodies.uploads, clientOf(r, rt.config.TrustedProxies), r.ContentLength, r.Body, http.NewResponseController(w))
+	defer u.list.remove(u)
 	pieces, back, err := rt.receive(u)
 	defer back()
 	if err != nil {

@@ -8,10 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -99,51 +102,85 @@ func TestSilentUploadIsCut(t *testing.T) {
 	})
 }
 
-// A steady is a body that comes at 1.6 MB/s.
-type steady struct {
-	tick *time.Ticker
-	left int
+// A bodySender sends a body over a pipe: some bytes at once, and then as many each second.
+type bodySender struct {
+	size, first, perSecond int
 }
 
-func (s *steady) Read(p []byte) (int, error) {
-	if s.left == 0 {
-		return 0, io.EOF
-	}
-	<-s.tick.C
-	n := min(len(p), s.left, 32<<10)
-	s.left -= n
-	for i := range p[:n] {
-		p[i] = ' '
-	}
-	return n, nil
-}
-
-func (s *steady) Close() error { s.tick.Stop(); return nil }
-
-// Long lists arrive beside a hundred callers who announce as much and send nothing.
-func TestUploadsArriveBesideSilentOnes(t *testing.T) {
-	inEachWay(t, Config{BodyWindow: time.Hour}, func(t *testing.T, w way) {
-		w.to.server.bodies.uploads.first = time.Hour // else they would have to come again and again
-		for range 100 {
-			w.begin(t, 3<<20)
-		}
-		w.client = w.to.client(t, w.major) // HTTP/2 takes so many streams a connection, and those are taken
-		arrived := make(chan error)
-		for range 3 {
-			go func() {
-				status, err := w.put(t.Context(), &steady{time.NewTicker(20 * time.Millisecond), 3_000_000}, 3_000_000)
-				if err == nil && status != 200 {
-					err = fmt.Errorf("status %d", status)
-				}
-				arrived <- err
-			}()
-		}
-		for range 3 {
-			if err := <-arrived; err != nil {
-				t.Error(err)
+// upload has a router read the body of somebody at that address.
+func (s bodySender) upload(rt *router, from address) error {
+	client, server := net.Pipe()
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer func() { _ = client.Close(); _ = server.Close() }() // never fail
+	sending.Go(func() {
+		wait := max(100*time.Millisecond, time.Second/time.Duration(max(1, s.perSecond)))
+		n := s.first
+		for left := s.size; ; n = int(time.Duration(s.perSecond) * wait / time.Second) {
+			n = min(n, left)
+			left -= n
+			if _, err := client.Write(make([]byte, n)); err != nil || left == 0 || s.perSecond == 0 {
+				return
 			}
+			time.Sleep(wait)
 		}
 	})
+	u := newUpload(rt.bodies.uploads, from, int64(s.size), server, http.NewResponseController(&deadlines{conn: server}))
+	defer u.list.remove(u)
+	_, back, err := rt.receive(u)
+	back()
+	return err
+}
+
+// Long lists arrive beside strangers who keep a hundred connections, each of which is opened again once it is cut.
+func TestUploadsArriveBesideStrangers(t *testing.T) {
+	t.Parallel()
+	mine, theirs := addressOf(netip.MustParseAddr("192.0.2.1")), addressOf(netip.MustParseAddr("192.0.2.2"))
+	const long = 3_000_000
+	for label, stranger := range map[string]bodySender{
+		"nothing":                   {size: long},
+		"a byte":                    {size: long, first: 1},
+		"a byte a second":           {size: long, first: 1, perSecond: 1},
+		"little":                    {size: long, first: 20, perSecond: 20},
+		"a first piece":             {size: long, first: firstPiece},
+		"just as fast as they must": {size: long, perSecond: 4100},
+		"a window's part at once":   {size: long, first: 80_001},
+		"four times as fast":        {size: long, perSecond: 16_000},
+		"small bodies":              {size: smallUpload, perSecond: 4100},
+	} {
+		for _, from := range []address{mine, theirs} {
+			t.Run(fmt.Sprintf("%s, the same address %v", label, from == mine), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					config, err := Config{Source: newFake(t)}.withDefaults()
+					if err != nil {
+						t.Fatal(err)
+					}
+					rt := &router{config: config, bodies: newBodies()}
+					ctx, stop := context.WithCancel(t.Context())
+					var strangers, honest sync.WaitGroup
+					for range 100 {
+						strangers.Go(func() {
+							for ctx.Err() == nil {
+								time.Sleep(20 * time.Millisecond) // a round trip
+								_ = stranger.upload(rt, from)     // it is cut
+							}
+						})
+					}
+					time.Sleep(10 * time.Second)
+					for range 4 {
+						honest.Go(func() {
+							if err := (bodySender{size: long, perSecond: 400_000}).upload(rt, mine); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					honest.Wait()
+					stop()
+					strangers.Wait()
+				})
+			})
+		}
+	}
 }
 
 // Uploads that stand still lose their memory to those that come. The rest goes on.
@@ -151,7 +188,7 @@ func TestSlowUploadsMakeWay(t *testing.T) {
 	inEachWay(t, Config{BodyWindow: time.Hour}, func(t *testing.T, w way) {
 		const length = 2_900_000
 		var answers []func() (int, error)
-		for range (uploadMemory - uploadReserve) / length {
+		for range largeMemory / (length + uploadCost + uploadPiece) {
 			body, answer := w.begin(t, length)
 			if _, err := body.Write(make([]byte, length-1)); err != nil {
 				t.Fatal(err)
@@ -162,12 +199,13 @@ func TestSlowUploadsMakeWay(t *testing.T) {
 		holds := func() int64 {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			return l.total
+			return l.large.total
 		}
 		await(t, "the bodies come", func() bool { return holds() >= int64(len(answers)*length) })
-		if status, err := w.put(t.Context(), bytes.NewReader(make([]byte, 4<<20)), 4<<20); status != 200 || err != nil {
-			t.Errorf("%d, %v", status, err)
-		}
+		await(t, "a new one arrives", func() bool { // at first those that came fast until now count as fast
+			status, err := w.put(t.Context(), bytes.NewReader(make([]byte, 4<<20)), 4<<20)
+			return status == 200 && err == nil
+		})
 		await(t, "one gives its memory back", func() bool { return holds() <= int64(len(answers)-1)*(length+uploadCost) })
 		if holds() == 0 {
 			t.Error("none goes on")
@@ -178,12 +216,16 @@ func TestSlowUploadsMakeWay(t *testing.T) {
 // deadlines is a ResponseWriter that notes whether it was told to end reading.
 type deadlines struct {
 	http.ResponseWriter
+	conn  net.Conn // of the request; nil: none
 	ended bool
 }
 
 func (d *deadlines) SetReadDeadline(at time.Time) error {
 	d.ended = at.Before(time.Now())
-	return nil
+	if d.conn == nil {
+		return nil
+	}
+	return d.conn.SetReadDeadline(at)
 }
 
 // An address that holds more than its share makes way before all others, however fast it sends; among the
@@ -198,68 +240,69 @@ func TestWhoMakesWay(t *testing.T) {
 		came  int // bytes in the last second
 		ago   time.Duration
 		whole bool
-		size  int64
 	}
-	const large = uploadShare + 1
+	const greedy = largeMemory/sharesOfMemory + 1
 	for label, held := range map[string][]state{ // the first is to make way
 		"the slowest":           {{from: one, came: 1000}, {from: other, came: 2000}, {from: one, came: 3000}},
 		"what stands still":     {{from: one, came: 9 << 20, ago: 5 * time.Second}, {from: other, came: 50_000}},
-		"of the greedy address": {{from: other, held: large, came: 5000}, {from: other, came: 6000}, {from: one, came: 1000}},
-		"what has just begun":   {{from: one, came: 1, size: 9 << 20}, {from: other, came: 12_000, ago: 5 * time.Second, size: 9 << 20}},
+		"of the greedy address": {{from: other, held: greedy, came: 5000}, {from: other, came: 6000}, {from: one, came: 1000}},
 		"not what is whole":     {{from: one, came: 2000}, {from: one, came: 1000, whole: true}},
 	} {
 		l := newUploads()
 		var all []*upload
 		for _, s := range held {
-			u := &upload{list: l, from: s.from, size: s.size, rate: fastEnough, control: http.NewResponseController(&deadlines{})}
+			u := newUpload(l, s.from, 9<<20, nil, http.NewResponseController(&deadlines{}))
 			u.last = now.Add(-time.Second - s.ago)
 			u.arrived(s.came, now.Add(-s.ago))
 			u.whole = s.whole
-			l.coming[u] = struct{}{}
-			l.hold(u, s.held)
+			u.hold(&l.large, max(1, s.held))
 			all = append(all, u)
 		}
-		if got := l.slowest(now); got != all[0] {
+		if got := l.large.slowest(now); got != all[0] {
 			t.Errorf("%s: %+v makes way", label, got)
 		}
-		l.end(all[0])
-		if got := l.slowest(now); got == all[0] {
+		all[0].end()
+		if got := l.large.slowest(now); got == all[0] {
 			t.Errorf("%s: it makes way twice", label)
 		}
 	}
 }
 
-// What large uploads leave is enough for small ones, and everything is given back.
+// Large uploads leave their memory to small ones and to the first pieces of others, and everything is given back.
 func TestSmallUploadsHaveTheirMemory(t *testing.T) {
 	t.Parallel()
 	l := newUploads()
 	end := &deadlines{}
-	make := func(size int64) *upload {
-		return &upload{list: l, size: size, control: http.NewResponseController(end), rate: fastEnough, last: time.Now()}
+	begin := func(size int64) *upload { return newUpload(l, address{}, size, nil, http.NewResponseController(end)) }
+	large, later, small, smaller := begin(5<<20), begin(smallUpload+1), begin(smallUpload), begin(1)
+	for _, u := range []*upload{large, later} {
+		if err := l.grow(u, uploadCost); err != nil || u.pool != &l.small {
+			t.Errorf("a first piece: %v", err)
+		}
 	}
-	large := make(5 << 20)
-	if err := l.grow(large, uploadMemory-uploadReserve); err != nil {
-		t.Fatal(err)
+	if err := l.grow(large, largeMemory-uploadCost); err != nil || l.small.total != uploadCost {
+		t.Errorf("the rest: %v, %d bytes of the memory of small ones are held", err, l.small.total)
 	}
 	large.whole = true
-	if err := l.grow(make(smallUpload+1), 1); !errors.Is(err, errBusy) {
-		t.Errorf("a large one: %v", err)
+	if err := l.grow(later, 1); !errors.Is(err, errBusy) {
+		t.Errorf("another rest: %v", err)
 	}
-	small := make(smallUpload)
-	if err := l.grow(small, uploadReserve); err != nil {
+	if err := l.grow(small, smallMemory); err != nil {
 		t.Errorf("a small one: %v", err)
 	}
-	if err := l.grow(make(1), 1); err != nil || !end.ended {
+	if err := l.grow(smaller, 1); err != nil || !end.ended {
 		t.Errorf("a second one: %v, %v", err, end.ended)
 	}
 	if err := l.grow(small, 1); !errors.Is(err, errMadeWay) {
 		t.Errorf("what made way goes on: %v", err)
 	}
-	for u := range l.coming {
+	for _, u := range []*upload{large, later, small, smaller} {
 		l.remove(u)
 	}
-	if l.total != 0 || len(l.byFrom) != 0 {
-		t.Errorf("%d bytes are held, by %v", l.total, l.byFrom)
+	for _, p := range []*pool{&l.small, &l.large} {
+		if p.total != 0 || len(p.byFrom) != 0 || len(p.coming) != 0 {
+			t.Errorf("%d bytes are held, by %v", p.total, p.byFrom)
+		}
 	}
 }
 
