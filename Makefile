@@ -11,7 +11,9 @@ BUILT ?= $(shell git log -1 --format=%cI 2>/dev/null)
 BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.built=$(BUILT)'
 # Arithmetic that shares nothing between goroutines, and takes ten times as long where the race detector
 # looks at each step of it.
-ARITHMETIC = $(foreach p,crypto/internal/fips140/ed25519 crypto/internal/fips140/edwards25519/... golang.org/x/crypto/scrypt,'-gcflags=$(p)=-race=false')
+KEYS = crypto/internal/fips140/ed25519 crypto/internal/fips140/edwards25519/... golang.org/x/crypto/scrypt
+COMPRESSION = compress/flate $(addprefix github.com/,dsnet/compress/bzip2/... dsnet/compress/internal/prefix $(addprefix klauspost/compress/,flate fse huff0))
+ARITHMETIC = $(foreach p,$(KEYS) $(COMPRESSION),'-gcflags=$(p)=-race=false')
 
 .PHONY: build demo test check fuzz bench release clean
 
