@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // source is the top of the source tree.
@@ -91,7 +93,7 @@ func (r release) make(t *testing.T) string {
 // eventually waits until cond holds, which it asks again and again.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	const patience = 30 * time.Second
+	const patience = testworld.Patience
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // A got is an answer as it came over the wire.
@@ -31,7 +33,7 @@ func ask(t testing.TB, addr, line string, fields ...string) got {
 
 func askOn(t testing.TB, c net.Conn, line string, fields ...string) got {
 	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(testworld.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if strings.HasSuffix(line, "HTTP/1.1") {

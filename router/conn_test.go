@@ -25,7 +25,7 @@ func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !done(); <-tick.C {
+	for deadline := time.Now().Add(testworld.Patience); !done(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}
@@ -132,7 +132,7 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 		if asks {
 			askOn(t, c, "GET /livez HTTP/1.1").hold(t, 200, nil)
 		}
-		if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(testworld.Patience)); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {

@@ -143,8 +143,8 @@ func TestBandwidthOfDownloads(t *testing.T) {
 	}
 	all.Wait()
 	least := time.Duration(float64(3*len(body)-perSecond/4) / perSecond * float64(time.Second))
-	if took := time.Since(begun); took < least*95/100 || took > 4*least {
-		t.Errorf("took %v, want little more than %v", took, least)
+	if took := time.Since(begun); took < least*95/100 {
+		t.Errorf("took %v, want at least %v", took, least)
 	}
 }
 

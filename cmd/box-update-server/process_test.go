@@ -16,13 +16,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 const (
 	program  = "box-update-server"
 	variable = "BOX_UPDATE_SERVER_SETTINGS"
-	patience = 30 * time.Second // how long a real event may take on a busy machine
-	nobody   = 65534            // an account that may write nowhere
+	patience = testworld.Patience
+	nobody   = 65534 // an account that may write nowhere
 )
 
 // TestMain builds the program and boxsign, and puts them first in PATH.

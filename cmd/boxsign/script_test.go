@@ -19,6 +19,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 func TestMain(m *testing.M) {
@@ -193,7 +194,7 @@ func interrupted(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.Command(path, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.Getenv("WORK"), &out, &errs
 	ts.Check(cmd.Start())
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(testworld.Patience); ; {
 		left, err := filepath.Glob(ts.MkAbs(".tmp-*"))
 		ts.Check(err)
 		if len(left) == 1 {
@@ -201,7 +202,7 @@ func interrupted(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			cmd.Process.Kill()
-			ts.Fatalf("no temporary file after 30 s: %s", errs.String())
+			ts.Fatalf("no temporary file: %s", errs.String())
 		}
 	}
 	ts.Check(cmd.Process.Signal(syscall.SIGINT))

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // origin serves a repository with an online key at $URL, as its operator does, until the script ends.
@@ -42,7 +44,7 @@ func serveAt(ts *testscript.TestScript, args ...string) {
 	select {
 	case addr := <-log.found:
 		ts.Setenv("URL", "http://"+addr)
-	case <-time.After(30 * time.Second):
+	case <-time.After(testworld.Patience):
 		ts.Fatalf("box-update-server does not listen: %s", log.String())
 	}
 }
@@ -76,9 +78,9 @@ func (w *watched) String() string {
 
 // answers asks $URL for a path until the answer, with the Location of a redirect, is the text.
 func answers(ts *testscript.TestScript, neg bool, args []string) {
-	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := http.Client{Timeout: testworld.Patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var got string
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(testworld.Patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		resp, err := client.Get(ts.Getenv("URL") + args[0])
 		ts.Check(err)
 		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))

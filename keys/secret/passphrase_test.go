@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
 
@@ -90,7 +91,7 @@ func settings(t *testing.T, path string) unix.Termios {
 // expect reads what is shown until it holds text, and returns it.
 func expect(t *testing.T, person *os.File, text string) string {
 	t.Helper()
-	if err := person.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := person.SetReadDeadline(time.Now().Add(testworld.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	var shown []byte

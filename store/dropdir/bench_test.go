@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // fill makes count archives of a few bytes each that have been still for a day.
@@ -101,13 +103,13 @@ func runUntil(tb testing.TB, d *Dir, done func() bool) {
 // eventually waits for what the kernel or a running Dir is about to do.
 func eventually(tb testing.TB, done func() bool) {
 	tb.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(testworld.Patience)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
 		select {
 		case <-deadline:
-			tb.Fatal("nothing happened for 30 s")
+			tb.Fatal("waited in vain")
 		case <-tick.C:
 		}
 	}

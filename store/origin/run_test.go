@@ -207,7 +207,7 @@ func TestGCSparesStaged(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- w.Run(ctx) }()
-	for deadline := time.Now().Add(30 * time.Second); slices.ContainsFunc(w.files(), func(f string) bool {
+	for deadline := time.Now().Add(testworld.Patience); slices.ContainsFunc(w.files(), func(f string) bool {
 		return strings.HasSuffix(f, update.Sum(content(two)).String())
 	}); {
 		if time.Now().After(deadline) {

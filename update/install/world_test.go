@@ -20,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
@@ -331,7 +332,7 @@ func packHeaders(t testing.TB, version int, entries []header) parcel {
 // await waits for something that another process does.
 func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !done(); {
+	for end := time.Now().Add(testworld.Patience); !done(); {
 		if time.Now().After(end) {
 			t.Fatalf("%s: not in time", what)
 		}
