@@ -39,7 +39,7 @@ func (p program) execute(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	cmd, err := p.start()
+	cmd, err := p.start(ctx)
 	if err != nil {
 		return err
 	}
@@ -59,16 +59,26 @@ func (p program) execute(ctx context.Context) error {
 	return err
 }
 
+// busyWait is how long a program may be open for writing before that is an error. Whoever writes a hook has it
+// open until it is written; and a process that was just forked has what its parent had open until it runs its
+// own program.
+const busyWait = 10 * time.Second
+
 // start starts the program in a process group of its own. A script without a first line that names its
-// interpreter is run by sh, as a shell would.
-func (p program) start() (*exec.Cmd, error) {
-	cmd := p.command(p.path)
-	err := cmd.Start()
-	if errors.Is(err, syscall.ENOEXEC) {
-		cmd = p.command(archive.Shell, p.path)
-		err = cmd.Start()
+// interpreter is run by sh, as a shell would. A program that is open for writing is waited for.
+func (p program) start(ctx context.Context) (*exec.Cmd, error) {
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		cmd := p.command(p.path)
+		err := cmd.Start()
+		if errors.Is(err, syscall.ETXTBSY) && time.Since(began) < busyWait && ctx.Err() == nil {
+			continue
+		}
+		if errors.Is(err, syscall.ENOEXEC) {
+			cmd = p.command(archive.Shell, p.path)
+			err = cmd.Start()
+		}
+		return cmd, whyNot(p.path, err)
 	}
-	return cmd, whyNot(p.path, err)
 }
 
 // whyNot says what the system does not of a program that could not be started: that it is there, and that its

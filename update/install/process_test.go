@@ -96,6 +96,27 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// A hook that something has open for writing for a moment is run after that.
+func TestProgramThatIsWritten(t *testing.T) {
+	b := newBox(t)
+	b.post("20-start", "echo started >> $HOME/post")
+	b.post("10-write", "(exec 9>>"+filepath.Join(b.c.PostHooks, "20-start")+"; touch $HOME/open; exec sleep 0.3) >/dev/null 2>&1 &\n"+
+		"until [ -e $HOME/open ]; do sleep 0.01; done")
+	b.mustInstall(script(t, 7, ran))
+	b.wantTold("post", "started")
+}
+
+// One that stays open for writing is an error when its time is over.
+func TestProgramThatStaysOpen(t *testing.T) {
+	b := newBox(t)
+	b.c.Timeout = 200 * time.Millisecond
+	b.pre("10-stop", "true")
+	f, err := os.OpenFile(filepath.Join(b.c.PreHooks, "10-stop"), os.O_WRONLY, 0)
+	must(t, err)
+	defer f.Close()
+	b.fails(script(t, 7, ran), syscall.ETXTBSY)
+}
+
 // What a script leaves in the background goes on, whether or not it holds the output open.
 func TestBackground(t *testing.T) {
 	for name, text := range map[string]string{
