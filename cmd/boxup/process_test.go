@@ -212,12 +212,8 @@ func TestOrdinaryUser(t *testing.T) {
 	for dir := d.dir; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
 		check(t, os.Chmod(dir, 0o755))
 	}
-	self, err := os.Executable()
-	check(t, err)
 	copied := d.path("boxup-test")
-	b, err := os.ReadFile(self)
-	check(t, err)
-	check(t, os.WriteFile(copied, b, 0o755))
+	check(t, testworld.CopyProgram(copied))
 	out, err := exec.Command("chown", "-R", fmt.Sprint(nobody), d.dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -71,7 +71,7 @@ func AsNobody(t *testing.T) bool {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	program, temp := filepath.Join(dir, "test"), filepath.Join(dir, "tmp")
-	if err := errors.Join(copyProgram(program), os.Chmod(dir, 0o755), os.Mkdir(temp, 0o777), os.Chown(temp, nobody, nobody)); err != nil {
+	if err := errors.Join(CopyProgram(program), os.Chmod(dir, 0o755), os.Mkdir(temp, 0o777), os.Chown(temp, nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^"+t.Name()+"$")
@@ -84,12 +84,16 @@ func AsNobody(t *testing.T) bool {
 	return true
 }
 
-func copyProgram(to string) (err error) {
+// CopyProgram copies the program of this test, ready to be run. Nothing is forked meanwhile: the child would have
+// the copy open for writing for a moment, and it could not be run.
+func CopyProgram(to string) (err error) {
 	from, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return err
 	}
 	defer from.Close() // opened for reading
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if err != nil {
 		return err

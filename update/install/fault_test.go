@@ -162,10 +162,8 @@ func TestAsOrdinaryUser(t *testing.T) {
 	must(t, err)
 	defer os.RemoveAll(dir)
 	must(t, os.Chmod(dir, 0o755))
-	self, err := os.ReadFile(os.Args[0])
-	must(t, err)
 	bin, temp := filepath.Join(dir, "install.test"), filepath.Join(dir, "tmp")
-	must(t, os.WriteFile(bin, self, 0o755))
+	must(t, testworld.CopyProgram(bin))
 	must(t, errors.Join(os.Mkdir(temp, 0o700), os.Chown(temp, 65534, 65534)))
 	remarks := filepath.Join(temp, "not-tested") // that user can't write where the others go
 	cmd := exec.CommandContext(t.Context(), bin, "-test.short", "-test.run=TestInstall|TestHold|TestSetAside|TestTimeLimit|TestRolledBack|TestResume|TestReadOnly|TestRebootPolicy|TestScriptKills")
