@@ -203,6 +203,28 @@ func TestFullDiskElsewhere(t *testing.T) {
 	b.wantTold("ran", "7", "7")
 }
 
+// A script that fills the disk by its own fault is tried once a day, until it is withdrawn. What it leaves where it ran is gone after
+// each time.
+func TestScriptThatFillsTheDiskLeavesNothing(t *testing.T) {
+	b := onSmallDisk(t, "size=12m")
+	p := script(t, 7, ran+"head -c 1G /dev/zero > all; exit 1\n")
+	var free []uint64
+	for day := range 3 {
+		b.c.Now = func() time.Time { return epoch.Add(time.Duration(day) * 25 * time.Hour) }
+		if s := b.fails(p, install.ErrNoSpace); len(s.Failures) != 0 {
+			t.Errorf("day %d: failures are %+v", day, s.Failures)
+		}
+		var disk syscall.Statfs_t
+		must(t, syscall.Statfs(b.c.Dir, &disk))
+		free = append(free, disk.Bavail*uint64(disk.Bsize))
+	}
+	b.wantTold("ran", "7", "7", "7")
+	if free[0] < 8<<20 || free[1] != free[0] || free[2] != free[0] {
+		t.Errorf("free after each time: %d bytes", free)
+	}
+	b.mustInstall(script(t, 8, ran))
+}
+
 // A disk that can't be written to says so, and is gone on with once it can.
 func TestReadOnlyDisk(t *testing.T) {
 	b := onSmallDisk(t, "size=64m")
