@@ -1,11 +1,15 @@
 package mirror
 
 import (
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
+
+// ErrRing says that every upstream copies from this mirror: no way leads to an origin.
+var ErrRing = errors.New("all upstreams copy from this mirror, so that nothing new can arrive")
 
 // Versions are those of the files of a repository, 0 where there is none.
 type Versions struct {
@@ -57,8 +61,7 @@ type Freshness struct {
 	Expiring trust.Role `json:"expiring,omitempty"`
 	Expired  bool       `json:"expired"`
 
-	// Ring says that every upstream copies from this mirror: no way leads to an origin, and nothing
-	// new can come.
+	// Ring says that ErrRing holds.
 	Ring bool `json:"ring,omitempty"`
 
 	Upstreams []UpstreamFreshness `json:"upstreams"`

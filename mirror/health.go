@@ -57,7 +57,7 @@ func judge(s *store.Store, f Freshness, damage error, interval time.Duration, at
 		warn("sync", false, "%s", text)
 	}
 	if f.Ring {
-		warn("upstream", false, "all upstreams copy from this mirror, so that nothing new can arrive: add the origin as an upstream")
+		warn("upstream", false, "%v: add the origin as an upstream", ErrRing)
 	}
 	for _, u := range f.Upstreams {
 		if u.Loop && !f.Ring {

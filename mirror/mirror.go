@@ -141,7 +141,7 @@ func New(c Config) (*Mirror, error) {
 	if m.record, err = openRecord(c.Store.Dir()); err != nil {
 		c.Logger.Warn("what is known of earlier syncs is lost", "err", err)
 	} else if m.record.damage != nil {
-		c.Logger.Warn("what is known of earlier syncs was damaged by the disk; the next sync writes it again", "err", m.record.damage)
+		c.Logger.Warn("the disk damaged a file, which is written again", "err", m.record.damage)
 	}
 	return m, nil
 }

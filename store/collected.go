@@ -59,7 +59,7 @@ const maxNote = 4096
 func readNote[T any](s *Store, name string) T {
 	v, damage, err := durable.ReadJSON[T](s.path(name), maxNote)
 	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.c.Logger.Warn("a note of an earlier process was damaged", "err", err)
+		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", err)
 	}
 	return v
 }

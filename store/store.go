@@ -301,7 +301,7 @@ func (s *Store) recover(ctx context.Context) error {
 // mend writes metadata again that the disk damaged. Where that fails, what is served is right all the same.
 func (s *Store) mend() {
 	for _, damage := range s.state.Damage() {
-		s.c.Logger.Warn("the disk damaged something of the metadata: it is written again", "err", damage)
+		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
 	}
 	if err := s.state.Mend(); err != nil {
 		s.c.Logger.Warn("metadata not written again", "err", noSpace(err))

@@ -195,7 +195,7 @@ func faults() map[string]fault {
 		"metadata with a copy are damaged": {func(t *testing.T, w *sick) {
 			path := filepath.Join(w.mirror, "metadata", "timestamp.json")
 			w.check(os.WriteFile(path, []byte("{}"), 0o644))
-		}, "repository", "warning", "timestamp.json: its copy is used", "restart"},
+		}, "repository", "warning", "its copy is used", "restart"},
 		"certificate has expired": {func(t *testing.T, w *sick) { w.pair.put(t, w.authority.issue(-time.Minute)) },
 			"certificate", "wrong", "expired at", "new one"},
 		"certificate will expire": {func(t *testing.T, w *sick) { w.pair.put(t, w.authority.issue(time.Minute)) },

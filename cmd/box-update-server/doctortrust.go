@@ -59,7 +59,7 @@ func (p *patient) repository(ctx context.Context) []finding {
 	}
 	var found []finding
 	for _, damage := range p.store.Damage() {
-		found = append(found, warning(check, "restart the server, which writes it again; and have an eye on the disk", "the disk damaged metadata: %v", damage))
+		found = append(found, warning(check, "restart the server, which writes it again; and have an eye on the disk", "the disk damaged a file: %v", damage))
 	}
 	found = append(found, ok(check, "targets %d with %d updates verifies", repo.Version(trust.RoleTargets), len(repo.Releases())))
 	return append(found, p.contents(ctx, repo)...)

@@ -53,7 +53,7 @@ func newInspector(s *store.Store, logger *slog.Logger) *inspector {
 	i := &inspector{store: s, logger: logger, quick: quickInspection, found: map[update.Digest][]string{}, slow: map[update.Digest]bool{}, unread: map[update.Digest]bool{}}
 	found, damage, err := durable.ReadJSON[map[update.Digest][]string](i.path(), maxInspected)
 	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		logger.Warn("a note of an earlier process was damaged", "err", err)
+		logger.Warn("the disk damaged a file, which is written again", "err", err)
 	}
 	maps.Copy(i.found, found)
 	return i

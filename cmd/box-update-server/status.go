@@ -146,7 +146,7 @@ func (r statusReport) verdict() error {
 	case r.Error != "":
 		err = fmt.Errorf("no sync went well since %s", r.Since.Format(time.RFC3339))
 	case r.Ring:
-		err = errors.New("no upstream leads to an origin: each copies from this mirror")
+		err = mirror.ErrRing
 	case r.SecondsBehind > 0 || r.UpdatesBehind > 0:
 		err = errors.New("behind the upstream")
 	}

@@ -176,7 +176,7 @@ func (b *box) mend() {
 		return
 	}
 	for _, d := range damage {
-		b.warn("the disk damaged something of the trusted metadata: %v", d)
+		b.warn("the disk damaged a file, which is written again: %v", d)
 	}
 	if err := b.state.Mend(); err != nil {
 		b.warn("trusted metadata not written again: %v", err)

@@ -103,7 +103,7 @@ func TestRepairTakesNoLess(t *testing.T) {
 	s.box.has("100", "100")
 	good := s.mirror()
 	s.box.configure(map[string]any{"mirrors": []string{s.bad.URL, good.URL}})
-	s.box.must(0, "update").says("the disk damaged something of the trusted metadata", "3.root.json", "installed: "+two)
+	s.box.must(0, "update").says("the disk damaged a file", "3.root.json", "installed: "+two)
 	s.box.must(0, "status").says("root: version 3")
 	s.box.clean()
 }

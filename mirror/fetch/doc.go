@@ -28,6 +28,16 @@
 // Nothing that an upstream sends makes the client read without bound: lengths are known beforehand, and
 // an answer that is slower than a limit is cut.
 //
+// A call has these time limits:
+//
+//	Silence      30 s   from a request on, until its answer begins; then another upstream is asked
+//	StallWindow  30 s   an answer that brings fewer than StallRate bytes a second in it is cut
+//	Race         30 s   with one upstream; then another one is tried beside it, and asked instead where it is far faster
+//	overdue      10 s   in Newest, while nothing comes; then the next upstream is asked beside
+//	Patience     2 min  of waiting in all the call, while next to nothing comes; then it ends with ErrUnavailable
+//
+// Several upstreams share Patience, so that Silence and overdue are less where there are many.
+//
 // HTTP/1.1 alone is spoken: each download has a connection of its own, so that a cut costs one block of
 // one download.
 package fetch

@@ -60,7 +60,7 @@ func (u *Upstream) fetch(ctx context.Context, file string, limit int64, known up
 	if a.StatusCode == http.StatusNotModified && !known.IsZero() {
 		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrUnchanged)
 	}
-	if trust.Missing(path.Base(file), a.StatusCode) {
+	if trust.IsNotFound(path.Base(file), a.StatusCode) {
 		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrNotFound)
 	}
 	if err := u.status(file, a, false); err != nil {

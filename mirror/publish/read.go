@@ -39,7 +39,7 @@ func (r *Remote) Fetch(ctx context.Context, name string, limit int64, known upda
 	status, raw, err := r.get(ctx, limit, header, metadataPath, name)
 	var refused *Error
 	switch {
-	case errors.As(err, &refused) && trust.Missing(name, refused.Status):
+	case errors.As(err, &refused) && trust.IsNotFound(name, refused.Status):
 		return nil, fmt.Errorf("%s: %w", r.base.JoinPath(metadataPath, name), trust.ErrNotFound)
 	case err != nil:
 		return nil, err

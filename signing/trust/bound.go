@@ -56,17 +56,17 @@ func replacedAt(chain []*Root) (version int64) {
 // under returns l as the newest root of a chain has it: what was learned from lists before a root that replaced the release
 // keys may be bound anew, once. A thief of these keys may have listed it.
 func (l *Ledger) under(chain []*Root) *Ledger {
-	return l.loosened(replacedAt(slices.Concat(l.roots, chain)))
+	return l.after(replacedAt(slices.Concat(l.roots, chain)))
 }
 
-// loosened returns l as it is where that root replaced the release keys.
-func (l *Ledger) loosened(since int64) *Ledger {
+// after returns l as it is where that root replaced the release keys.
+func (l *Ledger) after(since int64) *Ledger {
 	if since <= l.since {
 		return l
 	}
 	out := &Ledger{l.digests, l.roots, since, make(map[update.Name]bool, len(l.digests))}
 	for n := range l.digests {
-		out.loose[n] = true
+		out.rebindable[n] = true
 	}
 	return out
 }
@@ -83,9 +83,9 @@ func boundName(since int64) string { return fmt.Sprintf("%d.%s", since, LedgerNa
 
 // bound returns the content of that file.
 func (l *Ledger) bound() []byte {
-	out := Ledger{digests: make(map[update.Name]update.Digest, len(l.digests)-len(l.loose))}
+	out := Ledger{digests: make(map[update.Name]update.Digest, len(l.digests)-len(l.rebindable))}
 	for n, d := range l.digests {
-		if !l.loose[n] {
+		if !l.rebindable[n] {
 			out.digests[n] = d
 		}
 	}
@@ -106,7 +106,7 @@ func (s *State) loadBound() {
 	if !whole {
 		since = max(since, slices.Concat(roots, s.roots)[0].version)
 	}
-	s.ledger = s.ledger.under(s.roots).loosened(since)
+	s.ledger = s.ledger.under(s.roots).after(since)
 	if s.ledger.since == 0 {
 		return
 	}
@@ -118,7 +118,7 @@ func (s *State) loadBound() {
 		}
 		for line := range bytes.Lines(raw) {
 			if d, n, err := update.ParseChecksumLine(line); err == nil && s.ledger.digests[n] == d {
-				delete(s.ledger.loose, n)
+				delete(s.ledger.rebindable, n)
 			}
 		}
 	}
@@ -167,7 +167,7 @@ func (s *State) newestBound() (newest int64) {
 }
 
 // storeBound stores which names are bound for good. It comes after the ledger: after a crash in between a name that is bound
-// anew is loose and has its new digest.
+// anew is rebindable and has its new digest.
 func (s *State) storeBound(l *Ledger) error {
 	if l.since == 0 {
 		return nil

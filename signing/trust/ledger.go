@@ -22,9 +22,10 @@ const maxLedger = 16 << 20
 type Ledger struct {
 	digests map[update.Name]update.Digest
 
-	roots []*Root              // those stored that lead to the pinned one, from which chains begin; see loadBound
-	since int64                // the newest root that replaced the release keys, 0: none
-	loose map[update.Name]bool // what was learned before that and not since: it may be bound anew
+	roots []*Root // those stored that lead to the pinned one, from which chains begin; see loadBound
+	since int64   // the newest root that replaced the release keys, 0: none
+	// learned before that root and not since: each of these names may be bound to another digest, once
+	rebindable map[update.Name]bool
 }
 
 // ParseLedger parses what Bytes returns.
@@ -65,9 +66,9 @@ func (l *Ledger) Digest(n update.Name) (update.Digest, bool) {
 // Len returns how many names the ledger remembers.
 func (l *Ledger) Len() int { return len(l.digests) }
 
-// check refuses a name that had another digest, unless it is loose.
+// check refuses a name that had another digest, unless it is rebindable.
 func (l *Ledger) check(n update.Name, d update.Digest) error {
-	if had, ok := l.digests[n]; ok && had != d && !l.loose[n] {
+	if had, ok := l.digests[n]; ok && had != d && !l.rebindable[n] {
 		return fmt.Errorf("%v: %w: it had %v and is offered with %v; build the update again under a new version", n, ErrSecondDigest, had, d)
 	}
 	return nil
@@ -78,15 +79,15 @@ func (l *Ledger) check(n update.Name, d update.Digest) error {
 func (l *Ledger) rebound(releases []Release) *Ledger {
 	out := l
 	for _, r := range releases {
-		if had, ok := l.digests[r.Name()]; ok && had == r.Digest() && !l.loose[r.Name()] {
+		if had, ok := l.digests[r.Name()]; ok && had == r.Digest() && !l.rebindable[r.Name()] {
 			continue
 		}
 		if out == l {
-			out = &Ledger{make(map[update.Name]update.Digest, len(l.digests)+len(releases)), l.roots, l.since, maps.Clone(l.loose)}
+			out = &Ledger{make(map[update.Name]update.Digest, len(l.digests)+len(releases)), l.roots, l.since, maps.Clone(l.rebindable)}
 			maps.Copy(out.digests, l.digests)
 		}
 		out.digests[r.Name()] = r.Digest()
-		delete(out.loose, r.Name())
+		delete(out.rebindable, r.Name())
 	}
 	return out
 }

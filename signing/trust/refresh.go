@@ -24,11 +24,11 @@ type Fetcher interface {
 	Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error)
 }
 
-// Missing reports whether a server that answers a request for a metadata file with that HTTP status doesn't
+// IsNotFound reports whether a server that answers a request for a metadata file with that HTTP status doesn't
 // have it. Object stores answer 403 where there is no such file, and some caches 410: for the root after the
 // newest, which every client asks for, that is the end of the chain. It is no more than who serves could
 // say with 404.
-func Missing(name string, status int) bool {
+func IsNotFound(name string, status int) bool {
 	role, _, ok := ParseFileName(name)
 	switch status {
 	case http.StatusNotFound:

@@ -26,7 +26,7 @@ func (i *Installer) takeUp(ctx context.Context) error {
 	i.begin()
 	i.full = nil // what was interrupted may have filled it
 	a := i.rec.Attempt
-	i.owed = true
+	i.mustStart = true
 	i.c.Logger.Warn("going on with what was interrupted", "update", a.Name, "phase", a.Phase, "tries", a.Tries)
 	if err := i.resume(ctx, a.Tries >= i.c.MaxFailures); err != nil {
 		return errors.Join(fmt.Errorf("resume %v: %w", a.Name, i.own(err)), i.settle())
@@ -37,7 +37,7 @@ func (i *Installer) takeUp(ctx context.Context) error {
 func (i *Installer) resume(ctx context.Context, tooOften bool) error {
 	switch a := i.rec.Attempt; {
 	case a.Phase == PhaseOver && tooOften:
-		i.owed = false // they have run, and ended this each time
+		i.mustStart = false // they have run, and ended this each time
 		i.rec.Attempt = nil
 		return i.save()
 	case a.Phase == PhaseOver:
@@ -136,7 +136,7 @@ func (i *Installer) reinstall(ctx context.Context, reboots bool) error {
 	if err != nil {
 		return err
 	}
-	i.owed = true
+	i.mustStart = true
 	for _, hook := range before {
 		if err := i.run(ctx, hook, i.surroundings()); err != nil {
 			i.c.Logger.Error("going back all the same", "err", err)

@@ -153,7 +153,7 @@ func (i *Installer) before(ctx context.Context) error {
 		i.rec.Attempt = nil // nothing has happened
 		return err
 	}
-	i.owed = true
+	i.mustStart = true
 	for _, hook := range all {
 		if err := i.run(ctx, hook, i.surroundings()); err != nil {
 			i.stopped(err)
@@ -174,7 +174,7 @@ func (i *Installer) stopped(cause error) {
 
 // script runs the install script. When it has ended well, all that it wrote is on the disk.
 func (i *Installer) script(ctx context.Context) error {
-	i.owed = true
+	i.mustStart = true
 	if err := errors.Join(i.phase(PhaseScript), i.keepReserve()); err != nil {
 		return errors.Join(err, i.over(ctx))
 	}
@@ -210,7 +210,7 @@ func (i *Installer) over(ctx context.Context) error {
 
 // start runs the hooks of PostHooks after something failed.
 func (i *Installer) start(ctx context.Context) {
-	i.owed = false
+	i.mustStart = false
 	all, err := hooks(i.c.PostHooks)
 	if err != nil {
 		i.c.Logger.Error("the hooks after an update that failed", "err", err)
@@ -227,7 +227,7 @@ func (i *Installer) start(ctx context.Context) {
 // leave has the hooks of PostHooks run on every way out that has not run them yet: an attempt that is to be
 // gone on with later must not leave stopped what was stopped for it.
 func (i *Installer) leave(ctx context.Context) {
-	if i.owed {
+	if i.mustStart {
 		i.start(ctx)
 	}
 }
@@ -236,7 +236,7 @@ func (i *Installer) leave(ctx context.Context) {
 func (i *Installer) check(ctx context.Context) error {
 	all, err := hooks(i.c.PostHooks)
 	if err == nil && len(all) == 0 {
-		i.owed = false
+		i.mustStart = false
 		return i.done()
 	}
 	if err != nil {
@@ -265,7 +265,7 @@ func (i *Installer) healthy(ctx context.Context, all []string) error {
 			return err
 		}
 	}
-	i.owed = false
+	i.mustStart = false
 	return nil
 }
 

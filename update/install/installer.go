@@ -31,9 +31,9 @@ type Installer struct {
 	work string // the directory to work in; "" for workDir
 	runs int    // counts for BOXUP_RUN
 
-	// owed says that something may be stopped which the hooks of PostHooks start, since they have not run to
+	// mustStart says that something may be stopped which the hooks of PostHooks start, since they have not run to
 	// their end after a hook of PreHooks or a script began.
-	owed bool
+	mustStart bool
 
 	free int64    // bytes that were free when the work began
 	full []string // which disks were full then
@@ -99,7 +99,7 @@ func (i *Installer) load() error {
 	var damage, err error
 	i.rec, damage, err = readRecord(i.dir)
 	if damage != nil {
-		i.c.Logger.Warn("the record was damaged by the disk: it is written again", "err", damage)
+		i.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
 		if err := i.save(); !durable.DiskFault(err) {
 			return err
 		}
