@@ -286,8 +286,12 @@ func (s *Store) keepBlocks(d update.Digest, blocks update.Blocks) error {
 // putBlocks makes the directory of an archive and stores its block list there, that of one block
 // excepted: it is the digest.
 func (s *Store) putBlocks(d update.Digest, blocks update.Blocks) error {
-	if err := s.c.FS.MkdirAll(filepath.Dir(s.blocksPath(d)), 0o755); err != nil {
-		return err
+	dir := filepath.Dir(s.blocksPath(d))
+	if _, err := os.Stat(dir); err != nil || !s.madeDirs[d[0]].Load() { // else nothing needs to be synced again
+		if err := s.c.FS.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+		s.madeDirs[d[0]].Store(true)
 	}
 	if len(blocks) == 1 {
 		return nil

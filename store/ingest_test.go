@@ -38,6 +38,36 @@ func mustWrite(t *testing.T, in *Ingest, name string, i int) {
 	}
 }
 
+// The name of a directory of archives is brought to the disk by the first archive that goes there, and not by each.
+func TestDirectoryOfArchivesIsSyncedOnce(t *testing.T) {
+	_, s := newStore(t, small)
+	var synced []string
+	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+		if op == durable.OpSyncDir {
+			synced = append(synced, path)
+		}
+		return true, nil
+	}
+	first, second := update.Digest{0xab, 1}, update.Digest{0xab, 2}
+	top := []string{s.path(blobDir)}
+	for _, step := range []struct {
+		digest update.Digest
+		want   []string
+	}{{first, top}, {second, nil}} {
+		synced = nil
+		if err := s.putBlocks(step.digest, update.Blocks{step.digest}); err != nil || !slices.Equal(synced, step.want) {
+			t.Errorf("%v: synced %q, want %q; %v", step.digest, synced, step.want, err)
+		}
+	}
+	if err := os.Remove(s.path(blobDir, "ab")); err != nil {
+		t.Fatal(err)
+	}
+	synced = nil
+	if err := s.putBlocks(second, update.Blocks{second}); err != nil || !slices.Equal(synced, top) {
+		t.Errorf("after it was removed: synced %q, want %q; %v", synced, top, err)
+	}
+}
+
 func wantMissing(t *testing.T, in *Ingest, want ...int) {
 	t.Helper()
 	if got := in.Missing(); !slices.Equal(got, want) {

@@ -147,6 +147,8 @@ type Store struct {
 	committing sync.RWMutex // held while names of archives or metadata change, for reading by arrivals
 	state      *trust.State // guarded by committing
 
+	madeDirs [256]atomic.Bool // directories of archives, by the first byte, that this process made or synced
+
 	readFromDisk func(f *os.File, b []byte, off int64) error // for Scrub
 
 	hashing sync.Mutex // held while a block list is computed, which is worth doing once

@@ -190,7 +190,13 @@ func (f FS) MkdirAll(path string, perm fs.FileMode) error {
 	if err := f.MkdirAll(parent, perm); err != nil {
 		return err
 	}
-	err = f.do(OpMkdir, path, func() error { return os.Mkdir(path, perm) })
+	return f.Mkdir(path, perm)
+}
+
+// Mkdir makes a directory in one whose own name is on the disk. One that is there already is no error, and its name is on the
+// disk then, too.
+func (f FS) Mkdir(path string, perm fs.FileMode) error {
+	err := f.do(OpMkdir, path, func() error { return os.Mkdir(path, perm) })
 	if errors.Is(err, fs.ErrExist) {
 		// Another process was faster, or a symbolic link leads nowhere.
 		if there, _ := isDir(path); there {
@@ -200,7 +206,7 @@ func (f FS) MkdirAll(path string, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return f.SyncDir(parent)
+	return f.SyncDir(filepath.Dir(path))
 }
 
 // isDir reports whether path is there; what is there and no directory is an error.
