@@ -162,7 +162,7 @@ func TestUnsignedHostile(t *testing.T) {
 		{"cut each time", of(two, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(content(two))))
 			w.Write(content(two)[:9])
-		}), fetch.ErrUnavailable, fmt.Sprintf("expected %d bytes, got 9: unexpected EOF", len(content(two))), false},
+		}), fetch.ErrUnavailable, fmt.Sprintf("expected %d bytes, got 9: the connection was cut", len(content(two))), false},
 		{"1 byte a minute", of(two, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100000")
 			w.Write([]byte("x"))

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -328,7 +329,7 @@ func readReport(path string, resp *http.Response, out any) error {
 	}
 	if resp.StatusCode == http.StatusOK {
 		if err := json.Unmarshal(b, out); err != nil {
-			return fmt.Errorf("admin: %s: %w", path, err)
+			return fmt.Errorf("admin: %s: %w", path, explain.JSON(b, err))
 		}
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -105,15 +106,11 @@ func (s *settings) fields() map[string]field {
 func (s *settings) readJSON(from string, b []byte) (unknown []string, err error) {
 	var object map[string]json.RawMessage
 	err = json.Unmarshal(b, &object)
-	var other *json.UnmarshalTypeError
-	if errors.As(err, &other) {
-		return nil, fmt.Errorf("settings in %s: expected a JSON object, got another value: %s", from, other.Value)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("settings in %s: expected a JSON object: %w", from, err)
+		return nil, fmt.Errorf("settings in %s: %w", from, explain.JSON(b, err))
 	}
 	if object == nil {
-		return nil, fmt.Errorf("settings in %s: expected a JSON object, got null", from)
+		return nil, fmt.Errorf("settings in %s: expected an object, got null", from)
 	}
 	fields := s.fields()
 	for _, key := range slices.Sorted(maps.Keys(object)) {
@@ -123,18 +120,10 @@ func (s *settings) readJSON(from string, b []byte) (unknown []string, err error)
 			continue
 		}
 		if value := object[key]; bytes.Equal(value, []byte("null")) || f.set(value) != nil {
-			return nil, fmt.Errorf("settings in %s: %s: expected %s, got %s", from, key, f.want, clip(value))
+			return nil, fmt.Errorf("settings in %s: %s: expected %s, got %s", from, key, f.want, explain.Clip(string(value), 80))
 		}
 	}
 	return unknown, nil
-}
-
-func clip(b []byte) string {
-	const most = 80
-	if len(b) > most {
-		return string(b[:most]) + "…"
-	}
-	return string(b)
 }
 
 func setPort(p *int, b json.RawMessage) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update/install"
@@ -80,6 +81,9 @@ func (p *program) settings() (config, error) {
 	return c, nil
 }
 
+// againRoot is what to do about a root that can't be used.
+const againRoot = "get the file again from whoever made the repository"
+
 // readRoot returns the root file from which trust comes. Where the disk damaged it, that is the copy which lies beside
 // the metadata that were verified by it.
 func (p *program) readRoot(c config) ([]byte, error) {
@@ -89,12 +93,12 @@ func (p *program) readRoot(c config) ([]byte, error) {
 			return root, nil
 		}
 	} else if !durable.Unreadable(err) {
-		return nil, fmt.Errorf("root: %w", err)
+		return nil, cli.WithHint(fmt.Errorf("root: %w", err), againRoot)
 	}
 	dir := filepath.Join(c.State, metadataDir)
 	copied, noCopy := trust.FirstRoot(dir)
 	if noCopy != nil {
-		return nil, cli.WithHint(fmt.Errorf("root: %s: %w", c.Root, err), "get the file again from whoever made the repository")
+		return nil, cli.WithHint(explain.At(c.Root, err), againRoot)
 	}
 	path := filepath.Join(dir, trust.FileName(trust.RoleRoot, copied.Version()))
 	p.warn("%s is damaged: its copy is used, which this command brings back: cp %s %s (%v)", c.Root, path, c.Root, err)

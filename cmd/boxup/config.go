@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -115,13 +115,25 @@ func parseConfig(path string, b []byte) (config, error) {
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		f, known := fields[key]
 		if !known {
-			return config{}, fmt.Errorf("expected one of %s, got %.40q", strings.Join(slices.Sorted(maps.Keys(fields)), ", "), key)
+			return config{}, fmt.Errorf("expected one of %s, got %q", strings.Join(slices.Sorted(maps.Keys(fields)), ", "), explain.Clip(key, 40))
 		}
-		if err := f.set(object[key]); err != nil {
-			return config{}, fmt.Errorf("%s: expected %s, got %.80s: %w", key, f.want, cli.MaskURLs(string(object[key])), err)
+		switch err := f.set(object[key]); {
+		case errors.Is(err, errValue):
+			return config{}, fmt.Errorf("%s: expected %s, got %s", key, f.want, shown(object[key]))
+		case err != nil:
+			return config{}, fmt.Errorf("%s: expected %s: %w", key, f.want, err)
 		}
 	}
 	return c, c.resolve(path)
+}
+
+// shown returns a value for a message.
+func shown(value json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, value) != nil {
+		return "no JSON" // no parser of objects lets it in
+	}
+	return explain.Clip(cli.MaskURLs(b.String()), 80)
 }
 
 // resolve makes paths absolute that are relative to the directory of the configuration.
@@ -143,15 +155,18 @@ func parseObject(b []byte) (map[string]json.RawMessage, error) {
 	if len(b) > maxConfig {
 		return nil, fmt.Errorf("expected at most %d bytes, got %d", maxConfig, len(b))
 	}
+	if err := json.Unmarshal(b, new(json.RawMessage)); err != nil {
+		return nil, explain.JSON(b, err)
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New("expected a JSON object")
+		return nil, fmt.Errorf("expected a JSON object, got %s", explain.Character(bytes.TrimSpace(b)))
 	}
 	object := map[string]json.RawMessage{}
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
-			return nil, err
+			return nil, explain.JSON(b, err)
 		}
 		key, _ := t.(string) // an object has no other keys
 		if _, twice := object[key]; twice {
@@ -159,28 +174,20 @@ func parseObject(b []byte) (map[string]json.RawMessage, error) {
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
-			return nil, err
+			return nil, explain.JSON(b, err)
 		}
 		object[key] = value
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("expected nothing after the object")
 	}
 	return object, nil
 }
 
-var (
-	errType  = errors.New("another type")
-	errRange = errors.New("out of bounds")
-)
+// errValue says that a value is of another type, or out of bounds. Who names the value says what it should be.
+var errValue = errors.New("another value")
 
 // decode parses one JSON value, null excepted.
 func decode[T any](b json.RawMessage) (v T, err error) {
 	if string(b) == "null" || json.Unmarshal(b, &v) != nil {
-		return v, errType
+		return v, errValue
 	}
 	return v, nil
 }
@@ -191,7 +198,7 @@ func setText(p *string, b json.RawMessage) error {
 		return err
 	}
 	if s == "" || len(s) > maxText || strings.ContainsRune(s, 0) {
-		return errRange
+		return errValue
 	}
 	*p = s
 	return nil
@@ -204,7 +211,7 @@ func setID(p *string, b json.RawMessage, most int) error {
 		return err
 	}
 	if s == "" || len(s) > most || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return errRange
+		return errValue
 	}
 	*p = s
 	return nil
@@ -216,7 +223,7 @@ func setOneOf(p *string, b json.RawMessage, known ...string) error {
 		return err
 	}
 	if !slices.Contains(known, s) {
-		return errRange
+		return errValue
 	}
 	*p = s
 	return nil
@@ -228,7 +235,7 @@ func setNumber(p *int64, b json.RawMessage, least, most int64) error {
 		return err
 	}
 	if n < least || n > most {
-		return errRange
+		return errValue
 	}
 	*p = n
 	return nil
@@ -249,11 +256,8 @@ func setDuration(p *time.Duration, b json.RawMessage, most time.Duration) error 
 		return err
 	}
 	d, err := time.ParseDuration(s)
-	if err != nil {
-		return err
-	}
-	if d < 0 || d > most {
-		return errRange
+	if err != nil || d < 0 || d > most {
+		return errValue
 	}
 	*p = d
 	return nil
@@ -287,19 +291,19 @@ func setURLs(p *[]string, b json.RawMessage) error {
 // checkURLs refuses what is no list of different base URLs.
 func checkURLs(urls []string) error {
 	if len(urls) == 0 || len(urls) > maxMirrors {
-		return errRange
+		return errValue
 	}
 	for i, s := range urls {
 		u, err := url.Parse(s)
 		if err != nil {
-			return fmt.Errorf("not a URL: %w", errRange) // the error quotes what may be a password
+			return errors.New("one of them is no URL") // the error quotes what may be a password
 		}
 		shown := cli.MaskURLs(s)
 		if u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || len(s) > maxText {
-			return fmt.Errorf("%.80q: %w", shown, errRange)
+			return fmt.Errorf("got %q", explain.Clip(shown, 80))
 		}
 		if slices.Contains(urls[:i], s) {
-			return fmt.Errorf("%.80q stands twice", shown)
+			return fmt.Errorf("%q stands twice", explain.Clip(shown, 80))
 		}
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -115,7 +116,7 @@ func (b *box) fetch(ctx context.Context, rel trust.Release) (_ *os.File, err err
 		err := b.bring(ctx, s, rel)
 		b.noteMirrors()
 		if err := errors.Join(err, b.remember()); err != nil {
-			return nil, fmt.Errorf("fetch %v: %w", rel.Name(), coded(err))
+			return nil, explain.At(rel.Name().String(), coded(err))
 		}
 	}
 	return s.Open(rel.Update())

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -74,7 +75,7 @@ func (i *initiation) run(ctx context.Context) error {
 	}
 	root, err := trust.ParseRoot(raw)
 	if err != nil {
-		return refused(fmt.Errorf("root: %s: %w", i.root, err))
+		return refused(fmt.Errorf("%s: %w", i.root, err))
 	}
 	text, c, err := i.wanted()
 	if err != nil {
@@ -103,7 +104,7 @@ func (i *initiation) wanted() (text []byte, c config, err error) {
 		object, err = parseObject(b)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, config{}, fmt.Errorf("configuration: %s: %w", i.configPath, err)
+		return nil, config{}, fmt.Errorf("configuration: %w", explain.At(i.configPath, err))
 	}
 	values, err := i.values(object["state"] == nil)
 	if err != nil {

@@ -92,7 +92,7 @@ func TestInitRefusals(t *testing.T) {
 		"no root":               {[]string{"http://a"}, 2, "--root is needed"},
 		"a root that isn't":     {[]string{"--root", "TIMESTAMP", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, cli.CodeRefused, "malformed metadata"},
 		"a root that is absent": {[]string{"--root", "ABSENT", "http://a"}, cliFailed, "no such file"},
-		"no mirror":             {[]string{"--root", "ROOT"}, 2, "requires at least 1 arg"},
+		"no mirror":             {[]string{"--root", "ROOT"}, 2, "expected --root FILE URL…, got nothing"},
 		"a mirror that isn't":   {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "a.example"}, 2, "mirrors: expected a list"},
 		"a mirror twice":        {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "http://a", "http://a"}, 2, "stands twice"},
 		"a bad product":         {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "--product", "P", "http://a"}, 2, "product: expected"},

@@ -346,7 +346,7 @@ func TestCapWithoutBlockLists(t *testing.T) {
 		_, err := rw.Write(b[:1<<20])
 		return err == nil // and the connection is cut
 	})
-	d.must(cli.CodeUnavailable, "update").says("unexpected EOF")
+	d.must(cli.CodeUnavailable, "update").says("the connection was cut")
 	d.must(0, "status").says("left today: " + fmt.Sprint(5<<20)) // what came counts, whole or not
 	m.on(nil)
 	d.must(0, "update").says("installed: " + one)

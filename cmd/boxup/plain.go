@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -63,7 +64,7 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 	}
 	sig, err := signing.ParseSignature(b)
 	if err != nil {
-		return signing.Verified{}, refused(fmt.Errorf("signature: %s: %w", sigPath, err))
+		return signing.Verified{}, refused(fmt.Errorf("%s: %w", sigPath, err))
 	}
 	v, err := signing.Verify(ctx, f, name, sig, k)
 	return v, coded(err)
@@ -173,7 +174,7 @@ func (p *program) plainUpdate(ctx context.Context, w wishes, server string) erro
 	}
 	server = urls[0]
 	if err := checkURLs(urls); err != nil {
-		return cli.Usagef("%s: expected http://host or https://host: %w", server, err)
+		return cli.Usagef("expected http://host or https://host: %w", err)
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {
 		s, err := newPlainServer(b, strings.TrimRight(server, "/"))
@@ -326,7 +327,7 @@ func parseUpdates(b []byte, product update.Product) (update.Name, error) {
 		Newest *update.Name `json:"newest"`
 	}
 	if err := json.Unmarshal(b, &catalog); err != nil {
-		return update.Name{}, err
+		return update.Name{}, explain.JSON(b, err)
 	}
 	if catalog.Newest == nil || catalog.Newest.IsZero() {
 		return update.Name{}, errors.New("expected the newest update for every box, got none")

@@ -202,7 +202,7 @@ func TestPlainCut(t *testing.T) {
 		_, _ = w.Write(archive[from : from+10])
 		return true
 	})
-	d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL).says("unavailable", "unexpected EOF")
+	d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL).says("unavailable", "the connection was cut")
 	mu.Lock()
 	defer mu.Unlock()
 	if want := []string{"", "bytes=10-", "bytes=20-", "bytes=30-", "bytes=40-"}; fmt.Sprint(asked) != fmt.Sprint(want) {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -138,7 +139,7 @@ func (s *plainServer) ask(ctx context.Context, file, byteRange string) (*http.Re
 	}
 	resp, err := s.http.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", fetch.ErrUnavailable, err)
+		return nil, fmt.Errorf("%s/%s: %w: %w", s.base, file, fetch.ErrUnavailable, explain.Network(err))
 	}
 	return resp, nil
 }
@@ -182,7 +183,7 @@ func (s *plainServer) smallOnce(ctx context.Context, file string, most int64) ([
 	}
 	b, err := io.ReadAll(io.LimitReader(body.of(resp.Body), most+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s/%s: %w: %w", s.base, file, fetch.ErrUnavailable, err)
+		return nil, fmt.Errorf("%s/%s: %w: %w", s.base, file, fetch.ErrUnavailable, explain.Network(err))
 	}
 	if int64(len(b)) > most {
 		return nil, fmt.Errorf("%s/%s: %w: expected at most %d bytes, got more", s.base, file, fetch.ErrRefused, most)
@@ -373,7 +374,7 @@ func (d *plainDownload) cut(err error) error {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("%w: expected %d bytes, got %d: %w", fetch.ErrUnavailable, d.total-d.have, d.got, err)
+	return fmt.Errorf("%w: expected %d bytes, got %d: %w", fetch.ErrUnavailable, d.total-d.have, d.got, explain.Network(err))
 }
 
 func rewind(f *os.File) error { return seek(f, 0) }
@@ -391,7 +392,7 @@ func parseContentRange(s string) (from, total int64, err error) {
 		return 0, 0, err
 	}
 	if from < 0 || last < from || total <= last || fmt.Sprintf("bytes %d-%d/%d", from, last, total) != s {
-		return 0, 0, errRange
+		return 0, 0, errValue
 	}
 	return from, total, nil
 }

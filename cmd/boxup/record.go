@@ -15,6 +15,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 const (
@@ -76,13 +77,13 @@ func parseRecord(b []byte) (record, error) {
 	var r record
 	d := json.NewDecoder(bytes.NewReader(b))
 	if err := d.Decode(&r); err != nil {
-		return record{}, err
+		return record{}, explain.JSON(b, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return record{}, errors.New("expected nothing after the object")
 	}
 	if len(r.Mirrors) > maxMirrors || r.Bytes < 0 || len(r.Machine) > maxMachine {
-		return record{}, errRange
+		return record{}, errors.New("more mirrors, bytes or letters than it can have")
 	}
 	return r, nil
 }

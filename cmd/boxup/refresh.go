@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -127,9 +128,10 @@ func brief(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
 }
 
-// refused gives an error the exit code of a refusal, unless it is one of the local disk.
+// refused gives an error the exit code of a refusal, unless it is one of a local file.
 func refused(err error) error {
-	if durable.DiskFault(err) {
+	var local *fs.PathError
+	if durable.DiskFault(err) || errors.As(err, &local) {
 		return coded(err)
 	}
 	return cli.WithCode(err, cli.CodeRefused)

@@ -393,7 +393,7 @@ func TestDamagedRecord(t *testing.T) {
 	d := w.newDevice(nil, w.mirror())
 	d.must(0, "update")
 	d.write("S/box.json", []byte("{"))
-	d.must(0, "check").says("warning: ", "S/box.json: damaged: unexpected EOF; its copy is used")
+	d.must(0, "check").says("warning: ", "S/box.json: damaged: line 1, column 2: expected more, got the end; its copy is used")
 	d.write("S/box.json", []byte("{"))
 	d.write("S/box.json.copy", nil)
 	d.must(0, "check").says("warning: what is remembered of mirrors is lost")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -100,7 +101,7 @@ func compare(ctx context.Context, rel trust.Release, f *os.File) error {
 		err = refused(cli.WithHint(err, "this is not the file that was signed: get it again"))
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.Name(), err)
+		return explain.At(f.Name(), err)
 	}
 	return rewind(f)
 }

@@ -17,17 +17,17 @@ func parseWindow(s string) (window, error) {
 	var w window
 	const clock = "15:04"
 	if len(s) != 2*len(clock)+1 || s[len(clock)] != '-' {
-		return window{}, fmt.Errorf("window %.20q: %w", s, errRange)
+		return window{}, fmt.Errorf("window %.20q: %w", s, errValue)
 	}
 	for i, p := range []*int{&w.from, &w.to} {
 		at, err := time.Parse(clock, s[i*(len(clock)+1):][:len(clock)])
 		if err != nil {
-			return window{}, fmt.Errorf("window %.20q: %w", s, errRange)
+			return window{}, fmt.Errorf("window %.20q: %w", s, errValue)
 		}
 		*p = at.Hour()*60 + at.Minute()
 	}
 	if w.from == w.to || w.String() != s {
-		return window{}, fmt.Errorf("window %.20q: %w", s, errRange)
+		return window{}, fmt.Errorf("window %.20q: %w", s, errValue)
 	}
 	return w, nil
 }

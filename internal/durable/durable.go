@@ -15,7 +15,6 @@ package durable
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -107,19 +106,42 @@ func (f FS) put(path string, write func(*os.File) error, perm fs.FileMode, place
 		defer temp.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return writeError(path, err)
 	}
 	if temp == nil {
 		return nil // the hook made believe
 	}
 	if err := f.fill(temp, path, write, perm); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return writeError(path, err)
 	}
 	if err := place(temp.Name()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return writeError(path, err)
 	}
 	return f.SyncDir(filepath.Dir(path))
 }
+
+// writeError says why path was not written. The name of the temporary file, which is gone by then, is not in it.
+func writeError(path string, err error) error {
+	why := err
+	var in *fs.PathError
+	var between *os.LinkError
+	switch {
+	case errors.As(err, &in) && (in.Path == path || strings.HasPrefix(filepath.Base(in.Path), TempPrefix)):
+		why = in.Err
+	case errors.As(err, &between) && between.New == path:
+		why = between.Err
+	}
+	return &notWritten{path, why, err}
+}
+
+// notWritten is the error of a file that was not written.
+type notWritten struct {
+	path     string
+	why, err error
+}
+
+func (e *notWritten) Error() string { return "write " + e.path + ": " + e.why.Error() }
+func (e *notWritten) Unwrap() error { return e.err }
 
 func (f FS) fill(temp *os.File, path string, write func(*os.File) error, perm fs.FileMode) (err error) {
 	defer func() { err = errors.Join(err, temp.Close()) }()

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 // WriteJSON makes a state file hold v as a JSON object, which has a checksum as the last of its fields.
@@ -18,9 +20,9 @@ func (f FS) WriteJSON(path string, v any, perm fs.FileMode) error {
 // ReadJSON returns what WriteJSON wrote, of at most limit bytes; damage and err are those of ReadState. After an
 // error v is zero.
 func ReadJSON[T any](path string, limit int64) (v T, damage, err error) {
-	raw, damage, err := ReadState(path, limit, func(raw []byte) error { return json.Unmarshal(raw, new(T)) })
+	raw, damage, err := ReadState(path, limit, func(raw []byte) error { return parseJSON(raw, new(T)) })
 	if err == nil {
-		err = json.Unmarshal(raw, &v)
+		err = parseJSON(raw, &v)
 	}
 	if err != nil {
 		var zero T
@@ -28,3 +30,5 @@ func ReadJSON[T any](path string, limit int64) (v T, damage, err error) {
 	}
 	return v, damage, nil
 }
+
+func parseJSON(raw []byte, v any) error { return explain.JSON(raw, json.Unmarshal(raw, v)) }

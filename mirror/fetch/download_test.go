@@ -112,7 +112,7 @@ func TestFailoverGoesOnWithTheBlock(t *testing.T) {
 	if got, want := q.list(), []string{a.path() + " bytes=8388608-12582911"}; !slices.Equal(got, want) {
 		t.Errorf("expected %q, got %q", want, got)
 	}
-	checkParts(t, log.String(), []string{liar.URL, a.rel.Name().String() + ": block 2: expected digest " + a.blocks[2].String() + ", got "})
+	checkParts(t, log.String(), []string{liar.URL, a.rel.Name().String(), "block 2: expected digest " + a.blocks[2].String() + ", got "})
 	for _, u := range c.Upstreams() {
 		if s := u.State(); s != (State{}) {
 			t.Errorf("%v: %+v", u, s)

@@ -54,7 +54,7 @@ func TestFetchMetadata(t *testing.T) {
 		{name: "empty gzip members without end", status: 200, body: bytes.Repeat(gzipped(nil), 100_000), header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrRefused, line: "expected at most 2024 compressed bytes"},
 		{name: "gzip that is none", status: 200, body: full, header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrRefused, line: "expected a whole gzip file, got gzip: invalid header"},
 		{name: "damaged gzip", status: 200, body: damaged(gzipped(full)), header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrRefused, line: "expected a whole gzip file, got "},
-		{name: "cut gzip", status: 200, body: gzipped(full)[:20], header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrUnavailable, line: "unexpected EOF"},
+		{name: "cut gzip", status: 200, body: gzipped(full)[:20], header: http.Header{"Content-Encoding": {"gzip"}}, want: ErrUnavailable, line: "the connection was cut"},
 		{name: "another coding", status: 200, body: full, header: http.Header{"Content-Encoding": {"br"}}, want: ErrRefused, line: `expected Content-Encoding gzip or none, got "br"`},
 		{name: "cut", status: 200, body: full, header: http.Header{"Content-Length": {"1200"}}, want: ErrUnavailable},
 		{name: "404", status: 404, want: trust.ErrNotFound},

@@ -129,7 +129,7 @@ func (r *round) look(ctx context.Context, u *Upstream) error {
 func (c *Client) judge(u *Upstream, err error) error {
 	u.SetBehind(errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired))
 	told := FromUpstream(err)
-	if !told {
+	if !told && !errors.Is(err, trust.ErrNotFound) { // which names the URL
 		err = fmt.Errorf("%v: %w", u, err)
 	}
 	if Hostile(err) && len(c.upstreams) > 1 {

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 // maxRedirects bounds how many redirects are followed.
@@ -27,7 +28,7 @@ func (c *Client) checkRedirect(r *http.Request, via []*http.Request) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: redirect to %s: expected %s or an origin that is listed for redirects", ErrRefused, to, own)
+	return fmt.Errorf("%w: redirect to %s: expected its own origin, or one that is listed for redirects", ErrRefused, to)
 }
 
 // answer is an HTTP answer whose body is watched. The caller closes it.
@@ -65,13 +66,10 @@ func (u *Upstream) get(ctx context.Context, file string, header http.Header) (*a
 
 // unanswered returns the error for a request that got no answer.
 func (u *Upstream) unanswered(ctx context.Context, file string, err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		err = wrapped.Err // the URL is in the message already
-	}
 	if ctx.Err() != nil {
 		return u.failf(file, "%w", context.Cause(ctx))
 	}
+	err = explain.Network(err) // without the URL, which is in the message already
 	if errors.Is(err, ErrRefused) {
 		return u.failf(file, "%w", err)
 	}
@@ -107,8 +105,9 @@ func (u *Upstream) cut(ctx context.Context, file string, err error, want, got in
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
+	err = explain.Network(err)
 	if want == 0 {
-		return &unavailable{err: u.failf(file, "%w: cut after %d bytes: %w", ErrUnavailable, got, err)}
+		return &unavailable{err: u.failf(file, "%w: after %d bytes: %w", ErrUnavailable, got, err)}
 	}
 	return &unavailable{err: u.failf(file, "%w: expected %d bytes, got %d: %w", ErrUnavailable, want, got, err)}
 }

@@ -117,9 +117,9 @@ const (
 // damagedf tells that an archive of the upstream, or part of it, is not the one that was signed, and returns an ErrDamaged. That is
 // what a disk does to an honest one, which has all others right: it is asked on, and last once it happens again and again.
 func (u *Upstream) damagedf(rel trust.Release, file, format string, args ...any) error {
-	err := &damagedArchive{u.refusef(file, "%v: %w", rel.Name(), fmt.Errorf(format, args...))}
+	err := &damagedArchive{u.refusef(file, format, args...)}
 	u.Blame(err)
-	u.client.c.Logger.Warn("damaged archive", "upstream", u.String(), "err", oneLine(err))
+	u.client.c.Logger.Warn("damaged archive", "archive", rel.Name().String(), "upstream", u.String(), "err", oneLine(err))
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.spoilt == nil {

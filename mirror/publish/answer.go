@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
@@ -39,7 +40,7 @@ func decode[T any](raw []byte) (T, error) {
 	var v T
 	if err := json.Unmarshal(raw, &v); err != nil {
 		var zero T
-		return zero, fmt.Errorf("%w: %w", errAnswer, err)
+		return zero, fmt.Errorf("%w: %w", errAnswer, explain.JSON(raw, err))
 	}
 	return v, nil
 }

@@ -3,6 +3,8 @@ package trust
 import (
 	"bytes"
 	"fmt"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 const (
@@ -79,7 +81,7 @@ func (w *walker) fail(want string) error {
 	if w.at >= len(w.b) {
 		return fmt.Errorf("%w: byte %d: expected %s, got the end", ErrMalformed, w.at, want)
 	}
-	return fmt.Errorf("%w: byte %d: expected %s in canonical JSON, got %q", ErrMalformed, w.at, want, w.b[w.at:w.at+1])
+	return fmt.Errorf("%w: byte %d: expected %s in canonical JSON, got %s", ErrMalformed, w.at, want, explain.Character(w.b[w.at:]))
 }
 
 func (w *walker) skip(s string) bool {

@@ -13,6 +13,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
@@ -151,7 +152,7 @@ func (f *file) readSignatures() error {
 	signed := f.signed()
 	head := bytes.TrimPrefix(f.raw[:max(len(f.raw)-len(signed)-len(beforeSigned)-1, 0)], []byte(`{"signatures":`))
 	if err := json.Unmarshal(head, &f.signatures); err != nil {
-		return err
+		return explain.JSON(head, err)
 	}
 	before, err := beforeBytes(f.signatures)
 	if err != nil || len(before)+len(signed)+len("}") != len(f.raw) || !bytes.HasPrefix(f.raw, before) {
@@ -180,7 +181,7 @@ func parse[T metadata.Roles](f *file) (signed *T, err error) {
 	}()
 	meta, err := new(metadata.Metadata[T]).FromBytes(f.raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", f.role, ErrMalformed, err)
+		return nil, fmt.Errorf("%s: %w: %w", f.role, ErrMalformed, f.explain(err))
 	}
 	if again, err := cjson.EncodeCanonical(meta); err != nil || !bytes.Equal(again, f.raw) {
 		return nil, fmt.Errorf("%s: %w: expected the one spelling of its content", f.role, ErrMalformed)
@@ -190,6 +191,17 @@ func parse[T metadata.Roles](f *file) (signed *T, err error) {
 	}
 	f.meta = meta
 	return &meta.Signed, nil
+}
+
+// explain says what go-tuf's error about the file means.
+func (f *file) explain(err error) error {
+	var head struct {
+		Type string `json:"_type"`
+	}
+	if json.Unmarshal(f.signed(), &head) == nil && head.Type != "" && head.Type != string(f.role) {
+		return fmt.Errorf("expected a file of the role %s, got one of %.40q", f.role, head.Type)
+	}
+	return explain.JSON(f.raw, err)
 }
 
 // take checks what all roles have in common and takes it over.

@@ -157,7 +157,7 @@ func checkProposed(f *file, at time.Time, roots ...*Root) error {
 		}
 	}
 	if len(good) == 0 || len(good) < len(f.signatures) {
-		return fmt.Errorf("%s: %w: expected at least one signature, and none that does not fit: %s", f.name(), ErrThreshold, explain(roots[len(roots)-1], f))
+		return fmt.Errorf("%s: %w: expected at least one signature, and none that does not fit: %s", f.name(), ErrThreshold, describeSigners(roots[len(roots)-1], f))
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type Fetcher interface {
 	// Fetch returns the file of that name, which FileName made. It reads no more than limit bytes and
 	// is free to return an error where there are more. A source that doesn't have the file gives
 	// ErrNotFound. known, unless it is zero, is the digest of the file that the caller has: where the
-	// source has the same, ErrUnchanged may be returned instead.
+	// source has the same, ErrUnchanged may be returned instead. An error says where the file was asked for.
 	Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error)
 }
 
@@ -104,7 +104,7 @@ func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 		seen.memory = r.memory
 		// The one in hand may be older than the newest root.
 		if raw, err = f.Fetch(ctx, TimestampName, MaxLength(RoleTimestamp), update.Digest{}); err != nil {
-			return seen, fmt.Errorf("%s: %w", TimestampName, err)
+			return seen, err
 		}
 	}
 	repo, err := r.run(ctx, raw)
@@ -148,7 +148,7 @@ func (s *State) fetchTimestamp(ctx context.Context, f Fetcher) ([]byte, error) {
 		return had.raw, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", TimestampName, err)
+		return nil, err
 	}
 	return raw, nil
 }
@@ -165,7 +165,7 @@ func (s *State) walkRoots(ctx context.Context, f Fetcher) ([]*Root, error) {
 			return chain, nil
 		}
 		if err != nil {
-			return chain, fmt.Errorf("%s: %w", name, err)
+			return chain, err
 		}
 		next, err := parseRoot(last, raw)
 		if err != nil {
@@ -273,10 +273,10 @@ func (r *refresh) fetch(ctx context.Context, named link) ([]byte, error) {
 	name := FileName(named.role, named.version)
 	raw, err := r.f.Fetch(ctx, name, named.length, update.Digest{})
 	if errors.Is(err, ErrNotFound) {
-		return nil, &gone{fmt.Errorf("%s: %w", name, err)}
+		return nil, &gone{err}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	return raw, nil
 }

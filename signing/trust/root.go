@@ -58,7 +58,7 @@ func parseRoot(by *Root, raw []byte) (*Root, error) {
 		return nil, err
 	}
 	if by != nil && len(signers(by, f)) == 0 {
-		return nil, fmt.Errorf("root: %w: %s", ErrThreshold, explain(by, f))
+		return nil, fmt.Errorf("root: %w: %s", ErrThreshold, describeSigners(by, f))
 	}
 	signed, err := parse[metadata.RootType](f)
 	if err != nil {
@@ -174,7 +174,7 @@ func (r *Root) Digest() update.Digest { return r.digest() }
 // verify checks that the threshold of the keys that r has for f's role signed f.
 func verify(r *Root, f *file) error {
 	if len(signers(r, f)) < r.Threshold(f.role) {
-		return fmt.Errorf("%s: %w: %s", f.name(), ErrThreshold, explain(r, f))
+		return fmt.Errorf("%s: %w: %s", f.name(), ErrThreshold, describeSigners(r, f))
 	}
 	if f.meta == nil {
 		return nil
@@ -201,8 +201,8 @@ func signers(r *Root, f *file) []keys.Public {
 	return out
 }
 
-// explain says for people which keys signed and which could have.
-func explain(r *Root, f *file) string {
+// describeSigners says for people which keys signed and which could have.
+func describeSigners(r *Root, f *file) string {
 	good := signers(r, f)
 	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), fingerprints(r.roles[f.role].keys), len(good))
 	for _, s := range f.signatures {

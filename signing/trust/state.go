@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 // Config says where a State lies.
@@ -63,10 +64,10 @@ type State struct {
 func Open(cfg Config) (*State, error) {
 	s := &State{cfg: cfg, rootsAsked: cfg.RootsAsked}
 	if err := s.loadRoots(); err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
+		return nil, explain.At(cfg.Dir, err)
 	}
 	if err := s.loadLedger(); err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.Dir, err)
+		return nil, explain.At(cfg.Dir, err)
 	}
 	s.problem = s.loadSet()
 	if s.floor > 0 {

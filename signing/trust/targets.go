@@ -47,7 +47,7 @@ func parseTargets(root *Root, raw []byte, least int) (*targets, error) {
 		return nil, err
 	}
 	if len(signers(root, f)) < least {
-		return nil, fmt.Errorf("targets: %w: %s", ErrThreshold, explain(root, f))
+		return nil, fmt.Errorf("targets: %w: %s", ErrThreshold, describeSigners(root, f))
 	}
 	t := &targets{file: f}
 	if err := t.read(root); err != nil {

@@ -115,7 +115,7 @@ func TestRefusesEnds(t *testing.T) {
 			{"two streams", two, ""},
 			{"no end", compressed(t, plain[:end], f), "its end is missing"},
 			{"half an end", compressed(t, plain[:end+512], f), "its end is missing"},
-			{"cut in an entry", compressed(t, plain[:end-505], f), "unexpected EOF"},
+			{"cut in an entry", compressed(t, plain[:end-505], f), "it ends too early"},
 			{"data after the end", compressed(t, append(slices.Clip(plain), 'x'), f), "bytes follow its end: make it anew"},
 			{"second archive after the end", append(slices.Clip(whole), whole...), "bytes follow its end: make it anew"},
 			{"text after the stream", append(slices.Clip(whole), "-----BEGIN SIGNATURE-----"...), "bytes follow its end: make it anew"},

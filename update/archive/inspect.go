@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -264,7 +265,7 @@ func (i *inspection) finish(err error) {
 	case errors.Is(err, errLimit):
 		i.problem(ErrImproper, "the archive is %v", err)
 	default:
-		i.problem(ErrImproper, "the archive is damaged or not what its name says: %v", err)
+		i.problem(ErrImproper, "the archive is damaged or not what its name says: %v", explain.Cut("it", err))
 	}
 	if i.more > 0 {
 		i.Problems = append(i.Problems, fmt.Sprintf("and %d more", i.more))

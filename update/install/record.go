@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -78,7 +79,7 @@ func parseRecord(raw []byte) (record, error) {
 	var r record
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if err := d.Decode(&r); err != nil {
-		return record{}, fmt.Errorf("%w: %w", errRecord, err)
+		return record{}, fmt.Errorf("%w: %w", errRecord, explain.JSON(raw, err))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return record{}, fmt.Errorf("%w: something follows it", errRecord)

@@ -81,7 +81,7 @@ func TestRecordRefused(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
 		"format":             {`"format":1`, `"format":2`, "format 2, expected 1"},
 		"no format":          {`"format":1,`, ``, "format 0, expected 1"},
-		"cut":                {`"outcome":"installed"}]}`, `"outcome":"installed"}]`, "unexpected EOF"},
+		"cut":                {`"outcome":"installed"}]}`, `"outcome":"installed"}]`, "got the end"},
 		"more":               {`"outcome":"installed"}]}`, `"outcome":"installed"}]}{}`, "something follows it"},
 		"null name":          {`"name":"p-7.tar.gz",`, ``, "an installed update lacks"},
 		"bad name":           {`p-7.tar.gz`, `../p-7.tar.gz`, "name"},

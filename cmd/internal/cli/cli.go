@@ -21,7 +21,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +29,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 // The exit codes that every command has.
@@ -108,6 +108,7 @@ func prepare(cmd *cobra.Command, reached *bool) {
 	if cmd.HasSubCommands() && !cmd.Runnable() {
 		cmd.Args, cmd.RunE = oneCommand, missingCommand
 	}
+	checkArgs(cmd)
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			*reached = true
@@ -138,16 +139,53 @@ func missingCommand(cmd *cobra.Command, _ []string) error {
 // usageIn makes err an error of using cmd, which leads to its help where it has no hint yet.
 func usageIn(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
-	var number *strconv.NumError
-	if errors.As(err, &invalid) && errors.As(err, &number) {
-		// Which function of the standard library parses it is nobody's concern.
-		err = fmt.Errorf("--%s %q: expected a number: %w", invalid.GetFlag().Name, invalid.GetValue(), number.Err)
+	if errors.As(err, &invalid) {
+		if want := wantedBy(invalid.GetFlag()); want != "" {
+			// Which function of the standard library parses it is nobody's concern.
+			err = fmt.Errorf("--%s: expected %s, got %q", invalid.GetFlag().Name, want, explain.Clip(invalid.GetValue(), 80))
+		}
 	}
 	err = WithCode(err, CodeUsage)
 	if len(hints(err)) == 0 {
 		err = WithHint(err, "see "+cmd.CommandPath()+" --help")
 	}
 	return err
+}
+
+// wantedBy says what a flag takes, for those types that the standard library parses, "" for others.
+func wantedBy(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "bool":
+		return "true or false"
+	case "int", "int64":
+		return "a whole number"
+	case "duration":
+		return `a duration such as "90s" or "12h"`
+	}
+	return ""
+}
+
+// checkArgs has a command say in plain words how many arguments it takes.
+func checkArgs(cmd *cobra.Command) {
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	_, wanted, _ := strings.Cut(cmd.Use, " ")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		switch {
+		case err == nil, exitCode(err) == CodeUsage:
+			return err
+		case cmd.HasSubCommands():
+			return oneCommand(cmd, args)
+		case wanted == "":
+			return fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), explain.Clip(args[0], 80))
+		case len(args) == 0:
+			return fmt.Errorf("%s: expected %s, got nothing", cmd.CommandPath(), wanted)
+		}
+		return fmt.Errorf("%s: expected %s, got %d arguments", cmd.CommandPath(), wanted, len(args))
+	}
 }
 
 // report writes the message of err and its hints.

@@ -73,8 +73,8 @@ func TestRun(t *testing.T) {
 		{"unknown command", nil, "buildd", 2, "", "prog: unknown command \"buildd\" for \"prog\"\nprog: hint: did you mean build?\n"},
 		{"unknown command in a group", nil, "key zzzzzz", 2, "", "prog: unknown command \"zzzzzz\" for \"prog key\"\nprog: hint: see prog key --help\n"},
 		{"unknown flag", nil, "build --fast", 2, "", "prog: unknown flag: --fast\nprog: hint: see prog build --help\n"},
-		{"bad flag", nil, "build --level x d", 2, "", "prog: --level \"x\": expected a number: invalid syntax\nprog: hint: see prog build --help\n"},
-		{"too few arguments", nil, "build", 2, "", "prog: accepts 1 arg(s), received 0\nprog: hint: see prog build --help\n"},
+		{"bad flag", nil, "build --level x d", 2, "", "prog: --level: expected a whole number, got \"x\"\nprog: hint: see prog build --help\n"},
+		{"too few arguments", nil, "build", 2, "", "prog: prog build: expected DIR, got nothing\nprog: hint: see prog build --help\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, out, errs := run(t, c.fail, strings.Fields(c.args)...)
