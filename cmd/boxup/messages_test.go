@@ -243,8 +243,12 @@ func complaints(t *testing.T) []complaint {
 		{"plain update, cut", answers("", status(200, `{"newest":"`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
 		{"plain update, too long", answers("", status(200, strings.Repeat(" ", maxUpdates+1))), "update --key $DIR/release.pub $URL", []string{"$URL", "8388608"}},
 		{"plain update, name of another product", answers("", status(200, `{"newest":"p-5.tar.gz"}`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
-		{"plain update, loop", answers("", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusMovedPermanently) }), "update --key $DIR/release.pub $URL", []string{"$URL", "redirect"}},
-		{"plain update, to another host", answers("", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/x", http.StatusFound) }), "update --key $DIR/release.pub $URL", []string{"127.0.0.1:1"}},
+		{"plain update, loop", answers("", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusMovedPermanently)
+		}), "update --key $DIR/release.pub $URL", []string{"$URL", "redirect"}},
+		{"plain update, to another host", answers("", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/x", http.StatusFound)
+		}), "update --key $DIR/release.pub $URL", []string{"127.0.0.1:1"}},
 		{"plain update, unsigned", func(m *misfortune) {
 			m.mirror.put("updates.json", []byte(`{"newest":"`+two+`"}`))
 		}, "update --key $DIR/release.pub $URL", []string{"$URL", ".sig"}},
@@ -296,9 +300,13 @@ func complaints(t *testing.T) []complaint {
 		complaint{"untrusted certificate, plain", nil, "update --key $DIR/release.pub " + strings.Replace(untrusted.URL, "//", "//u:hunter2@", 1), []string{untrusted.URL[8:], "certificate", "ca_file"}})
 	for _, path := range []string{"timestamp", "snapshot", "targets", "2.root"} {
 		for name, how := range map[string]func(http.ResponseWriter, *http.Request){
-			"301 loop": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusMovedPermanently) },
-			"302 away": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://other.invalid/", http.StatusFound) },
-			"404":      status(404, html), "403": status(403, html), "410": status(410, html), "500": status(500, html), "204": status(204, ""), "429": status(429, html),
+			"301 loop": func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, r.URL.Path, http.StatusMovedPermanently)
+			},
+			"302 away": func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "http://other.invalid/", http.StatusFound)
+			},
+			"404": status(404, html), "403": status(403, html), "410": status(410, html), "500": status(500, html), "204": status(204, ""), "429": status(429, html),
 			"garbage": status(200, "\xff\x00ä"), "empty": status(200, ""), "HTML": status(200, html), "cut": short, "not HTTP": notHTTP,
 			"no object": status(200, `[]`), "no signatures": status(200, `{"signed":{},"signatures":"x"}`), "wrong types": status(200, `{"signatures":[{"keyid":5,"sig":{}}],"signed":{"_type":5,"version":"x","expires":7}}`),
 			"long": endlessly, "another type": func(w http.ResponseWriter, r *http.Request) {

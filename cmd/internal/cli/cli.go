@@ -172,6 +172,7 @@ func checkArgs(cmd *cobra.Command) {
 		return
 	}
 	_, wanted, _ := strings.Cut(cmd.Use, " ")
+	_, name, _ := strings.Cut(cmd.CommandPath(), " ")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		err := check(cmd, args)
 		switch {
@@ -180,11 +181,11 @@ func checkArgs(cmd *cobra.Command) {
 		case cmd.HasSubCommands():
 			return oneCommand(cmd, args)
 		case wanted == "":
-			return fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), explain.Clip(args[0], 80))
+			return fmt.Errorf("%s takes no argument, got %q", name, explain.Clip(args[0], 80))
 		case len(args) == 0:
-			return fmt.Errorf("%s: expected %s, got nothing", cmd.CommandPath(), wanted)
+			return fmt.Errorf("%s: expected %s, got nothing", name, wanted)
 		}
-		return fmt.Errorf("%s: expected %s, got %d arguments", cmd.CommandPath(), wanted, len(args))
+		return fmt.Errorf("%s: expected %s, got %d arguments", name, wanted, len(args))
 	}
 }
 

@@ -74,7 +74,7 @@ func TestRun(t *testing.T) {
 		{"unknown command in a group", nil, "key zzzzzz", 2, "", "prog: unknown command \"zzzzzz\" for \"prog key\"\nprog: hint: see prog key --help\n"},
 		{"unknown flag", nil, "build --fast", 2, "", "prog: unknown flag: --fast\nprog: hint: see prog build --help\n"},
 		{"bad flag", nil, "build --level x d", 2, "", "prog: --level: expected a whole number, got \"x\"\nprog: hint: see prog build --help\n"},
-		{"too few arguments", nil, "build", 2, "", "prog: prog build: expected DIR, got nothing\nprog: hint: see prog build --help\n"},
+		{"too few arguments", nil, "build", 2, "", "prog: build: expected DIR, got nothing\nprog: hint: see prog build --help\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, out, errs := run(t, c.fail, strings.Fields(c.args)...)
