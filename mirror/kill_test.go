@@ -150,6 +150,7 @@ func (k killing) arrived(dir string) (out []trust.Release) {
 
 // TestKilledAtEveryStep kills a process that syncs before each change of its file system.
 func TestKilledAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	if testing.Short() {
 		t.Skip("starts some hundred processes")
 	}
@@ -192,6 +193,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 // TestKilledAtEveryRequest kills a process that syncs when it asks for each thing, and in the middle of
 // an archive.
 func TestKilledAtEveryRequest(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	k := newKilling(t, two, big)
 	kills := map[string]int{}

@@ -324,6 +324,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 // TestCrashAtEveryStep makes each step the last, before it or right after it, and opens the directory
 // again.
 func TestCrashAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	first := newStory(t)
 	total := len(first.again(t).record(t))
@@ -354,6 +355,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 
 // TestKillAtEveryStep does it with a process and SIGKILL.
 func TestKillAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	first := newStory(t)
 	all := first.again(t).record(t)

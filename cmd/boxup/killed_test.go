@@ -163,6 +163,7 @@ func stepName(line string) string {
 // TestKilledAtEveryStep kills a box with kill -9 before every step that it takes on the disk from the first
 // request to the record, in its script, and while it unpacks.
 func TestKilledAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	k := newKillWorld(t)
 	d := k.fresh(t)
@@ -249,6 +250,7 @@ func (k *killWorld) killWhen(t *testing.T, when, pattern string) (kills int) {
 
 // TestKilledAtRandom kills boxes at random instants.
 func TestKilledAtRandom(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	k := newKillWorld(t)
 	var runs, kills atomic.Int64

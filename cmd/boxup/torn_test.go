@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -129,6 +130,7 @@ func TestInitOverTornState(t *testing.T) {
 // update in one run, and the run says which file it was, unless that is fetched in any case; or it is the configuration, which
 // a person wrote.
 func TestTurnedBits(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	w := newWorld(t)
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})

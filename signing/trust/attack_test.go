@@ -140,6 +140,7 @@ func expired(t *testing.T, w *world) func(string) string {
 
 // TestEveryByteCounts flips each byte of each file, and cuts each file at each length.
 func TestEveryByteCounts(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	w := newWorld(t)
 	w.add(one)

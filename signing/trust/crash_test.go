@@ -17,6 +17,7 @@ import (
 // TestCrashAtEveryStep commits with a crash at each step. What is there afterwards is the old
 // repository or the new one, whole, for whoever opens it and for a box; committing again gets through.
 func TestCrashAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	changes := map[string]func(w *world) trust.Change{
 		"list": func(w *world) trust.Change {
 			e := w.edit()
@@ -110,6 +111,7 @@ func wantNoTemps(t *testing.T, dir string) {
 
 // TestBoxCrashesAtEveryStep accepts a new root and a new list with a crash at each step.
 func TestBoxCrashesAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	w := newWorld(t)
 	w.add(one)

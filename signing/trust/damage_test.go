@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -17,6 +18,7 @@ import (
 // copies. What Open returns is right, or names the file; on an origin's or a mirror's directory of today it is
 // right, and after Mend every byte is as it was.
 func TestDamagedBits(t *testing.T) {
+	testworld.Unraced(t)
 	w := newWorld(t)
 	w.add(one)
 	w.newRoot(w.roots, nil)

@@ -173,6 +173,7 @@ func TestRootCountsAlone(t *testing.T) {
 
 // Whatever step a mirror dies at, what it serves is one whole set, and it goes on.
 func TestRememberingCrashesAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	w := newWorld(t)
 	w.add(one)

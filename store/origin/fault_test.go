@@ -127,6 +127,7 @@ func wantOldOrNew(t *testing.T, w *world, old *trust.Repository, sc scenario, ac
 
 // TestCrashAtEveryStep stops at each step of each change, before and after it, restarts, and goes on.
 func TestCrashAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	t.Parallel()
 	base := faultWorld(t)
 	old := base.whole()

@@ -50,6 +50,7 @@ func victim() {
 // TestKilledAtEveryStep kills a process with SIGKILL before each step of each change, looks at what is
 // there, and has another process do it again.
 func TestKilledAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	if testing.Short() {
 		t.Skip("starts some hundred processes")
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 	"github.com/openpowerquality/box-update-server/update/install"
@@ -276,6 +277,7 @@ func (story) wantStarted(b *box) {
 
 // TestKilledAtEveryStep kills a process before each change of the file system and each message of the log.
 func TestKilledAtEveryStep(t *testing.T) {
+	testworld.Unraced(t)
 	if testing.Short() {
 		t.Skip("starts some hundred processes")
 	}
