@@ -21,6 +21,9 @@ func (s *State) Commit(r *Repository) error {
 	if r == nil {
 		return errors.New("commit: no repository")
 	}
+	if err := s.heal(r.chain); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
 	m, err := s.admit(r)
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -32,7 +35,7 @@ func (s *State) Commit(r *Repository) error {
 	if err := s.store(r, ledger); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	s.roots, s.set, s.current, s.problem, s.ledger, s.floor = s.joined(r.chain), m, r, nil, ledger, 0
+	s.roots, s.set, s.current, s.problem, s.ledger = s.joined(r.chain), m, r, nil, ledger
 	s.memory = m.newest(s.memory.under(s.Root()))
 	_, err = s.Prune(false)
 	return errors.Join(err, s.forget())
@@ -41,25 +44,32 @@ func (s *State) Commit(r *Repository) error {
 // admit checks r against the stored set and returns the memory that holds r. What was accepted since and is
 // no whole set does not count here: Refresh judged r by it before.
 func (s *State) admit(r *Repository) (memory, error) {
-	for _, mine := range s.roots {
-		i := slices.IndexFunc(r.chain, func(theirs *Root) bool { return theirs.version == mine.version })
-		if i >= 0 && string(r.chain[i].raw) != string(mine.raw) {
-			return memory{}, fmt.Errorf("%s: %w", mine.name(), ErrFork)
-		}
-	}
-	if had := max(s.Root().version, s.floor); r.root.version < had {
-		return memory{}, rollback(r.root.name(), had)
-	}
-	if r.chain[0].version > s.Root().version {
-		if err := verifyRootChain(s.Root(), r.chain[0]); err != nil {
-			return memory{}, err
-		}
+	if err := s.admitRoots(r.chain); err != nil {
+		return memory{}, err
 	}
 	m := s.set.under(r.root)
 	if err := errors.Join(m.checkTimestamp(r.timestamp), m.checkSnapshot(r.snapshot), m.checkTargets(r.targets)); err != nil {
 		return memory{}, err
 	}
 	return memory{r.timestamp, r.snapshot, r.targets}, nil
+}
+
+// admitRoots checks that a chain goes on from the roots of s, and ends with none that is older.
+func (s *State) admitRoots(chain []*Root) error {
+	for _, mine := range s.roots {
+		i := slices.IndexFunc(chain, func(theirs *Root) bool { return theirs.version == mine.version })
+		if i >= 0 && string(chain[i].raw) != string(mine.raw) {
+			return fmt.Errorf("%s: %w", mine.name(), ErrFork)
+		}
+	}
+	newest := chain[len(chain)-1]
+	if had := max(s.Root().version, s.floor); newest.version < had {
+		return rollback(newest.name(), had)
+	}
+	if chain[0].version > s.Root().version {
+		return verifyRootChain(s.Root(), chain[0])
+	}
+	return nil
 }
 
 // joined returns the roots of s and those of chain that are newer.

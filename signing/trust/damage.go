@@ -36,6 +36,9 @@ func (s *State) Mend() error {
 			}
 		}
 	}
+	if s.floor > 0 {
+		return nil // what roots vouch for waits for them
+	}
 	if err := errors.Join(s.storeLedger(s.ledger), s.storeBound(s.ledger)); err != nil {
 		return err
 	}
@@ -47,6 +50,49 @@ func (s *State) Mend() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// whole returns s as a chain of roots makes it that leads to the newest one that was there; s itself where no root is
+// damaged. With less than that root no chain is believed, so that it can't bring a revoked key back; nor is one that has
+// another root in the place of one that is intact, because whoever has the revoked keys of an older root can make such a
+// chain.
+func (s *State) whole(chain []*Root) (*State, error) {
+	if s.floor == 0 {
+		return s, nil
+	}
+	if err := s.admitRoots(chain); err != nil {
+		return nil, err
+	}
+	chain = s.joined(chain)
+	for _, r := range chain {
+		raw, err := s.read(RoleRoot, r.version)
+		if err != nil {
+			continue
+		}
+		had, err := ParseRoot(raw)
+		if err == nil && had.version == r.version && !bytes.Equal(had.signed(), r.signed()) {
+			return nil, fmt.Errorf("%s: %w: the one that was accepted before has digest %v, and this one %v", r.name(), ErrFork, had.Digest(), r.Digest())
+		}
+	}
+	chain = slices.DeleteFunc(chain, func(r *Root) bool { return r.version > s.floor }) // those are new
+	out := &State{cfg: s.cfg, roots: chain, damage: s.damage, rootsAsked: s.rootsAsked}
+	if err := out.loadRest(); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// heal makes s whole, and stores the roots that were damaged.
+func (s *State) heal(chain []*Root) error {
+	out, err := s.whole(chain)
+	if err != nil || out == s {
+		return err
+	}
+	if err := out.storeRoots(out.roots); err != nil {
+		return err
+	}
+	*s = *out
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
 )
@@ -67,8 +68,7 @@ func (s *State) loadRoots() error {
 			if s.cfg.Pinned == nil {
 				return err
 			}
-			// It comes from the upstream again. With less than that none is believed, so that it can't bring a
-			// revoked key back.
+			// It comes from the upstream again, see whole.
 			s.damaged(fmt.Errorf("%w; it is fetched again", err))
 			s.floor = stored[len(stored)-1]
 			return nil
@@ -142,8 +142,8 @@ func (s *State) loadRoot(version int64) error {
 
 func (s *State) versions(role Role) ([]int64, error) { return storedVersions(s.cfg.Dir, role) }
 
-// storedVersions lists the versions of a role in a directory, ascending. A directory that is missing
-// has none.
+// storedVersions lists the versions of a role in a directory, ascending. A root that is lost is there as long as its copy
+// is: whoever took the one before for the newest would make another. A directory that is missing has none.
 func storedVersions(dir string, role Role) ([]int64, error) {
 	names, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -151,12 +151,16 @@ func storedVersions(dir string, role Role) ([]int64, error) {
 	}
 	var out []int64
 	for _, e := range names {
-		if r, v, ok := ParseFileName(e.Name()); ok && r == role {
+		name := e.Name()
+		if role == RoleRoot {
+			name = strings.TrimSuffix(name, durable.CopyPath(""))
+		}
+		if r, v, ok := ParseFileName(name); ok && r == role {
 			out = append(out, v)
 		}
 	}
 	slices.Sort(out)
-	return out, nil
+	return slices.Compact(out), nil
 }
 
 // loadSet fills memory with what of the stored set the newest root accepts, and says why that is not a

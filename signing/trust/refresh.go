@@ -53,8 +53,12 @@ func IsNotFound(name string, status int) bool {
 // Where a file is gone that the timestamp names, Refresh begins once more: newer ones may have replaced it since.
 func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, error) {
 	if s.cfg.Served {
-		alone := *s
-		alone.memory = s.set.under(s.Root())
+		whole, err := s.restored(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		alone := *whole
+		alone.memory = whole.set.under(whole.Root())
 		seen, err := alone.Look(ctx, f, c)
 		return seen.Repository, err
 	}
@@ -85,6 +89,10 @@ type gone struct{ error }
 func (g *gone) Unwrap() error { return g.error }
 
 func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
+	s, err := s.restored(ctx, f)
+	if err != nil {
+		return Seen{}, err
+	}
 	seen := Seen{chain: s.roots, memory: s.memory}
 	raw, err := s.fetchTimestamp(ctx, f)
 	if err != nil {
@@ -151,6 +159,19 @@ func (s *State) fetchTimestamp(ctx context.Context, f Fetcher) ([]byte, error) {
 		return nil, err
 	}
 	return raw, nil
+}
+
+// restored returns s as it is once the damaged roots are back; s itself where none are damaged.
+func (s *State) restored(ctx context.Context, f Fetcher) (*State, error) {
+	if s.floor == 0 {
+		return s, nil
+	}
+	chain, err := s.walkRoots(ctx, f)
+	whole, lacking := s.whole(chain)
+	if lacking != nil && err != nil {
+		return nil, err // that is why
+	}
+	return whole, lacking // what is wrong beyond is met again
 }
 
 // walkRoots returns the chain of roots, those that f has beyond the known ones included; after an error

@@ -49,6 +49,12 @@ func (s *State) remembered(name string) string { return filepath.Join(s.cfg.Dir,
 
 // adopt takes over the new roots of a chain, and forgets what the newest of them no longer accepts.
 func (s *State) adopt(chain []*Root) error {
+	if len(chain) == 0 {
+		return nil // of damaged roots too few are back
+	}
+	if err := s.heal(chain); err != nil {
+		return err
+	}
 	mine := s.Root()
 	i := slices.IndexFunc(chain, func(r *Root) bool { return r.version == mine.version })
 	if i < 0 || i == len(chain)-1 {

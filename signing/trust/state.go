@@ -52,7 +52,7 @@ type State struct {
 	current *Repository
 	problem error // why current is nil
 	damage  []error
-	floor   int64 // the newest root that was there, where the chain to it is damaged; 0: it is whole
+	floor   int64 // the newest root that was there, where the chain to it is damaged, so that nothing else counts; 0: it is whole
 	ledger  *Ledger
 
 	rootsAsked time.Time
@@ -66,23 +66,33 @@ func Open(cfg Config) (*State, error) {
 	if err := s.loadRoots(); err != nil {
 		return nil, explain.At(cfg.Dir, err)
 	}
-	if err := s.loadLedger(); err != nil {
+	if s.floor > 0 {
+		// An older root accepts what a newer one took back, and does not accept what guards against going back.
+		s.ledger, s.problem = &Ledger{}, errors.Join(s.damage...)
+		return s, nil
+	}
+	if err := s.loadRest(); err != nil {
 		return nil, explain.At(cfg.Dir, err)
 	}
-	s.problem = s.loadSet()
-	if s.floor > 0 {
-		s.problem = errors.Join(s.damage...)
+	return s, nil
+}
+
+// loadRest reads what the roots vouch for.
+func (s *State) loadRest() error {
+	if err := s.loadLedger(); err != nil {
+		return err
 	}
+	s.problem = s.loadSet()
 	if s.problem == nil {
 		s.current, s.problem = assemble(s.roots, s.memory.timestamp, s.memory.snapshot, s.memory.targets)
 	}
-	if cfg.Served && errors.Is(s.problem, ErrThreshold) {
+	if s.cfg.Served && errors.Is(s.problem, ErrThreshold) {
 		s.loadOlder()
 	}
 	s.learn()
 	s.set = s.memory
 	s.recall()
-	return s, nil
+	return nil
 }
 
 // loadOlder makes current the stored set under an older root that accepts it. A Commit that follows several
