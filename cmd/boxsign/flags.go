@@ -5,11 +5,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
 // The environment that the commands read.
@@ -102,11 +105,26 @@ func (o *options) passphrase(s cli.Streams) secret.Passphrase {
 
 func (o *options) repository(s cli.Streams) (string, error) {
 	for _, r := range []string{o.repo, s.Getenv(repoVariable)} {
+		if strings.Contains(r, "://") && !isURL(r) {
+			return "", cli.Usagef("%s: expected a directory, or a URL with http:// or https://", r)
+		}
 		if r != "" {
 			return r, nil
 		}
 	}
 	return "", cli.WithHint(cli.Usagef("which repository?"), "name its directory or URL with --repo or $"+repoVariable)
+}
+
+// readRoot reads the file of a root that is to be trusted.
+func readRoot(path string) ([]byte, error) {
+	raw, err := readFile(path, trust.MaxLength(trust.RoleRoot))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := trust.ParseRoot(raw); err != nil {
+		return nil, explain.At(path, err)
+	}
+	return raw, nil
 }
 
 // readFile reads a file of at most limit bytes.

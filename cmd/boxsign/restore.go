@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -47,7 +48,7 @@ func restore(ctx context.Context, s cli.Streams, o options, path string) error {
 	}
 	sealed, err := readBackup(path)
 	if err != nil {
-		return fmt.Errorf("backup %s: %w", path, err)
+		return fmt.Errorf("backup: %w", explain.At(path, err))
 	}
 	passphrase, err := o.backupPassphrase(s).Ask(ctx, "the backup "+path, false)
 	if err != nil {

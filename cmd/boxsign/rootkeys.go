@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -258,7 +258,7 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (change, error) {
 	}
 	plan, err := e.Plan()
 	if err != nil {
-		return change{}, cli.WithHint(fmt.Errorf("root %d: %s", x.base.Root().Version()+1, strings.TrimPrefix(err.Error(), "root: ")), "each role needs at least as many keys as its threshold")
+		return change{}, cli.WithHint(explain.At(fmt.Sprintf("root %d", x.base.Root().Version()+1), err), "each role needs at least as many keys as its threshold")
 	}
 	c := x.describe(plan)
 	c.Notes = x.clockNotes()

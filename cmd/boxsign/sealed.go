@@ -8,6 +8,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
 
@@ -58,11 +59,11 @@ func unseal(sealed, passphrase []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w, or the backup is damaged", secret.ErrPassphrase)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, explain.Cut("it", err))
 	}
 	plain, err := io.ReadAll(io.LimitReader(r, maxBundle+1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, explain.Cut("it", err))
 	}
 	if len(plain) > maxBundle {
 		return nil, fmt.Errorf("%w: more than %d bytes", errDamaged, maxBundle)

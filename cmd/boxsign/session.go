@@ -9,6 +9,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -24,6 +25,7 @@ type session struct {
 	lock    *durable.Lock // nil: for reading only
 	trusted *trust.State
 	place   place
+	where   string // the directory or URL of place
 
 	// The rest changes with each publish.
 	base     *trust.Repository
@@ -42,7 +44,7 @@ func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *
 	if err != nil {
 		return nil, err
 	}
-	x := &session{s: s, o: o, ring: ring}
+	x := &session{s: s, o: o, ring: ring, where: repo}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, x.close())
@@ -79,7 +81,7 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 	var pinned []byte
 	if x.o.pinned != "" {
 		var err error
-		if pinned, err = readFile(x.o.pinned, trust.MaxLength(trust.RoleRoot)); err != nil {
+		if pinned, err = readRoot(x.o.pinned); err != nil {
 			return nil, err
 		}
 	}
@@ -95,7 +97,7 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 func (x *session) refresh(ctx context.Context) (err error) {
 	x.at = x.s.Now()
 	if err := x.refreshBase(ctx); err != nil {
-		return withHint(fmt.Errorf("repository: %w", err))
+		return withHint(fmt.Errorf("repository: %w", explain.At(x.where, err)))
 	}
 	for _, b := range x.trusted.Ledger().Rebound(x.base) {
 		x.s.Warn("boxsign", b.String())

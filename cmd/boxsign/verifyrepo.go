@@ -51,7 +51,7 @@ func verifyRepo(ctx context.Context, s cli.Streams, repo, pinned string, archive
 	if pinned == "" {
 		return cli.WithHint(cli.Usagef("which root?"), "name the root that you trust with --root FILE, not one that came with the repository")
 	}
-	root, err := readFile(pinned, trust.MaxLength(trust.RoleRoot))
+	root, err := readRoot(pinned)
 	if err != nil {
 		return err
 	}

@@ -34,27 +34,36 @@ func TestJSON(t *testing.T) {
 		`{"m":true}`:               "m: expected an object, got true or false",
 		`{"s":5}`:                  "s: expected a text, got a number",
 		`{"o":{"s":5}}`:            "o.s: expected a text, got a number",
+		`{"e":"x"}`:                "e: expected a whole number, got a text",
 		`{"t":"x"}`:                `expected a time such as "2006-01-02T15:04:05Z", got "x"`,
 		`[]`:                       "expected an object, got a list",
 	} {
 		var v struct {
-			N int
-			U uint8
-			B bool
-			L []string
-			O struct{ S string }
-			M map[string]int
-			S string
-			T time.Time
+			N int      `json:"n"`
+			U uint8    `json:"u"`
+			B bool     `json:"b"`
+			L []string `json:"l"`
+			O struct {
+				S string `json:"s"`
+			} `json:"o"`
+			M map[string]int `json:"m"`
+			S string         `json:"s"`
+			T time.Time      `json:"t"`
+			Embedded
 		}
 		err := json.Unmarshal([]byte(given), &v)
-		if got := JSON([]byte(given), err); got == nil || !strings.EqualFold(got.Error(), want) || !errors.Is(got, err) {
+		if got := JSON([]byte(given), err); got == nil || got.Error() != want || !errors.Is(got, err) {
 			t.Errorf("%q: expected %q, got %v", given, want, got)
 		}
 	}
 	if own := errors.New("own"); JSON(nil, own) != own || JSON(nil, nil) != nil {
 		t.Error("other errors are changed")
 	}
+}
+
+// Embedded has a name that no message must have.
+type Embedded struct {
+	E int `json:"e"`
 }
 
 // FuzzJSON: the place of an error is in the text, whatever that is, and a message is one line.

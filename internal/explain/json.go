@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -81,10 +82,12 @@ func Position(text []byte, offset int64) string {
 }
 
 func inField(name string) string {
-	if name = strings.TrimLeft(name, "."); name == "" {
+	// What Go embeds has a name of Go's, and none in JSON.
+	parts := slices.DeleteFunc(strings.Split(name, "."), func(p string) bool { return p == "" || p[0] >= 'A' && p[0] <= 'Z' })
+	if len(parts) == 0 {
 		return ""
 	}
-	return name + ": "
+	return strings.Join(parts, ".") + ": "
 }
 
 func kindOf(t reflect.Type) string {

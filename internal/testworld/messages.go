@@ -40,10 +40,8 @@ func Unreadable(prog, said string) (faults []string) {
 		if split := splitCharacter(line); split != "" {
 			fault("a character in single bytes, %s", split)
 		}
-		text, ok := strings.CutPrefix(line, prog+": ")
-		if !ok && !strings.HasPrefix(line, "level=") { // a log's lines have a form of their own
-			fault("no %q before it", prog)
-		}
+		// Logs, and what is shown before a question, have no such prefix.
+		text := strings.TrimPrefix(line, prog+": ")
 		text = strings.TrimPrefix(strings.TrimPrefix(text, "hint: "), "warning: ")
 		for _, n := range nobodyReads {
 			if found := n.what.FindString(quoted.ReplaceAllString(text, `"…"`)); found != "" {
@@ -81,12 +79,16 @@ func splitCharacter(line string) string {
 	return ""
 }
 
+// commands are to be copied, and so they name a path once more.
+var commands = regexp.MustCompile(`\b(chmod|cp|rm) \S+( \S+)?`)
+
 var place = regexp.MustCompile(`(https?://[^\s"'<>,;()]+)|(\.{0,2}/?[\w.@+,-]+(/[\w.@+*,-]+)+)`)
 
 // saidTwice returns a path, a URL or a clause that a message has more than once. Of two URLs of one server, the longer
 // one is enough.
 func saidTwice(text string) string {
 	var before []string
+	text = commands.ReplaceAllString(text, "")
 	for _, at := range place.FindAllStringIndex(text, -1) {
 		p := strings.TrimRight(text[at[0]:at[1]], ":.,")
 		for _, b := range before {

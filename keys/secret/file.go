@@ -17,6 +17,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys/internal/onepem"
 )
 
@@ -63,11 +64,11 @@ func (k Key) write(disk durable.FS, path string, encode func(ed25519.PrivateKey)
 	}
 	private, err := k.holder.private()
 	if err != nil {
-		return fmt.Errorf("write private key %s: %w", path, err)
+		return fmt.Errorf("write private key: %w", explain.At(path, err))
 	}
 	b, err := encode(private)
 	if err != nil {
-		return fmt.Errorf("write private key %s: %w", path, err)
+		return fmt.Errorf("write private key: %w", explain.At(path, err))
 	}
 	defer clear(b)
 	return disk.CreateFile(path, b, mode)

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/origin"
@@ -76,11 +76,7 @@ func (r *Remote) do(ctx context.Context, q request) (*http.Response, error) {
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err // method and URL are said once
-		}
-		return nil, &Error{Method: q.method, URL: target, Err: w.why(err)}
+		return nil, &Error{Method: q.method, URL: target, Err: explain.Network(w.why(err))} // method and URL are said once
 	}
 	r.answered.Store(true)
 	w.moved()
@@ -101,7 +97,7 @@ func (r *Remote) exchange(ctx context.Context, q request, limit int64) (int, []b
 	defer resp.Body.Close() // read to its end or given up
 	raw, err := readUpTo(resp.Body, limit, errAnswer)
 	if err != nil {
-		return 0, nil, &Error{Method: q.method, URL: r.base.JoinPath(q.path...).String(), Err: err}
+		return 0, nil, &Error{Method: q.method, URL: r.base.JoinPath(q.path...).String(), Err: explain.Network(err)}
 	}
 	return resp.StatusCode, raw, nil
 }

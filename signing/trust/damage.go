@@ -109,6 +109,9 @@ func (s *State) load(role Role, version int64, verify func(raw []byte) error) er
 	path := filepath.Join(s.cfg.Dir, FileName(role, version))
 	copied, copyErr := readFile(durable.CopyPath(path), MaxLength(role))
 	if copyErr != nil || bytes.Equal(copied, raw) || verify(copied) != nil {
+		if in := (*fs.PathError)(nil); errors.As(err, &in) && in.Path == path {
+			return err // it names the file already
+		}
 		return &fs.PathError{Op: "read", Path: path, Err: err}
 	}
 	s.damaged(fmt.Errorf("%s: %w; its copy is used", path, err))
