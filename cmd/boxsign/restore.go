@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -47,8 +46,11 @@ func restore(ctx context.Context, s cli.Streams, o options, path string) error {
 		return err
 	}
 	sealed, err := readBackup(path)
+	if errors.As(err, new(*fs.PathError)) {
+		return fmt.Errorf("backup: %w", err) // which names the file
+	}
 	if err != nil {
-		return fmt.Errorf("backup: %w", explain.At(path, err))
+		return fmt.Errorf("backup %s: %w", path, err)
 	}
 	passphrase, err := o.backupPassphrase(s).Ask(ctx, "the backup "+path, false)
 	if err != nil {
