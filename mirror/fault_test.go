@@ -47,7 +47,7 @@ func TestDiskFullAtEveryWrite(t *testing.T) {
 			// Two goroutines write, in an order that differs from sync to sync: a change is known by its name and
 			// by how often that came, not by its place.
 			failed := map[string]bool{}
-			k := newKilling(t, big)
+			k := newKilling(t, pair)
 			for more := true; more; {
 				var hook func(durable.Op, string) (bool, error)
 				m := faulty(k.o, k.copied(t), &hook)
@@ -69,13 +69,13 @@ func TestDiskFullAtEveryWrite(t *testing.T) {
 				if err != nil && (!errors.Is(err, store.ErrNoSpace) || !strings.Contains(err.Error(), "no space left")) {
 					t.Errorf("%s: expected it to say that the disk is full, got %v", change, err)
 				}
-				if got := m.listed(); !slices.Equal(got, []string{one}) && !slices.Equal(got, []string{big}) {
+				if got := m.listed(); !slices.Equal(got, []string{one}) && !slices.Equal(got, []string{pair}) {
 					t.Fatalf("%s: %v listed", change, got)
 				}
 				hook = nil
 				m.whole()
 				m.sync()
-				m.wantListed(big)
+				m.wantListed(pair)
 			}
 			for _, step := range syncSteps() {
 				if !failed[step+" 1"] {

@@ -155,7 +155,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 		t.Skip("starts some hundred processes")
 	}
 	t.Parallel()
-	k := newKilling(t, big) // alone, so that the steps have one order
+	k := newKilling(t, pair) // alone, so that the steps have one order
 	kills, seen := map[string]int{}, map[bool]int{}
 	for n, more := 1, true; more; n++ {
 		dir, cmd, out := k.start(t, n)
@@ -195,7 +195,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 func TestKilledAtEveryRequest(t *testing.T) {
 	testworld.Unraced(t)
 	t.Parallel()
-	k := newKilling(t, two, big)
+	k := newKilling(t, two, pair)
 	kills := map[string]int{}
 	for n, more := 1, true; more; n++ {
 		requests := 0

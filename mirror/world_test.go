@@ -46,13 +46,17 @@ const (
 	one   = "opq-box-update-1.tar.gz"
 	two   = "opq-box-update-2.tar.gz"
 	three = "opq-box-update-3.tar.gz"
+	pair  = "opq-box-update-8.tar.gz" // of two blocks, for tests that fetch it some hundred times
 	big   = "opq-box-update-9.tar.gz" // of three blocks
 )
 
 // content is the archive of a name, which nobody may change.
 func content(name string) []byte {
-	if name == big {
+	switch name {
+	case big:
 		return bigContent()
+	case pair:
+		return bigContent()[:update.BlockSize+1000]
 	}
 	return []byte("archive of " + name + "\n")
 }

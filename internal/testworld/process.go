@@ -17,7 +17,7 @@ import (
 )
 
 // KilledBefore returns the disk of a process that says what its nth change is, below dir, and is killed
-// before it, by the kernel and without notice; 0: never.
+// before it, by the kernel and without notice; 0: never. It doesn't sync, since what a process wrote outlives it.
 func KilledBefore(n int, dir string) durable.FS {
 	var steps atomic.Int64 // an archive's blocks reach the disk beside its other steps
 	return durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
@@ -28,7 +28,7 @@ func KilledBefore(n int, dir string) durable.FS {
 			}
 			select {} // until the kernel gets to it
 		}
-		return true, nil
+		return op != durable.OpSync && op != durable.OpSyncDir, nil
 	}}
 }
 
