@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -124,10 +125,12 @@ func (s *State) write(name string, data []byte) error {
 	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
 }
 
-// putCopy writes the copy of a file that others read: nobody may be there to fetch it from again.
+// putCopy writes the copy of a file that others read: nobody may be there to fetch it from again. A copy that is there already,
+// as the store of a box makes them, must not stay behind: it would bring an older file back.
 func (s *State) putCopy(name string, data []byte) error {
 	name = durable.CopyPath(name)
-	if !s.cfg.Served || s.has(name, data) {
+	_, none := os.Lstat(filepath.Join(s.cfg.Dir, name))
+	if none != nil && !s.cfg.Served || s.has(name, data) {
 		return nil
 	}
 	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)

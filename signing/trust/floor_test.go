@@ -132,3 +132,34 @@ func TestLostRootWithItsCopy(t *testing.T) {
 		t.Errorf("expected root 3 and its damage, got root %d and %v", got, s.Damage())
 	}
 }
+
+// TestDamagedTimestampOfABox: a box's store opens the metadata as a server does, which makes copies. When they lie there, what
+// the box accepts later is in them too, so that a damaged timestamp does not bring the list of before back.
+func TestDamagedTimestampOfABox(t *testing.T) {
+	w := newWorld(t)
+	w.add(one)
+	b := newBox(t, w.repo.Root())
+	b.must(w.dir, w.clock())
+	inStore := b.cfg
+	inStore.Served = true
+	s, err := trust.Open(inStore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Mend(); err != nil {
+		t.Fatal(err)
+	}
+	old := copyOf(t, w.dir)
+	w.add(two)
+	b.must(w.dir, w.clock())
+	if err := os.WriteFile(filepath.Join(b.cfg.Dir, trust.TimestampName), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.reopen()
+	r, err := b.state.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantListed(t, r, one, two)
+	wantErr(t, b.refresh(old, w.clock()), trust.ErrRollback)
+}
