@@ -9,20 +9,27 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/durable"
 )
 
-// KilledBefore returns the disk of a process that says what its nth change is, below dir, and is killed
-// before it, by the kernel and without notice; 0: never. It doesn't sync, since what a process wrote outlives it.
-func KilledBefore(n int, dir string) durable.FS {
-	var steps atomic.Int64 // an archive's blocks reach the disk beside its other steps
+// KilledBefore returns the disk of a process that is killed, by the kernel and without notice, before the first change
+// below dir that is not among those known, and says which that is; where known is nil, never. A change is known by its
+// name and by how often that came: blocks reach the disk beside other steps, in an order that differs from run to run.
+// It doesn't sync, since what a process wrote outlives it.
+func KilledBefore(known map[string]bool, dir string) durable.FS {
+	var mu sync.Mutex
+	count := map[string]int{}
 	return durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		if steps.Add(1) == int64(n) {
-			fmt.Println(op, strings.TrimPrefix(path, dir))
+		mu.Lock()
+		defer mu.Unlock()
+		step := StepName(string(op), strings.TrimPrefix(path, dir))
+		count[step]++
+		if at := fmt.Sprintf("%s #%d", step, count[step]); known != nil && !known[at] {
+			fmt.Println(at)
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				panic(err)
 			}
