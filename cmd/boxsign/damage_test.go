@@ -308,3 +308,29 @@ func TestDamagedTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestInitOverCopies: where of a repository nothing but copies is left, nobody makes another one, and they stay.
+func TestInitOverCopies(t *testing.T) {
+	w := newDamageWorld(t)
+	kept := 0
+	for _, name := range w.files(t) {
+		path := filepath.Join(w.dir, name)
+		switch {
+		case !strings.HasPrefix(name, "R/metadata/"):
+		case strings.HasSuffix(name, durable.CopyPath("")):
+			kept++
+		default:
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	out, err := w.run(t, "init --yes")
+	if err == nil || !strings.Contains(out, "has a repository already") {
+		t.Errorf("expected a refusal, got %v\n%s", err, out)
+	}
+	left := slices.DeleteFunc(w.files(t), func(f string) bool { return !strings.HasPrefix(f, "R/metadata/") })
+	if len(left) != kept || kept < 4 {
+		t.Errorf("%d copies were there, left are %q", kept, left)
+	}
+}

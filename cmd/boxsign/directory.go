@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
@@ -263,7 +264,8 @@ func beginnings(path string) (map[string]int64, error) {
 	}
 	out := map[string]int64{}
 	for _, e := range entries {
-		if _, version, ok := trust.ParseFileName(e.Name()); ok {
+		// A copy may outlive its file, and an init that is killed writes copies first.
+		if _, version, ok := trust.ParseFileName(strings.TrimSuffix(e.Name(), durable.CopyPath(""))); ok {
 			out[filepath.Join(dir, e.Name())] = version
 		}
 	}

@@ -274,14 +274,14 @@ func (m *mirror) asked() []string {
 	return out
 }
 
-// noted notes the status of an answer.
+// noted notes a request when its status is known: before the client has anything of the answer.
 type noted struct {
 	http.ResponseWriter
-	status int
+	note func(status int)
 }
 
 func (n *noted) WriteHeader(status int) {
-	n.status = status
+	n.note(status)
 	n.ResponseWriter.WriteHeader(status)
 }
 
@@ -292,12 +292,15 @@ func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, "/")
 	b, ok := m.files[path]
 	m.mu.Unlock()
-	n := &noted{w, http.StatusOK}
-	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.requests = append(m.requests, fmt.Sprintf("%s %s %d", r.Method, path, n.status))
-	}()
+	var once sync.Once
+	n := &noted{w, func(status int) {
+		once.Do(func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.requests = append(m.requests, fmt.Sprintf("%s %s %d", r.Method, path, status))
+		})
+	}}
+	defer n.note(http.StatusOK) // where nothing else said one
 	if hijack != nil && hijack(n, r) {
 		return
 	}
