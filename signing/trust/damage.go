@@ -186,12 +186,14 @@ func (s *State) learn() {
 		return
 	}
 	releases := s.memory.targets.releases
-	l, err := s.ledger.with(releases)
-	if err != nil {
-		s.damaged(fmt.Errorf("%s: %w; the list is right, which was accepted by it", filepath.Join(s.cfg.Dir, LedgerName), err))
-		l = s.ledger.rebound(releases)
+	for _, r := range releases {
+		if s.ledger.check(r.Name(), r.Digest()) != nil {
+			had, _ := s.ledger.Digest(r.Name())
+			s.damaged(fmt.Errorf("%s: %w: %v: expected digest %v, which the list has, got %v", filepath.Join(s.cfg.Dir, LedgerName), durable.ErrDamaged, r.Name(), r.Digest(), had))
+			break // a damaged file is told once
+		}
 	}
-	s.ledger = l
+	s.ledger = s.ledger.rebound(releases)
 }
 
 // removeCopies removes the copies of files that are gone.

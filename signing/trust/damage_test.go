@@ -1,6 +1,7 @@
 package trust_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -110,6 +111,25 @@ func damageBits(t *testing.T, d trust.Directory, pinned []byte, path string, cop
 		}
 	}
 	return n
+}
+
+// TestDamagedLedger: what tells of it asks nobody to build an update again.
+func TestDamagedLedger(t *testing.T) {
+	w := newWorld(t)
+	w.add(one)
+	path := filepath.Join(w.dir.Path, "metadata", trust.LedgerName)
+	raw := read(t, path)
+	raw[0] ^= 1 // a digit of a digest
+	if err := errors.Join(os.WriteFile(path, raw, 0o644), os.Remove(path+".copy")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := trust.Open(config(w.dir, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := fmt.Sprint(s.Damage()); !strings.Contains(d, path) || strings.Contains(d, "build") || !strings.Contains(d, "expected digest") {
+		t.Errorf("expected the name and both digests, got %s", d)
+	}
 }
 
 // TestLedgerOfAnOlderProgram: an older program went on with the ledger and left the copy as it was. That is no damage, and no

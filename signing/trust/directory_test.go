@@ -105,7 +105,7 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 		}, trust.ErrFork, "root 1"},
 		{"ledger says otherwise", func(t *testing.T, w *world) {
 			put(t, w, "ledger", []byte(strings.Repeat("1", 64)+"  "+one+"\n"))
-		}, trust.ErrSecondDigest, "ledger"},
+		}, durable.ErrDamaged, "ledger"},
 		{"ledger is no ledger", func(t *testing.T, w *world) { put(t, w, "ledger", []byte("x")) }, durable.ErrDamaged, "ledger"},
 	}
 	for _, c := range cases {
