@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -332,5 +334,40 @@ func TestInitOverCopies(t *testing.T) {
 	left := slices.DeleteFunc(w.files(t), func(f string) bool { return !strings.HasPrefix(f, "R/metadata/") })
 	if len(left) != kept || kept < 4 {
 		t.Errorf("%d copies were there, left are %q", kept, left)
+	}
+}
+
+// TestLostRoot removes roots of a repository that the keys saw: a command says which one is missing, and does its work once what it
+// says was done.
+func TestLostRoot(t *testing.T) {
+	w := newDamageWorld(t)
+	kept, metadata := filepath.Join(w.dir, "K", trustedDir), filepath.Join(w.dir, "R", metadataDir)
+	for _, lost := range []string{"2.root.json", "*.root.json"} {
+		gone, err := filepath.Glob(filepath.Join(metadata, lost))
+		if err != nil || len(gone) == 0 {
+			t.Fatal(gone, err)
+		}
+		for _, path := range gone {
+			if err := errors.Join(os.Remove(path), os.Remove(durable.CopyPath(path))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mend := []string{"cp", filepath.Join(kept, lost), filepath.Join(metadata, lost)}
+		if len(gone) > 1 {
+			mend[2] = metadata
+		}
+		for _, args := range []string{"status", "renew --yes", "add --yes p-2.tar.gz"} {
+			out, err := w.run(t, args)
+			if err == nil || !strings.HasSuffix(out, strings.Join(mend, " ")+"\n") {
+				t.Errorf("%s without %s: expected an error and %q, got\n%s", args, lost, mend, out)
+			}
+		}
+		if out, err := exec.Command("sh", "-c", strings.Join(mend, " ")).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", mend, err, out)
+		}
+		w.must(t, "renew --yes")
+		if out := w.must(t, "status"); strings.Contains(out, "warning") {
+			t.Errorf("expected it to be mended, got\n%s", out)
+		}
 	}
 }

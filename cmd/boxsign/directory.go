@@ -66,7 +66,10 @@ func begun(path string) error {
 // lostHint says how a metadata file comes back that is damaged as its copy is, or is missing.
 func (d *directory) lostHint(err error) error {
 	var lost *fs.PathError
-	if !errors.As(err, &lost) || filepath.Dir(lost.Path) != filepath.Join(d.path, metadataDir) {
+	if !errors.As(err, &lost) && errors.Is(err, store.ErrNoRoot) {
+		return d.lostRoots(err)
+	}
+	if lost == nil || filepath.Dir(lost.Path) != filepath.Join(d.path, metadataDir) {
 		return err
 	}
 	name := filepath.Base(lost.Path)
@@ -82,11 +85,32 @@ func (d *directory) lostHint(err error) error {
 	return cli.WithHint(err, brings)
 }
 
+// lostRoots is lostHint for a directory that has no root at all.
+func (d *directory) lostRoots(err error) error {
+	pattern := "*." + string(trust.RoleRoot) + ".json"
+	if kept, noMatch := durable.Glob(d.kept, pattern); d.kept == "" || noMatch != nil || len(kept) == 0 {
+		return err
+	}
+	return cli.WithHint(err, fmt.Sprintf("your keys keep the roots too: cp %s %s", filepath.Join(d.kept, pattern), filepath.Join(d.path, metadataDir)))
+}
+
+// lacksRoot refuses a directory that lost the newest root, which the keys saw: the set that it has may be right under an older
+// one as well, whose keys may be revoked.
+func (d *directory) lacksRoot(seen *trust.Root) error {
+	next := d.store.Repository().Root().Version() + 1
+	if seen.Version() < next {
+		return nil
+	}
+	path := filepath.Join(d.path, metadataDir, trust.FileName(trust.RoleRoot, next))
+	lost := &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	return d.lostHint(fmt.Errorf("%s: the repository is damaged: your keys saw root %d: %w", d.path, seen.Version(), lost))
+}
+
 // Problems says which metadata files the disk damaged that have an intact copy, and which proposals nobody can publish.
 func (d *directory) Problems() []error {
 	out := d.store.Damage()
 	for _, err := range d.unfit {
-		out = append(out, fmt.Errorf("%w; remove the file, and say the command again that made it", err))
+		out = append(out, fmt.Errorf("%w; remove the file, and run the command again that made it", err))
 	}
 	return out
 }

@@ -127,7 +127,7 @@ func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error
 	}
 	var lost *fs.PathError
 	if errors.As(err, &lost) && pinned == nil {
-		return nil, cli.WithHint(err, "say the command again with --root "+root)
+		return nil, cli.WithHint(err, "run the command again with --root "+root)
 	}
 	return nil, withHint(err)
 }

@@ -200,7 +200,7 @@ func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note st
 		case !same && strings.HasSuffix(f.path, "."+string(trust.RoleRoot)+".json"):
 			if raw, err := readFile(k.path(f.path), trust.MaxLength(trust.RoleRoot)); err == nil {
 				if _, err := trust.ParseRoot(raw); err != nil {
-					return nil, "", cli.WithHint(fmt.Errorf("%s: it is damaged: %w", k.path(f.path), err), "move it away, then say it again")
+					return nil, "", cli.WithHint(fmt.Errorf("%s: it is damaged: %w", k.path(f.path), err), "move it away, then run the command again")
 				}
 			}
 			return nil, "", cli.WithHint(fmt.Errorf("%s: another root than in the backup", k.path(f.path)), "keys belong to one repository: choose another directory with --keys")
@@ -213,7 +213,7 @@ func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note st
 	}
 	here, err := trust.Open(trust.Config{Dir: k.path(trustedDir), Served: true})
 	if err != nil {
-		return nil, "", cli.WithHint(err, "move "+k.path(trustedDir)+" away, then say it again")
+		return nil, "", cli.WithHint(err, "move "+k.path(trustedDir)+" away, then run the command again")
 	}
 	if !versions(here).covers(*c.Trusted) {
 		return nil, "", cli.WithHint(fmt.Errorf("%s: older than in the backup, or damaged", k.path(trustedDir)), "move it away, then run the command again")

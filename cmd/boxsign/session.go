@@ -70,6 +70,9 @@ func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *
 	err = x.refresh(ctx)
 	if d, ok := x.place.(*directory); ok {
 		damage = append(damage, d.Problems()...)
+		if err == nil {
+			err = d.lacksRoot(x.trusted.Root())
+		}
 	}
 	for _, d := range damage {
 		x.s.Warn("boxsign", d.Error())
