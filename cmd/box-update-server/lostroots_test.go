@@ -41,7 +41,7 @@ func TestLostRoots(t *testing.T) {
 					said += line + "\n"
 				}
 			}
-			for _, never := range []string{"boxsign init", "no repository", "no complete repository", "make a", "before the first"} {
+			for _, never := range []string{"boxsign init", "no repository", "no complete repository", "make a", "before the first", "SETTINGS"} {
 				if strings.Contains(said, never) {
 					t.Errorf("%s, %q: nobody may read %q in\n%s", damage, args, never, said)
 				}

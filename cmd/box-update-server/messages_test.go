@@ -8,9 +8,9 @@ import (
 // TestSettingsMessages expects that what is wrong is said in the words of settings and not of Go.
 func TestSettingsMessages(t *testing.T) {
 	for given, want := range map[string]string{
-		`[]`: "expected an object, got a list", `5`: "expected an object, got a number",
-		`null`: "expected an object, got null", `{"port":`: "line 1, column 9: expected more, got the end",
-		`{"log_format": "` + strings.Repeat("ä", 90) + `"`: "line 1, column 108: expected more, got the end",
+		`[]`: "JSON: expected an object, got a list", `5`: "JSON: expected an object, got a number",
+		`null`: "JSON: expected an object, got null", `{"port":`: "JSON: line 1, column 9: expected more, got the end",
+		`{"log_format": "` + strings.Repeat("ä", 90) + `"`: "JSON: line 1, column 108: expected more, got the end",
 		`{"drain": "` + strings.Repeat("ä", 90) + `"}`:     `drain: expected a duration such as "30s", got "` + strings.Repeat("ä", 79) + "…",
 	} {
 		_, err := new(settings).readJSON("F", []byte(given))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -107,10 +108,10 @@ func (s *settings) readJSON(from string, b []byte) (unknown []string, err error)
 	var object map[string]json.RawMessage
 	err = json.Unmarshal(b, &object)
 	if err != nil {
-		return nil, fmt.Errorf("settings in %s: %w", from, explain.JSON(b, err))
+		return nil, fmt.Errorf("settings in %s: JSON: %w", from, explain.JSON(b, err))
 	}
 	if object == nil {
-		return nil, fmt.Errorf("settings in %s: expected an object, got null", from)
+		return nil, fmt.Errorf("settings in %s: JSON: expected an object, got null", from)
 	}
 	fields := s.fields()
 	for _, key := range slices.Sorted(maps.Keys(object)) {
@@ -243,7 +244,11 @@ func (s *settings) check(purpose func(*settings) []error) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	return cli.WithHint(fmt.Errorf("settings: %w", errors.Join(problems...)),
+	err := fmt.Errorf("settings: %w", errors.Join(problems...))
+	if errors.Is(err, store.ErrNoRoot) {
+		return err // it says what to do, and no setting mends it
+	}
+	return cli.WithDefaultHint(err,
 		`set `+settingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
 }
 

@@ -145,11 +145,7 @@ func usageIn(cmd *cobra.Command, err error) error {
 			err = fmt.Errorf("--%s: expected %s, got %q", invalid.GetFlag().Name, want, explain.Clip(invalid.GetValue(), 80))
 		}
 	}
-	err = WithCode(err, CodeUsage)
-	if len(hints(err)) == 0 {
-		err = WithHint(err, "see "+cmd.CommandPath()+" --help")
-	}
-	return err
+	return WithDefaultHint(WithCode(err, CodeUsage), "see "+cmd.CommandPath()+" --help")
 }
 
 // wantedBy says what a flag takes, for those types that the standard library parses, "" for others.

@@ -34,6 +34,14 @@ func WithHint(err error, hint string) error {
 	return &cliError{error: err, hint: hint}
 }
 
+// WithDefaultHint is WithHint where nothing better is known: it leaves an error that has a hint as it is.
+func WithDefaultHint(err error, hint string) error {
+	if len(hints(err)) > 0 {
+		return err
+	}
+	return WithHint(err, hint)
+}
+
 // WithCode returns err with the exit code that it ends the program with; of several codes the
 // outermost counts. It returns nil for nil.
 func WithCode(err error, code int) error {
