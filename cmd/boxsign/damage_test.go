@@ -371,3 +371,21 @@ func TestLostRoot(t *testing.T) {
 		}
 	}
 }
+
+// TestLostRootsOfKeys: keys whose roots are all lost go on from the one that the message asks for.
+func TestLostRootsOfKeys(t *testing.T) {
+	w := newDamageWorld(t).fresh(t, nil)
+	trusted := filepath.Join(w.dir, "K", "trusted")
+	for _, name := range []string{"1.root.json", "2.root.json"} {
+		if err := os.Remove(filepath.Join(trusted, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := w.run(t, "renew --yes")
+	if err == nil {
+		t.Fatalf("expected an error, got\n%s", out)
+	}
+	told(t, "no root", trusted, out)
+	w.must(t, "renew --yes --root "+filepath.Join(w.dir, "R", "metadata", "1.root.json"))
+	w.must(t, "status")
+}

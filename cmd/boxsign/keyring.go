@@ -126,7 +126,7 @@ func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error
 		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, first.Version()))
 	}
 	var lost *fs.PathError
-	if errors.As(err, &lost) && pinned == nil {
+	if pinned == nil && (errors.As(err, &lost) || errors.Is(err, trust.ErrNotFound)) { // a file, or all roots
 		return nil, cli.WithHint(err, "run the command again with --root "+root)
 	}
 	return nil, withHint(err)
