@@ -231,12 +231,10 @@ func open(c Config, lock *durable.Lock) (*Store, error) {
 func (s *Store) load() error {
 	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, Served: true,
 		Superseded: s.c.Superseded, Now: func() time.Time { return s.c.Now() }}) // tests move the clock
-	if err != nil && s.c.Root == nil {
-		if damage := Begun(s.c.Dir); errors.Is(damage, ErrNoRoot) {
+	if err != nil {
+		if damage := Begun(s.c.Dir); s.c.Root == nil && errors.Is(damage, ErrNoRoot) {
 			return damage
 		}
-	}
-	if err != nil {
 		return err
 	}
 	return s.show(state)

@@ -119,7 +119,7 @@ func (p *program) lockBox(c config, root []byte) (*box, error) {
 }
 
 // open opens the state directory. The caller closes the box.
-func (p *program) open(ctx context.Context) (*box, error) {
+func (p *program) open() (*box, error) {
 	c, root, err := p.configuration()
 	if err != nil {
 		return nil, err
@@ -231,8 +231,8 @@ func (b *box) Close() error {
 }
 
 // withBox runs a command that changes the state.
-func (p *program) withBox(ctx context.Context, run func(*box) error) (err error) {
-	b, err := p.open(ctx)
+func (p *program) withBox(run func(*box) error) (err error) {
+	b, err := p.open()
 	if err != nil {
 		return err
 	}

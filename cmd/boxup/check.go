@@ -40,7 +40,7 @@ func (p *program) checkCommand() *cobra.Command {
 			if err := p.delay(cmd.Context(), splay); err != nil {
 				return err
 			}
-			return p.withBox(cmd.Context(), func(b *box) error { return b.check(cmd.Context()) })
+			return p.withBox(func(b *box) error { return b.check(cmd.Context()) })
 		},
 	}
 	splayFlag(cmd, &splay)

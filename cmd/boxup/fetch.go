@@ -36,7 +36,7 @@ func (p *program) fetchCommand() *cobra.Command {
 			if err := p.delay(cmd.Context(), splay); err != nil {
 				return err
 			}
-			return p.withBox(cmd.Context(), func(b *box) error { return b.fetchCommanded(cmd.Context(), args) })
+			return p.withBox(func(b *box) error { return b.fetchCommanded(cmd.Context(), args) })
 		},
 	}
 	splayFlag(cmd, &splay)
