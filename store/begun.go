@@ -16,24 +16,24 @@ var ErrNoRoot = errors.New("the repository is damaged")
 // bringBack says what to do about lost roots.
 const bringBack = "bring N.root.json back from trusted/ of the signers' keys, from a backup, or from a mirror, which serves it under /metadata/"
 
-// Begun looks, without opening it, whether a directory holds a repository. It returns nil where there is a root to begin
-// from, trust.ErrNone where there is nothing of a repository, and ErrNoRoot where metadata are there, and their first
-// root is lost or damaged. Other errors are those of the disk.
+// Begun looks, without opening it, whether a directory holds a repository. It returns nil where there are roots to
+// trust, trust.ErrNone where there is nothing of a repository, and ErrNoRoot where metadata are there, and a root is
+// lost or damaged. Other errors are those of the disk.
 func Begun(dir string) error {
 	metadata := filepath.Join(dir, metadataDir)
-	_, err := trust.FirstRoot(metadata)
+	roots, err := trust.Roots(metadata)
 	if err == nil {
 		return nil
 	}
 	left, globbed := durable.Glob(metadata, "*.json*")
-	lost := errors.Is(err, trust.ErrNotFound)
+	lost := errors.Is(err, trust.ErrNotFound) // the first, or one that a newer one follows
 	switch {
 	case globbed != nil:
 		return globbed
-	case len(left) > 0 && lost:
+	case len(left) > 0 && lost && len(roots) == 0:
 		return fmt.Errorf("%s: %w: %s holds no root: %s", dir, ErrNoRoot, metadata, bringBack)
 	case len(left) > 0:
-		return fmt.Errorf("%s: %w: the first root in %s: %w: %s", dir, ErrNoRoot, metadata, err, bringBack)
+		return fmt.Errorf("%s: %w: %w: %s", dir, ErrNoRoot, err, bringBack)
 	case lost:
 		return fmt.Errorf("%s: %w: %s holds no metadata", dir, trust.ErrNone, metadata)
 	}

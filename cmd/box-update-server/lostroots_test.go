@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/durable"
 )
 
 // TestLostRoots: where the roots of a repository are lost or damaged, every command says so and what brings them back.
@@ -14,13 +16,27 @@ func TestLostRoots(t *testing.T) {
 	w := newSigner(t)
 	plain := dropped(t, newest)
 	origin := []string{"--data-dir", w.dir, "--online-key", w.onlineKey(), "--listen", "127.0.0.1:0"}
-	root := filepath.Join(w.dir, "metadata", "1.root.json")
-	for damage, do := range map[string]func(path string) error{
-		"lost":    os.Remove,
-		"damaged": func(path string) error { return os.WriteFile(path, []byte("{}"), 0o644) },
+	metadata := filepath.Join(w.dir, "metadata")
+	w.owner().must("root renew", "--repo", w.dir)
+	good := map[string][]byte{}
+	for _, path := range glob(t, metadata, "*.root.json*") {
+		good[path] = read(t, path)
+	}
+	if len(good) != 4 {
+		t.Fatalf("%d roots and copies", len(good))
+	}
+	torn := func(path string) error { return os.WriteFile(path, []byte("{}"), 0o644) }
+	for damage, c := range map[string]struct {
+		roots string
+		do    func(path string) error
+	}{
+		"all are lost":          {"*", os.Remove},
+		"the first is damaged":  {"1", torn},
+		"the newest is damaged": {"2", torn},
+		"all are damaged":       {"*", torn},
 	} {
-		for _, path := range []string{root, root + ".copy"} {
-			w.check(do(path))
+		for _, path := range glob(t, metadata, c.roots+".root.json*") {
+			w.check(c.do(path))
 		}
 		for _, args := range [][]string{
 			append([]string{"config", "check"}, origin...),
@@ -46,13 +62,23 @@ func TestLostRoots(t *testing.T) {
 					t.Errorf("%s, %q: nobody may read %q in\n%s", damage, args, never, said)
 				}
 			}
-			for _, must := range []string{"the repository is damaged", filepath.Dir(root), "N.root.json"} {
+			for _, must := range []string{"the repository is damaged", metadata, "N.root.json"} {
 				if !strings.Contains(said, must) {
 					t.Errorf("%s, %q: expected %q in\n%s", damage, args, must, said)
 				}
 			}
 		}
-		w.check(os.WriteFile(root, w.repo.Raw("root"), 0o644))
-		w.check(os.WriteFile(root+".copy", nil, 0o644))
+		for path, raw := range good {
+			w.check(os.WriteFile(path, raw, 0o644))
+		}
 	}
+}
+
+func glob(t *testing.T, dir, pattern string) []string {
+	t.Helper()
+	found, err := durable.Glob(dir, pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }

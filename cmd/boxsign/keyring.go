@@ -122,8 +122,8 @@ func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error
 		return nil, errFirstTime
 	}
 	root := "FILE, the 1.root.json that you got from whoever made the repository"
-	if first, lost := trust.FirstRoot(dir); lost == nil {
-		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, first.Version()))
+	if roots, _ := trust.Roots(dir); len(roots) > 0 { // else none is intact
+		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, roots[0].Version()))
 	}
 	var lost *fs.PathError
 	if pinned == nil && (errors.As(err, &lost) || errors.Is(err, trust.ErrNotFound)) { // a file, or all roots

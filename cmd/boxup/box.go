@@ -96,13 +96,13 @@ func (p *program) readRoot(c config) ([]byte, error) {
 		return nil, cli.WithHint(fmt.Errorf("root: %w", err), againRoot)
 	}
 	dir := filepath.Join(c.State, metadataDir)
-	copied, noCopy := trust.FirstRoot(dir)
-	if noCopy != nil {
+	copies, _ := trust.Roots(dir) // more than the first are not needed
+	if len(copies) == 0 {
 		return nil, cli.WithHint(explain.At(c.Root, err), againRoot)
 	}
-	path := filepath.Join(dir, trust.FileName(trust.RoleRoot, copied.Version()))
+	path := filepath.Join(dir, trust.FileName(trust.RoleRoot, copies[0].Version()))
 	p.warn("%s is damaged: its copy is used, which this command brings back: cp %s %s (%v)", c.Root, path, c.Root, err)
-	return copied.Raw(), nil
+	return copies[0].Raw(), nil
 }
 
 // lockBox makes this the one boxup that works on the state directory, which it makes where it is missing. The

@@ -77,14 +77,12 @@ func (s *State) loadRoots() error {
 	return nil
 }
 
-// FirstRoot returns the oldest root in the directory of a State: the one from which it was trusted.
-func FirstRoot(dir string) (*Root, error) {
+// Roots returns the roots in the directory of a State, each of which follows from the one before; the first is the one
+// from which the State was trusted. With an error they are those before the one that is missing or damaged.
+func Roots(dir string) ([]*Root, error) {
 	s := &State{cfg: Config{Dir: dir}}
-	stored, err := s.versions(RoleRoot)
-	if err != nil {
-		return nil, err
-	}
-	return s.firstRoot(stored)
+	err := s.loadRoots()
+	return s.roots, err
 }
 
 // firstRoot returns the root from which trust comes.
