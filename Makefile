@@ -28,7 +28,7 @@ test:
 	.ci/packages
 	.ci/check
 	@mkdir -p bin && rm -f bin/not-tested
-	NOT_TESTED=$(CURDIR)/bin/not-tested go test -race $(ARITHMETIC) -shuffle=on -timeout 40m ./...
+	NOT_TESTED=$(CURDIR)/bin/not-tested GORACE=atexit_sleep_ms=0 go test -race $(ARITHMETIC) -shuffle=on -timeout 40m ./...
 	NOT_TESTED=$(CURDIR)/bin/not-tested .ci/unraced
 	@cat bin/not-tested 2>/dev/null || echo 'nothing that this machine does not allow was left out'
 	.ci/fuzz 10s
