@@ -232,7 +232,10 @@ func (s *Store) load() error {
 	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, Served: true,
 		Superseded: s.c.Superseded, Now: func() time.Time { return s.c.Now() }}) // tests move the clock
 	if err != nil {
-		if damage := Begun(s.c.Dir); s.c.Root == nil && errors.Is(damage, ErrNoRoot) {
+		if s.c.Root != nil {
+			return err
+		}
+		if damage := Begun(s.c.Dir); errors.Is(damage, ErrNoRoot) {
 			return damage
 		}
 		return err

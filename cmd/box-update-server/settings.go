@@ -16,6 +16,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -282,14 +283,15 @@ func (s *settings) checkDirs() (problems []error) {
 			bad("%s: %w", d.key, err)
 		}
 	}
-	repository := hasRepository(s.DataDir)
-	switch {
-	case len(s.Upstream) > 0:
+	if len(s.Upstream) > 0 {
 		return append(problems, s.checkMirror()...)
+	}
+	damage := begun(s.DataDir)
+	repository := !errors.Is(damage, trust.ErrNone) // or what is left of one
+	switch {
+	case repository && damage != nil:
+		bad("data_dir: %w", damage)
 	case repository:
-		if err := begun(s.DataDir); err != nil {
-			bad("data_dir: %w", err)
-		}
 	case s.DataDir != "" && s.UpdatesDir == "":
 		problems = append(problems, cli.WithHint(fmt.Errorf("data_dir: %s holds no repository, and updates_dir is not set", s.DataDir),
 			"make a repository there with boxsign init --repo "+s.DataDir+", then publish into it with boxsign publish"))

@@ -100,27 +100,7 @@ func (w *damageWorld) files(t *testing.T) (out []string) {
 // fresh links the world to another directory, but for the files that are to be damaged: those get that content.
 func (w *damageWorld) fresh(t *testing.T, damaged map[string][]byte) *damageWorld {
 	t.Helper()
-	out := &damageWorld{filepath.Join(t.TempDir(), "w")}
-	err := filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
-		name, _ := filepath.Rel(w.dir, path)
-		to := filepath.Join(out.dir, name)
-		data, hit := damaged[name]
-		switch {
-		case err != nil:
-			return err
-		case e.IsDir():
-			return os.Mkdir(to, 0o700)
-		case hit:
-			return os.WriteFile(to, data, 0o600)
-		case e.Name() == lockFile:
-			return nil // the one file that is written to where it lies
-		}
-		return os.Link(path, to)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return &damageWorld{linked(t, w.dir, damaged)}
 }
 
 // private returns the files of private keys.

@@ -560,16 +560,23 @@ func (w *killWorld) must(t *testing.T, dir, args string) {
 }
 
 // fresh copies the world, so that each kill meets the same.
-func (w *killWorld) fresh(t *testing.T) string {
+func (w *killWorld) fresh(t *testing.T) string { return linked(t, w.base, nil) }
+
+// linked links the files of a world into a directory of its own, but for those that are replaced, which get that content.
+func linked(t *testing.T, base string, replaced map[string][]byte) (dir string) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "w")
-	err := filepath.WalkDir(w.base, func(path string, e fs.DirEntry, err error) error {
-		to := filepath.Join(dir, strings.TrimPrefix(path, w.base))
+	dir = filepath.Join(t.TempDir(), "w")
+	err := filepath.WalkDir(base, func(path string, e fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(base, path) // it begins with it
+		to := filepath.Join(dir, name)
+		data, other := replaced[name]
 		switch {
 		case err != nil:
 			return err
 		case e.IsDir():
 			return os.Mkdir(to, 0o755)
+		case other:
+			return os.WriteFile(to, data, 0o600)
 		case e.Name() == lockFile:
 			return nil // the one file that is written to where it lies
 		}

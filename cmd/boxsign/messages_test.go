@@ -370,8 +370,8 @@ func complaints(t *testing.T) []complaint {
 				http.Redirect(w, r, "http://other.invalid/", http.StatusFound)
 			},
 			"404": replies(404, html), "403": replies(403, html), "410": replies(410, html), "500": replies(500, html), "401": replies(401, html),
-			"garbage": replies(200, "\xff\x00ä"), "empty": replies(200, ""), "HTML": replies(200, html), "cut": short, "not HTTP": notHTTP,
-			"a list": replies(200, "[]"), "of wrong types": replies(200, `{"root":"x","targets":[],"pending":5}`), "too long": endless,
+			"garbage": replies(200, "\xff\x00ä"), "empty": replies(200, ""), "HTML": replies(200, html), "cut": testworld.Short, "not HTTP": testworld.NotHTTP,
+			"a list": replies(200, "[]"), "of wrong types": replies(200, `{"root":"x","targets":[],"pending":5}`), "too long": testworld.Endless,
 		} {
 			if part == "2.root" && strings.HasPrefix(name, "4") && name != "401" {
 				continue // that there is none
@@ -405,27 +405,6 @@ func complaints(t *testing.T) []complaint {
 		}
 	}
 	return rows
-}
-
-func short(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Length", "900")
-	_, _ = io.WriteString(w, "{")
-}
-
-func endless(w http.ResponseWriter, _ *http.Request) {
-	for {
-		if _, err := w.Write(make([]byte, 64<<10)); err != nil {
-			return
-		}
-	}
-}
-
-func notHTTP(w http.ResponseWriter, _ *http.Request) {
-	c, _, err := w.(http.Hijacker).Hijack()
-	if err == nil {
-		_, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n")
-		c.Close()
-	}
 }
 
 // archiveOf is an archive with that entry.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -42,15 +43,6 @@ func newStory(t *testing.T) *story {
 // latest is the path of what is published now.
 func (s *story) latest(role trust.Role) string {
 	return "metadata/" + trust.FileName(role, s.repo.Version(role))
-}
-
-// endless writes without end.
-func endless(w http.ResponseWriter) {
-	for {
-		if _, err := w.Write(make([]byte, 64<<10)); err != nil {
-			return
-		}
-	}
 }
 
 // TestAttacks is the list of attacks of the TUF specification, each by one mirror that changes one thing:
@@ -100,7 +92,7 @@ func TestAttacks(t *testing.T) {
 		{"endless data: the timestamp", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, trust.TimestampName) {
-					endless(w)
+					testworld.Endless(w, nil)
 					return true
 				}
 				return false
@@ -109,7 +101,7 @@ func TestAttacks(t *testing.T) {
 		{"endless data: the archive", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasPrefix(r.URL.Path, "/sha256/"+update.Sum(s.new).String()) {
-					endless(w)
+					testworld.Endless(w, nil)
 					return true
 				}
 				return false

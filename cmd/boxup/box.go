@@ -209,7 +209,7 @@ func (b *box) read() (err error) {
 
 // openState opens the trusted metadata.
 func (b *box) openState() (err error) {
-	b.state, err = trust.Open(trust.Config{FS: b.fs, Dir: b.metadata(""), Pinned: b.pinned, RootsAsked: b.record.RootsAsked})
+	b.state, err = trust.Open(trust.Config{FS: b.fs, Dir: filepath.Join(b.dir, metadataDir), Pinned: b.pinned, RootsAsked: b.record.RootsAsked})
 	if errors.Is(err, trust.ErrFork) {
 		err = cli.WithHint(err, "to trust another root from now on say boxup init --replace-root")
 	}
@@ -300,5 +300,3 @@ func isFile(arg string) bool {
 	info, err := os.Stat(arg)
 	return err == nil && !info.IsDir()
 }
-
-func (b *box) metadata(name string) string { return filepath.Join(b.dir, metadataDir, name) }

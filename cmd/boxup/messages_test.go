@@ -266,7 +266,7 @@ func complaints(t *testing.T) []complaint {
 		}, "update --key $DIR/release.pub $URL", []string{"$URL", one, "404"}},
 		{"plain update, archive ends early", func(m *misfortune) {
 			m.world.plain(m.mirror, one)
-			answers("update/"+one, short)(m)
+			answers("update/"+one, testworld.Short)(m)
 		}, "update --key $DIR/release.pub $URL", []string{"$URL"}},
 
 		{"status, record is garbage", file("S/box.json", "\xff\x00"), "status", []string{"$DIR/S/box.json"}},
@@ -307,9 +307,9 @@ func complaints(t *testing.T) []complaint {
 				http.Redirect(w, r, "http://other.invalid/", http.StatusFound)
 			},
 			"404": status(404, html), "403": status(403, html), "410": status(410, html), "500": status(500, html), "204": status(204, ""), "429": status(429, html),
-			"garbage": status(200, "\xff\x00ä"), "empty": status(200, ""), "HTML": status(200, html), "cut": short, "not HTTP": notHTTP,
+			"garbage": status(200, "\xff\x00ä"), "empty": status(200, ""), "HTML": status(200, html), "cut": testworld.Short, "not HTTP": testworld.NotHTTP,
 			"no object": status(200, `[]`), "no signatures": status(200, `{"signed":{},"signatures":"x"}`), "wrong types": status(200, `{"signatures":[{"keyid":5,"sig":{}}],"signed":{"_type":5,"version":"x","expires":7}}`),
-			"long": endlessly, "another type": func(w http.ResponseWriter, r *http.Request) {
+			"long": testworld.Endless, "another type": func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.WriteString(w, `{"signatures":[],"signed":{"_type":"`+strings.Repeat("ä", 90)+`"}}`)
 			},
 		} {
@@ -320,13 +320,13 @@ func complaints(t *testing.T) []complaint {
 		}
 	}
 	for name, how := range map[string]func(http.ResponseWriter, *http.Request){
-		"404": status(404, html), "403": status(403, html), "500": status(500, html), "garbage": status(200, "x"), "cut": short,
+		"404": status(404, html), "403": status(403, html), "500": status(500, html), "garbage": status(200, "x"), "cut": testworld.Short,
 		"bad Content-Range": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes ä-")
 			w.WriteHeader(206)
 			_, _ = io.WriteString(w, "x")
 		},
-		"too long": endlessly, "other bytes": func(w http.ResponseWriter, r *http.Request) {
+		"too long": testworld.Endless, "other bytes": func(w http.ResponseWriter, r *http.Request) {
 			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(make([]byte, 1<<16)))
 		},
 	} {
@@ -399,22 +399,6 @@ func both(first, second func(*misfortune)) func(*misfortune) {
 	return func(m *misfortune) {
 		first(m)
 		second(m)
-	}
-}
-
-// short announces more than it sends.
-func short(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Length", "900")
-	_, _ = io.WriteString(w, "{")
-}
-
-func endlessly(w http.ResponseWriter, _ *http.Request) { endless(w) }
-
-func notHTTP(w http.ResponseWriter, _ *http.Request) {
-	c, _, err := w.(*noted).ResponseWriter.(http.Hijacker).Hijack()
-	if err == nil {
-		_, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.2\r\n")
-		c.Close()
 	}
 }
 

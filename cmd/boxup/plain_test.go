@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -239,7 +240,7 @@ func TestPlainRefusals(t *testing.T) {
 				if !strings.HasSuffix(r.URL.Path, one) {
 					return false
 				}
-				endless(w)
+				testworld.Endless(w, nil)
 				return true
 			})
 		}, cli.CodeRefused, "expected a Content-Length"},
@@ -249,7 +250,7 @@ func TestPlainRefusals(t *testing.T) {
 					return false
 				}
 				w.Header().Set("Content-Length", fmt.Sprint(int64(1)<<40))
-				endless(w)
+				testworld.Endless(w, nil)
 				return true
 			})
 		}, cli.CodeNoSpace, "no space left"},

@@ -285,6 +285,8 @@ func (n *noted) WriteHeader(status int) {
 	n.ResponseWriter.WriteHeader(status)
 }
 
+func (n *noted) Unwrap() http.ResponseWriter { return n.ResponseWriter }
+
 // ServeHTTP serves the files, with their digests as entity tags.
 func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,6 +98,9 @@ func kindOf(t reflect.Type) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return "a text"
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"
@@ -107,16 +111,8 @@ func kindOf(t reflect.Type) string {
 	case reflect.Float32, reflect.Float64:
 		return "a number"
 	case reflect.Array, reflect.Slice:
-		if reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()) {
-			return "a text"
-		}
 		return "a list"
-	case reflect.Map:
-		return "an object"
-	case reflect.Struct:
-		if reflect.PointerTo(t).Implements(reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()) {
-			return "a text"
-		}
+	case reflect.Map, reflect.Struct:
 		return "an object"
 	}
 	return "a text"

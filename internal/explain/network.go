@@ -31,12 +31,10 @@ func Network(err error) error {
 		return err
 	case untrusted(err) != "":
 		return said(err, untrusted(err))
-	case errors.As(err, &plain):
+	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch):
 		return said(err, "it does not speak TLS: is it http:// rather than https://?")
 	case errors.As(err, &alert):
 		return said(err, "it refuses TLS: "+strings.TrimPrefix(alert.Error(), "tls: "))
-	case errors.Is(err, http.ErrSchemeMismatch):
-		return said(err, "it does not speak TLS: is it http:// rather than https://?")
 	case errors.As(err, &name) && name.IsNotFound:
 		return said(err, name.Name+": no such host")
 	case errors.As(err, &name):

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
@@ -67,10 +68,10 @@ const busyWait = 10 * time.Second
 // start starts the program in a process group of its own. A script without a first line that names its
 // interpreter is run by sh, as a shell would. A program that is open for writing is waited for.
 func (p program) start(ctx context.Context) (*exec.Cmd, error) {
-	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+	for began := time.Now(); ; {
 		cmd := p.command(p.path)
 		err := cmd.Start()
-		if errors.Is(err, syscall.ETXTBSY) && time.Since(began) < busyWait && ctx.Err() == nil {
+		if errors.Is(err, syscall.ETXTBSY) && time.Since(began) < busyWait && pace.Sleep(ctx, 10*time.Millisecond) == nil {
 			continue
 		}
 		if errors.Is(err, syscall.ENOEXEC) {
