@@ -225,6 +225,9 @@ func TestDamagedKeys(t *testing.T) {
 			if err == nil && by[0].Public() != private {
 				t.Fatalf("%s, bit %d: another key", path, bit)
 			}
+			if public, damaged := readPublic(filepath.Join(dir, "release.pub")); err == nil && (damaged != nil || public != private) {
+				t.Errorf("%s, bit %d: expected to be told of the public file, got nothing", path, bit)
+			}
 			if err != nil {
 				cli.Run(t.Context(), "boxsign", &cobra.Command{RunE: func(*cobra.Command, []string) error { return err }}, nil, s)
 				told(t, fmt.Sprintf("%s, bit %d", path, bit), path, said.String())
@@ -306,6 +309,9 @@ func TestInitOverCopies(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+	if err := os.RemoveAll(filepath.Join(w.dir, "K", trustedDir)); err != nil { // keys that know it refuse before
+		t.Fatal(err)
 	}
 	out, err := w.run(t, "init --yes")
 	if err == nil || !strings.Contains(out, "has a repository already") {
