@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -238,7 +238,7 @@ func lengthOf(rel trust.Release, blocks []int) (bytes int64) {
 // fetchWhole gets an archive from upstreams without block lists. The file has no name: nothing is left of
 // it, whatever happens.
 func (m *Mirror) fetchWhole(ctx context.Context, rel trust.Release) error {
-	f, err := os.CreateTemp(filepath.Join(m.c.Store.Dir(), "staging"), durable.TempPrefix+"*")
+	f, err := os.CreateTemp(filepath.Join(m.c.Store.Dir(), "staging"), disk.TempPrefix+"*")
 	if err != nil {
 		return fmt.Errorf("download %v: %w", rel.Name(), err)
 	}

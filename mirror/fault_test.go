@@ -13,16 +13,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
 // faulty makes the changes of a store and its mirror go through hook, when it is set.
-func faulty(o *origin, dir string, hook *func(durable.Op, string) (bool, error)) *site {
+func faulty(o *origin, dir string, hook *func(disk.Op, string) (bool, error)) *site {
 	var one sync.Mutex // archives are brought to the disk side by side
-	disk := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+	fsys := disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
 		one.Lock()
 		defer one.Unlock()
 		if *hook == nil {
@@ -32,8 +32,8 @@ func faulty(o *origin, dir string, hook *func(durable.Op, string) (bool, error))
 	}}
 	return o.newMirror(setup{
 		dir:    dir,
-		store:  func(c *store.Config) { c.FS = disk },
-		config: func(c *mirror.Config) { c.FS, c.Parallel = disk, 1 },
+		store:  func(c *store.Config) { c.FS = fsys },
+		config: func(c *mirror.Config) { c.FS, c.Parallel = fsys, 1 },
 	})
 }
 
@@ -49,11 +49,11 @@ func TestDiskFullAtEveryWrite(t *testing.T) {
 			failed := map[string]bool{}
 			k := newKilling(t, pair)
 			for more := true; more; {
-				var hook func(durable.Op, string) (bool, error)
+				var hook func(disk.Op, string) (bool, error)
 				m := faulty(k.o, k.copied(t), &hook)
 				m.wantListed(one)
 				count, change := map[string]int{}, ""
-				hook = func(op durable.Op, path string) (bool, error) {
+				hook = func(op disk.Op, path string) (bool, error) {
 					step := testworld.StepName(string(op), strings.TrimPrefix(path, m.s.Dir()))
 					count[step]++
 					if name := fmt.Sprint(step, " ", count[step]); change == "" && !failed[name] {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -178,7 +178,7 @@ func TestDamagedRecord(t *testing.T) {
 	for _, raw := range []string{"", "{", `{"checked":7}`, `[]`, `{"error":"` + strings.Repeat("x", 300_000) + `"}`} {
 		m := o.newMirror(setup{})
 		must(t, os.WriteFile(filepath.Join(m.s.Dir(), "mirror.json"), []byte(raw), 0o600))
-		must(t, durable.FS{}.Remove(filepath.Join(m.s.Dir(), "mirror.json.copy")))
+		must(t, disk.FS{}.Remove(filepath.Join(m.s.Dir(), "mirror.json.copy")))
 		_, read, err := mirror.ReadHealth(m.s, 0, o.at)
 		if err != nil || !tellsOfDamage(read) {
 			t.Errorf("%.20q: expected a warning, got %v, %v", raw, read, err)

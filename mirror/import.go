@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -28,7 +28,7 @@ type Import struct {
 	// Store is open for writing, with the pinned root.
 	Store *store.Store
 
-	FS          durable.FS
+	FS          disk.FS
 	Now         func() time.Time // nil: time.Now
 	Built       time.Time        // see trust.Clock
 	AcceptStale time.Duration    // see trust.Clock

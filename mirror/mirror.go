@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -34,7 +34,7 @@ type Config struct {
 	// Client asks the upstreams. It is the caller's to close.
 	Client *fetch.Client
 
-	FS     durable.FS
+	FS     disk.FS
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -39,7 +39,7 @@ type record struct {
 // openRecord returns the record in the directory of a store, an empty one where there is none or all of it is damaged.
 func openRecord(dir string) (record, error) {
 	r, damage, err := readRecord(dir)
-	if errors.Is(err, durable.ErrDamaged) {
+	if errors.Is(err, disk.ErrDamaged) {
 		damage, err = err, nil
 	}
 	r.damage = damage
@@ -49,7 +49,7 @@ func openRecord(dir string) (record, error) {
 // readRecord returns the record in the directory of a store, an empty one where there is none, and what damage it has a
 // copy against.
 func readRecord(dir string) (r record, damage, err error) {
-	raw, damage, err := durable.ReadState(filepath.Join(dir, recordName), maxRecord, func(raw []byte) error {
+	raw, damage, err := disk.ReadState(filepath.Join(dir, recordName), maxRecord, func(raw []byte) error {
 		_, err := parseRecord(raw)
 		return err
 	})
@@ -83,7 +83,7 @@ func (m *Mirror) save() {
 	m.record.damage = nil
 }
 
-func (r record) write(disk durable.FS, dir string) error {
+func (r record) write(disk disk.FS, dir string) error {
 	raw, err := json.Marshal(r)
 	if err != nil {
 		return err

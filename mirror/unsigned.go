@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -49,7 +49,7 @@ type Unsigned struct {
 	Client  *fetch.Client
 	Dir     string
 	Product update.Product // whose archives are taken; "": update.DefaultProduct
-	FS      durable.FS
+	FS      disk.FS
 
 	// Progress, if not nil, is told how many bytes of an archive are there.
 	Progress func(n update.Name, total, done int64)
@@ -80,7 +80,7 @@ func (i Unsigned) Import(ctx context.Context) (odd []string, err error) {
 	if i.Taken == nil {
 		i.Taken = func(Archive) {}
 	}
-	lock, err := durable.TryLock(filepath.Join(i.Dir, importLock))
+	lock, err := disk.TryLock(filepath.Join(i.Dir, importLock))
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -213,7 +213,7 @@ func (i Unsigned) take(ctx context.Context, u *fetch.Upstream, n update.Name) (A
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		err = fmt.Errorf("%w: %w", ErrDiffers, err)
-	case durable.NoSpace(err):
+	case disk.NoSpace(err):
 		err = fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 	}
 	return a, err

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/store"
@@ -92,7 +92,7 @@ func inDir(t *testing.T, dir string) map[string]string {
 	must(t, err)
 	out := map[string]string{}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), durable.TempPrefix) {
+		if strings.HasPrefix(e.Name(), disk.TempPrefix) {
 			t.Errorf("%s is left", e.Name())
 		}
 		if !strings.HasPrefix(e.Name(), ".") {
@@ -307,21 +307,21 @@ func TestUnsignedReplacesNothing(t *testing.T) {
 func TestUnsignedFaults(t *testing.T) {
 	t.Parallel()
 	o := newOldServer(t, one, two)
-	failed := map[durable.Op]int{}
+	failed := map[disk.Op]int{}
 	for n, more := 1, true; more; n++ {
 		for _, carriedOut := range []bool{false, true} {
 			dir := t.TempDir()
 			steps := 0
-			hook := func(op durable.Op, _ string) (bool, error) {
+			hook := func(op disk.Op, _ string) (bool, error) {
 				if steps++; steps < n {
 					return true, nil
 				}
 				if steps == n {
 					failed[op]++
 				}
-				return carriedOut && op != durable.OpCreate, unix.ENOSPC
+				return carriedOut && op != disk.OpCreate, unix.ENOSPC
 			}
-			_, _, err := o.takeAll(t, dir, func(u *mirror.Unsigned) { u.FS = durable.FS{Hook: hook} })
+			_, _, err := o.takeAll(t, dir, func(u *mirror.Unsigned) { u.FS = disk.FS{Hook: hook} })
 			if more = steps >= n; more && !errors.Is(err, unix.ENOSPC) {
 				t.Errorf("change %d: got %v", n, err)
 			}
@@ -339,7 +339,7 @@ func TestUnsignedFaults(t *testing.T) {
 			}
 		}
 	}
-	for _, op := range []durable.Op{durable.OpCreate, durable.OpSync, durable.OpLink, durable.OpSyncDir} {
+	for _, op := range []disk.Op{disk.OpCreate, disk.OpSync, disk.OpLink, disk.OpSyncDir} {
 		if failed[op] == 0 {
 			t.Errorf("%s never failed: %v", op, failed)
 		}
@@ -353,7 +353,7 @@ func TestUnsignedOneAtATime(t *testing.T) {
 	_, _, err := o.takeAll(t, dir, func(u *mirror.Unsigned) {
 		u.Progress = func(update.Name, int64, int64) {
 			_, _, err := o.takeAll(t, dir, nil)
-			wantErr(t, err, durable.ErrLocked)
+			wantErr(t, err, disk.ErrLocked)
 		}
 	})
 	must(t, err)

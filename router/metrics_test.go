@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 // A scrape is what /metrics says: values by series, as they are spelled.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -25,7 +25,7 @@ func Begun(dir string) error {
 	if err == nil {
 		return nil
 	}
-	left, globbed := durable.Glob(metadata, "*.json*")
+	left, globbed := disk.Glob(metadata, "*.json*")
 	lost := errors.Is(err, trust.ErrNotFound) // the first, or one that a newer one follows
 	switch {
 	case globbed != nil:

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -207,7 +207,7 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 }
 
 // damagedOnDisk reports whether an archive is not what it was: it reads as something else, or can't be read.
-func damagedOnDisk(err error) bool { return errors.Is(err, ErrCorrupt) || durable.Unreadable(err) }
+func damagedOnDisk(err error) bool { return errors.Is(err, ErrCorrupt) || disk.Unreadable(err) }
 
 // readAgain calls read, and once more after a pause where the disk can't be read: a cable or a network that is gone
 // for a moment is no reason to take archives that are intact for damaged.

@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // collectedName is the file that says when GC was last.
@@ -57,7 +57,7 @@ const maxNote = 4096
 
 // readNote returns what the store noted for the next process, zero where that is nothing or can't be read.
 func readNote[T any](s *Store, name string) T {
-	v, damage, err := durable.ReadJSON[T](s.path(name), maxNote)
+	v, damage, err := disk.ReadJSON[T](s.path(name), maxNote)
 	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", err)
 	}

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -37,7 +37,7 @@ var steps = []string{
 }
 
 // stepName says what a change is about.
-func stepName(dir string, op durable.Op, path string) string {
+func stepName(dir string, op disk.Op, path string) string {
 	rel, err := filepath.Rel(dir, path)
 	if err != nil {
 		return err.Error()
@@ -46,7 +46,7 @@ func stepName(dir string, op durable.Op, path string) string {
 }
 
 func kindOf(rel string) string {
-	if strings.HasSuffix(rel, durable.CopyPath("")) {
+	if strings.HasSuffix(rel, disk.CopyPath("")) {
 		return "copy"
 	}
 	if role, _, ok := trust.ParseFileName(filepath.Base(rel)); ok {
@@ -83,7 +83,7 @@ type story struct {
 func newStory(t *testing.T) *story {
 	t.Helper()
 	st := &story{o: newOrigin(t), dir: filepath.Join(testworld.TempDir(t), "R")}
-	s := st.open(t, durable.FS{})
+	s := st.open(t, disk.FS{})
 	mustPublish(t, s, st.o.lists(small))
 	mustPublish(t, s, st.o.lists(small, other))
 	mustClose(t, s)
@@ -106,7 +106,7 @@ func (st *story) plan() {
 	st.new = st.o.lists(other, large, empty)
 }
 
-func (st *story) open(t *testing.T, files durable.FS) *Store {
+func (st *story) open(t *testing.T, files disk.FS) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), st.config(files))
 	if err != nil {
@@ -115,7 +115,7 @@ func (st *story) open(t *testing.T, files durable.FS) *Store {
 	return s
 }
 
-func (st *story) config(files durable.FS) Config {
+func (st *story) config(files disk.FS) Config {
 	c := st.o.config(st.dir)
 	c.FS = files
 	c.Superseded = time.Nanosecond // so that each commit removes what it replaces
@@ -167,8 +167,8 @@ func settled(in *Ingest) error {
 func (st *story) record(t *testing.T) []string {
 	t.Helper()
 	var all []string
-	s := st.open(t, durable.FS{})
-	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+	s := st.open(t, disk.FS{})
+	s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
 		all = append(all, stepName(st.dir, op, path))
 		return true, nil
 	}
@@ -293,9 +293,9 @@ func TestFaultAtEveryStep(t *testing.T) {
 	for i := range total {
 		for _, apply := range []bool{false, true} {
 			st := first.again(t)
-			s := st.open(t, durable.FS{})
+			s := st.open(t, disk.FS{})
 			n := 0
-			s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+			s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
 				if n++; n == i+1 {
 					hits[stepName(st.dir, op, path)]++
 					return apply, &fs.PathError{Op: string(op), Path: path, Err: syscall.ENOSPC}
@@ -332,8 +332,8 @@ func TestCrashAtEveryStep(t *testing.T) {
 	for i := range total {
 		for _, after := range []bool{false, true} {
 			st := first.again(t)
-			s := st.open(t, durable.FS{})
-			s.c.FS = crashAfter(i, after, func(op durable.Op, path string) { hits[stepName(st.dir, op, path)]++ })
+			s := st.open(t, disk.FS{})
+			s.c.FS = crashAfter(i, after, func(op disk.Op, path string) { hits[stepName(st.dir, op, path)]++ })
 			mustReload(t, s)
 			if err := st.run(s); err != nil && !errors.Is(err, errCrash) {
 				t.Fatalf("step %d: %v", i, err)
@@ -341,7 +341,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 			if err := s.Close(); err != nil && !errors.Is(err, errCrash) {
 				t.Fatal(err)
 			}
-			s = st.open(t, durable.FS{})
+			s = st.open(t, disk.FS{})
 			st.expect(s, seen)
 			st.finish(t, s)
 		}
@@ -364,7 +364,7 @@ func TestKillAtEveryStep(t *testing.T) {
 		st := first.again(t)
 		killed(t, "STORE_CHILD="+st.dir+"\n"+strconv.Itoa(i))
 		hits[step]++
-		s := st.open(t, durable.FS{})
+		s := st.open(t, disk.FS{})
 		st.expect(s, seen)
 		st.finish(t, s)
 	}
@@ -400,9 +400,9 @@ func TestChild(t *testing.T) {
 	dir, at, _ := strings.Cut(env, "\n")
 	st := &story{o: &origin{t: t}, dir: dir}
 	st.plan()
-	s := st.open(t, durable.FS{})
+	s := st.open(t, disk.FS{})
 	n := 0
-	s.c.FS.Hook = func(durable.Op, string) (bool, error) {
+	s.c.FS.Hook = func(disk.Op, string) (bool, error) {
 		if fmt.Sprint(n) == at {
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -407,9 +407,9 @@ func mapped(f *os.File, do func([]byte) error) error {
 
 // crashAfter makes the first n changes of a store the last ones; half, if set, carries out the next one
 // without its being reported.
-func crashAfter(n int, half bool, seen func(durable.Op, string)) durable.FS {
+func crashAfter(n int, half bool, seen func(disk.Op, string)) disk.FS {
 	var step atomic.Int64 // blocks reach the disk beside other steps
-	return durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+	return disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
 		switch at := step.Add(1); {
 		case at <= int64(n):
 			return true, nil

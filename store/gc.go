@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -181,7 +181,7 @@ type blob struct {
 
 // eachBlob calls f for each digest of which there is a file, ascending.
 func (s *Store) eachBlob(ctx context.Context, f func(blob) error) error {
-	dirs, err := durable.Glob(s.path(blobDir), "??")
+	dirs, err := disk.Glob(s.path(blobDir), "??")
 	if err != nil {
 		return err
 	}

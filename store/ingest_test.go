@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -42,8 +42,8 @@ func mustWrite(t *testing.T, in *Ingest, name string, i int) {
 func TestDirectoryOfArchivesIsSyncedOnce(t *testing.T) {
 	_, s := newStore(t, small)
 	var synced []string
-	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
-		if op == durable.OpSyncDir {
+	s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
+		if op == disk.OpSyncDir {
 			synced = append(synced, path)
 		}
 		return true, nil
@@ -310,8 +310,8 @@ func TestFailedSync(t *testing.T) {
 	fault := errors.New("fault")
 	o, s, next, in := arriving(t, huge)
 	failing := true
-	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
-		if failing && op == durable.OpSync && filepath.Ext(path) == partSuffix {
+	s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
+		if failing && op == disk.OpSync && filepath.Ext(path) == partSuffix {
 			return false, fault
 		}
 		return true, nil
@@ -338,8 +338,8 @@ func TestFailedSync(t *testing.T) {
 func TestCloseTellsWhatASettlingMet(t *testing.T) {
 	fault := errors.New("fault")
 	_, s, _, in := arriving(t, huge)
-	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
-		if op == durable.OpSync && filepath.Ext(path) == partSuffix {
+	s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
+		if op == disk.OpSync && filepath.Ext(path) == partSuffix {
 			return false, fault
 		}
 		return true, nil
@@ -356,8 +356,8 @@ func TestJoinWhileTheLastLeaves(t *testing.T) {
 	o, s, next, in := arriving(t, large, 1)
 	leaving, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
-		if op == durable.OpSync && filepath.Ext(path) == partSuffix {
+	s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
+		if op == disk.OpSync && filepath.Ext(path) == partSuffix {
 			once.Do(func() { close(leaving); <-goOn })
 		}
 		return true, nil
@@ -397,7 +397,7 @@ func TestCommitAgain(t *testing.T) {
 	for _, step := range []string{"rename blob", "syncdir sha256/ab"} {
 		o, s, next, in := arriving(t, large, 0, 1)
 		renamed, failed := false, false
-		s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+		s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
 			name := stepName(s.Dir(), op, path)
 			renamed = renamed || name == "rename blob"
 			if !renamed || failed || name != step {
@@ -498,7 +498,7 @@ func TestClose(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+	s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
 		t.Errorf("%s %s after Close", op, path)
 		return true, nil
 	}
@@ -519,7 +519,7 @@ func TestClose(t *testing.T) {
 	defer mustClose(t, in)
 	wantMissing(t, in, 0)
 	_, err = Open(t.Context(), o.config(s.Dir()))
-	wantErr(t, err, durable.ErrLocked)
+	wantErr(t, err, disk.ErrLocked)
 }
 
 // TestCallersTogether has many callers bring the same blocks, and commit, at the same time.

@@ -11,7 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -127,7 +127,7 @@ func (m *machine) commit(t *rapid.T) {
 func (m *machine) crash(t *rapid.T) {
 	m.changed = true
 	next := m.o.lists(m.names()...)
-	m.s.c.FS = crashAfter(rapid.IntRange(0, 60).Draw(t, "steps"), rapid.Bool().Draw(t, "half"), func(durable.Op, string) {})
+	m.s.c.FS = crashAfter(rapid.IntRange(0, 60).Draw(t, "steps"), rapid.Bool().Draw(t, "half"), func(disk.Op, string) {})
 	mustReload(m.t, m.s)
 	published := publish(m.s, next)
 	if err := errors.Join(published, m.s.Close()); err != nil && !errors.Is(err, errCrash) {

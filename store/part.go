@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -136,7 +136,7 @@ func startWriting(f *os.File, offset, length int64) {
 
 // noSpace makes ErrNoSpace of what the system says about a full disk.
 func noSpace(err error) error {
-	if !errors.Is(err, ErrNoSpace) && durable.NoSpace(err) {
+	if !errors.Is(err, ErrNoSpace) && disk.NoSpace(err) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
 	return err
@@ -152,7 +152,7 @@ func (s *Store) renew(rel trust.Release) {
 
 // removeTemps removes what crashed writes left, and parts that nobody has gone on with for a week.
 func (s *Store) removeTemps(ctx context.Context) error {
-	dirs, err := durable.Glob(s.path(blobDir), "??")
+	dirs, err := disk.Glob(s.path(blobDir), "??")
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -94,7 +94,7 @@ func TestScrubGoesOn(t *testing.T) {
 func TestScrubWithADamagedPosition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, s := newStore(t, small)
-		for _, p := range []string{s.path(scrubName), durable.CopyPath(s.path(scrubName))} {
+		for _, p := range []string{s.path(scrubName), disk.CopyPath(s.path(scrubName))} {
 			mustDo(t, os.WriteFile(p, []byte(`{"at":`), 0o600))
 		}
 		_, stop := scrubbing(t, s, time.Hour)

@@ -13,8 +13,8 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
-// disk returns the directory of a file system in memory of that size, "" where mounting isn't allowed.
-func disk(t *testing.T, options string) string {
+// mountTmpfs returns the directory of a file system in memory of that size, "" where mounting isn't allowed.
+func mountTmpfs(t *testing.T, options string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, "tmpfs", 0, options); err != nil {
@@ -50,7 +50,7 @@ func fill(t *testing.T, dir string) (empty func()) {
 
 // TestFullDisk refuses an archive that doesn't fit before the first byte, and loses nothing.
 func TestFullDisk(t *testing.T) {
-	dir := disk(t, "size=6m")
+	dir := mountTmpfs(t, "size=6m")
 	if dir == "" {
 		t.Skip("injected errors are tested by TestFaultAtEveryStep")
 	}
@@ -96,7 +96,7 @@ func TestFullDisk(t *testing.T) {
 
 // TestHoleInFullDisk is a disk that can't set space aside: a block finds it full.
 func TestHoleInFullDisk(t *testing.T) {
-	dir := disk(t, "size=6m")
+	dir := mountTmpfs(t, "size=6m")
 	if dir == "" {
 		t.Skip("needs a disk of its own")
 	}
@@ -129,7 +129,7 @@ func TestReserve(t *testing.T) {
 
 // TestReadOnlyMedia can be read and not be opened for writing.
 func TestReadOnlyMedia(t *testing.T) {
-	dir := disk(t, "size=16m")
+	dir := mountTmpfs(t, "size=16m")
 	if dir == "" {
 		t.Skip("needs a disk of its own")
 	}

@@ -59,7 +59,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -90,7 +90,7 @@ type Config struct {
 	// nil means that the oldest root in the directory is trusted.
 	Root []byte
 
-	FS     durable.FS
+	FS     disk.FS
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 	Grace  time.Duration    // how long GC keeps an archive after it was withdrawn; 0: 24 h
@@ -140,7 +140,7 @@ func (c Config) withDefaults() (Config, error) {
 // read without a lock: neither a commit nor a slow upstream holds a reader up.
 type Store struct {
 	c       Config
-	lock    *durable.Lock // nil: for reading only
+	lock    *disk.Lock // nil: for reading only
 	current atomic.Pointer[view]
 
 	// The order of locks: arrival.mu, committing, mu.
@@ -174,7 +174,7 @@ type view struct {
 }
 
 // Open opens the directory for this process alone, making it if it is missing, and clears up after a
-// crash. It is an error, durable.ErrLocked, if another process has it. A directory that can't be
+// crash. It is an error, disk.ErrLocked, if another process has it. A directory that can't be
 // written to is for OpenReadOnly.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	c, err := c.withDefaults()
@@ -186,7 +186,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			return nil, fmt.Errorf("store: %w", noSpace(err))
 		}
 	}
-	lock, err := durable.TryLock(filepath.Join(c.Dir, "lock"))
+	lock, err := disk.TryLock(filepath.Join(c.Dir, "lock"))
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
@@ -221,7 +221,7 @@ func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
 	}
 }
 
-func open(c Config, lock *durable.Lock) (*Store, error) {
+func open(c Config, lock *disk.Lock) (*Store, error) {
 	s := &Store{c: c, lock: lock, readFromDisk: readFromDisk, ingesting: map[update.Digest]*arrival{}}
 	s.readScrubbed()
 	return s, s.load()

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -86,15 +86,15 @@ func TestSupersededAfterAFailedCommit(t *testing.T) {
 	o, s := newStore(t, small, other)
 	old := s.Repository()
 	next := o.lists(small)
-	s.c.FS = durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		if op == durable.OpWrite && filepath.Base(path) == trust.TimestampName {
+	s.c.FS = disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
+		if op == disk.OpWrite && filepath.Base(path) == trust.TimestampName {
 			return false, unix.ENOSPC
 		}
 		return true, nil
 	}}
 	mustReload(t, s)
 	wantErr(t, s.Commit(t.Context(), next), ErrNoSpace)
-	s.c.FS = durable.FS{}
+	s.c.FS = disk.FS{}
 	mustReload(t, s)
 	for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTargets} {
 		mustDo(t, os.Chtimes(s.path(metadataDir, trust.FileName(role, next.Version(role))), time.Time{}, time.Now().Add(-3*time.Hour)))

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -51,7 +51,7 @@ func TestCrashBetweenTwoRootsAndTheirTimestamp(t *testing.T) {
 		copied := c
 		copied.Dir = copyDir(t, c.Dir)
 		s := mustOpen(t, copied)
-		s.c.FS = crashAfter(steps, false, func(durable.Op, string) {})
+		s.c.FS = crashAfter(steps, false, func(disk.Op, string) {})
 		mustReload(t, s)
 		done := s.Commit(t.Context(), last) == nil
 		if err := s.Close(); err != nil && !errors.Is(err, errCrash) {

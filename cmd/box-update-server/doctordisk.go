@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -125,7 +125,7 @@ func stranger(dir string) string {
 		return ""
 	}
 	for _, pattern := range []string{"*", "*/*"} {
-		paths, err := durable.Glob(dir, pattern)
+		paths, err := disk.Glob(dir, pattern)
 		if err != nil {
 			return ""
 		}

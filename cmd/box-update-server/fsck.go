@@ -12,7 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -57,7 +57,7 @@ func (l *loader) fsck(ctx context.Context, s settings, rate int64) (fsckReport, 
 	defer meter.End()
 	logger := newLogger(meter, s)
 	st, err := openStore(ctx, s, nil, logger, l.streams.Now)
-	if errors.Is(err, durable.ErrLocked) {
+	if errors.Is(err, disk.ErrLocked) {
 		return l.fsckBeside(ctx, s, rate, meter)
 	}
 	if err != nil {

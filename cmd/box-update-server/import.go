@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
@@ -62,7 +62,7 @@ func (l *loader) importFrom(cmd *cobra.Command, path string) error {
 	meter := newMeter(l.streams)
 	defer meter.End()
 	report, err := l.importInto(cmd.Context(), s, in, meter)
-	if errors.Is(err, durable.ErrLocked) {
+	if errors.Is(err, disk.ErrLocked) {
 		report = importReport{}
 		err = ask(cmd.Context(), s, "/import", &counted{in, size, 0, meter}, &report)
 	}

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -51,7 +51,7 @@ const (
 
 func newInspector(s *store.Store, logger *slog.Logger) *inspector {
 	i := &inspector{store: s, logger: logger, quick: quickInspection, found: map[update.Digest][]string{}, slow: map[update.Digest]bool{}, unread: map[update.Digest]bool{}}
-	found, damage, err := durable.ReadJSON[map[update.Digest][]string](i.path(), maxInspected)
+	found, damage, err := disk.ReadJSON[map[update.Digest][]string](i.path(), maxInspected)
 	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Warn("the disk damaged a file, which is written again", "err", err)
 	}
@@ -162,7 +162,7 @@ func (i *inspector) save() error {
 	}
 	i.found = maps.Clone(listed)
 	i.mu.Unlock()
-	return durable.FS{}.WriteJSON(i.path(), listed, 0o644)
+	return disk.FS{}.WriteJSON(i.path(), listed, 0o644)
 }
 
 // warnings names the improper archives that are listed, the newest first.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // TestLostRoots: where the roots of a repository are lost or damaged, every command says so and what brings them back.
@@ -76,7 +76,7 @@ func TestLostRoots(t *testing.T) {
 
 func glob(t *testing.T, dir, pattern string) []string {
 	t.Helper()
-	found, err := durable.Glob(dir, pattern)
+	found, err := disk.Glob(dir, pattern)
 	if err != nil {
 		t.Fatal(err)
 	}

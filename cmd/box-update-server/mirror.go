@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -143,7 +143,7 @@ func openStore(ctx context.Context, s settings, e *elsewhere, logger *slog.Logge
 		c.Elsewhere = []store.Place{e}
 	}
 	st, err := store.Open(ctx, c)
-	if errors.Is(err, durable.ErrLocked) {
+	if errors.Is(err, disk.ErrLocked) {
 		err = cli.WithHint(err, "one program at a time writes to a data_dir: is a server running?")
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
 
@@ -33,11 +33,11 @@ func (s *signer) person(root, release *secret.Key) person {
 		if key == nil {
 			continue
 		}
-		s.check(key.WriteUnencrypted(durable.FS{}, filepath.Join(p.keys, name+".pem")))
+		s.check(key.WriteUnencrypted(disk.FS{}, filepath.Join(p.keys, name+".pem")))
 		s.check(os.WriteFile(filepath.Join(p.keys, name+".pub"), key.Public().PEM(), 0o644))
 	}
 	// As rotation finds it: the key that the origin signs with.
-	s.check(s.online.WriteUnencrypted(durable.FS{}, filepath.Join(p.keys, "online.pem")))
+	s.check(s.online.WriteUnencrypted(disk.FS{}, filepath.Join(p.keys, "online.pem")))
 	s.check(os.WriteFile(filepath.Join(p.keys, "online.pub"), s.online.Public().PEM(), 0o644))
 	return p
 }

@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/dropdir"
-	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -74,7 +74,7 @@ func openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger, n
 		return home{unlock: unlock}, err
 	}
 	r, err := openRepository(ctx, s, logger, now)
-	if errors.Is(err, durable.ErrLocked) {
+	if errors.Is(err, disk.ErrLocked) {
 		err = cli.WithHint(err, "one program at a time uses a data_dir: is another server or boxsign running?")
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/router"
 )
 
@@ -190,7 +190,7 @@ func lockData(dir string) (unlock func() error, err error) {
 	if dir == "" {
 		return func() error { return nil }, nil
 	}
-	lock, err := durable.TryLock(filepath.Join(dir, "lock"))
+	lock, err := disk.TryLock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, cli.WithHint(fmt.Errorf("data_dir: %w", err), "one server at a time uses a data_dir; it must be writable")
 	}

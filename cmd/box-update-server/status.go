@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 const (
@@ -218,10 +218,10 @@ func (l *loader) gc(cmd *cobra.Command, s settings, dryRun bool) (report gcRepor
 	} else {
 		st, err = openStore(cmd.Context(), s, nil, newLogger(l.streams.Err, s), l.streams.Now)
 	}
-	if errors.Is(err, durable.ErrLocked) && dryRun {
+	if errors.Is(err, disk.ErrLocked) && dryRun {
 		return gcReport{}, cli.WithHint(err, "stop it meanwhile, or leave out --dry-run")
 	}
-	if errors.Is(err, durable.ErrLocked) {
+	if errors.Is(err, disk.ErrLocked) {
 		return report, ask(cmd.Context(), s, "/gc", nil, &report)
 	}
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 const (
@@ -48,7 +48,7 @@ func openACME(s settings, logger *slog.Logger) (*acmeCertificates, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := (durable.FS{}).MkdirAll(s.acmeDir(), 0o700); err != nil {
+	if err := (disk.FS{}).MkdirAll(s.acmeDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	a := &acmeCertificates{domains: s.ACMEDomains, logger: logger, stand: map[string]standing{}}

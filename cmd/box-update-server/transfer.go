@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -83,7 +83,7 @@ func (l *loader) export(cmd *cobra.Command, since mirror.Since, to string) (err 
 
 // durableFile makes a file that is not there yet, whole or not at all.
 func durableFile(path string, write func(io.Writer) error) error {
-	err := durable.FS{}.CreateFileFunc(path, 0o644, func(f *os.File) error { return write(f) })
+	err := disk.FS{}.CreateFileFunc(path, 0o644, func(f *os.File) error { return write(f) })
 	if errors.Is(err, os.ErrExist) {
 		return cli.WithHint(err, "remove it, or choose another name")
 	}

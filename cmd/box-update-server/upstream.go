@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 )
 
@@ -224,5 +224,5 @@ func (s settings) save() error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, append(b, '\n')) {
 		return nil
 	}
-	return durable.FS{}.WriteFile(path, append(b, '\n'), 0o600) // a URL may hold a password
+	return disk.FS{}.WriteFile(path, append(b, '\n'), 0o600) // a URL may hold a password
 }

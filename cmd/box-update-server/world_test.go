@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -47,7 +47,7 @@ func newSignerAt(t *testing.T, at time.Time) *signer {
 		s.check(err)
 		*k = key
 	}
-	s.check(s.online.WriteUnencrypted(durable.FS{}, s.onlineKey()))
+	s.check(s.online.WriteUnencrypted(disk.FS{}, s.onlineKey()))
 	s.check(os.WriteFile(s.releaseKey(), s.release.Public().PEM(), 0o644))
 	repo, err := trust.Init(t.Context(), at, trust.Setup{
 		Root:    trust.Holder{Keys: publics(s.root)},

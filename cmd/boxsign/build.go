@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -86,7 +86,7 @@ func build(ctx context.Context, s cli.Streams, dir string, f buildFlags) error {
 func writeArchive(ctx context.Context, path string, src *os.Root, o archive.Options) (facts, error) {
 	var result facts
 	var packErr error
-	err := durable.FS{}.CreateFileFunc(path, 0o644, func(file *os.File) error {
+	err := disk.FS{}.CreateFileFunc(path, 0o644, func(file *os.File) error {
 		result, packErr = pack(ctx, file, src, o)
 		return packErr
 	})

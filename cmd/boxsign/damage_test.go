@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -62,8 +62,8 @@ func (w *damageWorld) run(t *testing.T, args string) (string, error) {
 	if list[0] == "init" {
 		list = append(list, "--repo", env[repoVariable])
 	}
-	s.Disk.Hook = func(op durable.Op, _ string) (bool, error) {
-		return op != durable.OpSync && op != durable.OpSyncDir, nil
+	s.Disk.Hook = func(op disk.Op, _ string) (bool, error) {
+		return op != disk.OpSync && op != disk.OpSyncDir, nil
 	}
 	if code := cli.Run(t.Context(), "boxsign", newRoot(s), list, s); code != 0 {
 		return said.String(), fmt.Errorf("boxsign %s: exit code %d: %s", args, code, &said)
@@ -255,7 +255,7 @@ func TestDamagedTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 		raw[len(raw)/2] ^= 4
-		v := w.fresh(t, map[string][]byte{name: raw, durable.CopyPath(name): nil})
+		v := w.fresh(t, map[string][]byte{name: raw, disk.CopyPath(name): nil})
 		path := filepath.Join(v.dir, name)
 		for _, args := range []string{"status", "renew --yes"} {
 			out, err := v.run(t, args)
@@ -302,7 +302,7 @@ func TestInitOverCopies(t *testing.T) {
 		path := filepath.Join(w.dir, name)
 		switch {
 		case !strings.HasPrefix(name, "R/metadata/"):
-		case strings.HasSuffix(name, durable.CopyPath("")):
+		case strings.HasSuffix(name, disk.CopyPath("")):
 			kept++
 		default:
 			if err := os.Remove(path); err != nil {
@@ -334,7 +334,7 @@ func TestLostRoot(t *testing.T) {
 			t.Fatal(gone, err)
 		}
 		for _, path := range gone {
-			if err := errors.Join(os.Remove(path), os.Remove(durable.CopyPath(path))); err != nil {
+			if err := errors.Join(os.Remove(path), os.Remove(disk.CopyPath(path))); err != nil {
 				t.Fatal(err)
 			}
 		}

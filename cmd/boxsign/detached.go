@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
@@ -99,7 +99,7 @@ func writeDetached(path string, line, sig []byte) error {
 	}
 	if _, err := putNew(path+signatureSuffix, sig); err != nil {
 		if made {
-			err = errors.Join(err, durable.FS{}.Remove(path+lineSuffix))
+			err = errors.Join(err, disk.FS{}.Remove(path+lineSuffix))
 		}
 		return err
 	}
@@ -108,7 +108,7 @@ func writeDetached(path string, line, sig []byte) error {
 
 // putNew writes a new file and reports whether it did: one with the same bytes is left alone.
 func putNew(path string, data []byte) (made bool, err error) {
-	err = durable.FS{}.CreateFile(path, data, 0o644)
+	err = disk.FS{}.CreateFile(path, data, 0o644)
 	if !errors.Is(err, fs.ErrExist) {
 		return err == nil, err
 	}

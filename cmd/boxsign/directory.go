@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -23,7 +23,7 @@ import (
 // directory is a repository on a disk of this computer. Whoever publishes there needs the online key.
 type directory struct {
 	path   string
-	disk   durable.FS
+	disk   disk.FS
 	store  *store.Store
 	files  trust.Directory
 	now    func() time.Time
@@ -88,7 +88,7 @@ func (d *directory) lostHint(err error) error {
 // lostRoots is lostHint for a directory that has no root at all.
 func (d *directory) lostRoots(err error) error {
 	pattern := "*." + string(trust.RoleRoot) + ".json"
-	if kept, noMatch := durable.Glob(d.kept, pattern); d.kept == "" || noMatch != nil || len(kept) == 0 {
+	if kept, noMatch := disk.Glob(d.kept, pattern); d.kept == "" || noMatch != nil || len(kept) == 0 {
 		return err
 	}
 	return cli.WithHint(err, fmt.Sprintf("your keys keep the roots too: cp %s %s", filepath.Join(d.kept, pattern), filepath.Join(d.path, metadataDir)))
@@ -255,8 +255,8 @@ func (d *directory) takeFile(ctx context.Context, r trust.Release, file publish.
 }
 
 // createDirectory makes a directory the home of a new repository.
-func createDirectory(ctx context.Context, disk durable.FS, path string, r *trust.Repository, now func() time.Time) (err error) {
-	s, err := store.Open(ctx, store.Config{Dir: path, FS: disk, Root: r.Raw(trust.RoleRoot), Now: now})
+func createDirectory(ctx context.Context, fsys disk.FS, path string, r *trust.Repository, now func() time.Time) (err error) {
+	s, err := store.Open(ctx, store.Config{Dir: path, FS: fsys, Root: r.Raw(trust.RoleRoot), Now: now})
 	if err != nil {
 		return err
 	}
@@ -289,7 +289,7 @@ func beginnings(path string) (map[string]int64, error) {
 	out := map[string]int64{}
 	for _, e := range entries {
 		// A copy may outlive its file, and an init that is killed writes copies first.
-		if _, version, ok := trust.ParseFileName(strings.TrimSuffix(e.Name(), durable.CopyPath(""))); ok {
+		if _, version, ok := trust.ParseFileName(strings.TrimSuffix(e.Name(), disk.CopyPath(""))); ok {
 			out[filepath.Join(dir, e.Name())] = version
 		}
 	}
@@ -297,18 +297,18 @@ func beginnings(path string) (map[string]int64, error) {
 }
 
 // clearBeginnings makes a directory ready for a new repository: one that is missing is made, and the
-// beginnings of a repository are removed. The error is durable.ErrLocked where another program works
+// beginnings of a repository are removed. The error is disk.ErrLocked where another program works
 // there.
-func clearBeginnings(disk durable.FS, path string) (err error) {
-	if err := disk.MkdirAll(path, 0o755); err != nil {
+func clearBeginnings(fsys disk.FS, path string) (err error) {
+	if err := fsys.MkdirAll(path, 0o755); err != nil {
 		return err
 	}
-	lock, err := durable.TryLock(filepath.Join(path, lockFile))
-	if errors.Is(err, durable.ErrLocked) {
+	lock, err := disk.TryLock(filepath.Join(path, lockFile))
+	if errors.Is(err, disk.ErrLocked) {
 		return err
 	}
 	if err != nil {
-		return errors.Join(err, disk.Remove(filepath.Join(path, lockFile)))
+		return errors.Join(err, fsys.Remove(filepath.Join(path, lockFile)))
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	if err := vacant(path); err != nil {
@@ -319,7 +319,7 @@ func clearBeginnings(disk durable.FS, path string) (err error) {
 		return err
 	}
 	for file := range found {
-		if err := disk.Remove(file); err != nil {
+		if err := fsys.Remove(file); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"errors"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -25,7 +25,7 @@ func withHint(err error) error {
 	if errors.As(err, &refused) && refused.Hint != "" {
 		return cli.WithHint(err, refused.Hint)
 	}
-	if durable.NoSpace(err) || errors.Is(err, store.ErrNoSpace) {
+	if disk.NoSpace(err) || errors.Is(err, store.ErrNoSpace) {
 		return cli.WithHint(err, "nothing was published; free some space and run the command again")
 	}
 	for _, h := range []struct {
@@ -37,7 +37,7 @@ func withHint(err error) error {
 		{publish.ErrNoFile, "name its file too, or have the signer who has it say boxsign publish FILE again; where it is lost for good, boxsign withdraw takes it off the list"},
 		{publish.ErrChanged, "the file was changed while it was being sent: build it again with another version"},
 		{publish.ErrOrigin, "say it on the origin, in its directory, or let its server do it"},
-		{durable.ErrLocked, "wait until that program has ended; where it is a server, stop it"},
+		{disk.ErrLocked, "wait until that program has ended; where it is a server, stop it"},
 		{trust.ErrAhead, hintAhead},
 		{trust.ErrJump, hintJump},
 		{trust.ErrClock, "set the clock of this computer and run the command again"},

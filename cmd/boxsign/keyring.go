@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -69,7 +69,7 @@ const (
 // keyring is a directory of keys.
 type keyring struct {
 	dir    string
-	disk   durable.FS
+	disk   disk.FS
 	named  map[part][]string // keys that flags name, in place of those of the directory
 	loader secret.Loader
 	loaded map[string]*secret.Key // by name
@@ -118,7 +118,7 @@ func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error
 	if err == nil {
 		return state, nil
 	}
-	if left, noMatch := durable.Glob(dir, "*.json*"); noMatch == nil && len(left) == 0 && pinned == nil {
+	if left, noMatch := disk.Glob(dir, "*.json*"); noMatch == nil && len(left) == 0 && pinned == nil {
 		return nil, errFirstTime
 	}
 	root := "FILE, the 1.root.json that you got from whoever made the repository"
@@ -237,11 +237,11 @@ func readPublic(path string) (keys.Public, error) {
 
 // lock locks the directory for a program that signs, and removes what a crash left half written: no key
 // that was ever used has such a name.
-func (k *keyring) lock() (*durable.Lock, error) {
+func (k *keyring) lock() (*disk.Lock, error) {
 	if _, err := os.Stat(k.dir); err != nil {
 		return nil, cli.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $"+keysVariable)
 	}
-	lock, err := durable.TryLock(k.path(lockFile))
+	lock, err := disk.TryLock(k.path(lockFile))
 	if err != nil {
 		return nil, withHint(err)
 	}
@@ -253,7 +253,7 @@ func (k *keyring) lock() (*durable.Lock, error) {
 
 // lockNew is lock for a directory that is made where it is missing. undo removes what that made, if
 // nothing else is in it.
-func (k *keyring) lockNew() (lock *durable.Lock, undo func() error, err error) {
+func (k *keyring) lockNew() (lock *disk.Lock, undo func() error, err error) {
 	var made []func() error
 	undo = func() error {
 		var errs []error
@@ -271,7 +271,7 @@ func (k *keyring) lockNew() (lock *durable.Lock, undo func() error, err error) {
 	if _, err := os.Lstat(k.path(lockFile)); errors.Is(err, fs.ErrNotExist) {
 		made = append(made, func() error { return k.disk.Remove(k.path(lockFile)) })
 	}
-	if lock, err = k.lock(); errors.Is(err, durable.ErrLocked) {
+	if lock, err = k.lock(); errors.Is(err, disk.ErrLocked) {
 		return nil, nil, err // another program made them meanwhile
 	} else if err != nil {
 		return nil, nil, errors.Join(err, undo())

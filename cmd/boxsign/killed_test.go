@@ -23,7 +23,7 @@ import (
 
 	sshagent "golang.org/x/crypto/ssh/agent"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
@@ -235,7 +235,7 @@ func (w *killWorld) intact(t *testing.T, dir string, c commandKill, when string)
 func (w *killWorld) tidy(t *testing.T, dir, ring, args, when string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && (strings.HasPrefix(e.Name(), durable.TempPrefix) || path == filepath.Join(dir, ring, signedFile) && !strings.Contains(args, "--hold")) {
+		if err == nil && (strings.HasPrefix(e.Name(), disk.TempPrefix) || path == filepath.Join(dir, ring, signedFile) && !strings.Contains(args, "--hold")) {
 			t.Errorf("%s: %s is left", when, path)
 		}
 		return err

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
@@ -28,7 +28,7 @@ type misfortune struct {
 	t      *testing.T
 	dir    string
 	now    time.Time
-	disk   durable.FS
+	disk   disk.FS
 	server *httptest.Server
 	answer func(w http.ResponseWriter, r *http.Request) bool // false: as a server that has the repository
 	env    map[string]string
@@ -166,11 +166,11 @@ func (m *misfortune) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // broken makes the disk fail where files are written.
 func broken(err error) func(m *misfortune) {
 	return func(m *misfortune) {
-		m.disk.Hook = func(op durable.Op, path string) (bool, error) {
+		m.disk.Hook = func(op disk.Op, path string) (bool, error) {
 			switch op {
-			case durable.OpWrite:
+			case disk.OpWrite:
 				return false, err // durable says where
-			case durable.OpCreate, durable.OpRename, durable.OpLink, durable.OpMkdir:
+			case disk.OpCreate, disk.OpRename, disk.OpLink, disk.OpMkdir:
 				return false, &os.PathError{Op: string(op), Path: path, Err: err}
 			}
 			return true, nil
@@ -425,8 +425,8 @@ const sealedKey = "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----EN
 // TestMessages provokes what commonly goes wrong, and judges what is said then.
 func TestMessages(t *testing.T) {
 	t.Parallel()
-	unsynced := durable.FS{Hook: func(op durable.Op, _ string) (bool, error) {
-		return op != durable.OpSync && op != durable.OpSyncDir, nil
+	unsynced := disk.FS{Hook: func(op disk.Op, _ string) (bool, error) {
+		return op != disk.OpSync && op != disk.OpSyncDir, nil
 	}}
 	world := func(t *testing.T, dir string) *misfortune {
 		m := &misfortune{t: t, dir: dir, disk: unsynced, env: map[string]string{}, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}

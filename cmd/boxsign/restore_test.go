@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -133,7 +133,7 @@ func (b bundle) with(t *testing.T, dir string) bundle {
 	return out
 }
 
-func restoreInto(t *testing.T, dir string, b bundle, disk durable.FS) ([]string, error) {
+func restoreInto(t *testing.T, dir string, b bundle, disk disk.FS) ([]string, error) {
 	t.Helper()
 	c, err := b.check()
 	if err != nil {
@@ -155,21 +155,21 @@ func wantHeld(t *testing.T, dir string, b bundle) {
 func TestRestoreNeverGoesBack(t *testing.T) {
 	all := history(t, 3)
 	dir := filepath.Join(t.TempDir(), "K")
-	if _, err := restoreInto(t, dir, all[1], durable.FS{}); err != nil {
+	if _, err := restoreInto(t, dir, all[1], disk.FS{}); err != nil {
 		t.Fatal(err)
 	}
 	wantHeld(t, dir, all[1])
-	if notes, err := restoreInto(t, dir, all[0], durable.FS{}); err != nil || !strings.Contains(strings.Join(notes, "\n"), "is newer and stays") {
+	if notes, err := restoreInto(t, dir, all[0], disk.FS{}); err != nil || !strings.Contains(strings.Join(notes, "\n"), "is newer and stays") {
 		t.Errorf("an older backup: got %q, %v", notes, err)
 	}
-	if _, err := restoreInto(t, dir, all[2], durable.FS{}); err == nil || !strings.Contains(err.Error(), "older than in the backup") {
+	if _, err := restoreInto(t, dir, all[2], disk.FS{}); err == nil || !strings.Contains(err.Error(), "older than in the backup") {
 		t.Errorf("a newer backup: got %v", err)
 	}
 	wantHeld(t, dir, all[1])
 	if err := os.Remove(filepath.Join(dir, trustedDir, trust.TimestampName)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := restoreInto(t, dir, all[1], durable.FS{}); err != nil {
+	if _, err := restoreInto(t, dir, all[1], disk.FS{}); err != nil {
 		t.Errorf("what is missing: %v", err)
 	}
 	wantHeld(t, dir, all[1])
@@ -183,7 +183,7 @@ func TestRestoreNeverOverwrites(t *testing.T) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(mine), 0o700), os.WriteFile(mine, []byte("mine"), 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := restoreInto(t, dir, b, durable.FS{}); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := restoreInto(t, dir, b, disk.FS{}); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v", path, err)
 		}
 		left := 0
@@ -206,8 +206,8 @@ func TestRestoreOnABadDisk(t *testing.T) {
 	for step := 0; ; step++ {
 		dir := filepath.Join(t.TempDir(), "K")
 		n := 0
-		disk := durable.FS{Hook: func(op durable.Op, _ string) (bool, error) {
-			if op == durable.OpRemove {
+		fsys := disk.FS{Hook: func(op disk.Op, _ string) (bool, error) {
+			if op == disk.OpRemove {
 				return true, nil
 			}
 			if n++; n == step+1 {
@@ -215,7 +215,7 @@ func TestRestoreOnABadDisk(t *testing.T) {
 			}
 			return true, nil
 		}}
-		_, err := restoreInto(t, dir, b, disk)
+		_, err := restoreInto(t, dir, b, fsys)
 		if err == nil {
 			if step < 30 {
 				t.Fatalf("only %d steps", step)
@@ -228,7 +228,7 @@ func TestRestoreOnABadDisk(t *testing.T) {
 		if left, err := os.ReadDir(dir); !errors.Is(err, fs.ErrNotExist) {
 			t.Fatalf("step %d: left behind: %v, %v", step, left, err)
 		}
-		if _, err := restoreInto(t, dir, b, durable.FS{}); err != nil {
+		if _, err := restoreInto(t, dir, b, disk.FS{}); err != nil {
 			t.Fatalf("step %d: said again: %v", step, err)
 		}
 		wantHeld(t, dir, b)
@@ -243,13 +243,13 @@ func TestRestoreCutShort(t *testing.T) {
 	for step := 0; ; step++ {
 		dir := filepath.Join(t.TempDir(), "K")
 		n := 0
-		disk := durable.FS{Hook: func(durable.Op, string) (bool, error) {
+		fsys := disk.FS{Hook: func(disk.Op, string) (bool, error) {
 			if n++; n > step {
 				return false, stopped
 			}
 			return true, nil
 		}}
-		_, err := restoreInto(t, dir, b, disk)
+		_, err := restoreInto(t, dir, b, fsys)
 		if err == nil {
 			if step < 30 {
 				t.Fatalf("only %d steps", step)
@@ -309,18 +309,18 @@ func TestBundleCheck(t *testing.T) {
 func TestBackupWhileSigning(t *testing.T) {
 	b := history(t, 1)[0]
 	dir := filepath.Join(t.TempDir(), "K")
-	if _, err := restoreInto(t, dir, b, durable.FS{}); err != nil {
+	if _, err := restoreInto(t, dir, b, disk.FS{}); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := durable.TryLock(filepath.Join(dir, lockFile))
+	lock, err := disk.TryLock(filepath.Join(dir, lockFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ring := &keyring{dir: dir}
-	if _, err := ring.bundle(nil, b.made); !errors.Is(err, durable.ErrLocked) {
+	if _, err := ring.bundle(nil, b.made); !errors.Is(err, disk.ErrLocked) {
 		t.Errorf("backup: got %v", err)
 	}
-	if _, err := restoreInto(t, dir, b, durable.FS{}); !errors.Is(err, durable.ErrLocked) {
+	if _, err := restoreInto(t, dir, b, disk.FS{}); !errors.Is(err, disk.ErrLocked) {
 		t.Errorf("restore: got %v", err)
 	}
 	if err := lock.Unlock(); err != nil {

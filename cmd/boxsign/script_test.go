@@ -18,7 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
@@ -81,14 +81,14 @@ func mainAt() {
 		s.Now = func() time.Time { return at }
 	}
 	left, _ := strconv.Atoi(os.Getenv("TEST_KILL")) // 0: never
-	s.Disk.Hook = func(op durable.Op, _ string) (bool, error) {
-		if op == durable.OpSync || op == durable.OpSyncDir {
+	s.Disk.Hook = func(op disk.Op, _ string) (bool, error) {
+		if op == disk.OpSync || op == disk.OpSyncDir {
 			return false, nil
 		}
-		if op != durable.OpWrite {
+		if op != disk.OpWrite {
 			left--
 		}
-		if left == 0 && op != durable.OpWrite {
+		if left == 0 && op != disk.OpWrite {
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				panic(err)
 			}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -22,7 +22,7 @@ type session struct {
 	s       cli.Streams
 	o       options
 	ring    *keyring
-	lock    *durable.Lock // nil: for reading only
+	lock    *disk.Lock // nil: for reading only
 	trusted *trust.State
 	place   place
 	where   string // the directory or URL of place

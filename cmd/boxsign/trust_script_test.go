@@ -14,7 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -88,7 +88,7 @@ func snapshots(ts *testscript.TestScript) map[string]map[string]string {
 
 func setupValues(e *testscript.Env) error {
 	e.Setenv("ARCH", runtime.GOARCH)
-	e.Values[lockKey{}] = new(*durable.Lock)
+	e.Values[lockKey{}] = new(*disk.Lock)
 	e.Values[snapshotKey{}] = map[string]map[string]string{}
 	return nil
 }
@@ -107,7 +107,7 @@ func writeBareKey(dir, role string) error {
 		return err
 	}
 	base := filepath.Join(dir, role)
-	return errors.Join(os.MkdirAll(dir, 0o700), key.WriteUnencrypted(durable.FS{}, base+privateSuffix),
+	return errors.Join(os.MkdirAll(dir, 0o700), key.WriteUnencrypted(disk.FS{}, base+privateSuffix),
 		os.WriteFile(base+publicSuffix, key.Public().PEM(), 0o644))
 }
 
@@ -129,13 +129,13 @@ func modes(ts *testscript.TestScript, _ bool, args []string) {
 
 // held locks a file as another program does, until released.
 func held(ts *testscript.TestScript, _ bool, args []string) {
-	lock, err := durable.TryLock(ts.MkAbs(args[0]))
+	lock, err := disk.TryLock(ts.MkAbs(args[0]))
 	ts.Check(err)
-	*ts.Value(lockKey{}).(**durable.Lock) = lock
+	*ts.Value(lockKey{}).(**disk.Lock) = lock
 }
 
 func released(ts *testscript.TestScript, _ bool, _ []string) {
-	ts.Check((*ts.Value(lockKey{}).(**durable.Lock)).Unlock())
+	ts.Check((*ts.Value(lockKey{}).(**disk.Lock)).Unlock())
 }
 
 type lockKey struct{}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -41,7 +41,7 @@ type box struct {
 	machine string
 	pinned  []byte
 
-	lock   *durable.Lock // nil: for reading only
+	lock   *disk.Lock // nil: for reading only
 	state  *trust.State
 	record record
 
@@ -92,7 +92,7 @@ func (p *program) readRoot(c config) ([]byte, error) {
 		if _, err = trust.ParseRoot(root); err == nil {
 			return root, nil
 		}
-	} else if !durable.Unreadable(err) {
+	} else if !disk.Unreadable(err) {
 		return nil, cli.WithHint(fmt.Errorf("root: %w", err), againRoot)
 	}
 	dir := filepath.Join(c.State, metadataDir)
@@ -148,11 +148,11 @@ func (p *program) look() (*box, error) {
 }
 
 // takeLock makes this the one boxup that works on a state directory.
-func (p *program) takeLock(dir string) (*durable.Lock, error) {
+func (p *program) takeLock(dir string) (*disk.Lock, error) {
 	if err := p.fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	lock, err := durable.TryLock(filepath.Join(dir, lockName))
+	lock, err := disk.TryLock(filepath.Join(dir, lockName))
 	if err != nil {
 		return nil, locked(fmt.Errorf("state: %w", err))
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
@@ -27,9 +27,9 @@ func diskError(err error) error {
 	switch {
 	case errors.Is(err, install.ErrRolledBack), errors.Is(err, install.ErrDamaged):
 		return err // what is to be told first
-	case durable.NoSpace(err):
+	case disk.NoSpace(err):
 		return cli.WithHint(cli.WithCode(err, cli.CodeNoSpace), makeRoom)
-	case durable.DiskFault(err):
+	case disk.Fault(err):
 		return cli.WithHint(cli.WithCode(err, cli.CodeFailed), lookAfterDisk)
 	}
 	return err

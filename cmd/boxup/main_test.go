@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // A process of the test's own program is boxup where ordersVariable is set, with a clock, and with a hook
@@ -74,7 +74,7 @@ func victim() program {
 	last, _ := strconv.Atoi(os.Getenv(killVariable)) // none: it lives
 	var one sync.Mutex                               // blocks reach the disk beside other steps
 	steps := 0
-	p.fs.Hook = func(op durable.Op, path string) (bool, error) {
+	p.fs.Hook = func(op disk.Op, path string) (bool, error) {
 		one.Lock()
 		defer one.Unlock()
 		if steps++; steps == last {

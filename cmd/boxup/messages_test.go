@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -28,7 +28,7 @@ type misfortune struct {
 	*device
 	world  *world
 	mirror *mirror
-	fs     durable.FS
+	fs     disk.FS
 }
 
 // A complaint is one bad thing, what is run then, and texts that the message must have. In both, $DIR stands for the
@@ -91,17 +91,17 @@ func status(code int, body string) func(w http.ResponseWriter, r *http.Request) 
 const html = "<!DOCTYPE html>\n<html><body><h1>Internal Server Error</h1></body></html>\n"
 
 // unsynced does not wait for the disk.
-func unsynced(op durable.Op, _ string) (bool, error) {
-	return op != durable.OpSync && op != durable.OpSyncDir, nil
+func unsynced(op disk.Op, _ string) (bool, error) {
+	return op != disk.OpSync && op != disk.OpSyncDir, nil
 }
 
 func full(err error) func(m *misfortune) {
 	return func(m *misfortune) {
-		m.fs.Hook = func(op durable.Op, path string) (bool, error) {
+		m.fs.Hook = func(op disk.Op, path string) (bool, error) {
 			switch op {
-			case durable.OpWrite:
+			case disk.OpWrite:
 				return false, err // durable says where
-			case durable.OpCreate, durable.OpRename, durable.OpLink:
+			case disk.OpCreate, disk.OpRename, disk.OpLink:
 				return false, &os.PathError{Op: string(op), Path: path, Err: err}
 			}
 			return true, nil
@@ -438,7 +438,7 @@ func TestMessages(t *testing.T) {
 	finger := update.Sum(w.files["metadata/1.root.json"]).String()
 	for _, c := range complaints(t) {
 		t.Run(c.name, func(t *testing.T) {
-			m := &misfortune{world: w, mirror: &mirror{}, fs: durable.FS{Hook: unsynced}}
+			m := &misfortune{world: w, mirror: &mirror{}, fs: disk.FS{Hook: unsynced}}
 			m.mirror.sync(w)
 			m.mirror.Server = httptest.NewServer(m.mirror)
 			defer m.mirror.Close()

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
@@ -362,7 +362,7 @@ func TestSlowMirror(t *testing.T) {
 	r, err := readRecord(d.path("S"))
 	check(t, err)
 	r.mirror(slow.URL).Slow = d.now.Add(time.Hour)
-	check(t, r.write(durable.FS{}, d.path("S")))
+	check(t, r.write(disk.FS{}, d.path("S")))
 	slow.asked()
 	d.must(0, "fetch")
 	if got := slow.asked(); got != nil {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -352,7 +352,7 @@ func (d *plainDownload) take(r io.Reader, body *watched) error {
 		}
 		switch {
 		case err == nil:
-		case durable.NoSpace(err):
+		case disk.NoSpace(err):
 			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 		case body.err == nil:
 			return err // of the disk

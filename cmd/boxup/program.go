@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
@@ -50,7 +50,7 @@ const (
 // program is what the commands have of the outside world, and the flags that they share.
 type program struct {
 	streams   cli.Streams
-	fs        durable.FS
+	fs        disk.FS
 	built     time.Time                                  // zero: not known
 	sleep     func(context.Context, time.Duration) error // for --splay
 	random    func() float64                             // from 0 to below 1
@@ -162,7 +162,7 @@ func (p *program) delay(ctx context.Context, splay time.Duration) error {
 
 // locked says who is at work where a lock is held.
 func locked(err error) error {
-	if errors.Is(err, durable.ErrLocked) {
+	if errors.Is(err, disk.ErrLocked) {
 		return cli.WithCode(cli.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), codeLocked)
 	}
 	return err

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
@@ -56,7 +56,7 @@ type mirrorRecord struct {
 // readRecord reads the record in a state directory. One that is missing is empty, and so is one that is lost; lost
 // says why, or what damage it had a copy against.
 func readRecord(dir string) (r record, lost error) {
-	b, damage, err := durable.ReadState(filepath.Join(dir, recordName), maxRecord, func(b []byte) error {
+	b, damage, err := disk.ReadState(filepath.Join(dir, recordName), maxRecord, func(b []byte) error {
 		_, err := parseRecord(b)
 		return err
 	})
@@ -94,16 +94,16 @@ func (r record) raw() ([]byte, error) {
 }
 
 // write writes the record, where it differs from what is there.
-func (r record) write(disk durable.FS, dir string) error {
+func (r record) write(fsys disk.FS, dir string) error {
 	b, err := r.raw()
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(dir, recordName)
-	if was, damage, err := durable.ReadState(path, maxRecord, nil); err == nil && damage == nil && bytes.Equal(was, b) {
+	if was, damage, err := disk.ReadState(path, maxRecord, nil); err == nil && damage == nil && bytes.Equal(was, b) {
 		return nil
 	}
-	return disk.WriteState(path, b, 0o600)
+	return fsys.WriteState(path, b, 0o600)
 }
 
 // arrange makes the mirrors those that are configured. Those that are known keep their places, and new

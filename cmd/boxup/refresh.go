@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -131,7 +131,7 @@ func brief(s string) string {
 // refused gives an error the exit code of a refusal, unless it is one of a local file.
 func refused(err error) error {
 	var local *fs.PathError
-	if durable.DiskFault(err) || errors.As(err, &local) {
+	if disk.Fault(err) || errors.As(err, &local) {
 		return coded(err)
 	}
 	return cli.WithCode(err, cli.CodeRefused)

@@ -13,17 +13,17 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // KilledBefore returns the disk of a process that is killed, by the kernel and without notice, before the first change
 // below dir that is not among those known, and says which that is; where known is nil, never. A change is known by its
 // name and by how often that came: blocks reach the disk beside other steps, in an order that differs from run to run.
 // It doesn't sync, since what a process wrote outlives it.
-func KilledBefore(known map[string]bool, dir string) durable.FS {
+func KilledBefore(known map[string]bool, dir string) disk.FS {
 	var mu sync.Mutex
 	count := map[string]int{}
-	return durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+	return disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		step := StepName(string(op), strings.TrimPrefix(path, dir))
@@ -35,7 +35,7 @@ func KilledBefore(known map[string]bool, dir string) durable.FS {
 			}
 			select {} // until the kernel gets to it
 		}
-		return op != durable.OpSync && op != durable.OpSyncDir, nil
+		return op != disk.OpSync && op != disk.OpSyncDir, nil
 	}}
 }
 

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
@@ -100,8 +100,8 @@ func TestKeyInSSHAgent(t *testing.T) {
 	wantError(t, err, "at most 262080 bytes, this one has 262081", "use a key file")
 
 	path := filepath.Join(t.TempDir(), "key.pem")
-	wantError(t, k.WriteUnencrypted(durable.FS{}, path), "does not give it out")
-	wantError(t, k.WriteEncrypted(t.Context(), durable.FS{}, path, notAsked(t)), "does not give it out")
+	wantError(t, k.WriteUnencrypted(disk.FS{}, path), "does not give it out")
+	wantError(t, k.WriteEncrypted(t.Context(), disk.FS{}, path, notAsked(t)), "does not give it out")
 
 	// The bound is that of the agent, not ours.
 	sshKey, err := ssh.NewPublicKey(public.Ed25519())

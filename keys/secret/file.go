@@ -16,7 +16,7 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys/internal/onepem"
 )
@@ -32,7 +32,7 @@ const mode fs.FileMode = 0o600
 // WriteEncrypted writes the key to a new file at path, encrypted under the passphrase that it asks for.
 // A path that exists is refused with fs.ErrExist, before anything is asked; so is a key that an agent
 // keeps. After an error there is no file, or the whole one.
-func (k Key) WriteEncrypted(ctx context.Context, disk durable.FS, path string, p Passphrase) error {
+func (k Key) WriteEncrypted(ctx context.Context, disk disk.FS, path string, p Passphrase) error {
 	return k.write(disk, path, func(private ed25519.PrivateKey) ([]byte, error) {
 		passphrase, err := p.Ask(ctx, path, true)
 		if err != nil {
@@ -49,13 +49,13 @@ func (k Key) WriteEncrypted(ctx context.Context, disk durable.FS, path string, p
 
 // WriteUnencrypted writes the key to a new file at path as PKCS #8, for a server that has nobody to
 // ask for a passphrase: whoever reads the file has the key. It refuses what WriteEncrypted refuses.
-func (k Key) WriteUnencrypted(disk durable.FS, path string) error {
+func (k Key) WriteUnencrypted(disk disk.FS, path string) error {
 	return k.write(disk, path, func(private ed25519.PrivateKey) ([]byte, error) {
 		return cryptoutils.MarshalPrivateKeyToPEM(private)
 	})
 }
 
-func (k Key) write(disk durable.FS, path string, encode func(ed25519.PrivateKey) ([]byte, error)) error {
+func (k Key) write(disk disk.FS, path string, encode func(ed25519.PrivateKey) ([]byte, error)) error {
 	if k.holder == nil {
 		return fmt.Errorf("write private key %s: the key is the zero Key", path)
 	}

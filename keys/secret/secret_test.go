@@ -25,7 +25,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"go.uber.org/goleak"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -141,7 +141,7 @@ func TestOpenSSLReadsTheUnencryptedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "online.pem")
-	if err := k.WriteUnencrypted(durable.FS{}, path); err != nil {
+	if err := k.WriteUnencrypted(disk.FS{}, path); err != nil {
 		t.Fatal(err)
 	}
 	if out := run(t, nil, nil, "openssl", "pkey", "-in", path, "-pubout"); !bytes.Equal(out, k.Public().PEM()) {
@@ -184,7 +184,7 @@ func TestEncryptedFile(t *testing.T) {
 			return []byte(answer), nil
 		}
 	}
-	if err := k.WriteEncrypted(t.Context(), durable.FS{}, path, ask(true, passphrase)); err != nil {
+	if err := k.WriteEncrypted(t.Context(), disk.FS{}, path, ask(true, passphrase)); err != nil {
 		t.Fatal(err)
 	}
 	checkMode(t, path)
@@ -227,7 +227,7 @@ func TestPassphraseRefused(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "new.pem")
-			err := k.WriteEncrypted(t.Context(), durable.FS{}, path, test.answer)
+			err := k.WriteEncrypted(t.Context(), disk.FS{}, path, test.answer)
 			wantError(t, err, "passphrase for "+path, test.want)
 			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s was made (%v)", path, err)
@@ -260,8 +260,8 @@ func TestKeysAreNeverOverwritten(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, err := range []error{
-				k.WriteUnencrypted(durable.FS{}, path),
-				k.WriteEncrypted(t.Context(), durable.FS{}, path, notAsked(t)),
+				k.WriteUnencrypted(disk.FS{}, path),
+				k.WriteEncrypted(t.Context(), disk.FS{}, path, notAsked(t)),
 			} {
 				if !errors.Is(err, fs.ErrExist) {
 					t.Errorf("got error %v, want fs.ErrExist", err)
@@ -285,7 +285,7 @@ func TestKeyThatAppearsMeanwhileIsNotOverwritten(t *testing.T) {
 	meanwhile := func(context.Context, string, bool) ([]byte, error) {
 		return []byte(passphrase), os.WriteFile(path, []byte("other"), 0o600)
 	}
-	err = k.WriteEncrypted(t.Context(), durable.FS{}, path, meanwhile)
+	err = k.WriteEncrypted(t.Context(), disk.FS{}, path, meanwhile)
 	if b, readErr := os.ReadFile(path); !errors.Is(err, fs.ErrExist) || string(b) != "other" || readErr != nil {
 		t.Errorf("got error %v, file %q, %v", err, b, readErr)
 	}
@@ -301,14 +301,14 @@ func TestFaultyDiskLeavesNoFileOrTheWholeOne(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		for step := 0; ; step++ {
 			path, at := filepath.Join(t.TempDir(), "key.pem"), 0
-			disk := durable.FS{Hook: func(durable.Op, string) (bool, error) {
+			fsys := disk.FS{Hook: func(disk.Op, string) (bool, error) {
 				at++
 				if at-1 == step {
 					return applied, full
 				}
 				return true, nil
 			}}
-			err := k.WriteUnencrypted(disk, path)
+			err := k.WriteUnencrypted(fsys, path)
 			if at <= step {
 				steps += step
 				break
@@ -600,8 +600,8 @@ func TestZeroKeySignsNothing(t *testing.T) {
 	_, err := zero.Sign(t.Context(), []byte("x"))
 	wantError(t, err, "the zero Key")
 	path := filepath.Join(t.TempDir(), "key.pem")
-	wantError(t, zero.WriteUnencrypted(durable.FS{}, path), path, "the zero Key")
-	wantError(t, zero.WriteEncrypted(t.Context(), durable.FS{}, path, notAsked(t)), path, "the zero Key")
+	wantError(t, zero.WriteUnencrypted(disk.FS{}, path), path, "the zero Key")
+	wantError(t, zero.WriteEncrypted(t.Context(), disk.FS{}, path, notAsked(t)), path, "the zero Key")
 	if !zero.Public().IsZero() {
 		t.Errorf("it has the public key %v", zero.Public())
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"unicode"
 
-	"github.com/openpowerquality/box-update-server/store/origin"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 

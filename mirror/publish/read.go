@@ -11,8 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 

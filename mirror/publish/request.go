@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 // Error is a request that failed. errors.Is finds in it what was wrong at the origin: trust.ErrConflict

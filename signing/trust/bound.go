@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -111,7 +111,7 @@ func (s *State) loadBound() {
 		return
 	}
 	path := filepath.Join(s.cfg.Dir, boundName(s.ledger.since))
-	for _, p := range []string{path, durable.CopyPath(path)} {
+	for _, p := range []string{path, disk.CopyPath(path)} {
 		raw, err := readFile(p, maxLedger)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			s.damaged(err)

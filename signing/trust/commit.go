@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // Commit makes a repository the current one, durably: roots, ledger, targets, snapshot and, last, the
@@ -128,7 +128,7 @@ func (s *State) write(name string, data []byte) error {
 // putCopy writes the copy of a file that others read: nobody may be there to fetch it from again. A copy that is there already,
 // as the store of a box makes them, must not stay behind: it would bring an older file back.
 func (s *State) putCopy(name string, data []byte) error {
-	name = durable.CopyPath(name)
+	name = disk.CopyPath(name)
 	_, none := os.Lstat(filepath.Join(s.cfg.Dir, name))
 	if none != nil && !s.cfg.Served || s.has(name, data) {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -66,7 +66,7 @@ func crashOnce(t *testing.T, w *world, next *trust.Repository, step int, after b
 	old := w.repo
 	b := newBox(t, old.Root())
 	b.must(w.dir, w.clock())
-	commit := func(fs durable.FS) error {
+	commit := func(fs disk.FS) error {
 		return reopened(t, trust.Directory{FS: fs, Path: w.dir.Path}).Commit(next)
 	}
 	fs, counted := testworld.Crash(step, after)
@@ -86,7 +86,7 @@ func crashOnce(t *testing.T, w *world, next *trust.Repository, step int, after b
 		t.Fatalf("step %d: neither the old repository nor the new one", step)
 	}
 	b.must(w.dir, w.clock())
-	if err := commit(durable.FS{}); err != nil {
+	if err := commit(disk.FS{}); err != nil {
 		t.Fatalf("step %d: again: %v", step, err)
 	}
 	if r := b.must(w.dir, w.clock()); !slices.Equal(listed(r), listed(next)) {
@@ -99,7 +99,7 @@ func crashOnce(t *testing.T, w *world, next *trust.Repository, step int, after b
 func wantNoTemps(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		if strings.Contains(path, durable.TempPrefix) {
+		if strings.Contains(path, disk.TempPrefix) {
 			t.Errorf("left behind: %s", path)
 		}
 		return err
@@ -133,7 +133,7 @@ func TestBoxCrashesAtEveryStep(t *testing.T) {
 			b.reopen()
 			err := b.refresh(w.dir, w.clock())
 			done = err == nil
-			b.cfg.FS = durable.FS{}
+			b.cfg.FS = disk.FS{}
 			b.reopen()
 			wantListed(t, b.must(w.dir, w.clock()), one, two)
 			wantErr(t, b.refresh(before, w.clock()), trust.ErrThreshold)

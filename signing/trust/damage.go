@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // Damage says which stored files the disk damaged, as Open found it: what they held came from their copies, from the
@@ -107,7 +107,7 @@ func (s *State) load(role Role, version int64, verify func(raw []byte) error) er
 		return nil
 	}
 	path := filepath.Join(s.cfg.Dir, FileName(role, version))
-	copied, copyErr := readFile(durable.CopyPath(path), MaxLength(role))
+	copied, copyErr := readFile(disk.CopyPath(path), MaxLength(role))
 	if copyErr != nil || bytes.Equal(copied, raw) || verify(copied) != nil {
 		if in := (*fs.PathError)(nil); errors.As(err, &in) && in.Path == path {
 			return err // it names the file already
@@ -122,14 +122,14 @@ func (s *State) load(role Role, version int64, verify func(raw []byte) error) er
 // lists are all that any name comes from.
 func (s *State) loadLedger() error {
 	path := filepath.Join(s.cfg.Dir, LedgerName)
-	raw, damage, err := durable.ReadState(path, maxLedger, func(raw []byte) error {
+	raw, damage, err := disk.ReadState(path, maxLedger, func(raw []byte) error {
 		_, err := ParseLedger(raw)
 		return err
 	})
 	if errors.Is(err, os.ErrNotExist) {
 		raw, err = nil, nil
 	}
-	if errors.Is(err, durable.ErrDamaged) {
+	if errors.Is(err, disk.ErrDamaged) {
 		raw, damage, err = nil, fmt.Errorf("%w; it begins anew with the names of the list", err), nil
 	}
 	if err != nil {
@@ -171,8 +171,8 @@ func (s *State) grownLedger() *Ledger {
 // storeLedger writes the ledger, where it differs from what is there.
 func (s *State) storeLedger(l *Ledger) error {
 	path := filepath.Join(s.cfg.Dir, LedgerName)
-	old, damage, err := durable.ReadState(path, maxLedger, nil)
-	if _, noCopy := os.Lstat(durable.CopyPath(path)); err == nil && damage == nil && noCopy == nil && bytes.Equal(old, l.Bytes()) || l.Len() == 0 {
+	old, damage, err := disk.ReadState(path, maxLedger, nil)
+	if _, noCopy := os.Lstat(disk.CopyPath(path)); err == nil && damage == nil && noCopy == nil && bytes.Equal(old, l.Bytes()) || l.Len() == 0 {
 		return nil
 	}
 	return s.cfg.FS.WriteState(path, l.Bytes(), 0o644)
@@ -189,7 +189,7 @@ func (s *State) learn() {
 	for _, r := range releases {
 		if s.ledger.check(r.Name(), r.Digest()) != nil {
 			had, _ := s.ledger.Digest(r.Name())
-			s.damaged(fmt.Errorf("%s: %w: %v: expected digest %v, which the list has, got %v", filepath.Join(s.cfg.Dir, LedgerName), durable.ErrDamaged, r.Name(), r.Digest(), had))
+			s.damaged(fmt.Errorf("%s: %w: %v: expected digest %v, which the list has, got %v", filepath.Join(s.cfg.Dir, LedgerName), disk.ErrDamaged, r.Name(), r.Digest(), had))
 			break // a damaged file is told once
 		}
 	}
@@ -203,7 +203,7 @@ func (s *State) removeCopies() error {
 		return err
 	}
 	for _, e := range names {
-		of, isCopy := strings.CutSuffix(e.Name(), durable.CopyPath(""))
+		of, isCopy := strings.CutSuffix(e.Name(), disk.CopyPath(""))
 		_, _, signed := ParseFileName(of)
 		there := slices.ContainsFunc(names, func(e os.DirEntry) bool { return e.Name() == of })
 		if isCopy && signed && !there {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"path/filepath"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -15,7 +15,7 @@ import (
 //
 // Archives are the Store's alone. Whoever writes here holds the Store's lock.
 type Directory struct {
-	FS   durable.FS
+	FS   disk.FS
 	Path string
 }
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -105,8 +105,8 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 		}, trust.ErrFork, "root 1"},
 		{"ledger says otherwise", func(t *testing.T, w *world) {
 			put(t, w, "ledger", []byte(strings.Repeat("1", 64)+"  "+one+"\n"))
-		}, durable.ErrDamaged, "ledger"},
-		{"ledger is no ledger", func(t *testing.T, w *world) { put(t, w, "ledger", []byte("x")) }, durable.ErrDamaged, "ledger"},
+		}, disk.ErrDamaged, "ledger"},
+		{"ledger is no ledger", func(t *testing.T, w *world) { put(t, w, "ledger", []byte("x")) }, disk.ErrDamaged, "ledger"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

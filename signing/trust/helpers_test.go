@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -211,7 +211,7 @@ type box struct {
 
 func newBox(t testing.TB, root *trust.Root) *box {
 	t.Helper()
-	b := &box{t: t, cfg: trust.Config{FS: durable.FS{}, Dir: filepath.Join(testworld.TempDir(t), "trusted"), Pinned: root.Raw()}}
+	b := &box{t: t, cfg: trust.Config{FS: disk.FS{}, Dir: filepath.Join(testworld.TempDir(t), "trusted"), Pinned: root.Raw()}}
 	b.reopen()
 	return b
 }

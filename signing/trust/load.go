@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // read returns the bytes of a metadata file, ErrNotFound where it is missing.
@@ -26,7 +26,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), ErrNotFound)
-	case durable.DiskFault(err):
+	case disk.Fault(err):
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return raw, err
@@ -151,7 +151,7 @@ func storedVersions(dir string, role Role) ([]int64, error) {
 	for _, e := range names {
 		name := e.Name()
 		if role == RoleRoot {
-			name = strings.TrimSuffix(name, durable.CopyPath(""))
+			name = strings.TrimSuffix(name, disk.CopyPath(""))
 		}
 		if r, v, ok := ParseFileName(name); ok && r == role {
 			out = append(out, v)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -198,7 +198,7 @@ func TestRememberingCrashesAtEveryStep(t *testing.T) {
 			if _, err := verify(d, nil, w.clock()); err != nil {
 				t.Fatalf("step %d: %v", steps, err)
 			}
-			b.cfg.FS = durable.FS{}
+			b.cfg.FS = disk.FS{}
 			b.reopen()
 			wantListed(t, b.must(w.dir, w.clock()), one, two)
 			wantNoTemps(t, d.Path)

@@ -6,13 +6,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 // Config says where a State lies.
 type Config struct {
-	FS  durable.FS
+	FS  disk.FS
 	Dir string
 
 	// Pinned is the root file from which trust comes. Where newer roots are stored, they must follow

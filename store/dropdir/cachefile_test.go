@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -64,7 +64,7 @@ func TestDamagedCacheIsDropped(t *testing.T) {
 	if err := os.Truncate(path, 40); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(cache, durable.TempPrefix+"left"), "")
+	write(t, filepath.Join(cache, disk.TempPrefix+"left"), "")
 	var log journal
 	c.Logger = log.logger()
 	d = mustOpen(t, c)
@@ -92,8 +92,8 @@ func TestCacheThatCannotBeSaved(t *testing.T) {
 	drop(t, dir, n.String(), "one")
 	d := mustOpen(t, Config{Dir: dir, Cache: cache})
 	full := true
-	d.files.Hook = func(op durable.Op, _ string) (bool, error) {
-		if full && op == durable.OpWrite {
+	d.files.Hook = func(op disk.Op, _ string) (bool, error) {
+		if full && op == disk.OpWrite {
 			return false, syscall.ENOSPC
 		}
 		return true, nil

@@ -61,7 +61,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -115,7 +115,7 @@ type Dir struct {
 	c       Config
 	catalog atomic.Pointer[update.Catalog]
 	wake    chan struct{} // holds one request to list again
-	files   durable.FS
+	files   disk.FS
 	open    func(update.Name) (*os.File, error)
 	watch   func() (*watcher, error)
 	quick   time.Duration // how long a check may keep others waiting

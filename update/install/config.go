@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -58,7 +58,7 @@ type Config struct {
 	Limits archive.Limits // on what is unpacked
 
 	BootID string           // changes with each boot; "" for that of the kernel
-	FS     durable.FS       // makes every durable change
+	FS     disk.FS          // makes every durable change
 	Now    func() time.Time // nil for time.Now
 	Logger *slog.Logger     // nil for none
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -55,8 +55,8 @@ func TestDiskFailsFromEveryStepOn(t *testing.T) {
 func (b *box) failing(p parcel, n int, fault error) (at string, reached bool) {
 	b.t.Helper()
 	steps := 0
-	b.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
-		if steps++; steps < n || op == durable.OpRemove || op == durable.OpSyncDir {
+	b.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
+		if steps++; steps < n || op == disk.OpRemove || op == disk.OpSyncDir {
 			return true, nil
 		}
 		if at == "" {

@@ -3,13 +3,13 @@ package install
 import (
 	"errors"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // Refusals, which leave everything as it was.
 var (
 	// ErrLocked says that another process installs.
-	ErrLocked = durable.ErrLocked
+	ErrLocked = disk.ErrLocked
 
 	// ErrMismatch says that the file isn't the archive that was verified.
 	ErrMismatch = errors.New("not the verified archive")

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update/archive"
 	"github.com/openpowerquality/box-update-server/update/install"
@@ -52,7 +52,7 @@ func (b *box) faulty(p parcel, n int, apply bool) (at string, reached bool) {
 	b.t.Helper()
 	fault := errors.New("fault")
 	steps := 0
-	b.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+	b.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
 		if steps++; steps == n {
 			at = string(op) + " " + path
 			return apply, fault
@@ -103,8 +103,8 @@ func TestDiskStaysFull(t *testing.T) {
 
 // fullAfterTheScript has so many writes fail after the script ran.
 func (b *box) fullAfterTheScript(times int) {
-	b.c.FS.Hook = func(op durable.Op, path string) (bool, error) {
-		if _, err := os.Stat(filepath.Join(b.home, "ran")); err == nil && op == durable.OpWrite && times > 0 {
+	b.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
+		if _, err := os.Stat(filepath.Join(b.home, "ran")); err == nil && op == disk.OpWrite && times > 0 {
 			times--
 			return false, syscall.ENOSPC
 		}

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -26,7 +26,7 @@ const (
 type Installer struct {
 	c    Config
 	dir  string
-	lock *durable.Lock
+	lock *disk.Lock
 	rec  record
 	work string // the directory to work in; "" for workDir
 	runs int    // counts for BOXUP_RUN
@@ -59,7 +59,7 @@ func open(c Config) (*Installer, error) {
 	if err := i.makeDirs(); err != nil {
 		return nil, err
 	}
-	if i.lock, err = durable.TryLock(i.at(lockName)); err != nil {
+	if i.lock, err = disk.TryLock(i.at(lockName)); err != nil {
 		return nil, err
 	}
 	err = i.load()
@@ -100,7 +100,7 @@ func (i *Installer) load() error {
 	i.rec, damage, err = readRecord(i.dir)
 	if damage != nil {
 		i.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
-		if err := i.save(); !durable.DiskFault(err) {
+		if err := i.save(); !disk.Fault(err) {
 			return err
 		}
 		return nil // the next save meets that again
@@ -116,7 +116,7 @@ func (i *Installer) load() error {
 // recover takes up after a crash as far as no program has to run for that.
 func (i *Installer) recover() error {
 	err := errors.Join(i.c.FS.RemoveTemps(i.dir), i.c.FS.RemoveTemps(i.at(archivesDir)))
-	if err != nil && !durable.DiskFault(err) {
+	if err != nil && !disk.Fault(err) {
 		return err
 	}
 	if a := i.rec.Attempt; a != nil {
@@ -124,7 +124,7 @@ func (i *Installer) recover() error {
 		i.c.Logger.Warn("an installation was interrupted", "update", a.Name, "phase", a.Phase)
 	}
 	err = errors.Join(err, i.interrupted(), i.clean())
-	if durable.DiskFault(err) && i.rec.Attempt != nil {
+	if disk.Fault(err) && i.rec.Attempt != nil {
 		i.c.Logger.Error("the disk is in the way of what is to be done; services are started all the same", "err", err)
 		return nil // what needs the disk meets this again
 	}

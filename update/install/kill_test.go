@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
@@ -59,7 +59,7 @@ func (o orders) obey() error {
 		}
 	}
 	c := killedConfig(o.Dir, o.Home, o.Path, o.Pre, o.Post)
-	c.FS.Hook = func(op durable.Op, path string) (bool, error) {
+	c.FS.Hook = func(op disk.Op, path string) (bool, error) {
 		if path == o.Archive {
 			path = o.Dir + "/install/ the verified file"
 		}
@@ -163,8 +163,8 @@ func (b *box) awaitLock() {
 		return
 	}
 	await(b.t, "the lock", func() bool {
-		lock, err := durable.TryLock(b.at("lock"))
-		if errors.Is(err, durable.ErrLocked) {
+		lock, err := disk.TryLock(b.at("lock"))
+		if errors.Is(err, disk.ErrLocked) {
 			return false
 		}
 		must(b.t, err)

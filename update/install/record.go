@@ -13,7 +13,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -51,14 +51,14 @@ var errRecord = errors.New("bad record")
 // against. The error is errRecord where the record is damaged and its copy too.
 func readRecord(dir string) (r record, damage, err error) {
 	path := filepath.Join(dir, recordName)
-	raw, damage, err := durable.ReadState(path, maxRecord, func(raw []byte) error {
+	raw, damage, err := disk.ReadState(path, maxRecord, func(raw []byte) error {
 		_, err := parseRecord(raw)
 		return err
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return record{Format: recordFormat}, nil, nil
-	case errors.Is(err, durable.ErrDamaged):
+	case errors.Is(err, disk.ErrDamaged):
 		return record{}, nil, fmt.Errorf("%w: %w", errRecord, err)
 	case err != nil:
 		return record{}, nil, err
@@ -144,7 +144,7 @@ func (r record) bytes() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func (r record) write(disk durable.FS, dir string) error {
+func (r record) write(disk disk.FS, dir string) error {
 	raw, err := r.bytes()
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -44,9 +44,9 @@ func (i *Installer) own(err error) error {
 	switch {
 	case err == nil || ownFault(err):
 		return err
-	case durable.NoSpace(err):
+	case disk.NoSpace(err):
 		return fmt.Errorf("%w (%s): %w", ErrNoSpace, i.spaceWords(), err)
-	case durable.DiskFault(err), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+	case disk.Fault(err), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%w: %w", ErrBox, err)
 	}
 	return err
@@ -176,15 +176,15 @@ func (i *Installer) keepReserve() error {
 // is in the unpacked folder: hooks must do without that after a crash, too.
 func (i *Installer) save() error {
 	err := i.rec.write(i.c.FS, i.dir)
-	if !durable.DiskFault(err) {
+	if !disk.Fault(err) {
 		return err
 	}
 	i.c.Logger.Warn("the record can't be written", "err", err)
-	if lost := i.c.FS.Remove(i.at(reserveName)); lost != nil || !durable.NoSpace(err) {
+	if lost := i.c.FS.Remove(i.at(reserveName)); lost != nil || !disk.NoSpace(err) {
 		return errors.Join(err, lost)
 	}
 	err = i.rec.write(i.c.FS, i.dir)
-	if a := i.rec.Attempt; durable.NoSpace(err) && (a == nil || a.Phase == PhaseCheck || a.Phase == PhaseOver) {
+	if a := i.rec.Attempt; disk.NoSpace(err) && (a == nil || a.Phase == PhaseCheck || a.Phase == PhaseOver) {
 		if err := i.emptyFolder(); err != nil {
 			return err
 		}

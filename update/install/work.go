@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -62,7 +62,7 @@ func (i *Installer) newWork() (string, error) {
 		if err == nil {
 			return path, nil
 		}
-		if n == maxWork || durable.DiskFault(err) {
+		if n == maxWork || disk.Fault(err) {
 			return "", err
 		}
 		i.leftBehind(path, err)
@@ -76,12 +76,12 @@ func (i *Installer) leftBehind(path string, err error) {
 
 // removeWork removes all directories to work in.
 func (i *Installer) removeWork() error {
-	found, err := durable.Glob(i.at(""), workDir+"*")
+	found, err := disk.Glob(i.at(""), workDir+"*")
 	if err != nil {
 		return err
 	}
 	for _, path := range found {
-		if err := removeTree(path); durable.DiskFault(err) {
+		if err := removeTree(path); disk.Fault(err) {
 			return err
 		} else if err != nil {
 			i.leftBehind(path, err)

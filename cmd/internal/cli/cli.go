@@ -28,7 +28,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
@@ -46,7 +46,7 @@ type Streams struct {
 	Err    io.Writer // messages and progress
 	Getenv func(string) string
 	Now    func() time.Time
-	Disk   durable.FS // the zero value is the file system as it is
+	Disk   disk.FS // the zero value is the file system as it is
 }
 
 // System returns the streams of this process.

@@ -3,7 +3,7 @@ package cli
 import (
 	"errors"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -22,9 +22,9 @@ const (
 // for that, and then what was refused.
 func TransferCode(err error) int {
 	switch {
-	case durable.DiskFault(err) && !durable.NoSpace(err):
+	case disk.Fault(err) && !disk.NoSpace(err):
 		return CodeFailed
-	case durable.NoSpace(err), errors.Is(err, store.ErrNoSpace):
+	case disk.NoSpace(err), errors.Is(err, store.ErrNoSpace):
 		return CodeNoSpace
 	}
 	for _, c := range []struct {

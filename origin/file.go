@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -67,7 +67,7 @@ func sameContent(a, b []byte) bool {
 
 // noSpace makes store.ErrNoSpace of what the system says about a full disk.
 func noSpace(err error) error {
-	if durable.NoSpace(err) && !errors.Is(err, store.ErrNoSpace) {
+	if disk.NoSpace(err) && !errors.Is(err, store.ErrNoSpace) {
 		return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
 	}
 	return err

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 // TestWhatWaitsInTheDirectory has a server take over what boxsign left there, and leave alone what it

@@ -1,4 +1,4 @@
-package durable
+package disk
 
 import (
 	"errors"
@@ -16,8 +16,8 @@ func Unreadable(err error) bool {
 	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EUCLEAN) || errors.Is(err, syscall.EBADMSG)
 }
 
-// DiskFault reports whether an error is one of the disk alone: it is full, read-only or broken. It says nothing
+// Fault reports whether an error is one of the disk alone: it is full, read-only or broken. It says nothing
 // about what was to be written or read, nor about whoever sent that.
-func DiskFault(err error) bool {
+func Fault(err error) bool {
 	return NoSpace(err) || Unreadable(err) || errors.Is(err, syscall.EROFS)
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 // clockWarning returns what Health says of the clock, "" for nothing.

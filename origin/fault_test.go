@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 // scenario is a change of a repository, in calls each of which may be repeated.
@@ -148,7 +148,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 						total = max(total, n+1)
 					}
 					w.close()
-					w.fs = durable.FS{}
+					w.fs = disk.FS{}
 					w.open()
 					seen[wantOldOrNew(t, w, old, sc, acknowledged)]++
 					must(t, sc.run(w, once))
@@ -205,7 +205,7 @@ func failOnce(t *testing.T, w *world, old *trust.Repository, sc scenario, n int,
 	t.Helper()
 	steps := 0
 	opened := false
-	w.fs = durable.FS{Hook: func(durable.Op, string) (bool, error) {
+	w.fs = disk.FS{Hook: func(disk.Op, string) (bool, error) {
 		if !opened {
 			return true, nil
 		}
@@ -252,9 +252,9 @@ func TestAcknowledgedIsSynced(t *testing.T) {
 			w := newWorld(t)
 			w.close()
 			armed, named, synced := false, false, 0
-			w.fs = durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-				named = named || armed && op == durable.OpRename && strings.HasSuffix(path, trust.TimestampName)
-				if named && op == durable.OpSyncDir && strings.HasSuffix(path, "metadata") {
+			w.fs = disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
+				named = named || armed && op == disk.OpRename && strings.HasSuffix(path, trust.TimestampName)
+				if named && op == disk.OpSyncDir && strings.HasSuffix(path, "metadata") {
 					if synced++; synced < 3 {
 						return false, testworld.ErrCrash
 					}

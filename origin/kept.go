@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -235,7 +235,7 @@ func (o *Origin) removeUnused() {
 		return
 	}
 	for _, e := range entries {
-		if !files[e.Name()] && !e.IsDir() && !strings.HasPrefix(e.Name(), durable.TempPrefix) {
+		if !files[e.Name()] && !e.IsDir() && !strings.HasPrefix(e.Name(), disk.TempPrefix) {
 			o.removeFile(e.Name())
 		}
 	}

@@ -1,4 +1,4 @@
-// Package durable writes files so that a crash, a kill or a power cut at any instant leaves either the
+// Package disk writes files so that a crash, a kill or a power cut at any instant leaves either the
 // old file or the new one, whole, and so that a write that was reported as done stays done.
 //
 // The order of system calls for a file that replaces another:
@@ -11,7 +11,7 @@
 //
 // A file that must not replace another is linked instead of renamed, since link(2) refuses an existing
 // name. Temporary files left by a crash begin with TempPrefix and are removed by RemoveTemps.
-package durable
+package disk
 
 import (
 	"errors"

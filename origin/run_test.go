@@ -13,11 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -95,8 +95,8 @@ func TestRunTriesAgain(t *testing.T) {
 		var broken atomic.Bool
 		var tries atomic.Int64
 		w.close()
-		w.fs = durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-			if broken.Load() && op == durable.OpCreate && strings.HasSuffix(path, trust.TimestampName) {
+		w.fs = disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
+			if broken.Load() && op == disk.OpCreate && strings.HasSuffix(path, trust.TimestampName) {
 				tries.Add(1)
 				return false, testworld.ErrCrash
 			}

@@ -1,4 +1,4 @@
-package durable_test
+package disk_test
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // step is one change to the file system as a Hook sees it: "sync dir/file".
@@ -24,7 +24,7 @@ type step = string
 type operation struct {
 	name  string
 	old   map[string]string // the files before
-	run   func(f durable.FS, dir string) error
+	run   func(f disk.FS, dir string) error
 	done  map[string]string // the files after
 	steps []step
 	place int // the index in steps from whose application on the files are those of done
@@ -35,22 +35,22 @@ func operations() []operation {
 	old, updated := map[string]string{"dir/file": "old"}, map[string]string{"dir/file": "new content"}
 	data := []byte("new content")
 	return []operation{
-		{"WriteFile replaces", old, func(f durable.FS, dir string) error {
+		{"WriteFile replaces", old, func(f disk.FS, dir string) error {
 			return f.WriteFile(filepath.Join(dir, "dir/file"), data, 0o644)
 		}, updated, append(put[:3:3], "rename dir/file", "syncdir dir"), 3},
-		{"WriteFile makes", nil, func(f durable.FS, dir string) error {
+		{"WriteFile makes", nil, func(f disk.FS, dir string) error {
 			return f.WriteFile(filepath.Join(dir, "dir/file"), data, 0o644)
 		}, updated, append(put[:3:3], "rename dir/file", "syncdir dir"), 3},
-		{"CreateFile", nil, func(f durable.FS, dir string) error {
+		{"CreateFile", nil, func(f disk.FS, dir string) error {
 			return f.CreateFile(filepath.Join(dir, "dir/file"), data, 0o644)
 		}, updated, append(put[:3:3], "link dir/file", "syncdir dir"), 3},
-		{"Rename in a directory", map[string]string{"dir/a": "new content", "dir/file": "old"}, func(f durable.FS, dir string) error {
+		{"Rename in a directory", map[string]string{"dir/a": "new content", "dir/file": "old"}, func(f disk.FS, dir string) error {
 			return f.Rename(filepath.Join(dir, "dir/a"), filepath.Join(dir, "dir/file"))
 		}, updated, []step{"rename dir/file", "syncdir dir"}, 0},
-		{"Rename between directories", map[string]string{"from/a": "new content", "dir/file": "old"}, func(f durable.FS, dir string) error {
+		{"Rename between directories", map[string]string{"from/a": "new content", "dir/file": "old"}, func(f disk.FS, dir string) error {
 			return f.Rename(filepath.Join(dir, "from/a"), filepath.Join(dir, "dir/file"))
 		}, updated, []step{"rename dir/file", "syncdir dir", "syncdir from"}, 0},
-		{"Remove", old, func(f durable.FS, dir string) error {
+		{"Remove", old, func(f disk.FS, dir string) error {
 			return f.Remove(filepath.Join(dir, "dir/file"))
 		}, nil, []step{"remove dir/file", "syncdir dir"}, 0},
 	}
@@ -106,7 +106,7 @@ func TestSteps(t *testing.T) {
 		t.Run(o.name, func(t *testing.T) {
 			root := o.prepare(t)
 			var got []step
-			record := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+			record := disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
 				got = append(got, string(op)+" "+strings.TrimPrefix(path, root+"/"))
 				return true, nil
 			}}
@@ -131,7 +131,7 @@ func TestFaults(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/applied %t", o.name, s, apply), func(t *testing.T) {
 					root := o.prepare(t)
 					n := -1
-					err := o.run(durable.FS{Hook: func(durable.Op, string) (bool, error) {
+					err := o.run(disk.FS{Hook: func(disk.Op, string) (bool, error) {
 						if n++; n == i {
 							return apply, fault
 						}
@@ -168,7 +168,7 @@ func TestKill(t *testing.T) {
 				if i > o.place {
 					return
 				}
-				if err := o.run(durable.FS{}, root); err != nil {
+				if err := o.run(disk.FS{}, root); err != nil {
 					t.Fatal(err)
 				}
 				checkFiles(t, root, o.done)
@@ -181,10 +181,10 @@ func TestKillWithinWrite(t *testing.T) {
 	root := t.TempDir()
 	killed(t, "halfway", filepath.Join(root, "file"))
 	left, err := os.ReadDir(root)
-	if err != nil || len(left) != 1 || !strings.HasPrefix(left[0].Name(), durable.TempPrefix) {
+	if err != nil || len(left) != 1 || !strings.HasPrefix(left[0].Name(), disk.TempPrefix) {
 		t.Fatalf("left are %v, %v, want one temporary file", left, err)
 	}
-	if err := (durable.FS{}).RemoveTemps(root); err != nil {
+	if err := (disk.FS{}).RemoveTemps(root); err != nil {
 		t.Fatal(err)
 	}
 	checkFiles(t, root, nil)
@@ -193,7 +193,7 @@ func TestKillWithinWrite(t *testing.T) {
 func removeTemps(t *testing.T, root string) {
 	t.Helper()
 	for _, dir := range []string{"dir", "from"} {
-		if err := (durable.FS{}).RemoveTemps(filepath.Join(root, dir)); err != nil {
+		if err := (disk.FS{}).RemoveTemps(filepath.Join(root, dir)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -243,7 +243,7 @@ func childKill(t *testing.T, name, index, root string) {
 	all := operations()
 	at := slices.IndexFunc(all, func(o operation) bool { return o.name == name })
 	n := 0
-	err := all[at].run(durable.FS{Hook: func(durable.Op, string) (bool, error) {
+	err := all[at].run(disk.FS{Hook: func(disk.Op, string) (bool, error) {
 		if strconv.Itoa(n) == index {
 			killSelf(t)
 		}
@@ -254,7 +254,7 @@ func childKill(t *testing.T, name, index, root string) {
 }
 
 func childHalfway(t *testing.T, path string) {
-	err := durable.FS{}.CreateFileFunc(path, 0o644, func(file *os.File) error {
+	err := disk.FS{}.CreateFileFunc(path, 0o644, func(file *os.File) error {
 		if _, err := io.WriteString(file, "half of it"); err != nil {
 			return err
 		}

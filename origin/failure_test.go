@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 )
 
 // TestFailuresTravel sends every error over the wire.

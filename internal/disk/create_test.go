@@ -1,4 +1,4 @@
-package durable_test
+package disk_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 func TestCreateFileFunc(t *testing.T) {
@@ -38,7 +38,7 @@ func TestCreateFileFunc(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := (durable.FS{}).CreateFileFunc(path, 0o644, c.write); !errors.Is(err, c.err) {
+			if err := (disk.FS{}).CreateFileFunc(path, 0o644, c.write); !errors.Is(err, c.err) {
 				t.Errorf("got error %v, want %v", err, c.err)
 			}
 			if got, _ := os.ReadFile(path); string(got) != c.want {
@@ -54,8 +54,8 @@ func TestCreateFileFunc(t *testing.T) {
 
 func TestCreateFileFuncReportsFaults(t *testing.T) {
 	fault := errors.New("fault")
-	for _, op := range []durable.Op{durable.OpCreate, durable.OpWrite, durable.OpSync, durable.OpLink, durable.OpSyncDir} {
-		fs := durable.FS{Hook: func(o durable.Op, _ string) (bool, error) {
+	for _, op := range []disk.Op{disk.OpCreate, disk.OpWrite, disk.OpSync, disk.OpLink, disk.OpSyncDir} {
+		fs := disk.FS{Hook: func(o disk.Op, _ string) (bool, error) {
 			if o == op {
 				return false, fault
 			}

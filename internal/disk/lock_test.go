@@ -1,4 +1,4 @@
-package durable_test
+package disk_test
 
 import (
 	"bufio"
@@ -10,12 +10,12 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // childLock takes the lock, says so, and keeps it until it is killed or its input ends.
 func childLock(t *testing.T, path string) {
-	lock, err := durable.TryLock(path)
+	lock, err := disk.TryLock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,9 +45,9 @@ func TestLockIsFreedByKill(t *testing.T) {
 		t.Fatalf("the other process says %q, %v", line, err)
 	}
 
-	lock, err := durable.TryLock(path)
+	lock, err := disk.TryLock(path)
 	want := fmt.Sprintf("%s: locked by another process (process %d)", path, cmd.Process.Pid)
-	if lock != nil || !errors.Is(err, durable.ErrLocked) || err.Error() != want {
+	if lock != nil || !errors.Is(err, disk.ErrLocked) || err.Error() != want {
 		t.Errorf("beside the other process: %v, %v, want error %s", lock, err, want)
 	}
 
@@ -63,7 +63,7 @@ func TestLockIsFreedByKill(t *testing.T) {
 // checkFree takes the lock, looks at the file, and releases it.
 func checkFree(t *testing.T, path string) {
 	t.Helper()
-	lock, err := durable.TryLock(path)
+	lock, err := disk.TryLock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +77,11 @@ func checkFree(t *testing.T, path string) {
 
 func TestLockWithinAProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	lock, err := durable.TryLock(path)
+	lock, err := disk.TryLock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second, err := durable.TryLock(path); second != nil || !errors.Is(err, durable.ErrLocked) {
+	if second, err := disk.TryLock(path); second != nil || !errors.Is(err, disk.ErrLocked) {
 		t.Errorf("the second lock is %v, %v", second, err)
 	}
 	if err := lock.Unlock(); err != nil {
@@ -106,14 +106,14 @@ func TestLockOverwritesWhatWasThere(t *testing.T) {
 func TestLockWithoutHolder(t *testing.T) {
 	for _, content := range []string{"", "soon\n", "1; rm -rf /\n", "123456789012345678901"} {
 		path := filepath.Join(t.TempDir(), "lock")
-		lock, err := durable.TryLock(path)
+		lock, err := disk.TryLock(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err = durable.TryLock(path)
+		_, err = disk.TryLock(path)
 		if want := path + ": locked by another process"; err == nil || err.Error() != want {
 			t.Errorf("with %q in the file the error is %v, want %s", content, err, want)
 		}
@@ -125,7 +125,7 @@ func TestLockWithoutHolder(t *testing.T) {
 
 func TestLockWithoutDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nothing", "lock")
-	if lock, err := durable.TryLock(path); lock != nil || !errors.Is(err, fs.ErrNotExist) {
+	if lock, err := disk.TryLock(path); lock != nil || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("lock is %v, %v, want error %v", lock, err, fs.ErrNotExist)
 	}
 }
@@ -137,7 +137,7 @@ func TestLockIsNoLink(t *testing.T) {
 	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, path)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := durable.TryLock(path); !errors.Is(err, syscall.ELOOP) {
+	if _, err := disk.TryLock(path); !errors.Is(err, syscall.ELOOP) {
 		t.Errorf("locked: %v", err)
 	}
 	if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 

@@ -1,4 +1,4 @@
-package durable_test
+package disk_test
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 const stateLimit = 1000
@@ -38,14 +38,14 @@ func checkState(raw []byte) error {
 
 func wantState(t *testing.T, path string, wantDamage bool, want ...string) {
 	t.Helper()
-	got, damage, err := durable.ReadState(path, stateLimit, checkState)
+	got, damage, err := disk.ReadState(path, stateLimit, checkState)
 	if errors.Is(err, fs.ErrNotExist) {
 		got, err = nil, nil
 	}
 	if err != nil {
 		t.Fatalf("error is %v", err)
 	}
-	if (damage != nil) != wantDamage || damage != nil && !errors.Is(damage, durable.ErrDamaged) {
+	if (damage != nil) != wantDamage || damage != nil && !errors.Is(damage, disk.ErrDamaged) {
 		t.Errorf("damage is %v, want it: %t", damage, wantDamage)
 	}
 	for _, w := range want {
@@ -64,7 +64,7 @@ func eachContents(t *testing.T, run func(t *testing.T, c [3]string)) {
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	if err := (durable.FS{}).WriteState(path, []byte(content), 0o600); err != nil {
+	if err := (disk.FS{}).WriteState(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -83,7 +83,7 @@ func TestStateFaults(t *testing.T) {
 						write(t, path, before)
 					}
 					n := -1
-					err := durable.FS{Hook: func(durable.Op, string) (bool, error) {
+					err := disk.FS{Hook: func(disk.Op, string) (bool, error) {
 						if n++; n == i {
 							return apply, fault
 						}
@@ -117,7 +117,7 @@ func TestStateBits(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "state")
 		write(t, path, c[0])
 		write(t, path, c[1])
-		for _, file := range []string{path, durable.CopyPath(path)} {
+		for _, file := range []string{path, disk.CopyPath(path)} {
 			good, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -131,7 +131,7 @@ func TestStateBits(t *testing.T) {
 				if _, err := f.WriteAt([]byte{good[bit/8] ^ 1<<(bit%8)}, int64(bit/8)); err != nil {
 					t.Fatal(err)
 				}
-				got, damage, err := durable.ReadState(path, stateLimit, checkState)
+				got, damage, err := disk.ReadState(path, stateLimit, checkState)
 				if _, err := f.WriteAt(good[bit/8:bit/8+1], int64(bit/8)); err != nil {
 					t.Fatal(err)
 				}
@@ -166,12 +166,12 @@ func TestStateBothDamaged(t *testing.T) {
 	eachContents(t, func(t *testing.T, c [3]string) {
 		path := filepath.Join(t.TempDir(), "state")
 		write(t, path, c[0])
-		for _, file := range []string{path, durable.CopyPath(path)} {
+		for _, file := range []string{path, disk.CopyPath(path)} {
 			if err := os.WriteFile(file, []byte("{}!"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got, _, err := durable.ReadState(path, stateLimit, checkState); !errors.Is(err, durable.ErrDamaged) || got != nil {
+		if got, _, err := disk.ReadState(path, stateLimit, checkState); !errors.Is(err, disk.ErrDamaged) || got != nil {
 			t.Errorf("got %q, error %v", got, err)
 		}
 		// What is written over damage is not taken for it, wherever a crash comes.
@@ -186,7 +186,7 @@ func TestStateDamagedWithoutCopy(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := durable.ReadState(path, stateLimit, checkState); !errors.Is(err, durable.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := disk.ReadState(path, stateLimit, checkState); !errors.Is(err, disk.ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -213,7 +213,7 @@ func TestStateOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantState(t, path, true, c[1])
-		if err := (durable.FS{}).RemoveState(path); err != nil {
+		if err := (disk.FS{}).RemoveState(path); err != nil {
 			t.Fatal(err)
 		}
 		if names, err := os.ReadDir(filepath.Dir(path)); err != nil || len(names) != 0 {
@@ -230,7 +230,7 @@ func TestStateWrittenOverDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	fault := errors.New("fault")
-	err := durable.FS{Hook: func(_ durable.Op, p string) (bool, error) {
+	err := disk.FS{Hook: func(_ disk.Op, p string) (bool, error) {
 		if p == path {
 			return false, fault
 		}
@@ -271,13 +271,13 @@ func TestStateBesideWriter(t *testing.T) {
 	go func() {
 		defer close(over)
 		for n := range 40 {
-			if err := (durable.FS{}).WriteState(path, fmt.Appendf(nil, "%d number\n", n), 0o600); err != nil {
+			if err := (disk.FS{}).WriteState(path, fmt.Appendf(nil, "%d number\n", n), 0o600); err != nil {
 				t.Error(err)
 			}
 		}
 	}()
 	for {
-		_, damage, err := durable.ReadState(path, stateLimit, checkState)
+		_, damage, err := disk.ReadState(path, stateLimit, checkState)
 		if damage != nil || err != nil {
 			t.Fatal(damage, err)
 		}

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -53,7 +53,7 @@ type Config struct {
 	// proposals that lack signatures are kept, and whatever would have to be committed is ErrNoKey.
 	Online []signing.Signer
 
-	FS     durable.FS
+	FS     disk.FS
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -45,7 +45,7 @@ func TestDamagedMetadata(t *testing.T) {
 		w.dir = filepath.Join(t.TempDir(), "R")
 		must(t, os.CopyFS(w.dir, os.DirFS(base.dir)))
 		turn(&w, name)
-		turn(&w, durable.CopyPath(name))
+		turn(&w, disk.CopyPath(name))
 		short := strings.TrimSuffix(name, ".json") // "targets 2" is how the verifier names 2.targets.json
 		if number, role, ok := strings.Cut(short, "."); ok {
 			short = role + " " + number

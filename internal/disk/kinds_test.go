@@ -1,11 +1,11 @@
-package durable_test
+package disk_test
 
 import (
 	"fmt"
 	"syscall"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // TestDiskFaults: what a file system says of bytes that it can't give back, by whatever word, is damage of that file and a
@@ -22,7 +22,7 @@ func TestDiskFaults(t *testing.T) {
 		syscall.EACCES:  {},
 	} {
 		wrapped := fmt.Errorf("read it: %w", err)
-		if got := [3]bool{durable.NoSpace(wrapped), durable.Unreadable(wrapped), durable.DiskFault(wrapped)}; got != want {
+		if got := [3]bool{disk.NoSpace(wrapped), disk.Unreadable(wrapped), disk.Fault(wrapped)}; got != want {
 			t.Errorf("%v: no space, unreadable and of the disk are %v, want %v", err, got, want)
 		}
 	}

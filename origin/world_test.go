@@ -14,11 +14,11 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/store/origin"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -59,7 +59,7 @@ type world struct {
 	roots, releases []*testworld.Signer
 	online          []*testworld.Signer
 	now             func() time.Time
-	fs              durable.FS
+	fs              disk.FS
 	grace           time.Duration        // of GC
 	store           func(*store.Config)  // nil: no change
 	change          func(*origin.Config) // of the configuration, nil: none

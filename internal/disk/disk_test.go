@@ -1,4 +1,4 @@
-package durable_test
+package disk_test
 
 import (
 	"errors"
@@ -12,14 +12,14 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/durable"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 func TestModeIsExact(t *testing.T) {
 	for _, mode := range []fs.FileMode{0o444, 0o600, 0o666} {
 		path := filepath.Join(t.TempDir(), "file")
-		if err := (durable.FS{}).WriteFile(path, nil, mode); err != nil {
+		if err := (disk.FS{}).WriteFile(path, nil, mode); err != nil {
 			t.Fatal(err)
 		}
 		info, err := os.Stat(path)
@@ -47,7 +47,7 @@ func TestCreateFileRefusesWhatExists(t *testing.T) {
 			if err := c.make(path); err != nil {
 				t.Fatal(err)
 			}
-			err := durable.FS{}.CreateFile(path, []byte("new"), 0o600)
+			err := disk.FS{}.CreateFile(path, []byte("new"), 0o600)
 			if !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), path) {
 				t.Errorf("error is %v, want %v and the path", err, fs.ErrExist)
 			}
@@ -64,9 +64,9 @@ func TestFileThatCannotBeReplaced(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(path, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	err := durable.FS{}.WriteFile(path, nil, 0o600)
+	err := disk.FS{}.WriteFile(path, nil, 0o600)
 	var link *os.LinkError
-	if !errors.As(err, &link) || !strings.HasPrefix(err.Error(), "write "+path+": ") || strings.Contains(err.Error(), durable.TempPrefix) {
+	if !errors.As(err, &link) || !strings.HasPrefix(err.Error(), "write "+path+": ") || strings.Contains(err.Error(), disk.TempPrefix) {
 		t.Errorf("error is %v, want that of a rename, without the temporary name", err)
 	}
 	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
@@ -76,7 +76,7 @@ func TestFileThatCannotBeReplaced(t *testing.T) {
 
 func TestRenameOfNothing(t *testing.T) {
 	dir := t.TempDir()
-	err := durable.FS{}.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
+	err := disk.FS{}.Rename(filepath.Join(dir, "a"), filepath.Join(dir, "b"))
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error is %v, want %v", err, fs.ErrNotExist)
 	}
@@ -84,13 +84,13 @@ func TestRenameOfNothing(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	dir := t.TempDir()
-	if err := (durable.FS{}).Remove(filepath.Join(dir, "nothing")); err != nil {
+	if err := (disk.FS{}).Remove(filepath.Join(dir, "nothing")); err != nil {
 		t.Errorf("removing nothing: %v", err)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "full", "below"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := (durable.FS{}).Remove(filepath.Join(dir, "full")); !errors.Is(err, syscall.ENOTEMPTY) {
+	if err := (disk.FS{}).Remove(filepath.Join(dir, "full")); !errors.Is(err, syscall.ENOTEMPTY) {
 		t.Errorf("error is %v, want %v", err, syscall.ENOTEMPTY)
 	}
 }
@@ -101,7 +101,7 @@ func TestSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got string
-	f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+	f := disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
 		got = fmt.Sprint(op, " ", path)
 		return true, nil
 	}}
@@ -125,7 +125,7 @@ func TestMkdirAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+	f := disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
 		got = append(got, fmt.Sprint(op, " ", strings.TrimPrefix(path, filepath.Dir(root))))
 		return true, nil
 	}}
@@ -152,16 +152,16 @@ func TestMkdirAllAfterACrash(t *testing.T) {
 		for _, after := range []bool{false, true} {
 			root := t.TempDir()
 			unsynced := map[string]bool{} // directories by path
-			record := func(op durable.Op, path string) {
+			record := func(op disk.Op, path string) {
 				switch op {
-				case durable.OpMkdir:
+				case disk.OpMkdir:
 					unsynced[path] = true
-				case durable.OpSyncDir:
+				case disk.OpSyncDir:
 					maps.DeleteFunc(unsynced, func(made string, _ bool) bool { return filepath.Dir(made) == path })
 				}
 			}
 			steps := 0
-			f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
+			f := disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
 				steps++
 				apply := steps < n || steps == n && after
 				if apply {
@@ -176,7 +176,7 @@ func TestMkdirAllAfterACrash(t *testing.T) {
 			if err := f.MkdirAll(path, 0o700); !errors.Is(err, crash) {
 				t.Fatalf("step %d: got %v, want a crash", n, err)
 			}
-			f.Hook = func(op durable.Op, path string) (bool, error) {
+			f.Hook = func(op disk.Op, path string) (bool, error) {
 				record(op, path)
 				return true, nil
 			}
@@ -197,7 +197,7 @@ func TestMkdirAllBelowWhatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Chmod(top, 0o700) })
-	if err := (durable.FS{}).MkdirAll(filepath.Join(top, "dir"), 0o700); err != nil {
+	if err := (disk.FS{}).MkdirAll(filepath.Join(top, "dir"), 0o700); err != nil {
 		t.Error(err)
 	}
 }
@@ -219,7 +219,7 @@ func TestMkdirAllRefuses(t *testing.T) {
 		{"link", fs.ErrExist},
 		{"link/below", fs.ErrExist},
 	} {
-		if err := (durable.FS{}).MkdirAll(filepath.Join(root, c.path), 0o700); !errors.Is(err, c.want) {
+		if err := (disk.FS{}).MkdirAll(filepath.Join(root, c.path), 0o700); !errors.Is(err, c.want) {
 			t.Errorf("%s: error is %v, want %v", c.path, err, c.want)
 		}
 	}
@@ -228,8 +228,8 @@ func TestMkdirAllRefuses(t *testing.T) {
 // Another process makes the directory between the look and mkdir(2).
 func TestMkdirAllBesideAnother(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dir")
-	f := durable.FS{Hook: func(op durable.Op, path string) (bool, error) {
-		if op == durable.OpMkdir {
+	f := disk.FS{Hook: func(op disk.Op, path string) (bool, error) {
+		if op == disk.OpMkdir {
 			return true, os.Mkdir(path, 0o700)
 		}
 		return true, nil
@@ -241,8 +241,8 @@ func TestMkdirAllBesideAnother(t *testing.T) {
 
 func TestMkdirAllFaults(t *testing.T) {
 	fault := errors.New("fault")
-	for _, op := range []durable.Op{durable.OpMkdir, durable.OpSyncDir} {
-		f := durable.FS{Hook: func(o durable.Op, _ string) (bool, error) {
+	for _, op := range []disk.Op{disk.OpMkdir, disk.OpSyncDir} {
+		f := disk.FS{Hook: func(o disk.Op, _ string) (bool, error) {
 			if o == op {
 				return true, fault
 			}
@@ -257,17 +257,17 @@ func TestMkdirAllFaults(t *testing.T) {
 func TestRemoveTemps(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 1500 { // more than are read at once
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(durable.TempPrefix, i)), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(disk.TempPrefix, i)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	keep := []string{".tmp", "a" + durable.TempPrefix, "file"}
+	keep := []string{".tmp", "a" + disk.TempPrefix, "file"}
 	for _, name := range keep {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := (durable.FS{}).RemoveTemps(dir); err != nil {
+	if err := (disk.FS{}).RemoveTemps(dir); err != nil {
 		t.Fatal(err)
 	}
 	left, err := os.ReadDir(dir)
@@ -285,14 +285,14 @@ func TestRemoveTemps(t *testing.T) {
 
 func TestRemoveTempsFaults(t *testing.T) {
 	dir := t.TempDir()
-	if err := (durable.FS{}).RemoveTemps(filepath.Join(dir, "nothing")); !errors.Is(err, fs.ErrNotExist) {
+	if err := (disk.FS{}).RemoveTemps(filepath.Join(dir, "nothing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error is %v, want %v", err, fs.ErrNotExist)
 	}
-	if err := os.WriteFile(filepath.Join(dir, durable.TempPrefix+"1"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, disk.TempPrefix+"1"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	fault := errors.New("fault")
-	f := durable.FS{Hook: func(durable.Op, string) (bool, error) { return false, fault }}
+	f := disk.FS{Hook: func(disk.Op, string) (bool, error) { return false, fault }}
 	if err := f.RemoveTemps(dir); !errors.Is(err, fault) {
 		t.Errorf("error is %v, want %v", err, fault)
 	}
