@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"github.com/openpowerquality/box-update-server/cmd/internal/cli"
 	"github.com/openpowerquality/box-update-server/cmd/internal/docs"
+	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
 // main writes man pages and completions instead of running the command.
