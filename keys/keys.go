@@ -11,8 +11,6 @@ import (
 	"fmt"
 
 	"filippo.io/edwards25519"
-
-	"github.com/openpowerquality/box-update-server/keys/internal/onepem"
 )
 
 const pemType = "PUBLIC KEY"
@@ -41,7 +39,7 @@ func New(k ed25519.PublicKey) (Public, error) {
 // ParsePEM parses a public key file: exactly one PEM block "PUBLIC KEY" with an Ed25519 key, byte for
 // byte as PEM returns it. Keys of other algorithms are refused by name.
 func ParsePEM(b []byte) (Public, error) {
-	_, der, err := onepem.Decode(b, kindHint, pemType)
+	_, der, err := DecodePEM(b, kindHint, pemType)
 	if err != nil {
 		return Public{}, fmt.Errorf("public key: %w", err)
 	}
@@ -84,10 +82,7 @@ func checkAlgorithm(spki []byte) error {
 	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
 		return errors.New("expected one SubjectPublicKeyInfo in the PEM block; the file is damaged")
 	}
-	if got := onepem.Algorithm(info.Algorithm.Algorithm); got != onepem.Ed25519 {
-		return fmt.Errorf("expected an Ed25519 key, got %s; openssl genpkey -algorithm ed25519 makes one that fits", got)
-	}
-	return nil
+	return CheckAlgorithm(info.Algorithm.Algorithm)
 }
 
 // PEM returns the key as a public key file, nil for the zero Public.

@@ -1,15 +1,12 @@
 package signing
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
-
-	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/internal/verified"
@@ -50,22 +47,13 @@ func open(c verified.Claim, sig Signature, ks []keys.Public) (Verified, error) {
 		return Verified{}, fmt.Errorf("%v: %w: no key was given to verify it with", c.Name, ErrSignature)
 	}
 	for _, k := range ks {
-		if err := verify(k, update.ChecksumLine(c.Digest, c.Name), sig); err == nil {
+		if k.Verify(update.ChecksumLine(c.Digest, c.Name), sig[:]) {
 			c.Key = k
 			return verified.New(c)
 		}
 	}
 	return Verified{}, fmt.Errorf("%v: %w: expected one by %s over %q; the archive or its signature was changed, belongs to another name, or is signed by another key: get both again, and compare the key's ID with the signer's",
 		v.Name(), ErrSignature, list(ks), update.ChecksumLine(c.Digest, c.Name))
-}
-
-func verify(k keys.Public, msg []byte, sig Signature) error {
-	// The zero Public has no bytes, which sigstore refuses.
-	v, err := signature.LoadED25519Verifier(k.Ed25519())
-	if err != nil {
-		return err
-	}
-	return v.VerifySignature(bytes.NewReader(sig[:]), bytes.NewReader(msg))
 }
 
 func list(ks []keys.Public) string {

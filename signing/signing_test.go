@@ -428,25 +428,6 @@ func TestVerifyEndsWithItsContextAndItsReader(t *testing.T) {
 	}
 }
 
-func TestSigstoreSigner(t *testing.T) {
-	s := signing.Sigstore(t.Context(), seeded(1))
-	msg := []byte("metadata")
-	sig, err := s.SignMessage(bytes.NewReader(msg))
-	if err != nil || !seeded(1).Public().Verify(msg, sig) {
-		t.Errorf("got %x, %v", sig, err)
-	}
-	public, err := s.PublicKey()
-	if err != nil || !seeded(1).private().Public().(ed25519.PublicKey).Equal(public) {
-		t.Errorf("got %v, %v", public, err)
-	}
-	_, err = s.SignMessage(&endless{length: signing.MaxMessage + 1})
-	wantError(t, err, "expected a message of at most 16777216 bytes")
-	_, err = s.SignMessage(&endless{length: 10, err: errors.New("torn")})
-	wantError(t, err, "read the message: torn")
-	_, err = signing.Sigstore(t.Context(), keyless{1}).PublicKey()
-	wantError(t, err, "no public key")
-}
-
 // The package comment is the specification; what it shows must be so.
 func TestPackageCommentShowsARealSignature(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")

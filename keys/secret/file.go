@@ -18,7 +18,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
-	"github.com/openpowerquality/box-update-server/keys/internal/onepem"
+	"github.com/openpowerquality/box-update-server/keys"
 )
 
 const (
@@ -85,8 +85,8 @@ func parsePlain(der []byte) (ed25519.PrivateKey, error) {
 		return nil, errors.New("expected a PKCS #8 structure in the PEM block; the file is damaged")
 	}
 	defer clear(info.Key)
-	if got := onepem.Algorithm(info.Algorithm.Algorithm); got != onepem.Ed25519 {
-		return nil, fmt.Errorf("expected an Ed25519 key, got %s; openssl genpkey -algorithm ed25519 makes one that fits", got)
+	if err := keys.CheckAlgorithm(info.Algorithm.Algorithm); err != nil {
+		return nil, err
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/openpowerquality/box-update-server/keys"
-	"github.com/openpowerquality/box-update-server/keys/internal/onepem"
 )
 
 // ErrPassphrase says that the passphrase of an encrypted key file is wrong. A damaged ciphertext can't
@@ -34,7 +33,7 @@ func (l Loader) Load(ctx context.Context, name string) (*Key, error) {
 	if strings.HasPrefix(name, agentPrefix) {
 		return l.loadAgent(ctx, name)
 	}
-	b, err := readPrivate(name, onepem.MaxSize)
+	b, err := readPrivate(name, keys.MaxPEM)
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
@@ -76,7 +75,7 @@ func readPrivate(path string, size int64) ([]byte, error) {
 
 // parse returns the private key in the bytes of a key file, which name names in what is asked.
 func (l Loader) parse(ctx context.Context, name string, b []byte) (ed25519.PrivateKey, error) {
-	kind, der, err := onepem.Decode(b, kindHint, encryptedType, plainType)
+	kind, der, err := keys.DecodePEM(b, kindHint, encryptedType, plainType)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +104,7 @@ func (l Loader) decrypt(ctx context.Context, name string, b []byte) (ed25519.Pri
 // CheckFile checks the bytes of a key file as far as that goes without a passphrase, and returns the public
 // key, zero where the file is encrypted.
 func CheckFile(b []byte) (keys.Public, error) {
-	kind, der, err := onepem.Decode(b, kindHint, encryptedType, plainType)
+	kind, der, err := keys.DecodePEM(b, kindHint, encryptedType, plainType)
 	if err != nil {
 		return keys.Public{}, err
 	}

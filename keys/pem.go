@@ -1,6 +1,4 @@
-// Package onepem reads the PEM files of this project: one block, in the one spelling that openssl
-// writes, and nothing around it.
-package onepem
+package keys
 
 import (
 	"bytes"
@@ -12,18 +10,18 @@ import (
 	"strings"
 )
 
-// MaxSize bounds a PEM file in bytes. The longest that is worth a good refusal, an RSA key of 16,384
+// MaxPEM bounds a PEM file in bytes. The longest that is worth a good refusal, an RSA key of 16,384
 // bits, fits.
-const MaxSize = 16 << 10
+const MaxPEM = 16 << 10
 
 const remedy = "; openssl pkey -in KEY writes a key as expected, with -pubin a public one"
 
-// Decode returns the type, one of kinds, and the bytes of the one block in b. Whatever
-// pem.EncodeToMemory would not have written is refused: text around the block, headers, CRLF, a
+// DecodePEM returns the type, one of kinds, and the bytes of the one block in b. A key file is one block in the
+// one spelling that openssl writes, and nothing around it: whatever pem.EncodeToMemory would not have written is refused: text around the block, headers, CRLF, a
 // missing last newline. hint says what to do about a block of another type.
-func Decode(b []byte, hint func(kind string) string, kinds ...string) (kind string, der []byte, err error) {
-	if len(b) > MaxSize {
-		return "", nil, fmt.Errorf("expected at most %d bytes, got more", MaxSize)
+func DecodePEM(b []byte, hint func(kind string) string, kinds ...string) (kind string, der []byte, err error) {
+	if len(b) > MaxPEM {
+		return "", nil, fmt.Errorf("expected at most %d bytes, got more", MaxPEM)
 	}
 	block, _ := pem.Decode(b)
 	if block == nil {
@@ -38,14 +36,18 @@ func Decode(b []byte, hint func(kind string) string, kinds ...string) (kind stri
 	return block.Type, block.Bytes, nil
 }
 
-// Ed25519 is what Algorithm calls the one algorithm that this project uses.
-const Ed25519 = "Ed25519"
+// CheckAlgorithm refuses every key algorithm but Ed25519 and calls the other one by its name.
+func CheckAlgorithm(oid asn1.ObjectIdentifier) error {
+	if got := algorithmName(oid); got != "Ed25519" {
+		return fmt.Errorf("expected an Ed25519 key, got %s; openssl genpkey -algorithm ed25519 makes one that fits", got)
+	}
+	return nil
+}
 
-// Algorithm returns what people call the key algorithm of that object identifier.
-func Algorithm(oid asn1.ObjectIdentifier) string {
+func algorithmName(oid asn1.ObjectIdentifier) string {
 	switch oid.String() {
 	case "1.3.101.112": // RFC 8410, section 3, as the next three
-		return Ed25519
+		return "Ed25519"
 	case "1.3.101.113":
 		return "Ed448"
 	case "1.3.101.110":
