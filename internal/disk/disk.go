@@ -1,5 +1,12 @@
-// Package disk writes files so that a crash, a kill or a power cut at any instant leaves either the
-// old file or the new one, whole, and so that a write that was reported as done stays done.
+// Package disk is the one door to the disk.
+//
+//	writes         FS writes files so that a crash, a kill or a power cut at any instant leaves either the old
+//	               file or the new one, whole, and so that a write that was reported as done stays done
+//	state          WriteState and ReadState keep small files of bookkeeping, which survive turned bits
+//	bounded reads  ReadFile, ReadRegular and ReadAll read at most so many bytes and refuse more, with ErrTooLong
+//	space          SpaceOf and CheckSpace say what is free; ErrNoSpace is the error of a full disk, whoever meets it
+//	identity       Stamp tells whether a file is another one, or was written to
+//	locks          TryLock keeps a directory for one process
 //
 // The order of system calls for a file that replaces another:
 //
@@ -49,18 +56,18 @@ type FS struct {
 	Hook func(op Op, path string) (apply bool, err error)
 }
 
-// do carries out one change under the hook.
+// do carries out one change under the hook. What the system says of a full disk is ErrNoSpace from here on.
 func (f FS) do(op Op, path string, change func() error) error {
 	if f.Hook == nil {
-		return change()
+		return AsNoSpace(change())
 	}
 	apply, hookErr := f.Hook(op, path)
 	if apply {
 		if err := change(); err != nil {
-			return err
+			return AsNoSpace(err)
 		}
 	}
-	return hookErr
+	return AsNoSpace(hookErr)
 }
 
 // WriteFile makes path hold exactly data with exactly the mode perm, replacing what is there. After an
@@ -253,6 +260,11 @@ func (f FS) SyncDir(dir string) error {
 		defer func() { err = errors.Join(err, d.Close()) }()
 		return d.Sync()
 	})
+}
+
+// Link gives a file a second name, which must not exist. The caller syncs the directory of to.
+func (f FS) Link(from, to string) error {
+	return f.do(OpLink, to, func() error { return os.Link(from, to) })
 }
 
 // RemoveTemps removes what a crash left behind in dir, whose one writer the caller must be.

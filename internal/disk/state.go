@@ -6,9 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 )
 
@@ -39,7 +37,7 @@ func CopyPath(path string) string { return path + copySuffix }
 // at any instant, ReadState returns what was there before or data.
 func (f FS) WriteState(path string, data []byte, perm fs.FileMode) error {
 	before := "-"
-	if had, err := readLimited(path, maxBefore); err == nil && !isObject(had) {
+	if had, err := readIntact(path, maxBefore); err == nil && !isObject(had) {
 		// What is damaged must not be named; what has no copy is of a program without checksums.
 		if copied, err := readCopy(path, maxBefore); err == nil && copied.names(had) || errors.Is(err, fs.ErrNotExist) {
 			before = sum(had)
@@ -69,7 +67,7 @@ func (f FS) RemoveState(path string) error {
 // damaged, damage says which; the caller tells it, and writes the state again. Where both are, the error is
 // ErrDamaged, and the caller makes the state anew from what it can verify.
 func ReadState(path string, limit int64, check func([]byte) error) (data []byte, damage, err error) {
-	had, err := readLimited(path, limit+maxSeal)
+	had, err := readIntact(path, limit+maxSeal)
 	if err != nil && !lost(err) {
 		return nil, nil, err
 	}
@@ -91,7 +89,7 @@ func ReadState(path string, limit int64, check func([]byte) error) (data []byte,
 			return data, nil, nil
 		}
 		// A writer may have been between the two.
-		if again, againErr := readLimited(path, limit+maxSeal); try < 5 && againErr == nil && !bytes.Equal(again, had) {
+		if again, againErr := readIntact(path, limit+maxSeal); try < 5 && againErr == nil && !bytes.Equal(again, had) {
 			had, err = again, nil
 			continue
 		}
@@ -130,7 +128,7 @@ func (c stateCopy) names(had []byte) bool { return bytes.Equal(had, c.data) || s
 
 func readCopy(path string, limit int64) (stateCopy, error) {
 	const head = 2*sha256.Size + 1
-	raw, err := readLimited(CopyPath(path), limit+2*head)
+	raw, err := readIntact(CopyPath(path), limit+2*head)
 	if err != nil {
 		return stateCopy{}, err
 	}
@@ -144,18 +142,13 @@ func readCopy(path string, limit int64) (stateCopy, error) {
 	return stateCopy{string(before), data}, nil
 }
 
-// readLimited returns the bytes of a file, ErrDamaged where there are more than limit or the disk can't read them.
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading
-	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if Unreadable(err) {
+// readIntact returns the bytes of a file, ErrDamaged where there are more than limit or the disk can't read them.
+func readIntact(path string, limit int64) ([]byte, error) {
+	raw, err := ReadFile(path, limit)
+	switch {
+	case Unreadable(err):
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if err == nil && int64(len(raw)) > limit {
+	case errors.Is(err, ErrTooLong):
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrDamaged, limit)
 	}
 	return raw, err
