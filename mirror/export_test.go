@@ -94,7 +94,7 @@ func TestExportAndImport(t *testing.T) {
 	if got := island.mustRead(o.export(mirror.Since{})); got != (mirror.Result{}) {
 		t.Errorf("expected nothing new, got %+v", got)
 	}
-	if f := island.Freshness(o.at); f.Own != f.Upstream && f.Upstream != (mirror.Versions{}) || !f.Synced {
+	if f := island.Freshness(o.at); f.Own != f.Upstream && f.Upstream != (trust.Versions{}) || !f.Synced {
 		t.Errorf("expected a copy that is synced, got %+v", f)
 	}
 	f, _, err := mirror.ReadHealth(island.s, 0, o.at)

@@ -11,32 +11,14 @@ import (
 // ErrRing says that every upstream copies from this mirror: no way leads to an origin.
 var ErrRing = errors.New("all upstreams copy from this mirror, so that nothing new can arrive")
 
-// Versions are those of the files of a repository, 0 where there is none.
-type Versions struct {
-	Root      int64 `json:"root"`
-	Targets   int64 `json:"targets"`
-	Snapshot  int64 `json:"snapshot"`
-	Timestamp int64 `json:"timestamp"`
-}
-
-func versionsOf(r *trust.Repository) Versions {
-	if r == nil {
-		return Versions{}
-	}
-	return Versions{
-		Root: r.Version(trust.RoleRoot), Targets: r.Version(trust.RoleTargets),
-		Snapshot: r.Version(trust.RoleSnapshot), Timestamp: r.Version(trust.RoleTimestamp),
-	}
-}
-
 // Freshness is how new a copy is, and how that is known. Times are UTC in whole seconds, and absent in
 // JSON where there is none.
 type Freshness struct {
 	// Synced is false until the first repository is complete: until then nothing can be served.
 	Synced bool `json:"synced"`
 
-	Own      Versions `json:"own"`
-	Upstream Versions `json:"upstream"` // the newest that any upstream showed
+	Own      trust.Versions `json:"own"`
+	Upstream trust.Versions `json:"upstream"` // the newest that any upstream showed
 
 	// UpdatesBehind is how many updates the newest repository lists that the own one doesn't.
 	// SecondsBehind counts from when the first repository was issued that the own one lacks, by its
@@ -69,15 +51,15 @@ type Freshness struct {
 
 // UpstreamFreshness is what one upstream showed last.
 type UpstreamFreshness struct {
-	URL      string    `json:"url"`
-	Versions Versions  `json:"versions"` // of the last repository that was accepted
-	Checked  time.Time `json:"checked,omitzero"`
-	Behind   bool      `json:"behind"`            // it has an older one than another upstream, or than the mirror
-	Loop     bool      `json:"loop,omitempty"`    // it copies from this mirror
-	Slow     bool      `json:"slow,omitempty"`    // another one was much faster: it is asked last
-	Damaged  bool      `json:"damaged,omitempty"` // several of its archives were wrong: it is asked last
-	Error    string    `json:"error,omitempty"`   // why it was refused, or not reached, the last time
-	Reason   Reason    `json:"reason,omitempty"`
+	URL      string         `json:"url"`
+	Versions trust.Versions `json:"versions"` // of the last repository that was accepted
+	Checked  time.Time      `json:"checked,omitzero"`
+	Behind   bool           `json:"behind"`            // it has an older one than another upstream, or than the mirror
+	Loop     bool           `json:"loop,omitempty"`    // it copies from this mirror
+	Slow     bool           `json:"slow,omitempty"`    // another one was much faster: it is asked last
+	Damaged  bool           `json:"damaged,omitempty"` // several of its archives were wrong: it is asked last
+	Error    string         `json:"error,omitempty"`   // why it was refused, or not reached, the last time
+	Reason   Reason         `json:"reason,omitempty"`
 }
 
 // Public returns what anyone may see: without messages, which tell of what lies inside a network.
@@ -99,7 +81,7 @@ func (m *Mirror) Freshness(at time.Time) Freshness {
 
 func (r *record) freshness(own *trust.Repository, at time.Time) Freshness {
 	f := Freshness{
-		Synced: own != nil, Own: versionsOf(own), Upstream: r.Newest,
+		Synced: own != nil, Own: own.Versions(), Upstream: r.Newest,
 		Checked: r.Checked, Complete: r.Complete, Error: r.Error, Reason: r.Reason, Since: r.Since,
 		Upstreams: append([]UpstreamFreshness{}, r.Upstreams...),
 	}
@@ -126,7 +108,7 @@ func (m *Mirror) saw(newest *trust.Repository) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := &m.record
-	r.Newest = versionsOf(newest)
+	r.Newest = newest.Versions()
 	if same(own, newest) {
 		r.UpdatesBehind, r.BehindSince = 0, time.Time{}
 		return

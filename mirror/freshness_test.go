@@ -28,7 +28,7 @@ func TestNotSynced(t *testing.T) {
 	}
 	m.syncFails(fetch.ErrUnavailable)
 	f := m.Freshness(o.at)
-	if f.Synced || f.Own != (mirror.Versions{}) || f.Error == "" || !f.Checked.IsZero() || !f.Expires.IsZero() {
+	if f.Synced || f.Own != (trust.Versions{}) || f.Error == "" || !f.Checked.IsZero() || !f.Expires.IsZero() {
 		t.Errorf("expected nothing but an error, got %+v", f)
 	}
 	if w := m.Health(o.at); len(w) != 1 || !w[0].Urgent || !strings.Contains(w[0].Text, "not synced") || !strings.HasSuffix(w[0].Text, ": unavailable, http://127.0.0.1:1") {
@@ -55,7 +55,7 @@ func TestBehind(t *testing.T) {
 	})
 	o.at = day.Add(time.Hour)
 	o.publish(two)
-	first := versions(o)
+	first := o.s.Repository().Versions()
 	o.at = day.Add(2 * time.Hour)
 	m.syncFails(fetch.ErrNotFound)
 	f := m.Freshness(o.at)
@@ -86,14 +86,9 @@ func TestBehind(t *testing.T) {
 	}
 	p.answers(nil)
 	m.sync()
-	if f := m.Freshness(o.at); f.UpdatesBehind != 0 || f.SecondsBehind != 0 || f.Own != f.Upstream || f.Own != versions(o) {
+	if f := m.Freshness(o.at); f.UpdatesBehind != 0 || f.SecondsBehind != 0 || f.Own != f.Upstream || f.Own != o.s.Repository().Versions() {
 		t.Errorf("expected it up to date, got %+v", f)
 	}
-}
-
-func versions(o *origin) mirror.Versions {
-	r := o.s.Repository()
-	return mirror.Versions{Root: r.Version(trust.RoleRoot), Targets: r.Version(trust.RoleTargets), Snapshot: r.Version(trust.RoleSnapshot), Timestamp: r.Version(trust.RoleTimestamp)}
 }
 
 func asJSON(t *testing.T, v any) string {

@@ -348,5 +348,5 @@ func (i Import) note(repo *trust.Repository) error {
 func (r *record) imported(repo *trust.Repository, at time.Time) {
 	r.well()
 	r.Checked, r.Complete = at, at
-	r.Newest, r.UpdatesBehind, r.BehindSince = versionsOf(repo), 0, time.Time{}
+	r.Newest, r.UpdatesBehind, r.BehindSince = repo.Versions(), 0, time.Time{}
 }

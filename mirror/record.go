@@ -28,7 +28,7 @@ type record struct {
 	Error         string              `json:"error,omitempty"`
 	Reason        Reason              `json:"reason,omitempty"`
 	Since         time.Time           `json:"error_since,omitzero"`
-	Newest        Versions            `json:"newest"`
+	Newest        trust.Versions      `json:"newest"`
 	UpdatesBehind int                 `json:"updates_behind"`
 	BehindSince   time.Time           `json:"behind_since,omitzero"`
 	Upstreams     []UpstreamFreshness `json:"upstreams"`
@@ -157,7 +157,7 @@ func (m *Mirror) looked(u *fetch.Upstream, repo *trust.Repository, err error) {
 		known.Behind = u.State().Behind
 		return
 	}
-	known.Error, known.Reason, known.Versions, known.Checked = "", "", versionsOf(repo), at
+	known.Error, known.Reason, known.Versions, known.Checked = "", "", repo.Versions(), at
 	m.record.Checked = at
 	if loop := m.loops(u); loop != known.Loop {
 		if known.Loop = loop; loop {

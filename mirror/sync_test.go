@@ -276,7 +276,7 @@ func TestNewestUpstreamWins(t *testing.T) {
 		m.sync()
 		m.wantListed(one, two)
 		for _, u := range m.Freshness(o.at).Upstreams {
-			if behind := u.URL == stale.url; u.Behind != behind || u.Error != "" || u.Versions == (mirror.Versions{}) {
+			if behind := u.URL == stale.url; u.Behind != behind || u.Error != "" || u.Versions == (trust.Versions{}) {
 				t.Errorf("expected %s behind: %v, got %+v", u.URL, behind, u)
 			}
 		}

@@ -294,7 +294,7 @@ func wholeStore(t testing.TB, s *store.Store, url string, root []byte, at time.T
 	if s.Repository() == nil {
 		return
 	}
-	state, err := trust.Open(trust.Config{Dir: "/nonexistent", Pinned: root, Served: true})
+	state, err := trust.Open(trust.Config{Dir: "/nonexistent", Pinned: root, DeferRoots: true})
 	must(t, err)
 	repo, err := state.Refresh(t.Context(), newClient(t, url).Upstreams()[0], trust.Clock{Now: at, Repair: true})
 	must(t, err)

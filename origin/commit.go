@@ -21,33 +21,33 @@ import (
 // store.ErrCorrupt where an archive is not what was signed although each block is. After an error the
 // old repository is served or, where only the last step failed, the new one; to commit again is right
 // in any case.
-func (o *Origin) Commit(ctx context.Context, id update.Digest) (Versions, error) {
+func (o *Origin) Commit(ctx context.Context, id update.Digest) (trust.Versions, error) {
 	// Archives are hashed and synced here, where they keep nobody waiting.
 	if p, err := o.find(id); err == nil && p.staged() {
 		if err := o.place(ctx, p); err != nil {
-			return Versions{}, fmt.Errorf("commit: %w", err)
+			return trust.Versions{}, fmt.Errorf("commit: %w", err)
 		}
 	}
 	if err := o.take(ctx); err != nil {
-		return Versions{}, err
+		return trust.Versions{}, err
 	}
 	defer o.release()
 	repo := o.repository()
 	if update.Sum(repo.Raw(trust.RoleTargets)) == id {
 		err := o.settle(ctx)
-		return versionsOf(o.repository()), err
+		return o.repository().Versions(), err
 	}
 	p, err := o.find(id)
 	if err == nil && !p.staged() {
 		err = fmt.Errorf("%s %d: %w: it is pending", p.Role(), p.Version(), ErrNotFound)
 	}
 	if err != nil {
-		return Versions{}, fmt.Errorf("commit: %w", err)
+		return trust.Versions{}, fmt.Errorf("commit: %w", err)
 	}
 	if err := o.publish(ctx, trust.Change{Targets: p.Proposal}); err != nil {
-		return Versions{}, fmt.Errorf("commit: %w", err)
+		return trust.Versions{}, fmt.Errorf("commit: %w", err)
 	}
-	return versionsOf(o.repository()), nil
+	return o.repository().Versions(), nil
 }
 
 // commitRoot publishes a complete root and a timestamp after it. The caller has the token.
@@ -62,7 +62,7 @@ func (o *Origin) commitRoot(ctx context.Context, p *proposal) (Outcome, error) {
 	if err := o.publish(ctx, trust.Change{Root: p.Proposal}); err != nil {
 		return Outcome{}, fmt.Errorf("propose: %w", err)
 	}
-	return Outcome{Status: StatusCommitted, ID: p.id, Current: versionsOf(o.repository())}, nil
+	return Outcome{Status: StatusCommitted, ID: p.id, Current: o.repository().Versions()}, nil
 }
 
 // Renew signs a new timestamp and, where it is needed, a new snapshot.

@@ -29,8 +29,8 @@ type Failure struct {
 	Hint    string `json:"hint,omitempty"` // what to do
 
 	// Of a conflict alone.
-	Current *Versions `json:"current,omitempty"`
-	Staged  int64     `json:"staged,omitempty"`
+	Current *trust.Versions `json:"current,omitempty"`
+	Staged  int64           `json:"staged,omitempty"`
 }
 
 // codeInternal is for what is nobody's business but the operator's.

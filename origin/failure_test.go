@@ -29,7 +29,7 @@ func TestFailuresTravel(t *testing.T) {
 			t.Errorf("expected %v, got %v", sent, got)
 		}
 	}
-	sent := &origin.ConflictError{Current: origin.Versions{Root: 1, Targets: 2, Snapshot: 3, Timestamp: 4}, Staged: 3, Err: trust.ErrRollback}
+	sent := &origin.ConflictError{Current: trust.Versions{Root: 1, Targets: 2, Snapshot: 3, Timestamp: 4}, Staged: 3, Err: trust.ErrRollback}
 	got := (*origin.ConflictError)(nil)
 	if err := travel(t, origin.FailureOf(fmt.Errorf("wrapped: %w", sent))).Err(); !errors.As(err, &got) || got.Current != sent.Current || got.Staged != 3 || !errors.Is(err, trust.ErrRollback) {
 		t.Errorf("expected %+v, got %+v", sent, got)

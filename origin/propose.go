@@ -15,7 +15,7 @@ import (
 
 // State says what is published and what waits.
 func (o *Origin) State() State {
-	s := State{Versions: versionsOf(o.repository()), Staged: []int64{}, Pending: []Pending{}}
+	s := State{Versions: o.repository().Versions(), Staged: []int64{}, Pending: []Pending{}}
 	for _, p := range o.proposals() {
 		switch {
 		case p.staged():
@@ -99,7 +99,7 @@ func (o *Origin) again(ctx context.Context, role trust.Role) (Outcome, error) {
 		return Outcome{}, err
 	}
 	repo := o.repository()
-	return Outcome{Status: StatusCommitted, ID: update.Sum(repo.Raw(role)), Current: versionsOf(repo)}, nil
+	return Outcome{Status: StatusCommitted, ID: update.Sum(repo.Raw(role)), Current: repo.Versions()}, nil
 }
 
 // admit keeps or commits a proposal that was checked. The caller has the token.
@@ -202,7 +202,7 @@ func (o *Origin) roomBeside(ctx context.Context, p *proposal) (store.Room, error
 
 // outcome says what became of a proposal that is kept.
 func (o *Origin) outcome(ctx context.Context, p *proposal) (Outcome, error) {
-	out := Outcome{Status: StatusPending, ID: p.id, Current: versionsOf(o.repository()), Needs: needsOf(p.Proposal)}
+	out := Outcome{Status: StatusPending, ID: p.id, Current: o.repository().Versions(), Needs: needsOf(p.Proposal)}
 	if !p.staged() {
 		return out, nil
 	}

@@ -48,7 +48,7 @@ func TestRunRenews(t *testing.T) {
 		begin := time.Now()
 		stop := w.running()
 		defer stop()
-		if v := w.State().Versions; v != (origin.Versions{Root: 1, Targets: 1, Snapshot: 1, Timestamp: 2}) {
+		if v := w.State().Versions; v != (trust.Versions{Root: 1, Targets: 1, Snapshot: 1, Timestamp: 2}) {
 			t.Fatalf("expected a new timestamp at the start, got %v", v)
 		}
 		time.Sleep(trust.TimestampLife / 2)

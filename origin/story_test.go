@@ -50,7 +50,7 @@ func TestPublish(t *testing.T) {
 	v, err := w.Commit(t.Context(), out.ID)
 	must(t, err)
 	w.wantListed(one, big)
-	if want := (origin.Versions{Root: 1, Targets: 2, Snapshot: 2, Timestamp: 2}); v != want || w.State().Versions != want {
+	if want := (trust.Versions{Root: 1, Targets: 2, Snapshot: 2, Timestamp: 2}); v != want || w.State().Versions != want {
 		t.Fatalf("expected %v, got %v", want, v)
 	}
 	w.wantKept(nil, nil)
@@ -397,7 +397,7 @@ func TestRootGrows(t *testing.T) {
 	must(t, err)
 	before := w.State().Versions
 	done := w.send(second, origin.StatusCommitted)
-	if want := (origin.Versions{Root: 2, Targets: 2, Snapshot: before.Snapshot + 1, Timestamp: before.Timestamp + 1}); done.Current != want {
+	if want := (trust.Versions{Root: 2, Targets: 2, Snapshot: before.Snapshot + 1, Timestamp: before.Timestamp + 1}); done.Current != want {
 		t.Fatalf("expected %v, got %v", want, done.Current)
 	}
 	w.wantKept(nil, nil)

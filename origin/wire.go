@@ -8,21 +8,9 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Versions are those of the four files of a repository.
-type Versions struct {
-	Root      int64 `json:"root"`
-	Targets   int64 `json:"targets"`
-	Snapshot  int64 `json:"snapshot"`
-	Timestamp int64 `json:"timestamp"`
-}
-
-func versionsOf(r *trust.Repository) Versions {
-	return Versions{r.Version(trust.RoleRoot), r.Version(trust.RoleTargets), r.Version(trust.RoleSnapshot), r.Version(trust.RoleTimestamp)}
-}
-
 // State is what a signer has to know before it signs.
 type State struct {
-	Versions
+	trust.Versions
 
 	// Reserved is the highest version of a list that was signed and may still go out, 0 for none. The
 	// next list gets a higher one.
@@ -81,9 +69,9 @@ const (
 
 // Outcome is what became of a proposal.
 type Outcome struct {
-	Status  Status        `json:"status"`
-	ID      update.Digest `json:"id"`      // the digest of the file, with all signatures that came for it
-	Current Versions      `json:"current"` // what is published now
+	Status  Status         `json:"status"`
+	ID      update.Digest  `json:"id"`      // the digest of the file, with all signatures that came for it
+	Current trust.Versions `json:"current"` // what is published now
 
 	Needs    []Need    `json:"needs,omitempty"`    // of a pending one
 	Archives []Archive `json:"archives,omitempty"` // of a staged list: those that are not in place

@@ -278,7 +278,7 @@ func block(data []byte, i int) []byte {
 }
 
 // finish brings what a staged list lacks and commits it.
-func (w *world) finish(out origin.Outcome) origin.Versions {
+func (w *world) finish(out origin.Outcome) trust.Versions {
 	w.t.Helper()
 	must(w.t, w.upload(out))
 	v, err := w.Commit(w.t.Context(), out.ID)

@@ -21,7 +21,7 @@ type Publisher interface {
 	Arrivals
 
 	// Commit publishes a staged list.
-	Commit(ctx context.Context, id update.Digest) (origin.Versions, error)
+	Commit(ctx context.Context, id update.Digest) (trust.Versions, error)
 }
 
 // Proposals are lists and roots as signed so far.

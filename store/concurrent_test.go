@@ -76,7 +76,7 @@ func (o *origin) newRoot2(i int) *trust.Repository {
 
 // readAll does what a client does: metadata first, then all that they list.
 func readAll(s *Store, root []byte) (version int64, err error) {
-	state, err := trust.Open(trust.Config{Dir: "/nonexistent", Pinned: root, Served: true})
+	state, err := trust.Open(trust.Config{Dir: "/nonexistent", Pinned: root, DeferRoots: true})
 	if err != nil {
 		return 0, err
 	}

@@ -305,7 +305,7 @@ func (o *origin) check(s *Store) {
 		o.t.Fatal(err)
 	}
 	o.checkServed(reader)
-	state, err := trust.Open(trust.Config{Dir: s.path(metadataDir), Pinned: o.pinned, Served: true})
+	state, err := trust.Open(trust.Config{Dir: s.path(metadataDir), Pinned: o.pinned, DeferRoots: true})
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -329,7 +329,7 @@ func (o *origin) check(s *Store) {
 func (o *origin) checkServed(s *Store) {
 	o.t.Helper()
 	ctx := context.Background()
-	state, err := trust.Open(trust.Config{Dir: "/nonexistent", Pinned: o.pinned, Served: true})
+	state, err := trust.Open(trust.Config{Dir: "/nonexistent", Pinned: o.pinned, DeferRoots: true})
 	if err != nil {
 		o.t.Fatal(err)
 	}

@@ -229,7 +229,7 @@ func open(c Config, lock *disk.Lock) (*Store, error) {
 
 // load makes what the directory holds the state, and what is served.
 func (s *Store) load() error {
-	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, Served: true,
+	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, DeferRoots: true,
 		Superseded: s.c.Superseded, Now: func() time.Time { return s.c.Now() }}) // tests move the clock
 	if err != nil {
 		if s.c.Root != nil {

@@ -75,7 +75,7 @@ func (b bundle) checkTrusted() (t trustedFacts, err error) {
 			return trustedFacts{}, err
 		}
 	}
-	state, err := trust.Open(trust.Config{Dir: dir, Served: true})
+	state, err := trust.Open(trust.Config{Dir: dir, DeferRoots: true})
 	if err != nil {
 		return trustedFacts{}, fmt.Errorf("trusted state: %w", err)
 	}

@@ -288,7 +288,7 @@ func TestDamagedTwice(t *testing.T) {
 		if out := v.must(t, "status"); strings.Contains(out, "damaged") {
 			t.Errorf("%s: expected it to be mended, got\n%s", name, out)
 		}
-		if _, err := trust.Open(trust.Config{Dir: filepath.Dir(path), Served: true}); err != nil {
+		if _, err := trust.Open(trust.Config{Dir: filepath.Dir(path), DeferRoots: true}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -132,12 +132,12 @@ func (f *founder) run(ctx context.Context) error {
 // begun returns the repository that these keys made just now and don't remember yet, because init was cut
 // in between, and nil for none.
 func (f *founder) begun() *trust.Repository {
-	if s, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), Served: true}); err == nil {
+	if s, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), DeferRoots: true}); err == nil {
 		if _, err := s.Current(); err == nil {
 			return nil
 		}
 	}
-	s, err := trust.Open(trust.Config{Dir: filepath.Join(f.repo, metadataDir), Served: true})
+	s, err := trust.Open(trust.Config{Dir: filepath.Join(f.repo, metadataDir), DeferRoots: true})
 	if err != nil {
 		return nil
 	}

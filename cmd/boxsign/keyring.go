@@ -114,7 +114,7 @@ var errFirstTime = errors.New("no repository was seen yet")
 // openTrusted opens what the keys trust. Without a pinned root the error is errFirstTime where there is nothing yet.
 func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error) {
 	dir := k.path(trustedDir)
-	state, err := trust.Open(trust.Config{FS: k.disk, Dir: dir, Pinned: pinned, Served: readOnly})
+	state, err := trust.Open(trust.Config{FS: k.disk, Dir: dir, Pinned: pinned, DeferRoots: readOnly})
 	if err == nil {
 		return state, nil
 	}

@@ -198,7 +198,7 @@ func (w *killWorld) intact(t *testing.T, dir string, c commandKill, when string)
 	t.Helper()
 	repo, ring := cmp.Or(c.repo, "R"), cmp.Or(c.keys, "K")
 	if c.done != nil {
-		state, err := trust.Open(trust.Config{Dir: filepath.Join(dir, repo, "metadata"), Served: true})
+		state, err := trust.Open(trust.Config{Dir: filepath.Join(dir, repo, "metadata"), DeferRoots: true})
 		if err != nil {
 			t.Fatalf("%s: %v", when, err)
 		}
@@ -206,7 +206,7 @@ func (w *killWorld) intact(t *testing.T, dir string, c commandKill, when string)
 		if err != nil || !c.done(w, r) {
 			t.Errorf("%s: the command did not do its work: %v", when, err)
 		}
-		if kept, err := trust.Open(trust.Config{Dir: filepath.Join(dir, ring, trustedDir), Served: true}); err != nil {
+		if kept, err := trust.Open(trust.Config{Dir: filepath.Join(dir, ring, trustedDir), DeferRoots: true}); err != nil {
 			t.Errorf("%s: %v", when, err)
 		} else if last, err := kept.Current(); err != nil || last.Version(trust.RoleTimestamp) != r.Version(trust.RoleTimestamp) {
 			t.Errorf("%s: the keys don't remember what they published: %v", when, err)
@@ -446,7 +446,7 @@ func newKillWorld(t *testing.T) *killWorld {
 	if err := os.WriteFile(filepath.Join(w.base, "pinned"), root, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	state, err := trust.Open(trust.Config{Dir: filepath.Join(w.base, "R", "metadata"), Served: true})
+	state, err := trust.Open(trust.Config{Dir: filepath.Join(w.base, "R", "metadata"), DeferRoots: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -211,7 +211,7 @@ func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note st
 	if !differs {
 		return files, "", nil // sorted, with timestamp.json at the end
 	}
-	here, err := trust.Open(trust.Config{Dir: k.path(trustedDir), Served: true})
+	here, err := trust.Open(trust.Config{Dir: k.path(trustedDir), DeferRoots: true})
 	if err != nil {
 		return nil, "", cli.WithHint(err, "move "+k.path(trustedDir)+" away, then run the command again")
 	}

@@ -25,7 +25,7 @@ boxsign withdraw --keys K --repo after --yes p-7.tar.gz
 `, "BOXSIGN_PASSPHRASE=correct-horse")
 	read := func(name string) *trust.Repository {
 		t.Helper()
-		state, err := trust.Open(trust.Config{Dir: filepath.Join(dir, name, "metadata"), Served: true})
+		state, err := trust.Open(trust.Config{Dir: filepath.Join(dir, name, "metadata"), DeferRoots: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -182,7 +182,7 @@ func again(ts *testscript.TestScript, _ bool, _ []string) {
 
 // sigOf writes the detached signature of an update by a key, as a repository lists it.
 func sigOf(ts *testscript.TestScript, _ bool, args []string) {
-	state, err := trust.Open(trust.Config{Dir: filepath.Join(ts.MkAbs(args[0]), "metadata"), Served: true})
+	state, err := trust.Open(trust.Config{Dir: filepath.Join(ts.MkAbs(args[0]), "metadata"), DeferRoots: true})
 	ts.Check(err)
 	repo, err := state.Current()
 	ts.Check(err)

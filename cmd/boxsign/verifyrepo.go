@@ -87,7 +87,7 @@ func readFrom(ctx context.Context, p place, root []byte, c trust.Clock) (r *trus
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	fresh, err := trust.Open(trust.Config{Dir: dir, Pinned: root, Served: true}) // stores nothing
+	fresh, err := trust.Open(trust.Config{Dir: dir, Pinned: root, DeferRoots: true}) // stores nothing
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func newWorldOf(t *testing.T, at time.Time, root, release, online *signer) *worl
 		Root: trust.Holder{Keys: []keys.Public{w.root.public}}, Release: trust.Holder{Keys: []keys.Public{w.release.public}}, Online: w.online.public,
 	}, w.root, w.release, w.online)
 	check(t, err)
-	w.state, err = trust.Open(trust.Config{Dir: filepath.Join(t.TempDir(), "R"), Pinned: repo.Raw(trust.RoleRoot), Served: true})
+	w.state, err = trust.Open(trust.Config{Dir: filepath.Join(t.TempDir(), "R"), Pinned: repo.Raw(trust.RoleRoot), DeferRoots: true})
 	check(t, err)
 	w.commit(repo)
 	return w

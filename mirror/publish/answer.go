@@ -45,15 +45,15 @@ func decode[T any](raw []byte) (T, error) {
 	return v, nil
 }
 
-func parseVersions(raw []byte) (origin.Versions, error) {
-	v, err := decode[origin.Versions](raw)
+func parseVersions(raw []byte) (trust.Versions, error) {
+	v, err := decode[trust.Versions](raw)
 	if err != nil {
-		return origin.Versions{}, err
+		return trust.Versions{}, err
 	}
 	return v, checkVersions(v)
 }
 
-func checkVersions(v origin.Versions) error {
+func checkVersions(v trust.Versions) error {
 	for _, n := range []int64{v.Root, v.Targets, v.Snapshot, v.Timestamp} {
 		if n < 1 || n > maxVersion {
 			return fmt.Errorf("%w: version %d", errAnswer, n)

@@ -17,7 +17,7 @@ func TestTimeAhead(t *testing.T) {
 	w := newWorld(t)
 	w.add(one)
 	b, m, s := newBox(t, w.repo.Root()), newBox(t, w.repo.Root()), newBox(t, w.repo.Root())
-	m.cfg.Served = true
+	m.cfg.DeferRoots = true
 	m.reopen()
 	signer := trust.Clock{Now: w.at, Repair: true}
 	for _, c := range []*box{b, m} {

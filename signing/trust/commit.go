@@ -130,7 +130,7 @@ func (s *State) write(name string, data []byte) error {
 func (s *State) putCopy(name string, data []byte) error {
 	name = disk.CopyPath(name)
 	_, none := os.Lstat(filepath.Join(s.cfg.Dir, name))
-	if none != nil && !s.cfg.Served || s.has(name, data) {
+	if none != nil && !s.cfg.DeferRoots || s.has(name, data) {
 		return nil
 	}
 	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)

@@ -27,7 +27,7 @@ func TestDamagedRootForgetsNothing(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			w := newWorld(t)
 			b := newBox(t, w.repo.Root())
-			b.cfg.Served = served
+			b.cfg.DeferRoots = served
 			b.reopen()
 			w.newOnline("online 2")
 			w.add(one)
@@ -141,7 +141,7 @@ func TestDamagedTimestampOfABox(t *testing.T) {
 	b := newBox(t, w.repo.Root())
 	b.must(w.dir, w.clock())
 	inStore := b.cfg
-	inStore.Served = true
+	inStore.DeferRoots = true
 	s, err := trust.Open(inStore)
 	if err != nil {
 		t.Fatal(err)

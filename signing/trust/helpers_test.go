@@ -56,7 +56,7 @@ func newWorldOf(t testing.TB, n, need int) *world {
 
 // config is that of an origin's state.
 func config(d trust.Directory, pinned []byte) trust.Config {
-	return trust.Config{FS: d.FS, Dir: filepath.Join(d.Path, "metadata"), Pinned: pinned, Served: true}
+	return trust.Config{FS: d.FS, Dir: filepath.Join(d.Path, "metadata"), Pinned: pinned, DeferRoots: true}
 }
 
 // reopened is an origin's state after a restart.

@@ -146,7 +146,7 @@ func TestServedStateKeepsWhatItServes(t *testing.T) {
 	w := newWorld(t)
 	w.add(one)
 	m := newBox(t, w.repo.Root())
-	m.cfg.Served = true
+	m.cfg.DeferRoots = true
 	m.reopen()
 	m.must(w.dir, w.clock())
 	old, fresh := w.online[0], testworld.NewSigner("online new")

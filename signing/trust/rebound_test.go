@@ -14,7 +14,7 @@ import (
 func readers(t *testing.T, w *world) []*box {
 	t.Helper()
 	b, m, s := newBox(t, w.repo.Root()), newBox(t, w.repo.Root()), newBox(t, w.repo.Root())
-	m.cfg.Served = true
+	m.cfg.DeferRoots = true
 	m.reopen()
 	return []*box{b, m, s}
 }

@@ -52,7 +52,7 @@ func IsNotFound(name string, status int) bool {
 //
 // Where a file is gone that the timestamp names, Refresh begins once more: newer ones may have replaced it since.
 func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, error) {
-	if s.cfg.Served {
+	if s.cfg.DeferRoots {
 		whole, err := s.restored(ctx, f)
 		if err != nil {
 			return nil, err

@@ -64,7 +64,7 @@ func (s *State) adopt(chain []*Root) error {
 		return fmt.Errorf("%s: %w", mine.name(), ErrFork)
 	}
 	fresh := chain[i+1:]
-	if s.cfg.Served { // until a set that fits is there too, the one that is there is served
+	if s.cfg.DeferRoots { // until a set that fits is there too, the one that is there is served
 		for _, r := range fresh {
 			if err := s.putRemembered(FileName(RoleRoot, r.version), r.raw); err != nil {
 				return err

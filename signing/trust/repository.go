@@ -59,6 +59,22 @@ func (r *Repository) Version(role Role) int64 {
 	return version
 }
 
+// Versions are those of the four files of a repository, 0 where there is none.
+type Versions struct {
+	Root      int64 `json:"root"`
+	Targets   int64 `json:"targets"`
+	Snapshot  int64 `json:"snapshot"`
+	Timestamp int64 `json:"timestamp"`
+}
+
+// Versions returns the versions of the four files, 0 each where r is nil.
+func (r *Repository) Versions() Versions {
+	if r == nil {
+		return Versions{}
+	}
+	return Versions{r.root.version, r.targets.version, r.snapshot.version, r.timestamp.version}
+}
+
 // Expires returns when the file of that role expires.
 func (r *Repository) Expires(role Role) time.Time {
 	_, expires, _, _ := r.about(role)

@@ -19,9 +19,10 @@ type Config struct {
 	// from it. nil means that the oldest root in Dir is trusted, because nobody else writes there.
 	Pinned []byte
 
-	// Served says that others read Dir while it is in use. Then a root that Refresh finds gets its place
-	// together with the set that fits it, by Commit; otherwise Refresh puts it there at once.
-	Served bool
+	// DeferRoots is for a Dir that others read while it is in use. A root that Refresh finds then gets its
+	// place together with the set that fits it, by Commit; otherwise Refresh puts it there at once. Such a Dir
+	// also has copies of its files: nobody may be there to fetch them from again.
+	DeferRoots bool
 
 	// Superseded is how long a snapshot or targets file stays in Dir after Commit replaced it by a newer one,
 	// for clients and caches that have the timestamp of before. 0: until the next Commit.
@@ -86,7 +87,7 @@ func (s *State) loadRest() error {
 	if s.problem == nil {
 		s.current, s.problem = assemble(s.roots, s.memory.timestamp, s.memory.snapshot, s.memory.targets)
 	}
-	if s.cfg.Served && errors.Is(s.problem, ErrThreshold) {
+	if s.cfg.DeferRoots && errors.Is(s.problem, ErrThreshold) {
 		s.loadOlder()
 	}
 	s.learn()
