@@ -14,8 +14,8 @@ func TestPause(t *testing.T) {
 		want   time.Duration
 	}{
 		{0, 0, time.Minute}, {0, 0.5, 54 * time.Second}, {0, 1, 48 * time.Second},
-		{1, 0, 10 * time.Second}, {1, 1, 5 * time.Second},
-		{2, 0, 20 * time.Second}, {3, 0, 40 * time.Second}, {4, 0, time.Minute}, {1_000_000, 0.5, 45 * time.Second},
+		{1, 0, 5 * time.Second}, {1, 1, 10 * time.Second},
+		{2, 1, 20 * time.Second}, {3, 1, 40 * time.Second}, {4, 1, time.Minute}, {1_000_000, 0.5, 45 * time.Second},
 	}
 	for _, c := range cases {
 		m := &Mirror{c: Config{Interval: time.Minute, Retry: 10 * time.Second, Jitter: func() float64 { return c.jitter }}}

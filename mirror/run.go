@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
 // Run syncs at once, and then after each Config.Interval or Trigger, sooner after a failure, and fetches
@@ -28,7 +30,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 		} else {
 			m.c.Logger.Error("mirror", "err", err)
 		}
-		if err := m.wait(ctx, m.pause(failed)); err != nil {
+		if err := pace.SleepUntil(ctx, m.pause(failed), m.trigger); err != nil {
 			return err
 		}
 	}
@@ -47,21 +49,5 @@ func (m *Mirror) pause(failed int) time.Duration {
 	if failed == 0 {
 		return m.c.Interval - time.Duration(m.c.Jitter()*float64(m.c.Interval/5))
 	}
-	step := m.c.Retry
-	for i := 1; i < failed && step < m.c.Interval; i++ {
-		step *= 2
-	}
-	step = min(step, m.c.Interval)
-	return step - time.Duration(m.c.Jitter()*float64(step/2))
-}
-
-func (m *Mirror) wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-m.trigger:
-	case <-ctx.Done():
-	}
-	return ctx.Err()
+	return pace.Backoff{First: m.c.Retry, Most: m.c.Interval}.Spread(failed, m.c.Jitter())
 }

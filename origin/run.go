@@ -13,11 +13,8 @@ import (
 // checkEvery is how often Run looks at the clock. A timer alone would not notice that it was set.
 const checkEvery = time.Hour
 
-// The pauses after a renewal that failed, doubled each time.
-const (
-	firstRetry = time.Second
-	lastRetry  = 5 * time.Minute
-)
+// renewAgain is the pauses after renewals that failed.
+var renewAgain = pace.Backoff{First: time.Second, Most: 5 * time.Minute}
 
 // Begin signs a new timestamp, so that a server can do it before it answers anybody: a crash may have left
 // a root without the timestamp that must follow it. Where that fails it is logged, and Run, which
@@ -29,7 +26,7 @@ func (o *Origin) Begin(ctx context.Context) { o.begun = o.renew(ctx) }
 // are listed are in place: where one was lost, the list is renewed all the same. It goes on after
 // failures, which it logs and Health tells, and returns when ctx ends, with its error.
 func (o *Origin) Run(ctx context.Context) error {
-	due, pause := !o.begun, firstRetry
+	due, failures := !o.begun, 0
 	for {
 		wait := checkEvery
 		if due || o.repository().RenewalDue(o.c.Now()) {
@@ -37,9 +34,10 @@ func (o *Origin) Run(ctx context.Context) error {
 		}
 		switch {
 		case due && ctx.Err() == nil:
-			wait, pause = pause, min(2*pause, lastRetry)
+			failures++
+			wait = renewAgain.Pause(failures)
 		default:
-			pause = firstRetry
+			failures = 0
 		}
 		if o.c.Store.GCDue(o.c.GCEvery) {
 			o.collect(ctx)

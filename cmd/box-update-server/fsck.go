@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/time/rate"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -141,17 +140,8 @@ func check(ctx context.Context, st *store.Store, c *mirrored, read func(update.D
 // newPace returns what waits after each piece, so that no more than so many bytes per second are read; 0:
 // no limit.
 func newPace(ctx context.Context, perSecond int64) func(update.Digest, int) {
-	if perSecond <= 0 {
-		return func(update.Digest, int) {}
-	}
-	const most = 1 << 20
-	limiter := rate.NewLimiter(rate.Limit(perSecond), most)
-	limiter.AllowN(time.Now(), most) // nothing was saved up
-	return func(_ update.Digest, n int) {
-		for n > 0 && limiter.WaitN(ctx, min(n, most)) == nil {
-			n -= min(n, most)
-		}
-	}
+	limit := pace.NewCap(perSecond)
+	return func(_ update.Digest, n int) { _ = limit.Wait(ctx, n) } // an end of ctx ends the check as well
 }
 
 func (l *loader) showFsck(r fsckReport, asJSON bool) error {

@@ -23,12 +23,12 @@ const onceMemory = 48 << 20
 type sentinel struct{ _ *byte }
 
 // paceCollector sets the pace of the garbage collector, now and after each collection.
-func paceCollector() { pace(&sentinel{}) }
+func paceCollector() { resetPercent(&sentinel{}) }
 
-func pace(*sentinel) {
+func resetPercent(*sentinel) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
 	metrics.Read(samples)
 	live := max(1<<20, samples[0].Value.Uint64()+samples[1].Value.Uint64())
 	debug.SetGCPercent(int(min(mostPercent, max(leastPercent, 100*room/live))))
-	runtime.SetFinalizer(&sentinel{}, pace)
+	runtime.SetFinalizer(&sentinel{}, resetPercent)
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
 const (
@@ -154,17 +155,15 @@ func (a *acmeCertificates) Standing(time.Time) (out []standing) {
 // keep obtains what is not there before a client asks for it, until ctx ends.
 func (a *acmeCertificates) keep(ctx context.Context) {
 	for {
-		pause := acmeLook
+		wait := acmeLook
 		for _, d := range a.domains {
 			_, err := a.Certificate(&tls.ClientHelloInfo{ServerName: d, SupportedVersions: []uint16{tls.VersionTLS13}})
 			if err != nil {
-				pause = acmeRetry
+				wait = acmeRetry
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if pace.Sleep(ctx, wait) != nil {
 			return
-		case <-time.After(pause):
 		}
 	}
 }

@@ -14,8 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -94,7 +93,7 @@ type Client struct {
 	upstreams []*Upstream
 	origins   []string
 	http      *http.Client
-	limiter   *rate.Limiter // nil: no cap
+	cap       *pace.Cap
 	overdue   time.Duration // after which silence another upstream is asked too, see Newest
 	buffers   sync.Pool     // of *[]byte: blocks in flight
 	raced     atomic.Int64  // bytes that trials took
@@ -106,7 +105,7 @@ func New(c Config) (*Client, error) {
 	if len(c.Upstreams) == 0 {
 		return nil, errors.New("fetch: no upstream")
 	}
-	client := &Client{c: c}
+	client := &Client{c: c, cap: pace.NewCap(c.Rate)}
 	for _, s := range c.Redirects {
 		o, err := parseOrigin(s)
 		if err != nil {
@@ -129,9 +128,6 @@ func New(c Config) (*Client, error) {
 		client.c.Silence = c.Silence
 	}
 	client.http = &http.Client{Transport: c.transport(), CheckRedirect: client.checkRedirect}
-	if c.Rate > 0 {
-		client.limiter = rate.NewLimiter(rate.Limit(c.Rate), readSize)
-	}
 	return client, nil
 }
 
@@ -156,6 +152,9 @@ func (c Config) withDefaults() Config {
 	}
 	return c
 }
+
+// backoff is the pauses after failures of an upstream.
+func (c *Config) backoff() pace.Backoff { return pace.Backoff{First: c.Backoff, Most: c.MaxBackoff} }
 
 // orDefault makes a zero value the default.
 func orDefault[T comparable](v *T, byDefault T) {

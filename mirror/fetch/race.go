@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -56,7 +57,7 @@ type race struct {
 	u      *Upstream
 	out    map[*Upstream]bool // not to be asked
 	cut    context.CancelCauseFunc
-	meter  meter
+	meter  pace.Meter
 	winner *Upstream // set before cut
 
 	mu     sync.Mutex
@@ -85,13 +86,13 @@ func (r *race) asked(file string, header http.Header) {
 // begin and end tell of a wait for the upstream; where there is no race, r is nil.
 func (r *race) begin() {
 	if r != nil {
-		r.meter.begin()
+		r.meter.Begin()
 	}
 }
 
 func (r *race) end(n int) {
 	if r != nil {
-		r.meter.end(n)
+		r.meter.End(n)
 	}
 }
 
@@ -105,21 +106,21 @@ func (r *race) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if own := r.meter.take(); own.spent >= r.client.c.Race/2 { // else what takes so long is this side
+		if own := r.meter.Take(); own.Spent >= r.client.c.Race/2 { // else what takes so long is this side
 			r.tryOthers(ctx, own)
 		}
 	}
 }
 
 // tryOthers tries upstreams that may be faster than what came lately, and ends the call where one is.
-func (r *race) tryOthers(ctx context.Context, own progress) {
+func (r *race) tryOthers(ctx context.Context, own pace.Progress) {
 	for range r.client.upstreams {
 		v := r.rival(r.rate(own))
 		if v == nil {
 			return
 		}
 		theirs := v.trial(ctx, r)
-		own.add(r.meter.take())
+		own.Add(r.meter.Take())
 		if rate := r.rate(own); ctx.Err() == nil && theirs > raceFactor*rate {
 			err := fmt.Errorf("%w: %.0f bytes per second, %.0f from %v", ErrOutpaced, rate, theirs, v)
 			r.u.tried(rate) // if the other one turns out to be slower still, this one is much faster
@@ -134,7 +135,7 @@ func (r *race) tryOthers(ctx context.Context, own progress) {
 
 // rate returns how many bytes per second the upstream gives. Whatever else is asked of it at the same time
 // shares its link with this.
-func (r *race) rate(own progress) float64 { return own.rate() * float64(r.u.asks.Load()) }
+func (r *race) rate(own pace.Progress) float64 { return own.Rate() * float64(r.u.asks.Load()) }
 
 // rival returns an upstream that may give many times as much, nil where none does.
 func (r *race) rival(rate float64) (rival *Upstream) {
@@ -203,7 +204,7 @@ func (u *Upstream) sample(ctx context.Context, file string, header http.Header) 
 		halfway := time.Now()
 		var m int64
 		if m, err = io.CopyN(io.Discard, a.body, raceBytes/2); !errors.Is(err, io.EOF) {
-			last = progress{m, time.Since(halfway)}.rate()
+			last = pace.Progress{Bytes: m, Spent: time.Since(halfway)}.Rate()
 		}
 		n += m
 	}
@@ -213,7 +214,7 @@ func (u *Upstream) sample(ctx context.Context, file string, header http.Header) 
 	} else if ctx.Err() == nil {
 		return 0, err
 	}
-	return min(progress{n, time.Since(began)}.rate(), last), nil
+	return min(pace.Progress{Bytes: n, Spent: time.Since(began)}.Rate(), last), nil
 }
 
 // tried notes how fast the upstream was.
@@ -231,49 +232,4 @@ func (u *Upstream) mayOutpace(rate float64) bool {
 	defer u.mu.Unlock()
 	again := u.current().Slow.IsZero() && time.Since(u.rated) > raceEvery*u.client.c.Race
 	return u.rated.IsZero() || u.rate > raceFactor*rate || again
-}
-
-// meter measures how fast something comes. Only the time counts that is spent in waiting for it.
-type meter struct {
-	mu    sync.Mutex
-	now   progress
-	since time.Time // when the wait began that is under way; zero: none is
-}
-
-// progress is bytes, and the time that was spent in waiting for them.
-type progress struct {
-	bytes int64
-	spent time.Duration
-}
-
-func (p *progress) add(q progress) { p.bytes, p.spent = p.bytes+q.bytes, p.spent+q.spent }
-
-// rate returns bytes per second.
-func (p progress) rate() float64 { return float64(p.bytes) / max(p.spent.Seconds(), 0.001) }
-
-func (m *meter) begin() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.since = time.Now()
-}
-
-func (m *meter) end(n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.now.add(progress{int64(n), time.Since(m.since)})
-	m.since = time.Time{}
-}
-
-// take returns what came since the last call.
-func (m *meter) take() progress {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	if !m.since.IsZero() {
-		m.now.spent += now.Sub(m.since)
-		m.since = now
-	}
-	out := m.now
-	m.now = progress{}
-	return out
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
 // maxRedirects bounds how many redirects are followed.
@@ -87,7 +88,7 @@ func (u *Upstream) status(file string, a *answer, ranged bool) error {
 		return u.failf(file, "%w: status %d", ErrNotFound, code)
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		after := parseRetryAfter(a.Header.Get("Retry-After"), time.Now())
+		after := pace.ParseRetryAfter(a.Header.Get("Retry-After"), time.Now())
 		return &unavailable{err: u.failf(file, "%w: status %d %s", ErrUnavailable, code, http.StatusText(code)), after: after}
 	}
 	want := http.StatusOK

@@ -172,7 +172,7 @@ func (u *Upstream) pause(began time.Time, away *unavailable) {
 		u.fails++
 	}
 	u.failed = now
-	wait := max(c.backoff(u.fails), min(away.after, c.MaxRetryAfter))
+	wait := max(c.backoff().Spread(u.fails, c.Jitter()), min(away.after, c.MaxRetryAfter))
 	if until := now.Add(wait); until.After(u.state.Until) {
 		u.state.Until = until
 	}

@@ -7,17 +7,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // maxGone bounds how many names are remembered that are not in the directory any more.
 const maxGone = 20_000
 
-// A file that can't be read is tried again after firstRetry, and after twice as long each time.
-const (
-	firstRetry = time.Minute
-	lastRetry  = time.Hour
-)
+// readAgain is the pauses after which a file that can't be read is tried again.
+var readAgain = pace.Backoff{First: time.Minute, Most: time.Hour}
 
 // state is what is known of the directory. It does no I/O and reads no clock; listings, results and
 // times are given to it.
@@ -262,8 +260,8 @@ func (s *state) fail(n update.Name, e *entry, err error, now time.Time) {
 		e.listed, s.changed = false, true
 	}
 	e.failed = err
-	e.retry = now.Add(min(firstRetry<<min(e.failures, 10), lastRetry))
 	e.failures++
+	e.retry = now.Add(readAgain.Pause(e.failures))
 }
 
 // note sets a warning about the server itself, or clears it where err is nil, and logs what is new.
