@@ -2,7 +2,7 @@
 # make demo   shows the main job on this machine
 # make test   checks and tests everything, and installs what the tests talk to
 # make release   builds all commands for all machines, as packages too, in dist/: see packaging/release
-# make bench  measures against other programs; figures in docs/BENCHMARKS.md
+# make bench  measures against other programs; figures in docs/BENCHMARKS.md. FAMILIES='small ranges' measures some
 
 export GOTOOLCHAIN = local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -30,12 +30,13 @@ test:
 	@mkdir -p bin && rm -f bin/not-tested
 	NOT_TESTED=$(CURDIR)/bin/not-tested GORACE=atexit_sleep_ms=0 go test -race $(ARITHMETIC) -shuffle=on -timeout 40m ./...
 	NOT_TESTED=$(CURDIR)/bin/not-tested .ci/unraced
+	go -C bench test ./...
 	@cat bin/not-tested 2>/dev/null || echo 'nothing that this machine does not allow was left out'
 	.ci/fuzz 10s
 
 bench:
 	.ci/packages 'curl openssl nginx wrk rsync rclone'
-	go run ./internal/bench
+	go -C bench run . $(BENCH_FLAGS) $(FAMILIES)
 
 release:
 	packaging/release

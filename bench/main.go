@@ -1,15 +1,15 @@
 // Command bench measures the project's programs beside others that do the same work, on the same
 // data, alternately, in one run: ours, theirs, ours, theirs, and so on.
 //
-//	go run ./internal/bench [-short] [-markdown] [-pairs N] [-server FILE] [family ...]
+//	go -C bench run . [-short] [-markdown] [-pairs N] [-server FILE] [family ...]
 //
 // Without names it measures every family; -list shows them. It builds the programs under test,
 // listens on 127.0.0.1 only, and leaves nothing behind. Each figure is a median over the runs with
 // the lowest and highest value; a ratio is the median of the ratios of the pairs, so that a burst of
 // other work on the machine, which hits both runs of a pair, falls out.
 //
-// The other programs (nginx, wrk, openssl, taskset) come from Debian. A missed target is reported and
-// is not a failure; the exit status is 1 when something could not be measured.
+// The other programs (nginx, wrk, openssl, rsync, rclone, curl, taskset) come from Debian. A missed
+// target is reported and is not a failure; the exit status is 1 when something could not be measured.
 package main
 
 import (
@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -45,7 +46,7 @@ var errUsage = errors.New("usage")
 // A family is some figures that are measured on the same data.
 type family struct {
 	name, about string
-	measure     func(context.Context, *lab) error
+	measure     func(*bench)
 }
 
 func families() []family {
@@ -68,58 +69,46 @@ func families() []family {
 	}
 }
 
-// options are what the command line says.
-type options struct {
-	short, markdown, list bool
-	pairs                 int
-	dir, server           string
-	families              []family
-}
-
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
-	o, err := parse(args, progress)
+	b := &bench{ctx: ctx, out: out, progress: progress}
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(progress)
+	fs.BoolVar(&b.short, "short", false, "fewer and shorter runs: a look, not a figure")
+	fs.IntVar(&b.pairs, "pairs", 0, "`runs` of each side (default 5, with -short 2)")
+	fs.StringVar(&b.server, "server", "", "measure this box-update-server instead of building one")
+	markdown := fs.Bool("markdown", false, "print the rows of docs/BENCHMARKS.md at the end")
+	list := fs.Bool("list", false, "list the families")
+	dir := fs.String("dir", os.TempDir(), "`directory` for the data, on a disk with 15 GB free")
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return err
+	} else if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	chosen, err := choose(fs.Args())
 	if err != nil {
 		return err
 	}
-	if o.list {
-		for _, f := range families() {
+	if *list {
+		for _, f := range chosen {
 			fmt.Fprintf(out, "%-10s %s\n", f.name, f.about)
 		}
 		return nil
 	}
-	l, err := newLab(ctx, o, out, progress)
-	if err != nil {
+	b.load = 2 * time.Second
+	if b.short {
+		b.load = time.Second
+	}
+	if b.pairs == 0 {
+		b.pairs = 5
+		if b.short {
+			b.pairs = 2
+		}
+	}
+	if b.dir, err = os.MkdirTemp(*dir, "bench-*"); err != nil {
 		return err
 	}
-	defer l.close()
-	return l.measure(ctx, o.families)
-}
-
-func parse(args []string, help io.Writer) (options, error) {
-	var o options
-	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.SetOutput(help)
-	fs.BoolVar(&o.short, "short", false, "fewer and shorter runs: a look, not a figure")
-	fs.BoolVar(&o.markdown, "markdown", false, "print the rows of docs/BENCHMARKS.md at the end")
-	fs.BoolVar(&o.list, "list", false, "list the families")
-	fs.IntVar(&o.pairs, "pairs", 0, "`runs` of each side (default 5, with -short 2)")
-	fs.StringVar(&o.dir, "dir", os.TempDir(), "`directory` for the data, on a disk with 15 GB free")
-	fs.StringVar(&o.server, "server", "", "measure this box-update-server instead of building one")
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return options{}, err
-		}
-		return options{}, fmt.Errorf("%w: %w", errUsage, err)
-	}
-	if o.pairs == 0 {
-		o.pairs = 5
-		if o.short {
-			o.pairs = 2
-		}
-	}
-	var err error
-	o.families, err = choose(fs.Args())
-	return o, err
+	defer os.RemoveAll(b.dir)
+	return b.run(chosen, *markdown)
 }
 
 // choose returns the named families in their usual order, all for no name.
