@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -34,8 +32,8 @@ func newDamageWorld(t *testing.T) *damageWorld {
 	if err := os.WriteFile(filepath.Join(w.dir, "DIR", "install_update.sh"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range parts() {
-		if err := writeBareKey(filepath.Join(w.dir, "K"), string(p)); err != nil {
+	for _, role := range keyRoles {
+		if err := writeBareKey(filepath.Join(w.dir, "K"), role); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,11 +54,11 @@ func (w *damageWorld) run(t *testing.T, args string) (string, error) {
 			list[i] = filepath.Join(w.dir, a)
 		}
 	}
-	env := map[string]string{keysVariable: filepath.Join(w.dir, "K"), repoVariable: filepath.Join(w.dir, "R")}
+	env := map[string]string{"BOXSIGN_KEYS": filepath.Join(w.dir, "K"), "BOXSIGN_REPO": filepath.Join(w.dir, "R")}
 	var said bytes.Buffer
 	s := cli.Streams{In: strings.NewReader(""), Out: &said, Err: &said, Getenv: func(k string) string { return env[k] }, Now: time.Now}
 	if list[0] == "init" {
-		list = append(list, "--repo", env[repoVariable])
+		list = append(list, "--repo", env["BOXSIGN_REPO"])
 	}
 	s.Disk.Hook = func(op disk.Op, _ string) (bool, error) {
 		return op != disk.OpSync && op != disk.OpSyncDir, nil
@@ -107,7 +105,7 @@ func (w *damageWorld) fresh(t *testing.T, damaged map[string][]byte) *damageWorl
 func (w *damageWorld) private(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	paths, err := filepath.Glob(filepath.Join(w.dir, "K", "*"+privateSuffix))
+	paths, err := filepath.Glob(filepath.Join(w.dir, "K", "*.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +134,7 @@ func told(t *testing.T, when, path, said string) {
 // names the file and how to mend it. No file of a private key is written.
 //
 // A command that only reads meets more of them than one that writes. For the bits of one file of metadata after another see
-// package trust; for all bits of keys see TestDamagedKeys.
+// package trust; for all bits of keys see TestDamagedKeys of package signer.
 func TestDamagedBits(t *testing.T) {
 	w := newDamageWorld(t)
 	files := w.files(t)
@@ -193,52 +191,6 @@ func (w *damageWorld) meets(t *testing.T, name string, bit int, args string) {
 	}
 	if !maps.Equal(keys, w.private(t)) {
 		t.Errorf("%s: a private key was written", when)
-	}
-}
-
-// TestDamagedKeys turns every bit of the files of the keys, which have no passphrase here, so that nothing but the public file
-// says whose a private one is.
-func TestDamagedKeys(t *testing.T) {
-	dir := t.TempDir()
-	if err := writeBareKey(dir, string(releasePart)); err != nil {
-		t.Fatal(err)
-	}
-	private, err := readPublic(filepath.Join(dir, "release.pub"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, suffix := range []string{privateSuffix, publicSuffix} {
-		path := filepath.Join(dir, string(releasePart)+suffix)
-		good, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for bit := range 8 * len(good) {
-			bad := bytes.Clone(good)
-			bad[bit/8] ^= 1 << (bit % 8)
-			if err := os.WriteFile(path, bad, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			var said bytes.Buffer
-			s := cli.Streams{Err: &said, Out: &said, Getenv: func(string) string { return "" }}
-			by, err := (&keyring{dir: dir}).signers(t.Context(), releasePart)
-			if err == nil && by[0].Public() != private {
-				t.Fatalf("%s, bit %d: another key", path, bit)
-			}
-			if public, damaged := readPublic(filepath.Join(dir, "release.pub")); err == nil && (damaged != nil || public != private) {
-				t.Errorf("%s, bit %d: expected to be told of the public file, got nothing", path, bit)
-			}
-			if err != nil {
-				cli.Run(t.Context(), "boxsign", &cobra.Command{RunE: func(*cobra.Command, []string) error { return err }}, nil, s)
-				told(t, fmt.Sprintf("%s, bit %d", path, bit), path, said.String())
-			}
-			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, bad) {
-				t.Fatalf("%s was written: %v", path, err)
-			}
-		}
-		if err := os.WriteFile(path, good, 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
@@ -310,7 +262,7 @@ func TestInitOverCopies(t *testing.T) {
 			}
 		}
 	}
-	if err := os.RemoveAll(filepath.Join(w.dir, "K", trustedDir)); err != nil { // keys that know it refuse before
+	if err := os.RemoveAll(filepath.Join(w.dir, "K", "trusted")); err != nil { // keys that know it refuse before
 		t.Fatal(err)
 	}
 	out, err := w.run(t, "init --yes")
@@ -327,7 +279,7 @@ func TestInitOverCopies(t *testing.T) {
 // says was done.
 func TestLostRoot(t *testing.T) {
 	w := newDamageWorld(t)
-	kept, metadata := filepath.Join(w.dir, "K", trustedDir), filepath.Join(w.dir, "R", metadataDir)
+	kept, metadata := filepath.Join(w.dir, "K", "trusted"), filepath.Join(w.dir, "R", "metadata")
 	for _, lost := range []string{"2.root.json", "*.root.json"} {
 		gone, err := filepath.Glob(filepath.Join(metadata, lost))
 		if err != nil || len(gone) == 0 {

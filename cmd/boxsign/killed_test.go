@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -19,7 +18,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	sshagent "golang.org/x/crypto/ssh/agent"
 
@@ -206,7 +204,7 @@ func (w *killWorld) intact(t *testing.T, dir string, c commandKill, when string)
 		if err != nil || !c.done(w, r) {
 			t.Errorf("%s: the command did not do its work: %v", when, err)
 		}
-		if kept, err := trust.Open(trust.Config{Dir: filepath.Join(dir, ring, trustedDir), DeferRoots: true}); err != nil {
+		if kept, err := trust.Open(trust.Config{Dir: filepath.Join(dir, ring, "trusted"), DeferRoots: true}); err != nil {
 			t.Errorf("%s: %v", when, err)
 		} else if last, err := kept.Current(); err != nil || last.Version(trust.RoleTimestamp) != r.Version(trust.RoleTimestamp) {
 			t.Errorf("%s: the keys don't remember what they published: %v", when, err)
@@ -235,7 +233,7 @@ func (w *killWorld) intact(t *testing.T, dir string, c commandKill, when string)
 func (w *killWorld) tidy(t *testing.T, dir, ring, args, when string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && (strings.HasPrefix(e.Name(), disk.TempPrefix) || path == filepath.Join(dir, ring, signedFile) && !strings.Contains(args, "--hold")) {
+		if err == nil && (strings.HasPrefix(e.Name(), disk.TempPrefix) || path == filepath.Join(dir, ring, "signed.targets.json") && !strings.Contains(args, "--hold")) {
 			t.Errorf("%s: %s is left", when, path)
 		}
 		return err
@@ -248,21 +246,19 @@ func (w *killWorld) tidy(t *testing.T, dir, ring, args, when string) {
 // fits expects that each private key has its public key beside it.
 func (w *killWorld) fits(t *testing.T, dir, when string) {
 	t.Helper()
-	k := keyring{dir: dir, loader: secret.Loader{AgentSocket: w.socket}}
-	for _, base := range allBases() {
-		name, err := k.name(base)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if name == "" {
-			continue
-		}
-		key, err := k.load(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if public, err := k.public(base); err != nil || public != key.Public() {
-			t.Errorf("%s: %s is %v, and the public file has %v, %v", when, name, key, public, err)
+	for _, role := range keyRoles {
+		for _, base := range []string{role, role + ".next"} {
+			name := privateKey(t, dir, base)
+			if name == "" {
+				continue
+			}
+			key, err := secret.Loader{AgentSocket: w.socket}.Load(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if public, err := publicKey(dir, base); err != nil || public != key.Public() {
+				t.Errorf("%s: %s is %v, and the public file has %v, %v", when, name, key, public, err)
+			}
 		}
 	}
 }
@@ -270,19 +266,44 @@ func (w *killWorld) fits(t *testing.T, dir, when string) {
 // signs expects a private key for each role, in its place, that the repository lets sign.
 func (w *killWorld) signs(t *testing.T, dir string, r *trust.Repository, when string) {
 	t.Helper()
-	k := keyring{dir: dir}
-	for _, p := range parts() {
-		name, err := k.name(string(p))
-		if err != nil || name == "" {
-			t.Errorf("%s: no %s key: %v", when, p, err)
+	for i, role := range []trust.Role{trust.RoleRoot, trust.RoleTargets, trust.RoleSnapshot} {
+		base := keyRoles[i]
+		if privateKey(t, dir, base) == "" {
+			t.Errorf("%s: no %s key", when, base)
 		}
-		if public, err := k.public(string(p)); err != nil || !slices.Contains(r.Root().Keys(p.roles()[0]), public) {
-			t.Errorf("%s: %v does not sign for %s, %v", when, public, p, err)
+		if public, err := publicKey(dir, base); err != nil || !slices.Contains(r.Root().Keys(role), public) {
+			t.Errorf("%s: %v does not sign for %s, %v", when, public, base, err)
 		}
-		if waits, err := k.name(string(p) + nextInfix); err != nil || waits != "" {
-			t.Errorf("%s: the next %s key has not got its place: %s, %v", when, p, waits, err)
+		if waits := privateKey(t, dir, base+".next"); waits != "" {
+			t.Errorf("%s: the next %s key has not got its place: %s", when, base, waits)
 		}
 	}
+}
+
+// keyRoles are the names of keys in a directory of keys.
+var keyRoles = []string{"root", "release", "online"}
+
+// privateKey returns the file, or the name in the ssh-agent, of the private key with that base name, "" where there is none.
+func privateKey(t *testing.T, dir, base string) string {
+	t.Helper()
+	path := filepath.Join(dir, base+".pem")
+	if _, err := os.Lstat(path); err == nil {
+		return path
+	}
+	name, err := os.ReadFile(filepath.Join(dir, base+".agent"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(string(name), "\n")
+}
+
+// publicKey returns the public key with that base name.
+func publicKey(dir, base string) (keys.Public, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, base+".pub"))
+	if err != nil {
+		return keys.Public{}, err
+	}
+	return keys.ParsePEM(raw)
 }
 
 // private returns the public keys of the private key files below a directory.
@@ -290,7 +311,7 @@ func (w *killWorld) private(t *testing.T, dir string) map[string]keys.Public {
 	t.Helper()
 	out := map[string]keys.Public{}
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, privateSuffix) {
+		if err != nil || !strings.HasSuffix(path, ".pem") {
 			return err
 		}
 		key, err := secret.Loader{}.Load(t.Context(), path)
@@ -305,38 +326,6 @@ func (w *killWorld) private(t *testing.T, dir string) map[string]keys.Public {
 	return out
 }
 
-// TestRestoreCrashes ends restore before each change of the disk, and runs it again: all files are there.
-func TestRestoreCrashes(t *testing.T) {
-	w := newKillWorld(t)
-	b, err := (&keyring{dir: filepath.Join(w.base, "K")}).bundle(nil, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := b.check()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := 1; ; n++ {
-		dir := filepath.Join(t.TempDir(), "N")
-		disk, steps := testworld.Crash(n, false)
-		_, err := (&keyring{dir: dir, disk: disk}).restore(b, c)
-		if err == nil && *steps < n {
-			break
-		}
-		if !errors.Is(err, testworld.ErrCrash) {
-			t.Fatalf("crash before change %d: %v", n, err)
-		}
-		if _, err := (&keyring{dir: dir}).restore(b, c); err != nil {
-			t.Errorf("crash before change %d, and run again: %v", n, err)
-		}
-		for _, f := range b.files {
-			if got, err := os.ReadFile(filepath.Join(dir, f.path)); err != nil || !bytes.Equal(got, f.data) {
-				t.Errorf("crash before change %d: %s: got %d bytes, %v", n, f.path, len(got), err)
-			}
-		}
-	}
-}
-
 // TestRotateAfterEarlierKills goes on with a rotation whose last renames were cut in the order that boxsign
 // had once: it moved the public file first.
 func TestRotateAfterEarlierKills(t *testing.T) {
@@ -349,7 +338,7 @@ func TestRotateAfterEarlierKills(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := w.fresh(t)
-			public, err := readPublic(filepath.Join(dir, old+publicSuffix))
+			public, err := publicKey(dir, old)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -364,7 +353,7 @@ func TestRotateAfterEarlierKills(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			w.intact(t, dir, c, name)
-			away, err := (secret.Loader{}).Load(t.Context(), filepath.Join(dir, old+"."+public.Fingerprint()+privateSuffix))
+			away, err := (secret.Loader{}).Load(t.Context(), filepath.Join(dir, old+"."+public.Fingerprint()+".pem"))
 			if err != nil || away.Public() != public {
 				t.Errorf("the old key: got %v, %v", away, err)
 			}
@@ -378,7 +367,7 @@ func (w *killWorld) beforeSettling(t *testing.T) *killWorld {
 	t.Helper()
 	out := w.with(t, []string{commandKills["rotate online"].args})
 	old := "online." + w.first.Root().Keys(trust.RoleSnapshot)[0].Fingerprint()
-	for _, suffix := range []string{privateSuffix, publicSuffix} {
+	for _, suffix := range []string{".pem", ".pub"} {
 		for _, m := range [][2]string{{"online", "online.next"}, {old, "online"}} {
 			if err := os.Rename(filepath.Join(out.base, "K", m[0]+suffix), filepath.Join(out.base, "K", m[1]+suffix)); err != nil {
 				t.Fatal(err)
@@ -429,7 +418,7 @@ func newKillWorld(t *testing.T) *killWorld {
 			t.Fatal(err)
 		}
 	}
-	for _, suffix := range []string{privateSuffix, publicSuffix} {
+	for _, suffix := range []string{".pem", ".pub"} {
 		if err := os.Link(filepath.Join(w.base, "K", "online"+suffix), filepath.Join(w.base, "B", "online"+suffix)); err != nil {
 			t.Fatal(err)
 		}
@@ -537,7 +526,7 @@ func (w *killWorld) runAt(t *testing.T, dir, args string, n int) (string, error)
 	}
 	cmd := exec.CommandContext(t.Context(), w.program, list...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "TEST_KILL="+strconv.Itoa(n), agentVariable+"="+w.socket)
+	cmd.Env = append(os.Environ(), "TEST_KILL="+strconv.Itoa(n), "SSH_AUTH_SOCK="+w.socket)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -577,7 +566,7 @@ func linked(t *testing.T, base string, replaced map[string][]byte) (dir string) 
 			return os.Mkdir(to, 0o755)
 		case other:
 			return os.WriteFile(to, data, 0o600)
-		case e.Name() == lockFile:
+		case e.Name() == "lock":
 			return nil // the one file that is written to where it lies
 		}
 		return os.Link(path, to)

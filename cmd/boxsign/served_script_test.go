@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
+	"github.com/openpowerquality/box-update-server/keys"
 )
 
 // origin serves a repository with an online key at $URL, as its operator does, until the script ends.
@@ -117,7 +118,7 @@ func liar(ts *testscript.TestScript, _ bool, args []string) {
 
 // pick sets $PICKED to the ID of the proposal, among those that boxsign status showed, that takes a key out.
 func pick(ts *testscript.TestScript, _ bool, args []string) {
-	key, err := readPublic(ts.MkAbs(args[0]))
+	key, err := keys.ParsePEM([]byte(ts.ReadFile(args[0])))
 	ts.Check(err)
 	for _, p := range strings.Split(ts.ReadFile("stdout"), "\npending: ")[1:] {
 		id := regexp.MustCompile(`(?m)^id: (.*)$`).FindStringSubmatch(p)

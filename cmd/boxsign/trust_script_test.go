@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -107,8 +108,8 @@ func writeBareKey(dir, role string) error {
 		return err
 	}
 	base := filepath.Join(dir, role)
-	return errors.Join(os.MkdirAll(dir, 0o700), key.WriteUnencrypted(disk.FS{}, base+privateSuffix),
-		os.WriteFile(base+publicSuffix, key.Public().PEM(), 0o644))
+	return errors.Join(os.MkdirAll(dir, 0o700), key.WriteUnencrypted(disk.FS{}, base+".pem"),
+		os.WriteFile(base+".pub", key.Public().PEM(), 0o644))
 }
 
 // modes expects that only the owner can get at the private keys of a directory.
@@ -188,7 +189,7 @@ func sigOf(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	name, err := update.ParseName(args[1])
 	ts.Check(err)
-	key, err := readPublic(ts.MkAbs(args[2]))
+	key, err := keys.ParsePEM([]byte(ts.ReadFile(args[2])))
 	ts.Check(err)
 	rel, _ := repo.Release(name)
 	sig, ok := rel.Signature(key.ID())

@@ -1,0 +1,167 @@
+package signer
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+func TestConditionFlags(t *testing.T) {
+	version, err := update.ParseVersion("1547861057")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := conditionFlags{rollout: "5%,24h:50%,72h:100%", hardware: "rev2,rev 3", minVersion: "1547861057"}.parse()
+	want := trust.Conditions{
+		Rollout:    &trust.Rollout{Steps: []trust.Step{{Percent: 5}, {After: 24 * time.Hour, Percent: 50}, {After: 72 * time.Hour, Percent: 100}}},
+		Hardware:   []string{"rev2", "rev 3"},
+		MinVersion: version,
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for text, want := range map[string][]trust.Step{
+		"100%":             {{Percent: 100}},
+		"0s:1%":            {{Percent: 1}},
+		"90m:7%":           {{After: 90 * time.Minute, Percent: 7}},
+		"1%,1s:2%,1d:100%": {{Percent: 1}, {After: time.Second, Percent: 2}, {After: 24 * time.Hour, Percent: 100}},
+		"3650d:100%":       {{After: 3650 * 24 * time.Hour, Percent: 100}},
+	} {
+		if got, err := parseRollout(text); err != nil || !reflect.DeepEqual(got.Steps, want) {
+			t.Errorf("%s: got %+v, %v", text, got, err)
+		}
+	}
+}
+
+// Each is one change of what is accepted, and its message names the step.
+func TestConditionFlagsRefuse(t *testing.T) {
+	good := conditionFlags{rollout: "5%,24h:50%", hardware: "a,b", minVersion: "7"}
+	if _, err := good.parse(); err != nil {
+		t.Fatal(err)
+	}
+	rollout := func(text string) conditionFlags { return conditionFlags{rollout: text} }
+	for _, c := range []struct {
+		flags conditionFlags
+		want  string
+	}{
+		{rollout("5,24h:50%"), `step "5": expected a share from 1% to 100%`},
+		{rollout("5%%,24h:50%"), `step "5%%": expected a share from 1% to 100%, got "5%%"`},
+		{rollout("0%,24h:50%"), `step "0%": expected a share from 1% to 100%`},
+		{rollout("05%,24h:50%"), `step "05%": expected a share`},
+		{rollout("+5%,24h:50%"), `step "+5%": expected a share`},
+		{rollout("5.5%,24h:50%"), `step "5.5%": expected a share`},
+		{rollout("5%,24h:101%"), `step "24h:101%": expected a share from 1% to 100%, got "101%"`},
+		{rollout("5%,50%"), `step "50%": expected a time before the share, as in 24h:50%`},
+		{rollout("5%,24:50%"), `step "24:50%": expected a time of at most ten years like 90m, 24h or 3d, got "24"`},
+		{rollout("5%,:50%"), `step ":50%": expected a time`},
+		{rollout("5%,h:50%"), `step "h:50%": expected a time`},
+		{rollout("5%,-24h:50%"), `step "-24h:50%": expected a time`},
+		{rollout("5%,1h30m:50%"), `step "1h30m:50%": expected a time`},
+		{rollout("5%,3651d:50%"), `step "3651d:50%": expected a time of at most ten years`},
+		{rollout("5%,9223372036854775807d:50%"), `expected a time of at most ten years`},
+		{rollout("5%,0h:50%"), `step "0h:50%": expected a later time`},
+		{rollout("5%,24h:50%,24h:60%"), `step "24h:60%": expected a later time`},
+		{rollout("5%,24h:5%"), `step "24h:5%": expected a greater share than the 5% before`},
+		{rollout("5%, 24h:50%"), `step " 24h:50%": expected a time`},
+		{rollout("5%,"), `step "": expected a time before the share`},
+		{rollout(","), `step "": expected a share`},
+		{conditionFlags{hardware: "a,"}, `--hardware "a,": expected names with a comma and no space between them, got ""`},
+		{conditionFlags{hardware: "a, b"}, `got " b"`},
+		{conditionFlags{minVersion: "07"}, `--min-version: `},
+		{conditionFlags{minVersion: "new"}, `--min-version: `},
+	} {
+		got, err := c.flags.parse()
+		if err == nil || !strings.Contains(err.Error(), c.want) || !reflect.DeepEqual(got, trust.Conditions{}) {
+			t.Errorf("%+v: got %+v, %v; want %q", c.flags, got, err, c.want)
+		}
+	}
+}
+
+func FuzzParseRollout(f *testing.F) {
+	for _, text := range []string{"5%,24h:50%,72h:100%", "100%", "1d:1%", "5%,5%", ":", "99999999999d:1%", "0s:1%,1s:2%"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := parseRollout(text)
+		if err != nil {
+			return
+		}
+		var words []string
+		for _, s := range r.Steps {
+			words = append(words, fmt.Sprintf("%ds:%d%%", s.After/time.Second, s.Percent))
+		}
+		again, err := parseRollout(strings.Join(words, ","))
+		if err != nil || !reflect.DeepEqual(r, again) {
+			t.Errorf("%q: %+v, said again %+v, %v", text, r, again, err)
+		}
+	})
+}
+
+// rollouts draws any rollout that is not paused.
+func rollouts(t *rapid.T) *trust.Rollout {
+	r := &trust.Rollout{}
+	for _, percent := range rapid.SliceOfNDistinct(rapid.IntRange(1, 100), 1, 16, rapid.ID[int]).Draw(t, "percent") {
+		r.Steps = append(r.Steps, trust.Step{Percent: percent})
+	}
+	after := time.Duration(0)
+	slices.SortFunc(r.Steps, func(a, b trust.Step) int { return a.Percent - b.Percent })
+	for i := range r.Steps {
+		after += seconds(t, "after")
+		r.Steps[i].After = after
+		after += time.Second
+	}
+	return r
+}
+
+func seconds(t *rapid.T, label string) time.Duration {
+	return time.Duration(rapid.IntRange(0, 100).Draw(t, label)) * time.Second
+}
+
+// However often a rollout is paused and resumed, the share never falls, it stays while paused, and each
+// step comes as much later as the pauses were long.
+func TestPauseAndResume(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		original := rollouts(t)
+		now, lost, share := time.Duration(0), time.Duration(0), 0
+		r := original
+		for range rapid.IntRange(1, 4).Draw(t, "pauses") {
+			now += seconds(t, "running")
+			share = original.Share(now - lost)
+			if got := r.Share(now); got != share {
+				t.Fatalf("at %v, after pauses of %v: share %d, want %d", now, lost, got, share)
+			}
+			p, err := pauseRollout(r, now)
+			if share == 100 {
+				if err == nil {
+					t.Fatal("a rollout that is complete was paused")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, err := pauseRollout(p, now+time.Hour); err != nil || !reflect.DeepEqual(again, p) {
+				t.Fatalf("paused again: %+v, %v", again, err)
+			}
+			pause := seconds(t, "pause")
+			now, lost = now+pause, lost+pause
+			if got := p.Share(now); got != share {
+				t.Fatalf("paused: share %d, want %d", got, share)
+			}
+			if r, err = resumeRollout(p, now); err != nil || r.Share(now) != share {
+				t.Fatalf("resumed: %+v, %v, want share %d", r, err, share)
+			}
+			if again, err := resumeRollout(r, now+time.Hour); err != nil || !reflect.DeepEqual(again, r) {
+				t.Fatalf("resumed again: %+v, %v", again, err)
+			}
+		}
+	})
+}

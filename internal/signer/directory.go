@@ -1,0 +1,327 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// directory is a repository on a disk of this computer. Whoever publishes there needs the online key.
+type directory struct {
+	path   string
+	disk   disk.FS
+	store  *store.Store
+	files  trust.Directory
+	now    func() time.Time
+	online func(context.Context) ([]signing.Signer, error)
+	unfit  []error // which files that wait can't be published, and why
+	kept   string  // the directory of what the keys trust, "" where no keys are at hand
+}
+
+const metadataDir = "metadata"
+
+// openDirectory opens a repository that is there; for writing, no other program may be writing to it.
+func openDirectory(ctx context.Context, d directory, write bool) (*directory, error) {
+	if err := begun(d.path); err != nil {
+		return nil, d.lostHint(err)
+	}
+	open := store.OpenReadOnly
+	if write {
+		open = store.Open
+	}
+	s, err := open(ctx, store.Config{Dir: d.path, FS: d.disk, Now: d.now})
+	if err != nil {
+		return nil, d.lostHint(withHint(err))
+	}
+	if damage := s.Damage(); s.Repository() == nil && len(damage) > 0 {
+		return nil, errors.Join(d.lostHint(damage[len(damage)-1]), s.Close())
+	}
+	d.store, d.files = s, trust.Directory{FS: d.disk, Path: d.path}
+	return &d, nil
+}
+
+// begun refuses a directory without a repository. Over one that lost its roots nobody may make another.
+func begun(path string) error {
+	err := store.Begun(path)
+	if errors.Is(err, trust.ErrNone) {
+		return cli.WithHint(err, "name its directory with --repo DIR, or make one with boxsign init")
+	}
+	return err
+}
+
+// lostHint says how a metadata file comes back that is damaged as its copy is, or is missing.
+func (d *directory) lostHint(err error) error {
+	var lost *fs.PathError
+	if !errors.As(err, &lost) && errors.Is(err, store.ErrNoRoot) {
+		return d.lostRoots(err)
+	}
+	if lost == nil || filepath.Dir(lost.Path) != filepath.Join(d.path, metadataDir) {
+		return err
+	}
+	name := filepath.Base(lost.Path)
+	brings := fmt.Sprintf("bring it back from a backup, or from a mirror that serves it: curl -o %s http://MIRROR/metadata/%s", lost.Path, name)
+	kept := filepath.Join(d.kept, name)
+	if _, missing := os.Stat(kept); d.kept != "" && missing == nil {
+		if name == trust.TimestampName { // an origin may have signed later ones
+			brings += fmt.Sprintf("; without a mirror: cp %s %s, then boxsign renew", kept, lost.Path)
+		} else {
+			brings = fmt.Sprintf("your keys keep this file too: cp %s %s", kept, lost.Path)
+		}
+	}
+	return cli.WithHint(err, brings)
+}
+
+// lostRoots is lostHint for a directory that has no root at all.
+func (d *directory) lostRoots(err error) error {
+	pattern := "*." + string(trust.RoleRoot) + ".json"
+	if kept, noMatch := disk.Glob(d.kept, pattern); d.kept == "" || noMatch != nil || len(kept) == 0 {
+		return err
+	}
+	return cli.WithHint(err, fmt.Sprintf("your keys keep the roots too: cp %s %s", filepath.Join(d.kept, pattern), filepath.Join(d.path, metadataDir)))
+}
+
+// lacksRoot refuses a directory that lost the newest root, which the keys saw: the set that it has may be right under an older
+// one as well, whose keys may be revoked.
+func (d *directory) lacksRoot(seen *trust.Root) error {
+	next := d.store.Repository().Root().Version() + 1
+	if seen.Version() < next {
+		return nil
+	}
+	path := filepath.Join(d.path, metadataDir, trust.FileName(trust.RoleRoot, next))
+	lost := &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	return d.lostHint(fmt.Errorf("%s: the repository is damaged: your keys saw root %d: %w", d.path, seen.Version(), lost))
+}
+
+// Problems says which metadata files the disk damaged that have an intact copy, and which proposals nobody can publish.
+func (d *directory) Problems() []error {
+	out := d.store.Damage()
+	for _, err := range d.unfit {
+		out = append(out, fmt.Errorf("%w; remove the file, and run the command again that made it", err))
+	}
+	return out
+}
+
+func (d *directory) Close() error { return d.store.Close() }
+
+// Fetch brings what was verified when the directory was opened, whatever the disk made of its files.
+func (d *directory) Fetch(_ context.Context, name string, _ int64, _ update.Digest) ([]byte, error) {
+	raw, err := d.store.Metadata(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", name, trust.ErrNotFound)
+	}
+	return raw, err
+}
+
+// Archive refuses an archive that clients get another file for.
+func (d *directory) Archive(_ context.Context, r trust.Release) (io.ReadCloser, error) {
+	f, err := d.store.Open(r.Update())
+	if err != nil {
+		return nil, err
+	}
+	if err := d.linked(r, f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// linked checks that an archive of this directory lies where TUF clients look for it.
+func (d *directory) linked(r trust.Release, f *os.File) error {
+	digest := r.Digest().String()
+	if filepath.Clean(f.Name()) != filepath.Join(d.path, "sha256", digest[:2], digest) {
+		return nil // it lies elsewhere, and a server brings it from there
+	}
+	have, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(d.path, "targets", digest+"."+r.Name().String())
+	got, err := os.Lstat(link)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(have, got) {
+		return fmt.Errorf("%s is another file than %s", link, f.Name())
+	}
+	return nil
+}
+
+func (d *directory) Pending(_ context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error) {
+	reserved, err := d.files.Reserved()
+	if err != nil {
+		return nil, 0, err
+	}
+	waiting, unfit, err := d.files.Pending(base, known, at)
+	d.unfit = unfit
+	return waiting, reserved, err
+}
+
+func (d *directory) Hold(ctx context.Context, p *trust.Proposal, files publish.Files) error {
+	if err := d.same(p); err != nil {
+		return err
+	}
+	if err := d.take(ctx, p.Releases(), files); err != nil {
+		return err
+	}
+	return d.files.SavePending(p)
+}
+
+func (d *directory) Drop(_ context.Context, p *trust.Proposal) error { return d.files.DropPending(p) }
+
+func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.Files) error {
+	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
+		if p == nil {
+			continue
+		}
+		if err := d.same(p); err != nil {
+			return err
+		}
+	}
+	online, err := d.online(ctx)
+	if err != nil {
+		return err
+	}
+	here, at := d.store.Repository(), d.now()
+	if err := here.CheckJump(at, c); err != nil {
+		return err
+	}
+	next, err := here.Next(ctx, at, c, online...)
+	if err != nil {
+		return err
+	}
+	if err := d.take(ctx, next.Releases(), files); err != nil {
+		return err
+	}
+	// The same list is renewed without an archive that was lost, so that the others don't expire with it.
+	if missing := d.store.Missing(next); len(missing) > 0 && c.Targets != nil {
+		return fmt.Errorf("%v: %w: it is not in %s", missing[0].Name(), publish.ErrNoFile, d.path)
+	}
+	if err := d.store.Commit(ctx, next); err != nil {
+		return err
+	}
+	return d.files.DropOld(next)
+}
+
+// same checks a proposal once more against what lies here, names that were withdrawn included.
+func (d *directory) same(p *trust.Proposal) error {
+	here := d.store.Repository()
+	if here == nil {
+		return fmt.Errorf("%s: %w", d.path, trust.ErrNone)
+	}
+	if p.Role() == trust.RoleRoot {
+		_, err := here.CheckRoot(p.Raw(), d.now())
+		return err
+	}
+	reserved, err := d.files.Reserved()
+	if err != nil {
+		return err
+	}
+	_, err = here.CheckTargets(d.store.Ledger(), reserved, p.Raw(), d.now())
+	return err
+}
+
+// take copies those archives of a list that are not here yet.
+func (d *directory) take(ctx context.Context, list []trust.Release, files publish.Files) error {
+	for _, r := range list {
+		if file, ok := files[r.Digest()]; ok && !d.store.Has(r) {
+			if err := d.takeFile(ctx, r, file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *directory) takeFile(ctx context.Context, r trust.Release, file publish.File) error {
+	f, err := os.Open(file.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	return d.store.IngestFile(ctx, r, file.Blocks, f)
+}
+
+// createDirectory makes a directory the home of a new repository.
+func createDirectory(ctx context.Context, fsys disk.FS, path string, r *trust.Repository, now func() time.Time) (err error) {
+	s, err := store.Open(ctx, store.Config{Dir: path, FS: fsys, Root: r.Raw(trust.RoleRoot), Now: now})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return s.Commit(ctx, r)
+}
+
+// vacant refuses a directory that has a repository. The beginnings of one don't count: without a
+// timestamp nobody can have read it.
+func vacant(path string) error {
+	versions, err := beginnings(path)
+	if err != nil {
+		return err
+	}
+	for _, v := range versions {
+		if v != 1 {
+			return cli.WithHint(fmt.Errorf("%s: has a repository already: %w", path, fs.ErrExist), "choose another directory with --repo")
+		}
+	}
+	return nil
+}
+
+// beginnings returns the version of each metadata file, by path.
+func beginnings(path string) (map[string]int64, error) {
+	dir := filepath.Join(path, metadataDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for _, e := range entries {
+		// A copy may outlive its file, and an init that is killed writes copies first.
+		if _, version, ok := trust.ParseFileName(strings.TrimSuffix(e.Name(), disk.CopyPath(""))); ok {
+			out[filepath.Join(dir, e.Name())] = version
+		}
+	}
+	return out, nil
+}
+
+// clearBeginnings makes a directory ready for a new repository: one that is missing is made, and the
+// beginnings of a repository are removed. The error is disk.ErrLocked where another program works
+// there.
+func clearBeginnings(fsys disk.FS, path string) (err error) {
+	if err := fsys.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	lock, err := disk.TryLock(filepath.Join(path, lockFile))
+	if errors.Is(err, disk.ErrLocked) {
+		return err
+	}
+	if err != nil {
+		return errors.Join(err, fsys.Remove(filepath.Join(path, lockFile)))
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if err := vacant(path); err != nil {
+		return err
+	}
+	found, err := beginnings(path)
+	if err != nil {
+		return err
+	}
+	for file := range found {
+		if err := fsys.Remove(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/readahead"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/archive"
+)
+
+// facts are what is said of an archive.
+type facts struct {
+	Name     update.Name    `json:"name"`
+	Version  update.Version `json:"version"`
+	Digest   update.Digest  `json:"digest"`
+	Length   int64          `json:"length"`   // bytes of the archive
+	Unpacked int64          `json:"unpacked"` // bytes of the files in it
+	Entries  int            `json:"entries"`
+
+	Interpreter string `json:"interpreter,omitempty"` // the program that runs install_update.sh
+
+	blocks update.Blocks
+}
+
+// examine reads an archive to its end, inspects it and computes its digest.
+func examine(ctx context.Context, r io.Reader, name update.Name, o archive.InspectOptions) (facts, archive.Report, error) {
+	var h update.Hasher
+	report, err := archive.Inspect(ctx, io.TeeReader(r, &h), name, o)
+	if err != nil {
+		return facts{}, archive.Report{}, err
+	}
+	// What follows the first fault. A reader that reads ahead may report once more that it was at its end.
+	if _, err := io.Copy(&h, r); err != nil && !errors.Is(err, io.EOF) {
+		return facts{}, archive.Report{}, err
+	}
+	digest, blocks, length := h.Result()
+	return facts{name, name.Version(), digest, length, report.Unpacked, report.Entries, report.Interpreter, blocks}, report, nil
+}
+
+// improperError is of archives that are no proper updates: a line for each thing that is wrong with one.
+type improperError []string
+
+// Error names all of them.
+func (e improperError) Error() string { return strings.Join(e, "\n") }
+
+// readProper examines the archives at these paths. Those that are not proper updates are refused together, unless
+// forced: then each is told of.
+func readProper(ctx context.Context, s cli.Streams, force bool, paths ...string) ([]facts, error) {
+	var out []facts
+	var improper improperError
+	for _, path := range paths {
+		what, report, err := readArchive(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, what)
+		if !report.Proper() {
+			for _, p := range report.Problems {
+				improper = append(improper, fmt.Sprintf("%v is not a proper update: %s", what.Name, p))
+			}
+		}
+		warnOfInterpreter(s, what)
+	}
+	if len(improper) == 0 {
+		return out, nil
+	}
+	if !force {
+		return nil, cli.WithHint(improper, "boxsign inspect shows it, boxsign build makes a proper one, and --force signs it as it is")
+	}
+	for _, text := range improper {
+		s.Warn("boxsign", text+"; it is signed all the same")
+	}
+	return out, nil
+}
+
+// warnOfInterpreter says what every box must have to install an update, where this computer doesn't have it.
+func warnOfInterpreter(s cli.Streams, what facts) {
+	if what.Interpreter == "" || what.Interpreter == archive.Shell {
+		return
+	}
+	if _, err := os.Stat(what.Interpreter); errors.Is(err, fs.ErrNotExist) {
+		s.Warn("boxsign", fmt.Sprintf("%v: %s is run by %s, which this computer does not have; every box must",
+			what.Name, archive.InstallScript, what.Interpreter))
+	}
+}
+
+func readArchive(ctx context.Context, path string) (facts, archive.Report, error) {
+	name, err := parseArchivePath(filepath.Base(path))
+	if err != nil {
+		return facts{}, archive.Report{}, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return facts{}, archive.Report{}, err
+	}
+	defer file.Close() // opened for reading
+	ahead, err := readahead.NewReaderSize(file, 4, 512<<10)
+	if err != nil {
+		return facts{}, archive.Report{}, err
+	}
+	defer ahead.Close() // of the reading ahead alone
+	return examine(ctx, ahead, name, archive.InspectOptions{})
+}
+
+// print writes one fact per line.
+func (f facts) print(s cli.Streams) error {
+	if _, err := fmt.Fprintf(s.Out, "name: %v\ndigest: %v\nlength: %d\nunpacked: %d\nentries: %d\n",
+		f.Name, f.Digest, f.Length, f.Unpacked, f.Entries); err != nil || f.Interpreter == "" {
+		return err
+	}
+	_, err := fmt.Fprintf(s.Out, "interpreter: %s\n", cli.Printable(f.Interpreter))
+	return err
+}
+
+// parseArchivePath returns the name of the update in the last part of a path.
+func parseArchivePath(base string) (update.Name, error) {
+	name, err := update.ParseName(base)
+	if err != nil {
+		return update.Name{}, cli.WithHint(cli.Usagef("%w", err),
+			"the file name says which update it is, as in opq-box-update-1550190683.tar.bz2")
+	}
+	return name, nil
+}

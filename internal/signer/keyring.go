@@ -1,0 +1,372 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// part is what a key is for, in the words of this command.
+type part string
+
+const (
+	rootPart    part = "root"
+	releasePart part = "release"
+	onlinePart  part = "online"
+)
+
+func parts() []part { return []part{rootPart, releasePart, onlinePart} }
+
+func parsePart(s string) (part, error) {
+	if p := part(s); slices.Contains(parts(), p) {
+		return p, nil
+	}
+	return "", cli.Usagef("role %q: expected root, release or online", s)
+}
+
+// roles returns the roles in the metadata that a key of this part has.
+func (p part) roles() []trust.Role {
+	switch p {
+	case rootPart:
+		return []trust.Role{trust.RoleRoot}
+	case releasePart:
+		return []trust.Role{trust.RoleTargets}
+	}
+	return []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp}
+}
+
+// The files of a directory of keys, beside those of its trusted state:
+//
+//	root.pem release.pem online.pem        private keys; only the online key is not encrypted
+//	root.agent release.agent online.agent  in their place: the name of a key that an ssh-agent keeps
+//	root.pub release.pub online.pub        public keys
+//	release.next.pem …                     the key that is about to take over
+//	release.<fingerprint>.pem …            a key that was replaced
+//	lock                                   held by the one program that signs
+//	trusted/                               the newest repository that was seen
+const (
+	privateSuffix = ".pem"
+	agentSuffix   = ".agent"
+	publicSuffix  = ".pub"
+	nextInfix     = ".next"
+	trustedDir    = "trusted"
+	lockFile      = "lock"
+)
+
+// keyring is a directory of keys.
+type keyring struct {
+	dir    string
+	disk   disk.FS
+	named  map[part][]string // keys that flags name, in place of those of the directory
+	loader secret.Loader
+	loaded map[string]*secret.Key // by name
+}
+
+func (k *keyring) path(name string) string { return filepath.Join(k.dir, name) }
+
+// names returns the names of the private keys of a part; none is no error.
+func (k *keyring) names(p part) ([]string, error) {
+	if named := k.named[p]; len(named) > 0 {
+		return named, nil
+	}
+	var out []string
+	for _, base := range []string{string(p), string(p) + nextInfix} {
+		name, err := k.name(base)
+		if err != nil {
+			return nil, err
+		}
+		if name != "" {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// name returns the name of the private key in the file with that base name, "" where there is none.
+func (k *keyring) name(base string) (string, error) {
+	path := k.path(base + privateSuffix)
+	if _, err := os.Lstat(path); err == nil {
+		return path, nil
+	}
+	raw, err := readFile(k.path(base+agentSuffix), 1000)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSuffix(string(raw), "\n"), err
+}
+
+// errFirstTime says that keys have not met their repository yet.
+var errFirstTime = errors.New("no repository was seen yet")
+
+// openTrusted opens what the keys trust. Without a pinned root the error is errFirstTime where there is nothing yet.
+func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error) {
+	dir := k.path(trustedDir)
+	state, err := trust.Open(trust.Config{FS: k.disk, Dir: dir, Pinned: pinned, DeferRoots: readOnly})
+	if err == nil {
+		return state, nil
+	}
+	if left, noMatch := disk.Glob(dir, "*.json*"); noMatch == nil && len(left) == 0 && pinned == nil {
+		return nil, errFirstTime
+	}
+	root := "FILE, the 1.root.json that you got from whoever made the repository"
+	if roots, _ := trust.Roots(dir); len(roots) > 0 { // else none is intact
+		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, roots[0].Version()))
+	}
+	var lost *fs.PathError
+	if pinned == nil && (errors.As(err, &lost) || errors.Is(err, trust.ErrNotFound)) { // a file, or all roots
+		return nil, cli.WithHint(err, "run the command again with --root "+root)
+	}
+	return nil, withHint(err)
+}
+
+// signers returns the private keys of a part, at least one.
+func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error) {
+	names, err := k.names(p)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, cli.WithHint(fmt.Errorf("%s: %w", k.path(string(p)+privateSuffix), fs.ErrNotExist),
+			fmt.Sprintf("name the directory with your %s key with --keys, or the key itself with --%[1]s-key", p))
+	}
+	var out []signing.Signer
+	for _, name := range names {
+		key, err := k.load(ctx, name)
+		if err != nil {
+			return nil, k.lostHint(name, fmt.Errorf("%s key: %w", p, err))
+		}
+		if err := k.fits(name, key); err != nil {
+			return nil, fmt.Errorf("%s key: %w", p, err)
+		}
+		out = append(out, key)
+	}
+	return out, nil
+}
+
+// fits refuses a private key of the directory that is another than the public one beside it. A bit that the
+// disk lost in a file without a passphrase makes it another key.
+func (k *keyring) fits(name string, key *secret.Key) error {
+	base, private := strings.CutSuffix(name, privateSuffix)
+	if !private || filepath.Dir(name) != filepath.Clean(k.dir) {
+		return nil
+	}
+	// While the next key waits for its place, the public file may be that one's already: rotate sorts them out.
+	if waits, err := k.name(filepath.Base(base) + nextInfix); err != nil || waits != "" {
+		return err
+	}
+	public, err := readPublic(base + publicSuffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil && public != key.Public() {
+		return cli.WithHint(fmt.Errorf("private key %s: it is key %s, and %s says %s: one of the two is damaged", name, key.Public().Fingerprint(), base+publicSuffix, public.Fingerprint()),
+			"move both away, and get them back from a backup with boxsign restore; without one replace the key: boxsign rotate")
+	}
+	return nil // without a public file nothing can be said
+}
+
+// lostHint says how a private key comes back whose file is damaged.
+func (k *keyring) lostHint(name string, err error) error {
+	raw, unread := readFile(name, maxBundle)
+	defer clear(raw)
+	if unread != nil {
+		return withHint(err) // an agent's, or one that the system gives no access to
+	}
+	if _, damaged := secret.CheckFile(raw); damaged != nil {
+		return cli.WithHint(err, "if it is damaged, move it away and get it back from a backup with boxsign restore; without one replace the key, as docs/TRUST.md says")
+	}
+	return withHint(err)
+}
+
+func (k *keyring) load(ctx context.Context, name string) (*secret.Key, error) {
+	if key := k.loaded[name]; key != nil {
+		return key, nil
+	}
+	key, err := k.loader.Load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if k.loaded == nil {
+		k.loaded = map[string]*secret.Key{}
+	}
+	k.loaded[name] = key
+	return key, nil
+}
+
+// public returns the public key in the file with that base name, zero where there is none.
+func (k *keyring) public(base string) (keys.Public, error) {
+	p, err := readPublic(k.path(base + publicSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return keys.Public{}, nil
+	}
+	return p, err
+}
+
+// owns reports whether a public key is one of the directory.
+func (k *keyring) owns(key keys.Public) bool {
+	return slices.ContainsFunc(allBases(), func(base string) bool {
+		mine, err := k.public(base)
+		return err == nil && mine == key
+	})
+}
+
+func readPublic(path string) (keys.Public, error) {
+	raw, err := readFile(path, 1000)
+	if err != nil {
+		return keys.Public{}, err
+	}
+	p, err := keys.ParsePEM(raw)
+	if err != nil {
+		return keys.Public{}, cli.WithHint(fmt.Errorf("public key %s: %w", path, err), "if it is damaged, move it away: nothing that signs needs it; boxsign restore gets it back from a backup")
+	}
+	return p, nil
+}
+
+// lock locks the directory for a program that signs, and removes what a crash left half written: no key
+// that was ever used has such a name.
+func (k *keyring) lock() (*disk.Lock, error) {
+	if _, err := os.Stat(k.dir); err != nil {
+		return nil, cli.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $"+keysVariable)
+	}
+	lock, err := disk.TryLock(k.path(lockFile))
+	if err != nil {
+		return nil, withHint(err)
+	}
+	if err := k.disk.RemoveTemps(k.dir); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return lock, nil
+}
+
+// lockNew is lock for a directory that is made where it is missing. undo removes what that made, if
+// nothing else is in it.
+func (k *keyring) lockNew() (lock *disk.Lock, undo func() error, err error) {
+	var made []func() error
+	undo = func() error {
+		var errs []error
+		for _, u := range slices.Backward(made) {
+			errs = append(errs, u())
+		}
+		return errors.Join(errs...)
+	}
+	if _, err := os.Lstat(k.dir); errors.Is(err, fs.ErrNotExist) {
+		made = append(made, func() error { return removeEmpty(k.dir) })
+	}
+	if err := k.disk.MkdirAll(k.dir, 0o700); err != nil {
+		return nil, nil, errors.Join(err, undo())
+	}
+	if _, err := os.Lstat(k.path(lockFile)); errors.Is(err, fs.ErrNotExist) {
+		made = append(made, func() error { return k.disk.Remove(k.path(lockFile)) })
+	}
+	if lock, err = k.lock(); errors.Is(err, disk.ErrLocked) {
+		return nil, nil, err // another program made them meanwhile
+	} else if err != nil {
+		return nil, nil, errors.Join(err, undo())
+	}
+	return lock, undo, nil
+}
+
+// completed returns the public key of the private key with that base name, zero where there is neither. A
+// crash between the two files leaves the private one alone: then the public one is made from it.
+func (k *keyring) completed(ctx context.Context, base string) (keys.Public, error) {
+	public, err := k.public(base)
+	if err != nil || !public.IsZero() {
+		return public, err
+	}
+	name, err := k.name(base)
+	if err != nil || name == "" {
+		return keys.Public{}, err
+	}
+	key, err := k.load(ctx, name)
+	if err != nil {
+		return keys.Public{}, err
+	}
+	return key.Public(), k.disk.CreateFile(k.path(base+publicSuffix), key.Public().PEM(), 0o644)
+}
+
+// create makes the private and the public file of a key, or of a key that an agent keeps.
+func (k *keyring) create(ctx context.Context, base string, key *secret.Key, agent string) (err error) {
+	if err := k.disk.MkdirAll(k.dir, 0o700); err != nil {
+		return err
+	}
+	path := k.path(base + privateSuffix)
+	switch {
+	case agent != "":
+		path = k.path(base + agentSuffix)
+		err = k.disk.CreateFile(path, []byte(agent+"\n"), 0o644)
+	case strings.HasPrefix(base, string(onlinePart)):
+		err = key.WriteUnencrypted(k.disk, path)
+	default:
+		err = key.WriteEncrypted(ctx, k.disk, path, k.loader.Passphrase)
+	}
+	if err != nil {
+		return withHint(err)
+	}
+	if err := k.disk.CreateFile(k.path(base+publicSuffix), key.Public().PEM(), 0o644); err != nil {
+		return errors.Join(err, k.disk.Remove(path))
+	}
+	return nil
+}
+
+// remove removes what create made.
+func (k *keyring) remove(base string) error {
+	var errs []error
+	for _, suffix := range []string{publicSuffix, privateSuffix, agentSuffix} {
+		errs = append(errs, k.disk.Remove(k.path(base+suffix)))
+	}
+	return errors.Join(errs...)
+}
+
+// rename gives the files of a key another base name, the public one last: it says whose the private one
+// is, so that the same again goes on after a crash. Nothing is overwritten by another content.
+func (k *keyring) rename(from, to string) error {
+	if err := k.renamePrivate(from, to); err != nil {
+		return err
+	}
+	return k.renameFile(k.path(from+publicSuffix), k.path(to+publicSuffix))
+}
+
+func (k *keyring) renamePrivate(from, to string) error {
+	for _, suffix := range []string{privateSuffix, agentSuffix} {
+		if err := k.renameFile(k.path(from+suffix), k.path(to+suffix)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *keyring) renameFile(from, to string) error {
+	had, err := readFile(from, maxBundle)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer clear(had)
+	there, err := readFile(to, maxBundle)
+	defer clear(there)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return k.disk.Rename(from, to)
+	case err != nil:
+		return err
+	case !bytes.Equal(had, there):
+		return cli.WithHint(fmt.Errorf("%s: %w, and it is another than %s", to, fs.ErrExist, from),
+			"a key is never overwritten: boxsign key show says which is which; move the one that signs nothing away")
+	}
+	return k.disk.Remove(from)
+}

@@ -1,0 +1,181 @@
+package signer
+
+import (
+	"bytes"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+)
+
+// Paper is a backup that can be printed, and typed or scanned again:
+//
+//	1/14: C5JP 8S9E CNQQ 4WBE DXT6 2TBE E8PP 2VK5 CHJQ 6X1Q
+//
+// A line is its number and how many there are, and up to 26 bytes of the backup with a checksum of 4 bytes,
+// in the base 32 of Crockford: no I, L, O or U. The checksum is CRC-32C, big-endian, over both numbers, each
+// of 4 bytes, big-endian, and the bytes of the line: one wrong character, or two that changed places, are always
+// found. What is typed may be in lower case, have O for 0 and I or L for 1, and spaces anywhere; empty lines
+// and those that begin with # don't count.
+const (
+	paperLine  = 26      // bytes of the backup in a line
+	paperGroup = 4       // characters
+	maxPaper   = 1 << 20 // bytes of text
+	maxPrinted = 64 << 10
+	checkSize  = 4
+)
+
+var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
+
+// printPaper returns sealed as text.
+func printPaper(sealed []byte) []byte {
+	var out bytes.Buffer
+	total := (len(sealed) + paperLine - 1) / paperLine
+	for i := range total {
+		data := sealed[i*paperLine : min(len(sealed), (i+1)*paperLine)]
+		text := crockford.EncodeToString(append(bytes.Clone(data), paperCheck(i+1, total, data)...))
+		fmt.Fprintf(&out, "%3d/%d:", i+1, total)
+		for len(text) > 0 {
+			n := min(paperGroup, len(text))
+			fmt.Fprintf(&out, " %s", text[:n])
+			text = text[n:]
+		}
+		out.WriteByte('\n')
+	}
+	return out.Bytes()
+}
+
+func paperCheck(number, total int, data []byte) []byte {
+	head := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(number)), uint32(total))
+	return binary.BigEndian.AppendUint32(nil, crc32.Checksum(append(head, data...), crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// maxMistakes is how many wrong lines are told at once.
+const maxMistakes = 20
+
+// paperReader puts together what lines hold.
+type paperReader struct {
+	next, total int // the line that must come, and how many there are
+	data        []byte
+	mistakes    []error
+}
+
+// parsePaper returns what printPaper printed. It tells of every line that is wrong, by its number in text.
+func parsePaper(text []byte) ([]byte, error) {
+	if len(text) > maxPaper {
+		return nil, fmt.Errorf("expected at most %d bytes of text, got more", maxPaper)
+	}
+	lines := strings.Split(string(text), "\n")
+	p := paperReader{next: 1, total: paperTotal(lines)}
+	if p.total == 0 {
+		return nil, errors.New("expected a backup, as boxsign backup writes or prints it")
+	}
+	for i, line := range lines {
+		if counts(line) {
+			p.read(i+1, line)
+		}
+	}
+	if p.next <= p.total {
+		p.mistaken(fmt.Errorf("the end is missing: the last line is %d/%d", p.next-1, p.total))
+	}
+	if len(p.mistakes) > 0 {
+		return nil, errors.Join(p.mistakes...)
+	}
+	return p.data, nil
+}
+
+// counts reports whether a line of text is one of a backup.
+func counts(line string) bool {
+	line = strings.TrimSpace(line)
+	return line != "" && line[0] != '#'
+}
+
+// paperTotal returns how many lines there are by what most lines say, 0 where none says it.
+func paperTotal(lines []string) int {
+	votes, best := map[int]int{}, 0
+	for _, line := range lines {
+		if _, total, _, err := cutPaperLine(line); err == nil {
+			if votes[total]++; votes[total] > votes[best] {
+				best = total
+			}
+		}
+	}
+	return best
+}
+
+// cutPaperLine returns the two numbers of a line, from 1, and what follows them.
+func cutPaperLine(line string) (number, total int, rest string, err error) {
+	head, rest, _ := strings.Cut(line, ":")
+	first, second, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(head), " ", ""), "/")
+	number, err = strconv.Atoi(first)
+	if err == nil {
+		total, err = strconv.Atoi(second)
+	}
+	if err != nil || number < 1 || total < number || total > maxPaper {
+		return 0, 0, "", fmt.Errorf("expected two numbers and a colon, as in 1/34:, got %.20q", line)
+	}
+	return number, total, rest, nil
+}
+
+func (p *paperReader) mistaken(err error) {
+	if len(p.mistakes) < maxMistakes {
+		p.mistakes = append(p.mistakes, err)
+	}
+}
+
+// read takes the line of text with that number.
+func (p *paperReader) read(at int, line string) {
+	number, total, rest, err := cutPaperLine(line)
+	if err == nil && total == p.total && number > p.next {
+		p.mistaken(fmt.Errorf("line %d: %d/%d is missing before it", at, p.next, p.total))
+		p.next = number
+	}
+	if err == nil && (number != p.next || total != p.total) {
+		err = fmt.Errorf("expected the line %d/%d, got %d/%d", p.next, p.total, number, total)
+	}
+	var data []byte
+	if err == nil {
+		data, err = parsePaperLine(rest, number, total)
+	}
+	if err != nil {
+		p.mistaken(fmt.Errorf("line %d: %w", at, err))
+	}
+	p.data = append(p.data, data...)
+	p.next++
+}
+
+// parsePaperLine parses what follows the two numbers.
+func parsePaperLine(typed string, number, total int) ([]byte, error) {
+	text := strings.Map(paperDigit, typed)
+	raw, err := crockford.DecodeString(text)
+	if err != nil || len(raw) <= checkSize || crockford.EncodeToString(raw) != text {
+		return nil, errors.New("a character is wrong, missing or too many")
+	}
+	data, sum := raw[:len(raw)-checkSize], raw[len(raw)-checkSize:]
+	if !bytes.Equal(sum, paperCheck(number, total, data)) {
+		return nil, errors.New("a character is wrong: the checksum does not fit")
+	}
+	if len(data) > paperLine || number < total && len(data) < paperLine {
+		return nil, fmt.Errorf("expected %d bytes, got %d", paperLine, len(data))
+	}
+	return data, nil
+}
+
+// paperDigit makes the one spelling of what may be typed.
+func paperDigit(r rune) rune {
+	switch r {
+	case ' ', '\t', '\r':
+		return -1
+	case 'O', 'o':
+		return '0'
+	case 'I', 'i', 'L', 'l':
+		return '1'
+	}
+	if 'a' <= r && r <= 'z' {
+		return r - 'a' + 'A'
+	}
+	return r
+}

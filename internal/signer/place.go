@@ -1,0 +1,89 @@
+package signer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// place is where a repository is. What it says is verified by whoever asks it.
+type place interface {
+	// Fetch reads the metadata that are published.
+	trust.Fetcher
+
+	// Archive opens the archive of an update, fs.ErrNotExist where it is not there.
+	Archive(ctx context.Context, r trust.Release) (io.ReadCloser, error)
+
+	// Pending returns the proposals that wait for more signatures and that follow base, lists before
+	// roots, and the highest version of all lists that wait, 0 for none.
+	Pending(ctx context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error)
+
+	// Hold keeps a proposal until more keys have signed it; Drop forgets one.
+	Hold(ctx context.Context, p *trust.Proposal, files publish.Files) error
+	Drop(ctx context.Context, p *trust.Proposal) error
+
+	// Publish makes a repository with that change the current one, and keeps those of the archives
+	// that it lists. After an error the old repository is current or, where only the last step failed,
+	// the new one.
+	Publish(ctx context.Context, c trust.Change, files publish.Files) error
+
+	Close() error
+}
+
+// openPlace opens the repository at a URL or in a directory. A directory is published into with the online key of the
+// ring; at a URL the origin has it. ring is nil for reading alone.
+func openPlace(ctx context.Context, s cli.Streams, where string, write bool, ring *keyring) (place, error) {
+	if isURL(where) {
+		return openRemote(s, where)
+	}
+	d := directory{path: where, disk: s.Disk, now: s.Now}
+	if ring != nil {
+		d.online = func(ctx context.Context) ([]signing.Signer, error) { return ring.signers(ctx, onlinePart) }
+		d.kept = ring.path(trustedDir)
+	}
+	opened, err := openDirectory(ctx, d, write)
+	if err != nil {
+		return nil, err
+	}
+	return opened, nil
+}
+
+func openRemote(s cli.Streams, url string) (place, error) {
+	meter := s.NewMeter()
+	s.Err = meter // messages stand above what it shows
+	r, err := publish.New(publish.Config{
+		URL:       url,
+		UserAgent: "boxsign/" + version,
+		Progress:  func(p publish.Progress) { meter.Show(p.Name.String(), p.Total, p.Done) },
+		Waiting: func(err error, pause time.Duration) {
+			s.Warn("boxsign", fmt.Sprintf("%v; trying again in %v", err, pause.Round(time.Second/10)))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return shown{r, meter}, nil
+}
+
+// shown is a repository to which archives are seen going.
+type shown struct {
+	*publish.Remote
+	meter *cli.Meter
+}
+
+// Close ends what is shown as well.
+func (s shown) Close() error {
+	s.meter.End()
+	return s.Remote.Close()
+}
+
+func isURL(where string) bool {
+	return strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://")
+}

@@ -1,0 +1,153 @@
+package signer
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+func newPublish(s cli.Streams) *cobra.Command {
+	var o listOptions
+	cmd := &cobra.Command{
+		Use:   "publish FILE… [DIR|URL]",
+		Short: "Sign updates and publish them at an origin",
+		Long: `Sign updates and publish them at an origin: each archive is inspected and hashed, a new list is signed,
+what the origin lacks is sent in blocks of 4 MiB, and what is then served is compared with what was signed.
+A publish that was cut goes on where it stopped when it is said again. Where another signer was faster, their
+change is shown, and yours is signed again on top of it.`,
+		Example: `  boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files := o.takePlace(args)
+			if len(files) == 0 {
+				return cli.WithHint(cli.Usagef("which updates?"), "name their archives before the directory or URL")
+			}
+			return withHint(add(cmd.Context(), s, o, files))
+		},
+	}
+	o.listFlags(cmd)
+	forceFlag(cmd, &o.force)
+	o.conditions.flags(cmd)
+	return cmd
+}
+
+func isPlace(arg string) bool {
+	info, err := os.Stat(arg)
+	return isURL(arg) || err == nil && info.IsDir()
+}
+
+// served compares what a server shows of the archives that a list added, or that are at hand, with what
+// was signed, and returns where they are.
+func (x *session) served(ctx context.Context, p *trust.Proposal, files publish.Files) ([]string, error) {
+	remote, ok := x.place.(shown)
+	if !ok || p.Role() != trust.RoleTargets || x.base.Version(trust.RoleTargets) != p.Version() {
+		return nil, nil // in a directory, or waiting
+	}
+	added := names(trust.Plan{Added: p.Plan().Added})
+	var out []string
+	for _, r := range p.Releases() {
+		if _, at := files[r.Digest()]; !at && !slices.Contains(added, r.Name()) {
+			continue
+		}
+		if err := remote.Check(ctx, r, publish.Ends); err != nil {
+			return nil, fmt.Errorf("published, but not served as it was signed: %w", err)
+		}
+		out = append(out, remote.URL()+"update/"+r.Name().String())
+	}
+	return out, nil
+}
+
+// meanwhile shows what another signer published while mine was being signed, and waits for what is on
+// its way. Without a person to ask it goes on only where the two changes have no name in common.
+// conflict is what the origin said.
+func (x *session) meanwhile(ctx context.Context, mine trust.Plan, conflict error) error {
+	before := x.base
+	if err := x.forgetSigned(); err != nil {
+		return err
+	}
+	if err := x.refresh(ctx); err != nil {
+		return err
+	}
+	waited, err := x.awaitOthers(ctx)
+	if err != nil {
+		return err
+	}
+	if !waited && x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
+		return cli.WithHint(conflict, "another signer's list is on its way there: wait until it is published, then run the command again")
+	}
+	return x.apart(before, names(mine))
+}
+
+// apart shows what another signer published since before. Where nobody is asked it is trust.ErrConflict
+// if that touched one of mine too.
+func (x *session) apart(before *trust.Repository, mine []update.Name) error {
+	if x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
+		return nil // it was given up
+	}
+	theirs := touched(before, x.base)
+	x.s.Warn("boxsign", fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made on top of it",
+		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, before, x.base), ", ")))
+	if !x.o.yes {
+		return nil // the new list is shown and asked for
+	}
+	for _, n := range mine {
+		if slices.Contains(theirs, n) {
+			return cli.WithHint(fmt.Errorf("%v: %w: another signer changed it too", n, trust.ErrConflict), "look at what is published with boxsign status, then run the command again")
+		}
+	}
+	return nil
+}
+
+func names(p trust.Plan) []update.Name {
+	var out []update.Name
+	for _, r := range slices.Concat(p.Added, p.Withdrawn) {
+		out = append(out, r.Name())
+	}
+	for _, c := range p.Changed {
+		out = append(out, c.To.Name())
+	}
+	return out
+}
+
+// touched returns the names that one of two repositories lists and the other doesn't, or lists for other
+// boxes.
+func touched(a, b *trust.Repository) []update.Name {
+	var out []update.Name
+	for _, r := range a.Releases() {
+		if now, both := b.Release(r.Name()); !both || !sameConditions(r.Conditions(), now.Conditions()) {
+			out = append(out, r.Name())
+		}
+	}
+	for _, r := range b.Releases() {
+		if _, both := a.Release(r.Name()); !both {
+			out = append(out, r.Name())
+		}
+	}
+	return out
+}
+
+func describeTouched(list []update.Name, before, now *trust.Repository) []string {
+	if len(list) == 0 {
+		return []string{"no update added, withdrawn or changed"}
+	}
+	out := make([]string, len(list))
+	for i, n := range list {
+		out[i] = "withdrew " + n.String()
+		_, was := before.Release(n)
+		if _, is := now.Release(n); is && was {
+			out[i] = "changed " + n.String()
+		} else if is {
+			out[i] = "added " + n.String()
+		}
+	}
+	return out
+}

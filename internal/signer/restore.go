@@ -1,0 +1,222 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+const stateRestored = "restored"
+
+func newRestore(s cli.Streams) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Get your keys and trusted state back from a backup",
+		Long: `Get your keys and trusted state back from a backup, as a file of boxsign backup or typed from paper. All of it
+is verified before anything is written. Nothing is ever overwritten: a key that is there must be the same, and a
+trusted state that is there is kept where it is newer.`,
+		Example: `  boxsign restore --keys K keys.backup
+  boxsign restore --dry-run keys.backup`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withHint(restore(cmd.Context(), s, o, args[0]))
+		},
+	}
+	o.keysFlag(cmd)
+	o.backupFlags(cmd)
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what is in the backup, and write nothing")
+	return cmd
+}
+
+func restore(ctx context.Context, s cli.Streams, o options, path string) error {
+	ring, err := o.ring(s)
+	if err != nil {
+		return err
+	}
+	sealed, err := readBackup(path)
+	if errors.As(err, new(*fs.PathError)) {
+		return fmt.Errorf("backup: %w", err) // which names the file
+	}
+	if err != nil {
+		return fmt.Errorf("backup %s: %w", path, err)
+	}
+	passphrase, err := o.backupPassphrase(s).Ask(ctx, "the backup "+path, false)
+	if err != nil {
+		return err
+	}
+	defer clear(passphrase)
+	plain, err := unseal(sealed, passphrase)
+	if err != nil {
+		return fmt.Errorf("backup %s: %w", path, err)
+	}
+	defer clear(plain)
+	b, err := parseBundle(plain)
+	if err != nil {
+		return fmt.Errorf("backup %s: %w: %w", path, errDamaged, err)
+	}
+	c, err := b.check()
+	if err != nil {
+		return fmt.Errorf("backup %s: %w", path, err)
+	}
+	c.State = stateDryRun
+	if !o.dryRun {
+		notes, err := ring.restore(b, c)
+		if err != nil {
+			return err
+		}
+		c.Into, c.State, c.Notes = ring.dir, stateRestored, append(c.Notes, notes...)
+	}
+	return c.show(s, o.json)
+}
+
+// readBackup returns what age made, from its file or from typed text.
+func readBackup(path string) ([]byte, error) {
+	raw, err := readFile(path, maxSealed)
+	if err != nil || bytes.HasPrefix(raw, []byte(sealedPrefix)) {
+		return raw, err
+	}
+	sealed, err := parsePaper(raw)
+	if err != nil {
+		return nil, cli.WithHint(err, "lines that were typed are compared with the paper; a file of age begins with "+strings.TrimSpace(sealedPrefix))
+	}
+	return sealed, nil
+}
+
+// restore writes what the directory lacks of a bundle that was checked, and returns what is to be said about
+// the rest. After an error nothing is there that was not before, unless it can't be removed.
+func (k *keyring) restore(b bundle, c contents) (notes []string, err error) {
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			for _, u := range slices.Backward(undo) {
+				err = errors.Join(err, u())
+			}
+		}
+	}()
+	lock, unmake, err := k.lockNew()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	undo = append(undo, unmake)
+	files, notes, err := k.lacking(b, c)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if undo, err = k.put(f, undo); err != nil {
+			return nil, err
+		}
+	}
+	return notes, nil
+}
+
+// makeDir makes a directory that is missing, for its owner alone.
+func (k *keyring) makeDir(dir string, undo []func() error) ([]func() error, error) {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		undo = append(undo, func() error { return removeEmpty(dir) })
+	}
+	return undo, k.disk.MkdirAll(dir, 0o700)
+}
+
+// put writes a file that is not there.
+func (k *keyring) put(f bundled, undo []func() error) ([]func() error, error) {
+	path, mode := k.path(filepath.FromSlash(f.path)), fs.FileMode(0o644)
+	if strings.HasSuffix(path, privateSuffix) {
+		mode = 0o600
+	}
+	undo, err := k.makeDir(filepath.Dir(path), undo)
+	if err != nil {
+		return undo, err
+	}
+	if err = k.disk.CreateFile(path, f.data, mode); !errors.Is(err, fs.ErrExist) { // else it is somebody else's
+		undo = append(undo, func() error { return k.disk.Remove(path) })
+	}
+	return undo, err
+}
+
+// lacking returns the files that are not there, in the order in which they are written: nobody signs without a
+// private key, and until then what the keys trust is there, its timestamp last.
+func (k *keyring) lacking(b bundle, c contents) (files []bundled, notes []string, err error) {
+	trusted, note, err := k.lackingTrusted(b, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if note != "" {
+		notes = append(notes, note)
+	}
+	files = trusted
+	for _, suffix := range []string{publicSuffix, agentSuffix, privateSuffix} {
+		for _, f := range b.files {
+			if !keyFile.MatchString(f.path) || !strings.HasSuffix(f.path, suffix) {
+				continue
+			}
+			same, err := k.same(f)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				files = append(files, f)
+			case err != nil:
+				return nil, nil, err
+			case !same:
+				return nil, nil, cli.WithHint(fmt.Errorf("%s: %w, and it is another", k.path(f.path), fs.ErrExist),
+					"a key is never overwritten: choose another directory with --keys, or move the old one away")
+			default:
+				notes = append(notes, f.path+" was there already")
+			}
+		}
+	}
+	return files, notes, nil
+}
+
+// same reports whether a file is there with that content.
+func (k *keyring) same(f bundled) (bool, error) {
+	raw, err := readFile(k.path(filepath.FromSlash(f.path)), maxBundle)
+	return bytes.Equal(raw, f.data), err
+}
+
+// lackingTrusted returns the files of the trusted state that are not there. A state that is there and differs is
+// kept where it is newer, and refused where it isn't: numbers must never go back.
+func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note string, err error) {
+	differs := false
+	for _, f := range b.trusted() {
+		same, err := k.same(f)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			files = append(files, f)
+		case err != nil:
+			return nil, "", err
+		case !same && strings.HasSuffix(f.path, "."+string(trust.RoleRoot)+".json"):
+			if raw, err := readFile(k.path(f.path), trust.MaxLength(trust.RoleRoot)); err == nil {
+				if _, err := trust.ParseRoot(raw); err != nil {
+					return nil, "", cli.WithHint(fmt.Errorf("%s: it is damaged: %w", k.path(f.path), err), "move it away, then run the command again")
+				}
+			}
+			return nil, "", cli.WithHint(fmt.Errorf("%s: another root than in the backup", k.path(f.path)), "keys belong to one repository: choose another directory with --keys")
+		default:
+			differs = differs || !same
+		}
+	}
+	if !differs {
+		return files, "", nil // sorted, with timestamp.json at the end
+	}
+	here, err := trust.Open(trust.Config{Dir: k.path(trustedDir), DeferRoots: true})
+	if err != nil {
+		return nil, "", cli.WithHint(err, "move "+k.path(trustedDir)+" away, then run the command again")
+	}
+	if !versions(here).covers(*c.Trusted) {
+		return nil, "", cli.WithHint(fmt.Errorf("%s: older than in the backup, or damaged", k.path(trustedDir)), "move it away, then run the command again")
+	}
+	return nil, "the trusted state in " + k.path(trustedDir) + " is newer and stays", nil
+}

@@ -1,0 +1,38 @@
+// Package signer is what boxsign does: make keys, build, sign and publish updates, and keep the keys safe.
+package signer
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+)
+
+// version is that of the program, for servers.
+var version = "unknown"
+
+// NewRoot returns the command boxsign.
+func NewRoot(s cli.Streams, v string) *cobra.Command {
+	version = v
+	root := &cobra.Command{
+		Use:     "boxsign",
+		Version: version,
+		Short:   "Make, sign and publish the updates of a fleet of boxes",
+		Long: `Boxsign makes, signs and publishes the updates of a fleet of boxes.
+
+Environment: ` + keysVariable + ` and ` + repoVariable + ` stand for --keys and --repo; ` + passphraseVariable + ` is the
+passphrase of key files, which is else asked for on the terminal, and ` + backupVariable + ` that of
+backups; ` + agentVariable + ` leads to an ssh-agent.
+
+Exit codes: 0 done, 1 failed or refused, 2 usage. After 1 and 2 nothing was signed or published that a
+message does not name.`,
+	}
+	root.AddCommand(
+		newBuild(s), newInspect(s), newBootstrap(s),
+		newKeygen(s), newKeyCommands(s),
+		newSign(s), newVerify(s),
+		newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newRolloutCommands(s), newCosign(s), newAbort(s), newRenew(s),
+		newRootCommands(s), newRotate(s), newStatus(s), newVerifyRepo(s),
+		newBackup(s), newRestore(s),
+	)
+	return root
+}

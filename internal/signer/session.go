@@ -1,0 +1,265 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// session is one run of a command on a repository: what the signer trusts, where the repository is,
+// and what waits there.
+type session struct {
+	s       cli.Streams
+	o       options
+	ring    *keyring
+	lock    *disk.Lock // nil: for reading only
+	trusted *trust.State
+	place   place
+	where   string // the directory or URL of place
+
+	// The rest changes with each publish.
+	base     *trust.Repository
+	pending  []*trust.Proposal
+	reserved int64
+	at       time.Time
+}
+
+// openSession opens the keys and the repository. Without write, nothing is locked or changed.
+func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *session, err error) {
+	ring, err := o.ring(s)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := o.repository(s)
+	if err != nil {
+		return nil, err
+	}
+	x := &session{s: s, o: o, ring: ring, where: repo}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.close())
+		}
+	}()
+	if write {
+		if x.lock, err = ring.lock(); err != nil {
+			return nil, err
+		}
+	}
+	if x.place, err = openPlace(ctx, s, repo, write, ring); err != nil {
+		return nil, err
+	}
+	if x.trusted, err = x.openTrusted(!write); err != nil {
+		return nil, err
+	}
+	damage := x.trusted.Damage()
+	if write {
+		if err := x.trusted.Mend(); err != nil {
+			return nil, withHint(err)
+		}
+	}
+	err = x.refresh(ctx)
+	if d, ok := x.place.(*directory); ok {
+		damage = append(damage, d.Problems()...)
+		if err == nil {
+			err = d.lacksRoot(x.trusted.Root())
+		}
+	}
+	for _, d := range damage {
+		x.s.Warn("boxsign", d.Error())
+	}
+	return x, err
+}
+
+func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
+	var pinned []byte
+	if x.o.pinned != "" {
+		var err error
+		if pinned, err = readRoot(x.o.pinned); err != nil {
+			return nil, err
+		}
+	}
+	state, err := x.ring.openTrusted(pinned, readOnly)
+	if errors.Is(err, errFirstTime) {
+		return nil, cli.WithHint(fmt.Errorf("the keys in %s meet this repository for the first time", x.ring.dir),
+			"say which root to trust with --root FILE: the 1.root.json that you got from whoever made the repository, not from where it is served")
+	}
+	return state, err
+}
+
+// refresh reads what is published and what waits.
+func (x *session) refresh(ctx context.Context) (err error) {
+	x.at = x.s.Now()
+	if err := x.refreshBase(ctx); err != nil {
+		return withHint(fmt.Errorf("repository: %w", explain.At(x.where, err)))
+	}
+	for _, b := range x.trusted.Ledger().Rebound(x.base) {
+		x.s.Warn("boxsign", b.String())
+	}
+	if x.pending, x.reserved, err = x.place.Pending(ctx, x.base, x.trusted.Ledger(), x.at); err != nil {
+		return withHint(err)
+	}
+	return nil
+}
+
+// refreshBase refuses a repository that has another timestamp under the number that was seen: a
+// client keeps the first one that it accepted, a signer must not sign on something else. An origin may
+// publish a newer one at any instant.
+func (x *session) refreshBase(ctx context.Context) error {
+	var last *trust.Repository
+	for {
+		base, err := x.trusted.Refresh(ctx, x.place, trust.Clock{Now: x.at, Repair: true})
+		if err != nil {
+			return err
+		}
+		raw, err := x.place.Fetch(ctx, trust.TimestampName, trust.MaxLength(trust.RoleTimestamp), update.Digest{})
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(raw, base.Raw(trust.RoleTimestamp)) {
+			x.base = base
+			return nil
+		}
+		version := base.Version(trust.RoleTimestamp)
+		if last != nil && last.Version(trust.RoleTimestamp) >= version {
+			return fmt.Errorf("timestamp %d: %w", version, trust.ErrFork)
+		}
+		last = base
+	}
+}
+
+func (x *session) close() error {
+	var errs []error
+	if x.place != nil {
+		errs = append(errs, x.place.Close())
+	}
+	if x.lock != nil {
+		errs = append(errs, x.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// inSession runs a command on a repository; unless the command changes nothing, for this one alone.
+func inSession(ctx context.Context, s cli.Streams, o options, write bool, run func(*session) error) error {
+	x, err := openSession(ctx, s, o, write)
+	if err != nil {
+		return err
+	}
+	return errors.Join(withHint(run(x)), x.close())
+}
+
+// confirm shows what will change and asks.
+func (x *session) confirm(ctx context.Context, what ...change) error {
+	if x.o.yes {
+		return nil
+	}
+	shown := x.s
+	shown.Out = x.s.Err
+	for _, c := range what {
+		if err := c.print(shown); err != nil {
+			return err
+		}
+	}
+	return x.s.Confirm(ctx, "Sign this?")
+}
+
+// signers returns the keys of a part and remembers the base that is signed on: from now on no older
+// one is accepted.
+func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error) {
+	by, err := x.ring.signers(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return by, x.trusted.Commit(x.base)
+}
+
+// submit publishes a proposal with enough signatures and keeps another one waiting. hold keeps any
+// waiting. It returns what became of it.
+func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (change, error) {
+	c := x.describe(p.Plan())
+	if hold || !p.Complete() {
+		return x.hold(ctx, c, p, files)
+	}
+	next := trust.Change{Targets: p}
+	if p.Role() == trust.RoleRoot {
+		next = trust.Change{Root: p}
+	}
+	before := x.base
+	if err := x.publish(ctx, next, files); err != nil {
+		return change{}, err
+	}
+	c.State, c.Notes = statePublished, conditionNotes(p.Plan(), lastWithout(before, x.base), x.at)
+	x.warnThreshold()
+	return c, nil
+}
+
+// hold keeps a proposal waiting, unless others have signed it meanwhile: then it is published.
+func (x *session) hold(ctx context.Context, c change, p *trust.Proposal, files publish.Files) (change, error) {
+	if err := x.place.Hold(ctx, p, files); err != nil {
+		return change{}, err
+	}
+	if err := x.refresh(ctx); err != nil {
+		return change{}, err
+	}
+	if x.base.Version(p.Role()) < p.Version() {
+		c.wait(p.Needs())
+		return c, nil
+	}
+	c.State = statePublished
+	return c, x.trusted.Commit(x.base)
+}
+
+// errNotServed says that what an origin shows is not what it said.
+var errNotServed = errors.New("it is said to be published, and an older one is served")
+
+func (x *session) publish(ctx context.Context, c trust.Change, files publish.Files) error {
+	if err := x.place.Publish(ctx, c, files); err != nil {
+		return err
+	}
+	if err := x.refresh(ctx); err != nil {
+		return err
+	}
+	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
+		if p != nil && x.base.Version(p.Role()) < p.Version() {
+			return cli.WithHint(fmt.Errorf("%s %d: %w: %d", p.Role(), p.Version(), errNotServed, x.base.Version(p.Role())),
+				"look whether a cache before the origin holds timestamp.json or roots back; then run the command again")
+		}
+	}
+	return x.trusted.Commit(x.base)
+}
+
+func (x *session) warnThreshold() {
+	if n := x.base.Root().Threshold(trust.RoleTargets); n > 1 {
+		x.s.Warn("boxsign", fmt.Sprintf("lists need %d signatures, but boxes that check only .sig still trust one key alone", n))
+	}
+}
+
+// current refuses a repository whose root is expired: no box would take what is published under it.
+func (x *session) current() error {
+	root := x.base.Root()
+	if x.at.After(root.Expires()) {
+		return cli.WithHint(fmt.Errorf("root %d: %w at %s, and here it is %s", root.Version(), trust.ErrExpired, stamp(root.Expires()), stamp(x.at)),
+			"if the clock of this computer is right, a root signer says boxsign root renew; else set the clock")
+	}
+	return nil
+}
+
+// waiting returns the proposals of a role that wait.
+func (x *session) waiting(role trust.Role) []*trust.Proposal {
+	var out []*trust.Proposal
+	for _, p := range x.pending {
+		if p.Role() == role {
+			out = append(out, p)
+		}
+	}
+	return out
+}

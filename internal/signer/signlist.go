@@ -1,0 +1,69 @@
+package signer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+)
+
+// listing is what a new list comes with.
+type listing struct {
+	files publish.Files
+	hold  bool            // it waits, even where there are enough signatures
+	lost  []trust.Release // listed already, and to be brought back by a list without a change
+}
+
+// signList shows the next list, asks, signs it and submits it.
+func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing) error {
+	if err := x.holdable(l.hold); err != nil {
+		return err
+	}
+	c := x.describe(e.Plan())
+	notes := slices.Concat(bringsBack(l.lost), x.notes(), x.clockNotes())
+	c.Notes = append(c.Notes, notes...)
+	if x.o.dryRun {
+		c.State = stateDryRun
+		return show(x.s, x.o.json, c)
+	}
+	if err := x.confirm(ctx, c); err != nil {
+		return err
+	}
+	p, err := x.signedList(ctx, e, len(l.lost) > 0)
+	if err != nil {
+		return err
+	}
+	done, err := x.submit(ctx, p, l.files, l.hold)
+	if err != nil {
+		return err
+	}
+	if err := x.settled(done); err != nil {
+		return err
+	}
+	if done.At, err = x.served(ctx, p, l.files); err != nil {
+		return err
+	}
+	done.Notes = append(done.Notes, notes...)
+	return show(x.s, x.o.json, done)
+}
+
+// notes says which lists wait that a new one would replace.
+func (x *session) notes() []string {
+	var out []string
+	for _, p := range x.waiting(trust.RoleTargets) {
+		out = append(out, fmt.Sprintf("targets %d waits for signatures; the new list is without its changes and replaces it", p.Version()))
+	}
+	return out
+}
+
+// holdable refuses, before anything is signed, to keep a list waiting at an origin that would publish it.
+func (x *session) holdable(hold bool) error {
+	if _, remote := x.place.(shown); !remote || !hold || x.base.Root().Threshold(trust.RoleTargets) > 1 {
+		return nil
+	}
+	return cli.WithHint(fmt.Errorf("targets %d can't wait there: %w: one signature is enough, so that a server publishes it", x.base.Version(trust.RoleTargets)+1, publish.ErrOrigin),
+		"where a list needs a second signature before the root asks for it, sign with both keys at one computer: boxsign renew --list --release-key FILE --release-key FILE")
+}
