@@ -12,13 +12,14 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // ErrExport says that what is imported is no export, or was cut. What arrived before is kept, and an
 // import that is begun anew goes on with it.
-var ErrExport = errors.New("no whole export")
+var ErrExport error = status.BrokenExport
 
 // maxCarried bounds the metadata of an export, in bytes: many roots, one list.
 const maxCarried = 16 << 20

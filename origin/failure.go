@@ -5,16 +5,17 @@ import (
 	"fmt"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
 // ErrAhead says that the clock of this origin is behind what was signed before: it signs nothing but roots, and with
 // a new key.
-var ErrAhead = errors.New("the clock of the origin is behind")
+var ErrAhead error = status.OriginBehind
 
 // ErrJump says that the clock of this origin is ahead of all that was signed, the proposal at hand included, by more than
 // can be believed: it signs nothing.
-var ErrJump = errors.New("the clock of the origin is ahead")
+var ErrJump error = status.OriginAhead
 
 // hintJump is what to do about ErrJump. The clock may be right: then somebody has to say so.
 const hintJump = "set the clock of the origin; if it is right, because the origin was off for long, start it with clock_checked set to today, or publish a list: boxsign renew --list"

@@ -13,6 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -20,14 +21,14 @@ import (
 // The errors that a caller may branch on, beside those of signing/trust and of store.
 var (
 	// ErrNotFound says that no proposal has that ID, or that a staged list has no such archive.
-	ErrNotFound = errors.New("no such proposal or archive")
+	ErrNotFound error = status.NoProposal
 
 	// ErrNoKey says that this origin does not hold the online key that the root names: it can commit
 	// nothing.
-	ErrNoKey = errors.New("the online key is not here")
+	ErrNoKey error = status.NoKey
 
 	// ErrBlocks says that blocks came before their block list.
-	ErrBlocks = errors.New("the block list is missing")
+	ErrBlocks error = status.NoBlocks
 )
 
 // ConflictError says what is in the way of a proposal. It wraps trust.ErrConflict, or whichever error

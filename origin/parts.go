@@ -2,11 +2,11 @@ package origin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -21,7 +21,7 @@ const (
 )
 
 // ErrGap says that a part does not continue what the origin has of its block.
-var ErrGap = errors.New("the origin does not have the bytes before this part")
+var ErrGap error = status.Gap
 
 // begunBlock holds the first bytes of a block that arrives in parts. Nothing is known of them until the block
 // is complete, so they stay in memory.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -28,11 +29,11 @@ const (
 )
 
 var (
-	errLength   = errors.New("the request has no Content-Length")
-	errTooLarge = errors.New("the body is too large")
-	errSlow     = errors.New("the body came too slowly")
-	errCut      = errors.New("the body ended early")
-	errBusy     = errors.New("too many bodies at once")
+	errLength   error = status.NoLength
+	errTooLarge error = status.TooLarge
+	errSlow     error = status.Slow
+	errCut      error = status.Cut
+	errBusy     error = status.Busy
 )
 
 // bodies holds the memory for all bodies of requests.

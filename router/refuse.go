@@ -5,15 +5,17 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // What a handler may return. Any other error is an internal one.
 var (
-	errNotFound  = errors.New("no such resource")
-	errNoUpdates = errors.New("there never was an update")
-	errNoneLeft  = errors.New("there is no update any more")
-	errChunked   = errors.New("a body where none is expected")
-	errPending   = errors.New("the digest is not known yet")
+	errNotFound  error = status.NoResource
+	errNoUpdates       = errors.New("there never was an update")
+	errNoneLeft        = errors.New("there is no update any more")
+	errChunked         = errors.New("a body where none is expected")
+	errPending         = errors.New("the digest is not known yet")
 )
 
 // A methodError says which methods a resource takes, as Allow spells them.

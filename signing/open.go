@@ -3,18 +3,18 @@ package signing
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/internal/verified"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // ErrSignature says that no key that counts made the signature for this archive under this name.
-var ErrSignature = errors.New("signature does not fit")
+var ErrSignature error = status.Signature
 
 // Verified is an update that this package, or signing/trust, vouches for. Nothing else can make one.
 // The zero Verified vouches for nothing; whatever takes a Verified refuses it.

@@ -61,20 +61,21 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // The errors that a caller may branch on.
 var (
 	// ErrCorrupt says that bytes are not what their digest says.
-	ErrCorrupt = errors.New("corrupt")
+	ErrCorrupt error = status.Corrupt
 
 	// ErrNoSpace says that there is too little room on the disk.
-	ErrNoSpace = errors.New("no space left")
+	ErrNoSpace error = status.NoSpace
 
 	// ErrIncomplete says that archives which a repository lists, or blocks of an archive, are not in
 	// place.
-	ErrIncomplete = errors.New("archives are missing")
+	ErrIncomplete error = status.Incomplete
 
 	// ErrReadOnly says that the store was opened for reading only.
 	ErrReadOnly = errors.New("store is open for reading only")

@@ -8,10 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // ErrLocked says that another process holds the lock.
-var ErrLocked = errors.New("locked by another process")
+var ErrLocked error = status.Locked
 
 // Lock is an exclusive lock that the kernel releases when the process ends, however it ends.
 type Lock struct{ file *os.File }

@@ -6,11 +6,13 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // ErrNoSpace says that a disk is full: that it has no bytes, no inodes or no quota left, or less than is needed. What
 // the writes of this package return is made of it; AsNoSpace makes it of what the system says elsewhere.
-var ErrNoSpace = errors.New("no space left")
+var ErrNoSpace error = status.NoSpace
 
 // AsNoSpace returns err, which is ErrNoSpace, too, where the system says in it that a disk is full. It returns nil for nil.
 func AsNoSpace(err error) error {

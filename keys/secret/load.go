@@ -11,11 +11,12 @@ import (
 	"syscall"
 
 	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // ErrPassphrase says that the passphrase of an encrypted key file is wrong. A damaged ciphertext can't
 // be told from it.
-var ErrPassphrase = errors.New("wrong passphrase")
+var ErrPassphrase error = status.Passphrase
 
 // Loader loads keys. Its zero value loads what needs neither a passphrase nor an agent.
 type Loader struct {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // What a caller may branch on. The message names upstream and file, and what was expected and came.
@@ -23,19 +24,19 @@ var (
 	// ErrRefused says that an upstream sent something that it must not: wrong bytes, more bytes than
 	// there are, another encoding, a redirect to a place that is not listed. It is set aside for it, unless it is
 	// ErrDamaged.
-	ErrRefused = errors.New("refused")
+	ErrRefused error = status.Refused
 
 	// ErrDamaged is an ErrRefused: an archive, a block of it, or its block list is not the one that was signed.
 	ErrDamaged = errors.New("damaged")
 
 	// ErrUnavailable says that an upstream can't be reached, was cut, or asks to come back later.
-	ErrUnavailable = errors.New("unavailable")
+	ErrUnavailable error = status.Unavailable
 
 	// ErrStalled says that an upstream was slower than the limit. It comes with ErrUnavailable.
 	ErrStalled = errors.New("too slow")
 
 	// ErrNotFound says that an upstream does not have the file.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound error = status.NotFound
 )
 
 // Config says whom to ask, and how. The zero value of each field but Upstreams works.

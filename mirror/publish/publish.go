@@ -9,6 +9,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -16,13 +17,13 @@ import (
 // The errors that a caller may branch on, beside those that an Error holds.
 var (
 	// ErrNoFile says that the origin lacks an archive that is not among the files.
-	ErrNoFile = errors.New("the origin does not have the archive, and it is not among the files here")
+	ErrNoFile error = status.NoFile
 
 	// ErrChanged says that a file is not what was signed.
-	ErrChanged = errors.New("the file is not what was signed")
+	ErrChanged error = status.Changed
 
 	// ErrOrigin says that only the origin itself can do it.
-	ErrOrigin = errors.New("only the origin can do that")
+	ErrOrigin error = status.OriginOnly
 
 	// ErrIncomplete says that the origin asks for more signatures.
 	ErrIncomplete = errors.New("the origin asks for more signatures")

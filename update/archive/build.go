@@ -15,16 +15,17 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // ErrNoInstallScript says that a directory has no install_update.sh that is a regular file, or an
 // archive none that may be executed.
-var ErrNoInstallScript = errors.New("no install script")
+var ErrNoInstallScript error = status.NoInstallScript
 
 // ErrVersion says that a directory or an archive has a VERSION that is not the version of the update,
 // or an archive none at all.
-var ErrVersion = errors.New("another version")
+var ErrVersion error = status.OtherVersion
 
 // Options say what to build.
 type Options struct {

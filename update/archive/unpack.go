@@ -7,12 +7,13 @@ import (
 	"io"
 	"os"
 
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // ErrImproper says that an archive is no proper update. The message goes on with the first problem,
 // as a Report words it. Unpacking the same archive again has the same result.
-var ErrImproper = errors.New("improper update")
+var ErrImproper error = status.Improper
 
 // UnpackOptions say how to unpack. The zero value is ready for use.
 type UnpackOptions struct {

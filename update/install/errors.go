@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // Refusals, which leave everything as it was.
@@ -12,40 +13,40 @@ var (
 	ErrLocked = disk.ErrLocked
 
 	// ErrMismatch says that the file isn't the archive that was verified.
-	ErrMismatch = errors.New("not the verified archive")
+	ErrMismatch error = status.Unverified
 
 	// ErrProduct says that the update is for something else.
-	ErrProduct = errors.New("another product")
+	ErrProduct error = status.OtherProduct
 
 	// ErrDowngrade says that the version is lower than what is installed.
-	ErrDowngrade = errors.New("lower than the version that is installed")
+	ErrDowngrade error = status.Downgrade
 
 	// ErrInstalled says that the version is installed.
 	ErrInstalled = errors.New("installed already")
 
 	// ErrSetAside says that the version failed too often.
-	ErrSetAside = errors.New("set aside")
+	ErrSetAside error = status.SetAside
 
 	// ErrNoSpace says that the disk has no room: for the archive, for what is in it, or for what a program that
 	// was run wrote. It counts against no update.
-	ErrNoSpace = errors.New("not enough free space")
+	ErrNoSpace error = status.NoSpace.With("not enough free space")
 
 	// ErrBox says that the box itself is in the way: its disk is read-only or fails, or it has no memory for a
 	// program. It counts against no update.
-	ErrBox = errors.New("not possible on this box now")
+	ErrBox error = status.Machine.With("not possible on this box now")
 )
 
 // Failures, which Status tells of.
 var (
 	// ErrHook says that a hook of PreHooks failed: the update was not tried.
-	ErrHook = errors.New("hook failed")
+	ErrHook error = status.HookFailed
 
 	// ErrScript says that the install script failed or was ended.
-	ErrScript = errors.New("install script failed")
+	ErrScript error = status.ScriptFailed
 
 	// ErrRolledBack says that a hook of PostHooks failed, and that the update before is installed again.
-	ErrRolledBack = errors.New("check failed, went back to the update before")
+	ErrRolledBack error = status.RolledBack
 
 	// ErrDamaged says that a hook of PostHooks failed, and that the box could not go back.
-	ErrDamaged = errors.New("check failed, and there is no way back")
+	ErrDamaged error = status.NoWayBack
 )

@@ -1,0 +1,150 @@
+package status
+
+import (
+	"net/http"
+	"syscall"
+)
+
+// What to do about a clock. It may be right: then somebody has to say so, or what was signed is not.
+const (
+	hintOriginBehind = "set the clock of the origin; if it is right, replace the online key: boxsign rotate online"
+	hintOriginAhead  = "set the clock of the origin; if it is right, because the origin was off for long, start it with clock_checked set to today, or publish a list: boxsign renew --list"
+	hintClockBehind  = "if this clock is wrong, set it; if it is right, the origin's was wrong or its key is stolen: replace that with boxsign rotate online, since boxes that saw the later time refuse what that key signs before it"
+	hintClockAhead   = "make sure that the clock of this computer is right: boxes that see what it signs refuse all that is signed before; if it is, a signer's word is enough: boxsign renew --list"
+)
+
+// hintMistake is what to do on a box about an update that was signed and can't be installed.
+const hintMistake = "it was signed by mistake: a release signer must publish another"
+
+// table is all that follows from each kind.
+var table = [lastKind + 1]facts{
+	NoSpace: {
+		text: "no space left", system: []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT},
+		reason: ReasonNoSpace, exit: ExitNoSpace,
+		wire:   Wire{"no_space", http.StatusInsufficientStorage, "make room on the disk of the origin, then go on"},
+		signer: "nothing was published; free some space and run the command again",
+		box:    "make room; nothing was counted against an update, and the next run goes on",
+	},
+	Machine: {
+		text:   "not possible on this computer now",
+		system: []syscall.Errno{syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG, syscall.EROFS},
+		reason: ReasonOther, exit: ExitFailed,
+		box: "the disk of this box is read-only or fails: look after it; nothing was counted against an update, and the next run goes on",
+	},
+	Locked:       {text: "locked by another process", signer: "wait until that program has ended; where it is a server, stop it"},
+	Passphrase:   {text: "wrong passphrase", signer: "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says; a file that is damaged comes back with boxsign restore, once it is moved away"},
+	BrokenExport: {text: "no whole export", exit: ExitRefused},
+
+	RolledBack:      {text: "check failed, went back to the update before", exit: ExitRolledBack},
+	NoWayBack:       {text: "check failed, and there is no way back", exit: ExitRolledBack},
+	ScriptFailed:    {text: "install script failed", exit: ExitScript},
+	HookFailed:      {text: "hook failed", exit: ExitFailed},
+	NoInstallScript: {text: "no install script", exit: ExitImproper, box: hintMistake},
+	OtherVersion:    {text: "another version", exit: ExitImproper, box: hintMistake},
+	Improper:        {text: "improper update", exit: ExitImproper, box: hintMistake},
+	SetAside:        {text: "set aside", exit: ExitHeld, box: "wait for a newer one, or try it again with boxup install --force NAME"},
+	Unverified:      {text: "not the verified archive", exit: ExitRefused, box: "this is not the file that was signed: get it again"},
+	Downgrade:       {text: "lower than the version that is installed", exit: ExitRefused, box: "--allow-downgrade lets it in, for one run"},
+	OtherProduct:    {text: "another product", exit: ExitRefused, box: `this box is for another product: see "product" in its configuration`},
+
+	Refused: {text: "refused", reason: ReasonRefused, exit: ExitRefused},
+	SecondDigest: {
+		text: "name already has another digest", hostile: true,
+		reason: ReasonRefused, refusal: RefusedSecondDigest, exit: ExitRefused,
+		wire:   Wire{"second_digest", http.StatusConflict, "build the update again under a new version"},
+		signer: "a name keeps its digest for ever, even when it was withdrawn: build it again with another version",
+	},
+	Stranded: {
+		text:   "the new root does not accept what is published",
+		wire:   Wire{"stranded", http.StatusConflict, "add the new key first, publish with it, then remove the old one"},
+		signer: "what is published must be signed by the keys of the next root first: boxsign rotate does all steps, boxsign root threshold says which are left",
+	},
+	Fork: {
+		text: "two different files for one version", hostile: true,
+		reason: ReasonRefused, refusal: RefusedFork, exit: ExitRefused,
+		signer: "this is not the repository that these keys know: use another --repo, or other --keys",
+	},
+	Rollback: {
+		text:   "older than what was accepted before",
+		reason: ReasonBehind, refusal: RefusedRollback, exit: ExitRefused,
+		wire:   Wire{"rollback", http.StatusConflict, "sign again on what is published now"},
+		signer: "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; if a thief of the online key counted versions up, see docs/TRUST.md",
+	},
+	Mismatch: {
+		text: "not the file that the signed metadata names", hostile: true,
+		reason: ReasonRefused, refusal: RefusedMismatch, exit: ExitRefused,
+	},
+	Conflict: {
+		text:   "made on another base",
+		wire:   Wire{"conflict", http.StatusConflict, "look at what is published now, and sign again on that"},
+		signer: "somebody else published meanwhile: run the command again, and it builds on that",
+	},
+	Threshold: {
+		text: "not enough signatures", hostile: true,
+		reason: ReasonRefused, refusal: RefusedThreshold, exit: ExitRefused,
+		wire: Wire{"threshold", http.StatusForbidden, "sign with a key that the root names for this role"},
+	},
+	Key: {
+		text: "key is not in the root", refusal: RefusedThreshold,
+		wire:   Wire{"key", http.StatusForbidden, "sign with a key that the root names for this role"},
+		signer: "take another key with --keys or the flag for its role, or have a root signer let this one in: boxsign root add-key",
+	},
+	Expired: {
+		text:   "expired",
+		reason: ReasonExpired, refusal: RefusedExpired, exit: ExitRefused,
+		wire: Wire{"expired", http.StatusUnprocessableEntity, "sign it again"},
+	},
+	OriginBehind: {text: "the clock of the origin is behind", wire: Wire{"origin_clock", http.StatusServiceUnavailable, hintOriginBehind}},
+	OriginAhead:  {text: "the clock of the origin is ahead", wire: Wire{"origin_ahead", http.StatusServiceUnavailable, hintOriginAhead}},
+	ClockBehind:  {text: "clock is off, or that of the origin was", is: Clock, signer: hintClockBehind},
+	ClockAhead:   {text: "clock is off: it is far ahead of all that was signed", is: Clock, signer: hintClockAhead},
+	Clock: {
+		text:   "clock is off",
+		wire:   Wire{"signer_clock", http.StatusUnprocessableEntity, "set the clocks of signer and origin, and sign again"},
+		signer: "set the clock of this computer and run the command again",
+	},
+	TooMany: {
+		text:   "too many updates",
+		wire:   Wire{"too_many", http.StatusBadRequest, "retire old updates with --keep"},
+		signer: "retire the oldest with --keep N",
+	},
+	Malformed: {
+		text: "malformed metadata", hostile: true,
+		reason: ReasonRefused, refusal: RefusedMalformed, exit: ExitRefused,
+		wire: Wire{"malformed", http.StatusBadRequest, ""},
+	},
+	NoProposal: {text: "no such proposal or archive", wire: Wire{"not_found", http.StatusNotFound, "send the list again"}},
+	NoBlocks:   {text: "the block list is missing", wire: Wire{"no_blocks", http.StatusConflict, "send the block list first"}},
+	Gap: {
+		text: "the origin does not have the bytes before this part",
+		wire: Wire{"gap", http.StatusConflict, "ask how much of the block has arrived, and go on from there"},
+	},
+	Incomplete: {text: "archives are missing", wire: Wire{"incomplete", http.StatusConflict, "send the list again to see what is missing"}},
+	Corrupt: {
+		text: "corrupt", refusal: RefusedCorrupt, exit: ExitRefused,
+		wire: Wire{"corrupt", http.StatusUnprocessableEntity, "send it again"},
+	},
+	Signature: {text: "signature does not fit", exit: ExitRefused, signer: "do not install it"},
+	NoKey:     {text: "the online key is not here", wire: Wire{"no_key", http.StatusServiceUnavailable, "give the origin the online key that the root names"}},
+	NoFile: {
+		text:   "the origin does not have the archive, and it is not among the files here",
+		signer: "name its file too, or have the signer who has it say boxsign publish FILE again; where it is lost for good, boxsign withdraw takes it off the list",
+	},
+	Changed:    {text: "the file is not what was signed", signer: "the file was changed while it was being sent: build it again with another version"},
+	OriginOnly: {text: "only the origin can do that", signer: "say it on the origin, in its directory, or let its server do it"},
+
+	NoResource: {text: "no such resource", wire: Wire{"not_found", http.StatusNotFound, ""}},
+	Method:     {text: "method not allowed", wire: Wire{"method", http.StatusMethodNotAllowed, ""}},
+	NoLength:   {text: "the request has no Content-Length", wire: Wire{"length", http.StatusLengthRequired, "send the length of the body first"}},
+	TooLarge:   {text: "the body is too large", wire: Wire{"too_large", http.StatusRequestEntityTooLarge, ""}},
+	Slow:       {text: "the body came too slowly", wire: Wire{"slow", http.StatusRequestTimeout, "send it again"}},
+	Cut:        {text: "the body ended early", wire: Wire{"malformed", http.StatusBadRequest, "send it again"}},
+	Busy:       {text: "too many bodies at once", wire: Wire{"busy", http.StatusServiceUnavailable, "try again soon"}},
+
+	Unavailable: {text: "unavailable", reason: ReasonUnavailable, exit: ExitUnavailable},
+	NotFound:    {text: "not found", reason: ReasonMissing, exit: ExitUnavailable},
+	NoMetadata:  {text: "metadata not found", reason: ReasonMissing, exit: ExitUnavailable},
+}
+
+// internal is told of errors that are nobody's business but the operator's.
+var internal = Wire{"internal", http.StatusInternalServerError, ""}
