@@ -205,7 +205,7 @@ func faults() map[string]fault {
 		"key that others may read": {func(t *testing.T, w *sick) { w.check(os.Chmod(w.pair.key(), 0o644)) },
 			"certificate", "warning", "others than its owner", "chmod 600"},
 		"certificate authorities of nobody": {func(t *testing.T, w *sick) { w.extra = []string{"--ca-file", "/dev/null"} },
-			"certificate", "wrong", "no certificate in PEM", "PEM"},
+			"certificate", "wrong", "expected certificates in PEM", "PEM"},
 		"upstream is down": {func(t *testing.T, w *sick) { w.upstream.Close() },
 			"upstream", "wrong", "connection refused", "curl"},
 		"upstream serves another repository": {func(t *testing.T, w *sick) {

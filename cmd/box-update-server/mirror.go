@@ -172,22 +172,12 @@ func storeConfig(s settings, logger *slog.Logger, now func() time.Time) (store.C
 	return c, nil
 }
 
-// maxCertificates bounds a file of certificate authorities, in bytes.
-const maxCertificates = 4 << 20
-
 // certificates returns the authorities in the file that a setting names, nil for those of the system where
 // there is none.
 func certificates(key, path string) (*x509.CertPool, error) {
-	if path == "" {
-		return nil, nil
-	}
-	b, err := cli.ReadFile(path, maxCertificates)
+	pool, err := fetch.Authorities(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("%s: %s: no certificate in PEM", key, path)
 	}
 	return pool, nil
 }

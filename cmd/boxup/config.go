@@ -15,15 +15,15 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // The bounds of the configuration.
 const (
-	maxConfig       = 64 << 10 // bytes
-	maxMirrors      = 32
-	maxText         = 4096    // bytes of a path or URL
-	maxCertificates = 4 << 20 // bytes
+	maxConfig  = 64 << 10 // bytes
+	maxMirrors = 32
+	maxText    = 4096 // bytes of a path or URL
 )
 
 // config is what an operator says about a box: one JSON object. A field that is not known is refused,
@@ -316,16 +316,9 @@ func hasPassword(urls []string) bool {
 
 // certificates returns the authorities in the configured file, nil for those of the system.
 func (c *config) certificates() (*x509.CertPool, error) {
-	if c.CAFile == "" {
-		return nil, nil
-	}
-	b, err := cli.ReadFile(c.CAFile, maxCertificates)
+	pool, err := fetch.Authorities(c.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("ca_file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("ca_file: %s: expected certificates in PEM", c.CAFile)
 	}
 	return pool, nil
 }

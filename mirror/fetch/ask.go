@@ -295,9 +295,9 @@ func (s State) error(u *Upstream) error {
 	return fmt.Errorf("%v: %w earlier, not asked before %s: %s", u, kind, s.Until.UTC().Format(time.RFC3339), s.Reason)
 }
 
-// gaining notes in an error whether enough came before it, so many bytes, to go on with that upstream: what
-// the stall limit asks for in one window.
-func (c *Client) gaining(err error, bytes int64) error {
+// withProgress marks err as worth retrying at the same upstream, where so many bytes came first: what the stall limit asks
+// for in one window.
+func (c *Client) withProgress(err error, bytes int64) error {
 	var away *unavailable
 	if errors.As(err, &away) {
 		away.progress = float64(bytes) >= float64(c.c.StallRate)*c.c.StallWindow.Seconds()

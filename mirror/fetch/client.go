@@ -1,13 +1,11 @@
 package fetch
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -162,23 +160,6 @@ func orDefault[T comparable](v *T, byDefault T) {
 	var zero T
 	if *v == zero {
 		*v = byDefault
-	}
-}
-
-func (c Config) transport() *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: c.Silence}).DialContext,
-		TLSClientConfig:        &tls.Config{RootCAs: c.Roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    min(c.Silence, 20*time.Second),
-		ResponseHeaderTimeout:  c.Silence,
-		IdleConnTimeout:        90 * time.Second,
-		MaxConnsPerHost:        c.Connections,
-		MaxIdleConnsPerHost:    c.Connections,
-		MaxResponseHeaderBytes: 64 << 10,
-		ReadBufferSize:         64 << 10,
-		// An archive is compressed already; for metadata the limit counts what comes out.
-		DisableCompression: true,
 	}
 }
 

@@ -18,7 +18,7 @@ type Plain struct {
 	ctx  context.Context
 	file string
 	got  int64
-	from *answer
+	from *http.Response
 }
 
 // Plain asks once for a file by its path below the base URL, for calls of Ask to ask again. The caller
@@ -39,7 +39,7 @@ func (u *Upstream) Plain(ctx context.Context, path string) (*Plain, error) {
 		err = u.refusef(path, "expected a Content-Length, got none: what is cut could not be told from what is whole")
 	}
 	if err != nil {
-		a.close()
+		a.Body.Close()
 		return nil, err
 	}
 	return &Plain{Length: a.ContentLength, u: u, ctx: ctx, file: path, from: a}, nil
@@ -47,17 +47,17 @@ func (u *Upstream) Plain(ctx context.Context, path string) (*Plain, error) {
 
 // Read reads the file. The error is ErrUnavailable where it ends before its length.
 func (p *Plain) Read(b []byte) (int, error) {
-	n, err := p.from.body.Read(b)
+	n, err := p.from.Body.Read(b)
 	p.got += int64(n)
 	if err != nil && (!errors.Is(err, io.EOF) || p.got != p.Length) {
-		return n, p.u.client.gaining(p.u.cut(p.ctx, p.file, err, p.Length, p.got), p.got)
+		return n, p.u.client.withProgress(p.u.cut(p.ctx, p.file, err, p.Length, p.got), p.got)
 	}
 	return n, err
 }
 
 // Close ends the answer, whether it was read to its end or not.
 func (p *Plain) Close() error {
-	p.from.close()
+	p.from.Body.Close()
 	return nil
 }
 

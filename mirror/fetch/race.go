@@ -192,18 +192,18 @@ func (u *Upstream) sample(ctx context.Context, file string, header http.Header) 
 	if err != nil {
 		return 0, err
 	}
-	defer a.close()
+	defer a.Body.Close()
 	if a.StatusCode != http.StatusNotModified {
 		if err := u.status(file, a, true); err != nil {
 			return 0, err
 		}
 	}
-	n, err := io.CopyN(io.Discard, a.body, raceBytes/2)
+	n, err := io.CopyN(io.Discard, a.Body, raceBytes/2)
 	last := math.Inf(1)
 	if err == nil { // the beginning may have come at once, and the rest may not
 		halfway := time.Now()
 		var m int64
-		if m, err = io.CopyN(io.Discard, a.body, raceBytes/2); !errors.Is(err, io.EOF) {
+		if m, err = io.CopyN(io.Discard, a.Body, raceBytes/2); !errors.Is(err, io.EOF) {
 			last = pace.Progress{Bytes: m, Spent: time.Since(halfway)}.Rate()
 		}
 		n += m

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -22,7 +23,7 @@ type source struct {
 
 // piece is bytes from up to below to of an archive, on their way.
 type piece struct {
-	*answer
+	*http.Response
 	u        *Upstream
 	file     string
 	from, to int64
@@ -64,13 +65,13 @@ func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
 		return nil, err
 	}
 	if ranged && (a.StatusCode == http.StatusRequestedRangeNotSatisfiable || a.StatusCode == http.StatusNotImplemented) {
-		a.close()
+		a.Body.Close()
 		s.whole = true // which it may send all the same
 		return s.ask(ctx, from, to)
 	}
-	p := &piece{answer: a, u: s.u, file: s.file(), from: from, to: to}
+	p := &piece{Response: a, u: s.u, file: s.file(), from: from, to: to}
 	if err := s.check(p, ranged); err != nil {
-		a.close()
+		a.Body.Close()
 		return nil, err
 	}
 	s.etag = ""
@@ -83,10 +84,10 @@ func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
 // check looks at the head of an answer. A whole archive is as good as a range, though it takes longer: the
 // upstream has no ranges, or says that the archive changed since the last one.
 func (s *source) check(p *piece, ranged bool) error {
-	if err := s.u.status(p.file, p.answer, ranged); err != nil {
+	if err := s.u.status(p.file, p.Response, ranged); err != nil {
 		return err
 	}
-	if err := s.u.plain(p.file, p.answer); err != nil {
+	if err := s.u.plain(p.file, p.Response); err != nil {
 		return err
 	}
 	if p.StatusCode == http.StatusOK {
@@ -125,7 +126,7 @@ func (s *source) checkRange(p *piece) error {
 func (p *piece) fill(buf []byte, progress func(n int)) (n int, err error) {
 	for n < len(buf) && err == nil {
 		var got int
-		got, err = p.body.Read(buf[n:])
+		got, err = p.Body.Read(buf[n:])
 		n += got
 		if got > 0 {
 			p.u.hears()
@@ -140,7 +141,7 @@ func (p *piece) fill(buf []byte, progress func(n int)) (n int, err error) {
 
 // skip drops n bytes.
 func (p *piece) skip(n int64) (int64, error) {
-	got, err := io.CopyBuffer(io.Discard, io.LimitReader(p.body, n), nil)
+	got, err := io.CopyBuffer(io.Discard, io.LimitReader(p.Body, n), nil)
 	if err == nil && got < n {
 		err = io.ErrUnexpectedEOF
 	}
@@ -149,8 +150,42 @@ func (p *piece) skip(n int64) (int64, error) {
 
 // over refuses a piece that goes on where it must be over.
 func (p *piece) over() error {
-	if p.body.more() {
+	// Reading the end of a body lets the connection serve the next request. An error is an end as well.
+	if n, _ := io.ReadFull(p.Body, make([]byte, 1)); n > 0 {
 		return p.u.refusef(p.file, "expected %d bytes, got more", p.to-p.from)
 	}
 	return nil
+}
+
+// byteRange is bytes first to last, both included, of total.
+type byteRange struct{ first, last, total int64 }
+
+// String returns the value of a Content-Range field.
+func (r byteRange) String() string { return fmt.Sprintf("bytes %d-%d/%d", r.first, r.last, r.total) }
+
+// parseContentRange parses the value of a Content-Range field (RFC 9110, section 14.4) whose range and
+// total are known; the numbers are spelled without leading zeros.
+func parseContentRange(s string) (byteRange, error) {
+	fail := fmt.Errorf("expected a Content-Range such as %q, got %.80q", "bytes 0-99/1000", s)
+	span, ok := strings.CutPrefix(s, "bytes ")
+	if !ok || len(s) > 80 {
+		return byteRange{}, fail
+	}
+	span, total, ok1 := strings.Cut(span, "/")
+	first, last, ok2 := strings.Cut(span, "-")
+	if !ok1 || !ok2 {
+		return byteRange{}, fail
+	}
+	var r byteRange
+	for i, part := range []string{first, last, total} {
+		n, err := strconv.ParseUint(part, 10, 63)
+		if err != nil || strconv.FormatUint(n, 10) != part {
+			return byteRange{}, fail
+		}
+		*[]*int64{&r.first, &r.last, &r.total}[i] = int64(n)
+	}
+	if r.first > r.last || r.last >= r.total {
+		return byteRange{}, fail
+	}
+	return r, nil
 }

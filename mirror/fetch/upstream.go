@@ -264,3 +264,14 @@ func originOf(u *url.URL) string {
 func oneLine(err error) string {
 	return fmt.Sprintf("%.600s", strings.ReplaceAll(err.Error(), "\n", "; "))
 }
+
+// Received returns how many bytes of bodies came from the upstream.
+func (u *Upstream) Received() int64 { return u.received.Load() }
+
+// Blame tells Config.Refused that the upstream sent something wrong, which the caller found out. It is
+// asked on.
+func (u *Upstream) Blame(reason error) {
+	if told := u.client.c.Refused; told != nil {
+		told(reason)
+	}
+}

@@ -97,7 +97,7 @@ func (w *whole) from(ctx context.Context, u *Upstream) error {
 		if errors.Is(err, ErrRefused) && w.size == w.rel.Length() {
 			w.client.distrust(u, err) // the digest says what is worth what came before
 		} else if err != nil {
-			return w.client.gaining(err, w.most-before)
+			return w.client.withProgress(err, w.most-before)
 		}
 		if again, err := w.judge(u); !again {
 			return err
@@ -133,7 +133,7 @@ func (w *whole) bring(ctx context.Context) error {
 			return err
 		}
 		err = w.take(ctx, p)
-		p.close()
+		p.Body.Close()
 		if err != nil {
 			return err
 		}
@@ -146,7 +146,7 @@ func (w *whole) take(ctx context.Context, p *piece) error {
 		return p.u.cut(ctx, p.file, err, p.to-p.from, skipped)
 	}
 	for w.size < p.to {
-		n, err := p.body.Read(w.buf[:min(int64(len(w.buf)), p.to-w.size)])
+		n, err := p.Body.Read(w.buf[:min(int64(len(w.buf)), p.to-w.size)])
 		if err := w.append(p.u, w.buf[:n]); err != nil {
 			return &local{err}
 		}
