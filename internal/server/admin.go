@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -36,6 +36,7 @@ import (
 // not, whatever page they show. They are known by what they say of the page; of a page whose own name leads
 // here all of a sudden they say nothing, and are known by that name.
 type admin struct {
+	built      time.Time
 	host       string // that the settings give it, "" for none
 	repository *repository
 	logger     *slog.Logger
@@ -50,10 +51,10 @@ type syncReport struct {
 	Freshness mirror.Freshness `json:"freshness"`
 }
 
-// fsckReport is what a check of all archives found, and did.
-type fsckReport struct {
+// FsckReport is what a check of all archives found, and did.
+type FsckReport struct {
 	Checked  int       `json:"checked"`  // archives that are listed
-	Problems []problem `json:"problems"` // that were found
+	Problems []Problem `json:"problems"` // that were found
 	Repaired bool      `json:"repaired"` // all is well again
 	// Metadata that newer ones replaced, and that are still there.
 	SupersededFiles int    `json:"superseded_files"`
@@ -63,8 +64,8 @@ type fsckReport struct {
 	Error           string `json:"error,omitempty"` // why it isn't repaired
 }
 
-// problem is one thing that is wrong with a store.
-type problem struct {
+// Problem is one thing that is wrong with a store.
+type Problem struct {
 	Name   string        `json:"name,omitempty"`
 	Digest update.Digest `json:"digest"`
 	Text   string        `json:"text"` // on one line
@@ -76,28 +77,22 @@ type refusal struct {
 	Code  int    `json:"code,omitempty"` // what the command that asked exits with; 0: 1
 }
 
-// importReport is what an import did.
-type importReport struct {
-	Archives int   `json:"archives"`
-	Bytes    int64 `json:"bytes"`
-}
-
-// gcReport is what was removed, or would be.
-type gcReport struct {
+// GCReport is what was removed, or would be.
+type GCReport struct {
 	DryRun   bool            `json:"dry_run"`
 	Archives []update.Digest `json:"archives"`
 	Metadata []string        `json:"metadata"` // superseded files
 	Bytes    int64           `json:"bytes"`    // of all
 }
 
-func describeGC(got store.Collected, dryRun bool) gcReport {
-	return gcReport{dryRun, append([]update.Digest{}, got.Digests...), append([]string{}, got.Metadata...), got.Bytes}
+func describeGC(got store.Collected, dryRun bool) GCReport {
+	return GCReport{dryRun, append([]update.Digest{}, got.Digests...), append([]string{}, got.Metadata...), got.Bytes}
 }
 
-func describeProblems(ps []store.Problem) []problem {
-	out := make([]problem, 0, len(ps))
+func describeProblems(ps []store.Problem) []Problem {
+	out := make([]Problem, 0, len(ps))
 	for _, p := range ps {
-		d := problem{Digest: p.Digest, Text: p.String()}
+		d := Problem{Digest: p.Digest, Text: p.String()}
 		if p.Name != (update.Name{}) {
 			d.Name = p.Name.String()
 		}
@@ -106,9 +101,9 @@ func describeProblems(ps []store.Problem) []problem {
 	return out
 }
 
-// admin listens for the operator, where the settings say so, until ctx ends or stop is called, which
+// startAdmin listens for the operator, where the settings say so, until ctx ends or stop is called, which
 // waits for what is under way to end.
-func (h home) admin(ctx context.Context, s settings, metrics http.Handler, logger *slog.Logger) (stop func(), err error) {
+func (p *Program) startAdmin(ctx context.Context, h home, s settings, metrics http.Handler, logger *slog.Logger) (stop func(), err error) {
 	if s.Admin == "" || h.repository == nil {
 		return func() {}, nil
 	}
@@ -116,7 +111,7 @@ func (h home) admin(ctx context.Context, s settings, metrics http.Handler, logge
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
-	a := &admin{host: s.adminHost(), repository: h.repository, logger: logger, mux: http.NewServeMux()}
+	a := &admin{built: p.Built, host: s.adminHost(), repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.fsck)
 	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
 	a.mux.HandleFunc("POST /gc", a.answered(a.gc))
@@ -208,7 +203,7 @@ func (a *admin) refuse(r *http.Request, err error) refusal {
 
 func (a *admin) status(*http.Request) (any, error) {
 	r, at := a.repository, a.repository.now()
-	return statusReport{r.copy.Mirror.Freshness(at), r.store.Scrubbed(), append([]store.Warning{}, r.warnings(at)...)}, nil
+	return StatusReport{r.copy.Mirror.Freshness(at), r.store.Scrubbed(), append([]store.Warning{}, r.warnings(at)...)}, nil
 }
 
 func (a *admin) sync(r *http.Request) (any, error) {
@@ -280,12 +275,12 @@ func (a *admin) importExport(r *http.Request) (any, error) {
 	if c := a.repository.copy; c != nil {
 		result, err = c.Import(r.Context(), mirror.Import{}, r.Body)
 	} else {
-		result, err = mirror.Import{Store: a.repository.store, Now: a.repository.now, Built: builtAt()}.Read(r.Context(), r.Body)
+		result, err = mirror.Import{Store: a.repository.store, Now: a.repository.now, Built: a.built}.Read(r.Context(), r.Body)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return importReport{result.Archives, result.Bytes}, nil
+	return ImportReport{result.Archives, result.Bytes}, nil
 }
 
 // maxReport bounds an answer of the admin listener, in bytes.

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"errors"
@@ -16,9 +16,9 @@ import (
 )
 
 // is fails the test unless a finding has this level, text and advice.
-func (f finding) is(t *testing.T, l level, text, advice string) {
+func (f Finding) is(t *testing.T, l Level, text, advice string) {
 	t.Helper()
-	if f.Level != l || !strings.Contains(f.Text, text) || !strings.Contains(f.Advice, advice) || (l == levelOK) != (f.Advice == "") {
+	if f.Level != l || !strings.Contains(f.Text, text) || !strings.Contains(f.Advice, advice) || (l == LevelOK) != (f.Advice == "") {
 		t.Errorf("got %+v, want %s with %q and %q", f, l, text, advice)
 	}
 }
@@ -26,18 +26,18 @@ func (f finding) is(t *testing.T, l level, text, advice string) {
 func TestDiskIsJudged(t *testing.T) {
 	const block = 4096
 	disk := unix.Statfs_t{Bsize: block, Blocks: (100 << 30) / block, Bavail: (10 << 30) / block, Files: 1 << 20, Ffree: 1 << 19}
-	judgeRoom("d", disk).is(t, levelOK, "10240 of 102400 MB are free", "")
-	judgeFiles("d", disk).is(t, levelOK, "524288 of 1048576 inodes are free", "")
+	judgeRoom("d", disk).is(t, LevelOK, "10240 of 102400 MB are free", "")
+	judgeFiles("d", disk).is(t, LevelOK, "524288 of 1048576 inodes are free", "")
 	disk.Bavail = (4 << 30) / block
 	disk.Ffree = 30_000
-	judgeRoom("d", disk).is(t, levelWarning, "4096 of", "keep_newest")
-	judgeFiles("d", disk).is(t, levelWarning, "30000 of", "inodes")
+	judgeRoom("d", disk).is(t, LevelWarning, "4096 of", "keep_newest")
+	judgeFiles("d", disk).is(t, LevelWarning, "30000 of", "inodes")
 	disk.Bavail = (255 << 20) / block
 	disk.Ffree = 999
-	judgeRoom("d", disk).is(t, levelWrong, "255 of", "make room")
-	judgeFiles("d", disk).is(t, levelWrong, "999 of", "inodes")
+	judgeRoom("d", disk).is(t, LevelWrong, "255 of", "make room")
+	judgeFiles("d", disk).is(t, LevelWrong, "999 of", "inodes")
 	disk.Files, disk.Ffree = 0, 0
-	judgeFiles("d", disk).is(t, levelOK, "not counted", "")
+	judgeFiles("d", disk).is(t, LevelOK, "not counted", "")
 	if err := tryDisk(t.TempDir()); err != nil {
 		t.Error(err)
 	}
@@ -49,22 +49,22 @@ func TestDiskIsJudged(t *testing.T) {
 func TestSkewIsJudged(t *testing.T) {
 	before := time.Date(2026, 1, 31, 12, 0, 0, 900e6, time.UTC)
 	after := before.Add(3 * time.Second) // a slow answer is no skew
-	for skew, want := range map[time.Duration]level{
-		0: levelOK, -4 * time.Second: levelOK, 7 * time.Second: levelOK,
-		-5 * time.Second: levelWarning, 19 * time.Second: levelWarning, -19 * time.Second: levelWarning,
-		24 * time.Second: levelWrong, -20 * time.Second: levelWrong, 24 * time.Hour: levelWrong,
+	for skew, want := range map[time.Duration]Level{
+		0: LevelOK, -4 * time.Second: LevelOK, 7 * time.Second: LevelOK,
+		-5 * time.Second: LevelWarning, 19 * time.Second: LevelWarning, -19 * time.Second: LevelWarning,
+		24 * time.Second: LevelWrong, -20 * time.Second: LevelWrong, 24 * time.Hour: LevelWrong,
 	} {
 		f := judgeSkew("http://u", before, after, before.Truncate(time.Second).Add(skew))
 		advice := "timedatectl"
-		if want == levelOK {
+		if want == LevelOK {
 			advice = ""
 		}
 		f.is(t, want, "http://u", advice)
 	}
 }
 
-// newPatient returns a patient with a new repository, of an origin, and when that was made.
-func newPatient(t *testing.T) (*patient, time.Time) {
+// newChecked returns a checked with a new repository, of an origin, and when that was made.
+func newChecked(t *testing.T) (*checked, time.Time) {
 	t.Helper()
 	key, err := secret.Generate()
 	if err != nil {
@@ -92,58 +92,58 @@ func newPatient(t *testing.T) (*patient, time.Time) {
 	if err := st.Commit(t.Context(), repo); err != nil {
 		t.Fatal(err)
 	}
-	return &patient{store: st}, at
+	return &checked{store: st}, at
 }
 
 func TestExpiryIsJudged(t *testing.T) {
-	p, begun := newPatient(t)
+	p, begun := newChecked(t)
 	const day = 24 * time.Hour
 	for _, c := range []struct {
 		after  time.Duration
 		role   trust.Role
-		level  level
+		level  Level
 		text   string
 		advice string
 	}{
-		{time.Hour, trust.RoleRoot, levelOK, "version 1", ""},
-		{time.Hour, trust.RoleTimestamp, levelOK, "version 1", ""},
-		{7 * day / 2, trust.RoleTimestamp, levelOK, "version 1", ""},
-		{4 * day, trust.RoleTimestamp, levelWrong, "not renewed", "online_key"},
-		{8 * day, trust.RoleTimestamp, levelWrong, "expired", "online_key"},
-		{8 * day, trust.RoleSnapshot, levelOK, "version 1", ""},
-		{16 * day, trust.RoleSnapshot, levelWrong, "not renewed", "online_key"},
-		{340 * day, trust.RoleTargets, levelWarning, "version 1", "boxsign renew --list"},
-		{340 * day, trust.RoleRoot, levelWarning, "version 1", "boxsign root renew"},
-		{400 * day, trust.RoleRoot, levelWrong, "expired", "boxsign root renew"},
+		{time.Hour, trust.RoleRoot, LevelOK, "version 1", ""},
+		{time.Hour, trust.RoleTimestamp, LevelOK, "version 1", ""},
+		{7 * day / 2, trust.RoleTimestamp, LevelOK, "version 1", ""},
+		{4 * day, trust.RoleTimestamp, LevelWrong, "not renewed", "online_key"},
+		{8 * day, trust.RoleTimestamp, LevelWrong, "expired", "online_key"},
+		{8 * day, trust.RoleSnapshot, LevelOK, "version 1", ""},
+		{16 * day, trust.RoleSnapshot, LevelWrong, "not renewed", "online_key"},
+		{340 * day, trust.RoleTargets, LevelWarning, "version 1", "boxsign renew --list"},
+		{340 * day, trust.RoleRoot, LevelWarning, "version 1", "boxsign root renew"},
+		{400 * day, trust.RoleRoot, LevelWrong, "expired", "boxsign root renew"},
 	} {
 		p.now = func() time.Time { return begun.Add(c.after) }
 		p.judgeExpiry(p.store.Repository(), c.role).is(t, c.level, c.text, c.advice)
 	}
 	p.settings.Upstream = []string{"http://u"}
 	p.now = func() time.Time { return begun.Add(8 * day) }
-	p.judgeExpiry(p.store.Repository(), trust.RoleTimestamp).is(t, levelWrong, "expired", "the upstream must renew it")
+	p.judgeExpiry(p.store.Repository(), trust.RoleTimestamp).is(t, LevelWrong, "expired", "the upstream must renew it")
 }
 
 func TestClockIsJudged(t *testing.T) {
-	p, begun := newPatient(t)
+	p, begun := newChecked(t)
 	const day = 24 * time.Hour
 	mirrors, checked := settings{}, settings{ClockChecked: begun.Add(20 * day)}
 	mirrors.Upstream = []string{"http://u"}
 	for _, c := range []struct {
 		after    time.Duration
 		settings settings
-		level    level
+		level    Level
 		text     string
 		advice   string
 	}{
-		{0, settings{}, levelOK, "neither behind", ""},
-		{-2 * time.Minute, settings{}, levelOK, "neither behind", ""}, // the origin signs
-		{-time.Hour, settings{}, levelWrong, "timestamp 1 was issued at", "boxsign rotate online"},
-		{-time.Hour, mirrors, levelWrong, "timestamp 1 was issued at", "timedatectl"},
-		{29 * day, settings{}, levelOK, "neither behind", ""},
-		{31 * day, settings{}, levelWrong, "31 days after", "clock_checked"}, // the origin refuses to sign
-		{31 * day, checked, levelOK, "neither behind", ""},
-		{31 * day, mirrors, levelOK, "not behind", ""},
+		{0, settings{}, LevelOK, "neither behind", ""},
+		{-2 * time.Minute, settings{}, LevelOK, "neither behind", ""}, // the origin signs
+		{-time.Hour, settings{}, LevelWrong, "timestamp 1 was issued at", "boxsign rotate online"},
+		{-time.Hour, mirrors, LevelWrong, "timestamp 1 was issued at", "timedatectl"},
+		{29 * day, settings{}, LevelOK, "neither behind", ""},
+		{31 * day, settings{}, LevelWrong, "31 days after", "clock_checked"}, // the origin refuses to sign
+		{31 * day, checked, LevelOK, "neither behind", ""},
+		{31 * day, mirrors, LevelOK, "not behind", ""},
 	} {
 		p.settings, p.now = c.settings, func() time.Time { return begun.Add(c.after) }
 		p.clock(t.Context())[0].is(t, c.level, c.text, c.advice)

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -23,21 +23,21 @@ const (
 )
 
 // permissions looks whether this account may read and write what a server has to.
-func (p *patient) permissions(context.Context) (found []finding) {
-	if dir := p.settings.UpdatesDir; dir != "" {
-		found = append(found, readableArchives(dir, p.settings.Product))
+func (c *checked) permissions(context.Context) (found []Finding) {
+	if dir := c.settings.UpdatesDir; dir != "" {
+		found = append(found, readableArchives(dir, c.settings.Product))
 	}
-	if dir := p.settings.DataDir; dir != "" {
+	if dir := c.settings.DataDir; dir != "" {
 		found = append(found, writableDir(dir)...)
 	}
-	if p.settings.Admin != "" {
-		found = append(found, judgeAdmin(p.settings.adminAddress()))
+	if c.settings.Admin != "" {
+		found = append(found, judgeAdmin(c.settings.adminAddress()))
 	}
 	return found
 }
 
 // judgeAdmin judges who reaches the admin listener.
-func judgeAdmin(address string) finding {
+func judgeAdmin(address string) Finding {
 	const check = "admin"
 	host, _, _ := net.SplitHostPort(address) // checked with the settings
 	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
@@ -48,7 +48,7 @@ func judgeAdmin(address string) finding {
 }
 
 // readableArchives looks at the archives of a directory.
-func readableArchives(dir string, product update.Product) finding {
+func readableArchives(dir string, product update.Product) Finding {
 	const check = "updates_dir"
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -90,14 +90,14 @@ func readableArchives(dir string, product update.Product) finding {
 func whoami() string { return fmt.Sprintf("the account with the number %d", os.Getuid()) }
 
 // writableDir looks whether a data directory can be written to, by the server alone.
-func writableDir(dir string) (found []finding) {
+func writableDir(dir string) (found []Finding) {
 	const check = "data_dir"
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return []finding{ok(check, "%s is not there yet: the server makes it", dir)}
+		return []Finding{ok(check, "%s is not there yet: the server makes it", dir)}
 	}
 	if err != nil {
-		return []finding{wrong(check, "let "+whoami()+" reach it", "%v", err)}
+		return []Finding{wrong(check, "let "+whoami()+" reach it", "%v", err)}
 	}
 	if info.Mode().Perm()&0o002 != 0 {
 		found = append(found, wrong(check, "chmod o-w "+dir, "anybody may write to %s", dir))
@@ -140,14 +140,14 @@ func stranger(dir string) string {
 }
 
 // disk looks whether the disk has room and keeps what it is given.
-func (p *patient) disk(ctx context.Context) (found []finding) {
-	dir := p.settings.DataDir
+func (c *checked) disk(ctx context.Context) (found []Finding) {
+	dir := c.settings.DataDir
 	if checkDir(dir) != nil {
 		return nil
 	}
 	var disk unix.Statfs_t
 	if err := unix.Statfs(dir, &disk); err != nil {
-		return []finding{wrong("disk", "see the message", "%s: %v", dir, err)}
+		return []Finding{wrong("disk", "see the message", "%s: %v", dir, err)}
 	}
 	found = append(found, judgeRoom(dir, disk), judgeFiles(dir, disk))
 	if err := tryDisk(dir); err != nil {
@@ -156,7 +156,7 @@ func (p *patient) disk(ctx context.Context) (found []finding) {
 	return append(found, ok("disk", "what is written to %s is kept", dir))
 }
 
-func judgeRoom(dir string, disk unix.Statfs_t) finding {
+func judgeRoom(dir string, disk unix.Statfs_t) Finding {
 	const advice = "make room: box-update-server gc, keep_newest or max_bytes on a mirror, boxsign publish --keep on an origin"
 	free, all := disk.Bavail*uint64(disk.Bsize), disk.Blocks*uint64(disk.Bsize)
 	switch text := fmt.Sprintf("%d of %d MB are free at %s", free>>20, all>>20, dir); {
@@ -169,7 +169,7 @@ func judgeRoom(dir string, disk unix.Statfs_t) finding {
 	}
 }
 
-func judgeFiles(dir string, disk unix.Statfs_t) finding {
+func judgeFiles(dir string, disk unix.Statfs_t) Finding {
 	const advice = "remove files that nobody needs, or make a file system with more inodes"
 	switch text := fmt.Sprintf("%d of %d inodes are free at %s", disk.Ffree, disk.Files, dir); {
 	case disk.Files == 0: // some file systems don't count them

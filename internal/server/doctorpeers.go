@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -27,8 +27,8 @@ const (
 )
 
 // certificates looks at what the server shows to its clients, and at whom it trusts itself.
-func (p *patient) certificates(ctx context.Context) (found []finding) {
-	s := p.settings
+func (c *checked) certificates(ctx context.Context) (found []Finding) {
+	s := c.settings
 	for _, f := range []struct{ key, path string }{{"ca_file", s.CAFile}, {"acme_ca_file", s.ACMECAFile}} {
 		if _, err := certificates(f.key, f.path); err != nil {
 			found = append(found, wrong("certificate", "it is a file of certificates in PEM", "%v", err))
@@ -39,7 +39,7 @@ func (p *patient) certificates(ctx context.Context) (found []finding) {
 			found = append(found, warning("certificate", "chmod 600 "+s.TLSKey, "others than its owner may read %s", s.TLSKey))
 		}
 		pair, err := readPair(s.TLSCertificate, s.TLSKey)
-		found = append(found, judgeCertificate(s.TLSCertificate, pair, err, "get a new one from its authority; the server takes it over by itself", p.now()))
+		found = append(found, judgeCertificate(s.TLSCertificate, pair, err, "get a new one from its authority; the server takes it over by itself", c.now()))
 	}
 	for _, domain := range s.ACMEDomains {
 		pair, err := s.acmePair(ctx, domain)
@@ -48,7 +48,7 @@ func (p *patient) certificates(ctx context.Context) (found []finding) {
 				"none was obtained for %s yet", domain))
 			continue
 		}
-		found = append(found, judgeCertificate(domain, pair, err, "the server renews it by itself: its log says why it does not", p.now()))
+		found = append(found, judgeCertificate(domain, pair, err, "the server renews it by itself: its log says why it does not", c.now()))
 	}
 	if info, err := os.Stat(s.acmeDir()); len(s.ACMEDomains) > 0 && err == nil && info.Mode().Perm()&0o077 != 0 {
 		found = append(found, wrong("certificate", "chmod 700 "+s.acmeDir(), "others may read the keys in %s", s.acmeDir()))
@@ -72,7 +72,7 @@ func (s *settings) acmePair(ctx context.Context, domain string) (*tls.Certificat
 	return &pair, nil
 }
 
-func judgeCertificate(of string, pair *tls.Certificate, err error, advice string, at time.Time) finding {
+func judgeCertificate(of string, pair *tls.Certificate, err error, advice string, at time.Time) Finding {
 	if err != nil {
 		return wrong("certificate", advice, "%s: %v", of, err)
 	}
@@ -89,28 +89,28 @@ func judgeCertificate(of string, pair *tls.Certificate, err error, advice string
 }
 
 // upstreams asks each upstream what a mirror asks it, and what time it is there.
-func (p *patient) upstreams(ctx context.Context) (found []finding) {
-	if len(p.settings.Upstream) == 0 {
+func (c *checked) upstreams(ctx context.Context) (found []Finding) {
+	if len(c.settings.Upstream) == 0 {
 		return nil
 	}
-	roots, err := certificates("ca_file", p.settings.CAFile)
+	roots, err := certificates("ca_file", c.settings.CAFile)
 	if err != nil {
 		return nil // told already
 	}
 	client, err := fetch.New(fetch.Config{
-		Upstreams: p.settings.Upstream, Redirects: p.settings.Redirects, Roots: roots, Patience: -1,
-		UserAgent: "box-update-server/" + version, Silence: peerTimeout, StallWindow: peerTimeout,
+		Upstreams: c.settings.Upstream, Redirects: c.settings.Redirects, Roots: roots, Patience: -1,
+		UserAgent: "box-update-server/" + c.version, Silence: peerTimeout, StallWindow: peerTimeout,
 	})
 	if err != nil {
-		return []finding{wrong("upstream", "correct upstream and redirects", "%v", err)}
+		return []Finding{wrong("upstream", "correct upstream and redirects", "%v", err)}
 	}
 	defer client.Close()
 	asker := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
 	}}
-	shown := p.shown(ctx, client)
-	if p.store != nil {
-		if f, _, err := mirror.ReadHealth(p.store, p.settings.Interval, p.now()); err == nil { // else it is told of elsewhere
+	shown := c.shown(ctx, client)
+	if c.store != nil {
+		if f, _, err := mirror.ReadHealth(c.store, c.settings.Interval, c.now()); err == nil { // else it is told of elsewhere
 			for _, u := range f.Upstreams {
 				if u.Loop {
 					found = append(found, wrong("upstream", "name the origin as upstream, or a mirror that is nearer to it",
@@ -121,24 +121,24 @@ func (p *patient) upstreams(ctx context.Context) (found []finding) {
 	}
 	for i, u := range client.Upstreams() {
 		found = append(found, shown[u])
-		found = append(found, p.skew(ctx, asker, u.String(), p.settings.Upstream[i])...)
+		found = append(found, c.skew(ctx, asker, u.String(), c.settings.Upstream[i])...)
 	}
 	return found
 }
 
 // shown looks whether what each upstream serves verifies, and how new it is.
-func (p *patient) shown(ctx context.Context, client *fetch.Client) map[*fetch.Upstream]finding {
-	found := map[*fetch.Upstream]finding{}
-	if p.store == nil {
+func (c *checked) shown(ctx context.Context, client *fetch.Client) map[*fetch.Upstream]Finding {
+	found := map[*fetch.Upstream]Finding{}
+	if c.store == nil {
 		for _, u := range client.Upstreams() {
 			found[u] = warning("upstream", "see what is said of the repository", "%v: not asked, for what it says can't be verified", u)
 		}
 		return found
 	}
 	_, err := client.Newest(ctx, fetch.Search{
-		Trusted: p.store, Clock: trust.Clock{Now: p.now(), Built: builtAt(), AcceptStale: p.settings.AcceptStale},
+		Trusted: c.store, Clock: trust.Clock{Now: c.now(), Built: c.built, AcceptStale: c.settings.AcceptStale},
 		Looked: func(u *fetch.Upstream, theirs *trust.Repository, err error) {
-			found[u] = p.judgeUpstream(u, theirs, err)
+			found[u] = c.judgeUpstream(u, theirs, err)
 		},
 	})
 	for _, u := range client.Upstreams() {
@@ -149,12 +149,12 @@ func (p *patient) shown(ctx context.Context, client *fetch.Client) map[*fetch.Up
 	return found
 }
 
-func (p *patient) judgeUpstream(u *fetch.Upstream, theirs *trust.Repository, err error) finding {
+func (c *checked) judgeUpstream(u *fetch.Upstream, theirs *trust.Repository, err error) Finding {
 	const check = "upstream"
 	if err != nil {
 		return wrong(check, described(err), "%s", oneLine(err))
 	}
-	ours := p.store.Repository()
+	ours := c.store.Repository()
 	if ours == nil || ours.Version(trust.RoleSnapshot) < theirs.Version(trust.RoleSnapshot) {
 		return warning(check, "is the mirror running? it syncs every interval; box-update-server mirror --once does it now",
 			"%v: verifies, and has snapshot %d, which is not here yet", u, theirs.Version(trust.RoleSnapshot))
@@ -163,13 +163,13 @@ func (p *patient) judgeUpstream(u *fetch.Upstream, theirs *trust.Repository, err
 }
 
 // skew compares the clock with the Date of an upstream. name is the URL without a password.
-func (p *patient) skew(ctx context.Context, c *http.Client, name, base string) []finding {
+func (c *checked) skew(ctx context.Context, client *http.Client, name, base string) []Finding {
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, strings.TrimRight(base, "/")+"/metadata/timestamp.json", nil)
 	if err != nil {
 		return nil
 	}
-	before := p.now()
-	resp, err := c.Do(req)
+	before := c.now()
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil // told already
 	}
@@ -178,11 +178,11 @@ func (p *patient) skew(ctx context.Context, c *http.Client, name, base string) [
 	if err != nil {
 		return nil
 	}
-	return []finding{judgeSkew(name, before, p.now(), theirs)}
+	return []Finding{judgeSkew(name, before, c.now(), theirs)}
 }
 
 // judgeSkew judges a Date, which is in whole seconds, of an answer that came between two times.
-func judgeSkew(name string, before, after, theirs time.Time) finding {
+func judgeSkew(name string, before, after, theirs time.Time) Finding {
 	const advice = "one of the two clocks is off: set it, and have it kept right: timedatectl set-ntp true"
 	skew := max(before.Truncate(time.Second).Sub(theirs), theirs.Sub(after), 0).Round(time.Second)
 	switch {
@@ -195,16 +195,16 @@ func judgeSkew(name string, before, after, theirs time.Time) finding {
 }
 
 // server asks the server that runs with these settings, if there is one.
-func (p *patient) server(ctx context.Context) (found []finding) {
-	if p.settings.checkAsked() != nil {
+func (c *checked) server(ctx context.Context) (found []Finding) {
+	if c.settings.checkAsked() != nil {
 		return nil
 	}
 	client := ownClient()
 	client.Timeout = peerTimeout
-	url := serverURL(p.settings.asked())
+	url := serverURL(c.settings.asked())
 	text, err := probe(ctx, client, url+"/readyz?verbose")
 	if _, silent := errors.AsType[noAnswer](err); silent {
-		return []finding{ok("server", "none answers at %s", url)}
+		return []Finding{ok("server", "none answers at %s", url)}
 	}
 	if err == nil {
 		found = append(found, ok("server", "ready at %s", url))

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-
-	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -20,52 +18,30 @@ import (
 // codeDamaged says that something is wrong with a data directory still.
 const codeDamaged = 3
 
-func fsckCommand(l *loader) *cobra.Command {
-	var rate int64
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "fsck",
-		Short: "read every archive of a data directory again, and repair what is damaged",
-		Long: "Reads every archive of --data-dir again and compares it with its digest. What is damaged goes to\n" +
-			"quarantine, and a mirror fetches it anew: the damaged blocks alone. While a server holds the\n" +
-			"directory, that server is asked through its admin listener; where it has none nothing is changed.\n\n" +
-			"Exit codes: 0 all is well, or well again, 1 failed, 2 usage, 3 something is wrong still.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := l.data(cmd.Flags())
-			if err != nil {
-				return err
-			}
-			report, err := l.fsck(cmd.Context(), s, rate)
-			if err != nil {
-				return err
-			}
-			return l.showFsck(report, asJSON)
-		},
+// Fsck reads every archive of the data directory again, no more than rate bytes per second (0: any number), and
+// repairs what is damaged. While a server holds the directory, that server does.
+func (p *Program) Fsck(ctx context.Context, rate int64) (FsckReport, error) {
+	s, err := p.data()
+	if err != nil {
+		return FsckReport{}, err
 	}
-	cmd.Flags().Int64Var(&rate, "read-rate", 0, "read no more than so many `bytes` per second")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-func (l *loader) fsck(ctx context.Context, s settings, rate int64) (fsckReport, error) {
 	if !hasRepository(s.DataDir) {
-		return fsckReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
+		return FsckReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
 	}
-	meter := newMeter(l.streams)
+	meter := newMeter(p.Streams)
 	defer meter.End()
 	logger := newLogger(meter, s)
-	st, err := openStore(ctx, s, nil, logger, l.streams.Now)
+	st, err := openStore(ctx, s, nil, logger, p.Now)
 	if errors.Is(err, disk.ErrLocked) {
-		return l.fsckBeside(ctx, s, rate, meter)
+		return p.fsckBeside(ctx, s, rate, meter)
 	}
 	if err != nil {
-		return fsckReport{}, err
+		return FsckReport{}, err
 	}
 	var c *mirrored
 	if len(s.Upstream) > 0 {
-		if c, err = newMirrored(s, st, meter.sinks(), logger, l.streams.Now); err != nil {
-			return fsckReport{}, errors.Join(err, st.Close())
+		if c, err = p.newMirrored(s, st, meter.sinks(), logger); err != nil {
+			return FsckReport{}, errors.Join(err, st.Close())
 		}
 		defer c.client.Close()
 	}
@@ -74,7 +50,7 @@ func (l *loader) fsck(ctx context.Context, s settings, rate int64) (fsckReport, 
 }
 
 // fsckBeside checks a directory that another process holds: that process does, or nothing is changed.
-func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64, m meter) (fsckReport, error) {
+func (p *Program) fsckBeside(ctx context.Context, s settings, rate int64, m meter) (FsckReport, error) {
 	if s.Admin != "" {
 		path := "/fsck"
 		if rate > 0 {
@@ -82,16 +58,16 @@ func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64, m meter
 		}
 		return askFsck(ctx, s, path, m)
 	}
-	l.streams.Warn("box-update-server", "a server without an admin listener holds the data_dir: nothing is changed")
-	c, err := storeConfig(s, nil, l.streams.Now)
+	p.Warn("box-update-server", "a server without an admin listener holds the data_dir: nothing is changed")
+	c, err := storeConfig(s, nil, p.Now)
 	if err != nil {
-		return fsckReport{}, err
+		return FsckReport{}, err
 	}
 	st, err := store.OpenReadOnly(ctx, c)
 	if err != nil {
-		return fsckReport{}, err
+		return FsckReport{}, err
 	}
-	out := fsckReport{}
+	out := FsckReport{}
 	problems, err := st.Check(ctx, store.Check{
 		Hash: true, Checked: func(trust.Release) { out.Checked++ }, Read: m.pieces(st, newPace(ctx, rate)),
 	})
@@ -100,7 +76,7 @@ func (l *loader) fsckBeside(ctx context.Context, s settings, rate int64, m meter
 }
 
 // count counts the metadata that newer ones replaced.
-func (r *fsckReport) count(st *store.Store) error {
+func (r *FsckReport) count(st *store.Store) error {
 	got, err := st.Superseded()
 	r.SupersededFiles, r.SupersededBytes = got.Kept+len(got.Files), got.KeptBytes+got.Bytes
 	return err
@@ -108,8 +84,8 @@ func (r *fsckReport) count(st *store.Store) error {
 
 // check reads every archive, moves what is damaged out of the way, and has a mirror fetch it anew. c is
 // nil where there is nobody to fetch it from. read is told of each piece that was read. What could not be repaired is no error, but told.
-func check(ctx context.Context, st *store.Store, c *mirrored, read func(update.Digest, int)) (fsckReport, error) {
-	out := fsckReport{}
+func check(ctx context.Context, st *store.Store, c *mirrored, read func(update.Digest, int)) (FsckReport, error) {
+	out := FsckReport{}
 	if err := out.count(st); err != nil {
 		return out, err
 	}
@@ -131,7 +107,7 @@ func check(ctx context.Context, st *store.Store, c *mirrored, read func(update.D
 		return out, nil
 	}
 	if ctx.Err() != nil || len(got.Problems) == 0 {
-		return fsckReport{}, err
+		return FsckReport{}, err
 	}
 	out.Error = err.Error()
 	return out, nil
@@ -144,18 +120,8 @@ func newPace(ctx context.Context, perSecond int64) func(update.Digest, int) {
 	return func(_ update.Digest, n int) { _ = limit.Wait(ctx, n) } // an end of ctx ends the check as well
 }
 
-func (l *loader) showFsck(r fsckReport, asJSON bool) error {
-	if asJSON {
-		if err := l.streams.JSON(r); err != nil {
-			return err
-		}
-	} else {
-		for _, p := range r.Problems {
-			fmt.Fprintln(l.streams.Out, cli.Printable(p.Text))
-		}
-		fmt.Fprintf(l.streams.Out, "checked %d updates: %d problems, %d archives repaired with %d bytes\n", r.Checked, len(r.Problems), r.Archives, r.Bytes)
-		fmt.Fprintf(l.streams.Out, "%d metadata files that newer ones replaced take %d bytes\n", r.SupersededFiles, r.SupersededBytes)
-	}
+// Verdict returns nil where all is well, or well again.
+func (r FsckReport) Verdict() error {
 	if len(r.Problems) == 0 || r.Repaired {
 		return nil
 	}

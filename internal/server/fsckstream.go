@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bufio"
@@ -21,7 +21,7 @@ type fsckLine struct {
 	Name    string      `json:"name,omitempty"`    // of the archive that is being read
 	Length  int64       `json:"length,omitempty"`  // its bytes
 	Read    int64       `json:"read,omitempty"`    // of them
-	Report  *fsckReport `json:"report,omitempty"`
+	Report  *FsckReport `json:"report,omitempty"`
 	Refused *refusal    `json:"refused,omitempty"`
 }
 
@@ -85,10 +85,10 @@ func (l *lineWriter) end() {
 }
 
 // askFsck has the process that holds a data directory check it, and shows how far it is.
-func askFsck(ctx context.Context, s settings, path string, m meter) (report fsckReport, err error) {
+func askFsck(ctx context.Context, s settings, path string, m meter) (report FsckReport, err error) {
 	resp, err := request(ctx, s, path, nil, http.Header{"Accept": {typeLines + ", application/json"}})
 	if err != nil {
-		return fsckReport{}, err
+		return FsckReport{}, err
 	}
 	defer resp.Body.Close() // only read from
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != typeLines {
@@ -100,11 +100,11 @@ func askFsck(ctx context.Context, s settings, path string, m meter) (report fsck
 	for lines.Scan() {
 		var line fsckLine
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			return fsckReport{}, fmt.Errorf("admin: %s: %w", path, err)
+			return FsckReport{}, fmt.Errorf("admin: %s: %w", path, err)
 		}
 		switch {
 		case line.Refused != nil:
-			return fsckReport{}, line.Refused.error(path)
+			return FsckReport{}, line.Refused.error(path)
 		case line.Report != nil:
 			return *line.Report, nil
 		case line.Planned > 0:
@@ -113,5 +113,5 @@ func askFsck(ctx context.Context, s settings, path string, m meter) (report fsck
 			m.reading(line.Name, line.Length, line.Read)
 		}
 	}
-	return fsckReport{}, errors.Join(fmt.Errorf("admin: %s: the answer was cut: the server ended, or the check", path), lines.Err())
+	return FsckReport{}, errors.Join(fmt.Errorf("admin: %s: the answer was cut: the server ended, or the check", path), lines.Err())
 }

@@ -1,122 +1,15 @@
-package main
+package server
 
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
-
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
-
-// version is set by the linker.
-var version = "unknown"
-
-// newRoot returns the command with all below it. Without a subcommand it serves.
-func newRoot(streams cli.Streams) *cobra.Command {
-	l := &loader{streams: streams}
-	root := &cobra.Command{
-		Use:   "box-update-server",
-		Short: "serve software updates to boxes, by name and by SHA-256 digest",
-		Long: "Serves software updates to boxes, by name and by SHA-256 digest.\n\n" +
-			"Settings come as one JSON object from --config FILE, else from " + settingsVariable + ".\n" +
-			"Flags override them. SIGTERM lets running downloads end; SIGHUP reads the settings again.",
-		Example: "  " + settingsVariable + `='{"port": 8151, "updates_dir": "/srv/updates"}' box-update-server` + "\n" +
-			"  box-update-server serve --updates-dir /srv/updates --listen 127.0.0.1:8151\n" +
-			"  box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151\n" +
-			"  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return l.serve(cmd) },
-	}
-	l.register(root.PersistentFlags())
-	root.AddCommand(
-		mirrorCommand(l),
-		statusCommand(l),
-		healthCommand(l),
-		doctorCommand(l),
-		fsckCommand(l),
-		gcCommand(l),
-		exportCommand(l),
-		importCommand(l),
-		&cobra.Command{
-			Use:   "serve",
-			Short: "serve updates (what the program does without a command)",
-			Args:  cobra.NoArgs,
-			RunE:  root.RunE,
-		},
-		configCommand(l),
-		&cobra.Command{
-			Use:   "version",
-			Short: "print the version of the program",
-			Args:  cobra.NoArgs,
-			RunE: func(*cobra.Command, []string) error {
-				_, err := fmt.Fprintln(streams.Out, "box-update-server", version)
-				return err
-			},
-		},
-	)
-	return root
-}
-
-func configCommand(l *loader) *cobra.Command {
-	config := &cobra.Command{Use: "config", Short: "look at the settings"}
-	config.AddCommand(&cobra.Command{
-		Use:   "check",
-		Short: "check the settings and print those in force",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, unknown, err := l.serving(cmd.Flags())
-			if err != nil {
-				return err
-			}
-			for _, key := range unknown {
-				fmt.Fprintf(l.streams.Err, "box-update-server: unknown setting %q is ignored\n", key)
-			}
-			shown := s.shown()
-			for _, key := range []string{"upstream", "redirects"} {
-				if urls, ok := shown[key].([]string); ok {
-					shown[key] = maskedURLs(urls)
-				}
-			}
-			return l.streams.JSON(shown)
-		},
-	})
-	return config
-}
-
-func (l *loader) serve(cmd *cobra.Command) error {
-	s, unknown, err := l.serving(cmd.Flags())
-	if err != nil {
-		return err
-	}
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
-	return serve(cmd.Context(), server{
-		settings: s,
-		unknown:  unknown,
-		log:      newMeter(l.streams),
-		now:      l.streams.Now,
-		reload:   reload,
-		load:     func() (settings, []string, error) { return l.serving(cmd.Flags()) },
-	})
-}
-
-// A loader puts the settings together: defaults, then a file or the environment, then flags.
-type loader struct {
-	streams   cli.Streams
-	config    string
-	upstreams []string // from the arguments; none: those of the settings
-	mirrors   bool     // there have to be upstreams
-}
 
 // flags are the settings that can be given on the command line, by their JSON name.
 var flags = []struct{ key, usage string }{
@@ -165,29 +58,33 @@ var flags = []struct{ key, usage string }{
 	{"admin", "`host:port` for POST /sync, /fsck and /gc; of the loopback interface without a host"},
 }
 
-func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
-
-func (l *loader) register(fs *pflag.FlagSet) {
-	fs.StringVar(&l.config, "config", "", "take the settings from this JSON `file`")
+// Flags returns what can be given in Program.Flags, in the order of the help.
+func Flags() (out []Flag) {
 	for _, f := range flags {
-		fs.String(flagName(f.key), "", f.usage)
+		out = append(out, Flag{f.key, flagName(f.key), f.usage})
 	}
+	return out
 }
 
+// A Flag is a setting that can be given on the command line.
+type Flag struct{ Key, Name, Usage string }
+
+func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
+
 // serving returns the settings of a server.
-func (l *loader) serving(fs *pflag.FlagSet) (settings, []string, error) {
-	return l.load(defaultSettings(), fs, (*settings).checkServing)
+func (p *Program) serving() (settings, []string, error) {
+	return p.load(defaultSettings(), (*settings).checkServing)
 }
 
 // syncing returns the settings of a mirror that does not listen.
-func (l *loader) syncing(fs *pflag.FlagSet) (settings, []string, error) {
-	return l.load(defaultSettings(), fs, (*settings).checkDirs)
+func (p *Program) syncing() (settings, []string, error) {
+	return p.load(defaultSettings(), (*settings).checkDirs)
 }
 
 // data returns the settings of a command that looks after a data directory. Those that a mirror wrote
 // down there are in force where no others are given.
-func (l *loader) data(fs *pflag.FlagSet) (settings, error) {
-	s, _, err := l.load(defaultSettings(), fs, (*settings).checkData)
+func (p *Program) data() (settings, error) {
+	s, _, err := p.load(defaultSettings(), (*settings).checkData)
 	if err != nil {
 		return settings{}, err
 	}
@@ -197,21 +94,21 @@ func (l *loader) data(fs *pflag.FlagSet) (settings, error) {
 	} else if err != nil {
 		return settings{}, err
 	}
-	s, _, err = l.load(saved, fs, (*settings).checkData)
+	s, _, err = p.load(saved, (*settings).checkData)
 	return s, err
 }
 
 // load returns s with the settings that are given, checked, and the keys that are not known.
-func (l *loader) load(s settings, fs *pflag.FlagSet, purpose func(*settings) []error) (settings, []string, error) {
-	unknown, err := l.base(&s, fs)
+func (p *Program) load(s settings, purpose func(*settings) []error) (settings, []string, error) {
+	unknown, err := p.base(&s)
 	if err != nil {
 		return settings{}, nil, err
 	}
-	if err := s.override(fs, l.streams); err != nil {
+	if err := s.override(p.Flags, p.Streams); err != nil {
 		return settings{}, nil, err
 	}
-	if len(l.upstreams) > 0 {
-		urls, err := l.streams.URLs(l.upstreams)
+	if len(p.Upstreams) > 0 {
+		urls, err := p.URLs(p.Upstreams)
 		if err != nil {
 			return settings{}, nil, cli.Usagef("%w", err)
 		}
@@ -220,10 +117,10 @@ func (l *loader) load(s settings, fs *pflag.FlagSet, purpose func(*settings) []e
 			return settings{}, nil, err
 		}
 		if err := setURLs(&s.Upstream, b); err != nil {
-			return settings{}, nil, cli.Usagef("%s: expected the URL of a server: %w", strings.Join(l.upstreams, " "), err)
+			return settings{}, nil, cli.Usagef("%s: expected the URL of a server: %w", strings.Join(p.Upstreams, " "), err)
 		}
 	}
-	if l.mirrors && len(s.Upstream) == 0 {
+	if p.Mirrors && len(s.Upstream) == 0 {
 		return settings{}, nil, cli.Usagef("whom to mirror? name a URL, or set upstream")
 	}
 	if err := s.check(purpose); err != nil {
@@ -232,29 +129,28 @@ func (l *loader) load(s settings, fs *pflag.FlagSet, purpose func(*settings) []e
 	return s, unknown, nil
 }
 
-func (l *loader) base(s *settings, fs *pflag.FlagSet) (unknown []string, err error) {
-	env := l.streams.Getenv(settingsVariable)
+func (p *Program) base(s *settings) (unknown []string, err error) {
+	env := p.Getenv(SettingsVariable)
 	switch {
-	case l.config != "":
-		return s.readFile(l.config)
+	case p.Config != "":
+		return s.readFile(p.Config)
 	case env != "":
-		return s.readJSON(settingsVariable, []byte(env))
-	case fs.NFlag() > 0 || len(l.upstreams) > 0:
+		return s.readJSON(SettingsVariable, []byte(env))
+	case len(p.Flags) > 0 || p.OtherFlags || len(p.Upstreams) > 0:
 		return nil, nil
 	}
-	return nil, cli.WithHint(errors.New("no settings: "+settingsVariable+" is unset or empty"),
-		`set `+settingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
+	return nil, cli.WithHint(errors.New("no settings: "+SettingsVariable+" is unset or empty"),
+		`set `+SettingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
 }
 
 // override applies the flags that were given.
-func (s *settings) override(fs *pflag.FlagSet, streams cli.Streams) error {
+func (s *settings) override(given map[string]string, streams cli.Streams) error {
 	fields := s.fields()
 	for _, f := range flags {
-		flag := fs.Lookup(flagName(f.key))
-		if flag == nil || !flag.Changed {
+		text, ok := given[f.key]
+		if !ok {
 			continue
 		}
-		text := flag.Value.String()
 		var value any = text
 		if f.key == "upstream" {
 			urls, err := streams.URLs([]string{text})

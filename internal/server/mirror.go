@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -9,8 +9,6 @@ import (
 	"os"
 	"runtime/debug"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -24,34 +22,6 @@ import (
 // codeStale is the exit code of a mirror that runs once and whose copy is complete, and expired: accept-stale let
 // it in.
 const codeStale = 6
-
-func mirrorCommand(l *loader) *cobra.Command {
-	var once bool
-	cmd := &cobra.Command{
-		Use:   "mirror [URL…]",
-		Short: "keep a verified copy of another server, and serve it",
-		Long: "Keeps a verified copy of the repository of other servers, each a URL, and serves it.\n" +
-			"Nobody has to trust a mirror: it serves the bytes that were signed. --root is needed before\n" +
-			"the first sync alone. With \"upstream\" in the settings, serve does the same. A URL with a password\n" +
-			"may come from a file or from the environment: @FILE stands for the URLs in it, one on a line,\n" +
-			"env:NAME for those in that variable.\n\n" +
-			"Exit codes of --once: 0 complete and fresh, 1 failed, 2 usage, 3 no upstream could be reached,\n" +
-			"4 what an upstream sent was refused, 5 too little room, 6 complete, but what upstream has is\n" +
-			"expired. After 3 or 4 a newer list may be served without the archives that no upstream has whole;\n" +
-			"the next run asks for them again. After 1, 2 and 5 the old copy is served unchanged.",
-		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152\n" +
-			"  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --once",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			l.upstreams, l.mirrors = args, true
-			if once {
-				return l.once(cmd)
-			}
-			return l.serve(cmd)
-		},
-	}
-	cmd.Flags().BoolVar(&once, "once", false, "sync once, don't listen")
-	return cmd
-}
 
 // mirrored is the copy that a repository is, as the router and health show it.
 type mirrored struct {
@@ -70,12 +40,12 @@ type sinks struct {
 }
 
 // openMirror opens the data directory of a mirror for this process alone.
-func openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger, now func() time.Time) (_ *repository, err error) {
-	r := &repository{elsewhere: &elsewhere{}, scrubEvery: s.ScrubEvery, now: now, logger: logger}
-	if r.store, err = openStore(ctx, s, r.elsewhere, logger, now); err != nil {
+func (p *Program) openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger) (_ *repository, err error) {
+	r := &repository{elsewhere: &elsewhere{}, scrubEvery: s.ScrubEvery, now: p.Now, logger: logger}
+	if r.store, err = openStore(ctx, s, r.elsewhere, logger, p.Now); err != nil {
 		return nil, err
 	}
-	if r.copy, err = newMirrored(s, r.store, out, logger, now); err != nil {
+	if r.copy, err = p.newMirrored(s, r.store, out, logger); err != nil {
 		return nil, errors.Join(err, r.store.Close())
 	}
 	if err := s.save(); err != nil {
@@ -85,7 +55,7 @@ func openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger,
 }
 
 // newClient returns what asks the upstreams of the settings, with more that they don't say.
-func newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
+func (p *Program) newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
 	roots, err := certificates("ca_file", s.CAFile)
 	if err != nil {
 		return nil, err
@@ -98,7 +68,7 @@ func newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
 		Upstreams: s.Upstream,
 		Redirects: s.Redirects,
 		Roots:     roots,
-		UserAgent: "box-update-server/" + version,
+		UserAgent: "box-update-server/" + p.Version,
 		Rate:      s.Bandwidth,
 		Patience:  patience,
 	}
@@ -106,9 +76,9 @@ func newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
 	return fetch.New(c)
 }
 
-func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, now func() time.Time) (*mirrored, error) {
+func (p *Program) newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger) (*mirrored, error) {
 	log := &syncLog{}
-	client, err := newClient(s, func(c *fetch.Config) { c.Progress, c.Refused, c.Logger = out.progress, log.refuse, logger })
+	client, err := p.newClient(s, func(c *fetch.Config) { c.Progress, c.Refused, c.Logger = out.progress, log.refuse, logger })
 	if err != nil {
 		return nil, err
 	}
@@ -116,8 +86,8 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 		Store:       st,
 		Client:      client,
 		Logger:      logger,
-		Now:         now,
-		Built:       builtAt(),
+		Now:         p.Now,
+		Built:       p.Built,
 		AcceptStale: s.AcceptStale,
 		Interval:    s.Interval,
 		MaxBytes:    s.MaxBytes,
@@ -130,7 +100,7 @@ func newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger, no
 		client.Close()
 		return nil, err
 	}
-	return &mirrored{m, st, client, log, now}, nil
+	return &mirrored{m, st, client, log, p.Now}, nil
 }
 
 // openStore opens a data directory whose metadata come from elsewhere, for this process alone.
@@ -196,8 +166,8 @@ func (m *mirrored) Want(u update.Update) (time.Duration, string) {
 	return m.Mirror.Want(u)
 }
 
-// describeFreshness says in one line how new a copy is.
-func describeFreshness(f mirror.Freshness) string {
+// DescribeFreshness says in one line how new a copy is.
+func DescribeFreshness(f mirror.Freshness) string {
 	if !f.Synced {
 		return "not synced"
 	}
@@ -209,34 +179,41 @@ func describeFreshness(f mirror.Freshness) string {
 	return text
 }
 
-// once syncs once.
-func (l *loader) once(cmd *cobra.Command) (err error) {
+// Synced is what a single sync did, and how new the copy is then.
+type Synced struct {
+	Archives  int   // that were fetched
+	Bytes     int64 // of them
+	Freshness string
+}
+
+// SyncOnce syncs once. An error beside a result says that the copy is expired.
+func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 	paceCollector()
 	debug.SetMemoryLimit(onceMemory)
-	s, unknown, err := l.syncing(cmd.Flags())
+	s, unknown, err := p.syncing()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	meter := newMeter(l.streams)
+	meter := newMeter(p.Streams)
 	defer meter.End()
 	logger := newLogger(meter, s)
 	warnUnknown(logger, unknown)
-	r, err := openMirror(cmd.Context(), s, meter.sinks(), logger, l.streams.Now)
+	r, err := p.openMirror(ctx, s, meter.sinks(), logger)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	result, err := r.copy.Sync(cmd.Context())
+	result, err := r.copy.Sync(ctx)
 	meter.End()
 	if err != nil {
-		return coded(err)
+		return nil, coded(err)
 	}
-	f := r.copy.Mirror.Freshness(l.streams.Now())
-	fmt.Fprintf(l.streams.Out, "fetched %d archives, %d bytes\n%s\n", result.Archives, result.Bytes, describeFreshness(f))
+	f := r.copy.Mirror.Freshness(p.Now())
+	out := &Synced{result.Archives, result.Bytes, DescribeFreshness(f)}
 	if f.Expired {
-		return cli.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeStale)
+		return out, cli.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeStale)
 	}
-	return nil
+	return out, nil
 }
 
 // coded gives the error of a sync or an import its exit code.

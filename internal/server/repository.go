@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -61,9 +61,9 @@ type home struct {
 }
 
 // openHome opens the data directory, if there is one. out is told how the transfers of a mirror go on.
-func openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger, now func() time.Time) (home, error) {
+func (p *Program) openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger) (home, error) {
 	if len(s.Upstream) > 0 {
-		r, err := openMirror(ctx, s, out, logger, now)
+		r, err := p.openMirror(ctx, s, out, logger)
 		if err != nil {
 			return home{}, err
 		}
@@ -73,7 +73,7 @@ func openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger, n
 		unlock, err := lockData(s.DataDir)
 		return home{unlock: unlock}, err
 	}
-	r, err := openRepository(ctx, s, logger, now)
+	r, err := p.openRepository(ctx, s, logger)
 	if errors.Is(err, disk.ErrLocked) {
 		err = cli.WithHint(err, "one program at a time uses a data_dir: is another server or boxsign running?")
 	}
@@ -148,23 +148,23 @@ type repository struct {
 	logger     *slog.Logger
 }
 
-func openRepository(ctx context.Context, s settings, logger *slog.Logger, now func() time.Time) (*repository, error) {
+func (p *Program) openRepository(ctx context.Context, s settings, logger *slog.Logger) (*repository, error) {
 	online, err := onlineKeys(ctx, s.OnlineKey)
 	if err != nil {
 		return nil, err
 	}
-	r := &repository{elsewhere: &elsewhere{}, renews: len(online) > 0, scrubEvery: s.ScrubEvery, now: now, logger: logger}
+	r := &repository{elsewhere: &elsewhere{}, renews: len(online) > 0, scrubEvery: s.ScrubEvery, now: p.Now, logger: logger}
 	if r.store, err = store.Open(ctx, store.Config{
 		Dir:        s.DataDir,
 		Logger:     logger,
-		Now:        now,
+		Now:        p.Now,
 		Reserve:    reserve,
 		Superseded: s.KeepSuperseded,
 		Elsewhere:  []store.Place{r.elsewhere},
 	}); err != nil {
 		return nil, err
 	}
-	r.origin, err = origin.Open(ctx, origin.Config{Store: r.store, Online: online, Logger: logger, Now: now, Built: builtAt(), ClockChecked: s.ClockChecked})
+	r.origin, err = origin.Open(ctx, origin.Config{Store: r.store, Online: online, Logger: logger, Now: p.Now, Built: p.Built, ClockChecked: s.ClockChecked})
 	if err != nil {
 		return nil, errors.Join(err, r.store.Close())
 	}
@@ -222,7 +222,7 @@ func (r *repository) component() router.Component {
 	}
 	if r.copy != nil {
 		f := r.copy.Mirror.Freshness(at)
-		c.Freshness, c.Unready, c.Note = f.Public(), !f.Ready(), describeFreshness(f)
+		c.Freshness, c.Unready, c.Note = f.Public(), !f.Ready(), DescribeFreshness(f)
 	}
 	return c
 }

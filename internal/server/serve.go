@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -18,17 +18,15 @@ import (
 	"github.com/openpowerquality/box-update-server/router"
 )
 
-// server is one run of the program: its settings as they were at the start, and where new ones come
-// from.
+// server is a Program that serves: its settings as they were at the start.
 type server struct {
+	*Program
 	settings settings
 	unknown  []string // keys of the settings that are not known
 	home     home
 	log      meter
 	lines    *logBuffer // to log
-	now      func() time.Time
 	reload   <-chan os.Signal
-	load     func() (settings, []string, error)
 }
 
 // serve serves until ctx ends, then lets running downloads end.
@@ -38,14 +36,14 @@ func serve(ctx context.Context, s server) (err error) {
 	s.lines = newLogBuffer(s.log)
 	defer s.lines.close()
 	logger := newLogger(s.lines, s.settings)
-	if s.home, err = openHome(ctx, s.settings, s.log.transfers(logger), logger, s.now); err != nil {
+	if s.home, err = s.openHome(ctx, s.settings, s.log.transfers(logger), logger); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.home.unlock()) }()
-	if s.home.credentials, err = openCredentials(s.settings, logger, s.now); err != nil {
+	if s.home.credentials, err = s.openCredentials(s.settings, logger); err != nil {
 		return err
 	}
-	site, err := openSite(ctx, s.settings, s.home, s.lines, s.now)
+	site, err := s.openSite(ctx, s.settings, s.home, s.lines)
 	if err != nil {
 		return err
 	}
@@ -56,7 +54,7 @@ func serve(ctx context.Context, s server) (err error) {
 	if err != nil {
 		return err
 	}
-	stopAdmin, err := s.home.admin(ctx, s.settings, srv.Metrics(), logger)
+	stopAdmin, err := s.startAdmin(ctx, s.home, s.settings, srv.Metrics(), logger)
 	if err != nil {
 		return err
 	}
@@ -66,7 +64,7 @@ func serve(ctx context.Context, s server) (err error) {
 		return err
 	}
 	warnUnknown(logger, s.unknown)
-	listening.tell(s.settings, logger)
+	listening.tell(s.settings, s.Version, logger)
 
 	served := listening.serve(srv, s.home.credentials)
 	obtain(ctx, s.home.credentials)
@@ -95,7 +93,7 @@ func serve(ctx context.Context, s server) (err error) {
 // renew reads the settings again and returns the site to serve from then on, which is the old one
 // where the new settings can't be used.
 func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *site {
-	next, unknown, err := s.load()
+	next, unknown, err := s.serving()
 	if err != nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", err)
 		return old
@@ -133,7 +131,7 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 	// The digest cache has one writer: the old site ends before the new one begins. Until then it
 	// goes on answering from what it knows.
 	old.stop()
-	site, err := openSite(ctx, next, s.home, s.lines, s.now)
+	site, err := s.openSite(ctx, next, s.home, s.lines)
 	if err != nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", err)
 		old.start(ctx)

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bytes"
@@ -21,8 +21,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// settingsVariable holds the settings as one JSON object.
-const settingsVariable = "BOX_UPDATE_SERVER_SETTINGS"
+// SettingsVariable holds the settings as one JSON object.
+const SettingsVariable = "BOX_UPDATE_SERVER_SETTINGS"
 
 // maxSettings bounds the settings, in bytes.
 const maxSettings = 1 << 20
@@ -250,7 +250,7 @@ func (s *settings) check(purpose func(*settings) []error) error {
 		return err // it says what to do, and no setting mends it
 	}
 	return cli.WithDefaultHint(err,
-		`set `+settingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
+		`set `+SettingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
 }
 
 // maxMinRate bounds min_rate, in bytes per second.

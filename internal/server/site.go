@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -31,7 +31,7 @@ type site struct {
 
 // openSite opens what the settings name, beside the data directory. Nothing runs in the background
 // until start.
-func openSite(ctx context.Context, s settings, h home, log *logBuffer, now func() time.Time) (*site, error) {
+func (p *Program) openSite(ctx context.Context, s settings, h home, log *logBuffer) (*site, error) {
 	logger := newLogger(log, s)
 	out := &site{settings: s, logger: logger, stop: func() {}, router: router.Config{
 		Product:     s.Product,
@@ -39,8 +39,8 @@ func openSite(ctx context.Context, s settings, h home, log *logBuffer, now func(
 		IdleTimeout: s.IdleTimeout,
 		StallWindow: s.StallWindow,
 		MinRate:     s.MinRate,
-		Version:     version,
-		Now:         now,
+		Version:     p.Version,
+		Now:         p.Now,
 		NoMetrics:   !s.Metrics,
 
 		MaxDownloads:   s.MaxDownloads,
@@ -59,8 +59,8 @@ func openSite(ctx context.Context, s settings, h home, log *logBuffer, now func(
 	if err := out.choose(h.repository); err != nil {
 		return nil, err
 	}
-	out.router.Health = health{out.dir, h.repository, out.selector, h.credentials, now}
-	out.stats = &stats{dir: out.dir, repository: h.repository, credentials: h.credentials, now: now, logger: logger}
+	out.router.Health = health{out.dir, h.repository, out.selector, h.credentials, p.Now}
+	out.stats = &stats{dir: out.dir, repository: h.repository, credentials: h.credentials, now: p.Now, logger: logger}
 	out.router.Stats = out.stats
 	return out, nil
 }

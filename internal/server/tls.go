@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -35,14 +35,14 @@ type standing struct {
 }
 
 // openCredentials returns what the settings name, nil where there is no TLS.
-func openCredentials(s settings, logger *slog.Logger, now func() time.Time) (credentials, error) {
+func (p *Program) openCredentials(s settings, logger *slog.Logger) (credentials, error) {
 	switch {
 	case s.TLSListen == "":
 		return nil, nil
 	case len(s.ACMEDomains) > 0:
-		return openACME(s, logger)
+		return p.openACME(s, logger)
 	}
-	return openCertificateFiles(s.TLSCertificate, s.TLSKey, logger, now)
+	return openCertificateFiles(s.TLSCertificate, s.TLSKey, logger, p.Now)
 }
 
 // serverTLS returns the configuration of a server that shows these certificates.
@@ -177,7 +177,7 @@ func (l listeners) asked() (address net.Addr, secure bool) {
 }
 
 // tell logs where the server listens.
-func (l listeners) tell(s settings, logger *slog.Logger) {
+func (l listeners) tell(s settings, version string, logger *slog.Logger) {
 	if l.plain != nil {
 		logger.Info("listening", "addr", l.plain.Addr().String(), "updates_dir", s.UpdatesDir, "data_dir", s.DataDir, "version", version)
 	}

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -44,7 +44,7 @@ type acmeCertificates struct {
 	stand map[string]standing // by domain
 }
 
-func openACME(s settings, logger *slog.Logger) (*acmeCertificates, error) {
+func (p *Program) openACME(s settings, logger *slog.Logger) (*acmeCertificates, error) {
 	roots, err := certificates("acme_ca_file", s.ACMECAFile)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func openACME(s settings, logger *slog.Logger) (*acmeCertificates, error) {
 		Email:      s.ACMEEmail,
 		Client: &acme.Client{
 			DirectoryURL: s.ACMEDirectory,
-			UserAgent:    "box-update-server/" + version,
+			UserAgent:    "box-update-server/" + p.Version,
 			HTTPClient: &http.Client{Timeout: acmeTimeout, Transport: &http.Transport{
 				Proxy:           http.ProxyFromEnvironment,
 				TLSClientConfig: &tls.Config{RootCAs: roots},

@@ -1,13 +1,11 @@
-package main
+package server
 
 import (
 	"bufio"
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-
-	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -15,30 +13,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-func exportCommand(l *loader) *cobra.Command {
-	var since string
-	cmd := &cobra.Command{
-		Use:   "export FILE|-",
-		Short: "write the repository of a data directory to one file, or a pipe",
-		Long: "Writes the repository of --data-dir to one file, or with - to a pipe, to be carried to where no\n" +
-			"network leads. With --since archives are left out that the other side has. It may run beside the\n" +
-			"server that holds the directory.",
-		Example: "  box-update-server export --data-dir R --since 1550190683 - | ssh box box-update-server import --data-dir M --root 1.root.json -",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			from, err := parseSince(since)
-			if err != nil {
-				return err
-			}
-			return l.export(cmd, from, args[0])
-		},
-	}
-	cmd.Flags().StringVar(&since, "since", "", "leave out archives up to this version, or published before this day: `VERSION|YYYY-MM-DD`")
-	return cmd
-}
-
-// parseSince parses a version, a day or a time.
-func parseSince(text string) (mirror.Since, error) {
+// ParseSince parses a version, a day or a time.
+func ParseSince(text string) (mirror.Since, error) {
 	if text == "" {
 		return mirror.Since{}, nil
 	}
@@ -52,33 +28,31 @@ func parseSince(text string) (mirror.Since, error) {
 	return mirror.Since{Version: v}, nil
 }
 
-func (l *loader) export(cmd *cobra.Command, since mirror.Since, to string) (err error) {
-	s, err := l.data(cmd.Flags())
+// Export writes the repository of the data directory to a file that is not there yet, or with - to standard output.
+func (p *Program) Export(ctx context.Context, since mirror.Since, to string) (result mirror.Result, err error) {
+	s, err := p.data()
 	if err != nil {
-		return err
+		return mirror.Result{}, err
 	}
-	st, err := l.openReadOnly(cmd, s)
+	st, err := p.openReadOnly(ctx, s)
 	if err != nil {
-		return err
+		return mirror.Result{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	meter := newMeter(l.streams)
+	meter := newMeter(p.Streams)
 	defer meter.End()
 	e := mirror.Export{Store: st, Since: since, Planned: meter.plan, Progress: meter.progress}
-	var result mirror.Result
 	write := func(w io.Writer) error {
 		b := bufio.NewWriterSize(w, 1<<20)
-		result, err = e.Write(cmd.Context(), b)
+		result, err = e.Write(ctx, b)
 		return errors.Join(err, b.Flush())
 	}
 	if to == "-" {
-		return write(l.streams.Out)
+		err = write(p.Out)
+	} else {
+		err = durableFile(to, write)
 	}
-	if err := durableFile(to, write); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(l.streams.Out, "exported %d archives, %d bytes\n", result.Archives, result.Bytes)
-	return err
+	return result, err
 }
 
 // durableFile makes a file that is not there yet, whole or not at all.

@@ -1,0 +1,60 @@
+// Package server is what box-update-server does: it serves updates from a repository, a plain directory or a
+// mirror's copy, and looks after the data directory. Each command of the program is one method of Program.
+package server
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+)
+
+// A Program is one run of box-update-server: what it has of the outside world, and the settings that were given.
+type Program struct {
+	cli.Streams
+	Version string
+	Built   time.Time // when the source was committed; zero: not known
+
+	Config     string            // file of the settings; "": those of the environment, or none
+	Flags      map[string]string // settings that override them, as text, by their keys
+	OtherFlags bool              // other flags were given
+	Upstreams  []string          // override those of the settings, if there are any
+	Mirrors    bool              // there have to be upstreams
+}
+
+// CheckConfig returns the settings that are in force, as the JSON object that they can be given as, and
+// the keys that are not known.
+func (p *Program) CheckConfig() (shown map[string]any, unknown []string, err error) {
+	s, unknown, err := p.serving()
+	if err != nil {
+		return nil, nil, err
+	}
+	shown = s.shown()
+	for _, key := range []string{"upstream", "redirects"} {
+		if urls, ok := shown[key].([]string); ok {
+			shown[key] = maskedURLs(urls)
+		}
+	}
+	return shown, unknown, nil
+}
+
+// Serve serves until ctx ends, then lets running downloads end. On SIGHUP it reads the settings again.
+func (p *Program) Serve(ctx context.Context) error {
+	s, unknown, err := p.serving()
+	if err != nil {
+		return err
+	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	return serve(ctx, server{
+		Program:  p,
+		settings: s,
+		unknown:  unknown,
+		log:      newMeter(p.Streams),
+		reload:   reload,
+	})
+}
