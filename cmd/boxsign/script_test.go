@@ -129,6 +129,7 @@ func TestScripts(t *testing.T) {
 			"answers": answers,
 
 			"gobuild": goBuild,
+			"before":  unpackBefore,
 			"live":    live,
 			"placed":  placed,
 
@@ -210,4 +211,9 @@ func interrupted(ts *testscript.TestScript, _ bool, args []string) {
 	if cmd.ProcessState.ExitCode() != 1 || out.String() != "" || errs.String() != "boxsign: interrupted\n" {
 		ts.Fatalf("got %v, stdout %q, stderr %q; want exit code 1 and a word on stderr", err, out.String(), errs.String())
 	}
+}
+
+// unpackBefore unpacks what an earlier version made into the directory of the script.
+func unpackBefore(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(testworld.Before(ts.Getenv("WORK")))
 }
