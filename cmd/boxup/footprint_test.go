@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -178,7 +179,7 @@ func TestFullList(t *testing.T) {
 	least, most := time.Hour.Seconds(), int64(0)
 	for i := range 10 {
 		u := measure(t, "check", "--config", d.path("C/config.json"))
-		if u.code != codeAvailable {
+		if u.code != box.CodeAvailable {
 			t.Fatalf("exit code %d\n%s", u.code, u.out)
 		}
 		if most = max(most, u.peak); i > 0 {

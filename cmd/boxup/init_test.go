@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -25,6 +27,15 @@ func (d *device) fresh(w *world) string {
 	return update.Sum(w.files["metadata/1.root.json"]).String()
 }
 
+// configured returns the configuration as it is written.
+func (d *device) configured() (c map[string]any) {
+	d.t.Helper()
+	b, err := os.ReadFile(d.path("C/config.json"))
+	check(d.t, err)
+	check(d.t, json.Unmarshal(b, &c))
+	return c
+}
+
 func TestInit(t *testing.T) {
 	w := newWorld(t)
 	d := w.bare()
@@ -32,9 +43,8 @@ func TestInit(t *testing.T) {
 	root := d.path("1.root.json")
 	d.must(0, "init", "--root", root, "--root-fingerprint", fingerprint, "--state", d.path("S"), "--product", "p", "--hardware", "rev-a", "http://a.example", "http://b.example").
 		says("root: version 1, expires 2027-03-01T12:00:00Z\n", "fingerprint: "+fingerprint+"\n", "mirror: http://a.example\nmirror: http://b.example\n", "state: "+d.path("S")+"\n")
-	c, err := readConfig(d.path("C/config.json"))
-	check(t, err)
-	if c.Product != "p" || c.Hardware != "rev-a" || c.State != d.path("S") || c.Root != d.path("C/root.json") || fmt.Sprint(c.Mirrors) != "[http://a.example http://b.example]" {
+	c := d.configured()
+	if c["product"] != "p" || c["hardware"] != "rev-a" || c["state"] != d.path("S") || c["root"] != d.path("C/root.json") || fmt.Sprint(c["mirrors"]) != "[http://a.example http://b.example]" {
 		t.Errorf("got %+v", c)
 	}
 	if got, err := os.ReadFile(d.path("C/root.json")); err != nil || !bytes.Equal(got, w.files["metadata/1.root.json"]) {
@@ -44,9 +54,8 @@ func TestInit(t *testing.T) {
 	// Said again it changes the mirrors, and nobody has to be asked.
 	d.configure(map[string]any{"window": "02:00-04:00"})
 	d.must(0, "init", "--root", root, "http://c.example").says("state: " + d.path("S"))
-	c, err = readConfig(d.path("C/config.json"))
-	check(t, err)
-	if fmt.Sprint(c.Mirrors) != "[http://c.example]" || c.Window.String() != "02:00-04:00" || c.Product != "p" || c.State != d.path("S") {
+	c = d.configured()
+	if fmt.Sprint(c["mirrors"]) != "[http://c.example]" || c["window"] != "02:00-04:00" || c["product"] != "p" || c["state"] != d.path("S") {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -64,9 +73,8 @@ func TestInitKeepsPasswords(t *testing.T) {
 			t.Errorf("the password is shown:\n%s%s", a.out, a.err)
 		}
 	}
-	c, err := readConfig(d.path("C/config.json"))
-	check(t, err)
-	if fmt.Sprint(c.Mirrors) != "[http://box:geheim@a.example http://b.example]" {
+	c := d.configured()
+	if fmt.Sprint(c["mirrors"]) != "[http://box:geheim@a.example http://b.example]" {
 		t.Errorf("got %+v", c)
 	}
 	if info, err := os.Stat(d.path("C/config.json")); err != nil || info.Mode().Perm() != 0o600 {
@@ -154,7 +162,7 @@ func TestInitAsks(t *testing.T) {
 			var out, errs bytes.Buffer
 			p := program{
 				streams: cli.Streams{In: tty, Out: &out, Err: &errs, Getenv: func(string) string { return "" }, Now: func() time.Time { return start }},
-				random:  func() float64 { return 0 }, machineID: d.machine,
+				box:     box.Box{Random: func() float64 { return 0 }, MachineIDFile: d.machine},
 			}
 			_, err := screen.WriteString(answer)
 			check(t, err)
@@ -218,9 +226,24 @@ func TestJSON(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	w.publish(trust.Conditions{Rollout: later}, map[string][]byte{two: w.pack(two, "")})
 	d := w.newDevice(nil, w.mirror())
-	d.must(codeAvailable, "check", "--json").says(`"installed": null`, `"update": "`+one+`"`, `"held": [`, `"hold": "rollout"`, `"next": "2026-03-01T13:00:00Z"`, `"expires": "2026-03-08T12:00:00Z"`)
+	d.must(box.CodeAvailable, "check", "--json").says(`"installed": null`, `"update": "`+one+`"`, `"held": [`, `"hold": "rollout"`, `"next": "2026-03-01T13:00:00Z"`, `"expires": "2026-03-08T12:00:00Z"`)
 	d.must(0, "fetch", "--json").says(`"name": "`+one+`"`, `"path": "`+d.path("S/sha256/"))
 	d.must(0, "update", "--json").says(`"installed": [`, `"name": "`+one+`"`, `"status": {`, `"held": [`)
 	d.must(0, "install", "--json").says(`"installed": null`)
 	d.must(0, "status", "--json").says(`"boxup": "unknown"`, `"machine_id": "0000`, `"fingerprint": "`, `"known": {`, `"mirrors": [`)
+}
+
+func TestNoConfig(t *testing.T) {
+	w := newWorld(t)
+	d := w.bare()
+	d.must(cliFailed, "check").says(d.path("C/config.json"), "hint: tell the box whom to trust and whom to ask with boxup init")
+	d.write("C/config.json", []byte(`{"state":"../S"}`))
+	d.must(cliFailed, "update").says("expected mirrors and root", "hint: boxup init writes them")
+	d.write("C/config.json", []byte(`{"state":"../S","color":"red"}`))
+	d.must(cliFailed, "status").says(d.path("C/config.json")+": expected one of", `got "color"`)
+	d.write("C/config.json", bytes.Repeat([]byte(" "), 64<<10+1))
+	d.must(cliFailed, "status").says("expected at most 65536 bytes")
+	if _, err := os.Stat(d.path("S")); err == nil {
+		t.Error("a state directory was made")
+	}
 }

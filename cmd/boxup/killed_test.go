@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -114,7 +115,7 @@ func (d *device) recovers(when string) {
 	for {
 		out, err = d.command("update").CombinedOutput()
 		exit, failed := err.(*exec.ExitError)
-		if !failed || exit.ExitCode() != codeLocked || time.Now().After(deadline) {
+		if !failed || exit.ExitCode() != box.CodeLocked || time.Now().After(deadline) {
 			break
 		}
 	}
@@ -371,7 +372,7 @@ func TestServicesAreStartedFirst(t *testing.T) {
 			var err error
 			for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 				out, err = d.command("update", "--splay", "100h").CombinedOutput()
-				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != codeLocked {
+				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != box.CodeLocked {
 					break // what was killed while it started another program shares its lock for a moment
 				}
 			}
@@ -398,6 +399,6 @@ func TestServicesAreStartedFirst(t *testing.T) {
 // offline has the box know no mirror that answers, and nothing that was fetched.
 func (d *device) offline() {
 	d.t.Helper()
-	check(d.t, os.RemoveAll(d.path("S/"+blobDir)))
+	check(d.t, os.RemoveAll(d.path("S/sha256")))
 	d.configure(map[string]any{"mirrors": []string{"http://127.0.0.1:1"}})
 }

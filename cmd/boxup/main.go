@@ -13,11 +13,14 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
+// memoryLimit is from which size on, in bytes, the collector runs more often: the device has 512 MB for everything.
+// GOMEMLIMIT overrides it.
+const memoryLimit = 24 << 20
+
 func main() { os.Exit(run(system())) }
 
 // run runs the command line of this process and returns the exit code.
 func run(p program) int {
-	paceCollector(percentShort)
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}

@@ -69,12 +69,12 @@ func victim() program {
 		panic(err)
 	}
 	p.streams.Now = func() time.Time { return now }
-	p.random = func() float64 { return 0.999 }
-	p.machineID = os.DevNull
+	p.box.Random = func() float64 { return 0.999 }
+	p.box.MachineIDFile = os.DevNull
 	last, _ := strconv.Atoi(os.Getenv(killVariable)) // none: it lives
 	var one sync.Mutex                               // blocks reach the disk beside other steps
 	steps := 0
-	p.fs.Hook = func(op disk.Op, path string) (bool, error) {
+	p.box.FS.Hook = func(op disk.Op, path string) (bool, error) {
 		one.Lock()
 		defer one.Unlock()
 		if steps++; steps == last {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
@@ -115,10 +116,12 @@ func (m *misfortune) run(args string) answer {
 	p := program{
 		streams: cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs,
 			Getenv: func(string) string { return "" }, Now: func() time.Time { return m.now }},
-		fs:        m.fs,
-		sleep:     func(context.Context, time.Duration) error { return nil },
-		random:    func() float64 { return 0 },
-		machineID: m.machine,
+		box: box.Box{
+			FS:            m.fs,
+			Sleep:         func(context.Context, time.Duration) error { return nil },
+			Random:        func() float64 { return 0 },
+			MachineIDFile: m.machine,
+		},
 	}
 	words := strings.Fields(m.fill(args))
 	if !strings.Contains(args, "--config") {
@@ -144,7 +147,7 @@ func complaints(t *testing.T) []complaint {
 		{"config with a comma too many", file("C/config.json", "{\n  \"rate\": 5,\n}"), "check", []string{cfg, "line 3"}},
 		{"config is a list", file("C/config.json", `[]`), "check", []string{cfg, "expected a JSON object"}},
 		{"config is followed by something", file("C/config.json", "{}\n{}"), "check", []string{cfg, "line 2"}},
-		{"config too long", file("C/config.json", "{"+strings.Repeat(" ", maxConfig)+"}"), "check", []string{cfg, "at most 65536 bytes"}},
+		{"config too long", file("C/config.json", "{"+strings.Repeat(" ", 64<<10)+"}"), "check", []string{cfg, "at most 65536 bytes"}},
 		{"config with an unknown field", set("größe", `5`), "check", []string{cfg, `"größe"`}},
 		{"config with a field twice", file("C/config.json", `{"rate":5,"rate":6}`), "check", []string{cfg, `"rate"`}},
 		{"config with a long non-ASCII value", set("reboot", `"`+strings.Repeat("ä", 200)+`"`), "check", []string{cfg, "reboot", "ää"}},
@@ -200,7 +203,7 @@ func complaints(t *testing.T) []complaint {
 		{"init, other fingerprint", nil, "init --root $DIR/1.root.json --root-fingerprint " + strings.Repeat("0", 64) + " http://a", []string{"$DIR/1.root.json", "people who sign"}},
 		{"init, nobody to ask", file("S", "-"), "init --root $DIR/1.root.json --config $DIR/D/config.json --state $DIR/T http://a", []string{"--root-fingerprint"}},
 		{"init, config is broken", file("C/config.json", `{"rate":`), "init --root $DIR/1.root.json http://a", []string{cfg}},
-		{"init, config is too long", file("C/config.json", strings.Repeat(" ", maxConfig+1)), "init --root $DIR/1.root.json http://a", []string{cfg, "at most"}},
+		{"init, config is too long", file("C/config.json", strings.Repeat(" ", 64<<10+1)), "init --root $DIR/1.root.json http://a", []string{cfg, "at most"}},
 		{"init, bad product", nil, "init --root $DIR/1.root.json --product größe http://a", []string{"product", "größe"}},
 		{"init, no file of URLs", nil, "init --root $DIR/1.root.json @$DIR/none", []string{"$DIR/none"}},
 		{"init, empty variable of URLs", nil, "init --root $DIR/1.root.json env:NONE", []string{"env:NONE"}},
@@ -224,7 +227,7 @@ func complaints(t *testing.T) []complaint {
 		{"key empty", both(file(two, "x"), file("k", "")), "verify --key $DIR/k $DIR/" + two, []string{"$DIR/k", "PEM"}},
 		{"key is garbage", both(file(two, "x"), file("k", "\xff\x00")), "verify --key $DIR/k $DIR/" + two, []string{"$DIR/k", "PEM"}},
 		{"key with garbage in it", both(file(two, "x"), file("k", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")), "verify --key $DIR/k $DIR/" + two, []string{"$DIR/k", "damaged"}},
-		{"key too long", both(file(two, "x"), file("k", strings.Repeat("x", maxKey+1))), "verify --key $DIR/k $DIR/" + two, []string{"$DIR/k", "at most"}},
+		{"key too long", both(file(two, "x"), file("k", strings.Repeat("x", 4<<10+1))), "verify --key $DIR/k $DIR/" + two, []string{"$DIR/k", "at most"}},
 		{"key is private", both(file(two, "x"), file("k", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")), "verify --key $DIR/k $DIR/" + two, []string{"$DIR/k", "public"}},
 		{"key of RSA", both(file(two, "x"), file("k", rsaKey)), "verify --key $DIR/k $DIR/" + two, []string{"$DIR/k", "Ed25519"}},
 		{"signature missing", file(two, "x"), "verify --key $DIR/release.pub $DIR/" + two, []string{"$DIR/" + two + ".sig"}},
@@ -241,7 +244,7 @@ func complaints(t *testing.T) []complaint {
 		{"plain update, garbage", answers("", status(200, "\xff\x00")), "update --key $DIR/release.pub $URL", []string{"$URL"}},
 		{"plain update, a list of another type", answers("", status(200, `{"newest":5}`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
 		{"plain update, cut", answers("", status(200, `{"newest":"`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
-		{"plain update, too long", answers("", status(200, strings.Repeat(" ", maxUpdates+1))), "update --key $DIR/release.pub $URL", []string{"$URL", "8388608"}},
+		{"plain update, too long", answers("", status(200, strings.Repeat(" ", 8<<20+1))), "update --key $DIR/release.pub $URL", []string{"$URL", "8388608"}},
 		{"plain update, name of another product", answers("", status(200, `{"newest":"p-5.tar.gz"}`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
 		{"plain update, loop", answers("", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Path, http.StatusMovedPermanently)
@@ -272,9 +275,9 @@ func complaints(t *testing.T) []complaint {
 		{"status, record is garbage", file("S/box.json", "\xff\x00"), "status", []string{"$DIR/S/box.json"}},
 		{"version with an argument", nil, "version 5", []string{"5"}},
 	}
-	for field, f := range (&config{}).fields() {
+	for _, field := range manualSettings(t) {
 		for _, value := range []string{`null`, `5e400`, `"\u0000"`, `[""]`} {
-			all = append(all, complaint{"config " + field + " " + value, set(field, value), "check", []string{cfg, field, f.want}})
+			all = append(all, complaint{"config " + field + " " + value, set(field, value), "check", []string{cfg, field, "expected "}})
 		}
 	}
 	for name, m := range map[string]struct {
@@ -393,7 +396,7 @@ func ready(m *misfortune) {
 }
 
 // checked has the box know what is published.
-func checked(m *misfortune) { m.must(codeAvailable, "check") }
+func checked(m *misfortune) { m.must(box.CodeAvailable, "check") }
 
 func both(first, second func(*misfortune)) func(*misfortune) {
 	return func(m *misfortune) {

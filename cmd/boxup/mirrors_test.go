@@ -1,10 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/pem"
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,42 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
-
-// TestOrderOfMirrors: a box asks in an order of its own, keeps it, and the fleet spreads over all.
-func TestOrderOfMirrors(t *testing.T) {
-	urls := []string{"http://a", "http://b", "http://c", "http://d"}
-	random := rand.New(rand.NewPCG(1, 2))
-	first := map[string]int{}
-	const boxes = 4000
-	for range boxes {
-		var r record
-		r.arrange(urls, random.Float64)
-		before := fmt.Sprint(r.Mirrors)
-		r.arrange([]string{urls[3], urls[2], urls[1], urls[0]}, random.Float64)
-		if after := fmt.Sprint(r.Mirrors); after != before {
-			t.Fatalf("%s became %s", before, after)
-		}
-		first[r.Mirrors[0].URL]++
-		r.Mirrors[1].Behind = true
-		second := r.Mirrors[1]
-		r.arrange(append(slices.Clone(urls), "http://e"), random.Float64)
-		r.arrange(urls, random.Float64)
-		if after := fmt.Sprint(r.Mirrors); len(r.Mirrors) != len(urls) || r.Mirrors[1] != second {
-			t.Fatalf("%s became %s", before, after)
-		}
-	}
-	for _, u := range urls {
-		if share := float64(first[u]) / boxes; math.Abs(share-0.25) > 0.03 {
-			t.Errorf("%s is asked first by %.1f%% of the boxes, expected 25%%", u, 100*share)
-		}
-	}
-}
 
 // TestFailover: of the blocks of an update each comes from the mirror that has it, and none comes twice.
 func TestFailover(t *testing.T) {
@@ -107,10 +77,10 @@ func TestMirrorBehind(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	behind, good := w.mirror(), w.mirror()
 	d := w.newDevice(nil, good, behind)
-	d.must(codeAvailable, "check")
+	d.must(box.CodeAvailable, "check")
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	good.sync(w)
-	d.must(codeAvailable, "check").says("update: " + two)
+	d.must(box.CodeAvailable, "check").says("update: " + two)
 	d.must(0, "status").says("mirror: "+good.URL+"\n", "mirror: "+behind.URL+", behind another one\n")
 	behind.asked()
 	good.asked()
@@ -137,7 +107,7 @@ func TestFirstMirrorBehind(t *testing.T) {
 	first.sync(w)
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	second.sync(w)
-	d.must(codeAvailable, "check").says("update: " + two)
+	d.must(box.CodeAvailable, "check").says("update: " + two)
 	d.must(0, "status").says("mirror: "+first.URL+", behind another one\n", "mirror: "+second.URL+"\n")
 }
 
@@ -159,7 +129,7 @@ func TestFrozenMirror(t *testing.T) {
 		t.Errorf("asked for %q", got)
 	}
 	d.now = w.at
-	d.must(codeAvailable, "check").says("update: " + one)
+	d.must(box.CodeAvailable, "check").says("update: " + one)
 	d.must(0, "status").says("mirror: " + frozen.URL + ", behind another one\n")
 }
 
@@ -186,7 +156,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 	other := w.mirror()
 	d.configure(map[string]any{"mirrors": []string{m.URL, other.URL}})
-	d.must(codeAvailable, "check")
+	d.must(box.CodeAvailable, "check")
 	if got := m.asked(); got != nil {
 		t.Errorf("asked for %q", got)
 	}
@@ -269,7 +239,7 @@ func TestSupersededDownload(t *testing.T) {
 	m := w.mirror()
 	d := w.newDevice(nil, m)
 	d.must(0, "fetch")
-	part := filepath.Join("S", stagingDir, strings.Repeat("ab", 32)+".part")
+	part := filepath.Join("S/staging", strings.Repeat("ab", 32)+".part")
 	d.write(part, []byte("part"))
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	m.sync(w)
@@ -335,7 +305,7 @@ func TestCapWithoutBlockLists(t *testing.T) {
 		}
 	}
 	d := w.newDevice(map[string]any{"max_bytes_per_day": 4 << 20}, m)
-	d.must(codeHeld, "update").says("no mirror has a block list", "expected max_bytes_per_day of 52")
+	d.must(box.CodeHeld, "update").says("no mirror has a block list", "expected max_bytes_per_day of 52")
 	d.configure(map[string]any{"max_bytes_per_day": 6 << 20})
 	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasPrefix(r.URL.Path, "/sha256/") || strings.HasSuffix(r.URL.Path, ".blocks") {
@@ -358,11 +328,13 @@ func TestSlowMirror(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	slow, quick := w.mirror(), w.mirror()
 	d := w.newDevice(nil, slow, quick)
-	d.must(codeAvailable, "check")
-	r, err := readRecord(d.path("S"))
+	d.must(box.CodeAvailable, "check")
+	path := d.path("S/box.json")
+	b, _, err := disk.ReadState(path, 1<<20, nil)
 	check(t, err)
-	r.mirror(slow.URL).Slow = d.now.Add(time.Hour)
-	check(t, r.write(disk.FS{}, d.path("S")))
+	url := `"url": "` + slow.URL + `"`
+	b = bytes.Replace(b, []byte(url), []byte(url+`, "slow": "`+d.now.Add(time.Hour).Format(time.RFC3339)+`"`), 1)
+	check(t, disk.FS{}.WriteState(path, b, 0o600))
 	slow.asked()
 	d.must(0, "fetch")
 	if got := slow.asked(); got != nil {
@@ -370,7 +342,7 @@ func TestSlowMirror(t *testing.T) {
 	}
 	d.must(0, "status").says("mirror: " + slow.URL + ", much slower than another one")
 	d.now = d.now.Add(time.Hour)
-	d.must(codeAvailable, "check")
+	d.must(box.CodeAvailable, "check")
 	if got := slow.asked(); got == nil {
 		t.Error("the mirror that was slow is not asked first again")
 	}

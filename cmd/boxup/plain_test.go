@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,12 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -134,9 +131,9 @@ func TestPlainFiles(t *testing.T) {
 func TestPlainGoesOn(t *testing.T) {
 	_, m, d := newPlain(t, one)
 	archive := m.files["update/"+one]
-	part := filepath.Join("S", stagingDir, one)
+	part := filepath.Join("S/staging", one)
 	d.write(part, archive[:100])
-	d.write(filepath.Join("S", stagingDir, two), []byte("old"))
+	d.write(filepath.Join("S/staging", two), []byte("old"))
 	m.on(func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, one) && r.Header.Get("Range") != "bytes=100-" {
 			t.Errorf("asked for range %q", r.Header.Get("Range"))
@@ -167,7 +164,7 @@ func TestPlainGoesOn(t *testing.T) {
 // TestPlainRangesRefused: a server that refuses ranges has the whole all the same.
 func TestPlainRangesRefused(t *testing.T) {
 	_, m, d := newPlain(t, one)
-	d.write(filepath.Join("S", stagingDir, one), m.files["update/"+one][:100])
+	d.write(filepath.Join("S/staging", one), m.files["update/"+one][:100])
 	m.on(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Range") == "" {
 			return false
@@ -224,7 +221,7 @@ func TestPlainRefusals(t *testing.T) {
 		"no update":          {func(m *mirror) { m.put("updates.json", []byte(`{"newest":null}`)) }, cli.CodeRefused, "expected the newest update for every box, got none"},
 		"another product":    {func(m *mirror) { m.put("updates.json", []byte(`{"newest":"other-1.tar.gz"}`)) }, cli.CodeRefused, "expected an update of product opq-box-update"},
 		"no JSON":            {func(m *mirror) { m.put("updates.json", []byte(`{`)) }, cli.CodeRefused, "updates.json: refused"},
-		"a catalog too long": {func(m *mirror) { m.put("updates.json", bytes.Repeat([]byte(" "), maxUpdates+1)) }, cli.CodeRefused, "expected at most"},
+		"a catalog too long": {func(m *mirror) { m.put("updates.json", bytes.Repeat([]byte(" "), 8<<20+1)) }, cli.CodeRefused, "expected at most"},
 		"no signature":       {func(m *mirror) { m.put("update/"+one+".sig", nil) }, cli.CodeUnavailable, "not found"},
 		"half a signature":   {func(m *mirror) { m.put("update/"+one+".sig", make([]byte, 32)) }, cli.CodeRefused, ".sig: refused"},
 		"no archive":         {func(m *mirror) { m.put("update/"+one, nil) }, cli.CodeUnavailable, "not found"},
@@ -298,87 +295,16 @@ func TestPlainFailures(t *testing.T) {
 	d := w.bare()
 	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","max_failures":2,"window":"12:00-13:00"}`))
 	d.write("release.pub", w.release.public.PEM())
-	d.must(codeScript, "update", "--key", d.key(), m.URL).says("install script failed")
-	d.must(codeScript, "update", "--key", d.key(), m.URL)
-	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("not yet: " + one + ": it failed here")
+	d.must(box.CodeScript, "update", "--key", d.key(), m.URL).says("install script failed")
+	d.must(box.CodeScript, "update", "--key", d.key(), m.URL)
+	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("not yet: " + one + ": it failed here")
 	d.clean()
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	w.plain(m, two)
 	d.now = start.Add(time.Hour)
-	d.must(codeHeld, "update", "--key", d.key(), m.URL).says("update: "+two, "waits: it is fetched, and installed between 12:00-13:00")
+	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("update: "+two, "waits: it is fetched, and installed between 12:00-13:00")
 	d.must(0, "update", "--key", d.key(), "--any-time", m.URL).says("installed: " + two)
 	d.has("200", "100 100 200")
-}
-
-// TestSlowServer: an answer that brings too little in a window is cut, and one that brings enough is not.
-func TestSlowServer(t *testing.T) {
-	for name, c := range map[string]struct {
-		every time.Duration // 1 KiB comes
-		slow  bool
-	}{
-		"too slow":    {10 * time.Second, true},
-		"slow enough": {3 * time.Second, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, body := (&plainServer{least: leastRate}).watch(t.Context())
-				defer body.stop()
-				r := body.of(&trickle{ctx, c.every, 100})
-				buf := make([]byte, 1024)
-				var err error
-				for err == nil {
-					_, err = r.Read(buf)
-				}
-				if c.slow != errors.Is(err, fetch.ErrStalled) {
-					t.Errorf("got %v", err)
-				}
-			})
-		})
-	}
-}
-
-// trickle brings a buffer now and then.
-type trickle struct {
-	ctx   context.Context
-	every time.Duration
-	left  int
-}
-
-func (s *trickle) Read(p []byte) (int, error) {
-	if s.left--; s.left < 0 {
-		return 0, os.ErrClosed
-	}
-	select {
-	case <-time.After(s.every):
-		return len(p), nil
-	case <-s.ctx.Done():
-		return 0, context.Cause(s.ctx)
-	}
-}
-
-// FuzzPlainAnswers feeds the parsers of what a server says: a name that one returns is of the product, and
-// was in the answer.
-func FuzzPlainAnswers(f *testing.F) {
-	f.Add([]byte(`{"newest":"opq-box-update-1.tar.gz"}`), []byte("1"), []byte("opq-box-update-1.tar.gz\nopq-box-update-1.tar.bz2"))
-	f.Add([]byte(`{"newest":null}`), []byte("01"), []byte("\n\n"))
-	f.Add([]byte(`{"newest":"other-1.tar.gz"}`), []byte(""), []byte("opq-box-update-2.tar.gz"))
-	f.Add([]byte(`[]`), []byte("99999999999999999999999999999999"), []byte(""))
-	f.Fuzz(func(t *testing.T, catalog, version, list []byte) {
-		if n, err := parseUpdates(catalog, update.DefaultProduct); err == nil && n.Product() != update.DefaultProduct {
-			t.Fatalf("%q gave %v", catalog, n)
-		}
-		v, err := update.ParseVersion(string(version))
-		if err != nil {
-			return
-		}
-		n, err := parseList(v, list, update.DefaultProduct)
-		if err != nil {
-			return
-		}
-		if n.Product() != update.DefaultProduct || n.Version().String() != string(version) || !bytes.Contains(list, []byte(n.String())) {
-			t.Fatalf("%q, %q gave %v", version, list, n)
-		}
-	})
 }
 
 // TestPlainStatus: a box that was given no root says what it has installed, and what failed.
@@ -389,7 +315,7 @@ func TestPlainStatus(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "exit 1")})
 	w.plain(m, two)
 	for range 3 {
-		d.must(codeScript, "update", "--key", d.key(), m.URL)
+		d.must(box.CodeScript, "update", "--key", d.key(), m.URL)
 	}
 	a := d.must(0, "status").says("installed: "+one+", at ", "set aside: "+two+": 3 times", "problem: ", "expected mirrors and root")
 	if strings.Contains(a.out, "root: version") {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -32,7 +33,7 @@ func TestTornState(t *testing.T) {
 	base.must(0, "fetch")
 	var files []string
 	check(t, filepath.WalkDir(base.path("S"), func(path string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() && filepath.Base(path) != lockName && filepath.Base(path) != "lock" {
+		if err == nil && e.Type().IsRegular() && filepath.Base(path) != "boxup.lock" && filepath.Base(path) != "lock" {
 			files = append(files, strings.TrimPrefix(path, base.dir+"/"))
 		}
 		return err
@@ -89,7 +90,7 @@ func TestRepairTakesNoLess(t *testing.T) {
 		return errors.Join(e.RemoveKey(online[0], old.public.ID()), e.RemoveKey(online[1], old.public.ID()))
 	}, fresh)
 	s.bad.sync(s.world)
-	s.box.must(codeAvailable, "check")
+	s.box.must(box.CodeAvailable, "check")
 	s.box.write("S/metadata/3.root.json", []byte("{"))
 
 	s.box.write("S/metadata/timestamp.json", []byte("{")) // so that no number tells

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -30,7 +31,7 @@ func TestUpdate(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(codeAvailable, "check").says("installed: nothing\nupdate: " + one + "\n")
+	d.must(box.CodeAvailable, "check").says("installed: nothing\nupdate: " + one + "\n")
 	d.has("", "")
 	d.must(0, "update").says("installed: " + one + "\n")
 	d.has("100", "100")
@@ -60,7 +61,7 @@ func TestStepByStep(t *testing.T) {
 	m := w.mirror()
 	d := w.newDevice(nil, m)
 	d.must(cliFailed, "install").says("nothing is known of updates yet", "hint: ask the mirrors with boxup check")
-	d.must(codeAvailable, "check")
+	d.must(box.CodeAvailable, "check")
 	d.must(cliFailed, "install").says(one+" was not fetched", "hint: download it with boxup fetch "+one)
 	d.must(0, "fetch").says("fetched: "+one, "file: "+d.path("S/sha256/"))
 	m.asked()
@@ -123,7 +124,7 @@ func TestNeededStep(t *testing.T) {
 	w.publish(trust.Conditions{MinVersion: named(t, one).Version()}, map[string][]byte{two: w.pack(two, "")})
 	w.publish(trust.Conditions{MinVersion: named(t, two).Version()}, map[string][]byte{three: w.pack(three, "")})
 	d := w.newDevice(nil, w.mirror())
-	d.must(codeAvailable, "check").says("update: "+one, "not yet: "+three, "not yet: "+two)
+	d.must(box.CodeAvailable, "check").says("update: "+one, "not yet: "+three, "not yet: "+two)
 	d.must(0, "update").says("installed: " + one + "\ninstalled: " + two + "\ninstalled: " + three + "\n")
 	d.has("300", "100 200 300")
 	d.clean()
@@ -203,14 +204,14 @@ func TestFailures(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "echo oh no; exit 3")})
 	m.sync(w)
 	for range 3 {
-		d.must(codeScript, "update").says(two, "install script failed", "hint: what it wrote is in "+d.path("S/install/log/install.log"))
+		d.must(box.CodeScript, "update").says(two, "install script failed", "hint: what it wrote is in "+d.path("S/install/log/install.log"))
 	}
 	d.has("100", "100 200 200 200")
 	d.clean()
 	d.must(0, "status").says("set aside: "+two+": 3 times", "not yet: "+two+": it failed here")
-	d.must(codeHeld, "update").says("not yet: " + two + ": it failed here")
+	d.must(box.CodeHeld, "update").says("not yet: " + two + ": it failed here")
 	d.must(0, "check").says("update: none", "not yet: "+two)
-	d.must(codeScript, "install", "--force", d.fetched(two)).says("install script failed")
+	d.must(box.CodeScript, "install", "--force", d.fetched(two)).says("install script failed")
 	d.has("100", "100 200 200 200 200")
 
 	w.publish(trust.Conditions{}, map[string][]byte{three: w.pack(three, "")})
@@ -243,7 +244,7 @@ func TestImproper(t *testing.T) {
 			w := newWorldAt(t, w.at)
 			w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, ""), two: tarball(t, n, c.files)})
 			d := w.newDevice(nil, w.mirror())
-			d.must(codeImproper, "update").says(two, c.text, "hint: it was signed by mistake")
+			d.must(box.CodeImproper, "update").says(two, c.text, "hint: it was signed by mistake")
 			d.has("", "")
 			d.clean()
 			d.must(0, "update").says("installed: "+one, "not yet: "+two+": it failed here")
@@ -282,7 +283,7 @@ func TestFormats(t *testing.T) {
 	short := w.pack(one, "")
 	w.publish(trust.Conditions{}, map[string][]byte{"opq-box-update-100.tar.bz2": long, one: short})
 	d := w.newDevice(nil, w.mirror())
-	d.must(codeAvailable, "check").says("update: " + one)
+	d.must(box.CodeAvailable, "check").says("update: " + one)
 }
 
 // noise is text that can't be packed.
@@ -296,7 +297,7 @@ func TestOtherProduct(t *testing.T) {
 	w := newWorld(t)
 	w.publish(trust.Conditions{}, map[string][]byte{"other-500.tar.gz": w.pack("other-500.tar.gz", ""), one: w.pack(one, "")})
 	d := w.newDevice(nil, w.mirror())
-	d.must(codeAvailable, "check").says("update: " + one)
+	d.must(box.CodeAvailable, "check").says("update: " + one)
 	d.must(0, "fetch", "other-500.tar.gz")
 	d.must(cli.CodeRefused, "install", "other-500.tar.gz").says("another product")
 }
@@ -307,7 +308,7 @@ func TestWindow(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
-	d.must(codeHeld, "update").says("update: "+one+"\nwaits: it is fetched, and installed between 02:00-04:00\n", "installed: nothing")
+	d.must(box.CodeHeld, "update").says("update: "+one+"\nwaits: it is fetched, and installed between 02:00-04:00\n", "installed: nothing")
 	d.has("", "")
 	m.asked()
 	d.now = time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)
@@ -317,7 +318,7 @@ func TestWindow(t *testing.T) {
 	d.now = start.Add(time.Hour)
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	m.sync(w)
-	d.must(codeHeld, "update")
+	d.must(box.CodeHeld, "update")
 	d.must(0, "update", "--any-time").says("installed: " + two)
 }
 
@@ -344,17 +345,17 @@ func TestDailyCap(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: big})
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"max_bytes_per_day": 5 << 20}, m)
-	d.must(codeHeld, "update").says("the daily cap is reached", "max_bytes_per_day leaves 1048576 today")
+	d.must(box.CodeHeld, "update").says("the daily cap is reached", "max_bytes_per_day leaves 1048576 today")
 	d.must(0, "status").says("left today: 1048576")
 	m.asked()
-	d.must(codeHeld, "update").says("the daily cap is reached")
+	d.must(box.CodeHeld, "update").says("the daily cap is reached")
 	for _, r := range m.asked() {
 		if strings.Contains(r, "sha256") && !strings.HasSuffix(r, ".blocks 200") {
 			t.Errorf("asked for %s", r)
 		}
 	}
 	d.now = d.now.Add(24 * time.Hour)
-	d.must(codeHeld, "update").says("the daily cap is reached")
+	d.must(box.CodeHeld, "update").says("the daily cap is reached")
 	d.has("", "")
 	d.now = d.now.Add(24 * time.Hour)
 	d.must(0, "update").says("installed: " + one)
@@ -377,13 +378,13 @@ func TestOneAtATime(t *testing.T) {
 	d.write(one, w.pack(one, ""))
 	m.on(func(http.ResponseWriter, *http.Request) bool {
 		for _, args := range [][]string{{"check"}, {"update"}, {"fetch"}, {"install"}} {
-			d.must(codeLocked, args...).says("locked by another process (process ", "hint: another boxup is at work")
+			d.must(box.CodeLocked, args...).says("locked by another process (process ", "hint: another boxup is at work")
 		}
 		d.must(0, "status").says("update: " + one)
 		d.must(0, "verify", d.path(one))
 		return false
 	})
-	d.must(codeAvailable, "check")
+	d.must(box.CodeAvailable, "check")
 }
 
 // TestDamagedRecord: a box whose own notes are lost goes on.
@@ -405,37 +406,6 @@ func TestDamagedRecord(t *testing.T) {
 	d.has("100", "100")
 }
 
-// TestDailyCapWithoutClock: a box whose clock begins anew after each power cut, and one whose clock was far
-// ahead, get no more than a day's share in a day.
-func TestDailyCapWithoutClock(t *testing.T) {
-	at := func(s string) time.Time { return must(time.Parse(time.RFC3339, s)) }
-	for name, c := range map[string]struct {
-		times []string // of each of which 10 bytes are asked for, of 20 a day
-		want  []int64
-	}{
-		"one day":              {[]string{"2026-03-01T00:00:00Z", "2026-03-01T12:00:00Z", "2026-03-01T23:59:59Z"}, []int64{10, 10, 0}},
-		"in another zone":      {[]string{"2026-03-01T23:30:00-05:00", "2026-03-02T23:30:00Z", "2026-03-02T01:00:00+01:00"}, []int64{10, 10, 0}},
-		"days":                 {[]string{"2026-03-01T23:00:00Z", "2026-03-01T23:30:00Z", "2026-03-02T00:00:00Z"}, []int64{10, 10, 10}},
-		"back by power cuts":   {[]string{"2026-03-04T10:00:00Z", "2026-03-01T12:00:00Z", "2026-03-04T10:05:00Z", "2026-03-01T12:00:00Z", "2026-03-05T00:00:00Z"}, []int64{10, 10, 0, 0, 10}},
-		"back from far ahead":  {[]string{"2040-01-01T00:00:00Z", "2040-01-01T00:00:00Z", "2026-03-01T12:00:00Z"}, []int64{10, 10, 10}},
-		"back by half a month": {[]string{"2026-03-20T00:00:00Z", "2026-03-20T00:00:00Z", "2026-03-05T00:00:00Z"}, []int64{10, 10, 10}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var r record
-			var now time.Time
-			a := allowance{20, func() time.Time { return now }, &r, func() error { return nil }}
-			for i, s := range c.times {
-				now = at(s)
-				got := min(10, a.left())
-				if got != c.want[i] {
-					t.Errorf("%s: %d bytes may come, expected %d", s, got, c.want[i])
-				}
-				check(t, a.spend(got))
-			}
-		})
-	}
-}
-
 // TestOddDirectories: a state directory whose name is a pattern, with blanks and quotes in it, works as any other.
 func TestOddDirectories(t *testing.T) {
 	w := newWorld(t)
@@ -443,7 +413,7 @@ func TestOddDirectories(t *testing.T) {
 	d := w.newDevice(map[string]any{"state": "../[S]* it's $HOME"}, w.mirror())
 	check(t, errors.Join(os.RemoveAll(d.path("S")), os.Symlink("[S]* it's $HOME", d.path("S"))))
 	d.must(0, "fetch", one)
-	part := "S/" + stagingDir + "/" + strings.Repeat("ab", 32) + ".part"
+	part := "S/staging/" + strings.Repeat("ab", 32) + ".part"
 	d.write(part, []byte("part"))
 	d.must(0, "fetch", two)
 	if all := glob(d.path("S/sha256/*/*")); len(all) != 1 {
@@ -464,7 +434,7 @@ func TestFetchedBefore(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
-	d.must(codeHeld, "update").says("waits: it is fetched")
+	d.must(box.CodeHeld, "update").says("waits: it is fetched")
 	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
 		http.Error(rw, "bad gateway", http.StatusBadGateway)
 		return true
@@ -542,7 +512,7 @@ func TestDiskFails(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	d := w.newDevice(map[string]any{"state": "../D", "root": "root.json"}, w.mirror())
 	const hint = "hint: the disk of this box is read-only or fails"
-	d.must(codeAvailable, "check", "--state", d.path("S2"))
+	d.must(box.CodeAvailable, "check", "--state", d.path("S2"))
 	check(t, os.Remove(d.path("S2/metadata/1.root.json")))
 	check(t, os.Symlink("/proc/self/mem", d.path("S2/metadata/1.root.json"))) // begins with EIO
 	d.must(0, "update", "--state", d.path("S2")).says("installed: "+one, "warning: the disk damaged", "input/output error")
@@ -558,7 +528,7 @@ func TestDiskFails(t *testing.T) {
 		testworld.NotTested(t, "a disk that is read-only", err)
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(d.path("D"), syscall.MNT_DETACH)) })
-	d.must(codeAvailable, "check")
+	d.must(box.CodeAvailable, "check")
 	check(t, syscall.Mount("tmpfs", d.path("D"), "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 	d.must(cliFailed, "update").says("read-only file system", hint)
 	check(t, syscall.Mount("tmpfs", d.path("D"), "tmpfs", syscall.MS_REMOUNT, ""))
@@ -572,7 +542,7 @@ func TestUndeletableDownload(t *testing.T) {
 	m := w.mirror()
 	d := w.newDevice(nil, m)
 	d.must(0, "fetch")
-	blobs := glob(d.path("S/" + blobDir + "/*/*"))
+	blobs := glob(d.path("S/sha256/*/*"))
 	if len(blobs) == 0 {
 		t.Fatal("nothing was fetched")
 	}

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -390,13 +391,15 @@ func (d *device) boxup(args ...string) answer {
 			In: strings.NewReader(""), Out: &out, Err: &errs,
 			Getenv: func(string) string { return "" }, Now: func() time.Time { return d.now },
 		},
-		built: d.built,
-		sleep: func(_ context.Context, long time.Duration) error {
-			d.slept = append(d.slept, long)
-			return nil
+		box: box.Box{
+			Built: d.built,
+			Sleep: func(_ context.Context, long time.Duration) error {
+				d.slept = append(d.slept, long)
+				return nil
+			},
+			Random:        func() float64 { return d.random },
+			MachineIDFile: d.machine,
 		},
-		random:    func() float64 { return d.random },
-		machineID: d.machine,
 	}
 	args = append(slices.Clone(args), "--config", d.path("C/config.json"))
 	code := cli.Run(d.t.Context(), "boxup", newRoot(&p), args, p.streams)
@@ -453,7 +456,7 @@ func (d *device) has(version, ran string) {
 // clean fails the test where the state directory holds more than it should after an update.
 func (d *device) clean() {
 	d.t.Helper()
-	for _, dir := range []string{stagingDir, targetsDir, blobDir, quarantineDir, "install/work"} {
+	for _, dir := range []string{"staging", "targets", "sha256", "quarantine", "install/work"} {
 		check(d.t, filepath.WalkDir(d.path("S/"+dir), func(path string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil

@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"bytes"
@@ -54,7 +54,7 @@ type config struct {
 
 func defaults() config {
 	return config{
-		State: defaultState, Product: update.DefaultProduct, Patience: time.Minute,
+		State: DefaultState, Product: update.DefaultProduct, Patience: time.Minute,
 		PreInstall: "pre-install.d", PostInstall: "post-install.d",
 	}
 }

@@ -1,12 +1,12 @@
-package main
+package box
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -57,7 +57,7 @@ func TestConfig(t *testing.T) {
 		t.Errorf("the test has the fields %q, and there are %q", named, fields)
 	}
 	got, err = parseConfig("/C/config.json", []byte("{}"))
-	if err != nil || got.State != defaultState || got.Product != update.DefaultProduct || got.Patience != time.Minute || got.PreInstall != "/C/pre-install.d" || got.PostInstall != "/C/post-install.d" {
+	if err != nil || got.State != DefaultState || got.Product != update.DefaultProduct || got.Patience != time.Minute || got.PreInstall != "/C/pre-install.d" || got.PostInstall != "/C/post-install.d" {
 		t.Errorf("defaults: %+v, %v", got, err)
 	}
 }
@@ -111,73 +111,15 @@ func TestConfigRefusals(t *testing.T) {
 	}
 }
 
-func TestNoConfig(t *testing.T) {
-	w := newWorld(t)
-	d := w.bare()
-	d.must(cliFailed, "check").says(d.path("C/config.json"), "hint: tell the box whom to trust and whom to ask with boxup init")
-	d.write("C/config.json", []byte(`{"state":"../S"}`))
-	d.must(cliFailed, "update").says("expected mirrors and root", "hint: boxup init writes them")
-	d.write("C/config.json", []byte(`{"state":"../S","color":"red"}`))
-	d.must(cliFailed, "status").says(d.path("C/config.json")+": expected one of", `got "color"`)
-	d.write("C/config.json", bytes.Repeat([]byte(" "), maxConfig+1))
-	d.must(cliFailed, "status").says("expected at most 65536 bytes")
-	if _, err := os.Stat(d.path("S")); err == nil {
-		t.Error("a state directory was made")
-	}
-}
-
-func TestWindowIsOpen(t *testing.T) {
-	for _, c := range []struct {
-		window, at string
-		open       bool
-	}{
-		{"02:00-04:00", "01:59", false}, {"02:00-04:00", "02:00", true}, {"02:00-04:00", "03:59", true}, {"02:00-04:00", "04:00", false},
-		{"22:00-04:30", "21:59", false}, {"22:00-04:30", "22:00", true}, {"22:00-04:30", "23:59", true}, {"22:00-04:30", "00:00", true},
-		{"22:00-04:30", "04:29", true}, {"22:00-04:30", "04:30", false}, {"22:00-04:30", "12:00", false}, {"00:00-23:59", "23:59", false},
-	} {
-		w, err := parseWindow(c.window)
-		check(t, err)
-		at, err := time.ParseInLocation("15:04", c.at, time.FixedZone("", 3*3600))
-		check(t, err)
-		if got := w.open(at); got != c.open {
-			t.Errorf("%s at %s: got %v", c.window, c.at, got)
+// TestConfigWants: a value of the wrong kind is answered with what the field takes.
+func TestConfigWants(t *testing.T) {
+	for field, f := range (&config{}).fields() {
+		for _, value := range []string{`null`, `5e400`, `"\u0000"`, `[""]`} {
+			_, err := parseConfig("c", []byte(`{"`+field+`":`+value+`}`))
+			if err == nil || !strings.Contains(err.Error(), field+": expected "+f.want) {
+				t.Errorf("%s %s: %v", field, value, err)
+			}
 		}
-	}
-	if !(window{}).open(time.Now()) {
-		t.Error("the zero window is closed")
-	}
-}
-
-func TestMachineID(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "machine-id")
-	id := func(r *record, configured string) string {
-		t.Helper()
-		got, err := r.machine(configured, file)
-		check(t, err)
-		return got
-	}
-	var r record
-	made := id(&r, "")
-	if len(made) != 32 || r.Machine != made || id(&r, "") != made {
-		t.Errorf("made %q, kept %q", made, r.Machine)
-	}
-	if other := (record{}); id(&other, "") == made {
-		t.Error("two boxes got one id")
-	}
-	for _, bad := range []string{"", "uninitialized\n", strings.Repeat("g", 32), strings.Repeat("a", 31), strings.Repeat("a", 33), strings.Repeat("a", 34)} {
-		check(t, os.WriteFile(file, []byte(bad), 0o644))
-		if got := id(&r, ""); got != made {
-			t.Errorf("%q gave %q", bad, got)
-		}
-	}
-	system := strings.Repeat("a1", 16)
-	check(t, os.WriteFile(file, []byte(system+"\n"), 0o644))
-	if got := id(&r, ""); got != system {
-		t.Errorf("got %q, want that of the system", got)
-	}
-	if got := id(&r, "mine"); got != "mine" {
-		t.Errorf("got %q, want the configured one", got)
 	}
 }
 
@@ -211,41 +153,21 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// FuzzWindow: what is parsed is printed as it was.
-func FuzzWindow(f *testing.F) {
-	for _, s := range []string{"02:00-04:00", "22:00-04:30", "00:00-00:00", "2:00-04:00", "24:00-01:00", "02:00–4:00"} {
-		f.Add(s)
+// TestManualSettings: the table of settings has them all.
+func TestManualSettings(t *testing.T) {
+	page, err := os.ReadFile("../../docs/BOX.md")
+	check(t, err)
+	_, section, _ := strings.Cut(string(page), "\n## Configuration\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var listed []string
+	for _, m := range regexp.MustCompile("(?m)^\\| (`[^|]*) \\|").FindAllStringSubmatch(section, -1) {
+		for name := range strings.SplitSeq(m[1], ", ") {
+			listed = append(listed, strings.Trim(name, "`"))
+		}
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if w, err := parseWindow(s); err == nil && w.String() != s {
-			t.Fatalf("%q became %q", s, w)
-		}
-	})
-}
-
-// FuzzRecord: what is accepted is written and read as the same.
-func FuzzRecord(f *testing.F) {
-	f.Add([]byte(`{"machine_id":"00","mirrors":[{"url":"http://a","behind":true,"until":"2026-03-01T12:00:00Z","reason":"503"}],"checked":"2026-03-01T12:00:00Z","error":"e","day":"2026-03-01","bytes":7}`))
-	f.Add([]byte(`{"mirrors":null}`))
-	f.Add([]byte(`{"bytes":-1}`))
-	f.Add([]byte(`{}{}`))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		r, err := parseRecord(raw)
-		if err != nil {
-			return
-		}
-		b, err := r.raw()
-		if err != nil {
-			return // a time that JSON can't write
-		}
-		again, err := parseRecord(b)
-		check(t, err)
-		if twice, err := again.raw(); err != nil || !bytes.Equal(twice, b) {
-			t.Fatalf("%s became %s, %v", b, twice, err)
-		}
-		r.arrange([]string{"http://a", "http://b"}, func() float64 { return 0.5 })
-		if len(r.Mirrors) < 2 {
-			t.Fatalf("mirrors %+v", r.Mirrors)
-		}
-	})
+	slices.Sort(listed)
+	var c config
+	if known := slices.Sorted(maps.Keys(c.fields())); !slices.Equal(listed, known) {
+		t.Errorf("the manual lists %q, and the settings are %q", listed, known)
+	}
 }

@@ -1,9 +1,7 @@
-package main
+package box
 
 import (
 	"errors"
-
-	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -16,14 +14,8 @@ const (
 	lookAfterDisk = "the disk of this box is read-only or fails: look after it; nothing was counted against an update, and the next run goes on"
 )
 
-// tellDisk has a command that meets an error of the local disk end as for that, whatever it was about to do.
-func tellDisk(cmd *cobra.Command) {
-	run := cmd.RunE
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return diskError(run(cmd, args)) }
-}
-
-// diskError gives an error of the local disk its exit code and a hint; others stay as they are.
-func diskError(err error) error {
+// DiskError gives an error of the local disk its exit code and a hint; others stay as they are.
+func DiskError(err error) error {
 	switch {
 	case errors.Is(err, install.ErrRolledBack), errors.Is(err, install.ErrDamaged):
 		return err // what is to be told first

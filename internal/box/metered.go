@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"errors"
@@ -72,7 +72,7 @@ func (b *box) today() time.Time {
 	if repo, err := b.state.Current(); err == nil {
 		return b.at(repo)
 	}
-	return b.streams.Now()
+	return b.Now()
 }
 
 // left returns how many bytes may come today.
@@ -100,7 +100,7 @@ func (a allowance) spendOn(rel trust.Release, n, here int64) error {
 
 func (a allowance) over(name update.Name, need int64) error {
 	return cli.WithCode(fmt.Errorf("%v: %w: %d bytes have to come next, and max_bytes_per_day leaves %d today; the rest comes on the next days",
-		name, errCap, need, a.left()), codeHeld)
+		name, errCap, need, a.left()), CodeHeld)
 }
 
 // metered returns a sink that takes no more than may come today, and an error where that is nothing.

@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"context"
@@ -11,9 +11,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
@@ -24,63 +21,48 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-func (p *program) fetchCommand() *cobra.Command {
-	var splay time.Duration
-	cmd := &cobra.Command{
-		Use:   "fetch [NAME]",
-		Short: "Download the update for this box, without installing it",
-		Long: "Asks the mirrors and downloads the update that check names, or the one of that name. What came before a\n" +
-			"power cut is gone on with. Only what is verified is kept, and one update at a time.",
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := p.delay(cmd.Context(), splay); err != nil {
-				return err
-			}
-			return p.withBox(func(b *box) error { return b.fetchCommanded(cmd.Context(), args) })
-		},
-	}
-	splayFlag(cmd, &splay)
-	return p.jsonFlag(cmd)
-}
-
-// fetched is what fetch says.
-type fetched struct {
+// Fetched is what came of fetching.
+type Fetched struct {
 	Name   *update.Name   `json:"name"` // null: there is nothing for this box
 	Digest *update.Digest `json:"sha256,omitempty"`
 	Path   string         `json:"path,omitempty"`
-	Held   []held         `json:"held,omitempty"`
+	Held   []Held         `json:"held,omitempty"`
+
+	Offer Offer `json:"-"` // what the mirrors have
 }
 
-func (b *box) fetchCommanded(ctx context.Context, args []string) error {
+// Fetch asks the mirrors and downloads the update of that name or, where that is "", the one for this box.
+func (p *Box) Fetch(ctx context.Context, name string) (out Fetched, err error) {
+	err = p.withBox(func(b *box) error {
+		out, err = b.fetchNamed(ctx, name)
+		return err
+	})
+	return out, err
+}
+
+func (b *box) fetchNamed(ctx context.Context, arg string) (Fetched, error) {
 	repo, err := b.refresh(ctx)
 	if err != nil {
-		return err
+		return Fetched{}, err
 	}
 	o := b.offer(repo, b.readStatus(), false)
 	b.warnStale(o)
 	rel := o.release
-	if len(args) > 0 {
-		if rel, err = b.named(args[0]); err != nil {
-			return err
+	if arg != "" {
+		if rel, err = b.named(arg); err != nil {
+			return Fetched{}, err
 		}
 	}
 	if rel.IsZero() {
-		if b.asJSON {
-			return b.streams.JSON(fetched{Held: o.Held})
-		}
-		return b.show(o)
+		return Fetched{Held: o.Held, Offer: o}, nil
 	}
 	f, err := b.fetch(ctx, rel)
 	if err != nil {
-		return err
+		return Fetched{}, err
 	}
 	defer f.Close() // opened for reading
 	name, digest := rel.Name(), rel.Digest()
-	if b.asJSON {
-		return b.streams.JSON(fetched{&name, &digest, f.Name(), o.Held})
-	}
-	b.facts("fetched", name.String(), "sha256", digest.String(), "file", f.Name())
-	return nil
+	return Fetched{&name, &digest, f.Name(), o.Held, o}, nil
 }
 
 // named returns the trusted update of that name.
@@ -139,7 +121,7 @@ func (b *box) stored(ctx context.Context, rel trust.Release) (_ *os.File, err er
 // openStore opens the state directory as a store that needs to hold no update of its list.
 func (b *box) openStore(ctx context.Context) (*store.Store, error) {
 	return store.Open(ctx, store.Config{
-		Dir: b.dir, Root: b.pinned, FS: b.fs, Logger: b.logger(),
+		Dir: b.dir, Root: b.pinned, FS: b.FS, Logger: b.Logger,
 		Kept: func(*trust.Repository) []trust.Release { return nil },
 	})
 }
@@ -148,15 +130,12 @@ func (b *box) openStore(ctx context.Context) (*store.Store, error) {
 const maxLost = 3
 
 func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) error {
-	paceCollector(percentLong)
 	if err := checkRoom(ctx, s, rel); err != nil {
 		return err
 	}
 	if err := b.connect(); err != nil {
 		return err
 	}
-	b.meter.Plan(rel.Length())
-	defer b.meter.End()
 	blocks, err := b.client.Blocks(ctx, rel)
 	if errors.Is(err, fetch.ErrNotFound) {
 		return b.bringWhole(ctx, s, rel)
@@ -218,7 +197,7 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 	}
 	if b.MaxBytesPerDay > 0 && rel.Length() > b.MaxBytesPerDay {
 		return cli.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
-			rel.Name(), rel.Length(), b.MaxBytesPerDay), codeHeld)
+			rel.Name(), rel.Length(), b.MaxBytesPerDay), CodeHeld)
 	}
 	missing := rel.Length() - info.Size()
 	if missing > b.allowance().left() {
@@ -231,7 +210,7 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 	if err := s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length())); err != nil {
 		return err
 	}
-	return b.fs.Remove(path)
+	return b.FS.Remove(path)
 }
 
 // spendOn counts what came of an update into a file since it had that size.
@@ -272,8 +251,8 @@ func (b *box) tidy(keep ...update.Digest) error {
 
 // drop removes a file that is not needed. One that may not be removed, because it is immutable for example, is told of
 // and stays: it must not keep every update away.
-func (p *program) drop(path string) error {
-	err := p.fs.Remove(path)
+func (p *Box) drop(path string) error {
+	err := p.FS.Remove(path)
 	if errors.Is(err, fs.ErrPermission) {
 		p.warn("%v: it is not needed, and stays", err)
 		return nil

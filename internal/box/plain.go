@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"bytes"
@@ -71,34 +71,34 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 }
 
 // plainConfig returns the configuration, which the plain mode does without.
-func (p *program) plainConfig() (config, error) {
-	c, err := readConfig(p.configPath)
+func (p *Box) plainConfig() (config, error) {
+	c, err := readConfig(p.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		c, err = parseConfig(p.configPath, []byte("{}"))
+		c, err = parseConfig(p.ConfigPath, []byte("{}"))
 	}
-	if p.stateDir != "" {
-		c.State = p.stateDir
+	if p.StateDir != "" {
+		c.State = p.StateDir
 	}
 	return c, err
 }
 
 // plainBox is a box in the plain mode, with its state directory for this process alone.
 type plainBox struct {
-	*program
+	*Box
 	config
-	wishes
+	Options
 	by        keys.Public
 	installer *install.Installer
 	record    record
 }
 
 // withPlain runs a command of the plain mode.
-func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) error) error {
+func (p *Box) withPlain(ctx context.Context, w Options, run func(*plainBox) error) error {
 	c, err := p.plainConfig()
 	if err != nil {
 		return err
 	}
-	k, lost := readKey(w.key)
+	k, lost := readKey(w.Key)
 	if lost != nil && !c.interrupted() {
 		return lost
 	}
@@ -113,7 +113,7 @@ func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) e
 		if lost != nil {
 			return lost
 		}
-		b := &plainBox{program: p, config: c, wishes: w, by: k, installer: i}
+		b := &plainBox{Box: p, config: c, Options: w, by: k, installer: i}
 		if b.record, err = readRecord(c.State); err != nil {
 			b.warn("%v", err)
 		}
@@ -122,7 +122,7 @@ func (p *program) withPlain(ctx context.Context, w wishes, run func(*plainBox) e
 	return errors.Join(err, lock.Unlock())
 }
 
-func (b *plainBox) remember() error { return b.record.write(b.fs, b.State) }
+func (b *plainBox) remember() error { return b.record.write(b.FS, b.State) }
 
 func (b *plainBox) allowance() allowance {
 	return allowance{b.MaxBytesPerDay, b.today, &b.record, b.remember}
@@ -130,23 +130,23 @@ func (b *plainBox) allowance() allowance {
 
 // today returns the time by which days are told. Nothing that is signed tells the time here.
 func (b *plainBox) today() time.Time {
-	if now := b.streams.Now(); now.After(b.built) {
+	if now := b.Now(); now.After(b.Built) {
 		return now
 	}
-	return b.built
+	return b.Built
 }
 
-func (p *program) plainInstall(ctx context.Context, w wishes, args []string) error {
-	if len(args) == 0 {
+func (p *Box) plainInstall(ctx context.Context, w Options, path string) error {
+	if path == "" {
 		return cli.Usagef("--key needs a file to install")
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {
-		f, err := os.Open(args[0])
+		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
 		defer f.Close() // opened for reading
-		v, err := openPlain(ctx, b.by, f, args[0], w.sig)
+		v, err := openPlain(ctx, b.by, f, path, w.Sig)
 		if err != nil {
 			return err
 		}
@@ -156,24 +156,15 @@ func (p *program) plainInstall(ctx context.Context, w wishes, args []string) err
 
 // install installs a verified file.
 func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) error {
-	paceCollector(percentLong)
-	result, err := b.installer.Install(ctx, v, f, install.Options{AllowDowngrade: b.downgrade, Force: b.force})
+	result, err := b.installer.Install(ctx, v, f, install.Options{AllowDowngrade: b.AllowDowngrade, Force: b.Force})
 	if err != nil {
 		return installError(b.installer, err)
 	}
-	return b.tell(outcome{Installed: []install.Result{result}, Status: statusOf(b.installer.Status())})
+	return b.Report(Outcome{Installed: []install.Result{result}, Status: statusOf(b.installer.Status())})
 }
 
-func (p *program) plainUpdate(ctx context.Context, w wishes, server string) error {
-	urls, err := p.streams.URLs([]string{server})
-	if err != nil {
-		return cli.Usagef("%w", err)
-	}
-	if len(urls) != 1 {
-		return cli.Usagef("%s: expected one URL, got %d", server, len(urls))
-	}
-	server = urls[0]
-	if err := checkURLs(urls); err != nil {
+func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
+	if err := checkURLs([]string{server}); err != nil {
 		return cli.Usagef("expected http://host or https://host: %w", err)
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {
@@ -182,9 +173,9 @@ func (p *program) plainUpdate(ctx context.Context, w wishes, server string) erro
 			return err
 		}
 		defer s.close()
-		if m, resting := b.record.resting(s.base, b.streams.Now()); resting {
+		if m, resting := b.record.resting(s.base, b.Now()); resting {
 			return cli.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
-				fetch.ErrUnavailable, s.base, stamp(m.Until), m.Reason), cli.CodeUnavailable)
+				fetch.ErrUnavailable, s.base, m.Until.UTC().Format(time.RFC3339), m.Reason), cli.CodeUnavailable)
 		}
 		err = b.update(ctx, s)
 		return errors.Join(err, b.note(s.base, err))
@@ -193,10 +184,10 @@ func (p *program) plainUpdate(ctx context.Context, w wishes, server string) erro
 
 // note remembers for how long a server wants to be left alone.
 func (b *plainBox) note(server string, err error) error {
-	b.record.rest(mirrorRecord{URL: server})
+	b.record.rest(Mirror{URL: server})
 	var busy *busyError
 	if errors.As(err, &busy) && busy.after > longestBackoff {
-		b.record.rest(mirrorRecord{URL: server, Until: b.streams.Now().Add(busy.after).UTC().Truncate(time.Second), Reason: brief(err.Error())})
+		b.record.rest(Mirror{URL: server, Until: b.Now().Add(busy.after).UTC().Truncate(time.Second), Reason: brief(err.Error())})
 	}
 	return b.remember()
 }
@@ -206,7 +197,7 @@ func (b *plainBox) update(ctx context.Context, s *plainServer) error {
 	if err != nil {
 		return coded(err)
 	}
-	o := outcome{}
+	o := Outcome{}
 	if !name.IsZero() {
 		o = b.offer(name)
 	}
@@ -216,10 +207,7 @@ func (b *plainBox) update(ctx context.Context, s *plainServer) error {
 		}
 	}
 	o.Status = statusOf(b.installer.Status())
-	if err := errors.Join(b.dropBut(name, o.Update != nil), b.tell(o)); err != nil {
-		return err
-	}
-	return o.waiting()
+	return errors.Join(b.dropBut(name, o.Update != nil), b.Report(o))
 }
 
 // newer returns the newest update of a server, the zero name where what is installed is as new. That
@@ -230,7 +218,7 @@ func (b *plainBox) newer(ctx context.Context, s *plainServer) (update.Name, erro
 		if err != nil && !errors.Is(err, fetch.ErrNotFound) {
 			return update.Name{}, err
 		}
-		if order := v.Compare(in.Name.Version()); err == nil && (order == 0 || order < 0 && !b.downgrade) {
+		if order := v.Compare(in.Name.Version()); err == nil && (order == 0 || order < 0 && !b.AllowDowngrade) {
 			return update.Name{}, nil
 		}
 	}
@@ -238,16 +226,16 @@ func (b *plainBox) newer(ctx context.Context, s *plainServer) (update.Name, erro
 }
 
 // offer says what becomes of the newest update of a server.
-func (b *plainBox) offer(name update.Name) outcome {
+func (b *plainBox) offer(name update.Name) Outcome {
 	status := b.installer.Status()
-	var o outcome
+	var o Outcome
 	// The digest is not known before the archive is there.
 	if reason, aside := status.SetAside(name, update.Digest{}); aside {
-		o.Held = []held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
+		o.Held = []Held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
 		return o
 	}
 	order := name.Version().Compare(status.Version)
-	if status.Installed != nil && (order == 0 || order < 0 && !b.downgrade) {
+	if status.Installed != nil && (order == 0 || order < 0 && !b.AllowDowngrade) {
 		return o
 	}
 	o.Update = &name
@@ -271,17 +259,17 @@ func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) (
 	}
 	v, err := signing.Verify(ctx, f, name, sig, b.by)
 	if errors.Is(err, signing.ErrSignature) {
-		return "", errors.Join(refused(fmt.Errorf("%s: %w", s.base, err)), b.fs.Remove(f.Name()))
+		return "", errors.Join(refused(fmt.Errorf("%s: %w", s.base, err)), b.FS.Remove(f.Name()))
 	}
 	if err != nil {
 		return "", err
 	}
-	if !b.anyTime && !b.Window.open(b.streams.Now()) {
+	if !b.AnyTime && !b.Window.open(b.Now()) {
 		return "it is fetched, and installed between " + b.Window.String(), nil
 	}
 	err = b.install(ctx, v, f)
 	if _, aside := b.installer.Status().SetAside(name, v.Digest()); err == nil || aside {
-		err = errors.Join(err, b.fs.Remove(f.Name()))
+		err = errors.Join(err, b.FS.Remove(f.Name()))
 	}
 	return "", err
 }
@@ -290,7 +278,7 @@ func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) (
 // and removes those of other archives.
 func (b *plainBox) download(ctx context.Context, s *plainServer, name update.Name) (*os.File, error) {
 	dir := filepath.Join(b.State, stagingDir)
-	if err := errors.Join(b.fs.MkdirAll(dir, 0o755), b.dropBut(name, true)); err != nil {
+	if err := errors.Join(b.FS.MkdirAll(dir, 0o755), b.dropBut(name, true)); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, name.String()), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)

@@ -1,10 +1,16 @@
-package main
+// Package box is what boxup does on a box: it asks mirrors that nobody has to trust for updates, verifies all that they
+// send against the root that the box was given, and installs what is meant for this box. Without a root it does the
+// same by a public key and detached signatures.
+//
+// A box has a configuration, one JSON file, and a state directory, in which at most one process works at a time.
+package box
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -33,9 +39,48 @@ const (
 	quarantineDir = "quarantine"
 )
 
+// Where things are by default.
+const (
+	DefaultConfig = "/etc/boxup/config.json"
+	DefaultState  = "/var/lib/boxup"
+)
+
+// Box is a machine that is kept up to date, and what it has of the outside world.
+type Box struct {
+	ConfigPath    string // file of the configuration
+	StateDir      string // directory of what the box knows; "": as configured
+	MachineIDFile string // file of the system's machine id
+
+	Version string    // of this program
+	Built   time.Time // when it was built, before which no clock is believed; zero: not known
+
+	FS     disk.FS
+	Now    func() time.Time
+	Sleep  func(context.Context, time.Duration) error
+	Random func() float64 // from 0 to below 1: spreads a fleet
+
+	Warn     func(message string)
+	Logger   *slog.Logger                        // of the packages below
+	Progress func(rel trust.Release, done int64) // how many bytes of an archive are here
+}
+
+func (p *Box) warn(format string, args ...any) { p.Warn(fmt.Sprintf(format, args...)) }
+
+func (p *Box) userAgent() string { return "boxup/" + p.Version }
+
+// The exit codes beside those that every command has and those of fetching.
+const (
+	CodeLocked     = 6  // another boxup is running
+	CodeAvailable  = 10 // an update is there for this box
+	CodeHeld       = 11 // an update is there and waits: maintenance window, daily cap, set aside
+	CodeImproper   = 12 // the archive is no proper update
+	CodeScript     = 13 // the install script failed
+	CodeRolledBack = 14 // the check after the installation failed
+)
+
 // box is a box with its configuration, and its state directory for this process alone.
 type box struct {
-	*program
+	*Box
 	config
 	dir     string
 	machine string
@@ -45,13 +90,12 @@ type box struct {
 	state  *trust.State
 	record record
 
-	client *fetch.Client  // nil until it is needed
-	asked  []mirrorRecord // the mirrors of client, in its order
-	meter  *cli.Meter     // what comes through client
+	client *fetch.Client // nil until it is needed
+	asked  []Mirror      // the mirrors of client, in its order
 }
 
 // configuration reads the configuration and the root.
-func (p *program) configuration() (config, []byte, error) {
+func (p *Box) configuration() (config, []byte, error) {
 	c, err := p.settings()
 	if err != nil {
 		return config{}, nil, err
@@ -61,22 +105,22 @@ func (p *program) configuration() (config, []byte, error) {
 }
 
 // settings reads the configuration of a box that has a root.
-func (p *program) settings() (config, error) {
-	c, err := readConfig(p.configPath)
+func (p *Box) settings() (config, error) {
+	c, err := readConfig(p.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return config{}, cli.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
 	}
 	if err != nil {
 		return config{}, err
 	}
-	if info, err := os.Stat(p.configPath); err == nil && hasPassword(c.Mirrors) && info.Mode().Perm()&0o077 != 0 {
-		p.warn("others may read the password in %s: chmod 600 it", p.configPath)
+	if info, err := os.Stat(p.ConfigPath); err == nil && hasPassword(c.Mirrors) && info.Mode().Perm()&0o077 != 0 {
+		p.warn("others may read the password in %s: chmod 600 it", p.ConfigPath)
 	}
-	if p.stateDir != "" {
-		c.State = p.stateDir
+	if p.StateDir != "" {
+		c.State = p.StateDir
 	}
 	if len(c.Mirrors) == 0 || c.Root == "" {
-		return config{}, cli.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.configPath), "boxup init writes them")
+		return config{}, cli.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.ConfigPath), "boxup init writes them")
 	}
 	return c, nil
 }
@@ -86,7 +130,7 @@ const againRoot = "get the file again from whoever made the repository"
 
 // readRoot returns the root file from which trust comes. Where the disk damaged it, that is the copy which lies beside
 // the metadata that were verified by it.
-func (p *program) readRoot(c config) ([]byte, error) {
+func (p *Box) readRoot(c config) ([]byte, error) {
 	root, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
 	if err == nil {
 		if _, err = trust.ParseRoot(root); err == nil {
@@ -107,7 +151,7 @@ func (p *program) readRoot(c config) ([]byte, error) {
 
 // lockBox makes this the one boxup that works on the state directory, which it makes where it is missing. The
 // caller closes the box.
-func (p *program) lockBox(c config, root []byte) (*box, error) {
+func (p *Box) lockBox(c config, root []byte) (*box, error) {
 	if err := c.checkProduct(); err != nil {
 		return nil, err
 	}
@@ -115,11 +159,11 @@ func (p *program) lockBox(c config, root []byte) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &box{program: p, config: c, dir: c.State, pinned: root, lock: lock}, nil
+	return &box{Box: p, config: c, dir: c.State, pinned: root, lock: lock}, nil
 }
 
 // open opens the state directory. The caller closes the box.
-func (p *program) open() (*box, error) {
+func (p *Box) open() (*box, error) {
 	c, root, err := p.configuration()
 	if err != nil {
 		return nil, err
@@ -135,12 +179,12 @@ func (p *program) open() (*box, error) {
 }
 
 // look opens the state directory for reading, beside whoever works on it. Nothing is to be closed.
-func (p *program) look() (*box, error) {
+func (p *Box) look() (*box, error) {
 	c, pinned, err := p.configuration()
 	if err != nil {
 		return nil, err
 	}
-	b := &box{program: p, config: c, dir: c.State, pinned: pinned}
+	b := &box{Box: p, config: c, dir: c.State, pinned: pinned}
 	if err := b.read(); err != nil {
 		return nil, err
 	}
@@ -148,18 +192,26 @@ func (p *program) look() (*box, error) {
 }
 
 // takeLock makes this the one boxup that works on a state directory.
-func (p *program) takeLock(dir string) (*disk.Lock, error) {
-	if err := p.fs.MkdirAll(dir, 0o700); err != nil {
+func (p *Box) takeLock(dir string) (*disk.Lock, error) {
+	if err := p.FS.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	lock, err := disk.TryLock(filepath.Join(dir, lockName))
 	if err != nil {
 		return nil, locked(fmt.Errorf("state: %w", err))
 	}
-	if err := p.fs.RemoveTemps(dir); err != nil {
+	if err := p.FS.RemoveTemps(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("state: %w", err), lock.Unlock())
 	}
 	return lock, nil
+}
+
+// locked says who is at work where a lock is held.
+func locked(err error) error {
+	if errors.Is(err, disk.ErrLocked) {
+		return cli.WithCode(cli.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), CodeLocked)
+	}
+	return err
 }
 
 func (b *box) load() error {
@@ -202,14 +254,14 @@ func (b *box) read() (err error) {
 	if b.record, err = readRecord(b.dir); err != nil {
 		b.warn("%v", err)
 	}
-	b.record.arrange(b.Mirrors, b.random)
-	b.machine, err = b.record.machine(b.MachineID, b.machineID)
+	b.record.arrange(b.Mirrors, b.Random)
+	b.machine, err = b.record.machine(b.MachineID, b.MachineIDFile)
 	return err
 }
 
 // openState opens the trusted metadata.
 func (b *box) openState() (err error) {
-	b.state, err = trust.Open(trust.Config{FS: b.fs, Dir: filepath.Join(b.dir, metadataDir), Pinned: b.pinned, RootsAsked: b.record.RootsAsked})
+	b.state, err = trust.Open(trust.Config{FS: b.FS, Dir: filepath.Join(b.dir, metadataDir), Pinned: b.pinned, RootsAsked: b.record.RootsAsked})
 	if errors.Is(err, trust.ErrFork) {
 		err = cli.WithHint(err, "to trust another root from now on say boxup init --replace-root")
 	}
@@ -219,19 +271,18 @@ func (b *box) openState() (err error) {
 	return nil
 }
 
-func (b *box) remember() error { return b.record.write(b.fs, b.dir) }
+func (b *box) remember() error { return b.record.write(b.FS, b.dir) }
 
 // Close releases the state directory.
 func (b *box) Close() error {
 	if b.client != nil {
 		b.client.Close()
-		b.meter.End()
 	}
 	return b.lock.Unlock()
 }
 
 // withBox runs a command that changes the state.
-func (p *program) withBox(run func(*box) error) (err error) {
+func (p *Box) withBox(run func(*box) error) (err error) {
 	b, err := p.open()
 	if err != nil {
 		return err
@@ -242,7 +293,7 @@ func (p *program) withBox(run func(*box) error) (err error) {
 
 // withInstallingBox runs a command that installs. What was interrupted is finished first, whatever is wrong
 // with root and trusted metadata: services may be stopped.
-func (p *program) withInstallingBox(ctx context.Context, run func(*box, *install.Installer) error) (err error) {
+func (p *Box) withInstallingBox(ctx context.Context, run func(*box, *install.Installer) error) (err error) {
 	c, err := p.settings()
 	if err != nil {
 		return err
@@ -274,7 +325,7 @@ func (c *config) interrupted() bool {
 }
 
 func (b *box) clock() trust.Clock {
-	return trust.Clock{Now: b.streams.Now(), Built: b.built, AcceptStale: b.AcceptStale}
+	return trust.Clock{Now: b.Now(), Built: b.Built, AcceptStale: b.AcceptStale}
 }
 
 // at returns the reference time by what is trusted.

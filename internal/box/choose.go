@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"fmt"
@@ -18,8 +18,8 @@ const holdFailed trust.Hold = "set aside"
 // holdMetered says that another update comes first, of which a part is here.
 const holdMetered trust.Hold = "after another"
 
-// held is an update that is newer than what is installed, and that this box does not take yet.
-type held struct {
+// Held is an update that is newer than what is installed, and that this box does not take yet.
+type Held struct {
 	Name   update.Name `json:"name"`
 	Hold   trust.Hold  `json:"hold"`
 	Reason string      `json:"reason"`
@@ -29,7 +29,7 @@ type held struct {
 // choice is what a box does now about what a repository lists.
 type choice struct {
 	Release trust.Release // to be installed; zero: none
-	Held    []held        // newer than that, and not taken; the newest first, maxHeld at most
+	Held    []Held        // newer than that, and not taken; the newest first, maxHeld at most
 }
 
 // chooser says which update a box takes.
@@ -62,7 +62,7 @@ func (c chooser) choose(repo *trust.Repository, at time.Time) choice {
 		case v.Hold == trust.HoldNone && (out.Release.IsZero() || sameVersion(rel, out.Release) && rel.Length() < out.Release.Length()):
 			out.Release = rel
 		case v.Hold != trust.HoldNone && out.Release.IsZero() && len(out.Held) < maxHeld:
-			out.Held = append(out.Held, held{rel.Name(), v.Hold, v.Reason, v.Next})
+			out.Held = append(out.Held, Held{rel.Name(), v.Hold, v.Reason, v.Next})
 		}
 	}
 	if !out.Release.IsZero() && c.installed(out.Release.Name()) {
@@ -86,7 +86,7 @@ func (c chooser) finish(out *choice, releases []trust.Release, at time.Time) {
 		}
 		out.Release = rel
 		if !sameVersion(rel, newest) && len(out.Held) < maxHeld {
-			out.Held = append(out.Held, held{Name: newest.Name(), Hold: holdMetered, Reason: fmt.Sprintf(
+			out.Held = append(out.Held, Held{Name: newest.Name(), Hold: holdMetered, Reason: fmt.Sprintf(
 				"%v comes first, of which %d bytes are missing, and max_bytes_per_day holds", rel.Name(), c.part.missing(rel))})
 		}
 		return

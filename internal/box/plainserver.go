@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"context"
@@ -45,6 +45,7 @@ type plainServer struct {
 	sleep    func(context.Context, time.Duration) error
 	random   func() float64 // spreads pauses
 	now      func() time.Time
+	agent    string // the User-Agent field
 }
 
 func newPlainServer(b *plainBox, base string) (*plainServer, error) {
@@ -53,7 +54,7 @@ func newPlainServer(b *plainBox, base string) (*plainServer, error) {
 		return nil, err
 	}
 	s := &plainServer{
-		base: base, least: leastRate, patience: b.Patience, sleep: b.sleep, random: b.random, now: b.streams.Now,
+		base: base, least: leastRate, patience: b.Patience, sleep: b.Sleep, random: b.Random, now: b.Now, agent: b.userAgent(),
 		http: &http.Client{Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
@@ -133,7 +134,7 @@ func (s *plainServer) ask(ctx context.Context, file, byteRange string) (*http.Re
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("User-Agent", "boxup/"+version)
+	r.Header.Set("User-Agent", s.agent)
 	if byteRange != "" {
 		r.Header.Set("Range", byteRange)
 	}

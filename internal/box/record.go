@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"bytes"
@@ -28,8 +28,8 @@ const (
 // record is what a box remembers beside the metadata that it trusts, in box.json. Losing it costs a
 // little politeness and nothing else.
 type record struct {
-	Machine string         `json:"machine_id,omitempty"` // made here, where neither configuration nor system has one
-	Mirrors []mirrorRecord `json:"mirrors"`              // in the order in which they are asked
+	Machine string   `json:"machine_id,omitempty"` // made here, where neither configuration nor system has one
+	Mirrors []Mirror `json:"mirrors"`              // in the order in which they are asked
 
 	Checked time.Time `json:"checked,omitzero"` // when a mirror last showed a repository that was accepted
 	Error   string    `json:"error,omitempty"`  // why that failed since
@@ -44,8 +44,8 @@ type record struct {
 	Part part `json:"part,omitzero"` // what comes on a metered link, and is not installed yet
 }
 
-// mirrorRecord is what is known of a mirror.
-type mirrorRecord struct {
+// Mirror is what is known of a mirror.
+type Mirror struct {
 	URL    string    `json:"url"`
 	Behind bool      `json:"behind,omitempty"` // it has older metadata than another one that was seen
 	Slow   time.Time `json:"slow,omitzero"`    // until then it is asked last: another one was much faster
@@ -109,13 +109,13 @@ func (r record) write(fsys disk.FS, dir string) error {
 // arrange makes the mirrors those that are configured. Those that are known keep their places, and new
 // ones get a place at random: so each box has an order of its own, and the fleet spreads over all.
 func (r *record) arrange(urls []string, random func() float64) {
-	r.Mirrors = slices.DeleteFunc(slices.Clone(r.Mirrors), func(m mirrorRecord) bool { return !slices.Contains(urls, m.URL) })
+	r.Mirrors = slices.DeleteFunc(slices.Clone(r.Mirrors), func(m Mirror) bool { return !slices.Contains(urls, m.URL) })
 	for _, u := range urls {
-		if slices.ContainsFunc(r.Mirrors, func(m mirrorRecord) bool { return m.URL == u }) {
+		if slices.ContainsFunc(r.Mirrors, func(m Mirror) bool { return m.URL == u }) {
 			continue
 		}
 		place := int(random() * float64(len(r.Mirrors)+1))
-		r.Mirrors = slices.Insert(r.Mirrors, place, mirrorRecord{URL: u})
+		r.Mirrors = slices.Insert(r.Mirrors, place, Mirror{URL: u})
 	}
 }
 
@@ -125,7 +125,7 @@ const longestPause = time.Hour
 
 // awake returns the mirrors that can be asked, and until when the first of the others wants to be left
 // alone.
-func (r *record) awake(now time.Time) (ask []mirrorRecord, first mirrorRecord) {
+func (r *record) awake(now time.Time) (ask []Mirror, first Mirror) {
 	for _, m := range r.Mirrors {
 		if !m.Until.After(now) || m.Until.After(now.Add(longestPause)) {
 			ask = append(ask, m)
@@ -137,18 +137,18 @@ func (r *record) awake(now time.Time) (ask []mirrorRecord, first mirrorRecord) {
 }
 
 // resting returns what is known of a server, and whether it wants to be left alone.
-func (r *record) resting(url string, now time.Time) (m mirrorRecord, yes bool) {
+func (r *record) resting(url string, now time.Time) (m Mirror, yes bool) {
 	for _, m := range r.Mirrors {
 		if m.URL == url && m.Until.After(now) && !m.Until.After(now.Add(longestPause)) {
 			return m, true
 		}
 	}
-	return mirrorRecord{}, false
+	return Mirror{}, false
 }
 
 // rest takes in for how long a server that need not be configured wants to be left alone, if at all.
-func (r *record) rest(m mirrorRecord) {
-	at := slices.IndexFunc(r.Mirrors, func(old mirrorRecord) bool { return old.URL == m.URL })
+func (r *record) rest(m Mirror) {
+	at := slices.IndexFunc(r.Mirrors, func(old Mirror) bool { return old.URL == m.URL })
 	switch {
 	case at >= 0:
 		r.Mirrors[at].Until, r.Mirrors[at].Reason = m.Until, m.Reason
@@ -158,13 +158,13 @@ func (r *record) rest(m mirrorRecord) {
 }
 
 // mirror returns what is known of a configured mirror.
-func (r *record) mirror(url string) *mirrorRecord {
+func (r *record) mirror(url string) *Mirror {
 	for i := range r.Mirrors {
 		if r.Mirrors[i].URL == url {
 			return &r.Mirrors[i]
 		}
 	}
-	return &mirrorRecord{} // nobody keeps it
+	return &Mirror{} // nobody keeps it
 }
 
 // machine returns the machine id: the configured one, the system's, or one that is made once. That one

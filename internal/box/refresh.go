@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func (b *box) connect() error {
 	if b.client != nil {
 		return nil
 	}
-	ask, first := b.record.awake(b.streams.Now())
+	ask, first := b.record.awake(b.Now())
 	if len(ask) == 0 {
 		return cli.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
 			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), cli.CodeUnavailable)
@@ -34,14 +34,13 @@ func (b *box) connect() error {
 	if err != nil {
 		return err
 	}
-	meter := b.streams.NewMeter()
 	c := fetch.Config{
-		Redirects: b.Redirects, Roots: authorities, UserAgent: "boxup/" + version, Rate: b.Rate,
+		Redirects: b.Redirects, Roots: authorities, UserAgent: b.userAgent(), Rate: b.Rate,
 		Connections: connections, MaxBackoff: longestBackoff, MaxRetryAfter: longestPause, Patience: b.Patience,
-		Progress: func(rel trust.Release, done int64) { meter.Show(rel.Name().String(), rel.Length(), done) },
+		Progress: b.Progress,
 	}
 	if len(ask) > 1 { // of a sole mirror the error tells all
-		c.Logger = warnings(meter)
+		c.Logger = b.Logger
 	}
 	if c.Patience == 0 {
 		c.Patience = -1 // each mirror is asked once
@@ -55,11 +54,11 @@ func (b *box) connect() error {
 	}
 	for i, u := range client.Upstreams() {
 		u.SetBehind(ask[i].Behind)
-		if left := ask[i].Slow.Sub(b.streams.Now()); left > 0 && left <= longestPause { // longer ones come from a clock that was wrong
+		if left := ask[i].Slow.Sub(b.Now()); left > 0 && left <= longestPause { // longer ones come from a clock that was wrong
 			u.SetSlow(time.Now().Add(left))
 		}
 	}
-	b.client, b.asked, b.meter = client, ask, meter
+	b.client, b.asked = client, ask
 	return nil
 }
 
@@ -74,10 +73,10 @@ func (b *box) noteMirrors() {
 		m := b.record.mirror(b.asked[i].URL)
 		m.Behind, m.Slow, m.Until, m.Reason = s.Behind, time.Time{}, time.Time{}, ""
 		if left := s.Slow.Sub(now); left > 0 {
-			m.Slow = b.streams.Now().Add(left).UTC().Truncate(time.Second)
+			m.Slow = b.Now().Add(left).UTC().Truncate(time.Second)
 		}
 		if wait := s.Until.Sub(now); !s.Refused && wait > longestBackoff {
-			m.Until, m.Reason = b.streams.Now().Add(wait).UTC().Truncate(time.Second), brief(s.Reason)
+			m.Until, m.Reason = b.Now().Add(wait).UTC().Truncate(time.Second), brief(s.Reason)
 		}
 	}
 }
@@ -96,7 +95,7 @@ func (b *box) refresh(ctx context.Context) (*trust.Repository, error) {
 	b.noteMirrors()
 	b.record.RootsAsked = b.state.RootsAsked().UTC().Truncate(time.Second)
 	if err == nil {
-		b.record.Checked, b.record.Error = b.streams.Now().UTC().Truncate(time.Second), ""
+		b.record.Checked, b.record.Error = b.Now().UTC().Truncate(time.Second), ""
 	} else {
 		b.record.Error = brief(err.Error())
 		err = coded(err)

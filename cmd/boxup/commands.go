@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/box"
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/spf13/cobra"
+)
+
+func (p *program) initCommand() *cobra.Command {
+	in := box.Initiation{Confirm: p.confirmRoot}
+	cmd := &cobra.Command{
+		Use:   "init --root FILE URL…",
+		Short: "Tell this box whom to trust and whom to ask",
+		Long: `Tells this box whom to trust, the root, and which mirrors to ask. The root decides about all that the box
+will ever install: its fingerprint is shown, and has to be the one that the people who sign say it is.
+It is the SHA-256 of the file.
+
+Running it again changes the mirrors and keeps the rest of the configuration. Another root
+takes --replace-root: what the box trusted by the old one is forgotten, what is installed stays.
+
+A URL with a password may come from a file or from the environment, where others don't see it: @FILE
+stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
+		Example: "  boxup init --root 1.root.json https://updates.example.org https://mirror.example.net/updates",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if in.Mirrors, err = p.streams.URLs(args); err != nil {
+				return cli.Usagef("%w", err)
+			}
+			if in.Root == "" {
+				return cli.Usagef("--root is needed: the file with the root that the people who sign gave you")
+			}
+			out, err := p.box.Init(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			return p.showInitiated(out)
+		},
+	}
+	cmd.Flags().StringVar(&in.Root, "root", "", "root `file`, such as 1.root.json (required)")
+	cmd.Flags().StringVar(&in.Fingerprint, "root-fingerprint", "", "SHA-256 of the root in `hex`, instead of asking")
+	cmd.Flags().BoolVar(&in.Replace, "replace-root", false, "trust this root instead of another one that the box trusts")
+	cmd.Flags().StringVar(&in.Product, "product", "", "`product` that the box is updated with")
+	cmd.Flags().StringVar(&in.Hardware, "hardware", "", "what `hardware` the box is")
+	return p.jsonFlag(cmd)
+}
+
+// confirmRoot shows a root and asks whether it is the right one.
+func (p *program) confirmRoot(ctx context.Context, root *trust.Root) error {
+	if !p.streams.Interactive() {
+		return cli.WithHint(fmt.Errorf("%w: root %d has fingerprint %v, and there is no terminal to ask on", cli.ErrNotConfirmed, root.Version(), root.Digest()),
+			"compare it with what the people who sign say, then say --root-fingerprint HEX")
+	}
+	fmt.Fprintf(p.streams.Err, "root:        version %d, expires %s\nfingerprint: %v\n", root.Version(), stamp(root.Expires()), root.Digest())
+	return p.streams.Confirm(ctx, "Is this the fingerprint that the people who sign say it is?")
+}
+
+func (p *program) checkCommand() *cobra.Command {
+	var splay time.Duration
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Ask the mirrors whether there is an update for this box",
+		Long: "Asks the mirrors whether there is an update for this box, and says why a newer one is not for it yet.\n" +
+			"Where nothing is new that is one small request.\n\nExit code 0: up to date; 10: an update is there; " +
+			"others as of boxup --help.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := p.delay(cmd.Context(), splay); err != nil {
+				return err
+			}
+			o, err := p.box.Check(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := p.showOffer(o); err != nil {
+				return err
+			}
+			if o.Update != nil {
+				return cli.Exit(box.CodeAvailable)
+			}
+			return nil
+		},
+	}
+	splayFlag(cmd, &splay)
+	return p.jsonFlag(cmd)
+}
+
+func (p *program) fetchCommand() *cobra.Command {
+	var splay time.Duration
+	cmd := &cobra.Command{
+		Use:   "fetch [NAME]",
+		Short: "Download the update for this box, without installing it",
+		Long: "Asks the mirrors and downloads the update that check names, or the one of that name. What came before a\n" +
+			"power cut is gone on with. Only what is verified is kept, and one update at a time.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := oneArgument(args)
+			if err != nil {
+				return err
+			}
+			if err := p.delay(cmd.Context(), splay); err != nil {
+				return err
+			}
+			f, err := p.box.Fetch(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			return p.showFetched(f)
+		},
+	}
+	splayFlag(cmd, &splay)
+	return p.jsonFlag(cmd)
+}
+
+func (p *program) verifyCommand() *cobra.Command {
+	var o box.Options
+	cmd := &cobra.Command{
+		Use:   "verify FILE",
+		Short: "Verify an archive without installing it",
+		Long: `Verifies that a file is the update of its name: by the signed list that this box trusts or, with --key,
+by a detached signature. The checksum line that was signed is made from the file at hand and its name; a
+line that came with it is not looked at.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			v, err := p.box.Verify(cmd.Context(), args[0], o)
+			if err != nil {
+				return err
+			}
+			if p.asJSON {
+				return p.streams.JSON(v)
+			}
+			p.facts("verified", v.Name.String(), "sha256", v.Digest.String(), "length", fmt.Sprint(v.Length), "by", v.By)
+			return nil
+		},
+	}
+	keyFlag(cmd, &o)
+	sigFlag(cmd, &o)
+	return p.jsonFlag(cmd)
+}
+
+func (p *program) installCommand() *cobra.Command {
+	o := box.Options{Report: p.showOutcome}
+	cmd := &cobra.Command{
+		Use:   "install [NAME|FILE]",
+		Short: "Install an update that was fetched, or a file",
+		Long: `Installs the update that was fetched for this box, the one of that name, or a file under its signed
+name. Nothing is asked of mirrors: what counts is the list that is trusted, as long as it is not expired,
+and the file must be the one that the list names, by name and digest.
+
+Who names an update gets it although the rollout has not reached this box; its hardware and its lowest
+version count all the same. --force installs what is installed already, what was set aside, and what
+waits because it filled the disk.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			what, err := oneArgument(args)
+			if err != nil {
+				return err
+			}
+			return p.box.Install(cmd.Context(), what, o)
+		},
+	}
+	downgradeFlag(cmd, &o)
+	keyFlag(cmd, &o)
+	sigFlag(cmd, &o)
+	cmd.Flags().BoolVar(&o.Force, "force", false, "also what is installed already, was set aside after failures, or waits because it filled the disk")
+	return p.jsonFlag(cmd)
+}
+
+func (p *program) updateCommand() *cobra.Command {
+	var o box.Options
+	var splay time.Duration
+	cmd := &cobra.Command{
+		Use:   "update [--key FILE URL]",
+		Short: "Check, fetch, verify and install",
+		Long: `Asks the mirrors, downloads the update that is for this box, verifies and installs it. Where the newest
+one needs another to be installed first, that one goes first.
+
+With "window" in the configuration, such as "02:00-04:00", updates are downloaded at any time and
+installed only then. With "max_bytes_per_day" a longer update comes in parts, day by day.
+
+With --key, and the URL of a server, nothing but release.pub is needed: the newest update of that server
+is downloaded and checked by its detached signature. Such a box can't tell a list that is old from one
+that is new; beyond that it never goes below what is installed.`,
+		Example: "  boxup update\n  boxup update --key release.pub http://127.0.0.1:8151",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (o.Key != "") != (len(args) == 1) {
+				return cli.Usagef("a URL and --key belong together; without both the configured mirrors are asked")
+			}
+			var server string
+			if o.Key != "" {
+				urls, err := p.streams.URLs(args)
+				if err != nil {
+					return cli.Usagef("%w", err)
+				}
+				if len(urls) != 1 {
+					return cli.Usagef("%s: expected one URL, got %d", args[0], len(urls))
+				}
+				server = urls[0]
+			}
+			if p.box.Interrupted() {
+				splay = min(splay, 0) // what was interrupted is finished at once: services may be stopped
+			}
+			if err := p.delay(cmd.Context(), splay); err != nil {
+				return err
+			}
+			waiting := false
+			o.Report = func(out box.Outcome) error {
+				waiting = out.Waiting()
+				return p.showOutcome(out)
+			}
+			err := p.box.Update(cmd.Context(), server, o)
+			if err == nil && waiting {
+				return cli.Exit(box.CodeHeld)
+			}
+			return err
+		},
+	}
+	downgradeFlag(cmd, &o)
+	keyFlag(cmd, &o)
+	cmd.Flags().BoolVar(&o.AnyTime, "any-time", false, "install outside of the maintenance window too")
+	splayFlag(cmd, &splay)
+	return p.jsonFlag(cmd)
+}
+
+func (p *program) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say what is installed and what is known of updates",
+		Long:  "Says what is installed, what failed, and what is known of updates, without asking anybody and beside a boxup that is at work.",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			r, err := p.box.Status()
+			if err != nil {
+				return err
+			}
+			if p.asJSON {
+				return p.streams.JSON(r)
+			}
+			p.showReport(r)
+			return nil
+		},
+	}
+	return p.jsonFlag(cmd)
+}
+
+func (p *program) versionCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Say which boxup this is",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			at := ""
+			if !p.box.Built.IsZero() {
+				at = stamp(p.box.Built)
+			}
+			platform := runtime.GOOS + "/" + runtime.GOARCH
+			if p.asJSON {
+				return p.streams.JSON(map[string]string{"version": version, "built": at, "go": runtime.Version(), "platform": platform})
+			}
+			p.facts("version", version, "built", at, "go", runtime.Version(), "platform", platform)
+			return nil
+		},
+	}
+	return p.jsonFlag(cmd)
+}
+func downgradeFlag(cmd *cobra.Command, o *box.Options) {
+	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "install a version lower than what is installed, this time")
+}
+
+func keyFlag(cmd *cobra.Command, o *box.Options) {
+	cmd.Flags().StringVar(&o.Key, "key", "", "public key `file`, such as release.pub: trust a detached signature by it instead of signed metadata")
+}
+
+func sigFlag(cmd *cobra.Command, o *box.Options) {
+	cmd.Flags().StringVar(&o.Sig, "sig", "", "signature `file`, with --key (default: FILE.sig)")
+}
+
+// oneArgument returns the argument of a command that takes one at most, "" for none.
+func oneArgument(args []string) (string, error) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	if args[0] == "" {
+		return "", cli.Usagef("expected the name of an update, or a file that is there, got nothing")
+	}
+	return args[0], nil
+}

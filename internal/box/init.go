@@ -1,0 +1,224 @@
+package box
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// rootName is the copy of the pinned root beside the configuration.
+const rootName = "root.json"
+
+// Initiation is what a box is told at the beginning, and whenever that changes.
+type Initiation struct {
+	Root        string   // file of the root
+	Fingerprint string   // SHA-256 of the root in hex, instead of asking; "": Confirm asks
+	Replace     bool     // trust this root instead of another one that the box trusts
+	Product     string   // "": as configured
+	Hardware    string   // "": as configured
+	Mirrors     []string // base URLs
+
+	// Confirm asks a person whether this is the right root. An error ends the initiation before anything is written.
+	Confirm func(context.Context, *trust.Root) error
+}
+
+// Initiated says what a box was told.
+type Initiated struct {
+	Config      string        `json:"config"`
+	Fingerprint update.Digest `json:"fingerprint"`
+	Mirrors     []string      `json:"mirrors"` // without users and passwords
+	Root        int64         `json:"root"`    // version
+	State       string        `json:"state"`
+	Expires     time.Time     `json:"-"` // of the root
+}
+
+// Init writes the root and the configuration. Another root than the one that the box trusts is refused, unless it is
+// to be replaced: then what was trusted by the old one is forgotten.
+func (p *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
+	raw, err := cli.ReadFile(in.Root, trust.MaxLength(trust.RoleRoot))
+	if err != nil {
+		return Initiated{}, fmt.Errorf("root: %w", err)
+	}
+	root, err := trust.ParseRoot(raw)
+	if err != nil {
+		return Initiated{}, refused(fmt.Errorf("%s: %w", in.Root, err))
+	}
+	i := initiation{p, in}
+	text, c, err := i.wanted()
+	if err != nil {
+		return Initiated{}, err
+	}
+	had, err := i.known(c, raw)
+	if err != nil {
+		return Initiated{}, err
+	}
+	// Who runs it again with the root that the box trusts changes the mirrors, and has compared it before.
+	if had != sameRoot || in.Fingerprint != "" {
+		if err := i.confirm(ctx, root); err != nil {
+			return Initiated{}, err
+		}
+	}
+	if err := i.write(c, raw, text, had); err != nil {
+		return Initiated{}, err
+	}
+	out := Initiated{Config: p.ConfigPath, State: c.State, Root: root.Version(), Fingerprint: root.Digest(), Expires: root.Expires()}
+	for _, m := range c.Mirrors {
+		out.Mirrors = append(out.Mirrors, cli.MaskURLs(m))
+	}
+	return out, nil
+}
+
+// initiation is what is under way.
+type initiation struct {
+	*Box
+	Initiation
+}
+
+// wanted returns the configuration as it will be.
+func (i *initiation) wanted() (text []byte, c config, err error) {
+	object := map[string]json.RawMessage{}
+	b, err := cli.ReadFile(i.ConfigPath, maxConfig)
+	if err == nil {
+		object, err = parseObject(b)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, config{}, fmt.Errorf("configuration: %w", explain.At(i.ConfigPath, err))
+	}
+	values, err := i.values(object["state"] == nil)
+	if err != nil {
+		return nil, config{}, err
+	}
+	for key, v := range values {
+		if object[key], err = json.Marshal(v); err != nil {
+			return nil, config{}, err
+		}
+	}
+	if text, err = marshal(object); err != nil {
+		return nil, config{}, err
+	}
+	if c, err = parseConfig(i.ConfigPath, text); err != nil {
+		return nil, config{}, cli.Usagef("%w", err)
+	}
+	return text, c, nil
+}
+
+// values returns the fields that init sets.
+func (i *initiation) values(noState bool) (map[string]any, error) {
+	configPath, err := filepath.Abs(i.ConfigPath)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]any{"mirrors": i.Mirrors, "root": filepath.Join(filepath.Dir(configPath), rootName)}
+	if i.StateDir != "" {
+		if values["state"], err = filepath.Abs(i.StateDir); err != nil {
+			return nil, err
+		}
+	} else if noState {
+		values["state"] = DefaultState
+	}
+	if i.Product != "" {
+		values["product"] = i.Product
+	}
+	if i.Hardware != "" {
+		values["hardware"] = i.Hardware
+	}
+	return values, nil
+}
+
+func marshal(object map[string]json.RawMessage) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err := e.Encode(object)
+	return b.Bytes(), err
+}
+
+// trusted is what a box trusts already, compared with the root that init is given.
+type trusted int
+
+const (
+	noRoot    trusted = iota
+	sameRoot          // that root
+	otherRoot         // another one, which is to be replaced
+)
+
+// known says what the box trusts already, and refuses another root unless it is to be replaced.
+func (i *initiation) known(c config, raw []byte) (trusted, error) {
+	_, err := trust.Open(trust.Config{FS: i.FS, Dir: filepath.Join(c.State, metadataDir), Pinned: raw})
+	clash := errors.Is(err, trust.ErrFork)
+	if err != nil && !clash {
+		return noRoot, fmt.Errorf("trusted metadata: %w", err)
+	}
+	had, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !clash:
+		return noRoot, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return noRoot, fmt.Errorf("root: %w", err)
+	case !clash && bytes.Equal(had, raw):
+		return sameRoot, nil
+	case !i.Replace:
+		return noRoot, refused(cli.WithHint(fmt.Errorf("this box trusts another root: %s has fingerprint %v, %s has %v", c.Root, update.Sum(had), i.Root, update.Sum(raw)),
+			"to trust the new one from now on say --replace-root"))
+	}
+	return otherRoot, nil
+}
+
+// confirm shows the root and asks, unless the fingerprint was said.
+func (i *initiation) confirm(ctx context.Context, root *trust.Root) error {
+	if i.Fingerprint != "" {
+		want, err := update.ParseDigest(i.Fingerprint)
+		if err != nil {
+			return cli.Usagef("--root-fingerprint: %w", err)
+		}
+		if want != root.Digest() {
+			return refused(cli.WithHint(fmt.Errorf("root: %s: expected fingerprint %v, got %v", i.Root, want, root.Digest()),
+				"get the root file again from the people who sign, and their word on its fingerprint"))
+		}
+		return nil
+	}
+	return i.Confirm(ctx, root)
+}
+
+// write writes root and configuration; what was trusted by another root goes first.
+func (i *initiation) write(c config, root, text []byte, had trusted) (err error) {
+	lock, err := i.takeLock(c.State)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if had == otherRoot {
+		if err := os.RemoveAll(filepath.Join(c.State, metadataDir)); err != nil {
+			return err
+		}
+		if err := i.FS.SyncDir(c.State); err != nil {
+			return err
+		}
+	}
+	if err := i.FS.MkdirAll(filepath.Dir(i.ConfigPath), 0o755); err != nil {
+		return err
+	}
+	if err := i.FS.WriteFile(c.Root, root, 0o644); err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	mode := fs.FileMode(0o644)
+	if hasPassword(c.Mirrors) {
+		mode = 0o600
+	}
+	if err := i.FS.WriteFile(i.ConfigPath, text, mode); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/archive"
+	"github.com/openpowerquality/box-update-server/update/install"
+)
+
+// Options are what a person may ask for beyond what a box does by itself.
+type Options struct {
+	AllowDowngrade bool // install a version lower than what is installed
+	Force          bool // install what is installed already, was set aside, or waits because it filled the disk
+	AnyTime        bool // install outside of the maintenance window too
+
+	// Key is the file of a public key: trust comes from a detached signature by it, rather than from signed
+	// metadata. Sig is the file of that signature; "": beside the archive. A server is asked for its own.
+	Key, Sig string
+
+	// Report is told what came of it, before the box reboots. Its error is returned.
+	Report func(Outcome) error
+}
+
+// Install installs a file, the update of that name that was fetched or, where what is "", the one that was fetched
+// for this box. Mirrors are not asked.
+func (p *Box) Install(ctx context.Context, what string, w Options) error {
+	if w.Key != "" {
+		return p.plainInstall(ctx, w, what)
+	}
+	return p.withInstallingBox(ctx, func(b *box, i *install.Installer) error { return b.installNamed(ctx, i, w, what) })
+}
+
+func (b *box) installNamed(ctx context.Context, i *install.Installer, w Options, what string) error {
+	rel, f, err := b.toInstall(ctx, i.Status(), w, what)
+	if err != nil {
+		return err
+	}
+	if f == nil {
+		return w.Report(Outcome{Status: statusOf(i.Status())})
+	}
+	defer f.Close() // opened for reading
+	result, err := b.install(ctx, i, rel, f, w)
+	if err != nil {
+		return err
+	}
+	return w.Report(Outcome{Installed: []install.Result{result}, Status: statusOf(i.Status())})
+}
+
+// toInstall returns what to install; no file where there is nothing to do.
+func (b *box) toInstall(ctx context.Context, s install.Status, w Options, what string) (trust.Release, *os.File, error) {
+	if what == "" {
+		repo, err := b.trusted()
+		if err != nil {
+			return trust.Release{}, nil, err
+		}
+		o := b.offer(repo, s, w.AllowDowngrade)
+		if o.release.IsZero() {
+			return trust.Release{}, nil, nil
+		}
+		f, err := b.stored(ctx, o.release)
+		return o.release, f, err
+	}
+	rel, err := b.named(filepath.Base(what))
+	if err != nil {
+		return trust.Release{}, nil, err
+	}
+	if err := b.mayTake(rel, s); err != nil {
+		return trust.Release{}, nil, err
+	}
+	if !isFile(what) {
+		f, err := b.stored(ctx, rel)
+		return rel, f, err
+	}
+	f, err := os.Open(what)
+	if err != nil {
+		return trust.Release{}, nil, err
+	}
+	if err := compare(ctx, rel, f); err != nil {
+		return trust.Release{}, nil, errors.Join(err, f.Close())
+	}
+	return rel, f, nil
+}
+
+// mayTake refuses an update that is for other boxes, or that another one has to be installed before. That
+// the rollout has not reached this box, or is paused, it says.
+func (b *box) mayTake(rel trust.Release, s install.Status) error {
+	repo, err := b.trusted()
+	if err != nil {
+		return err
+	}
+	v := rel.Takes(trust.Box{Machine: b.machine, Hardware: b.Hardware, Installed: s.Version}, repo.RolloutTime(b.clock()))
+	switch v.Hold {
+	case trust.HoldHardware, trust.HoldVersion:
+		return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))
+	case trust.HoldRollout:
+		b.warn("%v: %s; it is installed all the same, because it was named", rel.Name(), v.Reason)
+	}
+	return nil
+}
+
+// install installs a trusted update. Its download is removed after that, where it was set aside, and where
+// the disk lost something of it, so that it comes again.
+func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w Options) (install.Result, error) {
+	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.AllowDowngrade, Force: w.Force})
+	_, aside := i.Status().SetAside(rel.Name(), rel.Digest())
+	if err == nil || aside || errors.Is(err, install.ErrMismatch) {
+		err = errors.Join(installError(i, err), b.tidy())
+		return result, err
+	}
+	return install.Result{}, installError(i, err)
+}
+
+// installError gives the error of an installation its exit code and a hint; nil stays nil.
+func installError(i *install.Installer, err error) error {
+	log := "what it wrote is in " + i.Status().Log
+	const mistake = "it was signed by mistake: a release signer must publish another"
+	for _, c := range []struct {
+		err  error
+		code int
+		hint string
+	}{
+		{install.ErrNoSpace, cli.CodeNoSpace, makeRoom},
+		{install.ErrBox, cli.CodeFailed, lookAfterDisk},
+		{install.ErrRolledBack, CodeRolledBack, log},
+		{install.ErrDamaged, CodeRolledBack, log + "; look after this box"},
+		{install.ErrScript, CodeScript, log},
+		{install.ErrHook, cli.CodeFailed, log},
+		{archive.ErrNoInstallScript, CodeImproper, mistake},
+		{archive.ErrVersion, CodeImproper, mistake},
+		{archive.ErrImproper, CodeImproper, mistake},
+		{install.ErrSetAside, CodeHeld, "wait for a newer one, or try it again with boxup install --force NAME"},
+		{install.ErrMismatch, cli.CodeRefused, "this is not the file that was signed: get it again"},
+		{install.ErrDowngrade, cli.CodeRefused, "--allow-downgrade lets it in, for one run"},
+		{install.ErrProduct, cli.CodeRefused, `this box is for another product: see "product" in its configuration`},
+	} {
+		if errors.Is(err, c.err) {
+			return cli.WithHint(cli.WithCode(err, c.code), c.hint)
+		}
+	}
+	return err
+}
+
+// withInstaller opens the installer, which finishes what a crash interrupted, and reboots at the end
+// where that is due.
+func (p *Box) withInstaller(ctx context.Context, c config, run func(*install.Installer) error) (err error) {
+	i, err := install.Open(install.Config{
+		FS: p.FS, Dir: c.State, Product: c.Product, PreHooks: c.PreInstall, PostHooks: c.PostInstall,
+		Timeout: c.Timeout, Reboot: install.RebootPolicy(c.Reboot), MaxFailures: c.MaxFailures,
+		Now: p.Now, Logger: p.Logger,
+	})
+	if err != nil {
+		return locked(err)
+	}
+	defer func() { err = errors.Join(err, i.Close()) }()
+	if err = i.Resume(ctx); err != nil {
+		err = installError(i, fmt.Errorf("what was interrupted: %w", err))
+	} else {
+		err = run(i)
+	}
+	if _, rebootErr := i.Reboot(ctx); rebootErr != nil {
+		return errors.Join(fmt.Errorf("reboot: %w", rebootErr), err)
+	}
+	return err
+}
+
+// Outcome is what came of installing and updating.
+type Outcome struct {
+	Installed []install.Result `json:"installed"` // by this run, in order
+	Status    Summary          `json:"status"`
+	Update    *update.Name     `json:"update,omitempty"` // that waits
+	Waits     string           `json:"waits,omitempty"`  // why
+	Held      []Held           `json:"held,omitempty"`
+}
+
+// Summary is the short form of what is installed.
+type Summary struct {
+	Installed *update.Name `json:"installed"`
+	Reboot    bool         `json:"reboot"` // one was asked for, or is due
+}
+
+func statusOf(s install.Status) Summary { return Summary{installedName(s), s.Reboot != nil} }
+
+// Waiting reports whether an update has to wait, or nothing was installed because one was set aside.
+func (o Outcome) Waiting() bool {
+	failed := func(h Held) bool { return h.Hold == holdFailed }
+	return o.Update != nil || len(o.Installed) == 0 && slices.ContainsFunc(o.Held, failed)
+}

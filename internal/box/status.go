@@ -1,0 +1,105 @@
+package box
+
+import (
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/install"
+)
+
+// Report is what a box knows.
+type Report struct {
+	Version string         `json:"boxup"`
+	Config  string         `json:"config"`
+	State   string         `json:"state"`
+	Product update.Product `json:"product"`
+	Machine string         `json:"machine_id"`
+	Root    *TrustedRoot   `json:"root"` // null: the box was given none
+
+	Installed *install.Installed `json:"installed"` // null: nothing
+	Previous  *install.Installed `json:"previous"`
+	Attempt   *install.Attempt   `json:"attempt"`
+	Failures  []install.Failure  `json:"failures"`
+	AsideTo   update.Version     `json:"aside_to,omitzero"`
+	Reboot    *install.Reboot    `json:"reboot"`
+	Damaged   string             `json:"damaged,omitempty"`
+	Log       string             `json:"log"`
+
+	Known   *Offer    `json:"known"`             // null: nothing is known of updates, or it is expired
+	Problem string    `json:"problem,omitempty"` // why
+	Checked time.Time `json:"checked,omitzero"`
+	Error   string    `json:"error,omitempty"` // of the last check, where it failed
+	Mirrors []Mirror  `json:"mirrors"`
+	Window  string    `json:"window,omitempty"`
+	Today   *int64    `json:"bytes_left_today,omitempty"`
+}
+
+// trustedRoot is the newest root that is trusted.
+type TrustedRoot struct {
+	Version     int64         `json:"version"`
+	Fingerprint update.Digest `json:"fingerprint"`
+	Expires     time.Time     `json:"expires"`
+}
+
+// Status says what is installed and what is known of updates, without asking anybody and beside a boxup that is at
+// work.
+func (p *Box) Status() (Report, error) {
+	b, err := p.look()
+	if err == nil {
+		return b.report(), nil
+	}
+	if r, ok := p.plainReport(err); ok {
+		return r, nil
+	}
+	return Report{}, err
+}
+
+// plainReport returns what there is to say of a box without a root, and whether anything is: it has
+// installed an update with release.pub alone, or tried to.
+func (p *Box) plainReport(problem error) (Report, bool) {
+	c, err := p.plainConfig()
+	if err != nil || len(c.Mirrors) > 0 && c.Root != "" {
+		return Report{}, false
+	}
+	s, err := install.ReadStatus(c.State)
+	if err != nil || len(s.History) == 0 {
+		return Report{}, false
+	}
+	r := p.installedReport(c, s)
+	r.Problem = brief(problem.Error())
+	return r, true
+}
+
+// installedReport returns what is known of installations.
+func (p *Box) installedReport(c config, s install.Status) Report {
+	return Report{
+		Version: p.Version, Config: p.ConfigPath, State: c.State, Product: c.Product,
+		Installed: s.Installed, Previous: s.Previous, Attempt: s.Attempt, Failures: s.Failures, AsideTo: s.AsideTo, Reboot: s.Reboot,
+		Damaged: s.Damaged, Log: s.Log, Mirrors: []Mirror{}, Window: c.Window.String(),
+	}
+}
+
+func (b *box) report() Report {
+	s := b.readStatus()
+	root := b.state.Root()
+	r := b.installedReport(b.config, s)
+	r.Machine, r.Root = b.machine, &TrustedRoot{root.Version(), root.Digest(), root.Expires()}
+	r.Checked, r.Error = b.record.Checked, b.record.Error
+	for _, m := range b.record.Mirrors {
+		m.URL = cli.MaskURLs(m.URL)
+		r.Mirrors = append(r.Mirrors, m)
+	}
+	if b.MaxBytesPerDay > 0 {
+		left := b.allowance().left()
+		r.Today = &left
+	}
+	repo, err := b.trusted()
+	if err != nil {
+		r.Problem = brief(err.Error())
+		return r
+	}
+	o := b.offer(repo, s, false)
+	r.Known = &o
+	return r
+}

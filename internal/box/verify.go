@@ -1,0 +1,81 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// VerifiedFile is a file and what vouches for it.
+type VerifiedFile struct {
+	Name   update.Name   `json:"name"`
+	Digest update.Digest `json:"sha256"`
+	Length int64         `json:"length"`
+	By     string        `json:"by"`
+}
+
+func describe(v signing.Verified, by string) VerifiedFile {
+	return VerifiedFile{v.Name(), v.Digest(), v.Length(), by}
+}
+
+// Verify verifies that a file is the update of its name, by what this box trusts or by Options.Key. It works
+// beside another boxup.
+func (p *Box) Verify(ctx context.Context, path string, w Options) (VerifiedFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return VerifiedFile{}, err
+	}
+	defer f.Close() // opened for reading
+	if w.Key == "" {
+		return p.verifyTrusted(ctx, f, path)
+	}
+	k, err := readKey(w.Key)
+	if err != nil {
+		return VerifiedFile{}, err
+	}
+	v, err := openPlain(ctx, k, f, path, w.Sig)
+	if err != nil {
+		return VerifiedFile{}, err
+	}
+	return describe(v, "key "+k.Fingerprint()), nil
+}
+
+// verifyTrusted verifies a file by the metadata that are trusted.
+func (p *Box) verifyTrusted(ctx context.Context, f *os.File, path string) (VerifiedFile, error) {
+	b, err := p.look()
+	if err != nil {
+		return VerifiedFile{}, err
+	}
+	rel, err := b.named(filepath.Base(path))
+	if err != nil {
+		return VerifiedFile{}, err
+	}
+	if err := compare(ctx, rel, f); err != nil {
+		return VerifiedFile{}, err
+	}
+	repo, err := b.state.Current()
+	if err != nil {
+		return VerifiedFile{}, err
+	}
+	return describe(rel.Verified(), fmt.Sprintf("list %d of the trusted repository", repo.Version(trust.RoleTargets))), nil
+}
+
+// compare refuses a file that is not the archive of a trusted update, and leaves it at its beginning.
+func compare(ctx context.Context, rel trust.Release, f *os.File) error {
+	err := trust.VerifyArchive(ctx, rel, f)
+	if errors.Is(err, trust.ErrMismatch) {
+		err = refused(cli.WithHint(err, "this is not the file that was signed: get it again"))
+	}
+	if err != nil {
+		return explain.At(f.Name(), err)
+	}
+	return rewind(f)
+}
