@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/box"
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -63,11 +63,11 @@ func TestAttacks(t *testing.T) {
 				other.next(trust.Change{})
 			}
 			s.bad.sync(other)
-		}, cli.CodeRefused, []string{"timestamp 7", "not enough signatures"}},
+		}, status.ExitRefused, []string{"timestamp 7", "not enough signatures"}},
 		{"arbitrary software: a list by another key", func(s *story) {
 			p := s.bad.files[s.latest(trust.RoleTargets)]
 			s.bad.put(s.latest(trust.RoleTargets), []byte(strings.Replace(string(p), two, "opq-box-update-201.tar.gz", 1)))
-		}, cli.CodeRefused, []string{"targets 3", "not the file that the signed metadata names"}},
+		}, status.ExitRefused, []string{"targets 3", "not the file that the signed metadata names"}},
 		{"rollback: the set of before", func(s *story) {
 			s.world.next(trust.Change{})
 			s.bad.sync(s.world)
@@ -75,7 +75,7 @@ func TestAttacks(t *testing.T) {
 			s.bad.mu.Lock()
 			s.bad.files = s.old
 			s.bad.mu.Unlock()
-		}, cli.CodeRefused, []string{"older than what was accepted before"}},
+		}, status.ExitRefused, []string{"older than what was accepted before"}},
 		{"freeze: nothing new for a week", func(s *story) {
 			s.bad.mu.Lock()
 			s.bad.files = s.old
@@ -83,13 +83,13 @@ func TestAttacks(t *testing.T) {
 			s.world.pass(trust.TimestampLife)
 			s.world.next(trust.Change{})
 			s.box.now = s.at
-		}, cli.CodeRefused, []string{"expired", "the origin is down or this mirror is behind"}},
+		}, status.ExitRefused, []string{"expired", "the origin is down or this mirror is behind"}},
 		{"mix and match: the snapshot of before", func(s *story) {
 			s.bad.put(s.latest(trust.RoleSnapshot), s.old["metadata/2.snapshot.json"])
-		}, cli.CodeRefused, []string{"snapshot 3", "not the file that the signed metadata names"}},
+		}, status.ExitRefused, []string{"snapshot 3", "not the file that the signed metadata names"}},
 		{"mix and match: the list of before", func(s *story) {
 			s.bad.put(s.latest(trust.RoleTargets), s.old["metadata/2.targets.json"])
-		}, cli.CodeRefused, []string{"targets 3", "not the file that the signed metadata names"}},
+		}, status.ExitRefused, []string{"targets 3", "not the file that the signed metadata names"}},
 		{"endless data: the timestamp", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, trust.TimestampName) {
@@ -98,7 +98,7 @@ func TestAttacks(t *testing.T) {
 				}
 				return false
 			})
-		}, cli.CodeRefused, []string{"timestamp.json", "refused", "expected at most"}},
+		}, status.ExitRefused, []string{"timestamp.json", "refused", "expected at most"}},
 		{"endless data: the archive", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasPrefix(r.URL.Path, "/sha256/"+update.Sum(s.new).String()) {
@@ -107,35 +107,35 @@ func TestAttacks(t *testing.T) {
 				}
 				return false
 			})
-		}, cli.CodeRefused, []string{two, "refused"}},
+		}, status.ExitRefused, []string{two, "refused"}},
 		{"wrong software: another archive, which is genuine", func(s *story) {
 			s.bad.put("sha256/"+update.Sum(s.new).String(), s.pack(one, ""))
-		}, cli.CodeRefused, []string{two, "refused"}},
+		}, status.ExitRefused, []string{two, "refused"}},
 		{"wrong software: one byte", func(s *story) {
 			b := append([]byte(nil), s.new...)
 			b[len(b)/2] ^= 1
 			s.bad.put("sha256/"+update.Sum(s.new).String(), b)
-		}, cli.CodeRefused, []string{two, "block 0: expected digest", "got"}},
+		}, status.ExitRefused, []string{two, "block 0: expected digest", "got"}},
 		{"no updates: a mirror that has nothing", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, _ *http.Request) bool {
 				http.Error(w, "Resource not found.", http.StatusNotFound)
 				return true
 			})
-		}, cli.CodeUnavailable, []string{"metadata not found"}},
+		}, status.ExitUnavailable, []string{"metadata not found"}},
 		{"no updates: a mirror that is busy", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, _ *http.Request) bool {
 				http.Error(w, "Come back later.", http.StatusServiceUnavailable)
 				return true
 			})
-		}, cli.CodeUnavailable, []string{"unavailable", "503"}},
+		}, status.ExitUnavailable, []string{"unavailable", "503"}},
 		{"a redirect elsewhere", func(s *story) {
 			s.bad.on(func(w http.ResponseWriter, r *http.Request) bool {
 				http.Redirect(w, r, "http://127.0.0.2:1/"+r.URL.Path, http.StatusFound)
 				return true
 			})
-		}, cli.CodeRefused, []string{"refused", "redirect"}},
+		}, status.ExitRefused, []string{"refused", "redirect"}},
 		{"no JSON", func(s *story) { s.bad.put("metadata/timestamp.json", []byte(`{"signatures":[],"signed":null}`)) },
-			cli.CodeRefused, []string{"timestamp: malformed metadata"}},
+			status.ExitRefused, []string{"timestamp: malformed metadata"}},
 		{"another digest for a name", func(s *story) {
 			// Whoever has the release key may sign it; no box takes it.
 			s.edit(func(e *trust.TargetsEdit) error { return e.Withdraw(named(s.t, one)) })
@@ -151,7 +151,7 @@ func TestAttacks(t *testing.T) {
 				s.bad.put("metadata/"+trust.FileName(role, repo.Version(role)), repo.Raw(role))
 			}
 			s.edit(func(*trust.TargetsEdit) error { return nil }) // the numbers that the online key gave count
-		}, cli.CodeRefused, []string{one, "name already has another digest"}},
+		}, status.ExitRefused, []string{one, "name already has another digest"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -193,17 +193,17 @@ func TestWrongArchiveBesideGenuineSignature(t *testing.T) {
 	m.put("sha256/"+digest, evil)
 	m.put("sha256/"+digest+".sha256", genuine[".sha256"])
 
-	d.must(cli.CodeRefused, "update").says(two, "refused", m.URL)
-	d.must(cli.CodeRefused, "fetch").says(two, "refused", m.URL)
-	d.must(cli.CodeRefused, "update", "--key", d.path("release.pub"), m.URL).says(two, "signature does not fit", m.URL)
+	d.must(status.ExitRefused, "update").says(two, "refused", m.URL)
+	d.must(status.ExitRefused, "fetch").says(two, "refused", m.URL)
+	d.must(status.ExitRefused, "update", "--key", d.path("release.pub"), m.URL).says(two, "signature does not fit", m.URL)
 	d.write(two, evil)
 	d.write(two+".sig", genuine[".sig"])
 	d.write(two+".sha256", genuine[".sha256"])
 	d.write(one, w.pack(one, "")) // what the line names lies there too
-	d.must(cli.CodeRefused, "verify", d.path(two)).says("not the file that the signed metadata names")
-	d.must(cli.CodeRefused, "install", d.path(two)).says("not the file that the signed metadata names")
-	d.must(cli.CodeRefused, "verify", "--key", d.path("release.pub"), d.path(two)).says("signature does not fit")
-	d.must(cli.CodeRefused, "install", "--key", d.path("release.pub"), d.path(two)).says("signature does not fit")
+	d.must(status.ExitRefused, "verify", d.path(two)).says("not the file that the signed metadata names")
+	d.must(status.ExitRefused, "install", d.path(two)).says("not the file that the signed metadata names")
+	d.must(status.ExitRefused, "verify", "--key", d.path("release.pub"), d.path(two)).says("signature does not fit")
+	d.must(status.ExitRefused, "install", "--key", d.path("release.pub"), d.path(two)).says("signature does not fit")
 	d.has("", "")
 }
 
@@ -221,7 +221,7 @@ func TestOnlineKeyStolen(t *testing.T) {
 	s.bad.put("metadata/"+trust.FileName(trust.RoleSnapshot, thief.Version(trust.RoleSnapshot)), thief.Raw(trust.RoleSnapshot))
 	s.box.must(box.CodeAvailable, "check")
 	s.bad.sync(s.world)
-	s.box.must(cli.CodeRefused, "update").says("older than what was accepted before")
+	s.box.must(status.ExitRefused, "update").says("older than what was accepted before")
 
 	s.replaceOnlineKey()
 	s.bad.sync(s.world)
@@ -230,7 +230,7 @@ func TestOnlineKeyStolen(t *testing.T) {
 	s.box.must(0, "status").says("root: version 3")
 	// What the thief signs counts for nothing now.
 	s.bad.put("metadata/timestamp.json", thief.Raw(trust.RoleTimestamp))
-	s.box.must(cli.CodeRefused, "update").says("timestamp 43", "not enough signatures")
+	s.box.must(status.ExitRefused, "update").says("timestamp 43", "not enough signatures")
 }
 
 // TestReleaseKeyStolen: the root replaces the key, the box follows, and what the old one signs is refused.
@@ -262,17 +262,17 @@ func TestReleaseKeyStolen(t *testing.T) {
 		s.bad.put("metadata/"+trust.FileName(role, stolen.Version(role)), stolen.Raw(role))
 	}
 	s.bad.put("sha256/"+update.Sum(evil).String(), evil)
-	s.box.must(cli.CodeRefused, "update").says("targets: not enough signatures")
+	s.box.must(status.ExitRefused, "update").says("targets: not enough signatures")
 	s.box.has("100", "100")
 
 	// A mirror that withholds the roots doesn't bring the old key back.
 	s.bad.put("metadata/2.root.json", nil)
 	s.bad.put("metadata/3.root.json", nil)
-	s.box.must(cli.CodeRefused, "update").says("not enough signatures")
+	s.box.must(status.ExitRefused, "update").says("not enough signatures")
 	s.box.has("100", "100")
 	// What the thief counted up with the online key counts, until that key is replaced as well.
 	s.bad.sync(s.world)
-	s.box.must(cli.CodeRefused, "update").says("older than what was accepted before")
+	s.box.must(status.ExitRefused, "update").says("older than what was accepted before")
 	s.replaceOnlineKey()
 	s.bad.sync(s.world)
 	s.box.must(0, "update").says("update: none")
@@ -293,7 +293,7 @@ func TestClock(t *testing.T) {
 	t.Run("1970, built later", func(t *testing.T) {
 		d := w.newDevice(nil, m)
 		d.now, d.built, d.t = time.Unix(42, 0), start.Add(8*24*time.Hour), t
-		d.must(cli.CodeRefused, "update").says("expired at 2026-03-08T12:00:00Z", "though this clock says 1970-01-01T00:00:42Z: set the clock")
+		d.must(status.ExitRefused, "update").says("expired at 2026-03-08T12:00:00Z", "though this clock says 1970-01-01T00:00:42Z: set the clock")
 		d.has("", "")
 	})
 	t.Run("1970, and a timestamp seen that is newer than what a mirror has", func(t *testing.T) {
@@ -307,18 +307,18 @@ func TestClock(t *testing.T) {
 		m.sync(w)
 		d.must(box.CodeAvailable, "check")
 		d.configure(map[string]any{"mirrors": []string{frozen.URL}})
-		d.must(cli.CodeRefused, "check").says("older than what was accepted before")
+		d.must(status.ExitRefused, "check").says("older than what was accepted before")
 	})
 	t.Run("2040, set right later", func(t *testing.T) {
 		d := w.newDevice(nil, m)
 		d.now, d.t = time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC), t
-		d.must(cli.CodeRefused, "update").says("expired", "if the clock is right")
+		d.must(status.ExitRefused, "update").says("expired", "if the clock is right")
 		d.has("", "")
 		d.now = start.Add(time.Hour)
 		d.must(0, "update").says("installed: " + one)
 		d.has("100", "100")
 		d.now = time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
-		d.must(cli.CodeRefused, "check").says("expired")
+		d.must(status.ExitRefused, "check").says("expired")
 		d.now = start.Add(2 * time.Hour)
 		d.must(0, "check").says("update: none")
 	})
@@ -331,13 +331,13 @@ func TestAcceptStale(t *testing.T) {
 	m := w.mirror()
 	d := w.newDevice(nil, m)
 	d.now = start.Add(trust.TimestampLife + 24*time.Hour)
-	d.must(cli.CodeRefused, "update").says("expired")
+	d.must(status.ExitRefused, "update").says("expired")
 	d.configure(map[string]any{"accept_stale": "48h"})
 	d.must(0, "update").says("installed: "+one, "warning: what the mirrors have expired at 2026-03-08T12:00:00Z, and accept_stale lets it in")
 	d.must(0, "status").says("stale: since 2026-03-08T12:00:00Z, let in by accept_stale")
 	d.now = start.Add(trust.TimestampLife + 49*time.Hour)
-	d.must(cli.CodeRefused, "update").says("expired")
+	d.must(status.ExitRefused, "update").says("expired")
 	d.configure(map[string]any{"accept_stale": "8760h"})
 	d.now = start.Add(trust.RootLife + time.Hour)
-	d.must(cli.CodeRefused, "update").says("root", "expired")
+	d.must(status.ExitRefused, "update").says("root", "expired")
 }

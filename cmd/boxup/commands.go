@@ -6,10 +6,12 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/spf13/cobra"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 func (p *program) initCommand() *cobra.Command {
@@ -54,7 +56,7 @@ stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
 // confirmRoot shows a root and asks whether it is the right one.
 func (p *program) confirmRoot(ctx context.Context, root *trust.Root) error {
 	if !p.streams.Interactive() {
-		return cli.WithHint(fmt.Errorf("%w: root %d has fingerprint %v, and there is no terminal to ask on", cli.ErrNotConfirmed, root.Version(), root.Digest()),
+		return status.WithHint(fmt.Errorf("%w: root %d has fingerprint %v, and there is no terminal to ask on", cli.ErrNotConfirmed, root.Version(), root.Digest()),
 			"compare it with what the people who sign say, then say --root-fingerprint HEX")
 	}
 	fmt.Fprintf(p.streams.Err, "root:        version %d, expires %s\nfingerprint: %v\n", root.Version(), stamp(root.Expires()), root.Digest())

@@ -18,6 +18,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -95,10 +96,10 @@ func TestInitRefusals(t *testing.T) {
 		text string
 	}{
 		"nobody to ask":         {[]string{"--root", "ROOT", "http://a"}, cliFailed, "not confirmed: root 1 has fingerprint FINGERPRINT, and there is no terminal to ask on"},
-		"another fingerprint":   {[]string{"--root", "ROOT", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, cli.CodeRefused, "expected fingerprint 0000000000000000000000000000000000000000000000000000000000000000, got FINGERPRINT"},
+		"another fingerprint":   {[]string{"--root", "ROOT", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, status.ExitRefused, "expected fingerprint 0000000000000000000000000000000000000000000000000000000000000000, got FINGERPRINT"},
 		"half a fingerprint":    {[]string{"--root", "ROOT", "--root-fingerprint", "00", "http://a"}, 2, "--root-fingerprint"},
 		"no root":               {[]string{"http://a"}, 2, "--root is needed"},
-		"a root that isn't":     {[]string{"--root", "TIMESTAMP", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, cli.CodeRefused, "malformed metadata"},
+		"a root that isn't":     {[]string{"--root", "TIMESTAMP", "--root-fingerprint", strings.Repeat("0", 64), "http://a"}, status.ExitRefused, "malformed metadata"},
 		"a root that is absent": {[]string{"--root", "ABSENT", "http://a"}, cliFailed, "no such file"},
 		"no mirror":             {[]string{"--root", "ROOT"}, 2, "expected --root FILE URL…, got nothing"},
 		"a mirror that isn't":   {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "a.example"}, 2, "mirrors: expected a list"},
@@ -138,14 +139,14 @@ func TestAnotherRoot(t *testing.T) {
 	check(t, err)
 	fingerprint := d.fresh(other)
 	again := []string{"init", "--root", d.path("1.root.json"), "--root-fingerprint", fingerprint, m.URL}
-	d.must(cli.CodeRefused, again...).says("this box trusts another root", "hint: to trust the new one from now on say --replace-root")
+	d.must(status.ExitRefused, again...).says("this box trusts another root", "hint: to trust the new one from now on say --replace-root")
 	check(t, os.Remove(d.path("C/root.json"))) // the metadata still know
-	d.must(cli.CodeRefused, again...).says("this box trusts another root")
+	d.must(status.ExitRefused, again...).says("this box trusts another root")
 	if after, err := os.ReadFile(d.path("C/config.json")); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the configuration was changed: %s, %v", after, err)
 	}
 	d.write("C/root.json", other.files["metadata/1.root.json"])
-	d.must(cli.CodeRefused, "check").says("two different files for one version", "hint: to trust another root")
+	d.must(status.ExitRefused, "check").says("two different files for one version", "hint: to trust another root")
 	d.must(0, append(again, "--replace-root")...)
 	d.must(0, "update").says("installed: " + two)
 	d.has("200", "100 200")
@@ -202,7 +203,7 @@ func TestNewerRootOfTheSame(t *testing.T) {
 	d.must(0, "check")
 	d.must(0, "status").says("root: version 2")
 	d.write("2.root.json", w.files["metadata/2.root.json"])
-	d.must(cli.CodeRefused, "init", "--root", d.path("2.root.json"), "--root-fingerprint", update.Sum(w.files["metadata/2.root.json"]).String(), m.URL).says("another root")
+	d.must(status.ExitRefused, "init", "--root", d.path("2.root.json"), "--root-fingerprint", update.Sum(w.files["metadata/2.root.json"]).String(), m.URL).says("another root")
 	d.must(0, "init", "--replace-root", "--root", d.path("2.root.json"), "--root-fingerprint", update.Sum(w.files["metadata/2.root.json"]).String(), m.URL)
 	d.must(0, "check")
 }

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/box"
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
@@ -349,9 +349,9 @@ func TestServicesAreStartedFirst(t *testing.T) {
 	}{
 		"nothing":     {0, func(*device) {}},
 		"root":        {cliFailed, func(d *device) { check(t, os.Remove(d.path("C/root.json"))) }},
-		"metadata":    {cli.CodeUnavailable, func(d *device) { d.write("S/metadata/2.root.json", []byte("{")); d.offline() }},
-		"mirrors":     {cli.CodeUnavailable, (*device).offline},
-		"the product": {cli.CodeRefused, func(d *device) { d.configure(map[string]any{"product": "another"}) }},
+		"metadata":    {status.ExitUnavailable, func(d *device) { d.write("S/metadata/2.root.json", []byte("{")); d.offline() }},
+		"mirrors":     {status.ExitUnavailable, (*device).offline},
+		"the product": {status.ExitRefused, func(d *device) { d.configure(map[string]any{"product": "another"}) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -82,7 +82,7 @@ func answers(part string, how func(w http.ResponseWriter, r *http.Request)) func
 	}
 }
 
-func status(code int, body string) func(w http.ResponseWriter, r *http.Request) {
+func answerStatus(code int, body string) func(w http.ResponseWriter, r *http.Request) {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(code)
 		_, _ = io.WriteString(w, body)
@@ -240,12 +240,12 @@ func complaints(t *testing.T) []complaint {
 		{"plain update, refused", nil, "update --key $DIR/release.pub http://u:hunter2@127.0.0.1:1", []string{"127.0.0.1:1", "refused"}},
 		{"plain update, no such host", nil, "update --key $DIR/release.pub http://u:hunter2@nowhere.invalid", []string{"nowhere.invalid"}},
 		{"plain update, 404", nil, "update --key $DIR/release.pub $URL", []string{"$URL", "404"}},
-		{"plain update, 500", answers("", status(500, html)), "update --key $DIR/release.pub $URL", []string{"$URL", "500"}},
-		{"plain update, garbage", answers("", status(200, "\xff\x00")), "update --key $DIR/release.pub $URL", []string{"$URL"}},
-		{"plain update, a list of another type", answers("", status(200, `{"newest":5}`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
-		{"plain update, cut", answers("", status(200, `{"newest":"`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
-		{"plain update, too long", answers("", status(200, strings.Repeat(" ", 8<<20+1))), "update --key $DIR/release.pub $URL", []string{"$URL", "8388608"}},
-		{"plain update, name of another product", answers("", status(200, `{"newest":"p-5.tar.gz"}`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
+		{"plain update, 500", answers("", answerStatus(500, html)), "update --key $DIR/release.pub $URL", []string{"$URL", "500"}},
+		{"plain update, garbage", answers("", answerStatus(200, "\xff\x00")), "update --key $DIR/release.pub $URL", []string{"$URL"}},
+		{"plain update, a list of another type", answers("", answerStatus(200, `{"newest":5}`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
+		{"plain update, cut", answers("", answerStatus(200, `{"newest":"`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
+		{"plain update, too long", answers("", answerStatus(200, strings.Repeat(" ", 8<<20+1))), "update --key $DIR/release.pub $URL", []string{"$URL", "8388608"}},
+		{"plain update, name of another product", answers("", answerStatus(200, `{"newest":"p-5.tar.gz"}`)), "update --key $DIR/release.pub $URL", []string{"$URL"}},
 		{"plain update, loop", answers("", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Path, http.StatusMovedPermanently)
 		}), "update --key $DIR/release.pub $URL", []string{"$URL", "redirect"}},
@@ -309,9 +309,9 @@ func complaints(t *testing.T) []complaint {
 			"302 away": func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://other.invalid/", http.StatusFound)
 			},
-			"404": status(404, html), "403": status(403, html), "410": status(410, html), "500": status(500, html), "204": status(204, ""), "429": status(429, html),
-			"garbage": status(200, "\xff\x00ä"), "empty": status(200, ""), "HTML": status(200, html), "cut": testworld.Short, "not HTTP": testworld.NotHTTP,
-			"no object": status(200, `[]`), "no signatures": status(200, `{"signed":{},"signatures":"x"}`), "wrong types": status(200, `{"signatures":[{"keyid":5,"sig":{}}],"signed":{"_type":5,"version":"x","expires":7}}`),
+			"404": answerStatus(404, html), "403": answerStatus(403, html), "410": answerStatus(410, html), "500": answerStatus(500, html), "204": answerStatus(204, ""), "429": answerStatus(429, html),
+			"garbage": answerStatus(200, "\xff\x00ä"), "empty": answerStatus(200, ""), "HTML": answerStatus(200, html), "cut": testworld.Short, "not HTTP": testworld.NotHTTP,
+			"no object": answerStatus(200, `[]`), "no signatures": answerStatus(200, `{"signed":{},"signatures":"x"}`), "wrong types": answerStatus(200, `{"signatures":[{"keyid":5,"sig":{}}],"signed":{"_type":5,"version":"x","expires":7}}`),
 			"long": testworld.Endless, "another type": func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.WriteString(w, `{"signatures":[],"signed":{"_type":"`+strings.Repeat("ä", 90)+`"}}`)
 			},
@@ -323,7 +323,7 @@ func complaints(t *testing.T) []complaint {
 		}
 	}
 	for name, how := range map[string]func(http.ResponseWriter, *http.Request){
-		"404": status(404, html), "403": status(403, html), "500": status(500, html), "garbage": status(200, "x"), "cut": testworld.Short,
+		"404": answerStatus(404, html), "403": answerStatus(403, html), "500": answerStatus(500, html), "garbage": answerStatus(200, "x"), "cut": testworld.Short,
 		"bad Content-Range": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes ä-")
 			w.WriteHeader(206)

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/box"
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -90,7 +90,7 @@ func TestMirrorBehind(t *testing.T) {
 	}
 	// The first one is gone: the other is asked, and its list is refused.
 	good.Close()
-	d.must(cli.CodeRefused, "check").says(behind.URL, "older than what was accepted before", "connection refused")
+	d.must(status.ExitRefused, "check").says(behind.URL, "older than what was accepted before", "connection refused")
 	d.has("200", "200")
 	behind.sync(w)
 	d.must(0, "check")
@@ -144,13 +144,13 @@ func TestRetryAfter(t *testing.T) {
 		http.Error(rw, "Come back later.", http.StatusServiceUnavailable)
 		return true
 	})
-	d.must(cli.CodeUnavailable, "check").says("503")
+	d.must(status.ExitUnavailable, "check").says("503")
 	m.on(nil)
 	m.asked()
-	d.must(cli.CodeUnavailable, "update").says("every mirror asked to be left alone", "503")
+	d.must(status.ExitUnavailable, "update").says("every mirror asked to be left alone", "503")
 	d.must(0, "status").says("mirror: " + m.URL + ", not asked before 2026-03-01T12:")
 	d.now = d.now.Add(9 * time.Minute)
-	d.must(cli.CodeUnavailable, "fetch").says("every mirror asked to be left alone")
+	d.must(status.ExitUnavailable, "fetch").says("every mirror asked to be left alone")
 	if got := m.asked(); got != nil {
 		t.Errorf("asked for %q", got)
 	}
@@ -177,7 +177,7 @@ func TestOwnAuthority(t *testing.T) {
 	m.Server = httptest.NewTLSServer(m)
 	t.Cleanup(m.Close)
 	d := w.newDevice(nil, m)
-	d.must(cli.CodeUnavailable, "check").says("certificate")
+	d.must(status.ExitUnavailable, "check").says("certificate")
 	d.write("C/ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.Certificate().Raw}))
 	d.configure(map[string]any{"ca_file": "ca.pem"})
 	d.must(0, "update").says("installed: " + one)
@@ -207,7 +207,7 @@ func TestNoBlockLists(t *testing.T) {
 	m.sync(w)
 	m.put("sha256/"+rel.Digest().String()+".blocks", nil)
 	m.put("sha256/"+rel.Digest().String(), archive)
-	d.must(cli.CodeRefused, "update").says(two, "refused")
+	d.must(status.ExitRefused, "update").says(two, "refused")
 	d.has("100", "100")
 }
 
@@ -224,7 +224,7 @@ func TestNoRoom(t *testing.T) {
 	})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(cli.CodeNoSpace, "update").says(one, "no space left", fmt.Sprint(install.Needs(length, 8<<40))+" of them for installing it")
+	d.must(status.ExitNoSpace, "update").says(one, "no space left", fmt.Sprint(install.Needs(length, 8<<40))+" of them for installing it")
 	for _, r := range m.asked() {
 		if strings.Contains(r, "sha256") {
 			t.Errorf("asked for %s", r)
@@ -316,7 +316,7 @@ func TestCapWithoutBlockLists(t *testing.T) {
 		_, err := rw.Write(b[:1<<20])
 		return err == nil // and the connection is cut
 	})
-	d.must(cli.CodeUnavailable, "update").says("the connection was cut")
+	d.must(status.ExitUnavailable, "update").says("the connection was cut")
 	d.must(0, "status").says("left today: " + fmt.Sprint(5<<20)) // what came counts, whole or not
 	m.on(nil)
 	d.must(0, "update").says("installed: " + one)

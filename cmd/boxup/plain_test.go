@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/box"
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -74,9 +74,9 @@ func TestSeedServer(t *testing.T) {
 	d.must(0, "update", "--key", d.key(), m.URL).says("installed: " + two)
 	d.has("200", "200")
 	m.put("version", []byte("300"))
-	d.must(cli.CodeRefused, "update", "--key", d.key(), m.URL).says("expected version 300 of product opq-box-update in the list, got none")
+	d.must(status.ExitRefused, "update", "--key", d.key(), m.URL).says("expected version 300 of product opq-box-update in the list, got none")
 	m.put("version", nil)
-	d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL).says(m.URL+"/version", "not found", "404")
+	d.must(status.ExitUnavailable, "update", "--key", d.key(), m.URL).says(m.URL+"/version", "not found", "404")
 }
 
 func TestPlainFiles(t *testing.T) {
@@ -96,14 +96,14 @@ func TestPlainFiles(t *testing.T) {
 		text   string
 	}{
 		"nothing":          {func(map[string][]byte) {}, 0, "verified"},
-		"another key":      {func(f map[string][]byte) { f["key"] = w.online.public.PEM() }, cli.CodeRefused, "signature does not fit"},
+		"another key":      {func(f map[string][]byte) { f["key"] = w.online.public.PEM() }, status.ExitRefused, "signature does not fit"},
 		"no key":           {func(f map[string][]byte) { f["key"] = []byte("key") }, cliFailed, "key: "},
-		"another archive":  {func(f map[string][]byte) { f["archive"] = m.files["update/"+one] }, cli.CodeRefused, "signature does not fit"},
-		"no archive":       {func(f map[string][]byte) { f["archive"] = nil }, cli.CodeRefused, "signature does not fit"},
-		"another's sig":    {func(f map[string][]byte) { f["sig"] = m.files["update/"+one+".sig"] }, cli.CodeRefused, "signature does not fit"},
-		"a short sig":      {func(f map[string][]byte) { f["sig"] = f["sig"][:63] }, cli.CodeRefused, "signature: "},
+		"another archive":  {func(f map[string][]byte) { f["archive"] = m.files["update/"+one] }, status.ExitRefused, "signature does not fit"},
+		"no archive":       {func(f map[string][]byte) { f["archive"] = nil }, status.ExitRefused, "signature does not fit"},
+		"another's sig":    {func(f map[string][]byte) { f["sig"] = m.files["update/"+one+".sig"] }, status.ExitRefused, "signature does not fit"},
+		"a short sig":      {func(f map[string][]byte) { f["sig"] = f["sig"][:63] }, status.ExitRefused, "signature: "},
 		"a long sig":       {func(f map[string][]byte) { f["sig"] = append(bytes.Clone(f["sig"]), 0) }, cliFailed, "expected at most 64 bytes"},
-		"another name":     {func(f map[string][]byte) { f["name"] = []byte("opq-box-update-201.tar.gz") }, cli.CodeRefused, "signature does not fit"},
+		"another name":     {func(f map[string][]byte) { f["name"] = []byte("opq-box-update-201.tar.gz") }, status.ExitRefused, "signature does not fit"},
 		"no update's name": {func(f map[string][]byte) { f["name"] = []byte("update.tar.gz.part") }, 2, "expected a file under the name of its update"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestPlainGoesOn(t *testing.T) {
 
 	_, m, d = newPlain(t, one)
 	d.write(part, []byte("something else"))
-	d.must(cli.CodeRefused, "update", "--key", d.key(), m.URL).says("signature does not fit")
+	d.must(status.ExitRefused, "update", "--key", d.key(), m.URL).says("signature does not fit")
 	d.clean()
 	d.must(0, "update", "--key", d.key(), m.URL)
 	d.has("100", "100")
@@ -200,7 +200,7 @@ func TestPlainCut(t *testing.T) {
 		_, _ = w.Write(archive[from : from+10])
 		return true
 	})
-	d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL).says("unavailable", "the connection was cut")
+	d.must(status.ExitUnavailable, "update", "--key", d.key(), m.URL).says("unavailable", "the connection was cut")
 	mu.Lock()
 	defer mu.Unlock()
 	if want := []string{"", "bytes=10-", "bytes=20-", "bytes=30-", "bytes=40-"}; fmt.Sprint(asked) != fmt.Sprint(want) {
@@ -218,20 +218,20 @@ func TestPlainRefusals(t *testing.T) {
 		code   int
 		text   string
 	}{
-		"no update":          {func(m *mirror) { m.put("updates.json", []byte(`{"newest":null}`)) }, cli.CodeRefused, "expected the newest update for every box, got none"},
-		"another product":    {func(m *mirror) { m.put("updates.json", []byte(`{"newest":"other-1.tar.gz"}`)) }, cli.CodeRefused, "expected an update of product opq-box-update"},
-		"no JSON":            {func(m *mirror) { m.put("updates.json", []byte(`{`)) }, cli.CodeRefused, "updates.json: refused"},
-		"a catalog too long": {func(m *mirror) { m.put("updates.json", bytes.Repeat([]byte(" "), 8<<20+1)) }, cli.CodeRefused, "expected at most"},
-		"no signature":       {func(m *mirror) { m.put("update/"+one+".sig", nil) }, cli.CodeUnavailable, "not found"},
-		"half a signature":   {func(m *mirror) { m.put("update/"+one+".sig", make([]byte, 32)) }, cli.CodeRefused, ".sig: refused"},
-		"no archive":         {func(m *mirror) { m.put("update/"+one, nil) }, cli.CodeUnavailable, "not found"},
+		"no update":          {func(m *mirror) { m.put("updates.json", []byte(`{"newest":null}`)) }, status.ExitRefused, "expected the newest update for every box, got none"},
+		"another product":    {func(m *mirror) { m.put("updates.json", []byte(`{"newest":"other-1.tar.gz"}`)) }, status.ExitRefused, "expected an update of product opq-box-update"},
+		"no JSON":            {func(m *mirror) { m.put("updates.json", []byte(`{`)) }, status.ExitRefused, "updates.json: refused"},
+		"a catalog too long": {func(m *mirror) { m.put("updates.json", bytes.Repeat([]byte(" "), 8<<20+1)) }, status.ExitRefused, "expected at most"},
+		"no signature":       {func(m *mirror) { m.put("update/"+one+".sig", nil) }, status.ExitUnavailable, "not found"},
+		"half a signature":   {func(m *mirror) { m.put("update/"+one+".sig", make([]byte, 32)) }, status.ExitRefused, ".sig: refused"},
+		"no archive":         {func(m *mirror) { m.put("update/"+one, nil) }, status.ExitUnavailable, "not found"},
 		"a busy server": {func(m *mirror) {
 			m.on(func(w http.ResponseWriter, _ *http.Request) bool {
 				w.Header().Set("Retry-After", "60")
 				http.Error(w, "busy", http.StatusServiceUnavailable)
 				return true
 			})
-		}, cli.CodeUnavailable, `Retry-After "60"`},
+		}, status.ExitUnavailable, `Retry-After "60"`},
 		"an archive of no length": {func(m *mirror) {
 			m.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.HasSuffix(r.URL.Path, one) {
@@ -240,7 +240,7 @@ func TestPlainRefusals(t *testing.T) {
 				testworld.Endless(w, nil)
 				return true
 			})
-		}, cli.CodeRefused, "expected a Content-Length"},
+		}, status.ExitRefused, "expected a Content-Length"},
 		"an archive too long": {func(m *mirror) {
 			m.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.HasSuffix(r.URL.Path, one) {
@@ -250,7 +250,7 @@ func TestPlainRefusals(t *testing.T) {
 				testworld.Endless(w, nil)
 				return true
 			})
-		}, cli.CodeNoSpace, "no space left"},
+		}, status.ExitNoSpace, "no space left"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, m, d := newPlain(t, one)

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/internal/box"
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -95,17 +95,17 @@ func TestPlainRetryAfter(t *testing.T) {
 			http.Error(w, "busy", http.StatusServiceUnavailable)
 			return true
 		})
-		d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL).says("503")
+		d.must(status.ExitUnavailable, "update", "--key", d.key(), m.URL).says("503")
 		if got := m.asked(); len(got) != 1 {
 			t.Errorf("asked for %q", got)
 		}
 		m.on(nil)
-		d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL+"/").says(m.URL+" asked to be left alone until "+until, "503")
+		d.must(status.ExitUnavailable, "update", "--key", d.key(), m.URL+"/").says(m.URL+" asked to be left alone until "+until, "503")
 		if got := m.asked(); got != nil {
 			t.Errorf("asked for %q", got)
 		}
 		d.now = must(time.Parse(time.RFC3339, until))
-		d.must(cli.CodeUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1").says("connection refused")
+		d.must(status.ExitUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1").says("connection refused")
 		d.must(0, "update", "--key", d.key(), m.URL)
 		m.asked()
 	}
@@ -126,7 +126,7 @@ func TestPlainPauses(t *testing.T) {
 			http.Error(w, "bad", http.StatusBadGateway)
 			return true
 		})
-		d.must(cli.CodeUnavailable, "update", "--key", d.key(), m.URL).says("502")
+		d.must(status.ExitUnavailable, "update", "--key", d.key(), m.URL).says("502")
 		if got := fmt.Sprint(d.slept); got != want {
 			t.Errorf("%s: waited %s, expected %s", settings, got, want)
 		}
@@ -173,7 +173,7 @@ func TestPlainWrongRange(t *testing.T) {
 			_, err := w.Write(make([]byte, 100))
 			return err == nil
 		})
-		d.must(cli.CodeRefused, "update", "--key", d.key(), m.URL).says("refused", "expected")
+		d.must(status.ExitRefused, "update", "--key", d.key(), m.URL).says("refused", "expected")
 	}
 	m.on(nil)
 	d.must(0, "update", "--key", d.key(), m.URL)
@@ -183,7 +183,7 @@ func TestPlainWrongRange(t *testing.T) {
 // TestPlainFullDisk: a disk that fills while an update comes is told of as such, and asked for nothing again.
 func TestPlainFullDisk(t *testing.T) {
 	m, d := plainBig(t, `"rate":1048576000`)
-	d.must(cli.CodeUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1") // makes the directory
+	d.must(status.ExitUnavailable, "update", "--key", d.key(), "http://127.0.0.1:1") // makes the directory
 	if err := syscall.Mount("tmpfs", d.path("S"), "tmpfs", 0, "size=12m"); err != nil {
 		testworld.NotTested(t, "a full disk in the plain mode", err)
 	}
@@ -201,7 +201,7 @@ func TestPlainFullDisk(t *testing.T) {
 		_, _ = w.Write(b[1<<20:]) // the box hangs up
 		return true
 	})
-	d.must(cli.CodeNoSpace, "update", "--key", d.key(), m.URL).says("no space left")
+	d.must(status.ExitNoSpace, "update", "--key", d.key(), m.URL).says("no space left")
 	if asked != 1 {
 		t.Errorf("asked %d times", asked)
 	}
@@ -221,6 +221,6 @@ func TestPlainNoRoomToInstall(t *testing.T) {
 		w.WriteHeader(http.StatusOK)
 		return true
 	})
-	d.must(cli.CodeNoSpace, "update", "--key", d.key(), m.URL).says("are for installing it")
+	d.must(status.ExitNoSpace, "update", "--key", d.key(), m.URL).says("are for installing it")
 	d.has("", "")
 }

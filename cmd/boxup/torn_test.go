@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/box"
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // TestTornState: whichever file of its state a box has lost, or finds torn, it comes to the newest update by
@@ -100,7 +100,7 @@ func TestRepairTakesNoLess(t *testing.T) {
 		s.bad.put("metadata/"+trust.FileName(role, stolen.Version(role)), stolen.Raw(role))
 	}
 	s.bad.put("metadata/3.root.json", nil)
-	s.box.must(cli.CodeRefused, "update").says("root 2: older than what was accepted before: version 3 was")
+	s.box.must(status.ExitRefused, "update").says("root 2: older than what was accepted before: version 3 was")
 	s.box.must(0, "status").says("nothing is known of updates yet", "3.root.json: root: malformed metadata", "it is fetched again")
 	s.box.has("100", "100")
 	good := s.mirror()
@@ -120,7 +120,7 @@ func TestInitOverTornState(t *testing.T) {
 	d.must(0, "check")
 	gone.Close()
 	d.write("S/metadata/2.root.json", nil)
-	d.must(cli.CodeUnavailable, "check").says("connection refused")
+	d.must(status.ExitUnavailable, "check").says("connection refused")
 	m := w.mirror()
 	d.must(0, "init", "--root", d.path("1.root.json"), m.URL)
 	d.must(0, "check")

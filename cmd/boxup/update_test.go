@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/box"
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 const (
@@ -81,8 +81,8 @@ func TestStepByStep(t *testing.T) {
 	d.has("100", "100 100")
 	archive[20] ^= 1
 	d.write(one, archive)
-	d.must(cli.CodeRefused, "verify", d.path(one)).says(one, "with digest", "got", "hint: this is not the file that was signed")
-	d.must(cli.CodeRefused, "install", "--force", d.path(one)).says(one, "hint: this is not the file that was signed")
+	d.must(status.ExitRefused, "verify", d.path(one)).says(one, "with digest", "got", "hint: this is not the file that was signed")
+	d.must(status.ExitRefused, "install", "--force", d.path(one)).says(one, "hint: this is not the file that was signed")
 	d.has("100", "100 100")
 }
 
@@ -103,16 +103,16 @@ func TestNamedInstall(t *testing.T) {
 	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on; it is installed all the same, because it was named")
 	d.has("100", "100")
 	for _, flag := range []string{"--force", "--allow-downgrade"} { // neither is for that
-		d.must(cli.CodeRefused, "install", flag, two).says(two, "it is for hardware rev-b")
-		d.must(cli.CodeRefused, "install", flag, three).says(three, "it installs over version 200")
+		d.must(status.ExitRefused, "install", flag, two).says(two, "it is for hardware rev-b")
+		d.must(status.ExitRefused, "install", flag, three).says(three, "it installs over version 200")
 	}
 	d.now = start.Add(2 * time.Hour)
 	if a := d.must(0, "install", "--force", d.fetched(one)); strings.Contains(a.err, "named") {
 		t.Errorf("the rollout has reached the box, and it says %s", a.err)
 	}
-	d.must(cli.CodeRefused, "install", two).says(two, "it is for hardware rev-b")
-	d.must(cli.CodeRefused, "install", three).says(three, "it installs over version 200")
-	d.must(cli.CodeRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
+	d.must(status.ExitRefused, "install", two).says(two, "it is for hardware rev-b")
+	d.must(status.ExitRefused, "install", three).says(three, "it installs over version 200")
+	d.must(status.ExitRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
 	d.must(2, "install", "nonsense").says("expected the name of an update, or a file that is there")
 	d.has("100", "100 100")
 }
@@ -180,12 +180,12 @@ func TestPauseReachesWhoHearsNothing(t *testing.T) {
 	d.must(0, "fetch")
 	m.Close()
 	d.now = start.Add(trust.TimestampLife + time.Second)
-	d.must(cli.CodeRefused, "install").says("timestamp 2", "expired", "2026-03-08T12:00:00Z")
-	d.must(cli.CodeRefused, "install", one).says("expired")
+	d.must(status.ExitRefused, "install").says("timestamp 2", "expired", "2026-03-08T12:00:00Z")
+	d.must(status.ExitRefused, "install", one).says("expired")
 	d.write(one, w.pack(one, ""))
-	d.must(cli.CodeRefused, "install", d.path(one)).says("expired")
-	d.must(cli.CodeRefused, "verify", d.path(one)).says("expired")
-	d.must(cli.CodeUnavailable, "update").says("unavailable", "connection refused")
+	d.must(status.ExitRefused, "install", d.path(one)).says("expired")
+	d.must(status.ExitRefused, "verify", d.path(one)).says("expired")
+	d.must(status.ExitUnavailable, "update").says("unavailable", "connection refused")
 	d.has("", "")
 	d.must(0, "status").says("problem: ", "expired", "last error: ")
 	d.now = start.Add(trust.TimestampLife - time.Second)
@@ -266,9 +266,9 @@ func TestDowngrade(t *testing.T) {
 	d.must(0, "update").says("update: none")
 	d.must(0, "check").says("note: what is installed is not listed any more")
 	d.must(0, "fetch", one)
-	d.must(cli.CodeRefused, "install", one).says("lower than the version that is installed", "hint: --allow-downgrade")
+	d.must(status.ExitRefused, "install", one).says("lower than the version that is installed", "hint: --allow-downgrade")
 	d.write(two, w.pack(two, ""))
-	d.must(cli.CodeRefused, "install", "--force", d.path(two)).says("the signed list doesn't have it")
+	d.must(status.ExitRefused, "install", "--force", d.path(two)).says("the signed list doesn't have it")
 	d.has("200", "200")
 	d.must(0, "update", "--allow-downgrade").says("installed: " + one)
 	d.has("100", "200 100")
@@ -299,7 +299,7 @@ func TestOtherProduct(t *testing.T) {
 	d := w.newDevice(nil, w.mirror())
 	d.must(box.CodeAvailable, "check").says("update: " + one)
 	d.must(0, "fetch", "other-500.tar.gz")
-	d.must(cli.CodeRefused, "install", "other-500.tar.gz").says("another product")
+	d.must(status.ExitRefused, "install", "other-500.tar.gz").says("another product")
 }
 
 // TestWindow: outside of the window an update is fetched, and waits.
@@ -441,18 +441,18 @@ func TestFetchedBefore(t *testing.T) {
 	})
 	night := time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)
 	d.now = night.Add(7 * 24 * time.Hour)
-	d.must(cli.CodeUnavailable, "update").says("502")
+	d.must(status.ExitUnavailable, "update").says("502")
 	d.now = night
 	m.put("metadata/timestamp.json", []byte(`{"signatures":[],"signed":null}`))
 	m.on(nil)
-	d.must(cli.CodeRefused, "update").says("malformed")
+	d.must(status.ExitRefused, "update").says("malformed")
 	d.has("", "")
 	m.sync(w)
 	m.Close()
 	d.must(0, "update").says("installed: "+one, "warning: no mirror could be reached", "what was fetched before is installed")
 	d.has("100", "100")
 	d.clean()
-	d.must(cli.CodeUnavailable, "update")
+	d.must(status.ExitUnavailable, "update")
 }
 
 // TestTwoProducts: versions of two products say nothing of each other, so each has a state directory of its own.
@@ -467,7 +467,7 @@ func TestTwoProducts(t *testing.T) {
 	d.write("release.pub", w.release.public.PEM())
 	d.configure(map[string]any{"product": "other"})
 	for _, args := range [][]string{{"check"}, {"update"}, {"install", other}, {"update", "--key", d.key(), m.URL}} {
-		d.must(cli.CodeRefused, args...).says(d.path("S")+": expected updates of product other, got "+one, "hint: give each product a state directory of its own")
+		d.must(status.ExitRefused, args...).says(d.path("S")+": expected updates of product other, got "+one, "hint: give each product a state directory of its own")
 	}
 	d.has("100", "100")
 	d.must(0, "status").says("installed: " + one)
@@ -499,8 +499,8 @@ func TestFullDisk(t *testing.T) {
 		_, err = f.Write(make([]byte, 4096))
 	}
 	check(t, f.Close())
-	d.must(cli.CodeNoSpace, "check").says("no space left on device")
-	d.must(cli.CodeNoSpace, "update").says("no space left on device")
+	d.must(status.ExitNoSpace, "check").says("no space left on device")
+	d.must(status.ExitNoSpace, "update").says("no space left on device")
 	d.must(0, "status").says("installed: " + one)
 	check(t, os.Remove(d.path("D/ballast")))
 	d.must(0, "update").says("installed: " + two)

@@ -20,6 +20,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
@@ -108,7 +109,7 @@ func (p *Box) configuration() (config, []byte, error) {
 func (p *Box) settings() (config, error) {
 	c, err := readConfig(p.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		return config{}, cli.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
+		return config{}, status.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
 	}
 	if err != nil {
 		return config{}, err
@@ -120,7 +121,7 @@ func (p *Box) settings() (config, error) {
 		c.State = p.StateDir
 	}
 	if len(c.Mirrors) == 0 || c.Root == "" {
-		return config{}, cli.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.ConfigPath), "boxup init writes them")
+		return config{}, status.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.ConfigPath), "boxup init writes them")
 	}
 	return c, nil
 }
@@ -137,12 +138,12 @@ func (p *Box) readRoot(c config) ([]byte, error) {
 			return root, nil
 		}
 	} else if !disk.Unreadable(err) {
-		return nil, cli.WithHint(fmt.Errorf("root: %w", err), againRoot)
+		return nil, status.WithHint(fmt.Errorf("root: %w", err), againRoot)
 	}
 	dir := filepath.Join(c.State, metadataDir)
 	copies, _ := trust.Roots(dir) // more than the first are not needed
 	if len(copies) == 0 {
-		return nil, cli.WithHint(explain.At(c.Root, err), againRoot)
+		return nil, status.WithHint(explain.At(c.Root, err), againRoot)
 	}
 	path := filepath.Join(dir, trust.FileName(trust.RoleRoot, copies[0].Version()))
 	p.warn("%s is damaged: its copy is used, which this command brings back: cp %s %s (%v)", c.Root, path, c.Root, err)
@@ -209,7 +210,7 @@ func (p *Box) takeLock(dir string) (*disk.Lock, error) {
 // locked says who is at work where a lock is held.
 func locked(err error) error {
 	if errors.Is(err, disk.ErrLocked) {
-		return cli.WithCode(cli.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), CodeLocked)
+		return status.WithCode(status.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), CodeLocked)
 	}
 	return err
 }
@@ -245,7 +246,7 @@ func (c *config) checkProduct() error {
 	if err != nil || s.Installed == nil || s.Installed.Name.Product() == c.Product {
 		return nil // what can't be read, the installer tells of
 	}
-	return refused(cli.WithHint(fmt.Errorf("%s: expected updates of product %s, got %v", c.State, c.Product, s.Installed.Name),
+	return refused(status.WithHint(fmt.Errorf("%s: expected updates of product %s, got %v", c.State, c.Product, s.Installed.Name),
 		`give each product a state directory of its own: "state" in the configuration, or --state`))
 }
 
@@ -263,7 +264,7 @@ func (b *box) read() (err error) {
 func (b *box) openState() (err error) {
 	b.state, err = trust.Open(trust.Config{FS: b.FS, Dir: filepath.Join(b.dir, metadataDir), Pinned: b.pinned, RootsAsked: b.record.RootsAsked})
 	if errors.Is(err, trust.ErrFork) {
-		err = cli.WithHint(err, "to trust another root from now on say boxup init --replace-root")
+		err = status.WithHint(err, "to trust another root from now on say boxup init --replace-root")
 	}
 	if err != nil {
 		return refused(fmt.Errorf("trusted metadata: %w", err))
@@ -335,10 +336,10 @@ func (b *box) at(repo *trust.Repository) time.Time { return repo.Reference(b.clo
 func (b *box) trusted() (*trust.Repository, error) {
 	repo, err := b.state.Current()
 	if err != nil {
-		return nil, cli.WithHint(fmt.Errorf("nothing is known of updates yet: %w", err), "ask the mirrors with boxup check")
+		return nil, status.WithHint(fmt.Errorf("nothing is known of updates yet: %w", err), "ask the mirrors with boxup check")
 	}
 	if err := repo.Fresh(b.clock()); err != nil {
-		return nil, refused(cli.WithHint(fmt.Errorf("what is known of updates: %w", err), "ask the mirrors with boxup check"))
+		return nil, refused(status.WithHint(fmt.Errorf("what is known of updates: %w", err), "ask the mirrors with boxup check"))
 	}
 	return repo, nil
 }

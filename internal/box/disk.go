@@ -3,8 +3,8 @@ package box
 import (
 	"errors"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
@@ -20,9 +20,9 @@ func DiskError(err error) error {
 	case errors.Is(err, install.ErrRolledBack), errors.Is(err, install.ErrDamaged):
 		return err // what is to be told first
 	case disk.NoSpace(err):
-		return cli.WithHint(cli.WithCode(err, cli.CodeNoSpace), makeRoom)
+		return status.WithHint(status.WithCode(err, status.ExitNoSpace), makeRoom)
 	case disk.Fault(err):
-		return cli.WithHint(cli.WithCode(err, cli.CodeFailed), lookAfterDisk)
+		return status.WithHint(status.WithCode(err, status.ExitFailed), lookAfterDisk)
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
@@ -77,7 +78,7 @@ func (b *box) named(arg string) (trust.Release, error) {
 	}
 	rel, ok := repo.Release(name)
 	if !ok {
-		return trust.Release{}, refused(cli.WithHint(fmt.Errorf("%v: the signed list doesn't have it", name),
+		return trust.Release{}, refused(status.WithHint(fmt.Errorf("%v: the signed list doesn't have it", name),
 			"boxup check asks the mirrors for the newest list; one that was withdrawn can't be installed any more"))
 	}
 	return rel, nil
@@ -113,7 +114,7 @@ func (b *box) stored(ctx context.Context, rel trust.Release) (_ *os.File, err er
 	defer func() { err = errors.Join(err, s.Close()) }()
 	f, err := s.Open(rel.Update())
 	if errors.Is(err, fs.ErrNotExist) {
-		err = cli.WithHint(fmt.Errorf("%v was not fetched", rel.Name()), "download it with boxup fetch "+rel.Name().String()+", or name a file")
+		err = status.WithHint(fmt.Errorf("%v was not fetched", rel.Name()), "download it with boxup fetch "+rel.Name().String()+", or name a file")
 	}
 	return f, err
 }
@@ -196,7 +197,7 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 		return err
 	}
 	if b.MaxBytesPerDay > 0 && rel.Length() > b.MaxBytesPerDay {
-		return cli.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
+		return status.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
 			rel.Name(), rel.Length(), b.MaxBytesPerDay), CodeHeld)
 	}
 	missing := rel.Length() - info.Size()

@@ -14,6 +14,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -170,7 +171,7 @@ func (i *initiation) known(c config, raw []byte) (trusted, error) {
 	case !clash && bytes.Equal(had, raw):
 		return sameRoot, nil
 	case !i.Replace:
-		return noRoot, refused(cli.WithHint(fmt.Errorf("this box trusts another root: %s has fingerprint %v, %s has %v", c.Root, update.Sum(had), i.Root, update.Sum(raw)),
+		return noRoot, refused(status.WithHint(fmt.Errorf("this box trusts another root: %s has fingerprint %v, %s has %v", c.Root, update.Sum(had), i.Root, update.Sum(raw)),
 			"to trust the new one from now on say --replace-root"))
 	}
 	return otherRoot, nil
@@ -184,7 +185,7 @@ func (i *initiation) confirm(ctx context.Context, root *trust.Root) error {
 			return cli.Usagef("--root-fingerprint: %w", err)
 		}
 		if want != root.Digest() {
-			return refused(cli.WithHint(fmt.Errorf("root: %s: expected fingerprint %v, got %v", i.Root, want, root.Digest()),
+			return refused(status.WithHint(fmt.Errorf("root: %s: expected fingerprint %v, got %v", i.Root, want, root.Digest()),
 				"get the root file again from the people who sign, and their word on its fingerprint"))
 		}
 		return nil

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 	"github.com/openpowerquality/box-update-server/update/install"
@@ -127,22 +127,22 @@ func installError(i *install.Installer, err error) error {
 		code int
 		hint string
 	}{
-		{install.ErrNoSpace, cli.CodeNoSpace, makeRoom},
-		{install.ErrBox, cli.CodeFailed, lookAfterDisk},
+		{install.ErrNoSpace, status.ExitNoSpace, makeRoom},
+		{install.ErrBox, status.ExitFailed, lookAfterDisk},
 		{install.ErrRolledBack, CodeRolledBack, log},
 		{install.ErrDamaged, CodeRolledBack, log + "; look after this box"},
 		{install.ErrScript, CodeScript, log},
-		{install.ErrHook, cli.CodeFailed, log},
+		{install.ErrHook, status.ExitFailed, log},
 		{archive.ErrNoInstallScript, CodeImproper, mistake},
 		{archive.ErrVersion, CodeImproper, mistake},
 		{archive.ErrImproper, CodeImproper, mistake},
 		{install.ErrSetAside, CodeHeld, "wait for a newer one, or try it again with boxup install --force NAME"},
-		{install.ErrMismatch, cli.CodeRefused, "this is not the file that was signed: get it again"},
-		{install.ErrDowngrade, cli.CodeRefused, "--allow-downgrade lets it in, for one run"},
-		{install.ErrProduct, cli.CodeRefused, `this box is for another product: see "product" in its configuration`},
+		{install.ErrMismatch, status.ExitRefused, "this is not the file that was signed: get it again"},
+		{install.ErrDowngrade, status.ExitRefused, "--allow-downgrade lets it in, for one run"},
+		{install.ErrProduct, status.ExitRefused, `this box is for another product: see "product" in its configuration`},
 	} {
 		if errors.Is(err, c.err) {
-			return cli.WithHint(cli.WithCode(err, c.code), c.hint)
+			return status.WithHint(status.WithCode(err, c.code), c.hint)
 		}
 	}
 	return err

@@ -6,9 +6,9 @@ import (
 	"math"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -99,7 +99,7 @@ func (a allowance) spendOn(rel trust.Release, n, here int64) error {
 }
 
 func (a allowance) over(name update.Name, need int64) error {
-	return cli.WithCode(fmt.Errorf("%v: %w: %d bytes have to come next, and max_bytes_per_day leaves %d today; the rest comes on the next days",
+	return status.WithCode(fmt.Errorf("%v: %w: %d bytes have to come next, and max_bytes_per_day leaves %d today; the rest comes on the next days",
 		name, errCap, need, a.left()), CodeHeld)
 }
 

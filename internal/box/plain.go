@@ -18,6 +18,7 @@ import (
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -174,8 +175,8 @@ func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
 		}
 		defer s.close()
 		if m, resting := b.record.resting(s.base, b.Now()); resting {
-			return cli.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
-				fetch.ErrUnavailable, s.base, m.Until.UTC().Format(time.RFC3339), m.Reason), cli.CodeUnavailable)
+			return status.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
+				fetch.ErrUnavailable, s.base, m.Until.UTC().Format(time.RFC3339), m.Reason), status.ExitUnavailable)
 		}
 		err = b.update(ctx, s)
 		return errors.Join(err, b.note(s.base, err))

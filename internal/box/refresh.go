@@ -12,6 +12,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // How mirrors are asked.
@@ -27,8 +28,8 @@ func (b *box) connect() error {
 	}
 	ask, first := b.record.awake(b.Now())
 	if len(ask) == 0 {
-		return cli.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
-			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), cli.CodeUnavailable)
+		return status.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
+			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), status.ExitUnavailable)
 	}
 	authorities, err := b.certificates()
 	if err != nil {
@@ -133,7 +134,7 @@ func refused(err error) error {
 	if disk.Fault(err) || errors.As(err, &local) {
 		return coded(err)
 	}
-	return cli.WithCode(err, cli.CodeRefused)
+	return status.WithCode(err, status.ExitRefused)
 }
 
 // unreachable reports whether mirrors were down or busy and nothing else: none sent anything to refuse.
@@ -147,4 +148,4 @@ func unreachable(err error) bool {
 }
 
 // coded gives an error its exit code.
-func coded(err error) error { return cli.WithCode(err, cli.TransferCode(err)) }
+func coded(err error) error { return status.WithCode(err, status.ExitOf(err)) }

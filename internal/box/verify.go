@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -72,7 +72,7 @@ func (p *Box) verifyTrusted(ctx context.Context, f *os.File, path string) (Verif
 func compare(ctx context.Context, rel trust.Release, f *os.File) error {
 	err := trust.VerifyArchive(ctx, rel, f)
 	if errors.Is(err, trust.ErrMismatch) {
-		err = refused(cli.WithHint(err, "this is not the file that was signed: get it again"))
+		err = refused(status.WithHint(err, "this is not the file that was signed: get it again"))
 	}
 	if err != nil {
 		return explain.At(f.Name(), err)

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -30,13 +29,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
-)
-
-// The exit codes that every command has.
-const (
-	CodeDone   = 0
-	CodeFailed = 1
-	CodeUsage  = 2
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // Streams is what a command has of the outside world. Every field but Disk is required.
@@ -92,15 +85,15 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 	root.SilenceErrors, root.SilenceUsage = true, true
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
-		return CodeDone
+		return status.ExitDone
 	}
-	if !reached || exitCode(err) == CodeUsage {
+	if !reached || status.ExitCode(err) == status.ExitUsage {
 		err = usageIn(cmd, err)
 	}
 	if !errors.Is(err, errExit) {
 		s.report(prog, err)
 	}
-	return exitCode(err)
+	return status.ExitCode(err)
 }
 
 // prepare notes in reached that the RunE of cmd, or of a command below it, is about to run.
@@ -127,7 +120,7 @@ func oneCommand(cmd *cobra.Command, args []string) error {
 	err := Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return WithHint(err, "did you mean "+strings.Join(near, " or ")+"?")
+		return status.WithHint(err, "did you mean "+strings.Join(near, " or ")+"?")
 	}
 	return err
 }
@@ -145,7 +138,7 @@ func usageIn(cmd *cobra.Command, err error) error {
 			err = fmt.Errorf("--%s: expected %s, got %q", invalid.GetFlag().Name, want, explain.Clip(invalid.GetValue(), 80))
 		}
 	}
-	return WithDefaultHint(WithCode(err, CodeUsage), "see "+cmd.CommandPath()+" --help")
+	return status.WithDefaultHint(status.WithCode(err, status.ExitUsage), "see "+cmd.CommandPath()+" --help")
 }
 
 // wantedBy says what a flag takes, for those types that the standard library parses, "" for others.
@@ -172,7 +165,7 @@ func checkArgs(cmd *cobra.Command) {
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		err := check(cmd, args)
 		switch {
-		case err == nil, exitCode(err) == CodeUsage:
+		case err == nil, status.ExitCode(err) == status.ExitUsage:
 			return err
 		case cmd.HasSubCommands():
 			return oneCommand(cmd, args)
@@ -198,27 +191,7 @@ func (s Streams) report(prog string, err error) {
 	for line := range strings.Lines(message) {
 		fmt.Fprintf(s.Err, "%s %s\n", lead, Printable(strings.TrimSuffix(line, "\n")))
 	}
-	for _, hint := range hints(err) {
+	for _, hint := range status.Hints(err) {
 		fmt.Fprintf(s.Err, "%s hint: %s\n", lead, Printable(hint))
 	}
-}
-
-// hints returns the hints of err, the outermost first.
-func hints(err error) []string {
-	var all []string
-	for e := (*cliError)(nil); errors.As(err, &e); err = e.error {
-		if e.hint != "" {
-			all = append(all, e.hint)
-		}
-	}
-	return slices.Compact(all)
-}
-
-func exitCode(err error) int {
-	for e := (*cliError)(nil); errors.As(err, &e); err = e.error {
-		if e.code != 0 {
-			return e.code
-		}
-	}
-	return CodeFailed
 }

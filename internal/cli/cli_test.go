@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // run runs a small program and returns its exit code and what it wrote.
@@ -61,9 +63,9 @@ func TestRun(t *testing.T) {
 		{"done in a group", nil, "key list", 0, "", ""},
 		{"failed", broken, "build d", 1, "", "prog: disk: broken\n"},
 		{"two lines", errors.Join(broken, io.ErrUnexpectedEOF), "build d", 1, "", "prog: disk: broken\nprog: unexpected EOF\n"},
-		{"hint", WithHint(broken, "buy another"), "build d", 1, "", "prog: disk: broken\nprog: hint: buy another\n"},
-		{"wrapped hint", fmt.Errorf("build: %w", WithHint(broken, "buy another")), "build d", 1, "", "prog: build: disk: broken\nprog: hint: buy another\n"},
-		{"own code", WithHint(WithCode(broken, 10), "wait"), "build d", 10, "", "prog: disk: broken\nprog: hint: wait\n"},
+		{"hint", status.WithHint(broken, "buy another"), "build d", 1, "", "prog: disk: broken\nprog: hint: buy another\n"},
+		{"wrapped hint", fmt.Errorf("build: %w", status.WithHint(broken, "buy another")), "build d", 1, "", "prog: build: disk: broken\nprog: hint: buy another\n"},
+		{"own code", status.WithHint(status.WithCode(broken, 10), "wait"), "build d", 10, "", "prog: disk: broken\nprog: hint: wait\n"},
 		{"a result by its code", Exit(10), "build d", 10, "", ""},
 		{"usage of its own", Usagef("bad %s", "name"), "build d", 2, "", "prog: bad name\nprog: hint: see prog build --help\n"},
 		{"interrupted", fmt.Errorf("read: %w", context.Canceled), "build d", 1, "", "prog: interrupted\n"},
@@ -87,21 +89,8 @@ func TestRun(t *testing.T) {
 
 func TestHelpIsAResult(t *testing.T) {
 	code, out, errs := run(t, nil, "--help")
-	if code != CodeDone || errs != "" || !strings.Contains(out, "build") {
+	if code != status.ExitDone || errs != "" || !strings.Contains(out, "build") {
 		t.Errorf("got code %d, stdout %q, stderr %q; want the help on stdout", code, out, errs)
-	}
-}
-
-func TestNilStaysNil(t *testing.T) {
-	if err := errors.Join(WithHint(nil, "hint"), WithCode(nil, 3)); err != nil {
-		t.Errorf("nil became %v", err)
-	}
-}
-
-func TestErrorsKeepTheirIdentity(t *testing.T) {
-	err := WithHint(WithCode(io.EOF, 3), "hint")
-	if !errors.Is(err, io.EOF) {
-		t.Errorf("%v is no longer io.EOF", err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // ErrNotConfirmed says that a person did not agree, or that there was nobody to ask.
@@ -16,7 +18,7 @@ var ErrNotConfirmed = errors.New("not confirmed")
 // while nobody answers.
 func (s Streams) Confirm(ctx context.Context, question string) error {
 	if !isTerminal(s.In) {
-		return WithHint(fmt.Errorf("%w: there is no terminal to ask on", ErrNotConfirmed),
+		return status.WithHint(fmt.Errorf("%w: there is no terminal to ask on", ErrNotConfirmed),
 			"look at what would change with --dry-run, then say --yes")
 	}
 	fmt.Fprintf(s.Err, "%s [y/N] ", question)

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -300,7 +300,7 @@ func ask(ctx context.Context, s settings, path string, body io.Reader, out any) 
 // request sends a request to the admin listener of a data directory.
 func request(ctx context.Context, s settings, path string, body io.Reader, header http.Header) (*http.Response, error) {
 	if s.Admin == "" {
-		return nil, cli.WithHint(errors.New("a server holds the data_dir, and has no admin listener that could be asked"),
+		return nil, status.WithHint(errors.New("a server holds the data_dir, and has no admin listener that could be asked"),
 			"set admin for the server, or stop it meanwhile")
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.adminAddress()+path, body)
@@ -312,7 +312,7 @@ func request(ctx context.Context, s settings, path string, body io.Reader, heade
 	}
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
-		return nil, cli.WithHint(fmt.Errorf("admin: %w", err), "a server holds the data_dir: is admin the address of that server?")
+		return nil, status.WithHint(fmt.Errorf("admin: %w", err), "a server holds the data_dir: is admin the address of that server?")
 	}
 	return resp, nil
 }
@@ -336,5 +336,5 @@ func readReport(path string, resp *http.Response, out any) error {
 }
 
 func (f refusal) error(path string) error {
-	return cli.WithCode(fmt.Errorf("admin: %s: %s", path, f.Error), f.Code)
+	return status.WithCode(fmt.Errorf("admin: %s: %s", path, f.Error), f.Code)
 }

@@ -7,10 +7,10 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -129,5 +129,5 @@ func (r FsckReport) Verdict() error {
 	if r.Error != "" {
 		text += ": " + r.Error
 	}
-	return cli.WithCode(errors.New(text), codeDamaged)
+	return status.WithCode(errors.New(text), codeDamaged)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // codeNoAnswer is the exit code of health where no server answers.
@@ -43,10 +44,10 @@ func (p *Program) Health(ctx context.Context, o HealthOptions) (text string, err
 	}
 	text, err = probe(ctx, client, base+path)
 	if _, silent := errors.AsType[noAnswer](err); silent {
-		return text, cli.WithCode(err, codeNoAnswer)
+		return text, status.WithCode(err, codeNoAnswer)
 	}
 	if wrong := urgentLines(text); err == nil && !o.Live && len(wrong) > 0 {
-		return text, cli.WithCode(errors.New(cli.Printable(wrong[0])), codeNotInOrder)
+		return text, status.WithCode(errors.New(cli.Printable(wrong[0])), codeNotInOrder)
 	}
 	return text, err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // flags are the settings that can be given on the command line, by their JSON name.
@@ -139,7 +140,7 @@ func (p *Program) base(s *settings) (unknown []string, err error) {
 	case len(p.Flags) > 0 || p.OtherFlags || len(p.Upstreams) > 0:
 		return nil, nil
 	}
-	return nil, cli.WithHint(errors.New("no settings: "+SettingsVariable+" is unset or empty"),
+	return nil, status.WithHint(errors.New("no settings: "+SettingsVariable+" is unset or empty"),
 		`set `+SettingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
 }
 

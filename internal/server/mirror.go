@@ -15,6 +15,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -114,7 +115,7 @@ func openStore(ctx context.Context, s settings, e *elsewhere, logger *slog.Logge
 	}
 	st, err := store.Open(ctx, c)
 	if errors.Is(err, disk.ErrLocked) {
-		err = cli.WithHint(err, "one program at a time writes to a data_dir: is a server running?")
+		err = status.WithHint(err, "one program at a time writes to a data_dir: is a server running?")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
@@ -211,19 +212,19 @@ func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 	f := r.copy.Mirror.Freshness(p.Now())
 	out := &Synced{result.Archives, result.Bytes, DescribeFreshness(f)}
 	if f.Expired {
-		return out, cli.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeStale)
+		return out, status.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeStale)
 	}
 	return out, nil
 }
 
 // coded gives the error of a sync or an import its exit code.
-func coded(err error) error { return cli.WithCode(err, codeOf(err)) }
+func coded(err error) error { return status.WithCode(err, codeOf(err)) }
 
 // codeOf returns the exit code for an error of a sync or an import, 0 where it has none of its own.
 func codeOf(err error) int {
-	code := cli.TransferCode(err)
-	if errors.Is(err, mirror.ErrExport) && code != cli.CodeNoSpace {
-		return cli.CodeRefused
+	code := status.ExitOf(err)
+	if errors.Is(err, mirror.ErrExport) && code != status.ExitNoSpace {
+		return status.ExitRefused
 	}
 	return code
 }

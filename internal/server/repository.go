@@ -11,13 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/dropdir"
 	"github.com/openpowerquality/box-update-server/update"
@@ -50,7 +50,7 @@ func (s *settings) checkRoot(step, source string) error {
 	if !errors.Is(err, trust.ErrNone) {
 		why = fmt.Errorf("root is not set, and data_dir has none to trust: %w", err)
 	}
-	return cli.WithHint(why, "take N.root.json from the people who sign, not from "+source)
+	return status.WithHint(why, "take N.root.json from the people who sign, not from "+source)
 }
 
 // home is the data directory, which this process alone has from start to end.
@@ -75,7 +75,7 @@ func (p *Program) openHome(ctx context.Context, s settings, out sinks, logger *s
 	}
 	r, err := p.openRepository(ctx, s, logger)
 	if errors.Is(err, disk.ErrLocked) {
-		err = cli.WithHint(err, "one program at a time uses a data_dir: is another server or boxsign running?")
+		err = status.WithHint(err, "one program at a time uses a data_dir: is another server or boxsign running?")
 	}
 	if err != nil {
 		return home{}, fmt.Errorf("data_dir: %w", err)

@@ -16,6 +16,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // server is a Program that serves: its settings as they were at the start.
@@ -190,7 +191,7 @@ func lockData(dir string) (unlock func() error, err error) {
 	}
 	lock, err := disk.TryLock(filepath.Join(dir, "lock"))
 	if err != nil {
-		return nil, cli.WithHint(fmt.Errorf("data_dir: %w", err), "one server at a time uses a data_dir; it must be writable")
+		return nil, status.WithHint(fmt.Errorf("data_dir: %w", err), "one server at a time uses a data_dir; it must be writable")
 	}
 	return lock.Unlock, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -249,7 +250,7 @@ func (s *settings) check(purpose func(*settings) []error) error {
 	if errors.Is(err, store.ErrNoRoot) {
 		return err // it says what to do, and no setting mends it
 	}
-	return cli.WithDefaultHint(err,
+	return status.WithDefaultHint(err,
 		`set `+SettingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
 }
 
@@ -293,7 +294,7 @@ func (s *settings) checkDirs() (problems []error) {
 		bad("data_dir: %w", damage)
 	case repository:
 	case s.DataDir != "" && s.UpdatesDir == "":
-		problems = append(problems, cli.WithHint(fmt.Errorf("data_dir: %s holds no repository, and updates_dir is not set", s.DataDir),
+		problems = append(problems, status.WithHint(fmt.Errorf("data_dir: %s holds no repository, and updates_dir is not set", s.DataDir),
 			"make a repository there with boxsign init --repo "+s.DataDir+", then publish into it with boxsign publish"))
 	case s.UpdatesDir == "":
 		bad("updates_dir is not set")

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/origin"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -96,10 +96,10 @@ func (r StatusReport) Verdict() error {
 		err = errors.New("behind the upstream")
 	}
 	if err != nil {
-		return cli.WithCode(err, codeNotFresh)
+		return status.WithCode(err, codeNotFresh)
 	}
 	if i := slices.IndexFunc(r.Warnings, func(w store.Warning) bool { return w.Urgent }); i >= 0 {
-		return cli.WithCode(errors.New(r.Warnings[i].String()), codeNotInOrder)
+		return status.WithCode(errors.New(r.Warnings[i].String()), codeNotInOrder)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err err
 		st, err = openStore(ctx, s, nil, newLogger(p.Err, s), p.Now)
 	}
 	if errors.Is(err, disk.ErrLocked) && dryRun {
-		return GCReport{}, cli.WithHint(err, "stop it meanwhile, or leave out --dry-run")
+		return GCReport{}, status.WithHint(err, "stop it meanwhile, or leave out --dry-run")
 	}
 	if errors.Is(err, disk.ErrLocked) {
 		return report, ask(ctx, s, "/gc", nil, &report)

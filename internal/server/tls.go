@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -149,9 +149,9 @@ func listenOn(address, flag string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, cli.WithHint(err, "is another server running? choose another port or "+flag+" host:port")
+		return nil, status.WithHint(err, "is another server running? choose another port or "+flag+" host:port")
 	case errors.Is(err, syscall.EACCES):
-		return nil, cli.WithHint(err, "a port below 1024 takes the capability CAP_NET_BIND_SERVICE")
+		return nil, status.WithHint(err, "a port below 1024 takes the capability CAP_NET_BIND_SERVICE")
 	}
 	return l, err
 }

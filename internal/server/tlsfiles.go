@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 const (
@@ -49,7 +50,7 @@ func openCertificateFiles(certificate, key string, logger *slog.Logger, now func
 		f.pair, err = readPair(certificate, key)
 	}
 	if err != nil {
-		return nil, cli.WithHint(fmt.Errorf("tls_certificate and tls_key: %w", err),
+		return nil, status.WithHint(fmt.Errorf("tls_certificate and tls_key: %w", err),
 			"both are PEM files that the server may read: the certificate first, then those between it and its authority")
 	}
 	return f, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -59,7 +60,7 @@ func (p *Program) Export(ctx context.Context, since mirror.Since, to string) (re
 func durableFile(path string, write func(io.Writer) error) error {
 	err := disk.FS{}.CreateFileFunc(path, 0o644, func(f *os.File) error { return write(f) })
 	if errors.Is(err, os.ErrExist) {
-		return cli.WithHint(err, "remove it, or choose another name")
+		return status.WithHint(err, "remove it, or choose another name")
 	}
 	return err
 }

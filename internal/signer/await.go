@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // For how long a list that another signer is sending keeps others waiting, and how often they ask.
@@ -48,7 +48,7 @@ func (x *session) awaitOthers(ctx context.Context) (waited bool, err error) {
 		}
 		waited = true
 		if time.Now().After(until) {
-			return true, cli.WithHint(fmt.Errorf("targets %d: %w: another signer did not finish sending it in %v", version, trust.ErrConflict, othersTime),
+			return true, status.WithHint(fmt.Errorf("targets %d: %w: another signer did not finish sending it in %v", version, trust.ErrConflict, othersTime),
 				"ask them to say their command again; boxsign abort replaces a list that nobody finishes")
 		}
 		if pace.Sleep(ctx, askAgain) != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // backupVariable is the environment variable with the passphrase of backups.
@@ -98,7 +99,7 @@ func (o *options) backupPassphrase(s cli.Streams) secret.Passphrase {
 
 func backup(ctx context.Context, s cli.Streams, o backupOptions) error {
 	if o.out == "" && !o.print {
-		return cli.WithHint(cli.Usagef("where to?"), "name a file with -o FILE, or say --print")
+		return status.WithHint(cli.Usagef("where to?"), "name a file with -o FILE, or say --print")
 	}
 	if o.out == "" && o.json {
 		return cli.Usagef("--json: the text itself is the result; with -o FILE it goes there")
@@ -111,7 +112,7 @@ func backup(ctx context.Context, s cli.Streams, o backupOptions) error {
 		return err
 	}
 	if _, err := os.Lstat(o.out); o.out != "" && err == nil {
-		return cli.WithHint(fmt.Errorf("%s: %w", o.out, fs.ErrExist), "a backup is never overwritten: choose another name")
+		return status.WithHint(fmt.Errorf("%s: %w", o.out, fs.ErrExist), "a backup is never overwritten: choose another name")
 	}
 	b, err := ring.bundle(o.roles, s.Now())
 	if err != nil {
@@ -168,7 +169,7 @@ func sealedBundle(b bundle, passphrase []byte) ([]byte, error) {
 // paper returns a backup as text with what a person has to know about it.
 func paper(sealed []byte, c contents) ([]byte, error) {
 	if len(sealed) > maxPrinted {
-		return nil, cli.WithHint(fmt.Errorf("a backup of %d bytes is too long for paper", len(sealed)), "choose keys with --role")
+		return nil, status.WithHint(fmt.Errorf("a backup of %d bytes is too long for paper", len(sealed)), "choose keys with --role")
 	}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "# A backup by boxsign of %s, made %s.\n", strings.Join(c.Keys, ", "), stamp(c.Made))
@@ -212,7 +213,7 @@ func (k *keyring) bundle(roles []string, at time.Time) (b bundle, err error) {
 		b.files = append(b.files, bundled{name, data})
 	}
 	if !private {
-		return bundle{}, cli.WithHint(fmt.Errorf("%s: has no private key to back up", k.dir), "boxsign key show lists your keys")
+		return bundle{}, status.WithHint(fmt.Errorf("%s: has no private key to back up", k.dir), "boxsign key show lists your keys")
 	}
 	return b, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/packaging"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -163,7 +164,7 @@ func (f bootstrapFlags) collect(name update.Name) ([]packed, bootstrapFacts, err
 
 func (f bootstrapFlags) readRoot() (*trust.Root, error) {
 	if f.root == "" {
-		return nil, cli.WithHint(cli.Usagef("which root?"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
+		return nil, status.WithHint(cli.Usagef("which root?"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
 	}
 	raw, err := readFile(f.root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
@@ -179,7 +180,7 @@ func (f bootstrapFlags) readRoot() (*trust.Root, error) {
 // config returns the configuration that boxup finds in /etc/boxup/config.json.
 func (f bootstrapFlags) config(p update.Product) ([]byte, error) {
 	if len(f.urls) == 0 {
-		return nil, cli.WithHint(cli.Usagef("which mirrors?"), "name each with --url")
+		return nil, status.WithHint(cli.Usagef("which mirrors?"), "name each with --url")
 	}
 	client, err := fetch.New(fetch.Config{Upstreams: f.urls})
 	if err != nil {
@@ -234,6 +235,6 @@ func (a arch) beside(dir string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", cli.WithHint(fmt.Errorf("%s: %w", filepath.Join(dir, names[0]), fs.ErrNotExist),
+	return "", status.WithHint(fmt.Errorf("%s: %w", filepath.Join(dir, names[0]), fs.ErrNotExist),
 		fmt.Sprintf("name the file with --boxup; %s go build ./cmd/boxup makes one", a.environment()))
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -154,7 +155,7 @@ func (f buildFlags) agree(n update.Name) error {
 		{"product", f.product, string(n.Product())},
 	} {
 		if c.value != "" && c.value != c.name {
-			return cli.WithHint(cli.Usagef("--%s says %q, the name of the output file %q", c.flag, c.value, c.name),
+			return status.WithHint(cli.Usagef("--%s says %q, the name of the output file %q", c.flag, c.value, c.name),
 				"leave out one of them")
 		}
 	}
@@ -175,7 +176,7 @@ func (f buildFlags) name(version update.Version) (update.Name, error) {
 		product, errs[2] = update.ParseProduct(f.product)
 	}
 	if err := errors.Join(errs[:]...); err != nil {
-		return update.Name{}, cli.WithCode(err, cli.CodeUsage)
+		return update.Name{}, status.WithCode(err, status.ExitUsage)
 	}
 	return update.NewName(product, version, format), nil
 }
@@ -202,7 +203,7 @@ func checkTarget(path, dir string) error {
 			return err
 		}
 		if os.SameFile(info, packed) {
-			return cli.WithHint(cli.Usagef("%s lies in %s, which is to be packed", path, dir), "write it elsewhere with -o FILE")
+			return status.WithHint(cli.Usagef("%s lies in %s, which is to be packed", path, dir), "write it elsewhere with -o FILE")
 		}
 		if parent == filepath.Dir(parent) {
 			return nil
@@ -214,11 +215,11 @@ func checkTarget(path, dir string) error {
 func withBuildHint(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return cli.WithHint(err, "choose another name with -o FILE, or remove the file")
+		return status.WithHint(err, "choose another name with -o FILE, or remove the file")
 	case errors.Is(err, archive.ErrNoInstallScript):
-		return cli.WithHint(err, "put the script that installs the update there, under the name "+archive.InstallScript)
+		return status.WithHint(err, "put the script that installs the update there, under the name "+archive.InstallScript)
 	case errors.Is(err, archive.ErrVersion):
-		return cli.WithHint(err, "remove "+archive.VersionFile+", which build writes itself, or give its number as the version")
+		return status.WithHint(err, "remove "+archive.VersionFile+", which build writes itself, or give its number as the version")
 	}
 	return err
 }

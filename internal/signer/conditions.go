@@ -13,6 +13,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -31,7 +32,7 @@ func (c conditionFlags) parse() (trust.Conditions, error) {
 	var err error
 	if c.rollout != "" {
 		if out.Rollout, err = parseRollout(c.rollout); err != nil {
-			return trust.Conditions{}, cli.WithHint(cli.Usagef("--rollout %.200q: %w", c.rollout, err),
+			return trust.Conditions{}, status.WithHint(cli.Usagef("--rollout %.200q: %w", c.rollout, err),
 				"steps are a share and the time after publishing at which it begins, as in 5%,24h:50%,72h:100%")
 		}
 	}

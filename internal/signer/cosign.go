@@ -11,6 +11,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -57,9 +58,9 @@ func (o *cosignOptions) choose(waiting []*trust.Proposal) (*trust.Proposal, erro
 	}
 	switch {
 	case len(out) == 0:
-		return nil, cli.WithHint(fmt.Errorf("--id %.64q: %w with that ID", o.id, errNothingWaits), "boxsign status shows what waits; the ID changes with each signature")
+		return nil, status.WithHint(fmt.Errorf("--id %.64q: %w with that ID", o.id, errNothingWaits), "boxsign status shows what waits; the ID changes with each signature")
 	case len(out) > 1:
-		return nil, cli.WithHint(fmt.Errorf("%s %d: %d with that number wait", out[0].Role(), newest, len(out)), "look at them with boxsign status, and choose one with --id")
+		return nil, status.WithHint(fmt.Errorf("%s %d: %d with that number wait", out[0].Role(), newest, len(out)), "look at them with boxsign status, and choose one with --id")
 	}
 	return out[0], nil
 }
@@ -72,7 +73,7 @@ func match(p *trust.Proposal, given []trust.Addition) error {
 			return fmt.Errorf("%v: targets %d does not list it", a.Name, p.Version())
 		}
 		if r := p.Releases()[at]; r.Digest() != a.Digest {
-			return cli.WithHint(fmt.Errorf("%v: %w: targets %d lists it with digest %v, and the file has %v", a.Name, trust.ErrMismatch, p.Version(), r.Digest(), a.Digest),
+			return status.WithHint(fmt.Errorf("%v: %w: targets %d lists it with digest %v, and the file has %v", a.Name, trust.ErrMismatch, p.Version(), r.Digest(), a.Digest),
 				"don't sign it: find out who made which of the two")
 		}
 	}
@@ -97,7 +98,7 @@ func cosign(ctx context.Context, s cli.Streams, o cosignOptions, role trust.Role
 			return x.unchanged(ctx, role, fmt.Sprintf("%v: %s %d, which you signed, is published", errNothingWaits, role, x.base.Version(role)))
 		}
 		if len(waiting) == 0 {
-			return cli.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
+			return status.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
 		}
 		p, err := o.choose(waiting)
 		if err != nil {

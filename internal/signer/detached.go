@@ -15,6 +15,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -115,7 +116,7 @@ func putNew(path string, data []byte) (made bool, err error) {
 	if old, readErr := readFile(path, int64(len(data))); readErr == nil && bytes.Equal(old, data) {
 		return false, nil
 	}
-	return false, cli.WithHint(fmt.Errorf("%s: %w and says something else", path, fs.ErrExist),
+	return false, status.WithHint(fmt.Errorf("%s: %w and says something else", path, fs.ErrExist),
 		"it belongs to another archive or another key: look at it, and remove it if it is not wanted")
 }
 
@@ -145,7 +146,7 @@ func verify(ctx context.Context, s cli.Streams, path, sigFile string, keyFiles [
 		return err
 	}
 	if len(keyFiles) == 0 {
-		return cli.WithHint(cli.Usagef("which key?"), "name the file with the public key of the release signer with --key release.pub")
+		return status.WithHint(cli.Usagef("which key?"), "name the file with the public key of the release signer with --key release.pub")
 	}
 	var ks []keys.Public
 	for _, file := range keyFiles {

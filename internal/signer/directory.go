@@ -11,11 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -58,7 +58,7 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 func begun(path string) error {
 	err := store.Begun(path)
 	if errors.Is(err, trust.ErrNone) {
-		return cli.WithHint(err, "name its directory with --repo DIR, or make one with boxsign init")
+		return status.WithHint(err, "name its directory with --repo DIR, or make one with boxsign init")
 	}
 	return err
 }
@@ -82,7 +82,7 @@ func (d *directory) lostHint(err error) error {
 			brings = fmt.Sprintf("your keys keep this file too: cp %s %s", kept, lost.Path)
 		}
 	}
-	return cli.WithHint(err, brings)
+	return status.WithHint(err, brings)
 }
 
 // lostRoots is lostHint for a directory that has no root at all.
@@ -91,7 +91,7 @@ func (d *directory) lostRoots(err error) error {
 	if kept, noMatch := disk.Glob(d.kept, pattern); d.kept == "" || noMatch != nil || len(kept) == 0 {
 		return err
 	}
-	return cli.WithHint(err, fmt.Sprintf("your keys keep the roots too: cp %s %s", filepath.Join(d.kept, pattern), filepath.Join(d.path, metadataDir)))
+	return status.WithHint(err, fmt.Sprintf("your keys keep the roots too: cp %s %s", filepath.Join(d.kept, pattern), filepath.Join(d.path, metadataDir)))
 }
 
 // lacksRoot refuses a directory that lost the newest root, which the keys saw: the set that it has may be right under an older
@@ -273,7 +273,7 @@ func vacant(path string) error {
 	}
 	for _, v := range versions {
 		if v != 1 {
-			return cli.WithHint(fmt.Errorf("%s: has a repository already: %w", path, fs.ErrExist), "choose another directory with --repo")
+			return status.WithHint(fmt.Errorf("%s: has a repository already: %w", path, fs.ErrExist), "choose another directory with --repo")
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/readahead"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -74,7 +75,7 @@ func readProper(ctx context.Context, s cli.Streams, force bool, paths ...string)
 		return out, nil
 	}
 	if !force {
-		return nil, cli.WithHint(improper, "boxsign inspect shows it, boxsign build makes a proper one, and --force signs it as it is")
+		return nil, status.WithHint(improper, "boxsign inspect shows it, boxsign build makes a proper one, and --force signs it as it is")
 	}
 	for _, text := range improper {
 		s.Warn("boxsign", text+"; it is signed all the same")
@@ -125,7 +126,7 @@ func (f facts) print(s cli.Streams) error {
 func parseArchivePath(base string) (update.Name, error) {
 	name, err := update.ParseName(base)
 	if err != nil {
-		return update.Name{}, cli.WithHint(cli.Usagef("%w", err),
+		return update.Name{}, status.WithHint(cli.Usagef("%w", err),
 			"the file name says which update it is, as in opq-box-update-1550190683.tar.bz2")
 	}
 	return name, nil

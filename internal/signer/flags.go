@@ -13,6 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // The environment that the commands read.
@@ -81,7 +82,7 @@ func (o *options) ring(s cli.Streams) (*keyring, error) {
 	if dir == "" {
 		home := s.Getenv("HOME")
 		if home == "" {
-			return nil, cli.WithHint(cli.Usagef("which keys?"), "name their directory with --keys DIR or $"+keysVariable)
+			return nil, status.WithHint(cli.Usagef("which keys?"), "name their directory with --keys DIR or $"+keysVariable)
 		}
 		dir = filepath.Join(home, ".boxsign")
 	}
@@ -112,7 +113,7 @@ func (o *options) repository(s cli.Streams) (string, error) {
 			return r, nil
 		}
 	}
-	return "", cli.WithHint(cli.Usagef("which repository?"), "name its directory or URL with --repo or $"+repoVariable)
+	return "", status.WithHint(cli.Usagef("which repository?"), "name its directory or URL with --repo or $"+repoVariable)
 }
 
 // readRoot reads the file of a root that is to be trusted.

@@ -3,12 +3,12 @@ package signer
 import (
 	"errors"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -23,10 +23,10 @@ const hintJump = "make sure that the clock of this computer is right: boxes that
 func withHint(err error) error {
 	var refused *publish.Error
 	if errors.As(err, &refused) && refused.Hint != "" {
-		return cli.WithHint(err, refused.Hint)
+		return status.WithHint(err, refused.Hint)
 	}
 	if disk.NoSpace(err) || errors.Is(err, store.ErrNoSpace) {
-		return cli.WithHint(err, "nothing was published; free some space and run the command again")
+		return status.WithHint(err, "nothing was published; free some space and run the command again")
 	}
 	for _, h := range []struct {
 		is   error
@@ -50,7 +50,7 @@ func withHint(err error) error {
 		{signing.ErrSignature, "do not install it"},
 	} {
 		if errors.Is(err, h.is) {
-			return cli.WithHint(err, h.hint)
+			return status.WithHint(err, h.hint)
 		}
 	}
 	return err

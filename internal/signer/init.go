@@ -18,6 +18,7 @@ import (
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -64,7 +65,7 @@ repository. Other signers are added later: see boxsign root add-key.`,
 				return err
 			}
 			if isURL(repo) {
-				return cli.WithHint(cli.Usagef("init makes a repository in a directory, not at %s", repo), "make it with --repo DIR and start a server on it: box-update-server serve --data-dir DIR --online-key FILE")
+				return status.WithHint(cli.Usagef("init makes a repository in a directory, not at %s", repo), "make it with --repo DIR and start a server on it: box-update-server serve --data-dir DIR --online-key FILE")
 			}
 			f := founder{s: s, o: o, ring: ring, repo: repo, fresh: map[part]*secret.Key{},
 				thresholds: map[part]int{rootPart: rootThreshold, releasePart: releaseThreshold, onlinePart: 1}}
@@ -89,7 +90,7 @@ func (f *founder) run(ctx context.Context) error {
 		return err
 	}
 	if _, err := os.Lstat(f.ring.path(trustedDir)); err == nil {
-		return cli.WithHint(fmt.Errorf("%s: these keys have a repository already: %w", f.ring.dir, fs.ErrExist),
+		return status.WithHint(fmt.Errorf("%s: these keys have a repository already: %w", f.ring.dir, fs.ErrExist),
 			"choose another directory with --keys: keys belong to one repository")
 	}
 	if f.o.dryRun {
@@ -161,7 +162,7 @@ func (f *founder) remember(r *trust.Repository) error {
 		err = trusted.Commit(r)
 	}
 	if err != nil {
-		return cli.WithHint(fmt.Errorf("the repository is made, but your keys don't remember it: %w", err),
+		return status.WithHint(fmt.Errorf("the repository is made, but your keys don't remember it: %w", err),
 			"say --root "+filepath.Join(f.repo, metadataDir, trust.FileName(trust.RoleRoot, 1))+" with the next command")
 	}
 	return f.result(r)
@@ -235,7 +236,7 @@ func (f *founder) sign(ctx context.Context, by map[part][]signing.Signer) (*trus
 			held[p] = append(held[p], s.Public())
 		}
 		if n := f.thresholds[p]; n < 1 || n > len(by[p]) {
-			return nil, cli.WithHint(cli.Usagef("%s threshold %d: there are %d keys, expected 1 to as many", p, n, len(by[p])),
+			return nil, status.WithHint(cli.Usagef("%s threshold %d: there are %d keys, expected 1 to as many", p, n, len(by[p])),
 				"name the keys with --"+string(p)+"-key, or add signers later: boxsign root add-key, then boxsign root threshold")
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // keyFacts are what is said of a key.
@@ -76,7 +77,7 @@ func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
 	}
 	switch {
 	case name != "" && (!public.IsZero() || agent != "" && agent != name):
-		return cli.WithHint(fmt.Errorf("%s: %w", name, fs.ErrExist),
+		return status.WithHint(fmt.Errorf("%s: %w", name, fs.ErrExist),
 			"a key is never overwritten: choose another directory with --keys, or replace it in the repository too with boxsign rotate")
 	case name != "":
 		_, err := ring.completed(ctx, string(p))
@@ -148,7 +149,7 @@ func showKeys(s cli.Streams, asJSON bool, ring *keyring, bases ...string) error 
 		all = append(all, keyFacts{base, public.ID(), public.Fingerprint(), secret.SSHFingerprint(public), name})
 	}
 	if len(all) == 0 {
-		return cli.WithHint(fmt.Errorf("%s: has no key", ring.dir), "name the directory with your keys with --keys DIR, or make one with boxsign keygen")
+		return status.WithHint(fmt.Errorf("%s: has no key", ring.dir), "name the directory with your keys with --keys DIR, or make one with boxsign keygen")
 	}
 	if asJSON {
 		return s.JSON(all)
@@ -198,7 +199,7 @@ func export(s cli.Streams, o options, role, out string) error {
 		return err
 	}
 	if public.IsZero() {
-		return cli.WithHint(fmt.Errorf("%s: %w", ring.path(string(p)+publicSuffix), fs.ErrNotExist), "boxsign key show lists your keys")
+		return status.WithHint(fmt.Errorf("%s: %w", ring.path(string(p)+publicSuffix), fs.ErrNotExist), "boxsign key show lists your keys")
 	}
 	switch {
 	case out != "":

@@ -17,6 +17,7 @@ import (
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // part is what a key is for, in the words of this command.
@@ -127,7 +128,7 @@ func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error
 	}
 	var lost *fs.PathError
 	if pinned == nil && (errors.As(err, &lost) || errors.Is(err, trust.ErrNotFound)) { // a file, or all roots
-		return nil, cli.WithHint(err, "run the command again with --root "+root)
+		return nil, status.WithHint(err, "run the command again with --root "+root)
 	}
 	return nil, withHint(err)
 }
@@ -139,7 +140,7 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 		return nil, err
 	}
 	if len(names) == 0 {
-		return nil, cli.WithHint(fmt.Errorf("%s: %w", k.path(string(p)+privateSuffix), fs.ErrNotExist),
+		return nil, status.WithHint(fmt.Errorf("%s: %w", k.path(string(p)+privateSuffix), fs.ErrNotExist),
 			fmt.Sprintf("name the directory with your %s key with --keys, or the key itself with --%[1]s-key", p))
 	}
 	var out []signing.Signer
@@ -172,7 +173,7 @@ func (k *keyring) fits(name string, key *secret.Key) error {
 		return err
 	}
 	if err == nil && public != key.Public() {
-		return cli.WithHint(fmt.Errorf("private key %s: it is key %s, and %s says %s: one of the two is damaged", name, key.Public().Fingerprint(), base+publicSuffix, public.Fingerprint()),
+		return status.WithHint(fmt.Errorf("private key %s: it is key %s, and %s says %s: one of the two is damaged", name, key.Public().Fingerprint(), base+publicSuffix, public.Fingerprint()),
 			"move both away, and get them back from a backup with boxsign restore; without one replace the key: boxsign rotate")
 	}
 	return nil // without a public file nothing can be said
@@ -186,7 +187,7 @@ func (k *keyring) lostHint(name string, err error) error {
 		return withHint(err) // an agent's, or one that the system gives no access to
 	}
 	if _, damaged := secret.CheckFile(raw); damaged != nil {
-		return cli.WithHint(err, "if it is damaged, move it away and get it back from a backup with boxsign restore; without one replace the key, as docs/TRUST.md says")
+		return status.WithHint(err, "if it is damaged, move it away and get it back from a backup with boxsign restore; without one replace the key, as docs/TRUST.md says")
 	}
 	return withHint(err)
 }
@@ -230,7 +231,7 @@ func readPublic(path string) (keys.Public, error) {
 	}
 	p, err := keys.ParsePEM(raw)
 	if err != nil {
-		return keys.Public{}, cli.WithHint(fmt.Errorf("public key %s: %w", path, err), "if it is damaged, move it away: nothing that signs needs it; boxsign restore gets it back from a backup")
+		return keys.Public{}, status.WithHint(fmt.Errorf("public key %s: %w", path, err), "if it is damaged, move it away: nothing that signs needs it; boxsign restore gets it back from a backup")
 	}
 	return p, nil
 }
@@ -239,7 +240,7 @@ func readPublic(path string) (keys.Public, error) {
 // that was ever used has such a name.
 func (k *keyring) lock() (*disk.Lock, error) {
 	if _, err := os.Stat(k.dir); err != nil {
-		return nil, cli.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $"+keysVariable)
+		return nil, status.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $"+keysVariable)
 	}
 	lock, err := disk.TryLock(k.path(lockFile))
 	if err != nil {
@@ -365,7 +366,7 @@ func (k *keyring) renameFile(from, to string) error {
 	case err != nil:
 		return err
 	case !bytes.Equal(had, there):
-		return cli.WithHint(fmt.Errorf("%s: %w, and it is another than %s", to, fs.ErrExist, from),
+		return status.WithHint(fmt.Errorf("%s: %w, and it is another than %s", to, fs.ErrExist, from),
 			"a key is never overwritten: boxsign key show says which is which; move the one that signs nothing away")
 	}
 	return k.disk.Remove(from)

@@ -10,6 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -79,7 +80,7 @@ func (x *session) add(e *trust.TargetsEdit, a trust.Addition) error {
 	}
 	had, listed := x.base.Release(a.Name)
 	if given := a.Conditions; listed && had.Digest() == a.Digest && !sameConditions(given, trust.Conditions{}) && !sameConditions(given, had.Conditions()) {
-		return cli.WithHint(fmt.Errorf("%v is listed already, for other boxes", a.Name),
+		return status.WithHint(fmt.Errorf("%v is listed already, for other boxes", a.Name),
 			"boxsign rollout changes its rollout; for other hardware or another lowest version build it again with another version")
 	}
 	return e.Add(a)
@@ -140,7 +141,7 @@ func withdraw(ctx context.Context, s cli.Streams, o listOptions, args []string) 
 				continue // withdrawn already
 			}
 			if err := e.Withdraw(n); err != nil {
-				return cli.WithHint(err, "boxsign status lists what is published")
+				return status.WithHint(err, "boxsign status lists what is published")
 			}
 		}
 		return nil
@@ -260,7 +261,7 @@ func abort(ctx context.Context, s cli.Streams, o options) error {
 					return err
 				}
 			}
-			return cli.WithHint(errNothingWaits, "what is published is taken back with boxsign withdraw")
+			return status.WithHint(errNothingWaits, "what is published is taken back with boxsign withdraw")
 		}
 		if lists {
 			e, err := x.editList(listOptions{}, nil)
@@ -282,7 +283,7 @@ func (x *session) dropRoots(ctx context.Context, roots []*trust.Proposal) error 
 				return err
 			}
 			if err := x.place.Drop(ctx, p); errors.Is(err, publish.ErrOrigin) {
-				return cli.WithHint(err, "make the root that you want: it takes the place of what you signed, and boxsign root sign --id chooses between those of several signers")
+				return status.WithHint(err, "make the root that you want: it takes the place of what you signed, and boxsign root sign --id chooses between those of several signers")
 			} else if err != nil {
 				return err
 			}

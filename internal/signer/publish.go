@@ -12,6 +12,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -29,7 +30,7 @@ change is shown, and yours is signed again on top of it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			files := o.takePlace(args)
 			if len(files) == 0 {
-				return cli.WithHint(cli.Usagef("which updates?"), "name their archives before the directory or URL")
+				return status.WithHint(cli.Usagef("which updates?"), "name their archives before the directory or URL")
 			}
 			return withHint(add(cmd.Context(), s, o, files))
 		},
@@ -82,7 +83,7 @@ func (x *session) meanwhile(ctx context.Context, mine trust.Plan, conflict error
 		return err
 	}
 	if !waited && x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
-		return cli.WithHint(conflict, "another signer's list is on its way there: wait until it is published, then run the command again")
+		return status.WithHint(conflict, "another signer's list is on its way there: wait until it is published, then run the command again")
 	}
 	return x.apart(before, names(mine))
 }
@@ -101,7 +102,7 @@ func (x *session) apart(before *trust.Repository, mine []update.Name) error {
 	}
 	for _, n := range mine {
 		if slices.Contains(theirs, n) {
-			return cli.WithHint(fmt.Errorf("%v: %w: another signer changed it too", n, trust.ErrConflict), "look at what is published with boxsign status, then run the command again")
+			return status.WithHint(fmt.Errorf("%v: %w: another signer changed it too", n, trust.ErrConflict), "look at what is published with boxsign status, then run the command again")
 		}
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 const stateRestored = "restored"
@@ -89,7 +90,7 @@ func readBackup(path string) ([]byte, error) {
 	}
 	sealed, err := parsePaper(raw)
 	if err != nil {
-		return nil, cli.WithHint(err, "lines that were typed are compared with the paper; a file of age begins with "+strings.TrimSpace(sealedPrefix))
+		return nil, status.WithHint(err, "lines that were typed are compared with the paper; a file of age begins with "+strings.TrimSpace(sealedPrefix))
 	}
 	return sealed, nil
 }
@@ -170,7 +171,7 @@ func (k *keyring) lacking(b bundle, c contents) (files []bundled, notes []string
 			case err != nil:
 				return nil, nil, err
 			case !same:
-				return nil, nil, cli.WithHint(fmt.Errorf("%s: %w, and it is another", k.path(f.path), fs.ErrExist),
+				return nil, nil, status.WithHint(fmt.Errorf("%s: %w, and it is another", k.path(f.path), fs.ErrExist),
 					"a key is never overwritten: choose another directory with --keys, or move the old one away")
 			default:
 				notes = append(notes, f.path+" was there already")
@@ -200,10 +201,10 @@ func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note st
 		case !same && strings.HasSuffix(f.path, "."+string(trust.RoleRoot)+".json"):
 			if raw, err := readFile(k.path(f.path), trust.MaxLength(trust.RoleRoot)); err == nil {
 				if _, err := trust.ParseRoot(raw); err != nil {
-					return nil, "", cli.WithHint(fmt.Errorf("%s: it is damaged: %w", k.path(f.path), err), "move it away, then run the command again")
+					return nil, "", status.WithHint(fmt.Errorf("%s: it is damaged: %w", k.path(f.path), err), "move it away, then run the command again")
 				}
 			}
-			return nil, "", cli.WithHint(fmt.Errorf("%s: another root than in the backup", k.path(f.path)), "keys belong to one repository: choose another directory with --keys")
+			return nil, "", status.WithHint(fmt.Errorf("%s: another root than in the backup", k.path(f.path)), "keys belong to one repository: choose another directory with --keys")
 		default:
 			differs = differs || !same
 		}
@@ -213,10 +214,10 @@ func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note st
 	}
 	here, err := trust.Open(trust.Config{Dir: k.path(trustedDir), DeferRoots: true})
 	if err != nil {
-		return nil, "", cli.WithHint(err, "move "+k.path(trustedDir)+" away, then run the command again")
+		return nil, "", status.WithHint(err, "move "+k.path(trustedDir)+" away, then run the command again")
 	}
 	if !versions(here).covers(*c.Trusted) {
-		return nil, "", cli.WithHint(fmt.Errorf("%s: older than in the backup, or damaged", k.path(trustedDir)), "move it away, then run the command again")
+		return nil, "", status.WithHint(fmt.Errorf("%s: older than in the backup, or damaged", k.path(trustedDir)), "move it away, then run the command again")
 	}
 	return nil, "the trusted state in " + k.path(trustedDir) + " is newer and stays", nil
 }

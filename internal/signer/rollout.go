@@ -12,6 +12,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -90,7 +91,7 @@ func sinceStart(r trust.Release, at time.Time) time.Duration {
 func (x *session) listed(name update.Name) (trust.Release, error) {
 	r, ok := x.base.Release(name)
 	if !ok {
-		return trust.Release{}, cli.WithHint(fmt.Errorf("%v is not listed", name), "boxsign status lists what is published")
+		return trust.Release{}, status.WithHint(fmt.Errorf("%v is not listed", name), "boxsign status lists what is published")
 	}
 	return r, nil
 }
@@ -101,7 +102,7 @@ var errEveryBox = errors.New("every box takes it already")
 // complete is errEveryBox.
 func pauseRollout(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, error) {
 	if r.Share(elapsed) == 100 {
-		return nil, cli.WithHint(errEveryBox, "boxsign withdraw takes it from boxes that have not installed it")
+		return nil, status.WithHint(errEveryBox, "boxsign withdraw takes it from boxes that have not installed it")
 	}
 	if r.Paused {
 		return r, nil

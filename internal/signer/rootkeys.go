@@ -14,6 +14,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 func newRootCommands(s cli.Streams) *cobra.Command {
@@ -163,7 +164,7 @@ func threshold(ctx context.Context, s cli.Streams, o options, role, number strin
 		held := listOptions{options: o, hold: true}
 		return inSession(ctx, s, o, true, func(x *session) error {
 			if waiting := x.waiting(trust.RoleTargets); len(waiting) > 0 {
-				return cli.WithHint(fmt.Errorf("targets %d: %w", waiting[0].Version(), errWaits), "they say boxsign cosign; then say this again")
+				return status.WithHint(fmt.Errorf("targets %d: %w", waiting[0].Version(), errWaits), "they say boxsign cosign; then say this again")
 			}
 			e, err := x.editList(held, nil)
 			if err != nil {
@@ -246,7 +247,7 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (change, error) {
 	_, remote := x.place.(shown)
 	waiting := x.waiting(trust.RoleRoot)
 	if len(waiting) > 0 && !remote {
-		return change{}, cli.WithHint(fmt.Errorf("root %d waits for signatures", waiting[0].Version()),
+		return change{}, status.WithHint(fmt.Errorf("root %d waits for signatures", waiting[0].Version()),
 			"complete it first with boxsign root sign, or give it up with boxsign abort")
 	}
 	e, err := x.base.EditRoot(x.at)
@@ -258,7 +259,7 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (change, error) {
 	}
 	plan, err := e.Plan()
 	if err != nil {
-		return change{}, cli.WithHint(explain.At(fmt.Sprintf("root %d", x.base.Root().Version()+1), err), "each role needs at least as many keys as its threshold")
+		return change{}, status.WithHint(explain.At(fmt.Sprintf("root %d", x.base.Root().Version()+1), err), "each role needs at least as many keys as its threshold")
 	}
 	c := x.describe(plan)
 	c.Notes = x.clockNotes()

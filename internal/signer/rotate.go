@@ -14,6 +14,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 func newRotate(s cli.Streams) *cobra.Command {
@@ -199,7 +200,7 @@ func (r *rotation) record(c change, err error) error {
 		if c.Role == trust.RoleRoot {
 			command = "boxsign root sign"
 		}
-		return cli.WithHint(fmt.Errorf("%s %d: %w", c.Role, c.To, errWaits), "they say "+command+"; then say boxsign rotate "+string(r.part)+" again")
+		return status.WithHint(fmt.Errorf("%s %d: %w", c.Role, c.To, errWaits), "they say "+command+"; then say boxsign rotate "+string(r.part)+" again")
 	}
 	return nil
 }
@@ -230,7 +231,7 @@ func (r *rotation) useFresh(ctx context.Context) error {
 		err := r.publish(ctx, trust.Change{}, nil)
 		if errors.Is(err, publish.ErrOrigin) {
 			old, fresh := r.ring.path(string(onlinePart)+privateSuffix), r.ring.path(r.next()+privateSuffix)
-			return cli.WithHint(fmt.Errorf("the origin does not sign with the new online key %s yet", r.fresh.Fingerprint()),
+			return status.WithHint(fmt.Errorf("the origin does not sign with the new online key %s yet", r.fresh.Fingerprint()),
 				"give it both keys: copy "+fresh+" there and restart the server with --online-key "+old+":"+fresh+"; then say boxsign rotate online again")
 		}
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -90,7 +91,7 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 	}
 	state, err := x.ring.openTrusted(pinned, readOnly)
 	if errors.Is(err, errFirstTime) {
-		return nil, cli.WithHint(fmt.Errorf("the keys in %s meet this repository for the first time", x.ring.dir),
+		return nil, status.WithHint(fmt.Errorf("the keys in %s meet this repository for the first time", x.ring.dir),
 			"say which root to trust with --root FILE: the 1.root.json that you got from whoever made the repository, not from where it is served")
 	}
 	return state, err
@@ -230,7 +231,7 @@ func (x *session) publish(ctx context.Context, c trust.Change, files publish.Fil
 	}
 	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
 		if p != nil && x.base.Version(p.Role()) < p.Version() {
-			return cli.WithHint(fmt.Errorf("%s %d: %w: %d", p.Role(), p.Version(), errNotServed, x.base.Version(p.Role())),
+			return status.WithHint(fmt.Errorf("%s %d: %w: %d", p.Role(), p.Version(), errNotServed, x.base.Version(p.Role())),
 				"look whether a cache before the origin holds timestamp.json or roots back; then run the command again")
 		}
 	}
@@ -247,7 +248,7 @@ func (x *session) warnThreshold() {
 func (x *session) current() error {
 	root := x.base.Root()
 	if x.at.After(root.Expires()) {
-		return cli.WithHint(fmt.Errorf("root %d: %w at %s, and here it is %s", root.Version(), trust.ErrExpired, stamp(root.Expires()), stamp(x.at)),
+		return status.WithHint(fmt.Errorf("root %d: %w at %s, and here it is %s", root.Version(), trust.ErrExpired, stamp(root.Expires()), stamp(x.at)),
 			"if the clock of this computer is right, a root signer says boxsign root renew; else set the clock")
 	}
 	return nil

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // listing is what a new list comes with.
@@ -64,6 +64,6 @@ func (x *session) holdable(hold bool) error {
 	if _, remote := x.place.(shown); !remote || !hold || x.base.Root().Threshold(trust.RoleTargets) > 1 {
 		return nil
 	}
-	return cli.WithHint(fmt.Errorf("targets %d can't wait there: %w: one signature is enough, so that a server publishes it", x.base.Version(trust.RoleTargets)+1, publish.ErrOrigin),
+	return status.WithHint(fmt.Errorf("targets %d can't wait there: %w: one signature is enough, so that a server publishes it", x.base.Version(trust.RoleTargets)+1, publish.ErrOrigin),
 		"where a list needs a second signature before the root asks for it, sign with both keys at one computer: boxsign renew --list --release-key FILE --release-key FILE")
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// status is the state of a repository as JSON.
-type status struct {
+// repositoryStatus is the state of a repository as JSON.
+type repositoryStatus struct {
 	Roles   []roleStatus  `json:"roles"`
 	Updates []listed      `json:"updates"`
 	Pending []change      `json:"pending"`
@@ -73,16 +73,16 @@ func showStatus(ctx context.Context, s cli.Streams, o options) error {
 	})
 }
 
-func (x *session) status() (status, error) {
+func (x *session) status() (repositoryStatus, error) {
 	mine := map[keys.ID]bool{}
 	for _, base := range allBases() {
 		k, err := x.ring.public(base)
 		if err != nil {
-			return status{}, err
+			return repositoryStatus{}, err
 		}
 		mine[k.ID()] = true
 	}
-	st := status{Updates: releases(x.base.Releases(), x.at), Pending: []change{}, Root: x.base.Root().Digest()}
+	st := repositoryStatus{Updates: releases(x.base.Releases(), x.at), Pending: []change{}, Root: x.base.Root().Digest()}
 	root := x.base.Root()
 	for _, role := range trust.Roles() {
 		r := roleStatus{Role: role, Version: x.base.Version(role), Issued: x.base.Issued(role).UTC(), Expires: x.base.Expires(role).UTC(), Threshold: root.Threshold(role)}
@@ -124,7 +124,7 @@ func (x *session) staged() (change, bool) {
 	return c, true
 }
 
-func (st status) print(s cli.Streams, at time.Time) error {
+func (st repositoryStatus) print(s cli.Streams, at time.Time) error {
 	if err := printAll(s, "root digest", st.Root, "updates", len(st.Updates)); err != nil {
 		return err
 	}

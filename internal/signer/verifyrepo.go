@@ -11,6 +11,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -49,7 +50,7 @@ detached signature, and every archive. Exit code 1 says that something is wrong.
 
 func verifyRepo(ctx context.Context, s cli.Streams, repo, pinned string, archives, asJSON bool) (err error) {
 	if pinned == "" {
-		return cli.WithHint(cli.Usagef("which root?"), "name the root that you trust with --root FILE, not one that came with the repository")
+		return status.WithHint(cli.Usagef("which root?"), "name the root that you trust with --root FILE, not one that came with the repository")
 	}
 	root, err := readRoot(pinned)
 	if err != nil {
@@ -66,7 +67,7 @@ func verifyRepo(ctx context.Context, s cli.Streams, repo, pinned string, archive
 	}
 	if d, ok := p.(*directory); ok && len(d.store.Damage()) > 0 {
 		// A server of static files sends what is damaged.
-		return cli.WithHint(fmt.Errorf("the disk damaged %w", errors.Join(d.store.Damage()...)), "boxsign renew, or the server of the repository once it is started again, writes it again")
+		return status.WithHint(fmt.Errorf("the disk damaged %w", errors.Join(d.store.Damage()...)), "boxsign renew, or the server of the repository once it is started again, writes it again")
 	}
 	if err := r.VerifyDetached(); err != nil {
 		return err
@@ -142,7 +143,7 @@ func (v verdict) show(s cli.Streams, asJSON bool) error {
 		return err
 	}
 	if len(v.Problems) > 0 {
-		return cli.WithHint(fmt.Errorf("%d of %d archives are not as the list says", len(v.Problems), v.Updates),
+		return status.WithHint(fmt.Errorf("%d of %d archives are not as the list says", len(v.Problems), v.Updates),
 			"take the right files from a mirror or a backup; boxes refuse these")
 	}
 	return nil
