@@ -48,6 +48,8 @@ type Config struct {
 	Roots     *x509.CertPool // certificate authorities; nil: those of the system
 	UserAgent string         // "": box-update-server
 
+	Transport http.RoundTripper // nil: HTTP/1.1, with Roots and Connections
+
 	Rate        int64         // bytes per second of all answers together; 0: no cap
 	Connections int           // at once to each upstream; 0: 8
 	StallRate   int64         // bytes per second below which an answer is cut; 0: 256
@@ -126,7 +128,10 @@ func New(c Config) (*Client, error) {
 		c.Silence = min(c.Silence, max(c.Patience/(n+1), client.overdue, minSilence))
 		client.c.Silence = c.Silence
 	}
-	client.http = &http.Client{Transport: c.transport(), CheckRedirect: client.checkRedirect}
+	if c.Transport == nil {
+		c.Transport = c.transport()
+	}
+	client.http = &http.Client{Transport: c.Transport, CheckRedirect: client.checkRedirect}
 	return client, nil
 }
 

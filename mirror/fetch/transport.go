@@ -169,8 +169,7 @@ func (c *Config) watchStall(cut context.CancelCauseFunc) *pace.Stall {
 	})
 }
 
-// Read reads at most readSize bytes. The error of a body that was cut for its slowness is
-// ErrStalled: net/http returns the cause of the cancellation.
+// Read reads at most readSize bytes. The error of a body that was cut for its slowness is ErrStalled.
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:min(len(p), readSize)]
 	patience := patienceOf(b.ctx)
@@ -181,6 +180,9 @@ func (b *body) Read(p []byte) (int, error) {
 	patience.came(n)
 	b.race.end(n)
 	b.stall.End(n)
+	if cause := context.Cause(b.ctx); err != nil && !errors.Is(err, io.EOF) && errors.Is(cause, ErrStalled) {
+		err = cause
+	}
 	if waitErr := b.cap.Wait(b.ctx, n); waitErr != nil {
 		return n, waitErr
 	}

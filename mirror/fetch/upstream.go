@@ -210,6 +210,12 @@ func (d *damagedArchive) Is(target error) bool { return target == ErrDamaged }
 // url returns the URL of a file, whose name needs no escaping.
 func (u *Upstream) url(file string) string { return u.base.String() + "/" + file }
 
+// CheckURL refuses what can't be one of Config.Upstreams. The message shows no password.
+func CheckURL(s string) error {
+	_, err := parseBase(s)
+	return err
+}
+
 func parseBase(s string) (*url.URL, error) {
 	u, err := parseHTTP(s)
 	if err != nil {

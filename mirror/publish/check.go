@@ -98,7 +98,7 @@ func (r *Remote) checkHead(ctx context.Context, rel trust.Release, path ...strin
 	}
 	sum := rel.Digest()
 	if want := "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"; got != want || length != rel.Length() {
-		return false, fmt.Errorf("%s: %w: expected %d bytes with Repr-Digest %s, got %d with %.100q", r.base.JoinPath(path...), trust.ErrMismatch, rel.Length(), want, length, got)
+		return false, fmt.Errorf("%s: %w: expected %d bytes with Repr-Digest %s, got %d with %.100q", r.at(path...), trust.ErrMismatch, rel.Length(), want, length, got)
 	}
 	return true, nil
 }

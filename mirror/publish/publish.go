@@ -48,7 +48,7 @@ type Files map[update.Digest]File
 // ErrOrigin: snapshot and timestamp are renewed by the origin.
 func (r *Remote) Publish(ctx context.Context, c trust.Change, files Files) error {
 	if c.Root == nil && c.Targets == nil {
-		return fmt.Errorf("%s: %w: it renews snapshot and timestamp by itself", r.base, ErrOrigin)
+		return fmt.Errorf("%s: %w: it renews snapshot and timestamp by itself", r.URL(), ErrOrigin)
 	}
 	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
 		if p == nil {

@@ -40,12 +40,12 @@ func (r *Remote) Fetch(ctx context.Context, name string, limit int64, known upda
 	var refused *Error
 	switch {
 	case errors.As(err, &refused) && trust.IsNotFound(name, refused.Status):
-		return nil, fmt.Errorf("%s: %w", r.base.JoinPath(metadataPath, name), trust.ErrNotFound)
+		return nil, fmt.Errorf("%s: %w", r.at(metadataPath, name), trust.ErrNotFound)
 	case err != nil:
 		return nil, err
 	case status == http.StatusNotModified:
 		if known.IsZero() {
-			return nil, fmt.Errorf("%s: %w: 304 for nothing", r.base.JoinPath(metadataPath, name), errAnswer)
+			return nil, fmt.Errorf("%s: %w: 304 for nothing", r.at(metadataPath, name), errAnswer)
 		}
 		return nil, trust.ErrUnchanged
 	}
@@ -72,7 +72,7 @@ func (r *Remote) Archive(ctx context.Context, rel trust.Release) (body io.ReadCl
 // the lowest version first, and the highest version of all lists that wait, 0 for none. known and at
 // are as for trust.Repository.CheckTargets. Where no origin is, nothing waits.
 func (r *Remote) Pending(ctx context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error) {
-	_, raw, err := r.get(ctx, maxAnswer, nil, statePath, "/")
+	_, raw, err := r.get(ctx, maxAnswer, nil, statePath, "")
 	if notFound(err) {
 		return nil, 0, nil
 	}
@@ -113,7 +113,7 @@ func (r *Remote) pending(ctx context.Context, p origin.Pending, base *trust.Repo
 		return nil, err
 	}
 	if update.Sum(raw) != p.ID {
-		return nil, fmt.Errorf("%s: %w: its digest is another", r.base.JoinPath(statePath, pendingPath, p.ID.String()), errAnswer)
+		return nil, fmt.Errorf("%s: %w: its digest is another", r.at(statePath, pendingPath, p.ID.String()), errAnswer)
 	}
 	var proposal *trust.Proposal
 	if p.Role == trust.RoleRoot {

@@ -1,14 +1,22 @@
 package publish
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/http"
-	"strconv"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/pace"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -53,39 +61,21 @@ type request struct {
 // do sends a request and returns the answer if it is a 2xx or 304; the caller closes its body. Every
 // error is an *Error.
 func (r *Remote) do(ctx context.Context, q request) (*http.Response, error) {
-	target := r.base.JoinPath(q.path...).String()
-	if q.wait == 0 {
-		q.wait = answerTime + time.Duration(len(q.body))*time.Second/leastRate
-	}
-	ctx, w := newWatch(ctx, q.wait)
-	req, err := http.NewRequestWithContext(ctx, q.method, target, nil)
+	header := http.Header{"Accept-Encoding": {"identity"}} // digests are of what is sent, and lengths are known
+	maps.Copy(header, q.header)
+	resp, err := r.server.Send(ctx, fetch.Request{
+		Method: q.method, File: strings.Join(q.path, "/"), Header: header, Body: q.body, Expect: q.expect,
+		Wait: cmp.Or(q.wait, waitFor(len(q.body))),
+	})
 	if err != nil {
-		w.stop()
-		return nil, &Error{Method: q.method, URL: target, Err: err}
-	}
-	if q.header != nil {
-		req.Header = q.header
-	}
-	req.Header.Set("User-Agent", r.c.UserAgent)
-	req.Header.Set("Accept-Encoding", "identity")
-	if len(q.body) > 0 {
-		w.attach(req, q.body)
-		if q.expect {
-			req.Header.Set("Expect", "100-continue")
-		}
-	}
-	resp, err := r.client.Do(req)
-	if err != nil {
-		return nil, &Error{Method: q.method, URL: target, Err: explain.Network(w.why(err))} // method and URL are said once
+		return nil, &Error{Method: q.method, URL: r.at(q.path...), Err: err}
 	}
 	r.answered.Store(true)
-	w.moved()
-	resp.Body = &receiving{ReadCloser: resp.Body, w: w}
 	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
 		return resp, nil
 	}
 	defer resp.Body.Close() // read to its end or given up
-	return nil, refusal(q.method, target, resp)
+	return nil, refusal(q.method, r.at(q.path...), resp)
 }
 
 // exchange sends a request and returns the status and the whole body of the answer.
@@ -95,9 +85,12 @@ func (r *Remote) exchange(ctx context.Context, q request, limit int64) (int, []b
 		return 0, nil, err
 	}
 	defer resp.Body.Close() // read to its end or given up
-	raw, err := readUpTo(resp.Body, limit, errAnswer)
+	raw, err := disk.ReadAll(resp.Body, limit)
+	if errors.Is(err, disk.ErrTooLong) {
+		err = fmt.Errorf("%w: %w", errAnswer, err)
+	}
 	if err != nil {
-		return 0, nil, &Error{Method: q.method, URL: r.base.JoinPath(q.path...).String(), Err: explain.Network(err)}
+		return 0, nil, &Error{Method: q.method, URL: r.at(q.path...), Err: explain.Network(err)}
 	}
 	return resp.StatusCode, raw, nil
 }
@@ -109,7 +102,7 @@ func (r *Remote) ask(ctx context.Context, q request, parse func([]byte) error) e
 		return err
 	}
 	if err := parse(raw); err != nil {
-		return &Error{Method: q.method, URL: r.base.JoinPath(q.path...).String(), Status: status, Err: err}
+		return &Error{Method: q.method, URL: r.at(q.path...), Status: status, Err: err}
 	}
 	return nil
 }
@@ -118,8 +111,8 @@ const maxFailure = 64 << 10
 
 // refusal makes an error of an answer that is none of success.
 func refusal(method, target string, resp *http.Response) *Error {
-	e := &Error{Method: method, URL: target, Status: resp.StatusCode, retryAfter: retryAfter(resp.Header.Get("Retry-After"))}
-	raw, err := readUpTo(resp.Body, maxFailure, errAnswer)
+	e := &Error{Method: method, URL: target, Status: resp.StatusCode, retryAfter: pace.ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	raw, err := disk.ReadAll(resp.Body, maxFailure)
 	if f, ok := parseFailure(raw); ok && err == nil {
 		e.Err, e.Hint = f.Err(), f.Hint
 		return e
@@ -150,17 +143,6 @@ func byStatus(resp *http.Response) (hint string, err error) {
 	return "", errRefused
 }
 
-// retryAfter parses the header (RFC 9110, section 10.2.3), 0 where it says nothing.
-func retryAfter(s string) time.Duration {
-	if seconds, err := strconv.ParseUint(s, 10, 20); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(s); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
-}
-
 // lasting reports whether an error stays when the same is tried again.
 func (r *Remote) lasting(err error) bool {
 	var e *Error
@@ -169,12 +151,77 @@ func (r *Remote) lasting(err error) bool {
 	}
 	switch e.Status {
 	case 0:
-		// A URL with a mistake in it is told at once.
-		return !r.answered.Load() || untrusted(err)
+		// A URL with a mistake in it is told at once, and so is a server that has become another one.
+		return !r.answered.Load() || untrusted(err) || errors.Is(err, fetch.ErrRefused)
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return false
 	case http.StatusServiceUnavailable:
 		return errors.Is(err, origin.ErrNoKey) || errors.Is(err, origin.ErrAhead) || errors.Is(err, origin.ErrJump)
 	}
 	return true
+}
+
+// untrusted reports whether TLS failed because the server is not who it should be.
+func untrusted(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	var header tls.RecordHeaderError
+	return errors.As(err, &certificate) || errors.As(err, &header)
+}
+
+// The pauses after failures in a row.
+var pauses = pace.Backoff{First: 250 * time.Millisecond, Most: 15 * time.Second}
+
+// patience is how long a publish goes on without a step forward. The blocks that are sent at the same time share one.
+type patience struct {
+	limit time.Duration
+
+	mu   sync.Mutex
+	last time.Time // when something went forward
+}
+
+func newPatience(limit time.Duration) *patience { return &patience{limit: limit, last: time.Now()} }
+
+func (p *patience) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = time.Now()
+}
+
+func (p *patience) left() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limit - time.Since(p.last)
+}
+
+// retry calls f until it succeeds, its error lasts, or the patience ends. Unlike fetch.Client.Ask it goes by what the origin
+// has acknowledged, in whatever request: bytes that come say nothing of bytes that are sent.
+func (r *Remote) retry(ctx context.Context, p *patience, f func() error) error {
+	for failures := 1; ; failures++ {
+		err := f()
+		if err == nil {
+			p.renew()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if r.lasting(err) {
+			return err
+		}
+		wait := pauses.Spread(failures, rand.Float64())
+		var e *Error
+		if errors.As(err, &e) && e.retryAfter > wait {
+			// Whoever was sent away together does not come back together.
+			wait = e.retryAfter + rand.N(pauses.First)
+		}
+		if wait > p.left() {
+			return fmt.Errorf("given up after %v without a step forward: %w", p.limit, err)
+		}
+		if r.c.Waiting != nil {
+			r.c.Waiting(err, wait)
+		}
+		if pace.Sleep(ctx, wait) != nil {
+			return context.Cause(ctx)
+		}
+	}
 }

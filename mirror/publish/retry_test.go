@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/pace"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -29,11 +30,10 @@ func answer(status int, body io.Reader) *http.Response {
 func known(t *testing.T, c Config, f fakeServer) *Remote {
 	t.Helper()
 	c.URL = "http://origin.test"
-	r, err := New(c)
+	r, err := over(f, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.client.Transport = f
 	r.answered.Store(true)
 	return r
 }
@@ -53,11 +53,11 @@ func TestPatience(t *testing.T) {
 		if !errors.Is(err, errCut) || !strings.Contains(err.Error(), "given up after 2m0s") {
 			t.Fatalf("expected it to be given up, got %v", err)
 		}
-		if took := time.Since(begin); took < 2*time.Minute-lastPause || took > 2*time.Minute {
+		if took := time.Since(begin); took < 2*time.Minute-pauses.Most || took > 2*time.Minute {
 			t.Fatalf("given up after %v", took)
 		}
 		for i := 1; i < len(at); i++ {
-			most := min(firstPause<<(i-1), lastPause)
+			most := min(pauses.First<<(i-1), pauses.Most)
 			if pause := at[i] - at[i-1]; pause < most/2 || pause > most {
 				t.Errorf("pause %d: expected %v to %v, got %v", i, most/2, most, pause)
 			}
@@ -160,7 +160,7 @@ func TestStalledAnswer(t *testing.T) {
 		want  error
 	}{
 		{"slow but steady", 29 * time.Second, nil},
-		{"stalled", 31 * time.Second, errStalled},
+		{"stalled", 31 * time.Second, fetch.ErrStalled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -187,9 +187,9 @@ func TestStalledBody(t *testing.T) {
 		want error
 	}{
 		{"at the least rate", 0, answerTime + length/leastRate*time.Second, nil},
-		{"below the least rate", 0, answerTime + (length/leastRate+2)*time.Second, errStalled},
+		{"below the least rate", 0, answerTime + (length/leastRate+2)*time.Second, fetch.ErrStalled},
 		{"within its time", partTime, partTime - time.Second, nil},
-		{"beyond its time", partTime, partTime + time.Second, errStalled},
+		{"beyond its time", partTime, partTime + time.Second, fetch.ErrStalled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -223,16 +223,5 @@ func TestBodyIsReturned(t *testing.T) {
 	}
 	if n, err := body.Read(make([]byte, 5)); n != 0 || err == nil {
 		t.Fatalf("expected nothing, got %d bytes and %v", n, err)
-	}
-}
-
-func TestRetryAfterHeader(t *testing.T) {
-	for _, c := range []struct {
-		header string
-		want   time.Duration
-	}{{"", 0}, {"7", 7 * time.Second}, {"-7", 0}, {"+7", 0}, {"7.5", 0}, {"99999999999999999999", 0}, {"Mon, 02 Jan 2006 15:04:05 GMT", 0}} {
-		if got := retryAfter(c.header); got != c.want {
-			t.Errorf("%q: expected %v, got %v", c.header, c.want, got)
-		}
 	}
 }
