@@ -282,8 +282,8 @@ func TestMirrorOnce(t *testing.T) {
 		t.Helper()
 		return exits(t, code, append([]string{"mirror", "--once", "--patience", "0s"}, args...)...)
 	}
-	says(t, once(2, "--data-dir", dir), "whom to mirror")
-	says(t, exits(t, 2, "mirror", "--data-dir", w.dir, "--listen", "127.0.0.1:0"), "whom to mirror")
+	says(t, once(2, "--data-dir", dir), "no upstream: pass a URL or set upstream")
+	says(t, exits(t, 2, "mirror", "--data-dir", w.dir, "--listen", "127.0.0.1:0"), "no upstream: pass a URL or set upstream")
 	says(t, once(1, origin.base, "--data-dir", dir), "root is not set", "hint: take N.root.json")
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("a refused command made the directory")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 )
 
 // version is set by the linker.
@@ -30,8 +31,10 @@ func newRoot(streams cli.Streams) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.Serve(cmd.Context()) },
 	}
 	root.PersistentFlags().StringVar(&p.Config, "config", "", "take the settings from this JSON `file`")
-	for _, f := range server.Flags() {
-		root.PersistentFlags().String(f.Name, "", f.Usage)
+	for _, s := range settings.NewServer().Settings() {
+		if s.Help != "" {
+			root.PersistentFlags().String(s.Flag(), "", s.Help)
+		}
 	}
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
 		p.Flags, p.OtherFlags = given(cmd.Flags()), cmd.Flags().NFlag() > 0
@@ -68,9 +71,9 @@ func newRoot(streams cli.Streams) *cobra.Command {
 // given returns the settings that are given as flags, as text, by their keys.
 func given(fs *pflag.FlagSet) map[string]string {
 	out := map[string]string{}
-	for _, f := range server.Flags() {
-		if flag := fs.Lookup(f.Name); flag != nil && flag.Changed {
-			out[f.Key] = flag.Value.String()
+	for _, s := range settings.NewServer().Settings() {
+		if flag := fs.Lookup(s.Flag()); flag != nil && flag.Changed {
+			out[s.Key] = flag.Value.String()
 		}
 	}
 	return out

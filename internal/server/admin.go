@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
@@ -103,15 +104,15 @@ func describeProblems(ps []store.Problem) []Problem {
 
 // startAdmin listens for the operator, where the settings say so, until ctx ends or stop is called, which
 // waits for what is under way to end.
-func (p *Program) startAdmin(ctx context.Context, h home, s settings, metrics http.Handler, logger *slog.Logger) (stop func(), err error) {
+func (p *Program) startAdmin(ctx context.Context, h home, s settings.Server, metrics http.Handler, logger *slog.Logger) (stop func(), err error) {
 	if s.Admin == "" || h.repository == nil {
 		return func() {}, nil
 	}
-	listener, err := net.Listen("tcp", s.adminAddress())
+	listener, err := net.Listen("tcp", adminAddress(s.Admin))
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
-	a := &admin{built: p.Built, host: s.adminHost(), repository: h.repository, logger: logger, mux: http.NewServeMux()}
+	a := &admin{built: p.Built, host: adminHost(s.Admin), repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.fsck)
 	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
 	a.mux.HandleFunc("POST /gc", a.answered(a.gc))
@@ -288,7 +289,7 @@ const maxReport = 16 << 20
 
 // ask has the process that holds a data directory do something, with what body holds unless it is nil,
 // and reads its answer into out.
-func ask(ctx context.Context, s settings, path string, body io.Reader, out any) error {
+func ask(ctx context.Context, s settings.Server, path string, body io.Reader, out any) error {
 	resp, err := request(ctx, s, path, body, nil)
 	if err != nil {
 		return err
@@ -298,12 +299,12 @@ func ask(ctx context.Context, s settings, path string, body io.Reader, out any) 
 }
 
 // request sends a request to the admin listener of a data directory.
-func request(ctx context.Context, s settings, path string, body io.Reader, header http.Header) (*http.Response, error) {
+func request(ctx context.Context, s settings.Server, path string, body io.Reader, header http.Header) (*http.Response, error) {
 	if s.Admin == "" {
 		return nil, status.WithHint(errors.New("a server holds the data_dir, and has no admin listener that could be asked"),
 			"set admin for the server, or stop it meanwhile")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.adminAddress()+path, body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+adminAddress(s.Admin)+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
@@ -337,4 +338,22 @@ func readReport(path string, resp *http.Response, out any) error {
 
 func (f refusal) error(path string) error {
 	return status.WithCode(fmt.Errorf("admin: %s: %s", path, f.Error), f.Code)
+}
+
+// adminAddress returns where the admin listener is: on the loopback interface where no host is given.
+func adminAddress(setting string) string {
+	host, port, err := net.SplitHostPort(setting)
+	if err != nil || host != "" {
+		return setting
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// adminHost returns the host that the settings give the admin listener, "" for none.
+func adminHost(setting string) string {
+	host, _, err := net.SplitHostPort(setting)
+	if err != nil {
+		return ""
+	}
+	return host
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -40,7 +41,7 @@ func wrong(check, advice, format string, args ...any) Finding {
 
 // checked is what is examined. All of it is only read.
 type checked struct {
-	settings settings
+	settings settings.Server
 	store    *store.Store // nil: there is none, or it can't be read
 	now      func() time.Time
 	version  string // of the program
@@ -79,7 +80,7 @@ func (p *Program) Examine(ctx context.Context) (found []Finding) {
 
 // examined returns the settings of a server or, where there is no address to listen on, those that a mirror
 // wrote down in the data directory.
-func (p *Program) examined() (settings, []string, error) {
+func (p *Program) examined() (settings.Server, []string, error) {
 	given := func(key string) bool { _, ok := p.Flags[key]; return ok }
 	if given("data_dir") && !given("listen") && !given("tls_listen") && p.Config == "" && p.Getenv(SettingsVariable) == "" {
 		if saved, err := p.data(); err == nil && len(saved.Upstream) > 0 {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -127,21 +128,21 @@ func TestExpiryIsJudged(t *testing.T) {
 func TestClockIsJudged(t *testing.T) {
 	p, begun := newChecked(t)
 	const day = 24 * time.Hour
-	mirrors, checked := settings{}, settings{ClockChecked: begun.Add(20 * day)}
+	mirrors, checked := settings.Server{}, settings.Server{ClockChecked: begun.Add(20 * day)}
 	mirrors.Upstream = []string{"http://u"}
 	for _, c := range []struct {
 		after    time.Duration
-		settings settings
+		settings settings.Server
 		level    Level
 		text     string
 		advice   string
 	}{
-		{0, settings{}, LevelOK, "neither behind", ""},
-		{-2 * time.Minute, settings{}, LevelOK, "neither behind", ""}, // the origin signs
-		{-time.Hour, settings{}, LevelWrong, "timestamp 1 was issued at", "boxsign rotate online"},
+		{0, settings.Server{}, LevelOK, "neither behind", ""},
+		{-2 * time.Minute, settings.Server{}, LevelOK, "neither behind", ""}, // the origin signs
+		{-time.Hour, settings.Server{}, LevelWrong, "timestamp 1 was issued at", "boxsign rotate online"},
 		{-time.Hour, mirrors, LevelWrong, "timestamp 1 was issued at", "timedatectl"},
-		{29 * day, settings{}, LevelOK, "neither behind", ""},
-		{31 * day, settings{}, LevelWrong, "31 days after", "clock_checked"}, // the origin refuses to sign
+		{29 * day, settings.Server{}, LevelOK, "neither behind", ""},
+		{31 * day, settings.Server{}, LevelWrong, "31 days after", "clock_checked"}, // the origin refuses to sign
 		{31 * day, checked, LevelOK, "neither behind", ""},
 		{31 * day, mirrors, LevelOK, "not behind", ""},
 	} {

@@ -31,7 +31,7 @@ func (c *checked) permissions(context.Context) (found []Finding) {
 		found = append(found, writableDir(dir)...)
 	}
 	if c.settings.Admin != "" {
-		found = append(found, judgeAdmin(c.settings.adminAddress()))
+		found = append(found, judgeAdmin(adminAddress(c.settings.Admin)))
 	}
 	return found
 }

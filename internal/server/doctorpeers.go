@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/acme/autocert"
 
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -42,7 +43,7 @@ func (c *checked) certificates(ctx context.Context) (found []Finding) {
 		found = append(found, judgeCertificate(s.TLSCertificate, pair, err, "get a new one from its authority; the server takes it over by itself", c.now()))
 	}
 	for _, domain := range s.ACMEDomains {
-		pair, err := s.acmePair(ctx, domain)
+		pair, err := acmePair(ctx, &s, domain)
 		if errors.Is(err, autocert.ErrCacheMiss) {
 			found = append(found, warning("certificate", "let the authority reach this server as "+domain+" on port 443, or 80; the log says what it says",
 				"none was obtained for %s yet", domain))
@@ -50,15 +51,15 @@ func (c *checked) certificates(ctx context.Context) (found []Finding) {
 		}
 		found = append(found, judgeCertificate(domain, pair, err, "the server renews it by itself: its log says why it does not", c.now()))
 	}
-	if info, err := os.Stat(s.acmeDir()); len(s.ACMEDomains) > 0 && err == nil && info.Mode().Perm()&0o077 != 0 {
-		found = append(found, wrong("certificate", "chmod 700 "+s.acmeDir(), "others may read the keys in %s", s.acmeDir()))
+	if info, err := os.Stat(s.ACMEDir()); len(s.ACMEDomains) > 0 && err == nil && info.Mode().Perm()&0o077 != 0 {
+		found = append(found, wrong("certificate", "chmod 700 "+s.ACMEDir(), "others may read the keys in %s", s.ACMEDir()))
 	}
 	return found
 }
 
 // acmePair reads a certificate that was obtained before, autocert.ErrCacheMiss where there is none.
-func (s *settings) acmePair(ctx context.Context, domain string) (*tls.Certificate, error) {
-	b, err := autocert.DirCache(s.acmeDir()).Get(ctx, domain)
+func acmePair(ctx context.Context, s *settings.Server, domain string) (*tls.Certificate, error) {
+	b, err := autocert.DirCache(s.ACMEDir()).Get(ctx, domain)
 	if errors.Is(err, autocert.ErrCacheMiss) || errors.Is(err, fs.ErrNotExist) {
 		return nil, autocert.ErrCacheMiss
 	}
@@ -196,12 +197,12 @@ func judgeSkew(name string, before, after, theirs time.Time) Finding {
 
 // server asks the server that runs with these settings, if there is one.
 func (c *checked) server(ctx context.Context) (found []Finding) {
-	if c.settings.checkAsked() != nil {
+	if checkAsked(&c.settings) != nil {
 		return nil
 	}
 	client := ownClient()
 	client.Timeout = peerTimeout
-	url := serverURL(c.settings.asked())
+	url := serverURL(c.settings.Asked())
 	text, err := probe(ctx, client, url+"/readyz?verbose")
 	if _, silent := errors.AsType[noAnswer](err); silent {
 		return []Finding{ok("server", "none answers at %s", url)}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
@@ -50,7 +51,7 @@ func (p *Program) Fsck(ctx context.Context, rate int64) (FsckReport, error) {
 }
 
 // fsckBeside checks a directory that another process holds: that process does, or nothing is changed.
-func (p *Program) fsckBeside(ctx context.Context, s settings, rate int64, m meter) (FsckReport, error) {
+func (p *Program) fsckBeside(ctx context.Context, s settings.Server, rate int64, m meter) (FsckReport, error) {
 	if s.Admin != "" {
 		path := "/fsck"
 		if rate > 0 {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/settings"
 )
 
 // typeLines is the media type of an answer that tells how far a check is: JSON objects, one a line.
@@ -85,7 +87,7 @@ func (l *lineWriter) end() {
 }
 
 // askFsck has the process that holds a data directory check it, and shows how far it is.
-func askFsck(ctx context.Context, s settings, path string, m meter) (report FsckReport, err error) {
+func askFsck(ctx context.Context, s settings.Server, path string, m meter) (report FsckReport, err error) {
 	resp, err := request(ctx, s, path, nil, http.Header{"Accept": {typeLines + ", application/json"}})
 	if err != nil {
 		return FsckReport{}, err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -29,11 +30,11 @@ type HealthOptions struct {
 func (p *Program) Health(ctx context.Context, o HealthOptions) (text string, err error) {
 	base, client := strings.TrimRight(o.URL, "/"), &http.Client{}
 	if o.URL == "" {
-		s, _, err := p.load(defaultSettings(), (*settings).checkAsked)
+		s, _, err := p.load(settings.NewServer(), checkAsked)
 		if err != nil {
 			return "", err
 		}
-		base, client = serverURL(s.asked()), ownClient()
+		base, client = serverURL(s.Asked()), ownClient()
 	} else if u, err := url.Parse(o.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return "", cli.Usagef("%q: expected the URL of a server, such as http://127.0.0.1:8151", o.URL)
 	}
@@ -60,12 +61,4 @@ func urgentLines(text string) (out []string) {
 		}
 	}
 	return out
-}
-
-// checkAsked says what is missing to ask a server that runs with the settings.
-func (s *settings) checkAsked() []error {
-	if !s.plain() && s.TLSListen == "" {
-		return []error{errors.New("neither port nor listen is set: which server? name its URL")}
-	}
-	return nil
 }

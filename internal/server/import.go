@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
@@ -26,7 +27,7 @@ func (p *Program) Import(ctx context.Context, path string) (report ImportReport,
 	if err != nil {
 		return ImportReport{}, err
 	}
-	if err := s.checkRoot("import", "who brings the export"); err != nil {
+	if err := checkRoot(&s, "import", "who brings the export"); err != nil {
 		return ImportReport{}, err
 	}
 	in, size, err := p.open(path)
@@ -60,7 +61,7 @@ func (p *Program) open(path string) (in io.ReadCloser, size int64, err error) {
 }
 
 // importInto takes an export into a data directory that no other process holds.
-func (p *Program) importInto(ctx context.Context, s settings, in io.Reader, m meter) (_ ImportReport, err error) {
+func (p *Program) importInto(ctx context.Context, s settings.Server, in io.Reader, m meter) (_ ImportReport, err error) {
 	st, err := openStore(ctx, s, nil, newLogger(m, s), p.Now)
 	if err != nil {
 		return ImportReport{}, err
@@ -101,7 +102,7 @@ type UnsignedReport struct {
 func (p *Program) ImportUnsigned(ctx context.Context, url string, taken func(io.Writer, mirror.Archive)) (report *UnsignedReport, err error) {
 	given := *p
 	given.Upstreams = []string{url}
-	s, _, err := given.load(defaultSettings(), (*settings).checkUnsigned)
+	s, _, err := given.load(settings.NewServer(), checkUnsigned)
 	if err != nil {
 		return nil, err
 	}

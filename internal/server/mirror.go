@@ -12,6 +12,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -41,7 +42,7 @@ type sinks struct {
 }
 
 // openMirror opens the data directory of a mirror for this process alone.
-func (p *Program) openMirror(ctx context.Context, s settings, out sinks, logger *slog.Logger) (_ *repository, err error) {
+func (p *Program) openMirror(ctx context.Context, s settings.Server, out sinks, logger *slog.Logger) (_ *repository, err error) {
 	r := &repository{elsewhere: &elsewhere{}, scrubEvery: s.ScrubEvery, now: p.Now, logger: logger}
 	if r.store, err = openStore(ctx, s, r.elsewhere, logger, p.Now); err != nil {
 		return nil, err
@@ -49,14 +50,14 @@ func (p *Program) openMirror(ctx context.Context, s settings, out sinks, logger 
 	if r.copy, err = p.newMirrored(s, r.store, out, logger); err != nil {
 		return nil, errors.Join(err, r.store.Close())
 	}
-	if err := s.save(); err != nil {
+	if err := saveSettings(s); err != nil {
 		return nil, errors.Join(fmt.Errorf("data_dir: %w", err), r.close())
 	}
 	return r, nil
 }
 
 // newClient returns what asks the upstreams of the settings, with more that they don't say.
-func (p *Program) newClient(s settings, more func(*fetch.Config)) (*fetch.Client, error) {
+func (p *Program) newClient(s settings.Server, more func(*fetch.Config)) (*fetch.Client, error) {
 	roots, err := certificates("ca_file", s.CAFile)
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func (p *Program) newClient(s settings, more func(*fetch.Config)) (*fetch.Client
 	return fetch.New(c)
 }
 
-func (p *Program) newMirrored(s settings, st *store.Store, out sinks, logger *slog.Logger) (*mirrored, error) {
+func (p *Program) newMirrored(s settings.Server, st *store.Store, out sinks, logger *slog.Logger) (*mirrored, error) {
 	log := &syncLog{}
 	client, err := p.newClient(s, func(c *fetch.Config) { c.Progress, c.Refused, c.Logger = out.progress, log.refuse, logger })
 	if err != nil {
@@ -92,7 +93,7 @@ func (p *Program) newMirrored(s settings, st *store.Store, out sinks, logger *sl
 		AcceptStale: s.AcceptStale,
 		Interval:    s.Interval,
 		MaxBytes:    s.MaxBytes,
-		OnDemand:    s.OnDemand,
+		OnDemand:    mirror.OnDemand(s.OnDemand),
 		Planned:     out.planned,
 		Ended:       out.ended,
 		Tried:       log.ended,
@@ -105,7 +106,7 @@ func (p *Program) newMirrored(s settings, st *store.Store, out sinks, logger *sl
 }
 
 // openStore opens a data directory whose metadata come from elsewhere, for this process alone.
-func openStore(ctx context.Context, s settings, e *elsewhere, logger *slog.Logger, now func() time.Time) (*store.Store, error) {
+func openStore(ctx context.Context, s settings.Server, e *elsewhere, logger *slog.Logger, now func() time.Time) (*store.Store, error) {
 	c, err := storeConfig(s, logger, now)
 	if err != nil {
 		return nil, err
@@ -124,7 +125,7 @@ func openStore(ctx context.Context, s settings, e *elsewhere, logger *slog.Logge
 }
 
 // storeConfig says where the repository lies and what of it is kept.
-func storeConfig(s settings, logger *slog.Logger, now func() time.Time) (store.Config, error) {
+func storeConfig(s settings.Server, logger *slog.Logger, now func() time.Time) (store.Config, error) {
 	c := store.Config{Dir: s.DataDir, Logger: logger, Now: now, Superseded: s.KeepSuperseded}
 	if s.KeepNewest > 0 || !s.KeepSince.IsZero() {
 		c.Kept = mirror.Retention{Newest: s.KeepNewest, Since: s.KeepSince}.Kept
@@ -191,7 +192,7 @@ type Synced struct {
 func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 	paceCollector()
 	debug.SetMemoryLimit(onceMemory)
-	s, unknown, err := p.syncing()
+	s, unknown, err := p.load(settings.NewServer(), checkDirs)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 )
 
 // A Program is one run of box-update-server: what it has of the outside world, and the settings that were given.
@@ -32,13 +33,7 @@ func (p *Program) CheckConfig() (shown map[string]any, unknown []string, err err
 	if err != nil {
 		return nil, nil, err
 	}
-	shown = s.shown()
-	for _, key := range []string{"upstream", "redirects"} {
-		if urls, ok := shown[key].([]string); ok {
-			shown[key] = maskedURLs(urls)
-		}
-	}
-	return shown, unknown, nil
+	return settings.Mask(s.Show()), unknown, nil
 }
 
 // Serve serves until ctx ends, then lets running downloads end. On SIGHUP it reads the settings again.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/router"
@@ -27,32 +28,6 @@ import (
 // a list from being withdrawn, or the timestamp from being renewed.
 const reserve = 4 << 20
 
-// begun is store.Begun, for a data directory that may not be set.
-func begun(dir string) error {
-	if dir == "" {
-		return trust.ErrNone
-	}
-	return store.Begun(dir)
-}
-
-// hasRepository reports whether a data directory holds a repository, or what is left of one: whoever opens that says
-// what is lost.
-func hasRepository(dir string) bool { return !errors.Is(begun(dir), trust.ErrNone) }
-
-// checkRoot refuses a directory of copies that nobody could vouch for. step and source say in a message what it is
-// for, and who must not be asked for a root.
-func (s *settings) checkRoot(step, source string) error {
-	err := begun(s.DataDir)
-	if s.Root != "" || err == nil {
-		return nil
-	}
-	why := fmt.Errorf("root is not set: before the first %s it must be known whom to trust", step)
-	if !errors.Is(err, trust.ErrNone) {
-		why = fmt.Errorf("root is not set, and data_dir has none to trust: %w", err)
-	}
-	return status.WithHint(why, "take N.root.json from the people who sign, not from "+source)
-}
-
 // home is the data directory, which this process alone has from start to end.
 type home struct {
 	repository  *repository // nil: there is none
@@ -61,7 +36,7 @@ type home struct {
 }
 
 // openHome opens the data directory, if there is one. out is told how the transfers of a mirror go on.
-func (p *Program) openHome(ctx context.Context, s settings, out sinks, logger *slog.Logger) (home, error) {
+func (p *Program) openHome(ctx context.Context, s settings.Server, out sinks, logger *slog.Logger) (home, error) {
 	if len(s.Upstream) > 0 {
 		r, err := p.openMirror(ctx, s, out, logger)
 		if err != nil {
@@ -80,7 +55,7 @@ func (p *Program) openHome(ctx context.Context, s settings, out sinks, logger *s
 	if err != nil {
 		return home{}, fmt.Errorf("data_dir: %w", err)
 	}
-	if err := s.saveAdmin(); err != nil {
+	if err := saveKeeping(s); err != nil {
 		return home{}, errors.Join(fmt.Errorf("data_dir: %w", err), r.close())
 	}
 	return home{repository: r, unlock: r.close}, nil
@@ -148,7 +123,7 @@ type repository struct {
 	logger     *slog.Logger
 }
 
-func (p *Program) openRepository(ctx context.Context, s settings, logger *slog.Logger) (*repository, error) {
+func (p *Program) openRepository(ctx context.Context, s settings.Server, logger *slog.Logger) (*repository, error) {
 	online, err := onlineKeys(ctx, s.OnlineKey)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -22,7 +23,7 @@ import (
 // server is a Program that serves: its settings as they were at the start.
 type server struct {
 	*Program
-	settings settings
+	settings settings.Server
 	unknown  []string // keys of the settings that are not known
 	home     home
 	log      meter
@@ -60,7 +61,7 @@ func serve(ctx context.Context, s server) (err error) {
 		return err
 	}
 	defer stopAdmin()
-	listening, err := s.settings.listen()
+	listening, err := listen(&s.settings)
 	if err != nil {
 		return err
 	}
@@ -100,21 +101,21 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 		return old
 	}
 	warnUnknown(logger, unknown)
-	if next.address() != old.settings.address() {
-		logger.Warn("a new address needs a restart", "in force", old.settings.address(), "ignored", next.address())
+	if next.Address() != old.settings.Address() {
+		logger.Warn("a new address needs a restart", "in force", old.settings.Address(), "ignored", next.Address())
 		next.Listen, next.Port = old.settings.Listen, old.settings.Port
 	}
 	if next.DataDir != old.settings.DataDir {
 		logger.Warn("a new data_dir needs a restart", "in force", old.settings.DataDir, "ignored", next.DataDir)
 		next.DataDir = old.settings.DataDir
 	}
-	if !reflect.DeepEqual(next.securing, old.settings.securing) {
+	if !reflect.DeepEqual(next.TLS, old.settings.TLS) {
 		logger.Warn("new settings of TLS need a restart")
-		next.securing = old.settings.securing
+		next.TLS = old.settings.TLS
 	}
-	if !reflect.DeepEqual(next.copying, old.settings.copying) || next.keeping != old.settings.keeping {
+	if !reflect.DeepEqual(next.Mirror, old.settings.Mirror) || next.Keeping != old.settings.Keeping {
 		logger.Warn("new settings of a mirror or of what is kept, or a new admin address, need a restart")
-		next.copying, next.keeping = old.settings.copying, old.settings.keeping
+		next.Mirror, next.Keeping = old.settings.Mirror, old.settings.Keeping
 	}
 	if s.home.repository != nil && s.home.repository.copy != nil {
 		s.home.repository.copy.Trigger()
@@ -173,11 +174,11 @@ func warnUnknown(logger *slog.Logger, keys []string) {
 	}
 }
 
-func newLogger(w io.Writer, s settings) *slog.Logger {
+func newLogger(w io.Writer, s settings.Server) *slog.Logger {
 	return newLoggerWith(w, s, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr { return cli.MaskAttr(a) }})
 }
 
-func newLoggerWith(w io.Writer, s settings, o *slog.HandlerOptions) *slog.Logger {
+func newLoggerWith(w io.Writer, s settings.Server, o *slog.HandlerOptions) *slog.Logger {
 	if s.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}

@@ -5,210 +5,127 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"maps"
-	"net"
 	"os"
-	"slices"
-	"strconv"
-	"time"
+	"path/filepath"
+	"strings"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
-	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/update"
 )
 
 // SettingsVariable holds the settings as one JSON object.
 const SettingsVariable = "BOX_UPDATE_SERVER_SETTINGS"
 
-// maxSettings bounds the settings, in bytes.
-const maxSettings = 1 << 20
+// hintSettings says how settings are given.
+const hintSettings = `set ` + SettingsVariable + `='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`
 
-// settings are what an operator sets, as one JSON object in the environment or in a file. Flags
-// override them. README.md explains each.
-type settings struct {
-	Port       int    // binds all interfaces; Listen overrides it
-	Listen     string // host:port
-	UpdatesDir string // read-only directory of archives
-	DataDir    string // the server's own files, and the repository if there is one
-	OnlineKey  string // file of the key that signs snapshot and timestamp; two while it is replaced
-	// ClockChecked is when the operator looked, and found that the clock is right; zero: never.
-	ClockChecked time.Time
-	ReleaseKey   string // file of the public key that archives of UpdatesDir must be signed by
-	// ServeUnsigned serves archives of UpdatesDir that the repository does not list.
-	ServeUnsigned bool
-	Product       update.Product // whose archives are served
-	LogFormat     string         // "text" or "json"
-	LogRequests   bool           // a line for each request
-	Metrics       bool           // /metrics answers
-	Drain         time.Duration  // how long running downloads may go on after SIGTERM
-	IdleTimeout   time.Duration  // a connection without a request is closed after it
-	StallWindow   time.Duration  // a download is cut when it was slower than MinRate for so long
-	MinRate       int64          // bytes per second
-	limiting
-	securing
-	copying
-	keeping
+// serving returns the settings of a server, and the keys that are not known.
+func (p *Program) serving() (settings.Server, []string, error) {
+	return p.load(settings.NewServer(), checkServing)
 }
 
-func defaultSettings() settings {
-	return settings{
-		Product:     update.DefaultProduct,
-		LogFormat:   "text",
-		LogRequests: true,
-		Metrics:     true,
-		Drain:       30 * time.Second,
-		IdleTimeout: 2 * time.Minute,
-		StallWindow: time.Minute,
-		MinRate:     64,
-		limiting:    defaultLimiting(),
-		securing:    defaultSecuring(),
-		copying:     defaultCopying(),
-		keeping:     defaultKeeping(),
-	}
-}
-
-// A field is one setting that can be given in JSON: what it should be, for messages, and how it is set.
-type field struct {
-	want string
-	set  func(json.RawMessage) error
-}
-
-func (s *settings) fields() map[string]field {
-	all := s.copying.fields()
-	maps.Copy(all, s.limiting.fields())
-	maps.Copy(all, s.securing.fields())
-	maps.Copy(all, s.keeping.fields())
-	maps.Copy(all, map[string]field{
-		"port":           {"a number from 1 to 65535", func(b json.RawMessage) error { return setPort(&s.Port, b) }},
-		"listen":         {`"host:port"`, func(b json.RawMessage) error { return setString(&s.Listen, b) }},
-		"updates_dir":    {"the path of a directory", func(b json.RawMessage) error { return setString(&s.UpdatesDir, b) }},
-		"data_dir":       {"the path of a directory", func(b json.RawMessage) error { return setString(&s.DataDir, b) }},
-		"online_key":     {"the path of a private key file", func(b json.RawMessage) error { return setString(&s.OnlineKey, b) }},
-		"clock_checked":  {`a day such as "2026-01-31" or a time such as "2026-01-31T12:00:00Z"`, func(b json.RawMessage) error { return setTime(&s.ClockChecked, b) }},
-		"release_key":    {"the path of a public key file", func(b json.RawMessage) error { return setString(&s.ReleaseKey, b) }},
-		"serve_unsigned": {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.ServeUnsigned) }},
-		"product":        {`a product such as "opq-box-update"`, func(b json.RawMessage) error { return setProduct(&s.Product, b) }},
-		"log_format":     {`"text" or "json"`, func(b json.RawMessage) error { return setString(&s.LogFormat, b) }},
-		"log_requests":   {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.LogRequests) }},
-		"metrics":        {"true or false", func(b json.RawMessage) error { return json.Unmarshal(b, &s.Metrics) }},
-		"drain":          {`a duration such as "30s"`, func(b json.RawMessage) error { return setDuration(&s.Drain, b) }},
-		"idle_timeout":   {`a duration such as "2m"`, func(b json.RawMessage) error { return setDuration(&s.IdleTimeout, b) }},
-		"stall_window":   {`a duration such as "1m"`, func(b json.RawMessage) error { return setDuration(&s.StallWindow, b) }},
-		"min_rate":       {"a number of bytes per second", func(b json.RawMessage) error { return json.Unmarshal(b, &s.MinRate) }},
-	})
-	return all
-}
-
-// readJSON overrides s with the settings in b and returns the keys that are not known, which are
-// tolerated. from names the source for messages.
-func (s *settings) readJSON(from string, b []byte) (unknown []string, err error) {
-	var object map[string]json.RawMessage
-	err = json.Unmarshal(b, &object)
+// data returns the settings of a command that looks after a data directory. Those that a mirror wrote
+// down there are in force where no others are given.
+func (p *Program) data() (settings.Server, error) {
+	s, _, err := p.load(settings.NewServer(), checkData)
 	if err != nil {
-		return nil, fmt.Errorf("settings in %s: JSON: %w", from, explain.JSON(b, err))
+		return settings.Server{}, err
 	}
-	if object == nil {
-		return nil, fmt.Errorf("settings in %s: JSON: expected an object, got null", from)
+	saved := settings.NewServer()
+	if _, err := saved.Read(filepath.Join(s.DataDir, savedName)); errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	} else if err != nil {
+		return settings.Server{}, err
 	}
-	fields := s.fields()
-	for _, key := range slices.Sorted(maps.Keys(object)) {
-		f, known := fields[key]
-		if !known {
-			unknown = append(unknown, key)
+	s, _, err = p.load(saved, checkData)
+	return s, err
+}
+
+// load returns s with the settings that are given, and the keys that are not known. purpose says what can't work for what
+// they are used for.
+func (p *Program) load(s *settings.Server, purpose func(*settings.Server) []error) (_ settings.Server, unknown []string, err error) {
+	env := p.Getenv(SettingsVariable)
+	switch {
+	case p.Config != "":
+		unknown, err = s.Read(p.Config)
+	case env != "":
+		unknown, err = s.Parse(SettingsVariable, []byte(env))
+	case len(p.Flags) == 0 && !p.OtherFlags && len(p.Upstreams) == 0:
+		err = status.WithHint(errors.New("no settings: "+SettingsVariable+" is unset or empty"), hintSettings)
+	}
+	if err != nil {
+		return settings.Server{}, nil, err
+	}
+	for _, one := range s.Settings() {
+		text, given := p.Flags[one.Key]
+		if !given {
 			continue
 		}
-		if value := object[key]; bytes.Equal(value, []byte("null")) || f.set(value) != nil {
-			return nil, fmt.Errorf("settings in %s: %s: expected %s, got %s", from, key, f.want, explain.Clip(string(value), 80))
+		texts := []string{text}
+		if one.Expand {
+			texts, err = p.URLs(texts)
+		}
+		if err == nil {
+			err = one.SetText(texts...)
+		}
+		if err != nil {
+			return settings.Server{}, nil, cli.Usagef("--%s: %w", one.Flag(), err)
 		}
 	}
-	return unknown, nil
-}
-
-func setPort(p *int, b json.RawMessage) error {
-	n, err := strconv.ParseUint(string(b), 10, 16)
-	if err != nil || n == 0 {
-		return errors.New("not a port")
+	if len(p.Upstreams) > 0 {
+		if s.Upstream, err = p.URLs(p.Upstreams); err != nil {
+			return settings.Server{}, nil, cli.Usagef("%w", err)
+		}
+		for _, u := range s.Upstream {
+			if _, err := settings.ParseURL(u); err != nil {
+				return settings.Server{}, nil, cli.Usagef("%s: expected the URL of a server: %w", strings.Join(p.Upstreams, " "), err)
+			}
+		}
 	}
-	*p = int(n)
-	return nil
-}
-
-func setString(p *string, b json.RawMessage) error {
-	if err := json.Unmarshal(b, p); err != nil {
-		return err
+	if p.Mirrors && len(s.Upstream) == 0 {
+		return settings.Server{}, nil, cli.Usagef("no upstream: pass a URL or set upstream")
 	}
-	if *p == "" {
-		return errors.New("empty")
+	problems := append(purpose(s), s.Check()...)
+	if len(problems) == 0 {
+		return *s, unknown, nil
 	}
-	return nil
-}
-
-func setProduct(p *update.Product, b json.RawMessage) error {
-	var text string
-	if err := setString(&text, b); err != nil {
-		return err
+	err = fmt.Errorf("settings: %w", errors.Join(problems...))
+	if !errors.Is(err, store.ErrNoRoot) { // that one says what to do, and no setting mends it
+		err = status.WithDefaultHint(err, hintSettings)
 	}
-	product, err := update.ParseProduct(text)
-	if err != nil {
-		return err
-	}
-	*p = product
-	return nil
-}
-
-func setDuration(p *time.Duration, b json.RawMessage) error {
-	var text string
-	if err := setString(&text, b); err != nil {
-		return err
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return err
-	}
-	*p = d
-	return nil
-}
-
-// readFile overrides s with the settings in a file.
-func (s *settings) readFile(path string) (unknown []string, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("settings: %w", err)
-	}
-	defer f.Close() // opened for reading
-	b, err := io.ReadAll(io.LimitReader(f, maxSettings+1))
-	if err != nil {
-		return nil, fmt.Errorf("settings: %w", err)
-	}
-	if len(b) > maxSettings {
-		return nil, fmt.Errorf("settings in %s: over %d bytes", path, maxSettings)
-	}
-	return s.readJSON(path, b)
-}
-
-// address returns what to listen on.
-func (s *settings) address() string {
-	if s.Listen != "" {
-		return s.Listen
-	}
-	return ":" + strconv.Itoa(s.Port)
+	return settings.Server{}, nil, err
 }
 
 // checkServing says what can't work for a server.
-func (s *settings) checkServing() (problems []error) {
-	if !s.plain() && s.TLSListen == "" {
-		problems = append(problems, errors.New("neither port nor listen is set"))
+func checkServing(s *settings.Server) (problems []error) {
+	bad := func(text string) { problems = append(problems, errors.New(text)) }
+	if !s.Plain() && s.TLSListen == "" {
+		bad("neither port nor listen is set")
 	}
-	return append(append(problems, s.checkSecure()...), s.checkDirs()...)
+	if s.TLSRedirect && !s.Plain() {
+		bad("tls_redirect: neither port nor listen is set, so nobody comes without TLS")
+	}
+	if len(s.ACMEDomains) > 0 && s.DataDir == "" {
+		bad("acme_domains: certificates are kept in data_dir, which is not set")
+	}
+	return append(problems, checkDirs(s)...)
+}
+
+// checkAsked says what is missing to ask a server that runs with the settings.
+func checkAsked(s *settings.Server) []error {
+	if !s.Plain() && s.TLSListen == "" {
+		return []error{errors.New("neither port nor listen is set: which server? name its URL")}
+	}
+	return nil
 }
 
 // checkData says what can't work for a command that looks after a data directory.
-func (s *settings) checkData() []error {
+func checkData(s *settings.Server) []error {
 	if s.DataDir == "" {
 		return []error{cli.Usagef("data_dir is not set: say --data-dir")}
 	}
@@ -216,7 +133,7 @@ func (s *settings) checkData() []error {
 }
 
 // checkUnsigned says what can't work for taking archives into a plain directory.
-func (s *settings) checkUnsigned() []error {
+func checkUnsigned(s *settings.Server) []error {
 	if s.UpdatesDir == "" {
 		return []error{cli.Usagef("updates_dir is not set: say --updates-dir")}
 	}
@@ -226,54 +143,8 @@ func (s *settings) checkUnsigned() []error {
 	return nil
 }
 
-// check says what of the settings can't work, each problem with what to do. purpose says what can't for
-// what they are used for. It looks at the directories but does not read them.
-func (s *settings) check(purpose func(*settings) []error) error {
-	problems := slices.Concat(purpose(s), s.limiting.check(), s.securing.check(), s.copying.check(), s.keeping.check())
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if err := checkAddress(s.Listen); s.Listen != "" && err != nil {
-		bad("listen %q: expected host:port: %w", s.Listen, err)
-	}
-	if s.LogFormat != "text" && s.LogFormat != "json" {
-		bad("log_format %q: expected \"text\" or \"json\"", s.LogFormat)
-	}
-	if s.IdleTimeout < time.Second || s.IdleTimeout > 24*time.Hour {
-		bad("idle_timeout must be between 1s and 24h")
-	}
-	if s.Drain < 0 || s.StallWindow < time.Second || s.StallWindow > 24*time.Hour || s.MinRate < 1 || s.MinRate > maxMinRate {
-		bad("drain must not be negative, stall_window between 1s and 24h, min_rate between 1 and %d", maxMinRate)
-	}
-	if len(problems) == 0 {
-		return nil
-	}
-	err := fmt.Errorf("settings: %w", errors.Join(problems...))
-	if errors.Is(err, store.ErrNoRoot) {
-		return err // it says what to do, and no setting mends it
-	}
-	return status.WithDefaultHint(err,
-		`set `+SettingsVariable+`='{"port": 8151, "updates_dir": "/path/to/updates"}' or see --help`)
-}
-
-// maxMinRate bounds min_rate, in bytes per second.
-const maxMinRate = 1 << 30
-
-func checkAddress(address string) error {
-	_, port, err := net.SplitHostPort(address)
-	var wrong *net.AddrError
-	if errors.As(err, &wrong) {
-		return errors.New(wrong.Err) // without the address, which the caller names
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("port %q is no number from 0 to 65535", port)
-	}
-	return nil
-}
-
 // checkDirs says what is wrong with the directories, and with the keys beside them.
-func (s *settings) checkDirs() (problems []error) {
+func checkDirs(s *settings.Server) (problems []error) {
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	for _, d := range []struct{ key, path string }{{"updates_dir", s.UpdatesDir}, {"data_dir", s.DataDir}} {
 		err := checkDir(d.path)
@@ -285,7 +156,16 @@ func (s *settings) checkDirs() (problems []error) {
 		}
 	}
 	if len(s.Upstream) > 0 {
-		return append(problems, s.checkMirror()...)
+		if s.DataDir == "" {
+			bad("upstream: a mirror needs data_dir")
+		}
+		if s.OnlineKey != "" {
+			bad("upstream and online_key exclude each other: a mirror signs nothing")
+		}
+		if err := checkRoot(s, "sync", "the upstream"); err != nil {
+			problems = append(problems, err)
+		}
+		return problems
 	}
 	damage := begun(s.DataDir)
 	repository := !errors.Is(damage, trust.ErrNone) // or what is left of one
@@ -308,21 +188,6 @@ func (s *settings) checkDirs() (problems []error) {
 	return problems
 }
 
-// checkMirror says what can't work for a mirror.
-func (s *settings) checkMirror() (problems []error) {
-	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if s.DataDir == "" {
-		bad("upstream: a mirror needs data_dir")
-	}
-	if s.OnlineKey != "" {
-		bad("upstream and online_key exclude each other: a mirror signs nothing")
-	}
-	if err := s.checkRoot("sync", "the upstream"); err != nil {
-		problems = append(problems, err)
-	}
-	return problems
-}
-
 func checkDir(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -332,4 +197,72 @@ func checkDir(path string) error {
 		return fmt.Errorf("%s is not a directory", path)
 	}
 	return nil
+}
+
+// checkRoot refuses a directory of copies that nobody could vouch for. step and source say in a message what it is
+// for, and who must not be asked for a root.
+func checkRoot(s *settings.Server, step, source string) error {
+	err := begun(s.DataDir)
+	if s.Root != "" || err == nil {
+		return nil
+	}
+	why := fmt.Errorf("root is not set: before the first %s it must be known whom to trust", step)
+	if !errors.Is(err, trust.ErrNone) {
+		why = fmt.Errorf("root is not set, and data_dir has none to trust: %w", err)
+	}
+	return status.WithHint(why, "take N.root.json from the people who sign, not from "+source)
+}
+
+// begun is store.Begun, for a data directory that may not be set.
+func begun(dir string) error {
+	if dir == "" {
+		return trust.ErrNone
+	}
+	return store.Begun(dir)
+}
+
+// hasRepository reports whether a data directory holds a repository, or what is left of one: whoever opens that says
+// what is lost.
+func hasRepository(dir string) bool { return !errors.Is(begun(dir), trust.ErrNone) }
+
+// savedName is the file of a data directory in which a server writes down its settings, for the commands
+// that look after the directory: they must know what is kept, and whom to ask.
+const savedName = "settings.json"
+
+// saveKeeping writes down where the server of a directory that is no mirror can be asked, and what it keeps, and
+// leaves the rest as it is.
+func saveKeeping(s settings.Server) error {
+	saved := settings.NewServer()
+	_, err := saved.Read(filepath.Join(s.DataDir, savedName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if saved.Admin == s.Admin && saved.Keeping == s.Keeping {
+		return nil
+	}
+	saved.DataDir, saved.Admin, saved.Keeping = s.DataDir, s.Admin, s.Keeping
+	return saveSettings(*saved)
+}
+
+// saveSettings writes down the settings of a mirror.
+func saveSettings(s settings.Server) error {
+	for _, path := range []*string{&s.Root, &s.CAFile} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		*path = abs
+	}
+	b, err := json.MarshalIndent(s.ShowSaved(), "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.DataDir, savedName)
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, append(b, '\n')) {
+		return nil
+	}
+	return disk.FS{}.WriteFile(path, append(b, '\n'), 0o600) // a URL may hold a password
 }

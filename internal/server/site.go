@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/store"
@@ -20,7 +21,7 @@ import (
 
 // site is what is served under one set of settings.
 type site struct {
-	settings settings
+	settings settings.Server
 	logger   *slog.Logger
 	dir      *dropdir.Dir // nil: there is only a repository
 	selector *selector    // nil: nothing of what is there is left out
@@ -31,7 +32,7 @@ type site struct {
 
 // openSite opens what the settings name, beside the data directory. Nothing runs in the background
 // until start.
-func (p *Program) openSite(ctx context.Context, s settings, h home, log *logBuffer) (*site, error) {
+func (p *Program) openSite(ctx context.Context, s settings.Server, h home, log *logBuffer) (*site, error) {
 	logger := newLogger(log, s)
 	out := &site{settings: s, logger: logger, stop: func() {}, router: router.Config{
 		Product:     s.Product,

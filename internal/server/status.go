@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/status"
@@ -51,7 +52,7 @@ func (p *Program) Status(ctx context.Context) (r StatusReport, err error) {
 }
 
 // readStanding returns what a server of the settings says of a directory that is open for reading alone.
-func (p *Program) readStanding(st *store.Store, s settings) (mirror.Freshness, []store.Warning, error) {
+func (p *Program) readStanding(st *store.Store, s settings.Server) (mirror.Freshness, []store.Warning, error) {
 	at := p.Now()
 	f, warnings, err := mirror.ReadHealth(st, s.Interval, at)
 	if err != nil {
@@ -68,7 +69,7 @@ func (p *Program) readStanding(st *store.Store, s settings) (mirror.Freshness, [
 }
 
 // openReadOnly opens a data directory beside the process that writes to it, if there is one.
-func (p *Program) openReadOnly(ctx context.Context, s settings) (*store.Store, error) {
+func (p *Program) openReadOnly(ctx context.Context, s settings.Server) (*store.Store, error) {
 	c, err := storeConfig(s, nil, p.Now)
 	if err != nil {
 		return nil, err

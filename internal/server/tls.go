@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
@@ -35,7 +36,7 @@ type standing struct {
 }
 
 // openCredentials returns what the settings name, nil where there is no TLS.
-func (p *Program) openCredentials(s settings, logger *slog.Logger) (credentials, error) {
+func (p *Program) openCredentials(s settings.Server, logger *slog.Logger) (credentials, error) {
 	switch {
 	case s.TLSListen == "":
 		return nil, nil
@@ -86,14 +87,14 @@ func component(all []standing, at time.Time) router.Component {
 }
 
 // plainHandler returns what answers requests without TLS instead of the routes, nil where the routes do.
-func plainHandler(s settings, c credentials) func(http.Handler) http.Handler {
+func plainHandler(s settings.Server, c credentials) func(http.Handler) http.Handler {
 	a, obtains := c.(*acmeCertificates)
 	if !obtains && !s.TLSRedirect {
 		return nil
 	}
 	return func(routes http.Handler) http.Handler {
 		if s.TLSRedirect {
-			routes = redirectToTLS(s.tlsPort())
+			routes = redirectToTLS(s.TLSPort())
 		}
 		if obtains {
 			return a.manager.HTTPHandler(routes)
@@ -130,9 +131,9 @@ func redirectToTLS(port string) http.Handler {
 type listeners struct{ plain, secure net.Listener }
 
 // listen listens where the settings say.
-func (s *settings) listen() (l listeners, err error) {
-	if s.plain() {
-		if l.plain, err = listenOn(s.address(), "--listen"); err != nil {
+func listen(s *settings.Server) (l listeners, err error) {
+	if s.Plain() {
+		if l.plain, err = listenOn(s.Address(), "--listen"); err != nil {
 			return listeners{}, err
 		}
 	}
@@ -177,7 +178,7 @@ func (l listeners) asked() (address net.Addr, secure bool) {
 }
 
 // tell logs where the server listens.
-func (l listeners) tell(s settings, version string, logger *slog.Logger) {
+func (l listeners) tell(s settings.Server, version string, logger *slog.Logger) {
 	if l.plain != nil {
 		logger.Info("listening", "addr", l.plain.Addr().String(), "updates_dir", s.UpdatesDir, "data_dir", s.DataDir, "version", version)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 )
 
 const (
@@ -44,18 +45,18 @@ type acmeCertificates struct {
 	stand map[string]standing // by domain
 }
 
-func (p *Program) openACME(s settings, logger *slog.Logger) (*acmeCertificates, error) {
+func (p *Program) openACME(s settings.Server, logger *slog.Logger) (*acmeCertificates, error) {
 	roots, err := certificates("acme_ca_file", s.ACMECAFile)
 	if err != nil {
 		return nil, err
 	}
-	if err := (disk.FS{}).MkdirAll(s.acmeDir(), 0o700); err != nil {
+	if err := (disk.FS{}).MkdirAll(s.ACMEDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	a := &acmeCertificates{domains: s.ACMEDomains, logger: logger, stand: map[string]standing{}}
 	a.manager = &autocert.Manager{
 		Prompt:     autocert.AcceptTOS,
-		Cache:      autocert.DirCache(s.acmeDir()),
+		Cache:      autocert.DirCache(s.ACMEDir()),
 		HostPolicy: knownHosts(s.ACMEDomains),
 		Email:      s.ACMEEmail,
 		Client: &acme.Client{

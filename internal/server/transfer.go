@@ -9,6 +9,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -19,7 +20,7 @@ func ParseSince(text string) (mirror.Since, error) {
 	if text == "" {
 		return mirror.Since{}, nil
 	}
-	if at, err := parseTime(text); err == nil {
+	if at, err := settings.ParseTime(text); err == nil {
 		return mirror.Since{Time: at}, nil
 	}
 	v, err := update.ParseVersion(text)
