@@ -95,7 +95,7 @@ func (l *lost) Unwrap() error { return l.error }
 // the disk here.
 func isLost(err error) bool {
 	return (errors.Is(err, fetch.ErrDamaged) || errors.Is(err, fetch.ErrNotFound)) &&
-		!errors.Is(err, fetch.ErrUnavailable) && !errors.Is(err, store.ErrNoSpace)
+		!errors.Is(err, fetch.ErrUnavailable) && !errors.Is(err, disk.ErrNoSpace)
 }
 
 // add reports whether further archives would fail too.
@@ -116,7 +116,7 @@ func (t *tally) add(rel trust.Release, bytes int64, err error) (hopeless bool) {
 	if isLost(err) {
 		t.lost = append(t.lost, rel.Digest())
 	}
-	return errors.Is(err, store.ErrNoSpace) || errors.Is(err, fetch.ErrUnavailable)
+	return errors.Is(err, disk.ErrNoSpace) || errors.Is(err, fetch.ErrUnavailable)
 }
 
 func (t *tally) error() error {

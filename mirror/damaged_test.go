@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -59,7 +60,7 @@ func TestDamagedArchiveHoldsNothingBack(t *testing.T) {
 	}{
 		"upstreams are busy":     {status: http.StatusServiceUnavailable, want: fetch.ErrUnavailable},
 		"upstreams have lost it": {status: http.StatusNotFound, want: fetch.ErrNotFound},
-		"no room for it":         {maxBytes: 1 << 20, want: store.ErrNoSpace},
+		"no room for it":         {maxBytes: 1 << 20, want: disk.ErrNoSpace},
 	} {
 		t.Run(what, func(t *testing.T) {
 			o := newOrigin(t, one, two, big)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -164,7 +165,7 @@ func TestImportFits(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
 	island := o.newIsland(func(c *store.Config) { c.Reserve = 1 << 60 })
-	island.readFails(o.export(mirror.Since{}), store.ErrNoSpace)
+	island.readFails(o.export(mirror.Since{}), disk.ErrNoSpace)
 }
 
 // TestOldExport: what is older than what is here, or too old for boxes, is refused.

@@ -66,7 +66,7 @@ func TestDiskFullAtEveryWrite(t *testing.T) {
 				}
 				_, err := m.Sync(t.Context())
 				more = change != ""
-				if err != nil && (!errors.Is(err, store.ErrNoSpace) || !strings.Contains(err.Error(), "no space left")) {
+				if err != nil && (!errors.Is(err, disk.ErrNoSpace) || !strings.Contains(err.Error(), "no space left")) {
 					t.Errorf("%s: expected it to say that the disk is full, got %v", change, err)
 				}
 				if got := m.listed(); !slices.Equal(got, []string{one}) && !slices.Equal(got, []string{pair}) {
@@ -116,7 +116,7 @@ func TestSmallDisk(t *testing.T) {
 	ballast := dir + "/ballast"
 	must(t, os.WriteFile(ballast, make([]byte, 8<<20), 0o600))
 	o.publish(big)
-	m.syncFails(store.ErrNoSpace)
+	m.syncFails(disk.ErrNoSpace)
 	m.wantListed(one)
 	must(t, os.Remove(ballast))
 	m.sync()
@@ -126,7 +126,7 @@ func TestSmallDisk(t *testing.T) {
 	}
 	o.publish(two)
 	_, err := m.Sync(t.Context())
-	wantErr(t, err, store.ErrNoSpace)
+	wantErr(t, err, disk.ErrNoSpace)
 	m.whole()
 	must(t, os.Remove(ballast))
 	m.sync()

@@ -3,9 +3,9 @@ package mirror
 import (
 	"errors"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
 )
 
 // Reason says in a word or two why something failed. It tells nothing of a network or a disk, so that
@@ -29,7 +29,7 @@ func reasonOf(err error) Reason {
 		err    error
 		reason Reason
 	}{
-		{store.ErrNoSpace, ReasonNoSpace},
+		{disk.ErrNoSpace, ReasonNoSpace},
 		{fetch.ErrRefused, ReasonRefused},
 		{trust.ErrExpired, ReasonExpired},
 		{trust.ErrRollback, ReasonBehind},

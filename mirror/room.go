@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -25,7 +26,7 @@ func (m *Mirror) checkRoom(ctx context.Context, wanted []trust.Release, repo *tr
 	m.collect(ctx)
 	keep := digestsOf(m.c.Store.Kept(repo))
 	err = m.evict(ctx, wanted, keep, 0)
-	if !errors.Is(err, store.ErrNoSpace) {
+	if !errors.Is(err, disk.ErrNoSpace) {
 		return err
 	}
 	return m.withoutDemands(func() error { return m.evict(ctx, wanted, keep, 0) })
@@ -107,7 +108,7 @@ func (m *Mirror) lack(ctx context.Context, wanted []trust.Release) (int64, error
 }
 
 // lack returns how many bytes archives lack of the room on the disk, or below the cap, unless it is 0. Where
-// they lack any, the error is store.ErrNoSpace.
+// they lack any, the error is disk.ErrNoSpace.
 func lack(ctx context.Context, s *store.Store, limit int64, wanted []trust.Release) (int64, error) {
 	room, err := s.Room(ctx, wanted)
 	if err != nil {
@@ -121,10 +122,10 @@ func lack(ctx context.Context, s *store.Store, limit int64, wanted []trust.Relea
 	switch {
 	case short > 0:
 		return max(short, over), fmt.Errorf("%w: %d bytes are needed for %d archives, and %d can be used; make room, or keep fewer updates",
-			store.ErrNoSpace, room.Need, len(wanted), max(room.Free, 0))
+			disk.ErrNoSpace, room.Need, len(wanted), max(room.Free, 0))
 	case over > 0:
 		return over, fmt.Errorf("%w: the store has %d bytes and would need %d more for %d archives, beyond its cap of %d; raise it, or keep fewer updates",
-			store.ErrNoSpace, room.Used, room.Need, len(wanted), limit)
+			disk.ErrNoSpace, room.Used, room.Need, len(wanted), limit)
 	}
 	return 0, nil
 }

@@ -31,7 +31,7 @@ func (r *Result) add(more Result) {
 // than that of lost archives, what was served before is still served. What was fetched is kept, and Freshness tells
 // the error.
 //
-// The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; store.ErrNoSpace
+// The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; disk.ErrNoSpace
 // is also the one of a store that would exceed its cap.
 func (m *Mirror) Sync(ctx context.Context) (all Result, err error) {
 	err = m.turn.givingWay(ctx, func(ctx context.Context) error {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -438,7 +439,7 @@ func TestRoom(t *testing.T) {
 		u.upstreams = []string{p.url}
 		m := o.newMirror(u)
 		p.taken()
-		m.syncFails(store.ErrNoSpace)
+		m.syncFails(disk.ErrNoSpace)
 		if asked := p.taken(); len(fetched(asked, o.rel(big)))+len(fetched(asked, o.rel(one))) > 0 {
 			t.Errorf("%s: expected no archive asked for, got %v", name, asked)
 		}

@@ -11,11 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
-	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
@@ -72,7 +69,7 @@ type Archive struct {
 // left out, since a server of the directory would ignore it, is returned, with the reason: names that no update
 // has, archives of other products, and empty ones.
 //
-// The errors are those of package fetch, store.ErrNoSpace, ErrDiffers, and ErrGone.
+// The errors are those of package fetch, disk.ErrNoSpace, ErrDiffers, and ErrGone.
 func (i Unsigned) Import(ctx context.Context) (odd []string, err error) {
 	if i.Progress == nil {
 		i.Progress = func(update.Name, int64, int64) {}
@@ -203,7 +200,7 @@ func (i Unsigned) take(ctx context.Context, u *fetch.Upstream, n update.Name) (A
 	case !errors.Is(err, fs.ErrNotExist):
 		return Archive{}, err
 	}
-	if err := roomFor(i.Dir, p.Length); err != nil {
+	if err := disk.CheckSpace(i.Dir, p.Length, 0); err != nil {
 		return Archive{}, err
 	}
 	err = i.FS.CreateFileFunc(path, 0o644, func(f *os.File) (err error) {
@@ -213,22 +210,10 @@ func (i Unsigned) take(ctx context.Context, u *fetch.Upstream, n update.Name) (A
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		err = fmt.Errorf("%w: %w", ErrDiffers, err)
-	case disk.NoSpace(err):
-		err = fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+	default:
+		err = disk.AsNoSpace(err)
 	}
 	return a, err
-}
-
-// roomFor refuses an archive that the disk has no room for.
-func roomFor(dir string, length int64) error {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
-		return fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	if free := int64(disk.Bavail) * int64(disk.Bsize); free < length {
-		return fmt.Errorf("%s: %w: expected room for %d bytes, got %d", dir, store.ErrNoSpace, length, free)
-	}
-	return nil
 }
 
 // write writes an archive, and returns its digest and what is wrong with it.

@@ -21,7 +21,6 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
-	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -171,7 +170,7 @@ func TestUnsignedHostile(t *testing.T) {
 		}), fetch.ErrStalled, "expected 1000 bytes per second", false},
 		{"larger than the disk", of(two, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(int64(1)<<60))
-		}), store.ErrNoSpace, "expected room for 1152921504606846976 bytes", false},
+		}), disk.ErrNoSpace, "1152921504606846976 bytes are needed", false},
 		{"gzip", of(two, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Write(content(two))
@@ -197,7 +196,7 @@ func TestUnsignedHostile(t *testing.T) {
 			dir := t.TempDir()
 			_, _, err := o.takeAll(t, dir, nil)
 			wantErr(t, err, c.want)
-			if own := errors.Is(err, store.ErrNoSpace); !strings.Contains(err.Error(), c.line) || !own && !strings.Contains(err.Error(), o.url) {
+			if own := errors.Is(err, disk.ErrNoSpace); !strings.Contains(err.Error(), c.line) || !own && !strings.Contains(err.Error(), o.url) {
 				t.Errorf("expected %q and the server, got %v", c.line, err)
 			}
 			got := inDir(t, dir)

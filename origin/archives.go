@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -52,7 +53,7 @@ func (o *Origin) arriving(r trust.Release, missing []int, known bool) Archive {
 }
 
 // PutBlocks takes the block list of an archive of a staged list. The errors are those of Archive, and
-// store.ErrCorrupt where it is not the list that was signed; store.ErrNoSpace.
+// store.ErrCorrupt where it is not the list that was signed; disk.ErrNoSpace.
 func (o *Origin) PutBlocks(ctx context.Context, id, digest update.Digest, list []byte) error {
 	r, err := o.archive(id, digest)
 	if err != nil {
@@ -71,14 +72,14 @@ func (o *Origin) PutBlocks(ctx context.Context, id, digest update.Digest, list [
 		return nil
 	}
 	if err := o.c.FS.WriteFile(o.listPath(r), list, 0o644); err != nil {
-		return fmt.Errorf("%v: %w", r.Name(), noSpace(err))
+		return fmt.Errorf("%v: %w", r.Name(), disk.AsNoSpace(err))
 	}
 	return nil
 }
 
 // PutBlock takes block i of an archive of a staged list, all of it: update.BlockSize bytes, the last one
 // the rest. The errors are those of Archive; ErrBlocks before PutBlocks; store.ErrCorrupt where p is
-// not that block, of which then no byte is written; store.ErrNoSpace. PutBlock does not keep p.
+// not that block, of which then no byte is written; disk.ErrNoSpace. PutBlock does not keep p.
 func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, p []byte) error {
 	r, err := o.archive(id, digest)
 	if err != nil {
@@ -97,9 +98,9 @@ func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, 
 	}
 	in, err := o.c.Store.Ingest(ctx, r, blocks)
 	if err != nil {
-		return noSpace(err)
+		return disk.AsNoSpace(err)
 	}
-	return noSpace(errors.Join(in.WriteBlock(i, p), o.keepOpen(digest, in)))
+	return disk.AsNoSpace(errors.Join(in.WriteBlock(i, p), o.keepOpen(digest, in)))
 }
 
 func (o *Origin) listPath(r trust.Release) string {
@@ -132,9 +133,9 @@ func (o *Origin) missing(ctx context.Context, r trust.Release) (blocks []int, kn
 	}
 	in, err := o.c.Store.Ingest(ctx, r, list)
 	if err != nil {
-		return nil, false, noSpace(err)
+		return nil, false, disk.AsNoSpace(err)
 	}
-	return in.Missing(), true, noSpace(o.keepOpen(r.Digest(), in))
+	return in.Missing(), true, disk.AsNoSpace(o.keepOpen(r.Digest(), in))
 }
 
 func upTo(n int) []int {
@@ -239,9 +240,9 @@ func (o *Origin) placeOne(ctx context.Context, r trust.Release) (err error) {
 	}
 	in, err := o.c.Store.Ingest(ctx, r, list)
 	if err != nil {
-		return noSpace(err)
+		return disk.AsNoSpace(err)
 	}
-	defer func() { err = noSpace(errors.Join(err, in.Close())) }()
+	defer func() { err = disk.AsNoSpace(errors.Join(err, in.Close())) }()
 	return in.Commit(ctx)
 }
 

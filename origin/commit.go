@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -17,7 +18,7 @@ import (
 // published already is no error.
 //
 // The errors are ErrNotFound; store.ErrIncomplete where archives have not arrived, or the disk failed
-// to keep them, and Propose says again what is missing; ErrNoKey; ErrAhead; store.ErrNoSpace;
+// to keep them, and Propose says again what is missing; ErrNoKey; ErrAhead; disk.ErrNoSpace;
 // store.ErrCorrupt where an archive is not what was signed although each block is. After an error the
 // old repository is served or, where only the last step failed, the new one; to commit again is right
 // in any case.
@@ -113,7 +114,7 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 		o.recheck()
 	}
 	if err != nil {
-		return noSpace(err)
+		return disk.AsNoSpace(err)
 	}
 	o.unsettled = false
 	o.mu.Lock()

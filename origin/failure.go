@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
@@ -62,7 +63,7 @@ func failureKinds() []failureKind {
 		{"no_blocks", ErrBlocks, "send the block list first"},
 		{"gap", ErrGap, "ask how much of the block has arrived, and go on from there"},
 		{"incomplete", store.ErrIncomplete, "send the list again to see what is missing"},
-		{"no_space", store.ErrNoSpace, "make room on the disk of the origin, then go on"},
+		{"no_space", disk.ErrNoSpace, "make room on the disk of the origin, then go on"},
 		{"corrupt", store.ErrCorrupt, "send it again"},
 		{"no_key", ErrNoKey, "give the origin the online key that the root names"},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
@@ -17,7 +18,7 @@ func TestFailuresTravel(t *testing.T) {
 	for _, want := range []error{
 		trust.ErrSecondDigest, trust.ErrStranded, trust.ErrRollback, trust.ErrConflict, trust.ErrThreshold, trust.ErrKey, trust.ErrExpired,
 		trust.ErrClock, trust.ErrTooMany, trust.ErrMalformed, origin.ErrNotFound, origin.ErrBlocks, origin.ErrNoKey, origin.ErrAhead,
-		store.ErrIncomplete, store.ErrNoSpace, store.ErrCorrupt,
+		store.ErrIncomplete, disk.ErrNoSpace, store.ErrCorrupt,
 	} {
 		sent := fmt.Errorf("propose: %w: why", want)
 		f := travel(t, origin.FailureOf(sent))

@@ -4,12 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -65,31 +61,11 @@ func sameContent(a, b []byte) bool {
 	return len(signedPart(a)) > 0 && bytes.Equal(signedPart(a), signedPart(b))
 }
 
-// noSpace makes store.ErrNoSpace of what the system says about a full disk.
-func noSpace(err error) error {
-	if disk.NoSpace(err) && !errors.Is(err, store.ErrNoSpace) {
-		return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
-	}
-	return err
-}
-
-// readUpTo reads a regular file of at most limit bytes.
+// readUpTo reads a regular file of at most limit bytes. A longer one is store.ErrCorrupt.
 func readUpTo(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: %w: no regular file", path, fs.ErrInvalid)
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(raw)) > limit {
-		err = fmt.Errorf("%s: %w: more than %d bytes", path, store.ErrCorrupt, limit)
+	raw, err := disk.ReadRegular(path, limit)
+	if errors.Is(err, disk.ErrTooLong) {
+		return nil, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 	}
 	return raw, err
 }

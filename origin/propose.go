@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -50,7 +51,7 @@ func (o *Origin) PendingRaw(id update.Digest) ([]byte, error) {
 //
 // The errors are those of trust.Repository.CheckTargets and CheckRoot; *ConflictError where it does
 // not follow what is published, or another complete list is staged that it would not replace;
-// ErrNoKey; store.ErrNoSpace.
+// ErrNoKey; disk.ErrNoSpace.
 func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outcome, error) {
 	if role != trust.RoleRoot && role != trust.RoleTargets {
 		return Outcome{}, fmt.Errorf("propose: %w: expected a root or a list, got %q", trust.ErrMalformed, role)
@@ -182,7 +183,7 @@ func (o *Origin) room(ctx context.Context, p *proposal) error {
 	case err != nil:
 		return fmt.Errorf("propose: %w", err)
 	case room.Need > max(room.Free, 0):
-		return fmt.Errorf("propose: %w: the archives need %d bytes in %s, and %d can be used", store.ErrNoSpace, room.Need, o.c.Store.Dir(), max(room.Free, 0))
+		return fmt.Errorf("propose: %w: the archives need %d bytes in %s, and %d can be used", disk.ErrNoSpace, room.Need, o.c.Store.Dir(), max(room.Free, 0))
 	}
 	return nil
 }

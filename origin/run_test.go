@@ -266,7 +266,7 @@ func TestCollectsForRoom(t *testing.T) {
 	w.restart()
 	for _, want := range []bool{true, false} {
 		_, err := w.Propose(t.Context(), trust.RoleTargets, w.list(w.releases, one).Raw())
-		wantErr(t, err, store.ErrNoSpace)
+		wantErr(t, err, disk.ErrNoSpace)
 		if there := w.has(big); there != want {
 			t.Errorf("after %v: it is there: %t", shift, there)
 		}

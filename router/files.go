@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -33,7 +32,7 @@ type files struct {
 type openFile struct {
 	*os.File
 	name   update.Name
-	state  fileState
+	stamp  disk.Stamp
 	fields []field
 
 	readers int  // guarded by files.mu
@@ -46,18 +45,11 @@ var errRewritten = errors.New("the file was written to since it was opened")
 // intact returns errRewritten where the file was written to since it was opened. A removal, another link
 // or mode moves only the change time, which does not count: those who read go on.
 func (f *openFile) intact() error {
-	now, err := stateOf(f.File)
-	if err == nil && (now.size != f.state.size || now.modified != f.state.modified) {
+	now, err := disk.StampOpen(f.File)
+	if err == nil && (!now.SameBytes(f.stamp)) {
 		err = errRewritten
 	}
 	return err
-}
-
-// A fileState tells whether a file has been changed: every write, rename and removal moves the change
-// time.
-type fileState struct {
-	size                int64
-	modified, inodeTime unix.Timespec
 }
 
 func newFiles(s Source) *files {
@@ -70,7 +62,7 @@ func (s *files) acquire(u update.Update) (*openFile, error) {
 	if f == nil {
 		return s.add(u)
 	}
-	if state, err := stateOf(f.File); err == nil && state == f.state {
+	if stamp, err := disk.StampOpen(f.File); err == nil && stamp == f.stamp {
 		return f, nil
 	}
 	s.forget(f)
@@ -98,14 +90,14 @@ func (s *files) add(u update.Update) (*openFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	state, err := stateOf(file)
+	stamp, err := disk.StampOpen(file)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	if state.size != u.Length {
+	if stamp.Size != u.Length {
 		return nil, errors.Join(fs.ErrNotExist, file.Close()) // the catalog lags behind
 	}
-	f := &openFile{File: file, name: u.Name, state: state, fields: archiveFields(u), readers: 1}
+	f := &openFile{File: file, name: u.Name, stamp: stamp, fields: archiveFields(u), readers: 1}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open[u.Name] == nil && !s.closed {
@@ -183,12 +175,4 @@ func (s *files) close() {
 		}
 		delete(s.open, n)
 	}
-}
-
-func stateOf(f *os.File) (fileState, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return fileState{}, os.NewSyscallError("fstat", err)
-	}
-	return fileState{st.Size, st.Mtim, st.Ctim}, nil
 }

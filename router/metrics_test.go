@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -308,7 +309,7 @@ func TestRefusals(t *testing.T) {
 		trust.ErrMalformed: RefusedMalformed, trust.ErrThreshold: RefusedThreshold, trust.ErrKey: RefusedThreshold, trust.ErrExpired: RefusedExpired,
 		trust.ErrRollback: RefusedRollback, trust.ErrFork: RefusedFork, trust.ErrMismatch: RefusedMismatch,
 		trust.ErrSecondDigest: RefusedSecondDigest, store.ErrCorrupt: RefusedCorrupt,
-		trust.ErrConflict: "", store.ErrNoSpace: "", context.Canceled: "",
+		trust.ErrConflict: "", disk.ErrNoSpace: "", context.Canceled: "",
 	} {
 		if got, ok := RefusalOf(fmt.Errorf("of something: %w", err)); got != want || ok != (want != "") {
 			t.Errorf("%v: got %q, %v", err, got, ok)

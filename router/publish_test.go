@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -252,7 +253,7 @@ func TestPublishErrors(t *testing.T) {
 		{origin.ErrNoKey, 503, "no_key"},
 		{origin.ErrAhead, 503, "origin_clock"},
 		{origin.ErrJump, 503, "origin_ahead"},
-		{store.ErrNoSpace, 507, "no_space"},
+		{disk.ErrNoSpace, 507, "no_space"},
 		{errors.New("secret of the disk"), 500, "internal"},
 	} {
 		p.with(func() { p.fails = fmt.Errorf("propose: %w", test.err) })

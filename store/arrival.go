@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -86,11 +87,11 @@ func (a *arrival) open(ctx context.Context) error {
 	}
 	f, err := openPart(a.partPath())
 	if err != nil {
-		return noSpace(err)
+		return disk.AsNoSpace(err)
 	}
 	a.file, a.since = f, a.store.c.Now()
 	if err := a.allocate(); err != nil {
-		return errors.Join(noSpace(err), a.giveUp())
+		return errors.Join(disk.AsNoSpace(err), a.giveUp())
 	}
 	return nil
 }
@@ -139,7 +140,7 @@ func (a *arrival) write(i int, p []byte) error {
 		return nil
 	}
 	if err := a.put(i, p, whole); err != nil {
-		return fmt.Errorf("%v: block %d: %w", a.rel.Name(), i, noSpace(err))
+		return fmt.Errorf("%v: block %d: %w", a.rel.Name(), i, disk.AsNoSpace(err))
 	}
 	return nil
 }
@@ -295,10 +296,10 @@ func (a *arrival) commit(ctx context.Context) error {
 		return fmt.Errorf("%v: %w", a.rel.Name(), err)
 	}
 	if err := a.check(ctx); err != nil {
-		return fmt.Errorf("%v: %w", a.rel.Name(), noSpace(err))
+		return fmt.Errorf("%v: %w", a.rel.Name(), disk.AsNoSpace(err))
 	}
 	if err := a.place(); err != nil {
-		return fmt.Errorf("%v: %w", a.rel.Name(), noSpace(err))
+		return fmt.Errorf("%v: %w", a.rel.Name(), disk.AsNoSpace(err))
 	}
 	return nil
 }
@@ -311,7 +312,7 @@ func (a *arrival) finish() error {
 	}
 	if err := a.store.c.FS.Sync(a.file); err != nil {
 		a.forget(a.settled)
-		return noSpace(err)
+		return disk.AsNoSpace(err)
 	}
 	return nil
 }

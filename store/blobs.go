@@ -122,29 +122,18 @@ func checkArchive(f *os.File, length int64) error {
 	return err
 }
 
-// openRegular opens a file for reading. What is no regular file is ErrCorrupt, and never waited for as
-// a pipe would be.
+// openRegular opens a file for reading, as disk.OpenRegular does. What is no regular file is ErrCorrupt.
 func openRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, notRegular(path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = notRegular(path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	f, err := disk.OpenRegular(path)
+	return f, asCorrupt(err)
 }
 
-func notRegular(path string) error {
-	return fmt.Errorf("%s: %w: expected a regular file", path, ErrCorrupt)
+// asCorrupt makes ErrCorrupt of what package disk says about a file that this package did not write so.
+func asCorrupt(err error) error {
+	if errors.Is(err, disk.ErrNotRegular) || errors.Is(err, disk.ErrTooLong) {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return err
 }
 
 // Blocks returns the block list of an update. The error is fs.ErrNotExist where it is not there. A
@@ -327,18 +316,7 @@ func (s *Store) Metadata(name string) ([]byte, error) {
 }
 
 // readUpTo reads a file of at most limit bytes.
-func readUpTo(path string, limit int64) (data []byte, err error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading
-	data, err = io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: %w: more than %d bytes", path, ErrCorrupt, limit)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
+func readUpTo(path string, limit int64) ([]byte, error) {
+	data, err := disk.ReadRegular(path, limit)
+	return data, asCorrupt(err)
 }

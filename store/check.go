@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -210,10 +211,10 @@ func (s *Store) quarantine(d update.Digest, info fs.FileInfo) error {
 	}
 	s.unlinkDigest(d)
 	if err := s.c.FS.MkdirAll(s.path(quarantineDir), 0o755); err != nil {
-		return fmt.Errorf("quarantine: %w", noSpace(err))
+		return fmt.Errorf("quarantine: %w", disk.AsNoSpace(err))
 	}
 	if err := s.c.FS.Rename(s.blobPath(d), s.path(quarantineDir, d.String())); err != nil {
-		return fmt.Errorf("quarantine: %w", noSpace(err))
+		return fmt.Errorf("quarantine: %w", disk.AsNoSpace(err))
 	}
 	s.c.Logger.Error("damaged archive moved to quarantine", "digest", d.String())
 	return nil
@@ -257,10 +258,10 @@ func (s *Store) restore(ctx context.Context, rel trust.Release) error {
 		return err
 	}
 	if err := s.putBlocks(d, blocks); err != nil {
-		return noSpace(err)
+		return disk.AsNoSpace(err)
 	}
 	if err := s.c.FS.Rename(path, s.blobPath(d)); err != nil {
-		return noSpace(err)
+		return disk.AsNoSpace(err)
 	}
 	s.c.Logger.Warn("archive in quarantine reads right, and is moved back", "name", rel.Name().String())
 	return s.linkListed(d)

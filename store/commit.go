@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -19,7 +20,7 @@ import (
 // that it lists and that are kept must be in place, else the error is ErrIncomplete; unless it has the
 // same list as the current one: an archive that was lost must not let a whole repository expire. Nor need those be
 // in place that are without: archives that are nowhere to be had. The
-// other errors are those of trust.State.Commit, and ErrNoSpace.
+// other errors are those of trust.State.Commit, and disk.ErrNoSpace.
 //
 // After an error Repository tells what is served: the old repository or, where only the last step
 // failed, the new one, which may be committed again to be sure of it. After a crash the directory holds
@@ -38,12 +39,12 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 		return fmt.Errorf("commit: %w: %d, the first is %v", ErrIncomplete, len(missing), missing[0].Name())
 	}
 	if _, err := s.link(r.Releases()); err != nil {
-		return fmt.Errorf("commit: %w", noSpace(err))
+		return fmt.Errorf("commit: %w", disk.AsNoSpace(err))
 	}
 	rebound := s.state.Ledger().Rebound(r)
 	if err := s.state.Commit(r); err != nil {
 		// What counts is what lies on the disk now: the timestamp may have got there.
-		return errors.Join(noSpace(err), s.load())
+		return errors.Join(disk.AsNoSpace(err), s.load())
 	}
 	for _, b := range rebound {
 		s.c.Logger.Warn("name bound anew", "name", b.Name, "was", b.Was, "now", b.Now)

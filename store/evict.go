@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -42,7 +43,7 @@ func (s *Store) Evict(ctx context.Context, e Eviction) (Collected, error) {
 	}
 	out, err := s.evict(ctx, e)
 	if err != nil {
-		return out, fmt.Errorf("evict: %w", noSpace(err))
+		return out, fmt.Errorf("evict: %w", disk.AsNoSpace(err))
 	}
 	return out, nil
 }

@@ -304,7 +304,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 			}
 			mustReload(t, s)
 			if err := st.run(s); err != nil {
-				wantErr(t, err, ErrNoSpace)
+				wantErr(t, err, disk.ErrNoSpace)
 				refused++
 			}
 			st.expect(s, seen)

@@ -52,7 +52,7 @@ func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 		s.noteCollected(err == nil)
 	}
 	if err != nil {
-		return out, fmt.Errorf("gc: %w", noSpace(err))
+		return out, fmt.Errorf("gc: %w", disk.AsNoSpace(err))
 	}
 	return out, nil
 }

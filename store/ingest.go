@@ -23,7 +23,7 @@ type Ingest struct {
 // Ingest begins, or goes on with, the arrival of an archive that verified metadata lists, of which
 // blocks is the block list. Whatever arrived before, in this process or another, is kept.
 //
-// The error is ErrNoSpace where the disk has no room for the rest, which is set aside now, and
+// The error is disk.ErrNoSpace where the disk has no room for the rest, which is set aside now, and
 // ErrCorrupt where the block list is not the one that the metadata names.
 func (s *Store) Ingest(ctx context.Context, rel trust.Release, blocks update.Blocks) (*Ingest, error) {
 	if s.lock == nil {
@@ -104,7 +104,7 @@ func (s *Store) leave(a *arrival, last bool) bool {
 func (i *Ingest) Missing() []int { return i.arrival.missing() }
 
 // WriteBlock takes block n, all of it. The error is ErrCorrupt where p is not that block; then nothing
-// was written. A block that is there already is not written again. It is ErrNoSpace where the disk is
+// was written. A block that is there already is not written again. It is disk.ErrNoSpace where the disk is
 // full; Missing then tells whether the block has arrived nevertheless.
 func (i *Ingest) WriteBlock(n int, p []byte) error { return i.arrival.write(n, p) }
 

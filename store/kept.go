@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -102,11 +103,8 @@ func listOverhead(rel trust.Release) int64 {
 
 // free returns how many bytes the disk has beside the reserve.
 func (s *Store) free() (int64, error) {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(s.c.Dir, &disk); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", s.c.Dir, err)
-	}
-	return int64(disk.Bavail)*int64(disk.Bsize) - s.c.Reserve, nil
+	space, err := disk.SpaceOf(s.c.Dir)
+	return space.Free - s.c.Reserve, err
 }
 
 // allocated returns how many bytes of the disk each regular file in a directory takes.

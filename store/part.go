@@ -81,7 +81,7 @@ func (a *arrival) allocate() error {
 			return err
 		}
 		if err := errors.Join(a.file.Truncate(0), a.file.Truncate(a.rel.Length())); err != nil {
-			return noSpace(err)
+			return disk.AsNoSpace(err)
 		}
 	}
 	if err := a.checkRoom(); err != nil {
@@ -92,7 +92,7 @@ func (a *arrival) allocate() error {
 		return nil // then a block may find the disk full
 	}
 	if err != nil {
-		return fmt.Errorf("set %d bytes aside: %w", a.rel.Length(), noSpace(err))
+		return fmt.Errorf("set %d bytes aside: %w", a.rel.Length(), disk.AsNoSpace(err))
 	}
 	return nil
 }
@@ -103,18 +103,9 @@ func (a *arrival) checkRoom() error {
 	if err := unix.Fstat(int(a.file.Fd()), &part); err != nil {
 		return fmt.Errorf("part: %w", err)
 	}
-	dir := a.store.c.Dir
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
-		return fmt.Errorf("free space of %s: %w", dir, err)
-	}
 	const sector = 512
-	free := int64(disk.Bavail) * int64(disk.Bsize)
 	need := max(a.rel.Length()-part.Blocks*sector, 0) + int64(len(a.blocks)*len(update.Digest{})) + fileOverhead
-	if free-a.store.c.Reserve < need {
-		return fmt.Errorf("%w: %d bytes are needed in %s, %d are free and %d of them are reserved", ErrNoSpace, need, dir, free, a.store.c.Reserve)
-	}
-	return nil
+	return disk.CheckSpace(a.store.c.Dir, need, a.store.c.Reserve)
 }
 
 // fallocate gives a file all its bytes on the disk.
@@ -132,14 +123,6 @@ func fallocate(f *os.File, length int64) error {
 // startWriting lets the disk begin with bytes that are synced later. It is a hint alone.
 func startWriting(f *os.File, offset, length int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), offset, length, unix.SYNC_FILE_RANGE_WRITE)
-}
-
-// noSpace makes ErrNoSpace of what the system says about a full disk.
-func noSpace(err error) error {
-	if !errors.Is(err, ErrNoSpace) && disk.NoSpace(err) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	}
-	return err
 }
 
 // renew begins the grace period of an archive that is in place, and wanted again, anew.

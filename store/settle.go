@@ -3,6 +3,8 @@ package store
 import (
 	"os"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // Blocks are brought to the disk while others arrive: each time there are so many, or they are so old. A
@@ -44,9 +46,9 @@ func (a *arrival) settleNow(f *os.File, have bitmap, count int) {
 // bring brings the blocks to the disk, and then the map that says that they are there.
 func (a *arrival) bring(f *os.File, have bitmap) (synced bool, err error) {
 	if err := a.store.c.FS.Sync(f); err != nil {
-		return false, noSpace(err)
+		return false, disk.AsNoSpace(err)
 	}
-	return true, noSpace(a.store.c.FS.WriteFile(a.mapPath(), have.encode(a.rel.Blocks()), 0o600))
+	return true, disk.AsNoSpace(a.store.c.FS.WriteFile(a.mapPath(), have.encode(a.rel.Blocks()), 0o600))
 }
 
 // conclude takes over what a settling came to. Where the disk failed, the blocks since the last time have

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
@@ -60,7 +61,7 @@ func TestFullDisk(t *testing.T) {
 	old := s.Repository()
 	next := o.lists(small, huge)
 	err := publish(s, next)
-	wantErr(t, err, ErrNoSpace)
+	wantErr(t, err, disk.ErrNoSpace)
 	for _, figure := range []string{s.Dir(), "are needed", "are free", "are reserved"} {
 		if !strings.Contains(err.Error(), figure) {
 			t.Errorf("%q doesn't say %q", err, figure)
@@ -70,7 +71,7 @@ func TestFullDisk(t *testing.T) {
 	o.repo = old
 	next = o.lists(small, large)
 	empty := fill(t, dir)
-	wantErr(t, publish(s, next), ErrNoSpace)
+	wantErr(t, publish(s, next), disk.ErrNoSpace)
 	if s.Repository() != old {
 		t.Error("another repository is served")
 	}
@@ -80,14 +81,14 @@ func TestFullDisk(t *testing.T) {
 	mustWrite(t, in, large, 1)
 	empty = fill(t, dir)
 	mustWrite(t, in, large, 0) // has its space
-	wantErr(t, in.Commit(t.Context()), ErrNoSpace)
-	wantErr(t, in.Close(), ErrNoSpace)
+	wantErr(t, in.Commit(t.Context()), disk.ErrNoSpace)
+	wantErr(t, in.Close(), disk.ErrNoSpace)
 	o.check(s)
 	empty()
 	in = mustIngest(t, s, release(t, next, large))
 	mustDo(t, errors.Join(in.copyFrom(t.Context(), strings.NewReader(string(content(large)))), in.Commit(t.Context()), in.Close()))
 	empty = fill(t, dir)
-	wantErr(t, s.Commit(t.Context(), next), ErrNoSpace)
+	wantErr(t, s.Commit(t.Context(), next), disk.ErrNoSpace)
 	o.check(s)
 	empty()
 	mustPublish(t, s, next)
@@ -107,7 +108,7 @@ func TestHoleInFullDisk(t *testing.T) {
 	in := mustIngest(t, s, release(t, next, large))
 	mustDo(t, unix.Fallocate(int(in.arrival.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, int64(len(content(large)))))
 	empty := fill(t, dir)
-	wantErr(t, in.WriteBlock(0, blockOf(content(large), 0)), ErrNoSpace)
+	wantErr(t, in.WriteBlock(0, blockOf(content(large), 0)), disk.ErrNoSpace)
 	wantMissing(t, in, 0, 1)
 	o.check(s)
 	empty()
@@ -122,7 +123,7 @@ func TestHoleInFullDisk(t *testing.T) {
 func TestReserve(t *testing.T) {
 	o, s := newStore(t, small)
 	s.c.Reserve = 1 << 60
-	wantErr(t, publish(s, o.lists(small, large)), ErrNoSpace)
+	wantErr(t, publish(s, o.lists(small, large)), disk.ErrNoSpace)
 	wantEmpty(t, s.path(stagingDir))
 	o.check(s)
 }

@@ -70,9 +70,6 @@ var (
 	// ErrCorrupt says that bytes are not what their digest says.
 	ErrCorrupt error = status.Corrupt
 
-	// ErrNoSpace says that there is too little room on the disk.
-	ErrNoSpace error = status.NoSpace
-
 	// ErrIncomplete says that archives which a repository lists, or blocks of an archive, are not in
 	// place.
 	ErrIncomplete error = status.Incomplete
@@ -184,7 +181,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	for _, sub := range []string{"", blobDir, targetsDir, stagingDir} {
 		if err := c.FS.MkdirAll(filepath.Join(c.Dir, sub), 0o755); err != nil {
-			return nil, fmt.Errorf("store: %w", noSpace(err))
+			return nil, fmt.Errorf("store: %w", disk.AsNoSpace(err))
 		}
 	}
 	lock, err := disk.TryLock(filepath.Join(c.Dir, "lock"))
@@ -196,7 +193,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		err = s.recover(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("store: %w", noSpace(err)), lock.Unlock())
+		return nil, errors.Join(fmt.Errorf("store: %w", disk.AsNoSpace(err)), lock.Unlock())
 	}
 	return s, nil
 }
@@ -308,7 +305,7 @@ func (s *Store) mend() {
 		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
 	}
 	if err := s.state.Mend(); err != nil {
-		s.c.Logger.Warn("metadata not written again", "err", noSpace(err))
+		s.c.Logger.Warn("metadata not written again", "err", disk.AsNoSpace(err))
 	}
 }
 
@@ -419,5 +416,5 @@ func (s *Store) Remember(seen trust.Seen) error {
 	if s.writable() != nil {
 		return nil
 	}
-	return noSpace(s.state.Remember(seen))
+	return disk.AsNoSpace(s.state.Remember(seen))
 }

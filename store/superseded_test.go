@@ -93,7 +93,7 @@ func TestSupersededAfterAFailedCommit(t *testing.T) {
 		return true, nil
 	}}
 	mustReload(t, s)
-	wantErr(t, s.Commit(t.Context(), next), ErrNoSpace)
+	wantErr(t, s.Commit(t.Context(), next), disk.ErrNoSpace)
 	s.c.FS = disk.FS{}
 	mustReload(t, s)
 	for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTargets} {

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -132,7 +131,7 @@ const againRoot = "get the file again from whoever made the repository"
 // readRoot returns the root file from which trust comes. Where the disk damaged it, that is the copy which lies beside
 // the metadata that were verified by it.
 func (p *Box) readRoot(c config) ([]byte, error) {
-	root, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
+	root, err := disk.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
 	if err == nil {
 		if _, err = trust.ParseRoot(root); err == nil {
 			return root, nil

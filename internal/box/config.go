@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
@@ -93,7 +94,7 @@ func (c *config) fields() map[string]field {
 
 // readConfig reads the configuration.
 func readConfig(path string) (config, error) {
-	b, err := cli.ReadFile(path, maxConfig)
+	b, err := disk.ReadFile(path, maxConfig)
 	if err != nil {
 		return config{}, fmt.Errorf("configuration: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -157,7 +158,7 @@ func checkRoom(ctx context.Context, s *store.Store, rel trust.Release) error {
 	after := install.Needs(rel.Length(), rel.Unpacked())
 	if need := room.Need + after; need > room.Free {
 		return fmt.Errorf("%w: %d bytes are needed, %d of them for installing it, and %d are free: make room",
-			store.ErrNoSpace, need, after, max(room.Free, 0))
+			disk.ErrNoSpace, need, after, max(room.Free, 0))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -47,7 +48,7 @@ type Initiated struct {
 // Init writes the root and the configuration. Another root than the one that the box trusts is refused, unless it is
 // to be replaced: then what was trusted by the old one is forgotten.
 func (p *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
-	raw, err := cli.ReadFile(in.Root, trust.MaxLength(trust.RoleRoot))
+	raw, err := disk.ReadFile(in.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		return Initiated{}, fmt.Errorf("root: %w", err)
 	}
@@ -89,7 +90,7 @@ type initiation struct {
 // wanted returns the configuration as it will be.
 func (i *initiation) wanted() (text []byte, c config, err error) {
 	object := map[string]json.RawMessage{}
-	b, err := cli.ReadFile(i.ConfigPath, maxConfig)
+	b, err := disk.ReadFile(i.ConfigPath, maxConfig)
 	if err == nil {
 		object, err = parseObject(b)
 	}
@@ -162,7 +163,7 @@ func (i *initiation) known(c config, raw []byte) (trusted, error) {
 	if err != nil && !clash {
 		return noRoot, fmt.Errorf("trusted metadata: %w", err)
 	}
-	had, err := cli.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
+	had, err := disk.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !clash:
 		return noRoot, nil

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -127,7 +128,7 @@ func installError(i *install.Installer, err error) error {
 		code int
 		hint string
 	}{
-		{install.ErrNoSpace, status.ExitNoSpace, makeRoom},
+		{disk.ErrNoSpace, status.ExitNoSpace, makeRoom},
 		{install.ErrBox, status.ExitFailed, lookAfterDisk},
 		{install.ErrRolledBack, CodeRolledBack, log},
 		{install.ErrDamaged, CodeRolledBack, log + "; look after this box"},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -38,7 +39,7 @@ const (
 
 // readKey reads a public key file.
 func readKey(path string) (keys.Public, error) {
-	b, err := cli.ReadFile(path, maxKey)
+	b, err := disk.ReadFile(path, maxKey)
 	if err != nil {
 		return keys.Public{}, fmt.Errorf("key: %w", err)
 	}
@@ -59,7 +60,7 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 	if sigPath == "" {
 		sigPath = path + ".sig"
 	}
-	b, err := cli.ReadFile(sigPath, maxSig)
+	b, err := disk.ReadFile(sigPath, maxSig)
 	if err != nil {
 		return signing.Verified{}, fmt.Errorf("signature: %w", err)
 	}

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -21,7 +20,6 @@ import (
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
-	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -354,7 +352,7 @@ func (d *plainDownload) take(r io.Reader, body *watched) error {
 		switch {
 		case err == nil:
 		case disk.NoSpace(err):
-			return fmt.Errorf("%w: %w", store.ErrNoSpace, err)
+			return disk.AsNoSpace(err)
 		case body.err == nil:
 			return err // of the disk
 		default:
@@ -404,13 +402,9 @@ func checkLength(length, have int64, dir string) error {
 	if length < 0 || length > update.MaxLength {
 		return fmt.Errorf("%w: expected a Content-Length up to %d, got %d", fetch.ErrRefused, int64(update.MaxLength), length)
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
-		return err
-	}
 	after := install.Needs(length, 0)
-	if free := int64(disk.Bavail) * int64(disk.Bsize); length-have+after > free {
-		return fmt.Errorf("%w: %d bytes are to come, %d are for installing it, and %d are free", store.ErrNoSpace, length-have, after, max(free, 0))
+	if err := disk.CheckSpace(dir, length-have+after, 0); err != nil {
+		return fmt.Errorf("%w; %d bytes of what is needed are for installing it", err, after)
 	}
 	return nil
 }

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
@@ -174,7 +173,7 @@ func (r *record) machine(configured, systemFile string) (string, error) {
 		return configured, nil
 	}
 	const length = 32
-	if b, err := cli.ReadFile(systemFile, length+1); err == nil {
+	if b, err := disk.ReadFile(systemFile, length+1); err == nil {
 		id := string(bytes.TrimSuffix(b, []byte("\n")))
 		if _, err := hex.DecodeString(id); err == nil && len(id) == length {
 			return id, nil

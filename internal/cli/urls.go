@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // maxURLs bounds a file or a variable of URLs, in bytes.
@@ -73,7 +75,7 @@ func (s Streams) URLs(args []string) ([]string, error) {
 	for _, arg := range args {
 		lines := []byte(arg)
 		if file, ok := strings.CutPrefix(arg, "@"); ok {
-			b, err := ReadFile(file, maxURLs)
+			b, err := disk.ReadFile(file, maxURLs)
 			if err != nil {
 				return nil, err
 			}

@@ -74,9 +74,5 @@ func CheckSpace(dir string, need, reserve int64) error {
 	if err != nil || space.Free-reserve >= need {
 		return err
 	}
-	text := fmt.Sprintf("%d bytes are needed in %s, %d are free", need, dir, space.Free)
-	if reserve > 0 {
-		text += fmt.Sprintf(" and %d of them are reserved", reserve)
-	}
-	return fmt.Errorf("%w: %s", ErrNoSpace, text)
+	return fmt.Errorf("%w: %d bytes are needed in %s, %d are free and %d of them are reserved", ErrNoSpace, need, dir, space.Free, reserve)
 }

@@ -8,8 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -25,20 +24,19 @@ func (f Finding) is(t *testing.T, l Level, text, advice string) {
 }
 
 func TestDiskIsJudged(t *testing.T) {
-	const block = 4096
-	disk := unix.Statfs_t{Bsize: block, Blocks: (100 << 30) / block, Bavail: (10 << 30) / block, Files: 1 << 20, Ffree: 1 << 19}
-	judgeRoom("d", disk).is(t, LevelOK, "10240 of 102400 MB are free", "")
-	judgeFiles("d", disk).is(t, LevelOK, "524288 of 1048576 inodes are free", "")
-	disk.Bavail = (4 << 30) / block
-	disk.Ffree = 30_000
-	judgeRoom("d", disk).is(t, LevelWarning, "4096 of", "keep_newest")
-	judgeFiles("d", disk).is(t, LevelWarning, "30000 of", "inodes")
-	disk.Bavail = (255 << 20) / block
-	disk.Ffree = 999
-	judgeRoom("d", disk).is(t, LevelWrong, "255 of", "make room")
-	judgeFiles("d", disk).is(t, LevelWrong, "999 of", "inodes")
-	disk.Files, disk.Ffree = 0, 0
-	judgeFiles("d", disk).is(t, LevelOK, "not counted", "")
+	space := disk.Space{Size: 100 << 30, Free: 10 << 30, Files: 1 << 20, FreeFiles: 1 << 19}
+	judgeRoom("d", space).is(t, LevelOK, "10240 of 102400 MB are free", "")
+	judgeFiles("d", space).is(t, LevelOK, "524288 of 1048576 inodes are free", "")
+	space.Free = 4 << 30
+	space.FreeFiles = 30_000
+	judgeRoom("d", space).is(t, LevelWarning, "4096 of", "keep_newest")
+	judgeFiles("d", space).is(t, LevelWarning, "30000 of", "inodes")
+	space.Free = 255 << 20
+	space.FreeFiles = 999
+	judgeRoom("d", space).is(t, LevelWrong, "255 of", "make room")
+	judgeFiles("d", space).is(t, LevelWrong, "999 of", "inodes")
+	space.Files, space.FreeFiles = 0, 0
+	judgeFiles("d", space).is(t, LevelOK, "not counted", "")
 	if err := tryDisk(t.TempDir()); err != nil {
 		t.Error(err)
 	}

@@ -145,38 +145,37 @@ func (c *checked) disk(ctx context.Context) (found []Finding) {
 	if checkDir(dir) != nil {
 		return nil
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
-		return []Finding{wrong("disk", "see the message", "%s: %v", dir, err)}
+	space, err := disk.SpaceOf(dir)
+	if err != nil {
+		return []Finding{wrong("disk", "see the message", "%v", err)}
 	}
-	found = append(found, judgeRoom(dir, disk), judgeFiles(dir, disk))
+	found = append(found, judgeRoom(dir, space), judgeFiles(dir, space))
 	if err := tryDisk(dir); err != nil {
 		return append(found, wrong("disk", "is it mounted read-only, or failing? see dmesg", "nothing can be kept in %s: %v", dir, err))
 	}
 	return append(found, ok("disk", "what is written to %s is kept", dir))
 }
 
-func judgeRoom(dir string, disk unix.Statfs_t) Finding {
+func judgeRoom(dir string, space disk.Space) Finding {
 	const advice = "make room: box-update-server gc, keep_newest or max_bytes on a mirror, boxsign publish --keep on an origin"
-	free, all := disk.Bavail*uint64(disk.Bsize), disk.Blocks*uint64(disk.Bsize)
-	switch text := fmt.Sprintf("%d of %d MB are free at %s", free>>20, all>>20, dir); {
-	case free < leastFree:
+	switch text := fmt.Sprintf("%d of %d MB are free at %s", space.Free>>20, space.Size>>20, dir); {
+	case space.Free < leastFree:
 		return wrong("disk", advice, "%s", text)
-	case free < all/100*fewPercent:
+	case space.Free < space.Size/100*fewPercent:
 		return warning("disk", advice, "%s", text)
 	default:
 		return ok("disk", "%s", text)
 	}
 }
 
-func judgeFiles(dir string, disk unix.Statfs_t) Finding {
+func judgeFiles(dir string, space disk.Space) Finding {
 	const advice = "remove files that nobody needs, or make a file system with more inodes"
-	switch text := fmt.Sprintf("%d of %d inodes are free at %s", disk.Ffree, disk.Files, dir); {
-	case disk.Files == 0: // some file systems don't count them
+	switch text := fmt.Sprintf("%d of %d inodes are free at %s", space.FreeFiles, space.Files, dir); {
+	case space.Files == 0: // some file systems don't count them
 		return ok("disk", "inodes are not counted at %s", dir)
-	case disk.Ffree < leastFiles:
+	case space.FreeFiles < leastFiles:
 		return wrong("disk", advice, "%s", text)
-	case disk.Ffree < disk.Files/100*fewPercent:
+	case space.FreeFiles < space.Files/100*fewPercent:
 		return warning("disk", advice, "%s", text)
 	default:
 		return ok("disk", "%s", text)

@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
@@ -133,7 +132,7 @@ func storeConfig(s settings.Server, logger *slog.Logger, now func() time.Time) (
 	if s.Root == "" {
 		return c, nil
 	}
-	root, err := cli.ReadFile(s.Root, trust.MaxLength(trust.RoleRoot))
+	root, err := disk.ReadFile(s.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		if begun(s.DataDir) == nil && errors.Is(err, os.ErrNotExist) {
 			return c, nil // the directory has the root that was trusted first

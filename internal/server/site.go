@@ -3,13 +3,13 @@ package server
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/router"
@@ -126,12 +126,7 @@ func (s *site) chooseDir() error {
 
 func readPublicKey(path string) (keys.Public, error) {
 	const most = 4 << 10
-	f, err := os.Open(path)
-	if err != nil {
-		return keys.Public{}, err
-	}
-	defer f.Close() // opened for reading
-	b, err := io.ReadAll(io.LimitReader(f, most))
+	b, err := disk.ReadFile(path, most)
 	if err != nil {
 		return keys.Public{}, err
 	}

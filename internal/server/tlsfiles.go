@@ -7,10 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -31,16 +30,9 @@ type certificateFiles struct {
 
 	mu      sync.Mutex
 	pair    *tls.Certificate
-	was     [2]stamp  // of the files that were read last
-	looked  time.Time // when
-	problem string    // of what they hold
-}
-
-// A stamp changes when a file does.
-type stamp struct {
-	dev, ino         uint64
-	size             int64
-	modified, change syscall.Timespec
+	was     [2]disk.Stamp // of the files that were read last
+	looked  time.Time     // when
+	problem string        // of what they hold
 }
 
 func openCertificateFiles(certificate, key string, logger *slog.Logger, now func() time.Time) (*certificateFiles, error) {
@@ -58,11 +50,11 @@ func openCertificateFiles(certificate, key string, logger *slog.Logger, now func
 
 // readPair reads a certificate and its key.
 func readPair(certificate, key string) (*tls.Certificate, error) {
-	c, err := cli.ReadFile(certificate, maxPair)
+	c, err := disk.ReadFile(certificate, maxPair)
 	if err != nil {
 		return nil, err
 	}
-	k, err := cli.ReadFile(key, maxPair)
+	k, err := disk.ReadFile(key, maxPair)
 	if err != nil {
 		return nil, err
 	}
@@ -73,15 +65,13 @@ func readPair(certificate, key string) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-func (f *certificateFiles) stamps() (out [2]stamp, err error) {
+func (f *certificateFiles) stamps() (out [2]disk.Stamp, err error) {
 	for i, path := range []string{f.certificate, f.key} {
 		info, err := os.Stat(path)
 		if err != nil {
 			return out, err
 		}
-		if s, ok := info.Sys().(*syscall.Stat_t); ok {
-			out[i] = stamp{uint64(s.Dev), s.Ino, s.Size, s.Mtim, s.Ctim}
-		}
+		out[i] = disk.StampOf(info)
 	}
 	return out, nil
 }

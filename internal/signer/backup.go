@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -205,7 +206,7 @@ func (k *keyring) bundle(roles []string, at time.Time) (b bundle, err error) {
 		if len(roles) > 0 && (m == nil || !slices.Contains(roles, m[1]) || len(m[2]) > len(nextInfix)) {
 			continue
 		}
-		data, err := readFile(k.path(filepath.FromSlash(name)), maxBundle)
+		data, err := disk.ReadFile(k.path(filepath.FromSlash(name)), maxBundle)
 		if err != nil {
 			return bundle{}, err
 		}

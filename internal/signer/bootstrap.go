@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/packaging"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -166,7 +166,7 @@ func (f bootstrapFlags) readRoot() (*trust.Root, error) {
 	if f.root == "" {
 		return nil, status.WithHint(cli.Usagef("which root?"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
 	}
-	raw, err := readFile(f.root, trust.MaxLength(trust.RoleRoot))
+	raw, err := disk.ReadFile(f.root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		return nil, err
 	}
@@ -208,12 +208,7 @@ func (a arch) program(path string) (string, []byte, error) {
 			return "", nil, err
 		}
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", nil, err
-	}
-	defer f.Close() // opened for reading
-	program, err := io.ReadAll(io.LimitReader(f, maxProgram+1))
+	program, err := disk.ReadFile(path, maxProgram)
 	if err != nil {
 		return "", nil, err
 	}

@@ -113,7 +113,7 @@ func putNew(path string, data []byte) (made bool, err error) {
 	if !errors.Is(err, fs.ErrExist) {
 		return err == nil, err
 	}
-	if old, readErr := readFile(path, int64(len(data))); readErr == nil && bytes.Equal(old, data) {
+	if old, readErr := disk.ReadFile(path, int64(len(data))); readErr == nil && bytes.Equal(old, data) {
 		return false, nil
 	}
 	return false, status.WithHint(fmt.Errorf("%s: %w and says something else", path, fs.ErrExist),
@@ -159,7 +159,7 @@ func verify(ctx context.Context, s cli.Streams, path, sigFile string, keyFiles [
 	if sigFile == "" {
 		sigFile = path + signatureSuffix
 	}
-	raw, err := readFile(sigFile, int64(len(signing.Signature{})))
+	raw, err := disk.ReadFile(sigFile, int64(len(signing.Signature{})))
 	if err != nil {
 		return fmt.Errorf("signature: %w", err)
 	}

@@ -1,15 +1,13 @@
 package signer
 
 import (
-	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -118,7 +116,7 @@ func (o *options) repository(s cli.Streams) (string, error) {
 
 // readRoot reads the file of a root that is to be trusted.
 func readRoot(path string) ([]byte, error) {
-	raw, err := readFile(path, trust.MaxLength(trust.RoleRoot))
+	raw, err := disk.ReadFile(path, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		return nil, err
 	}
@@ -126,21 +124,4 @@ func readRoot(path string) ([]byte, error) {
 		return nil, explain.At(path, err)
 	}
 	return raw, nil
-}
-
-// readFile reads a file of at most limit bytes.
-func readFile(path string, limit int64) (data []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading
-	data, err = io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s: expected at most %d bytes, got more", path, limit)
-	}
-	return data, nil
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
-	"github.com/openpowerquality/box-update-server/store"
 )
 
 // hintAhead is what to do where what is published was signed at a time that is still to come.
@@ -25,7 +24,7 @@ func withHint(err error) error {
 	if errors.As(err, &refused) && refused.Hint != "" {
 		return status.WithHint(err, refused.Hint)
 	}
-	if disk.NoSpace(err) || errors.Is(err, store.ErrNoSpace) {
+	if disk.NoSpace(err) {
 		return status.WithHint(err, "nothing was published; free some space and run the command again")
 	}
 	for _, h := range []struct {

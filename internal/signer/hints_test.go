@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
-	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 func TestHintOfAFullDisk(t *testing.T) {
-	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, store.ErrNoSpace} {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, disk.ErrNoSpace} {
 		var said bytes.Buffer
 		cmd := &cobra.Command{Use: "boxsign", RunE: func(*cobra.Command, []string) error { return withHint(fmt.Errorf("publish: %w", full)) }}
 		cli.Run(t.Context(), "boxsign", cmd, nil, cli.Streams{Err: &said, Getenv: func(string) string { return "" }})

@@ -102,7 +102,7 @@ func (k *keyring) name(base string) (string, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return path, nil
 	}
-	raw, err := readFile(k.path(base+agentSuffix), 1000)
+	raw, err := disk.ReadFile(k.path(base+agentSuffix), 1000)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -181,7 +181,7 @@ func (k *keyring) fits(name string, key *secret.Key) error {
 
 // lostHint says how a private key comes back whose file is damaged.
 func (k *keyring) lostHint(name string, err error) error {
-	raw, unread := readFile(name, maxBundle)
+	raw, unread := disk.ReadFile(name, maxBundle)
 	defer clear(raw)
 	if unread != nil {
 		return withHint(err) // an agent's, or one that the system gives no access to
@@ -225,7 +225,7 @@ func (k *keyring) owns(key keys.Public) bool {
 }
 
 func readPublic(path string) (keys.Public, error) {
-	raw, err := readFile(path, 1000)
+	raw, err := disk.ReadFile(path, 1000)
 	if err != nil {
 		return keys.Public{}, err
 	}
@@ -350,7 +350,7 @@ func (k *keyring) renamePrivate(from, to string) error {
 }
 
 func (k *keyring) renameFile(from, to string) error {
-	had, err := readFile(from, maxBundle)
+	had, err := disk.ReadFile(from, maxBundle)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -358,7 +358,7 @@ func (k *keyring) renameFile(from, to string) error {
 		return err
 	}
 	defer clear(had)
-	there, err := readFile(to, maxBundle)
+	there, err := disk.ReadFile(to, maxBundle)
 	defer clear(there)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

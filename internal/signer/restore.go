@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -84,7 +85,7 @@ func restore(ctx context.Context, s cli.Streams, o options, path string) error {
 
 // readBackup returns what age made, from its file or from typed text.
 func readBackup(path string) ([]byte, error) {
-	raw, err := readFile(path, maxSealed)
+	raw, err := disk.ReadFile(path, maxSealed)
 	if err != nil || bytes.HasPrefix(raw, []byte(sealedPrefix)) {
 		return raw, err
 	}
@@ -183,7 +184,7 @@ func (k *keyring) lacking(b bundle, c contents) (files []bundled, notes []string
 
 // same reports whether a file is there with that content.
 func (k *keyring) same(f bundled) (bool, error) {
-	raw, err := readFile(k.path(filepath.FromSlash(f.path)), maxBundle)
+	raw, err := disk.ReadFile(k.path(filepath.FromSlash(f.path)), maxBundle)
 	return bytes.Equal(raw, f.data), err
 }
 
@@ -199,7 +200,7 @@ func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note st
 		case err != nil:
 			return nil, "", err
 		case !same && strings.HasSuffix(f.path, "."+string(trust.RoleRoot)+".json"):
-			if raw, err := readFile(k.path(f.path), trust.MaxLength(trust.RoleRoot)); err == nil {
+			if raw, err := disk.ReadFile(k.path(f.path), trust.MaxLength(trust.RoleRoot)); err == nil {
 				if _, err := trust.ParseRoot(raw); err != nil {
 					return nil, "", status.WithHint(fmt.Errorf("%s: it is damaged: %w", k.path(f.path), err), "move it away, then run the command again")
 				}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -49,7 +50,7 @@ func (x *session) settled(c change) error {
 // unpublished returns the list that was signed and not published, nil where there is none that follows
 // what is published now.
 func (x *session) unpublished() *trust.Proposal {
-	raw, err := readFile(x.ring.path(signedFile), trust.MaxLength(trust.RoleTargets))
+	raw, err := disk.ReadFile(x.ring.path(signedFile), trust.MaxLength(trust.RoleTargets))
 	if err != nil {
 		return nil
 	}

@@ -5,11 +5,11 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"syscall"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -64,12 +64,9 @@ func readPrivate(path string, size int64) ([]byte, error) {
 	if others := info.Mode().Perm() & 0o077; others != 0 {
 		return nil, fmt.Errorf("%s: mode %04o lets others than its owner at it, expected 0600; run chmod 600 %[1]s, and replace the secret if others had access", path, info.Mode().Perm())
 	}
-	b, err := io.ReadAll(io.LimitReader(file, size+1))
+	b, err := disk.ReadAll(file, size)
 	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > size {
-		return nil, fmt.Errorf("%s: expected at most %d bytes, got more", path, size)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return b, nil
 }

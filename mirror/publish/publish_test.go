@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/origin"
@@ -381,8 +382,8 @@ func TestRefusals(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"full disk", 507, `{"error":"disk full","code":"no_space","hint":"make room"}`, store.ErrNoSpace, "disk full"},
-		{"full disk of a proxy", 507, `<html>`, store.ErrNoSpace, "507"},
+		{"full disk", 507, `{"error":"disk full","code":"no_space","hint":"make room"}`, disk.ErrNoSpace, "disk full"},
+		{"full disk of a proxy", 507, `<html>`, disk.ErrNoSpace, "507"},
 		{"no online key", 503, `{"error":"no key","code":"no_key"}`, origin.ErrNoKey, "no key"},
 		{"expired", 422, `{"error":"old","code":"expired"}`, trust.ErrExpired, "old"},
 		{"no origin", 404, `Resource not found.`, nil, "404 Not Found"},

@@ -19,12 +19,11 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
 )
 
 // Error is a request that failed. errors.Is finds in it what was wrong at the origin: trust.ErrConflict
 // where somebody else was faster (then errors.As finds the *origin.ConflictError too),
-// store.ErrNoSpace, and whatever else docs/PUBLISH.md names.
+// disk.ErrNoSpace, and whatever else docs/PUBLISH.md names.
 type Error struct {
 	Method, URL string
 	Status      int    // 0: there was no answer
@@ -136,7 +135,7 @@ func byStatus(resp *http.Response) (hint string, err error) {
 	case s == http.StatusRequestEntityTooLarge:
 		return "a proxy before the server must let bodies of 10 MB pass", errRefused
 	case s == http.StatusInsufficientStorage:
-		return "", fmt.Errorf("%w: %w", errRefused, store.ErrNoSpace)
+		return "", fmt.Errorf("%w: %w", errRefused, disk.ErrNoSpace)
 	case s == http.StatusMethodNotAllowed:
 		return "a mirror takes no publishes: give the URL of the origin", errRefused
 	}

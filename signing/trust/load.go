@@ -1,10 +1,8 @@
 package trust
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,35 +20,16 @@ func (s *State) read(role Role, version int64) ([]byte, error) {
 // readFile reads a regular file of at most limit bytes. One that is longer, or that the disk can't read, is ErrMalformed: it
 // no longer holds what was written.
 func readFile(path string, limit int64) ([]byte, error) {
-	raw, err := readLimited(path, limit)
+	raw, err := disk.ReadFile(path, limit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), ErrNotFound)
+	case errors.Is(err, disk.ErrTooLong):
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", filepath.Base(path), ErrMalformed, limit)
 	case disk.Fault(err):
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return raw, err
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // opened for reading
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	b.Grow(int(min(info.Size(), limit)) + bytes.MinRead)
-	if _, err := b.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
-		return nil, err
-	}
-	if int64(b.Len()) > limit {
-		return nil, fmt.Errorf("%s: %w: more than %d bytes", filepath.Base(path), ErrMalformed, limit)
-	}
-	return b.Bytes(), nil
 }
 
 func (s *State) loadRoots() error {

@@ -72,7 +72,7 @@ func (b *box) failing(p parcel, n int, fault error) (at string, reached bool) {
 	}
 	own := install.ErrBox
 	if errors.Is(fault, syscall.ENOSPC) {
-		own = install.ErrNoSpace
+		own = disk.ErrNoSpace
 	}
 	if reached = at != ""; reached && !errors.Is(err, own) {
 		b.t.Fatalf("%s: error is %v, want %v", at, err, own)
@@ -118,15 +118,15 @@ func TestFullDisk(t *testing.T) {
 		t.Run(c.name+": the script fills it and fails", func(t *testing.T) {
 			b := onSmallDisk(t, c.options)
 			p := script(t, 7, "[ -z \"$BALLAST\" ] || exit 0\n"+ran+b.ballast(c.name)+"exit 1\n")
-			s := b.fails(p, install.ErrNoSpace)
+			s := b.fails(p, disk.ErrNoSpace)
 			if len(s.Failures) != 0 || len(s.History) != 1 || s.History[0].Outcome != install.OutcomeStopped {
 				t.Errorf("status is %+v", s)
 			}
 			b.wantTold("service", stopped...)
-			s = b.fails(p, install.ErrNoSpace) // it is not begun
+			s = b.fails(p, disk.ErrNoSpace) // it is not begun
 			must(t, os.RemoveAll(filepath.Join(b.c.Dir, "ballast")))
 			if c.name == "bytes" {
-				b.fails(p, install.ErrNoSpace) // there is no more room than there was
+				b.fails(p, disk.ErrNoSpace) // there is no more room than there was
 			}
 			b.wantTold("service", stopped...)
 			if len(s.Failures) != 0 || s.Attempt != nil {
@@ -142,7 +142,7 @@ func TestFullDisk(t *testing.T) {
 			p := script(t, 7, ran)
 			_, s, err := b.install(p, install.Options{})
 			if err != nil {
-				wantErr(t, err, install.ErrNoSpace)
+				wantErr(t, err, disk.ErrNoSpace)
 			}
 			if len(s.Failures) != 0 {
 				t.Errorf("status is %+v", s)
@@ -165,7 +165,7 @@ func TestFullDisk(t *testing.T) {
 			p := script(t, 7, "[ -z \"$BALLAST\" ] || exit 0\n"+ran+b.ballast(c.name)+"exit 0\n")
 			s := b.with(func(i *install.Installer) {
 				_, err := p.into(t, i, install.Options{})
-				if !errors.Is(err, install.ErrNoSpace) && !errors.Is(err, install.ErrRolledBack) {
+				if !errors.Is(err, disk.ErrNoSpace) && !errors.Is(err, install.ErrRolledBack) {
 					t.Errorf("error is %v", err)
 				}
 			})
@@ -192,11 +192,11 @@ func TestFullDisk(t *testing.T) {
 func TestFullDiskElsewhere(t *testing.T) {
 	b := onSmallDisk(t, "size=64m") // of which nobody else takes or frees anything
 	p := script(t, 7, ran+"[ -e $HOME/room ] || { echo 'cp: error writing /opt/meter: No space left on device'; exit 1; }\n")
-	if s := b.fails(p, install.ErrNoSpace); len(s.Failures) != 0 {
+	if s := b.fails(p, disk.ErrNoSpace); len(s.Failures) != 0 {
 		t.Errorf("failures are %+v", s.Failures)
 	}
 	must(t, os.WriteFile(filepath.Join(b.home, "room"), nil, 0o644))
-	b.fails(p, install.ErrNoSpace)
+	b.fails(p, disk.ErrNoSpace)
 	b.wantTold("ran", "7")
 	b.c.Now = func() time.Time { return epoch.Add(25 * time.Hour) }
 	b.mustInstall(p)
@@ -211,7 +211,7 @@ func TestScriptThatFillsTheDiskLeavesNothing(t *testing.T) {
 	var free []uint64
 	for day := range 3 {
 		b.c.Now = func() time.Time { return epoch.Add(time.Duration(day) * 25 * time.Hour) }
-		if s := b.fails(p, install.ErrNoSpace); len(s.Failures) != 0 {
+		if s := b.fails(p, disk.ErrNoSpace); len(s.Failures) != 0 {
 			t.Errorf("day %d: failures are %+v", day, s.Failures)
 		}
 		var disk syscall.Statfs_t

@@ -60,7 +60,7 @@
 // removed: what is in it belongs to somebody else.
 //
 // What the box itself is to blame for counts against no update: a disk that is full (bytes, inodes, quota),
-// read-only or broken, or a program that can't be started for want of memory. The error is ErrNoSpace or ErrBox, and
+// read-only or broken, or a program that can't be started for want of memory. The error is disk.ErrNoSpace or ErrBox, and
 // the next run goes on. A script or a hook that fails while the disk has become full, or whose output ends with what
 // programs say then, is taken for that, too: it is tried again once there is more room than it had, and after a day
 // anyway. After a check that fails in that way the box goes back without setting the update aside. Where a full

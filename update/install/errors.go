@@ -27,10 +27,6 @@ var (
 	// ErrSetAside says that the version failed too often.
 	ErrSetAside error = status.SetAside
 
-	// ErrNoSpace says that the disk has no room: for the archive, for what is in it, or for what a program that
-	// was run wrote. It counts against no update.
-	ErrNoSpace error = status.NoSpace.With("not enough free space")
-
 	// ErrBox says that the box itself is in the way: its disk is read-only or fails, or it has no memory for a
 	// program. It counts against no update.
 	ErrBox error = status.Machine.With("not possible on this box now")

@@ -88,7 +88,7 @@ func TestDiskStaysFull(t *testing.T) {
 	b.fullAfterTheScript(1000)
 	s := b.with(func(i *install.Installer) {
 		_, err := p.into(t, i, install.Options{})
-		wantErr(t, err, install.ErrNoSpace)
+		wantErr(t, err, disk.ErrNoSpace)
 	})
 	if s.Installed != nil {
 		t.Errorf("installed is %+v", s.Installed)
@@ -138,7 +138,7 @@ func TestDiskTooSmall(t *testing.T) {
 		0:                 "no space left on device",
 	} {
 		_, s, err := b.install(p, install.Options{Unpacked: unpacked})
-		wantErr(t, err, install.ErrNoSpace)
+		wantErr(t, err, disk.ErrNoSpace)
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want %s", err, want)
 		}
@@ -148,7 +148,7 @@ func TestDiskTooSmall(t *testing.T) {
 	}
 	b.wantTold("ran", "6")
 	must(t, os.WriteFile(filepath.Join(b.c.Dir, "ballast"), make([]byte, 9<<20), 0o600))
-	b.fails(script(t, 8, ran), install.ErrNoSpace)
+	b.fails(script(t, 8, ran), disk.ErrNoSpace)
 	must(t, os.Remove(filepath.Join(b.c.Dir, "ballast")))
 	b.mustInstall(script(t, 8, ran))
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
@@ -102,7 +103,7 @@ func TestRefusals(t *testing.T) {
 		{"a byte changed, to be copied", func(b *box, p *parcel, _ *install.Options) { *p = b.changed(newer, 0o644) }, install.ErrMismatch},
 		{"a byte more", func(b *box, p *parcel, _ *install.Options) { *p = b.longer(newer) }, install.ErrMismatch},
 		{"a directory", func(b *box, p *parcel, _ *install.Options) { *p = newer; p.path = b.home }, install.ErrMismatch},
-		{"no space", func(_ *box, p *parcel, o *install.Options) { *p = newer; o.Unpacked = 1 << 60 }, install.ErrNoSpace},
+		{"no space", func(_ *box, p *parcel, o *install.Options) { *p = newer; o.Unpacked = 1 << 60 }, disk.ErrNoSpace},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBox(t)

@@ -36,16 +36,36 @@ type FilledDisk struct {
 }
 
 // ownFault reports whether an error is one of the box itself, which counts against no update.
-func ownFault(err error) bool { return errors.Is(err, ErrNoSpace) || errors.Is(err, ErrBox) }
+func ownFault(err error) bool { return disk.NoSpace(err) || errors.Is(err, ErrBox) }
 
-// own makes ErrNoSpace or ErrBox of what the system says about a box that is in its own way, a full disk above
-// all. Other errors stay as they are.
+// fullDisk is disk.ErrNoSpace with words about what is left.
+type fullDisk struct {
+	left string
+	err  error // what failed for it, nil where nothing was tried
+}
+
+func (e *fullDisk) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("%v: %s", disk.ErrNoSpace, e.left)
+	}
+	return fmt.Sprintf("%v (%s): %v", disk.ErrNoSpace, e.left, e.err)
+}
+
+func (e *fullDisk) Unwrap() []error {
+	if e.err == nil {
+		return []error{disk.ErrNoSpace}
+	}
+	return []error{disk.ErrNoSpace, e.err}
+}
+
+// own adds to the error of a full disk what is left of it, and makes ErrBox of what else the system says about a box
+// that is in its own way. Other errors stay as they are.
 func (i *Installer) own(err error) error {
 	switch {
-	case err == nil || ownFault(err):
+	case err == nil || errors.Is(err, ErrBox) || errors.As(err, new(*fullDisk)):
 		return err
 	case disk.NoSpace(err):
-		return fmt.Errorf("%w (%s): %w", ErrNoSpace, i.spaceWords(), err)
+		return &fullDisk{i.spaceWords(), err}
 	case disk.Fault(err), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%w: %w", ErrBox, err)
 	}
@@ -67,20 +87,19 @@ func (i *Installer) spaceWords() string {
 // space returns how many bytes and inodes are free where dir lies. A file system that does not count inodes has
 // always enough of them, one that is read-only has enough of both: nothing that is written there can fail for
 // want of space.
-func space(dir string) (bytes, files uint64, err error) {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
-		return 0, 0, fmt.Errorf("free space of %s: %w", dir, err)
+func space(dir string) (bytes, files int64, err error) {
+	s, err := disk.SpaceOf(dir)
+	if err != nil {
+		return 0, 0, err
 	}
 	const enough = 1 << 62
-	if disk.Flags&unix.ST_RDONLY != 0 {
+	if s.ReadOnly {
 		return enough, enough, nil
 	}
-	bytes, files = disk.Bavail*uint64(disk.Bsize), disk.Ffree
-	if disk.Files == 0 {
-		files = enough
+	if s.Files == 0 {
+		s.FreeFiles = enough
 	}
-	return bytes, files, nil
+	return s.Free, s.FreeFiles, nil
 }
 
 // Needs returns how many bytes must be free for installing an archive that has so many, 0 unpacked where that is not
@@ -92,17 +111,17 @@ func Needs(length, unpacked int64) int64 {
 	return unpacked + margin
 }
 
-// room refuses, with ErrNoSpace, to use more bytes than are free.
+// room refuses, with disk.ErrNoSpace, to use more bytes than are free.
 func (i *Installer) room(need int64) error {
 	bytes, files, err := space(i.dir)
 	if err != nil {
 		return err
 	}
-	if uint64(need)+margin > bytes {
-		return fmt.Errorf("%w: %s has %d bytes free, expected %d", ErrNoSpace, i.dir, bytes, need+margin)
+	if need > bytes-margin {
+		return &fullDisk{left: fmt.Sprintf("%s has %d bytes free, expected %d", i.dir, bytes, need+margin)}
 	}
 	if files < marginFiles {
-		return fmt.Errorf("%w: %s has %d inodes free, expected %d", ErrNoSpace, i.dir, files, marginFiles)
+		return &fullDisk{left: fmt.Sprintf("%s has %d inodes free, expected %d", i.dir, files, marginFiles)}
 	}
 	return nil
 }
@@ -127,8 +146,8 @@ func (i *Installer) begin() {
 	i.full = i.fullDisks()
 	i.free = 0
 	for _, dir := range []string{i.dir, "/"} {
-		if bytes, _, err := space(dir); err == nil && (i.free == 0 || int64(bytes) < i.free) {
-			i.free = int64(bytes)
+		if bytes, _, err := space(dir); err == nil && (i.free == 0 || bytes < i.free) {
+			i.free = bytes
 		}
 	}
 }
@@ -139,21 +158,21 @@ func (i *Installer) begin() {
 func (i *Installer) endOwnFault(cause error) {
 	a := i.rec.Attempt
 	a.Reason = words(cause)
-	if _, files, err := space(i.dir); err == nil && files >= marginFiles && errors.Is(cause, ErrNoSpace) {
+	if _, files, err := space(i.dir); err == nil && files >= marginFiles && disk.NoSpace(cause) {
 		i.rec.FilledDisk = &FilledDisk{a.Digest, i.free, i.now()}
 	}
 	i.c.Logger.Error("the update was not installed because of this box, and does not count as failed", "update", a.Name, "reason", a.Reason)
 }
 
-// fits refuses, with ErrNoSpace, an update that filled the disk when there was no less room.
+// fits refuses, with disk.ErrNoSpace, an update that filled the disk when there was no less room.
 func (i *Installer) fits(d update.Digest) error {
 	c := i.rec.FilledDisk
 	if c == nil || c.Digest != d || i.free >= c.Free+margin {
 		return nil
 	}
 	if now, until := i.now(), c.Time.Add(filledDiskFor); !now.Before(c.Time) && now.Before(until) {
-		return fmt.Errorf("%w: the disk filled up when installing began with %d bytes free; %d are free now; boxup tries again with %d free, or after %s",
-			ErrNoSpace, c.Free, i.free, c.Free+margin, until.Format(time.RFC3339))
+		return &fullDisk{left: fmt.Sprintf("the disk filled up when installing began with %d bytes free; %d are free now; boxup tries again with %d free, or after %s",
+			c.Free, i.free, c.Free+margin, until.Format(time.RFC3339))}
 	}
 	return nil
 }

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
@@ -93,11 +91,11 @@ func (i *Installer) removeWork() error {
 // executable refuses a file system on which no program can run: an install script would fail there, and be
 // blamed for it.
 func executable(dir string) error {
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
+	space, err := disk.SpaceOf(dir)
+	if err != nil {
 		return err
 	}
-	if disk.Flags&unix.ST_NOEXEC != 0 {
+	if space.NoExec {
 		return fmt.Errorf("%s: its file system is mounted noexec, so that no install script can run: put the state directory elsewhere", dir)
 	}
 	return nil
@@ -200,7 +198,7 @@ func (i *Installer) surroundings(extra ...string) []string {
 	return append(env, extra...)
 }
 
-// run runs a program of the attempt and logs it. The error is ErrNoSpace or ErrBox where it says nothing of the
+// run runs a program of the attempt and logs it. The error is disk.ErrNoSpace or ErrBox where it says nothing of the
 // program: that could not be started, or failed on a disk that is full.
 func (i *Installer) run(ctx context.Context, path string, env []string) error {
 	a := i.rec.Attempt
@@ -234,7 +232,7 @@ func (i *Installer) run(ctx context.Context, path string, env []string) error {
 		return fmt.Errorf("%s: %w: %w", name, ErrBox, lost)
 	}
 	if err = i.own(err); !ownFault(err) && (log.saysNoSpace() || i.filledUp()) {
-		err = fmt.Errorf("%w (%s): %w", ErrNoSpace, i.spaceWords(), err)
+		err = &fullDisk{i.spaceWords(), err}
 	}
 	if line := log.lastLine(); line != "" {
 		return fmt.Errorf("%s: %w: %s", name, err, line)
