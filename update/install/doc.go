@@ -11,8 +11,8 @@
 //	                   installation that of the new one; hard links where that is safe, else copies
 //	work/              where all that is unpacked and run lies; work.2 and so on where that can't be removed
 //	work/update/<top>/ the unpacked archive, while it is installed
-//	work/shims/        programs that note the wish to reboot, while something runs
-//	work/reboot        that wish
+//	work/shims/        programs that note a request to reboot, while something runs
+//	work/reboot        that request
 //	log/install.log    what the scripts wrote; older ones are install.log.1 to install.log.3
 //
 // # The way of an update
@@ -20,7 +20,7 @@
 // Refused at once, with nothing changed: what is not verified, another product, a version that is set
 // aside, one that is lower than what is installed, and the same one again. Then
 //
-//	hold      length and SHA-256 of the file are compared with what is signed while it is linked or
+//	stage     length and SHA-256 of the file are compared with what is signed while it is linked or
 //	          copied to archives/; from here on nobody else can change the bytes
 //	unpack    free space is checked, then the archive is unpacked into an empty work/update
 //	before    the record says so; the hooks of PreHooks run
@@ -40,7 +40,7 @@
 // A step without hooks is left out. Whatever is interrupted, by a power cut or a kill, is taken up by the
 // next Open and Resume:
 //
-//	hold, unpack          cleaned up; nothing counts as failed
+//	stage, unpack         cleaned up; nothing counts as failed
 //	before                over; nothing counts as failed
 //	script                over; it counts as a failure, and the next Install starts clean
 //	check, over, back     are begun again by Resume, MaxFailures times at most; then a check counts as
@@ -101,12 +101,12 @@
 //
 // # Rebooting
 //
-// work/shims holds reboot, poweroff, halt, shutdown, init, telinit and systemctl. They note the wish and
-// end with 0, and pass on whatever is no such wish: "init q", "systemctl restart". Each wish is one to
+// work/shims holds reboot, poweroff, halt, shutdown, init, telinit and systemctl. They note the request and
+// end with 0, and pass on whatever is no such request: "init q", "systemctl restart". Each request is one to
 // reboot: a box that nobody stands beside is never switched off. "shutdown -c" takes it back. A script
 // that calls a program by its path (/sbin/reboot), through sudo, or by way of the kernel isn't noticed.
 //
-// The wish becomes part of the record with the result, and Reboot carries it out. It is forgotten when
+// The request becomes part of the record with the result, and Reboot carries it out. It is forgotten when
 // the machine's boot ID is another one. Whether there is a reboot says RebootPolicy; by default there is
 // one when the script asked for it, and after each archive that boxsign build did not make, since the
 // updater of that time rebooted always. An archive counts as made by boxsign build where it begins as

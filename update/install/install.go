@@ -30,7 +30,7 @@ func (i *Installer) Install(ctx context.Context, v signing.Verified, src *os.Fil
 		return Result{}, errors.New("install: nothing is verified")
 	}
 	r, err := i.install(ctx, v, src, o)
-	i.leave(ctx)
+	i.startStopped(ctx)
 	if err != nil {
 		return Result{}, fmt.Errorf("install %v: %w", v.Name(), i.own(err))
 	}
@@ -40,6 +40,7 @@ func (i *Installer) Install(ctx context.Context, v signing.Verified, src *os.Fil
 func (i *Installer) install(ctx context.Context, v signing.Verified, src *os.File, o Options) (Result, error) {
 	resumed := i.rec.Attempt
 	if err := i.Resume(ctx); err != nil {
+		// The box runs the update before again, or nothing that works: this update may be what mends it.
 		if !errors.Is(err, ErrRolledBack) && !errors.Is(err, ErrDamaged) {
 			return Result{}, err
 		}
@@ -56,11 +57,11 @@ func (i *Installer) install(ctx context.Context, v signing.Verified, src *os.Fil
 			return Result{}, err
 		}
 	}
-	length, err := i.hold(ctx, v, src, o.Unpacked)
+	length, err := i.stage(ctx, v, src, o.Unpacked)
 	if err == nil {
-		err = i.try(ctx, v, length)
+		err = i.attempt(ctx, v, length)
 	}
-	if err := errors.Join(err, i.settle()); err != nil {
+	if err := errors.Join(err, i.cleanUnlessInterrupted()); err != nil {
 		return Result{}, err
 	}
 	return i.result(false), nil
@@ -72,14 +73,6 @@ func (i *Installer) result(resumed bool) Result {
 		r.Previous = p.Name.Version()
 	}
 	return r
-}
-
-// settle cleans up where nothing is left to be done.
-func (i *Installer) settle() error {
-	if i.rec.Attempt != nil {
-		return nil // Resume needs it
-	}
-	return i.clean()
 }
 
 // admit refuses an update that this box must not or need not install.
@@ -105,181 +98,160 @@ func (i *Installer) admit(v signing.Verified, o Options) error {
 	return nil
 }
 
-// try takes an archive that is held through all phases.
-func (i *Installer) try(ctx context.Context, v signing.Verified, length int64) error {
+// attempt takes a staged archive through all phases.
+func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int64) error {
 	a := &Attempt{ID: newID(), Name: v.Name(), Digest: v.Digest(), Length: length, Started: i.now()}
-	if err := i.keepReserve(); err != nil { // before what is unpacked takes the place
+	// What is unpacked may take the last of the disk, and the record needs its place.
+	if err := i.keepReserve(); err != nil {
 		return err
 	}
 	reboots, err := i.unpack(ctx, a.Name, a.Digest)
-	if err != nil {
-		return i.improper(ctx, a, err)
-	}
-	i.rec.Attempt = a
-	if err := i.before(ctx); err != nil {
-		return err
-	}
-	if err := i.script(ctx); err != nil {
-		return err
-	}
-	if err := i.wish(reboots); err != nil {
-		return errors.Join(err, i.over(ctx))
-	}
-	return i.check(ctx)
-}
-
-// improper sets an update aside whose archive can't be installed whatever is tried. One that is not what it
-// was when it was verified a moment ago is the disk's fault.
-func (i *Installer) improper(ctx context.Context, a *Attempt, err error) error {
-	if !errors.Is(err, archive.ErrImproper) {
-		return err
-	}
-	if lost := i.held(ctx, a.Digest, a.Length); lost != nil {
-		return fmt.Errorf("the disk lost something of the archive while it was unpacked: %w", lost)
-	}
-	i.rec.Attempt = a
-	i.fail(OutcomeRefused, err, true)
-	i.rec.Attempt = nil
-	return errors.Join(err, i.save())
-}
-
-// before runs the hooks of PreHooks.
-func (i *Installer) before(ctx context.Context) error {
-	all, err := hooks(i.c.PreHooks)
-	if err == nil && len(all) > 0 {
-		err = i.phase(PhaseBefore)
+	if errors.Is(err, archive.ErrImproper) {
+		return i.refuse(ctx, a, err)
 	}
 	if err != nil {
-		i.rec.Attempt = nil // nothing has happened
 		return err
 	}
-	i.mustStart = true
-	for _, hook := range all {
-		if err := i.run(ctx, hook, i.surroundings()); err != nil {
-			i.stopped(err)
-			return errors.Join(fmt.Errorf("%w: %w", ErrHook, err), i.over(ctx))
+	hooks, err := programsIn(i.c.PreHooks)
+	if err != nil {
+		return err
+	}
+	i.rec.Attempt = a
+	if len(hooks) > 0 {
+		if err := i.enter(PhaseBefore); err != nil {
+			i.rec.Attempt = nil // nothing has happened
+			return err
 		}
 	}
-	return nil
-}
 
-// stopped takes in that the attempt ended because of the box, and not of the update.
-func (i *Installer) stopped(cause error) {
-	if ownFault(cause) {
-		i.endOwnFault(cause)
-	}
-	a := i.rec.Attempt
-	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeStopped, words(cause)})
-}
-
-// script runs the install script. When it has ended well, all that it wrote is on the disk.
-func (i *Installer) script(ctx context.Context) error {
+	// From here on services may be stopped: each way out starts them again.
 	i.mustStart = true
-	if err := errors.Join(i.phase(PhaseScript), i.keepReserve()); err != nil {
-		return errors.Join(err, i.over(ctx))
+	for _, hook := range hooks {
+		if err := i.run(ctx, hook, i.environment()); err != nil {
+			i.recordStopped(err)
+			return errors.Join(fmt.Errorf("%w: %w", ErrHook, err), i.finishFailed(ctx))
+		}
 	}
-	if err := i.run(ctx, i.top(archive.InstallScript), i.surroundings()); err != nil {
+
+	// The reserve was given up if the record did not fit without it. It must be there while the script runs: that it
+	// is missing says later that only the record of the script's end is.
+	if err := errors.Join(i.enter(PhaseScript), i.keepReserve()); err != nil {
+		return errors.Join(err, i.finishFailed(ctx))
+	}
+	if err := i.run(ctx, i.unpacked(archive.InstallScript), i.environment()); err != nil {
 		if ownFault(err) {
-			i.stopped(err)
-			return errors.Join(err, i.over(ctx))
+			i.recordStopped(err)
+			return errors.Join(err, i.finishFailed(ctx))
 		}
 		outcome := OutcomeFailed
 		if ctx.Err() != nil {
 			outcome, err = OutcomeInterrupted, fmt.Errorf("%w: %w", errInterrupted, err)
 		}
-		i.fail(outcome, err, false)
-		return errors.Join(fmt.Errorf("%w: %w", ErrScript, err), i.over(ctx))
+		i.recordFailure(outcome, err, false)
+		return errors.Join(fmt.Errorf("%w: %w", ErrScript, err), i.finishFailed(ctx))
 	}
+
+	// The script wrote anywhere. All of that is on the disk before the record says that it ended well.
 	unix.Sync()
-	return nil
+	if err := i.requestReboot(reboots); err != nil {
+		return errors.Join(err, i.finishFailed(ctx))
+	}
+	return i.check(ctx)
 }
 
-// over ends an attempt that failed: what the hooks of PreHooks stopped is started again.
-func (i *Installer) over(ctx context.Context) error {
-	all, err := hooks(i.c.PostHooks)
-	if err != nil {
-		return errors.Join(err, i.phase(PhaseOver)) // Resume tries again
+// refuse sets an update aside whose archive can't be installed whatever is tried. One that is not what it
+// was when it was verified a moment ago is the disk's fault.
+func (i *Installer) refuse(ctx context.Context, a *Attempt, err error) error {
+	if lost := i.verifyStaged(ctx, a.Digest, a.Length); lost != nil {
+		return fmt.Errorf("the disk lost something of the archive while it was unpacked: %w", lost)
 	}
-	if len(all) > 0 {
-		err = i.phase(PhaseOver)
-	}
-	i.start(ctx)
+	i.rec.Attempt = a
+	i.recordFailure(OutcomeRefused, err, true)
 	i.rec.Attempt = nil
 	return errors.Join(err, i.save())
 }
 
-// start runs the hooks of PostHooks after something failed.
-func (i *Installer) start(ctx context.Context) {
-	i.mustStart = false
-	all, err := hooks(i.c.PostHooks)
-	if err != nil {
-		i.c.Logger.Error("the hooks after an update that failed", "err", err)
-	}
-	for _, hook := range all {
-		// They are needed most where somebody has interrupted this.
-		env := i.surroundings("BOXUP_RESULT=failed", "BOXUP_REBOOT=no")
-		if err := i.run(context.WithoutCancel(ctx), hook, env); err != nil {
-			i.c.Logger.Error("a hook failed after an update that failed", "err", err)
-		}
-	}
-}
-
-// leave has the hooks of PostHooks run on every way out that has not run them yet: an attempt that is to be
-// gone on with later must not leave stopped what was stopped for it.
-func (i *Installer) leave(ctx context.Context) {
-	if i.mustStart {
-		i.start(ctx)
-	}
-}
-
-// check runs the hooks of PostHooks, and records the success or goes back.
+// check runs the hooks of PostHooks after a script that ended well, and records the success or goes back.
 func (i *Installer) check(ctx context.Context) error {
-	all, err := hooks(i.c.PostHooks)
-	if err == nil && len(all) == 0 {
-		i.mustStart = false
-		return i.done()
-	}
+	hooks, err := programsIn(i.c.PostHooks)
 	if err != nil {
-		return errors.Join(err, i.over(ctx))
+		return errors.Join(err, i.finishFailed(ctx))
 	}
-	if err := i.phase(PhaseCheck); err != nil {
-		return err
-	}
-	if err := i.healthy(ctx, all); err != nil {
-		if ctx.Err() != nil {
-			return err // Resume begins the check again
-		}
-		return i.back(ctx, err)
-	}
-	return i.done()
-}
-
-// healthy runs the hooks of PostHooks after a script that ended well.
-func (i *Installer) healthy(ctx context.Context, all []string) error {
-	reboot := "BOXUP_REBOOT=no"
-	if i.rec.Attempt.Reboot {
-		reboot = "BOXUP_REBOOT=yes"
-	}
-	for _, hook := range all {
-		if err := i.run(ctx, hook, i.surroundings("BOXUP_RESULT=installed", reboot)); err != nil {
+	if len(hooks) > 0 {
+		if err := i.enter(PhaseCheck); err != nil {
 			return err
 		}
+		if err := i.runChecks(ctx, hooks); err != nil {
+			if ctx.Err() != nil {
+				return err // Resume begins the check again
+			}
+			return i.rollBack(ctx, err)
+		}
 	}
 	i.mustStart = false
-	return nil
-}
 
-// done records that the update is installed. After an error nothing of that counts.
-func (i *Installer) done() error {
+	// After an error nothing of this counts: the record on the disk is the older one.
 	old := i.rec
 	old.Failures = slices.Clone(old.Failures)
 	a := *i.rec.Attempt
 	i.rec.installed(Installed{Name: a.Name, Digest: a.Digest, Length: a.Length, Time: i.now()})
-	i.wishFor(a)
+	i.recordReboot(a)
 	if err := i.save(); err != nil {
 		i.rec = old
 		return err
 	}
 	i.c.Logger.Info("installed", "update", a.Name)
 	return nil
+}
+
+// runChecks runs the hooks of PostHooks after a script that ended well.
+func (i *Installer) runChecks(ctx context.Context, hooks []string) error {
+	reboot := "BOXUP_REBOOT=no"
+	if i.rec.Attempt.Reboot {
+		reboot = "BOXUP_REBOOT=yes"
+	}
+	for _, hook := range hooks {
+		if err := i.run(ctx, hook, i.environment("BOXUP_RESULT=installed", reboot)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishFailed ends an attempt that failed: what the hooks of PreHooks stopped is started again.
+func (i *Installer) finishFailed(ctx context.Context) error {
+	hooks, err := programsIn(i.c.PostHooks)
+	if err != nil {
+		return errors.Join(err, i.enter(PhaseOver)) // Resume tries again
+	}
+	if len(hooks) > 0 {
+		err = i.enter(PhaseOver)
+	}
+	i.startServices(ctx)
+	i.rec.Attempt = nil
+	return errors.Join(err, i.save())
+}
+
+// startServices runs the hooks of PostHooks after something failed.
+func (i *Installer) startServices(ctx context.Context) {
+	i.mustStart = false
+	hooks, err := programsIn(i.c.PostHooks)
+	if err != nil {
+		i.c.Logger.Error("the hooks after an update that failed", "err", err)
+	}
+	for _, hook := range hooks {
+		// They are needed most where somebody has interrupted this.
+		env := i.environment("BOXUP_RESULT=failed", "BOXUP_REBOOT=no")
+		if err := i.run(context.WithoutCancel(ctx), hook, env); err != nil {
+			i.c.Logger.Error("a hook failed after an update that failed", "err", err)
+		}
+	}
+}
+
+// startStopped runs the hooks of PostHooks on every way out that has not run them yet: an attempt that is to be
+// gone on with later must not leave stopped what was stopped for it.
+func (i *Installer) startStopped(ctx context.Context) {
+	if i.mustStart {
+		i.startServices(ctx)
+	}
 }

@@ -64,7 +64,7 @@ func open(c Config) (*Installer, error) {
 	}
 	err = i.load()
 	if err == nil {
-		err = i.recover()
+		err = i.cleanUp()
 	}
 	if err != nil {
 		return nil, errors.Join(err, i.lock.Unlock())
@@ -113,8 +113,8 @@ func (i *Installer) load() error {
 	return i.c.FS.Rename(i.at(recordName), i.at(recordName+".bad"))
 }
 
-// recover takes up after a crash as far as no program has to run for that.
-func (i *Installer) recover() error {
+// cleanUp takes up after a crash as far as no program has to run for that.
+func (i *Installer) cleanUp() error {
 	err := errors.Join(i.c.FS.RemoveTemps(i.dir), i.c.FS.RemoveTemps(i.at(archivesDir)))
 	if err != nil && !disk.Fault(err) {
 		return err
@@ -123,7 +123,7 @@ func (i *Installer) recover() error {
 		sweep(a.run())
 		i.c.Logger.Warn("an installation was interrupted", "update", a.Name, "phase", a.Phase)
 	}
-	err = errors.Join(err, i.interrupted(), i.clean())
+	err = errors.Join(err, i.endInterrupted(), i.removeUnneeded())
 	if disk.Fault(err) && i.rec.Attempt != nil {
 		i.c.Logger.Error("the disk is in the way of what is to be done; services are started all the same", "err", err)
 		return nil // what needs the disk meets this again
@@ -131,32 +131,16 @@ func (i *Installer) recover() error {
 	return i.own(err)
 }
 
-// interrupted ends an attempt in a phase that can't be begun again. What was stopped for it is to be started
-// by Resume.
-func (i *Installer) interrupted() error {
-	a := i.rec.Attempt
-	if a == nil || a.Phase != PhaseBefore && a.Phase != PhaseScript {
+// cleanUnlessInterrupted removes what no step needs any more, where nothing is left for Resume.
+func (i *Installer) cleanUnlessInterrupted() error {
+	if i.rec.Attempt != nil {
 		return nil
 	}
-	if a.Phase == PhaseScript {
-		if _, err := os.Lstat(i.at(reserveName)); err == nil {
-			i.fail(OutcomeInterrupted, errInterrupted, false)
-		} else {
-			i.c.Logger.Warn("how the script ended could not be recorded: it counts neither way", "update", a.Name)
-		}
-	}
-	if all, err := hooks(i.c.PostHooks); err == nil && len(all) == 0 {
-		i.rec.Attempt = nil
-		return i.save()
-	}
-	return i.phase(PhaseOver)
+	return i.removeUnneeded()
 }
 
-// errInterrupted is the reason of a failure that a crash, a kill or a power cut was.
-var errInterrupted = errors.New("interrupted")
-
-// clean removes what no step needs any more.
-func (i *Installer) clean() error {
+// removeUnneeded removes what no step needs any more.
+func (i *Installer) removeUnneeded() error {
 	if err := i.c.FS.Remove(i.at(reserveName)); err != nil {
 		return err
 	}
@@ -177,7 +161,7 @@ func (i *Installer) clean() error {
 	for _, e := range held {
 		if !keep[e.Name()] {
 			if err := i.c.FS.Remove(i.at(archivesDir, e.Name())); errors.Is(err, fs.ErrPermission) {
-				i.leftBehind(i.at(archivesDir, e.Name()), err)
+				i.warnStays(i.at(archivesDir, e.Name()), err)
 			} else if err != nil {
 				return err
 			}
@@ -206,8 +190,8 @@ func removeTree(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// phase records that the attempt enters a phase.
-func (i *Installer) phase(p Phase) error {
+// enter records that the attempt enters a phase.
+func (i *Installer) enter(p Phase) error {
 	a := i.rec.Attempt
 	if a.Phase == p {
 		return nil // Resume has begun it again
@@ -217,19 +201,28 @@ func (i *Installer) phase(p Phase) error {
 	return i.save()
 }
 
-// fail takes in that the attempt failed, for the words of the cause.
-func (i *Installer) fail(outcome Outcome, cause error, setAside bool) {
-	i.count(cause, setAside)
+// recordFailure takes in that the attempt failed, for the words of the cause.
+func (i *Installer) recordFailure(outcome Outcome, cause error, setAside bool) {
+	i.countFailure(cause, setAside)
 	a := i.rec.Attempt
 	i.rec.happened(Event{i.now(), a.Name, a.Digest, outcome, a.Reason})
 }
 
-// count counts a failure of the update.
-func (i *Installer) count(cause error, setAside bool) {
+// countFailure counts a failure of the update.
+func (i *Installer) countFailure(cause error, setAside bool) {
 	a := i.rec.Attempt
 	a.Reason = words(cause)
 	f := i.rec.failed(Failure{Name: a.Name, Digest: a.Digest, Last: i.now(), Reason: a.Reason, SetAside: setAside}, i.c.MaxFailures)
 	i.c.Logger.Error("the update failed", "update", a.Name, "reason", a.Reason, "failures", f.Count, "set aside", f.SetAside)
+}
+
+// recordStopped takes in that the attempt ended because of the box, and not of the update.
+func (i *Installer) recordStopped(cause error) {
+	if ownFault(cause) {
+		i.endOwnFault(cause)
+	}
+	a := i.rec.Attempt
+	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeStopped, words(cause)})
 }
 
 func (i *Installer) now() time.Time { return i.c.Now().UTC().Truncate(time.Second) }

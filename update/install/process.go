@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -138,4 +142,85 @@ func (p program) await(ctx context.Context, pid int) error {
 	unix.Kill(-pid, unix.SIGKILL)
 	<-ended
 	return context.Cause(ctx)
+}
+
+// runVariable is the variable by which the processes of a run are known, however they came to be.
+const runVariable = "BOXUP_RUN"
+
+const maxEnviron = 1 << 20 // bytes of an environment that are looked at
+
+// sweep kills all processes whose BOXUP_RUN begins with run. It returns when none is left; after a second
+// it gives up, since some only end with the hardware that they wait for. Without /proc it does nothing.
+func sweep(run string) {
+	for range 100 {
+		if killAll(run) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// killAll kills the processes of a run that are there now and returns how many they are.
+func killAll(run string) int {
+	environs, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is good
+	n := 0
+	for _, path := range environs {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err == nil && pid != os.Getpid() && killIf(pid, path, run) {
+			n++
+		}
+	}
+	return n
+}
+
+// killIf kills a process if it belongs to a run.
+func killIf(pid int, environ, run string) bool {
+	// The handle stands for one process, also where the number is given to another meanwhile.
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Release()
+	return belongs(environ, run) && p.Kill() == nil
+}
+
+// belongs reports whether an environment says that its process belongs to a run. That of a process that
+// has ended, or of another user, can't be read.
+func belongs(environ, run string) bool {
+	f, err := os.Open(environ)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // opened for reading
+	raw, _ := io.ReadAll(io.LimitReader(f, maxEnviron))
+	return bytes.Contains(append([]byte{0}, raw...), []byte("\x00"+runVariable+"="+run))
+}
+
+// programsIn returns the paths of the hooks in a directory, by name. A directory that isn't there has none.
+func programsIn(dir string) ([]string, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), "~") {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			out = append(out, path)
+		}
+	}
+	return out, nil
 }

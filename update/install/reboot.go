@@ -2,7 +2,9 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -19,20 +21,20 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// wish takes into the attempt whether the box is to reboot. reboots says that it is anyway.
-func (i *Installer) wish(reboots bool) error {
-	asked, err := noted(i.atWork(noteName))
-	if err != nil {
+// requestReboot takes into the attempt whether the box is to reboot. reboots says that it is anyway.
+func (i *Installer) requestReboot(reboots bool) error {
+	_, err := os.Lstat(i.atWork(noteName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	a := i.rec.Attempt
+	asked, a := err == nil, i.rec.Attempt
 	a.Asked = asked
 	a.Reboot = reboots || asked && i.c.Reboot != RebootNever
 	return nil
 }
 
-// wishFor takes into the record what the attempt wished for. A reboot that is due already stays due.
-func (i *Installer) wishFor(a Attempt) {
+// recordReboot takes into the record whether the attempt ends with a reboot. A reboot that is due already stays due.
+func (i *Installer) recordReboot(a Attempt) {
 	due := a.Reboot || i.due()
 	if !due && !a.Asked {
 		i.rec.Reboot = nil

@@ -138,7 +138,7 @@ func FuzzRecord(f *testing.F) {
 		}
 		r.status("dir", "boot")
 		if r.Attempt != nil {
-			r.way()
+			r.direction()
 		}
 		printed, err := r.bytes()
 		must(t, err)

@@ -1,8 +1,6 @@
 package install
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +55,7 @@ export PATH
 exec "${0##*/}" "$@"
 `
 
-// writeShims writes the shims to a directory, which must not be there yet. They note wishes in the file
+// writeShims writes the shims to a directory, which must not be there yet. They note requests in the file
 // note and find the real programs on path.
 func writeShims(dir, note, path string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -75,12 +73,3 @@ func writeShims(dir, note, path string) error {
 
 // quote returns s as one word of a shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-// noted reports whether there is a note.
-func noted(note string) (bool, error) {
-	_, err := os.Lstat(note)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}

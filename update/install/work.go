@@ -2,17 +2,13 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
-	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
 // Below workDir.
@@ -24,8 +20,8 @@ const (
 	maxWork = 16 // directories to work in, of which all but the last can't be removed
 )
 
-// prepare makes an empty working directory.
-func (i *Installer) prepare() error {
+// prepareWork makes an empty working directory.
+func (i *Installer) prepareWork() error {
 	work, err := i.newWork()
 	if err != nil {
 		return err
@@ -44,7 +40,7 @@ func (i *Installer) emptyFolder() error {
 	if err := removeTree(i.atWork(unpackedDir)); err != nil || i.rec.Attempt == nil {
 		return err
 	}
-	return os.MkdirAll(i.top(""), 0o700)
+	return os.MkdirAll(i.unpacked(""), 0o700)
 }
 
 // newWork returns a directory to work in that is not there. Where one can't be removed, since a script has made a
@@ -63,12 +59,12 @@ func (i *Installer) newWork() (string, error) {
 		if n == maxWork || disk.Fault(err) {
 			return "", err
 		}
-		i.leftBehind(path, err)
+		i.warnStays(path, err)
 	}
 }
 
-// leftBehind tells of what can't be removed and is not needed.
-func (i *Installer) leftBehind(path string, err error) {
+// warnStays tells of what can't be removed and is not needed.
+func (i *Installer) warnStays(path string, err error) {
 	i.c.Logger.Warn("a file can't be removed and stays: look with lsattr and mount", "path", path, "err", err)
 }
 
@@ -82,7 +78,7 @@ func (i *Installer) removeWork() error {
 		if err := removeTree(path); disk.Fault(err) {
 			return err
 		} else if err != nil {
-			i.leftBehind(path, err)
+			i.warnStays(path, err)
 		}
 	}
 	return nil
@@ -101,79 +97,14 @@ func executable(dir string) error {
 	return nil
 }
 
-// unpack unpacks an archive that is held and verified, and reports whether the box reboots after it
-// whether or not the script asks for that.
-func (i *Installer) unpack(ctx context.Context, n update.Name, d update.Digest) (reboots bool, err error) {
-	if err := i.prepare(); err != nil {
-		return false, err
-	}
-	f, err := os.Open(i.archive(d))
-	if err != nil {
-		return false, err
-	}
-	defer f.Close() // opened for reading
-	dir, err := os.OpenRoot(i.atWork(unpackedDir))
-	if err != nil {
-		return false, err
-	}
-	defer dir.Close() // opened for reading
-	i.c.Logger.Info("unpacking", "update", n)
-	if _, err := archive.Unpack(ctx, f, n, dir, archive.UnpackOptions{Limits: i.c.Limits, Entry: i.unpacking(ctx)}); err != nil {
-		return false, err
-	}
-	if i.c.Reboot != RebootDefault {
-		return i.c.Reboot == RebootAlways, nil
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return false, err
-	}
-	built, err := isBuilt(ctx, f, n)
-	return !built, err
-}
-
-// unpacking returns what tells the log of each entry, nil where the log does not go so far.
-func (i *Installer) unpacking(ctx context.Context) func(archive.Entry) {
-	if !i.c.Logger.Enabled(ctx, slog.LevelDebug) {
-		return nil
-	}
-	return func(e archive.Entry) { i.c.Logger.DebugContext(ctx, "unpacking entry", "entry", e.Name) }
-}
-
-// errEnough ends the inspection of an archive.
-var errEnough = errors.New("enough")
-
-// isBuilt reports whether an archive begins as boxsign build writes it.
-func isBuilt(ctx context.Context, f *os.File, n update.Name) (bool, error) {
-	var begin []archive.Entry
-	_, err := archive.Inspect(ctx, f, n, archive.InspectOptions{Entry: func(e archive.Entry) error {
-		if begin = append(begin, e); len(begin) == 3 {
-			return errEnough
-		}
-		return nil
-	}})
-	if err != nil && !errors.Is(err, errEnough) {
-		return false, err
-	}
-	if len(begin) < 2 || begin[0].Name != n.Top()+"/" || begin[1].Name != n.Top()+"/"+archive.VersionFile {
-		return false, nil
-	}
-	for _, e := range begin {
-		perm := e.Mode.Perm()
-		if !e.Time.Equal(begin[0].Time) || e.Mode.IsDir() && perm != 0o755 || e.Mode.IsRegular() && perm != 0o755 && perm != 0o644 {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// top returns the path of a file in the unpacked folder, and of the folder itself for "".
-func (i *Installer) top(name string) string {
-	to, _ := i.rec.way()
+// unpacked returns the path of a file in the unpacked folder, and of the folder itself for "".
+func (i *Installer) unpacked(name string) string {
+	to, _ := i.rec.direction()
 	return i.atWork(unpackedDir, to.Top(), name)
 }
 
-// way returns which update the attempt brings to the box, and the version that it replaces.
-func (r record) way() (to update.Name, from update.Version) {
+// direction returns which update the attempt brings to the box, and the version that it replaces.
+func (r record) direction() (to update.Name, from update.Version) {
 	if r.Attempt.Phase == PhaseBack {
 		return r.Installed.Name, r.Attempt.Name.Version()
 	}
@@ -183,9 +114,9 @@ func (r record) way() (to update.Name, from update.Version) {
 	return r.Attempt.Name, from
 }
 
-// surroundings returns the environment of what is run, BOXUP_RUN aside.
-func (i *Installer) surroundings(extra ...string) []string {
-	to, from := i.rec.way()
+// environment returns the environment of what is run, BOXUP_RUN aside.
+func (i *Installer) environment(extra ...string) []string {
+	to, from := i.rec.direction()
 	env := append([]string{}, i.c.Env...)
 	env = append(env,
 		"PATH="+i.atWork(shimsDir)+":"+i.c.Path,
@@ -193,7 +124,7 @@ func (i *Installer) surroundings(extra ...string) []string {
 		"LANG=C",
 		"BOXUP_VERSION="+to.Version().String(),
 		"BOXUP_PREVIOUS="+from.String(),
-		"BOXUP_DIR="+i.top(""),
+		"BOXUP_DIR="+i.unpacked(""),
 	)
 	return append(env, extra...)
 }
@@ -204,11 +135,11 @@ func (i *Installer) run(ctx context.Context, path string, env []string) error {
 	a := i.rec.Attempt
 	i.runs++
 	name := filepath.Base(path)
-	dir := i.top("")
+	dir := i.unpacked("")
 	if _, err := os.Lstat(dir); err != nil {
 		dir = i.dir // a hook runs also where a full disk has no place for a folder
 	}
-	to, _ := i.rec.way()
+	to, _ := i.rec.direction()
 	i.c.Logger.Info("running", "program", name, "update", to, "phase", a.Phase)
 	log, err := openLog(i.at(logDir), fmt.Sprintf("== %s %v %s", i.now().Format(time.RFC3339), to, name))
 	if err != nil {

@@ -1,0 +1,190 @@
+package install
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"syscall"
+
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/update"
+	"github.com/openpowerquality/box-update-server/update/archive"
+)
+
+const copySize = 256 << 10 // bytes that are read at once
+
+// stage verifies that src is the verified archive, brings it to archives/ and returns its length: from then on nobody
+// else can change the bytes. There must be room for what is in it, and for a copy where one has to be made. After an
+// error nothing is there that was not verified.
+func (i *Installer) stage(ctx context.Context, v signing.Verified, src *os.File, unpacked int64) (int64, error) {
+	info, err := src.Stat()
+	if err != nil {
+		return 0, err
+	}
+	length := info.Size()
+	if !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("%w: %s is not a regular file", ErrMismatch, src.Name())
+	}
+	if length > update.MaxLength || v.Length() >= 0 && length != v.Length() {
+		return 0, fmt.Errorf("%w: %s has %d bytes, expected %d", ErrMismatch, src.Name(), length, v.Length())
+	}
+	if err := i.room(unpacked); err != nil {
+		return 0, err
+	}
+	// It may be there already: as what is installed, or from a run that was interrupted.
+	err = i.verifyStaged(ctx, v.Digest(), length)
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrMismatch) {
+		return length, err
+	}
+	// A link can stand for a copy where nobody but this user, who would have to change the mode first, can write to
+	// the file.
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) == os.Geteuid() && info.Mode()&0o222 == 0 {
+		if linked, err := i.link(ctx, v.Digest(), src, info); linked || err != nil {
+			return length, err
+		}
+	}
+	if err := i.room(unpacked + length); err != nil {
+		return 0, err
+	}
+	return length, i.c.FS.CreateFileFunc(i.archive(v.Digest()), 0o400, func(f *os.File) error {
+		return copyVerified(ctx, f, src, v.Digest(), length)
+	})
+}
+
+// link brings src to archives/ by a link, and reports whether it could.
+func (i *Installer) link(ctx context.Context, d update.Digest, src *os.File, info fs.FileInfo) (bool, error) {
+	if err := copyVerified(ctx, io.Discard, src, d, info.Size()); err != nil {
+		return false, err
+	}
+	if err := i.c.FS.Sync(src); err != nil {
+		return false, err
+	}
+	path := i.archive(d)
+	if err := i.c.FS.Link(src.Name(), path); err != nil {
+		i.c.Logger.Debug("the archive is copied", "reason", err)
+		return false, i.c.FS.Remove(path) // it may be there in spite of the error
+	}
+	got, err := os.Lstat(path)
+	if err != nil {
+		return false, err
+	}
+	if !os.SameFile(got, info) { // another file has the name by now
+		return false, i.c.FS.Remove(path)
+	}
+	return true, i.c.FS.SyncDir(i.at(archivesDir))
+}
+
+// verifyStaged verifies an archive that lies in archives/. The error is fs.ErrNotExist where none does, and
+// ErrMismatch for a bad one, which is removed.
+func (i *Installer) verifyStaged(ctx context.Context, d update.Digest, length int64) error {
+	f, err := os.Open(i.archive(d))
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	err = copyVerified(ctx, io.Discard, f, d, length)
+	if errors.Is(err, ErrMismatch) {
+		return errors.Join(err, i.c.FS.Remove(f.Name()))
+	}
+	return err
+}
+
+// copyVerified copies src to w and refuses, with ErrMismatch, what hasn't that length and digest.
+func copyVerified(ctx context.Context, w io.Writer, src io.ReaderAt, d update.Digest, length int64) error {
+	h := sha256.New()
+	r := io.NewSectionReader(src, 0, length+1)
+	n, err := io.CopyBuffer(writer{io.MultiWriter(h, w)}, reader{ctx, r}, make([]byte, copySize))
+	if err != nil {
+		return err
+	}
+	if got := update.Digest(h.Sum(nil)); n != length || got != d {
+		return fmt.Errorf("%w: expected %d bytes with SHA-256 %v, got %d with %v", ErrMismatch, length, d, n, got)
+	}
+	return nil
+}
+
+// reader ends with its context.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(p)
+}
+
+// writer has no method beside Write, so that a copy to it goes through the buffer given.
+type writer struct{ io.Writer }
+
+// unpack unpacks an archive that is staged, and reports whether the box reboots after it
+// whether or not the script asks for that.
+func (i *Installer) unpack(ctx context.Context, n update.Name, d update.Digest) (reboots bool, err error) {
+	if err := i.prepareWork(); err != nil {
+		return false, err
+	}
+	f, err := os.Open(i.archive(d))
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // opened for reading
+	dir, err := os.OpenRoot(i.atWork(unpackedDir))
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close() // opened for reading
+	i.c.Logger.Info("unpacking", "update", n)
+	if _, err := archive.Unpack(ctx, f, n, dir, archive.UnpackOptions{Limits: i.c.Limits, Entry: i.logEntry(ctx)}); err != nil {
+		return false, err
+	}
+	if i.c.Reboot != RebootDefault {
+		return i.c.Reboot == RebootAlways, nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return false, err
+	}
+	built, err := isBuilt(ctx, f, n)
+	return !built, err
+}
+
+// logEntry returns what tells the log of each entry, nil where the log does not go so far.
+func (i *Installer) logEntry(ctx context.Context) func(archive.Entry) {
+	if !i.c.Logger.Enabled(ctx, slog.LevelDebug) {
+		return nil
+	}
+	return func(e archive.Entry) { i.c.Logger.DebugContext(ctx, "unpacking entry", "entry", e.Name) }
+}
+
+// errEnough ends the inspection of an archive.
+var errEnough = errors.New("enough")
+
+// isBuilt reports whether an archive begins as boxsign build writes it.
+func isBuilt(ctx context.Context, f *os.File, n update.Name) (bool, error) {
+	var begin []archive.Entry
+	_, err := archive.Inspect(ctx, f, n, archive.InspectOptions{Entry: func(e archive.Entry) error {
+		if begin = append(begin, e); len(begin) == 3 {
+			return errEnough
+		}
+		return nil
+	}})
+	if err != nil && !errors.Is(err, errEnough) {
+		return false, err
+	}
+	if len(begin) < 2 || begin[0].Name != n.Top()+"/" || begin[1].Name != n.Top()+"/"+archive.VersionFile {
+		return false, nil
+	}
+	for _, e := range begin {
+		perm := e.Mode.Perm()
+		if !e.Time.Equal(begin[0].Time) || e.Mode.IsDir() && perm != 0o755 || e.Mode.IsRegular() && perm != 0o755 && perm != 0o644 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
