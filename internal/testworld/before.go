@@ -2,11 +2,14 @@ package testworld
 
 import (
 	"bytes"
+	_ "embed"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 )
+
+//go:embed testdata/before.tar.gz
+var before []byte
 
 // BeforeNow is a time at which nothing that Before unpacks has expired.
 const BeforeNow = "2026-12-01T00:00:00Z"
@@ -14,9 +17,9 @@ const BeforeNow = "2026-12-01T00:00:00Z"
 // Before unpacks data that an earlier version made into dir: one of each kind that the programs keep. What is in
 // it, and how it was made, testdata/before.sh tells.
 func Before(dir string) error {
-	_, here, _, _ := runtime.Caller(0)
-	archive := filepath.Join(filepath.Dir(here), "testdata", "before.tar.gz")
-	if err := exec.Command("tar", "-xzf", archive, "-C", dir, "--strip-components=1", "--no-same-owner").Run(); err != nil {
+	tar := exec.Command("tar", "-xzf", "-", "-C", dir, "--strip-components=1", "--no-same-owner")
+	tar.Stdin = bytes.NewReader(before)
+	if err := tar.Run(); err != nil {
 		return err
 	}
 	for _, name := range []string{"mirror/settings.json", "box/config.json"} {
