@@ -17,6 +17,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -42,7 +43,7 @@ const (
 // Where things are by default.
 const (
 	DefaultConfig = "/etc/boxup/config.json"
-	DefaultState  = "/var/lib/boxup"
+	DefaultState  = settings.DefaultState
 )
 
 // Box is a machine that is kept up to date, and what it has of the outside world.

@@ -14,6 +14,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -90,9 +91,9 @@ type initiation struct {
 // wanted returns the configuration as it will be.
 func (i *initiation) wanted() (text []byte, c config, err error) {
 	object := map[string]json.RawMessage{}
-	b, err := disk.ReadFile(i.ConfigPath, maxConfig)
+	b, err := disk.ReadFile(i.ConfigPath, settings.MaxBox)
 	if err == nil {
-		object, err = parseObject(b)
+		object, err = settings.ParseObject(b)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, config{}, fmt.Errorf("configuration: %w", explain.At(i.ConfigPath, err))

@@ -27,7 +27,7 @@ const longestLag = trust.TimestampLife
 // used returns how many bytes came on a day.
 func (r *record) used(today time.Time) int64 {
 	on, err := time.Parse(time.DateOnly, r.Day)
-	if err != nil || on.Before(today.UTC().Truncate(day)) || on.After(today.Add(longestLag)) {
+	if err != nil || on.Before(today.UTC().Truncate(24*time.Hour)) || on.After(today.Add(longestLag)) {
 		return 0
 	}
 	return r.Bytes

@@ -16,6 +16,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -166,7 +167,7 @@ func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) 
 }
 
 func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
-	if err := checkURLs([]string{server}); err != nil {
+	if err := settings.CheckURLs([]string{server}); err != nil {
 		return cli.Usagef("expected http://host or https://host: %w", err)
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {
@@ -266,7 +267,7 @@ func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) (
 	if err != nil {
 		return "", err
 	}
-	if !b.AnyTime && !b.Window.open(b.Now()) {
+	if !b.AnyTime && !b.Window.Open(b.Now()) {
 		return "it is fetched, and installed between " + b.Window.String(), nil
 	}
 	err = b.install(ctx, v, f)

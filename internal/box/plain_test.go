@@ -12,9 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
-	"golang.org/x/time/rate"
 )
 
 // TestSlowServer: an answer that brings too little in a window is cut, and one that brings enough is not.

@@ -391,7 +391,7 @@ func parseContentRange(s string) (from, total int64, err error) {
 		return 0, 0, err
 	}
 	if from < 0 || last < from || total <= last || fmt.Sprintf("bytes %d-%d/%d", from, last, total) != s {
-		return 0, 0, errValue
+		return 0, 0, fmt.Errorf("Content-Range %.80q", s)
 	}
 	return from, total, nil
 }

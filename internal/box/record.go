@@ -15,13 +15,14 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 )
 
 const (
 	recordName = "box.json"
-	maxRecord  = 1 << 20 // bytes
-	maxReason  = 600     // bytes
-	maxMachine = 128     // bytes
+	maxRecord  = 1 << 20               // bytes
+	maxReason  = 600                   // bytes
+	maxMachine = settings.MaxMachineID // bytes
 )
 
 // record is what a box remembers beside the metadata that it trusts, in box.json. Losing it costs a
@@ -81,7 +82,7 @@ func parseRecord(b []byte) (record, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return record{}, errors.New("expected nothing after the object")
 	}
-	if len(r.Mirrors) > maxMirrors || r.Bytes < 0 || len(r.Machine) > maxMachine {
+	if len(r.Mirrors) > settings.MaxMirrors || r.Bytes < 0 || len(r.Machine) > maxMachine {
 		return record{}, errors.New("more mirrors, bytes or letters than it can have")
 	}
 	return r, nil
@@ -151,7 +152,7 @@ func (r *record) rest(m Mirror) {
 	switch {
 	case at >= 0:
 		r.Mirrors[at].Until, r.Mirrors[at].Reason = m.Until, m.Reason
-	case !m.Until.IsZero() && len(r.Mirrors) < maxMirrors:
+	case !m.Until.IsZero() && len(r.Mirrors) < settings.MaxMirrors:
 		r.Mirrors = append(r.Mirrors, m)
 	}
 }

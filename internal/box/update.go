@@ -102,7 +102,7 @@ func (b *box) tryStep(ctx context.Context, i *install.Installer, w Options, rel 
 		return err
 	}
 	defer f.Close() // opened for reading
-	if !w.AnyTime && !b.Window.open(b.Now()) {
+	if !w.AnyTime && !b.Window.Open(b.Now()) {
 		name := rel.Name()
 		out.Update, out.Waits = &name, "it is fetched, and installed between "+b.Window.String()
 		return nil

@@ -110,7 +110,7 @@ var (
 // Settings declares the settings, in the order of the help, and binds them to s.
 func (s *Server) Settings() []Setting {
 	return []Setting{
-		{Key: "port", Want: "a number from 1 to 65535", Value: port(&s.Port), Hidden: true},
+		{Key: "port", Want: "a number from 1 to 65535", Value: numberIn(&s.Port, 1, 65535), Hidden: true},
 		{Key: "listen", Help: "address to listen on, `host:port`", Want: `"host:port"`, Value: text(&s.Listen), Check: address("listen", &s.Listen)},
 		{Key: "updates_dir", Help: "read-only `directory` of archives to serve", Want: "the path of a directory", Value: text(&s.UpdatesDir)},
 		{Key: "data_dir", Help: "`directory` of the repository, or for the server's own files alone", Want: "the path of a directory", Value: text(&s.DataDir)},
@@ -164,7 +164,7 @@ func (s *Server) Settings() []Setting {
 			Value: number(&s.KeepNewest), Check: within(&s.KeepNewest, 0, math.MaxInt, ruleKept), Saved: true},
 		{Key: "keep_since", Help: "keep updates that were published since this `day`", Want: aMoment, Value: moment(&s.KeepSince), Saved: true},
 		{Key: "on_demand", Help: "`fetch`, redirect, or none: what becomes of a request for an update that is not kept", Want: `"fetch", "redirect" or "none"`,
-			Value: oneOf(&s.OnDemand, "none", "fetch", "redirect"), Saved: true},
+			Value: keep(&s.OnDemand, fromText(parseOnDemand), same), Saved: true},
 		{Key: "accept_stale", Help: "accept a timestamp that expired less than this `duration` ago", Want: `a duration such as "72h"`,
 			Value: duration(&s.AcceptStale), Check: within(&s.AcceptStale, 0, forever, ruleSync), Saved: true},
 		{Key: "max_bytes", Help: "`bytes` that the repository may hold", Want: "a number of bytes",
@@ -194,6 +194,14 @@ func (s *Server) checkLogFormat() error {
 		return fmt.Errorf("log_format %q: expected \"text\" or \"json\"", s.LogFormat)
 	}
 	return nil
+}
+
+// parseOnDemand takes "none" for the zero value.
+func parseOnDemand(text string) (string, error) {
+	if text == "none" {
+		return "", nil
+	}
+	return oneOf("fetch", "redirect")(text)
 }
 
 func (s *Server) checkScrub() error {

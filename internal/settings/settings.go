@@ -2,7 +2,7 @@
 // flag, what its value should be, where the value is kept, its default and its bounds. Flags, messages,
 // what "config check" prints, and the test that holds the documentation against the code follow from that.
 //
-// To add a setting, add a field to [Server] and a line to its Settings.
+// To add a setting, add a field to [Server] or [Box] and a line to its Settings.
 package settings
 
 import (
@@ -64,6 +64,15 @@ func (s Setting) shown() bool {
 	return s.hasDefault || !s.isEmpty()
 }
 
+// Keys returns the keys of settings, sorted.
+func Keys(all []Setting) (keys []string) {
+	for _, s := range all {
+		keys = append(keys, s.Key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
 // Reset gives every setting its default.
 func Reset(all []Setting) {
 	for _, s := range all {
@@ -71,7 +80,8 @@ func Reset(all []Setting) {
 	}
 }
 
-// Set takes the values of a JSON object, in the order of their keys, and returns those keys that are not known.
+// Set takes the values of a JSON object, in the order of their keys, and returns those keys that are not known, beside an error
+// too.
 func Set(all []Setting, object map[string]json.RawMessage) (unknown []string, err error) {
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		i := slices.IndexFunc(all, func(s Setting) bool { return s.Key == key })

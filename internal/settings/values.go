@@ -92,35 +92,44 @@ func parseText(s string) (string, error) {
 	return s, nil
 }
 
-// oneOf is one of some words. The first one stands for the zero value too.
-func oneOf(p *string, none string, others ...string) Value {
-	return keep(p, fromText(func(s string) (string, error) {
-		switch {
-		case s == none:
-			return "", nil
-		case slices.Contains(others, s):
-			return s, nil
+// oneOf returns a parser of one of some words.
+func oneOf(known ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if !slices.Contains(known, s) {
+			return "", errValue
 		}
-		return "", errValue
-	}), same)
+		return s, nil
+	}
 }
 
 func truth(p *bool, def ...bool) Value { return keep(p, decode[bool], same, def...) }
 
 func number[T int | int64](p *T, def ...T) Value { return keep(p, decode[T], same, def...) }
 
-func port(p *int) Value {
-	return keep(p, func(b json.RawMessage) (int, error) {
-		n, err := strconv.ParseUint(string(b), 10, 16)
-		if err != nil || n == 0 {
-			return 0, errValue
+// numberIn is a number that lies between two others.
+func numberIn[T int | int64](p *T, least, most T) Value {
+	return keep(p, func(b json.RawMessage) (T, error) {
+		n, err := decode[T](b)
+		if err == nil && (n < least || n > most) {
+			err = errValue
 		}
-		return int(n), nil
+		return n, err
 	}, same)
 }
 
 func duration(p *time.Duration, def ...time.Duration) Value {
 	return keep(p, fromText(time.ParseDuration), func(d time.Duration) any { return d.String() }, def...)
+}
+
+// durationTo is a duration from nothing to most.
+func durationTo(p *time.Duration, most time.Duration, def ...time.Duration) Value {
+	return keep(p, fromText(func(s string) (time.Duration, error) {
+		d, err := time.ParseDuration(s)
+		if err == nil && (d < 0 || d > most) {
+			err = errValue
+		}
+		return d, err
+	}), func(d time.Duration) any { return d.String() }, def...)
 }
 
 // moment is a time, or a day, which begins at midnight UTC.

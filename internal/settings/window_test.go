@@ -1,4 +1,4 @@
-package box
+package settings
 
 import (
 	"testing"
@@ -14,15 +14,19 @@ func TestWindowIsOpen(t *testing.T) {
 		{"22:00-04:30", "21:59", false}, {"22:00-04:30", "22:00", true}, {"22:00-04:30", "23:59", true}, {"22:00-04:30", "00:00", true},
 		{"22:00-04:30", "04:29", true}, {"22:00-04:30", "04:30", false}, {"22:00-04:30", "12:00", false}, {"00:00-23:59", "23:59", false},
 	} {
-		w, err := parseWindow(c.window)
-		check(t, err)
+		w, err := ParseWindow(c.window)
+		if err != nil {
+			t.Fatal(err)
+		}
 		at, err := time.ParseInLocation("15:04", c.at, time.FixedZone("", 3*3600))
-		check(t, err)
-		if got := w.open(at); got != c.open {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := w.Open(at); got != c.open {
 			t.Errorf("%s at %s: got %v", c.window, c.at, got)
 		}
 	}
-	if !(window{}).open(time.Now()) {
+	if !(Window{}).Open(time.Now()) {
 		t.Error("the zero window is closed")
 	}
 }
@@ -33,7 +37,7 @@ func FuzzWindow(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if w, err := parseWindow(s); err == nil && w.String() != s {
+		if w, err := ParseWindow(s); err == nil && w.String() != s {
 			t.Fatalf("%q became %q", s, w)
 		}
 	})

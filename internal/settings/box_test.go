@@ -1,4 +1,4 @@
-package box
+package settings
 
 import (
 	"encoding/json"
@@ -37,33 +37,33 @@ const everything = `{
   "post_install": "/post"
 }`
 
-func TestConfig(t *testing.T) {
-	got, err := parseConfig("/etc/boxup/config.json", []byte(everything))
+func TestBox(t *testing.T) {
+	got, err := ParseBox("/etc/boxup/config.json", []byte(everything))
 	check(t, err)
-	want := config{
+	want := Box{
 		Mirrors: []string{"http://a.example/updates", "https://b.example"}, Redirects: []string{"https://cdn.example"},
 		Root: "/etc/boxup/root.json", State: "/var/lib/boxup", CAFile: "/etc/boxup/ca.pem",
 		Product: "p", Hardware: "rev-a", MachineID: "box 7",
-		AcceptStale: 72 * time.Hour, Window: window{22 * 60, 4*60 + 30}, Rate: 65536, MaxBytesPerDay: 104857600,
+		AcceptStale: 72 * time.Hour, Window: Window{22 * 60, 4*60 + 30}, Rate: 65536, MaxBytesPerDay: 104857600,
 		Reboot: "asked", Timeout: 10 * time.Minute, MaxFailures: 5, PreInstall: "/etc/boxup/pre", PostInstall: "/post",
 	}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
-	fields := slices.Sorted(maps.Keys((&config{}).fields()))
+	fields := Keys(new(Box).Settings())
 	var all map[string]json.RawMessage
 	check(t, json.Unmarshal([]byte(everything), &all))
 	if named := slices.Sorted(maps.Keys(all)); !slices.Equal(named, fields) {
 		t.Errorf("the test has the fields %q, and there are %q", named, fields)
 	}
-	got, err = parseConfig("/C/config.json", []byte("{}"))
+	got, err = ParseBox("/C/config.json", []byte("{}"))
 	if err != nil || got.State != DefaultState || got.Product != update.DefaultProduct || got.Patience != time.Minute || got.PreInstall != "/C/pre-install.d" || got.PostInstall != "/C/post-install.d" {
 		t.Errorf("defaults: %+v, %v", got, err)
 	}
 }
 
-// TestConfigRefusals changes one thing of a good configuration.
-func TestConfigRefusals(t *testing.T) {
+// TestBoxRefusals changes one thing of a good configuration.
+func TestBoxRefusals(t *testing.T) {
 	for _, c := range []struct{ name, old, new, text string }{
 		{"unknown field", `"rate"`, `"rates"`, `expected one of accept_stale, ca_file, hardware`},
 		{"case", `"rate"`, `"Rate"`, `got "Rate"`},
@@ -97,64 +97,64 @@ func TestConfigRefusals(t *testing.T) {
 		{"something after it", "\"/post\"\n}", "\"/post\"\n}{}", "expected nothing more"},
 		{"a list", everything, `[]`, "expected a JSON object"},
 		{"half", "\"/post\"\n}", `"/post"`, "got the end"},
-		{"too long", "\n}", strings.Repeat(" ", maxConfig) + "}", "expected at most 65536 bytes"},
+		{"too long", "\n}", strings.Repeat(" ", MaxBox) + "}", "expected at most 65536 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := strings.Replace(everything, c.old, c.new, 1)
 			if text == everything {
 				t.Fatal("nothing is changed")
 			}
-			if got, err := parseConfig("c", []byte(text)); err == nil || !strings.Contains(err.Error(), c.text) {
+			if got, err := ParseBox("c", []byte(text)); err == nil || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("expected %q, got %+v, %v", c.text, got, err)
 			}
 		})
 	}
 }
 
-// TestConfigWants: a value of the wrong kind is answered with what the field takes.
-func TestConfigWants(t *testing.T) {
-	for field, f := range (&config{}).fields() {
+// TestBoxWants: a value of the wrong kind is answered with what the field takes.
+func TestBoxWants(t *testing.T) {
+	for _, f := range new(Box).Settings() {
 		for _, value := range []string{`null`, `5e400`, `"\u0000"`, `[""]`} {
-			_, err := parseConfig("c", []byte(`{"`+field+`":`+value+`}`))
-			if err == nil || !strings.Contains(err.Error(), field+": expected "+f.want) {
-				t.Errorf("%s %s: %v", field, value, err)
+			_, err := ParseBox("c", []byte(`{"`+f.Key+`":`+value+`}`))
+			if err == nil || !strings.Contains(err.Error(), f.Key+": expected "+f.Want) {
+				t.Errorf("%s %s: %v", f.Key, value, err)
 			}
 		}
 	}
 }
 
-// FuzzConfig: whatever is accepted is within its bounds, and accepted again once it is written anew.
-func FuzzConfig(f *testing.F) {
+// FuzzBox: whatever is accepted is within its bounds, and accepted again once it is written anew.
+func FuzzBox(f *testing.F) {
 	f.Add([]byte(everything))
 	f.Add([]byte(`{"mirrors":["http://a"],"root":"r"}`))
 	f.Add([]byte(`{"window":"02:00-04:00","rate":1}`))
 	f.Add([]byte(`{"rate":1,"rate":2}`))
 	f.Add([]byte(`{"a":{"b":[1,2,{"c":null}]}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c, err := parseConfig("/etc/boxup/config.json", raw)
+		c, err := ParseBox("/etc/boxup/config.json", raw)
 		if err != nil {
 			return
 		}
-		if len(c.Mirrors) > maxMirrors || c.Rate < 0 || c.MaxBytesPerDay < 0 || c.AcceptStale < 0 || c.Patience < 0 || c.MaxFailures < 0 || c.MaxFailures > 100 ||
+		if len(c.Mirrors) > MaxMirrors || c.Rate < 0 || c.MaxBytesPerDay < 0 || c.AcceptStale < 0 || c.Patience < 0 || c.MaxFailures < 0 || c.MaxFailures > 100 ||
 			!filepath.IsAbs(c.State) || strings.ContainsAny(c.MachineID, "\n\x00") {
 			t.Fatalf("accepted %+v", c)
 		}
-		object, err := parseObject(raw)
+		object, err := ParseObject(raw)
 		check(t, err)
-		again, err := marshal(object)
+		again, err := json.MarshalIndent(object, "", "  ")
 		check(t, err)
-		if len(again) > maxConfig {
+		if len(again) > MaxBox {
 			return
 		}
-		twice, err := parseConfig("/etc/boxup/config.json", again)
+		twice, err := ParseBox("/etc/boxup/config.json", again)
 		if err != nil || fmt.Sprintf("%+v", twice) != fmt.Sprintf("%+v", c) {
 			t.Fatalf("%s: %+v became %+v, %v", again, c, twice, err)
 		}
 	})
 }
 
-// TestManualSettings: the table of settings has them all.
-func TestManualSettings(t *testing.T) {
+// TestDocumentedBox: the table of settings has them all.
+func TestDocumentedBox(t *testing.T) {
 	page, err := os.ReadFile("../../docs/BOX.md")
 	check(t, err)
 	_, section, _ := strings.Cut(string(page), "\n## Configuration\n")
@@ -166,8 +166,14 @@ func TestManualSettings(t *testing.T) {
 		}
 	}
 	slices.Sort(listed)
-	var c config
-	if known := slices.Sorted(maps.Keys(c.fields())); !slices.Equal(listed, known) {
+	if known := Keys(new(Box).Settings()); !slices.Equal(listed, known) {
 		t.Errorf("the manual lists %q, and the settings are %q", listed, known)
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
