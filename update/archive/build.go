@@ -82,24 +82,15 @@ func build(ctx context.Context, w io.Writer, src *os.Root, o Options) error {
 	return errors.Join(b.tar.Close(), zip.Close(), out.Flush())
 }
 
+// checkScript refuses a source without an install script that a system can start.
 func checkScript(src *os.Root) error {
-	info, err := src.Lstat(InstallScript)
-	if errors.Is(err, fs.ErrNotExist) {
+	head, err := readTop(src, InstallScript, maxShebang)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %s is missing at the top of %s", ErrNoInstallScript, InstallScript, src.Name())
-	}
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: %s is a %s, expected a regular file", ErrNoInstallScript, InstallScript, typeName(info.Mode()))
-	}
-	f, err := openSame(src, InstallScript, info)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // opened for reading
-	head, err := io.ReadAll(io.LimitReader(f, maxShebang))
-	if err != nil {
+	case errors.As(err, new(typeError)):
+		return fmt.Errorf("%w: %w, expected a regular file", ErrNoInstallScript, err)
+	case err != nil:
 		return err
 	}
 	if _, err := Interpreter(head); err != nil {
@@ -110,23 +101,13 @@ func checkScript(src *os.Root) error {
 
 // checkVersion compares the VERSION that src may have with the one that Build writes.
 func checkVersion(src *os.Root, v update.Version) error {
-	info, err := src.Lstat(VersionFile)
-	if errors.Is(err, fs.ErrNotExist) {
+	text, err := readTop(src, VersionFile, maxVersion+1)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: %s is a %s, expected none or a regular file", ErrVersion, VersionFile, typeName(info.Mode()))
-	}
-	f, err := openSame(src, VersionFile, info)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // opened for reading
-	text, err := io.ReadAll(io.LimitReader(f, maxVersion+1))
-	if err != nil {
+	case errors.As(err, new(typeError)):
+		return fmt.Errorf("%w: %w, expected none or a regular file", ErrVersion, err)
+	case err != nil:
 		return err
 	}
 	got, err := parseVersionFile(string(text))
@@ -137,6 +118,32 @@ func checkVersion(src *os.Root, v update.Version) error {
 		return fmt.Errorf("%w: %s says %v, the update is %v", ErrVersion, VersionFile, got, v)
 	}
 	return nil
+}
+
+// typeError says that a file is no regular file.
+type typeError struct {
+	name string
+	mode fs.FileMode
+}
+
+func (e typeError) Error() string { return fmt.Sprintf("%s is a %s", e.name, typeName(e.mode)) }
+
+// readTop returns the first bytes of a regular file at the top of src, most at the most. The error is a typeError
+// for what is no regular file.
+func readTop(src *os.Root, name string, most int64) ([]byte, error) {
+	info, err := src.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, typeError{name, info.Mode()}
+	}
+	f, err := openSame(src, name, info)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // typeName names the type of a file for a message.

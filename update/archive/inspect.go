@@ -129,7 +129,7 @@ func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOption
 		if e, err = a.next(); err != nil {
 			break
 		}
-		if _, err = i.take(e, a.tar); err == nil && o.Entry != nil {
+		if _, err = i.judge(e, a.tar); err == nil && o.Entry != nil {
 			if err := o.Entry(e); err != nil {
 				return Report{}, err
 			}
@@ -166,9 +166,9 @@ func (i *inspection) problem(kind error, format string, args ...any) {
 	i.more++
 }
 
-// take notes the next entry, whose content it may begin to read from body, and returns what it has
+// judge notes the next entry, whose content it may begin to read from body, and returns what it has
 // read. The error is one of body.
-func (i *inspection) take(e Entry, body io.Reader) ([]byte, error) {
+func (i *inspection) judge(e Entry, body io.Reader) (head []byte, err error) {
 	i.Entries++
 	if e.Problem != "" {
 		i.problem(ErrImproper, "entry %s %s", quote(e.Name), e.Problem)
@@ -177,69 +177,46 @@ func (i *inspection) take(e Entry, body io.Reader) ([]byte, error) {
 	if e.Mode.IsRegular() && e.Link == "" {
 		i.Unpacked += e.Size
 	}
-	if i.strict {
-		i.takeStrictly(e)
+	if i.strict { // unpacking drops these without a word
+		if e.capabilities {
+			i.problem(ErrImproper, "entry %s has file capabilities, which a box drops; set them in %s", quote(e.Name), InstallScript)
+		}
+		if e.Mode.IsDir() && e.Mode&fs.ModeSetgid != 0 {
+			i.problem(ErrImproper, "entry %s has a setgid bit, which a box drops; set it in %s", quote(e.Name), InstallScript)
+		}
 	}
 	dir, base := path.Split(path.Clean(e.Name))
-	if dir != i.name.Top()+"/" {
-		return nil, nil
-	}
-	switch base {
-	case InstallScript:
-		return i.takeScript(e, body)
-	case VersionFile, oldVersionFile:
-		return i.takeVersion(base, e, body)
-	}
-	return nil, nil
-}
-
-// takeStrictly names what unpacking drops without a word.
-func (i *inspection) takeStrictly(e Entry) {
-	if e.capabilities {
-		i.problem(ErrImproper, "entry %s has file capabilities, which a box drops; set them in %s", quote(e.Name), InstallScript)
-	}
-	if e.Mode.IsDir() && e.Mode&fs.ModeSetgid != 0 {
-		i.problem(ErrImproper, "entry %s has a setgid bit, which a box drops; set it in %s", quote(e.Name), InstallScript)
-	}
-}
-
-func (i *inspection) takeScript(e Entry, body io.Reader) ([]byte, error) {
 	switch {
-	case !e.Mode.IsRegular():
+	case dir != i.name.Top()+"/":
+		return nil, nil
+	case base == InstallScript && !e.Mode.IsRegular():
 		i.script = "is not a regular file"
-		return nil, nil
-	case e.Mode&0o111 == 0:
+	case base == InstallScript && e.Mode&0o111 == 0:
 		i.script = fmt.Sprintf("is not executable (mode %04o)", e.Mode.Perm())
-		return nil, nil
-	}
-	i.InstallScript = true
-	if e.Link != "" {
-		return nil, nil
-	}
-	head, err := io.ReadAll(io.LimitReader(body, maxShebang))
-	if err != nil {
-		return nil, err
-	}
-	if i.Interpreter, err = Interpreter(head); err != nil && i.strict {
-		i.problem(ErrImproper, "%s %v", InstallScript, err)
+	case base == InstallScript:
+		i.InstallScript = true
+		if e.Link != "" {
+			return nil, nil // its first line came with the file that it links to
+		}
+		if head, err = io.ReadAll(io.LimitReader(body, maxShebang)); err != nil {
+			return nil, err
+		}
+		if i.Interpreter, err = Interpreter(head); err != nil && i.strict {
+			i.problem(ErrImproper, "%s %v", InstallScript, err)
+		}
+	case base != VersionFile && base != oldVersionFile:
+	case !e.Mode.IsRegular() || e.Link != "":
+		i.linked = fmt.Sprintf("%s is %s: expected a regular file", base, describeType(e))
+	default:
+		if head, err = io.ReadAll(io.LimitReader(body, maxVersion+1)); err != nil {
+			return nil, err
+		}
+		if i.version == nil {
+			i.version = map[string]string{}
+		}
+		i.version[base] = string(head)
 	}
 	return head, nil
-}
-
-func (i *inspection) takeVersion(base string, e Entry, body io.Reader) ([]byte, error) {
-	if !e.Mode.IsRegular() || e.Link != "" {
-		i.linked = fmt.Sprintf("%s is %s: expected a regular file", base, describeType(e))
-		return nil, nil
-	}
-	b, err := io.ReadAll(io.LimitReader(body, maxVersion+1))
-	if err != nil {
-		return nil, err
-	}
-	if i.version == nil {
-		i.version = map[string]string{}
-	}
-	i.version[base] = string(b)
-	return b, nil
 }
 
 // describeType says what an entry is that is no regular file.
@@ -260,8 +237,15 @@ func describeType(e Entry) string {
 func (i *inspection) finish(err error) {
 	switch {
 	case errors.Is(err, io.EOF):
-		i.finishScript()
-		i.finishVersion()
+		noScript := fmt.Errorf("%w: %w", ErrImproper, ErrNoInstallScript)
+		if i.script != "" {
+			i.problem(noScript, "%s %s", InstallScript, i.script)
+		} else if !i.InstallScript {
+			i.problem(noScript, "has no %s at the top of %s", InstallScript, i.name.Top())
+		}
+		if err := i.judgeVersion(); err != nil {
+			i.problem(fmt.Errorf("%w: %w", ErrImproper, ErrVersion), "%v", err)
+		}
 	case errors.Is(err, errLimit):
 		i.problem(ErrImproper, "the archive is %v", err)
 	default:
@@ -272,41 +256,28 @@ func (i *inspection) finish(err error) {
 	}
 }
 
-func (i *inspection) finishScript() {
-	kind := fmt.Errorf("%w: %w", ErrImproper, ErrNoInstallScript)
-	switch {
-	case i.script != "":
-		i.problem(kind, "%s %s", InstallScript, i.script)
-	case !i.InstallScript:
-		i.problem(kind, "has no %s at the top of %s", InstallScript, i.name.Top())
-	}
-}
-
-func (i *inspection) finishVersion() {
-	kind := fmt.Errorf("%w: %w", ErrImproper, ErrVersion)
+// judgeVersion compares what the archive says of its version with its name.
+func (i *inspection) judgeVersion() error {
 	base := VersionFile
 	text, ok := i.version[base]
 	if !ok {
 		base = oldVersionFile
 		text, ok = i.version[base]
 	}
-	if !ok && i.linked != "" {
-		i.problem(kind, "%s", i.linked)
-		return
-	}
-	if !ok {
-		i.problem(kind, "has no file %s at the top of %s", VersionFile, i.name.Top())
-		return
+	switch {
+	case !ok && i.linked != "":
+		return errors.New(i.linked)
+	case !ok:
+		return fmt.Errorf("has no file %s at the top of %s", VersionFile, i.name.Top())
 	}
 	v, err := parseVersionFile(text)
 	if err != nil {
-		i.problem(kind, "%s: %v", base, err)
-		return
+		return fmt.Errorf("%s: %w", base, err)
 	}
-	i.Version = v
-	if v != i.name.Version() {
-		i.problem(kind, "%s says %v, the name says %v", base, v, i.name.Version())
+	if i.Version = v; v != i.name.Version() {
+		return fmt.Errorf("%s says %v, the name says %v", base, v, i.name.Version())
 	}
+	return nil
 }
 
 func parseVersionFile(text string) (update.Version, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/klauspost/readahead"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -69,7 +70,7 @@ func tooLong(limit int64) error {
 type reader struct {
 	source  *source
 	zip     io.ReadCloser
-	ahead   *ahead // nil where the archive is read in the goroutine of the caller
+	ahead   io.ReadCloser // nil where the archive is read in the goroutine of the caller
 	stream  *stream
 	tar     *tar.Reader
 	tree    *tree
@@ -99,16 +100,24 @@ func open(ctx context.Context, r io.Reader, name update.Name, limits Limits) (*r
 	return a, nil
 }
 
+// How much is decompressed before it is asked for, so that decompressing and writing go on at the same time.
+const (
+	aheadChunks = 4
+	aheadChunk  = 256 << 10 // bytes
+)
+
 // readAhead reads and decompresses in a goroutine of its own from here on.
-func (a *reader) readAhead() {
-	a.ahead = readAhead(a.stream.r)
-	a.stream.r = a.ahead
+func (a *reader) readAhead() (err error) {
+	if a.ahead, err = readahead.NewReaderSize(a.stream.r, aheadChunks, aheadChunk); err == nil {
+		a.stream.r = a.ahead
+	}
+	return err
 }
 
 // close releases what the reader holds. It does not close what it reads from.
 func (a *reader) close() {
 	if a.ahead != nil {
-		a.ahead.close()
+		a.ahead.Close() // waits until nothing is read any more
 	}
 	if a.zip != nil {
 		a.zip.Close() // reports again what reading reported

@@ -82,10 +82,21 @@ type unpacking struct {
 func (u *unpacking) run(ctx context.Context, r io.Reader, limits Limits) error {
 	a, err := open(ctx, r, u.name, limits)
 	if err == nil {
-		a.readAhead()
+		err = a.readAhead()
 	}
 	for err == nil && u.refusal == nil && u.disk.err == nil {
-		err = u.step(a)
+		var e Entry
+		var head []byte
+		if e, err = a.next(); err != nil {
+			break
+		}
+		if head, err = u.judge(e, a.tar); err != nil || u.refusal != nil {
+			break
+		}
+		if u.entry != nil {
+			u.entry(e)
+		}
+		err = u.disk.add(e, head, a.tar)
 	}
 	a.close()
 	u.disk.close()
@@ -96,20 +107,4 @@ func (u *unpacking) run(ctx context.Context, r io.Reader, limits Limits) error {
 		u.finish(err)
 	}
 	return u.refusal
-}
-
-// step unpacks the next entry. The error is one of the archive.
-func (u *unpacking) step(a *reader) error {
-	e, err := a.next()
-	if err != nil {
-		return err
-	}
-	head, err := u.take(e, a.tar)
-	if err != nil || u.refusal != nil {
-		return err
-	}
-	if u.entry != nil {
-		u.entry(e)
-	}
-	return u.disk.add(e, head, a.tar)
 }
