@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
@@ -19,5 +20,5 @@ func main() {
 	// Signals stay caught until the process is gone: one that comes last must not change the exit code.
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	streams := cli.System()
-	os.Exit(cli.Run(ctx, "box-update-server", newRoot(streams), os.Args[1:], streams))
+	os.Exit(command.Run(ctx, "box-update-server", newRoot(streams), os.Args[1:], streams))
 }

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
@@ -18,5 +19,5 @@ func main() { os.Exit(run(cli.System())) }
 func run(s cli.Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return cli.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s)
+	return command.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s)
 }

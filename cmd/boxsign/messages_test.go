@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
@@ -65,7 +66,7 @@ func (m *misfortune) run(args string) (code int, said string) {
 		In: strings.NewReader(""), Out: &out, Err: onPause{&errs, cancel}, Disk: m.disk,
 		Getenv: func(name string) string { return m.env[name] }, Now: func() time.Time { return m.now },
 	}
-	code = cli.Run(ctx, "boxsign", newRoot(s), strings.Fields(m.fill(args)), s)
+	code = command.Run(ctx, "boxsign", newRoot(s), strings.Fields(m.fill(args)), s)
 	return code, errs.String()
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -167,7 +168,7 @@ func TestInitAsks(t *testing.T) {
 			}
 			_, err := screen.WriteString(answer)
 			check(t, err)
-			got := cli.Run(context.Background(), "boxup", newRoot(&p), []string{"init", "--config", d.path("C/config.json"), "--state", d.path("S"), "--root", d.path("1.root.json"), "http://a"}, p.streams)
+			got := command.Run(context.Background(), "boxup", newRoot(&p), []string{"init", "--config", d.path("C/config.json"), "--state", d.path("S"), "--root", d.path("1.root.json"), "http://a"}, p.streams)
 			if got != code || !strings.Contains(errs.String(), "fingerprint: "+fingerprint+"\nIs this the fingerprint that the people who sign say it is? [y/N]") {
 				t.Errorf("expected code %d, got %d\n%s%s", code, got, &out, &errs)
 			}

@@ -10,7 +10,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 )
 
 // memoryLimit is from which size on, in bytes, the collector runs more often: the device has 512 MB for everything.
@@ -26,5 +26,5 @@ func run(p program) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return cli.Run(ctx, "boxup", newRoot(&p), os.Args[1:], p.streams)
+	return command.Run(ctx, "boxup", newRoot(&p), os.Args[1:], p.streams)
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -127,7 +128,7 @@ func (m *misfortune) run(args string) answer {
 	if !strings.Contains(args, "--config") {
 		words = append(words, "--config", m.path("C/config.json"))
 	}
-	code := cli.Run(m.t.Context(), "boxup", newRoot(&p), words, p.streams)
+	code := command.Run(m.t.Context(), "boxup", newRoot(&p), words, p.streams)
 	return answer{m.t, words, code, out.String(), errs.String()}
 }
 

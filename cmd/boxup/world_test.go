@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/keys"
@@ -402,7 +403,7 @@ func (d *device) boxup(args ...string) answer {
 		},
 	}
 	args = append(slices.Clone(args), "--config", d.path("C/config.json"))
-	code := cli.Run(d.t.Context(), "boxup", newRoot(&p), args, p.streams)
+	code := command.Run(d.t.Context(), "boxup", newRoot(&p), args, p.streams)
 	return answer{d.t, args, code, out.String(), errs.String()}
 }
 

@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 )
@@ -16,8 +14,7 @@ import (
 func TestHintOfAFullDisk(t *testing.T) {
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, disk.ErrNoSpace} {
 		var said bytes.Buffer
-		cmd := &cobra.Command{Use: "boxsign", RunE: func(*cobra.Command, []string) error { return withHint(fmt.Errorf("publish: %w", full)) }}
-		cli.Run(t.Context(), "boxsign", cmd, nil, cli.Streams{Err: &said, Getenv: func(string) string { return "" }})
+		cli.Streams{Err: &said, Getenv: func(string) string { return "" }}.Report("boxsign", withHint(fmt.Errorf("publish: %w", full)))
 		if !strings.Contains(said.String(), "hint: nothing was published; free some space") {
 			t.Errorf("%v: it says %q", full, said.String())
 		}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
@@ -49,7 +47,7 @@ func TestDamagedKeys(t *testing.T) {
 				t.Errorf("%s, bit %d: expected to be told of the public file, got nothing", path, bit)
 			}
 			if err != nil {
-				cli.Run(t.Context(), "boxsign", &cobra.Command{RunE: func(*cobra.Command, []string) error { return err }}, nil, s)
+				s.Report("boxsign", err)
 				if out := said.String(); !strings.Contains(out, path) || !strings.Contains(out, "boxsign restore") && !strings.Contains(out, "move it away") {
 					t.Errorf("%s, bit %d: expected the file and a command that mends it, got\n%s", path, bit, out)
 				}

@@ -22,11 +22,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
-// command returns the command that writes what documents root, into the directory that is its argument.
-func command(root *cobra.Command) *cobra.Command {
+// documenting returns the command that writes what documents root, into the directory that is its argument.
+func documenting(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:  root.Name() + " DIR",
 		Args: cobra.ExactArgs(1),
@@ -36,7 +37,7 @@ func command(root *cobra.Command) *cobra.Command {
 
 // Run writes the documentation of root as the arguments of this process say, and returns the exit code.
 func Run(root *cobra.Command, s cli.Streams) int {
-	return cli.Run(context.Background(), root.Name(), command(root), os.Args[1:], s)
+	return command.Run(context.Background(), root.Name(), documenting(root), os.Args[1:], s)
 }
 
 func write(root *cobra.Command, dir string) error {
