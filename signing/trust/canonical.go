@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
@@ -32,6 +33,38 @@ func checkCanonical(b []byte) error {
 		return w.fail("the end")
 	}
 	return nil
+}
+
+// canonical returns v in canonical JSON. The fields of structs in v must stand in ascending order.
+func canonical(v any) ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false) // '<' has one spelling
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	b := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+	return b, checkCanonical(b)
+}
+
+// mergeInto returns the object old with the fields of the object ours in place of those of the same names. Of the fields
+// that only old has, those in without are left out.
+func mergeInto(old []byte, ours any, without ...string) (json.RawMessage, error) {
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(old, &all); err != nil {
+		return nil, err
+	}
+	for _, field := range without {
+		delete(all, field)
+	}
+	b, err := canonical(ours)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, err
+	}
+	return canonical(all)
 }
 
 // eachText calls f with each member of an object of texts in canonical JSON, which is b, until the first error. An

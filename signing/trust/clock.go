@@ -37,7 +37,7 @@ type Clock struct {
 
 // reference returns the reference time, given the newest timestamps that were accepted, some of which
 // may be nil.
-func (c Clock) reference(accepted ...*timestamp) time.Time {
+func (c Clock) reference(accepted ...*online) time.Time {
 	at := c.Now
 	if c.Built.After(at) {
 		at = c.Built
@@ -143,7 +143,7 @@ func (r *Repository) issueAt(at time.Time, root *Root, tg *targets, by []signing
 	}
 	before, signed := signers(root, r.timestamp.file), root.roles[RoleTimestamp]
 	for _, s := range by {
-		if _, ok := signed.find(s.Public().ID()); ok && !slices.Contains(before, s.Public()) {
+		if signed.has(s.Public().ID()) && !slices.Contains(before, s.Public()) {
 			return at, nil
 		}
 	}

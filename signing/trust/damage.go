@@ -71,7 +71,7 @@ func (s *State) whole(chain []*Root) (*State, error) {
 			continue
 		}
 		had, err := ParseRoot(raw)
-		if err == nil && had.version == r.version && !bytes.Equal(had.signed(), r.signed()) {
+		if err == nil && had.version == r.version && !bytes.Equal(had.signed, r.signed) {
 			return nil, fmt.Errorf("%s: %w: the one that was accepted before has digest %v, and this one %v", r.name(), ErrFork, had.Digest(), r.Digest())
 		}
 	}

@@ -2,14 +2,11 @@ package trust
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -73,7 +70,7 @@ func (a Addition) release(at time.Time) (Release, error) {
 	if err := a.Conditions.check(); err != nil {
 		return Release{}, err
 	}
-	raw, err := json.Marshal(custom{
+	raw, err := canonical(custom{
 		Blocks: a.Blocks, Hardware: a.Conditions.Hardware, MinVersion: a.Conditions.MinVersion.String(),
 		Rollout: a.Conditions.Rollout.wire(), Time: formatTime(at), Unpacked: a.Unpacked,
 		Version: a.Name.Version().String(), Sigs: detached{},
@@ -158,7 +155,7 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 	if err != nil {
 		return nil, err
 	}
-	raw, err := encodeSigned(ctx, e.base.root, RoleTargets, content, by)
+	raw, err := signFile(ctx, e.base.root, RoleTargets, content, by)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +167,7 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 func (e *TargetsEdit) signRelease(ctx context.Context, r Release, by []signing.Signer) (Release, error) {
 	var sigs detached
 	for _, s := range r.sigs {
-		if _, ok := e.base.root.roles[RoleTargets].find(s.Key); ok {
+		if e.base.root.roles[RoleTargets].has(s.Key) {
 			sigs = append(sigs, s)
 		}
 	}
@@ -195,7 +192,7 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 	var have []keys.Public
 	for _, s := range by {
 		have = append(have, s.Public())
-		if _, ok := r.roles[role].find(s.Public().ID()); ok {
+		if r.roles[role].has(s.Public().ID()) {
 			out = append(out, s)
 		}
 	}
@@ -207,55 +204,62 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 
 // RootEdit is the next root of a repository in the making.
 type RootEdit struct {
-	base *Repository
-	at   time.Time
-	next *metadata.RootType
+	base  *Repository
+	at    time.Time
+	roles map[Role]holders
 }
 
 // EditRoot begins the next root. Without a change it renews the present one. It goes ahead where CheckClock
 // refuses: only a root that replaces the online key ends the time that this key signed.
 func (r *Repository) EditRoot(at time.Time) (*RootEdit, error) {
-	own, err := parseRoot(nil, r.root.raw)
-	if err != nil {
-		return nil, err
-	}
-	next := own.signedRoot
-	next.Version++
-	next.Expires = expiry(at, RootLife)
-	next.UnrecognizedFields[issuedField] = formatTime(at)
-	return &RootEdit{base: r, at: at, next: next}, nil
+	return &RootEdit{base: r, at: at, roles: maps.Clone(r.root.roles)}, nil
 }
 
 // AddKey gives a key a role. One that has it already is refused.
 func (e *RootEdit) AddKey(role Role, k keys.Public) error {
-	if ids := e.next.Roles[string(role)]; ids == nil || slices.Contains(ids.KeyIDs, string(k.ID())) {
-		return fmt.Errorf("add key %s to %s: it is there already, or there is no such role", k, role)
+	h, ok := e.roles[role]
+	if !ok || k.IsZero() || h.has(k.ID()) {
+		return fmt.Errorf("add key %s to %s: it is there already, or there is no such role or key", k, role)
 	}
-	return addKey(e.next, role, k)
+	e.roles[role] = h.with(k, k.ID())
+	return nil
 }
 
 // RemoveKey takes a role from a key. The threshold stays: see SetThreshold.
 func (e *RootEdit) RemoveKey(role Role, id keys.ID) error {
-	if err := e.next.RevokeKey(string(id), string(role)); err != nil {
-		return fmt.Errorf("remove key %s from %s: %w: %w", id.Fingerprint(), role, ErrKey, err)
+	h := e.roles[role]
+	if !h.has(id) {
+		return fmt.Errorf("remove key %s from %s: %w", id.Fingerprint(), role, ErrKey)
 	}
+	left := holders{threshold: h.threshold}
+	for i, k := range h.keys {
+		if h.ids[i] != id {
+			left = left.with(k, h.ids[i])
+		}
+	}
+	e.roles[role] = left
 	return nil
 }
 
 // SetThreshold says how many keys of a role must sign.
 func (e *RootEdit) SetThreshold(role Role, n int) error {
-	h := e.next.Roles[string(role)]
-	if h == nil || n < 1 {
+	h, ok := e.roles[role]
+	if !ok || n < 1 {
 		return fmt.Errorf("threshold of %s: expected a role and a number from 1, got %d", role, n)
 	}
-	h.Threshold = n
+	h.threshold = n
+	e.roles[role] = h
 	return nil
+}
+
+func (e *RootEdit) root() (*Root, error) {
+	return unsignedRoot(e.base.root.signed, e.base.root.version+1, e.at, e.roles)
 }
 
 // Plan says what the edit changes, or why it can't be: each role needs at least as many keys as its
 // threshold.
 func (e *RootEdit) Plan() (Plan, error) {
-	next, err := rootOf(*e.next)
+	next, err := e.root()
 	if err != nil {
 		return Plan{}, err
 	}
@@ -265,7 +269,7 @@ func (e *RootEdit) Plan() (Plan, error) {
 // Sign makes the next root and signs it with those signers whose key is a root key of the present root
 // or the next, ErrKey where none is.
 func (e *RootEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
-	next, err := rootOf(*e.next)
+	next, err := e.root()
 	if err != nil {
 		return nil, err
 	}
@@ -283,13 +287,13 @@ func signBoth(ctx context.Context, base, next *Root, by []signing.Signer) ([]byt
 	if errOld != nil && errNew != nil {
 		return nil, errors.Join(errOld, errNew)
 	}
-	sigs, err := sign(ctx, base, RoleRoot, next.signed(), next.signatures, old, nil)
+	sigs, err := sign(ctx, base, RoleRoot, next.signed, next.signatures, old, nil)
 	if err != nil {
 		return nil, err
 	}
 	own = slices.DeleteFunc(own, func(s signing.Signer) bool { return slices.Contains(old, s) })
-	if sigs, err = sign(ctx, next, RoleRoot, next.signed(), sigs, own, nil); err != nil {
+	if sigs, err = sign(ctx, next, RoleRoot, next.signed, sigs, own, nil); err != nil {
 		return nil, err
 	}
-	return join(sigs, next.signed())
+	return join(sigs, next.signed)
 }

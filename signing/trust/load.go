@@ -158,7 +158,7 @@ func (s *State) loadSet() error {
 
 func (s *State) loadOnline() error {
 	err := s.load(RoleTimestamp, 0, func(raw []byte) (err error) {
-		s.memory.timestamp, err = verifyTimestamp(s.Root(), raw)
+		s.memory.timestamp, err = openOnline(s.Root(), RoleTimestamp, raw)
 		return err
 	})
 	if err != nil {
@@ -166,7 +166,7 @@ func (s *State) loadOnline() error {
 	}
 	named := s.memory.timestamp.next
 	return s.load(RoleSnapshot, named.version, func(raw []byte) (err error) {
-		s.memory.snapshot, err = verifySnapshot(s.Root(), named, raw)
+		s.memory.snapshot, err = openSnapshot(s.Root(), named, raw)
 		return err
 	})
 }
@@ -174,7 +174,7 @@ func (s *State) loadOnline() error {
 func (s *State) loadTargets() (tg *targets, err error) {
 	named := s.memory.snapshot.next
 	err = s.load(RoleTargets, named.version, func(raw []byte) (err error) {
-		tg, err = verifyTargets(s.Root(), named, raw)
+		tg, err = openTargets(s.Root(), named, raw)
 		return err
 	})
 	return tg, err

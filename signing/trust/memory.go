@@ -9,8 +9,8 @@ import (
 // accepted, or where a newer root took the keys away that had signed it: then its version numbers
 // count no longer, which is the recovery from a thief who counted them up.
 type memory struct {
-	timestamp *timestamp
-	snapshot  *snapshot
+	timestamp *online
+	snapshot  *online
 	targets   *targets
 }
 
@@ -44,7 +44,7 @@ func (m memory) newest(other memory) memory {
 
 // checkTimestamp refuses a timestamp that is older than the accepted one, or that names an older
 // snapshot. Equal is accepted.
-func (m memory) checkTimestamp(ts *timestamp) error {
+func (m memory) checkTimestamp(ts *online) error {
 	if m.timestamp == nil {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (m memory) checkTimestamp(ts *timestamp) error {
 }
 
 // checkSnapshot refuses a snapshot that names a targets file older than the accepted one.
-func (m memory) checkSnapshot(sn *snapshot) error {
+func (m memory) checkSnapshot(sn *online) error {
 	if m.snapshot != nil && sn.next.version < m.snapshot.next.version {
 		return rollback(fmt.Sprintf("%s names %s", sn.name(), sn.next.name()), m.snapshot.next.version)
 	}
@@ -77,7 +77,7 @@ func (m memory) checkTargets(tg *targets) error {
 	if tg.version < m.targets.version {
 		return rollback(tg.name(), m.targets.version)
 	}
-	if !bytes.Equal(tg.signed(), m.targets.signed()) {
+	if !bytes.Equal(tg.signed, m.targets.signed) {
 		return fmt.Errorf("%s: %w: another list with this number was accepted before; a release signer must publish one with a higher number", tg.name(), ErrFork)
 	}
 	return nil

@@ -7,11 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
-	"github.com/openpowerquality/box-update-server/update"
 )
 
 // Holder is who signs for a role.
@@ -39,7 +36,7 @@ func Init(ctx context.Context, at time.Time, setup Setup, by ...signing.Signer) 
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
-	raw, err := encodeSigned(ctx, root, RoleTargets, signed, by)
+	raw, err := signFile(ctx, root, RoleTargets, signed, by)
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
@@ -47,7 +44,7 @@ func Init(ctx context.Context, at time.Time, setup Setup, by ...signing.Signer) 
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
-	r, err := seal(ctx, []*Root{root}, tg, online{at: at, by: by, snapshot: 1, timestamp: 1})
+	r, err := seal(ctx, []*Root{root}, tg, renewal{at: at, by: by, snapshot: 1, timestamp: 1})
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
@@ -55,46 +52,39 @@ func Init(ctx context.Context, at time.Time, setup Setup, by ...signing.Signer) 
 }
 
 func firstRoot(ctx context.Context, at time.Time, setup Setup, by []signing.Signer) (*Root, error) {
-	meta := metadata.Root(expiry(at, RootLife))
-	meta.Signed.UnrecognizedFields = issuedAt(at)
 	online := Holder{Keys: []keys.Public{setup.Online}}
+	roles := map[Role]holders{}
 	for role, h := range map[Role]Holder{RoleRoot: setup.Root, RoleTargets: setup.Release, RoleSnapshot: online, RoleTimestamp: online} {
+		roles[role] = holders{threshold: max(h.Threshold, 1)}
 		for _, k := range h.Keys {
-			if err := addKey(&meta.Signed, role, k); err != nil {
-				return nil, err
+			if k.IsZero() {
+				return nil, fmt.Errorf("role %s: no key", role)
 			}
+			roles[role] = roles[role].with(k, k.ID())
 		}
-		meta.Signed.Roles[string(role)].Threshold = max(h.Threshold, 1)
 	}
-	unsigned, err := rootOf(meta.Signed)
+	unsigned, err := unsignedRoot(nil, 1, at, roles)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := encode(ctx, unsigned, RoleRoot, meta.Signed, by)
+	raw, err := signFile(ctx, unsigned, RoleRoot, unsigned.signed, by)
 	if err != nil {
 		return nil, err
 	}
 	return ParseRoot(raw)
 }
 
-// rootOf reads the content of a root that this package made and that nobody has signed yet.
-func rootOf(content metadata.RootType) (*Root, error) {
-	raw, err := encode(context.Background(), nil, RoleRoot, content, nil)
+// unsignedRoot returns a root that this package makes and that nobody has signed yet; see encodeRoot.
+func unsignedRoot(base []byte, version int64, at time.Time, roles map[Role]holders) (*Root, error) {
+	signed, err := encodeRoot(base, version, at, roles)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := join([]fileSignature{}, signed)
 	if err != nil {
 		return nil, err
 	}
 	return parseRoot(nil, raw)
-}
-
-func addKey(s *metadata.RootType, role Role, k keys.Public) error {
-	if k.IsZero() {
-		return fmt.Errorf("role %s: no key", role)
-	}
-	key, err := metadata.KeyFromPublicKey(k.Ed25519())
-	if err != nil {
-		return fmt.Errorf("role %s: %w", role, err)
-	}
-	return s.AddKey(key, string(role))
 }
 
 // Change says what the next repository has that the one before hasn't. The zero Change has nothing
@@ -129,26 +119,26 @@ func (r *Repository) Next(ctx context.Context, at time.Time, c Change, by ...sig
 	if err != nil {
 		return nil, err
 	}
-	o := online{at: at, by: by, snapshot: r.snapshot.version + 1, timestamp: r.timestamp.version + 1}
-	if c == (Change{}) && !halfOver(r.snapshot.issued, r.snapshot.expires, at) && o.signed(chain[len(chain)-1], r.snapshot) {
-		o.keep = r.snapshot
+	n := renewal{at: at, by: by, snapshot: r.snapshot.version + 1, timestamp: r.timestamp.version + 1}
+	if c == (Change{}) && !halfOver(r.snapshot.issued, r.snapshot.expires, at) && n.signed(chain[len(chain)-1], r.snapshot) {
+		n.keep = r.snapshot
 	}
-	return seal(ctx, chain, tg, o)
+	return seal(ctx, chain, tg, n)
 }
 
-// online is what it takes to sign snapshot and timestamp.
-type online struct {
+// renewal is what it takes to sign snapshot and timestamp.
+type renewal struct {
 	at                  time.Time
 	by                  []signing.Signer
-	snapshot, timestamp int64     // versions
-	keep                *snapshot // the one that stays; nil: a new one is made
+	snapshot, timestamp int64   // versions
+	keep                *online // the snapshot that stays; nil: a new one is made
 }
 
 // signed reports whether each of the signers that root has for snapshots signed sn.
-func (o online) signed(root *Root, sn *snapshot) bool {
+func (n renewal) signed(root *Root, sn *online) bool {
 	good := signers(root, sn.file)
-	for _, s := range o.by {
-		if _, ok := root.roles[RoleSnapshot].find(s.Public().ID()); ok && !slices.Contains(good, s.Public()) {
+	for _, s := range n.by {
+		if root.roles[RoleSnapshot].has(s.Public().ID()) && !slices.Contains(good, s.Public()) {
 			return false
 		}
 	}
@@ -156,37 +146,20 @@ func (o online) signed(root *Root, sn *snapshot) bool {
 }
 
 // seal signs snapshot and timestamp over targets.
-func seal(ctx context.Context, chain []*Root, tg *targets, o online) (*Repository, error) {
+func seal(ctx context.Context, chain []*Root, tg *targets, n renewal) (*Repository, error) {
 	root := chain[len(chain)-1]
 	if err := verify(root, tg.file); err != nil {
 		return nil, err
 	}
-	sn := o.keep
+	sn, err := n.keep, error(nil)
 	if sn == nil {
-		var err error
-		if sn, err = o.newSnapshot(ctx, root, linkTo(tg.file)); err != nil {
+		if sn, err = signOnline(ctx, root, RoleSnapshot, n.snapshot, n.at, SnapshotLife, tg.file, n.by); err != nil {
 			return nil, err
 		}
 	}
-	meta := metadata.Timestamp(expiry(o.at, TimestampLife))
-	meta.Signed.UnrecognizedFields, meta.Signed.Version, meta.Signed.Meta = issuedAt(o.at), o.timestamp, linkTo(sn.file).meta()
-	raw, err := encode(ctx, root, RoleTimestamp, meta.Signed, o.by)
-	if err != nil {
-		return nil, err
-	}
-	ts, err := verifyTimestamp(root, raw)
+	ts, err := signOnline(ctx, root, RoleTimestamp, n.timestamp, n.at, TimestampLife, sn.file, n.by)
 	if err != nil {
 		return nil, err
 	}
 	return assemble(chain, ts, sn, tg)
-}
-
-func (o online) newSnapshot(ctx context.Context, root *Root, named link) (*snapshot, error) {
-	meta := metadata.Snapshot(expiry(o.at, SnapshotLife))
-	meta.Signed.UnrecognizedFields, meta.Signed.Version, meta.Signed.Meta = issuedAt(o.at), o.snapshot, named.meta()
-	raw, err := encode(ctx, root, RoleSnapshot, meta.Signed, o.by)
-	if err != nil {
-		return nil, err
-	}
-	return verifySnapshot(root, link{RoleSnapshot, o.snapshot, int64(len(raw)), update.Sum(raw)}, raw)
 }

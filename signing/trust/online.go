@@ -1,10 +1,11 @@
 package trust
 
 import (
+	"context"
 	"fmt"
+	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
+	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -26,83 +27,106 @@ func (l link) fits(raw []byte) error {
 	return nil
 }
 
-// meta returns the link in the form that stands in metadata.
-func (l link) meta() map[string]*metadata.MetaFiles {
-	m := metadata.MetaFile(l.version)
-	m.Length, m.Hashes = l.length, hashes(l.digest)
-	return map[string]*metadata.MetaFiles{string(l.role) + ".json": m}
+// is checks the version of the file that was found to fit.
+func (l link) is(f *file) error {
+	if f.version != l.version {
+		return fmt.Errorf("%s: %w: expected %s", f.name(), ErrMismatch, l.name())
+	}
+	return nil
 }
 
 func linkTo(f *file) link {
 	return link{f.role, f.version, int64(len(f.raw)), f.digest()}
 }
 
-func hashes(d update.Digest) metadata.Hashes { return metadata.Hashes{"sha256": d[:]} }
+// online is a file that the online key signs: a timestamp, or a snapshot.
+type online struct {
+	*file
+	next link // what it names: a snapshot, or a targets file
+}
 
-// readHashes wants exactly one SHA-256.
-func readHashes(h metadata.Hashes) (update.Digest, error) {
-	var d update.Digest
-	if len(h) != 1 || len(h["sha256"]) != len(d) {
-		return d, fmt.Errorf("expected one hash, sha256")
+type onlineContent struct {
+	header
+	Meta map[string]linkContent `json:"meta"`
+}
+
+type linkContent struct {
+	Hashes  oneHash `json:"hashes"`
+	Length  int64   `json:"length"`
+	Version int64   `json:"version"`
+}
+
+// named is the role that a role of the online key names.
+func named(role Role) Role {
+	if role == RoleTimestamp {
+		return RoleSnapshot
 	}
-	return update.Digest(h["sha256"]), nil
+	return RoleTargets
 }
 
-// timestamp is a timestamp file; next is the snapshot that it names.
-type timestamp struct {
-	*file
-	next link
-}
-
-// snapshot is a snapshot file; next is the targets file that it names.
-type snapshot struct {
-	*file
-	next link
-}
-
-func parseTimestamp(raw []byte) (*timestamp, error) {
-	f, err := openFile(RoleTimestamp, raw)
+// openOnline reads a timestamp or a snapshot that root accepts.
+func openOnline(root *Root, role Role, raw []byte) (*online, error) {
+	f, err := openFile(role, raw)
 	if err != nil {
 		return nil, err
 	}
-	signed, err := parse[metadata.TimestampType](f)
-	if err != nil {
-		return nil, err
-	}
-	next, err := readLink(RoleSnapshot, signed.Meta)
-	if err != nil {
+	o := &online{file: f}
+	if err := o.readContent(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", f.name(), ErrMalformed, err)
 	}
-	return &timestamp{f, next}, nil
+	if err := verify(root, f); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
-func parseSnapshot(raw []byte) (*snapshot, error) {
-	f, err := openFile(RoleSnapshot, raw)
+func (o *online) readContent() error {
+	var c onlineContent
+	if err := o.read(&c, &c.header); err != nil {
+		return err
+	}
+	role := named(o.role)
+	l, ok := c.Meta[string(role)+".json"]
+	if len(c.Meta) != 1 || !ok {
+		return fmt.Errorf("meta: expected %s.json alone", role)
+	}
+	if update.Digest(l.Hashes).IsZero() {
+		return fmt.Errorf("meta: %s.json: expected one hash, sha256", role)
+	}
+	if l.Version < 1 || l.Version > maxVersion || l.Length < 1 || l.Length > MaxLength(role) {
+		return fmt.Errorf("meta: %s.json: expected a version from 1 to %d and a length from 1 to %d, got %d and %d", role, maxVersion, MaxLength(role), l.Version, l.Length)
+	}
+	o.next = link{role, l.Version, l.Length, update.Digest(l.Hashes)}
+	return nil
+}
+
+// openSnapshot reads the snapshot that a timestamp names and that root accepts.
+func openSnapshot(root *Root, named link, raw []byte) (*online, error) {
+	if err := named.fits(raw); err != nil {
+		return nil, err
+	}
+	sn, err := openOnline(root, RoleSnapshot, raw)
 	if err != nil {
 		return nil, err
 	}
-	signed, err := parse[metadata.SnapshotType](f)
+	if err := named.is(sn.file); err != nil {
+		return nil, err
+	}
+	return sn, nil
+}
+
+// signOnline makes the timestamp or snapshot that names a file.
+func signOnline(ctx context.Context, root *Root, role Role, version int64, at time.Time, life time.Duration, names *file, by []signing.Signer) (*online, error) {
+	l := linkTo(names)
+	signed, err := encode(role, version, at, life, map[string]any{
+		"meta": map[string]linkContent{string(l.role) + ".json": {oneHash(l.digest), l.length, l.version}},
+	})
 	if err != nil {
 		return nil, err
 	}
-	next, err := readLink(RoleTargets, signed.Meta)
+	raw, err := signFile(ctx, root, role, signed, by)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", f.name(), ErrMalformed, err)
+		return nil, err
 	}
-	return &snapshot{f, next}, nil
-}
-
-func readLink(role Role, meta map[string]*metadata.MetaFiles) (link, error) {
-	m := meta[string(role)+".json"]
-	if len(meta) != 1 || m == nil {
-		return link{}, fmt.Errorf("meta: expected %s.json alone", role)
-	}
-	d, err := readHashes(m.Hashes)
-	if err != nil {
-		return link{}, fmt.Errorf("meta: %s.json: %w", role, err)
-	}
-	if m.Version < 1 || m.Version > maxVersion || m.Length < 1 || m.Length > MaxLength(role) {
-		return link{}, fmt.Errorf("meta: %s.json: expected a version from 1 to %d and a length from 1 to %d, got %d and %d", role, maxVersion, MaxLength(role), m.Version, m.Length)
-	}
-	return link{role, m.Version, m.Length, d}, nil
+	return openOnline(root, role, raw)
 }

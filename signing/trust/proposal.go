@@ -97,7 +97,7 @@ func (r *Repository) checkDetached(tg *targets) error {
 		if had && slices.Equal(old.sigs, rel.sigs) && old.Digest() == rel.Digest() {
 			continue
 		}
-		if !slices.ContainsFunc(rel.sigs, func(s KeySignature) bool { _, ok := r.root.roles[RoleTargets].find(s.Key); return ok }) {
+		if !slices.ContainsFunc(rel.sigs, func(s KeySignature) bool { return r.root.roles[RoleTargets].has(s.Key) }) {
 			return fmt.Errorf("%v: %w: expected a detached signature by one of the keys %s", rel.Name(), ErrThreshold, fingerprints(r.root.roles[RoleTargets].keys))
 		}
 		news = append(news, rel)
@@ -237,11 +237,11 @@ func (p *Proposal) Cosign(ctx context.Context, by ...signing.Signer) (*Proposal,
 		if err != nil {
 			return nil, err
 		}
-		if sigs, err = sign(ctx, root, RoleTargets, p.targets.signed(), sigs, []signing.Signer{s}, updates); err != nil {
+		if sigs, err = sign(ctx, root, RoleTargets, p.targets.signed, sigs, []signing.Signer{s}, updates); err != nil {
 			return nil, err
 		}
 	}
-	raw, err := join(sigs, p.targets.signed())
+	raw, err := join(sigs, p.targets.signed)
 	if err != nil {
 		return nil, err
 	}
@@ -289,7 +289,7 @@ func (p *Proposal) Merge(q *Proposal) (*Proposal, error) {
 
 // union returns a with the signatures of b that it lacks.
 func union(a, b *file) ([]byte, error) {
-	if !bytes.Equal(a.signed(), b.signed()) {
+	if !bytes.Equal(a.signed, b.signed) {
 		return nil, fmt.Errorf("%s: %w: its content is another", b.name(), ErrConflict)
 	}
 	sigs := slices.Clone(a.signatures)
@@ -298,5 +298,5 @@ func union(a, b *file) ([]byte, error) {
 			sigs = append(sigs, s)
 		}
 	}
-	return join(sigs, a.signed())
+	return join(sigs, a.signed)
 }

@@ -206,7 +206,7 @@ type refresh struct {
 	chain  []*Root
 	root   *Root
 	memory memory
-	set    *timestamp // that of the current set, nil for none that counts
+	set    *online // that of the current set, nil for none that counts
 }
 
 func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
@@ -246,8 +246,8 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 
 // timestamp keeps the one of the current set where the version is the same. Of one that was accepted alone
 // the number counts, and no more: whoever made its set impossible must not keep the genuine one out.
-func (r *refresh) timestamp(raw []byte) (*timestamp, error) {
-	ts, err := verifyTimestamp(r.root, raw)
+func (r *refresh) timestamp(raw []byte) (*online, error) {
+	ts, err := openOnline(r.root, RoleTimestamp, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (r *refresh) timestamp(raw []byte) (*timestamp, error) {
 	return ts, nil
 }
 
-func (r *refresh) snapshot(ctx context.Context, named link) (*snapshot, error) {
+func (r *refresh) snapshot(ctx context.Context, named link) (*online, error) {
 	if had := r.memory.snapshot; had != nil && linkTo(had.file) == named {
 		return had, nil
 	}
@@ -268,7 +268,7 @@ func (r *refresh) snapshot(ctx context.Context, named link) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	sn, err := verifySnapshot(r.root, named, raw)
+	sn, err := openSnapshot(r.root, named, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +283,7 @@ func (r *refresh) targets(ctx context.Context, named link) (*targets, error) {
 	if err != nil {
 		return nil, err
 	}
-	tg, err := verifyTargets(r.root, named, raw)
+	tg, err := openTargets(r.root, named, raw)
 	if err != nil {
 		return nil, err
 	}

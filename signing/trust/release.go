@@ -151,6 +151,11 @@ func (h *oneHash) UnmarshalJSON(b []byte) error {
 	return (*update.Digest)(h).UnmarshalText(hex)
 }
 
+// MarshalJSON writes canonical JSON.
+func (h oneHash) MarshalJSON() ([]byte, error) {
+	return []byte(`{"sha256":"` + update.Digest(h).String() + `"}`), nil
+}
+
 // detached is the detached signatures in a custom field, each by its key's ID, in the order of the IDs.
 type detached []KeySignature
 
@@ -281,28 +286,9 @@ func (r Release) edited(change func(*custom)) (Release, error) {
 		return Release{}, err
 	}
 	change(&c)
-	raw, err := c.over(r.custom)
+	raw, err := mergeInto(r.custom, c, "hardware", "min_version", "rollout") // these are optional
 	if err != nil {
 		return Release{}, err
 	}
 	return newRelease(r.Name(), r.Digest(), r.Length(), raw)
-}
-
-// over returns old with our fields replaced.
-func (c custom) over(old json.RawMessage) (json.RawMessage, error) {
-	all := map[string]json.RawMessage{}
-	if err := json.Unmarshal(old, &all); err != nil {
-		return nil, err
-	}
-	for _, optional := range []string{"hardware", "min_version", "rollout"} {
-		delete(all, optional)
-	}
-	ours, err := json.Marshal(c)
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(ours, &all); err != nil {
-		return nil, err
-	}
-	return json.Marshal(all)
 }

@@ -133,10 +133,12 @@ func (s *State) recall() {
 	root := s.Root()
 	var m memory
 	if raw, err := readFile(s.remembered(TimestampName), MaxLength(RoleTimestamp)); err == nil {
-		m.timestamp, _ = verifyTimestamp(root, raw) // nil where it is damaged, or a newer root took its keys away
+		if ts, err := openOnline(root, RoleTimestamp, raw); err == nil {
+			m.timestamp = ts // else it is damaged, or a newer root took its keys away
+		}
 	}
 	if raw, err := readFile(s.remembered("snapshot.json"), MaxLength(RoleSnapshot)); err == nil {
-		if sn, err := parseSnapshot(raw); err == nil && verify(root, sn.file) == nil {
+		if sn, err := openOnline(root, RoleSnapshot, raw); err == nil {
 			m.snapshot = sn
 		}
 	}

@@ -15,15 +15,15 @@ import (
 type Repository struct {
 	root      *Root
 	chain     []*Root // the roots up to root that a State may not have stored yet, ascending
-	timestamp *timestamp
-	snapshot  *snapshot
+	timestamp *online
+	snapshot  *online
 	targets   *targets
 	catalog   *update.Catalog
 	byName    map[update.Name]Release
 }
 
 // assemble makes a Repository of parts that were verified against each other.
-func assemble(chain []*Root, ts *timestamp, sn *snapshot, tg *targets) (*Repository, error) {
+func assemble(chain []*Root, ts, sn *online, tg *targets) (*Repository, error) {
 	c, err := tg.catalog()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", tg.name(), ErrMalformed, err)
@@ -158,49 +158,4 @@ func (r *Repository) RenewalDue(at time.Time) bool {
 
 func halfOver(issued, expires, at time.Time) bool {
 	return at.After(issued.Add(expires.Sub(issued) / 2))
-}
-
-// verifyTimestamp reads a timestamp that root accepts.
-func verifyTimestamp(root *Root, raw []byte) (*timestamp, error) {
-	ts, err := parseTimestamp(raw)
-	if err != nil {
-		return nil, err
-	}
-	if err := verify(root, ts.file); err != nil {
-		return nil, err
-	}
-	return ts, nil
-}
-
-// verifySnapshot reads the snapshot that a timestamp names and that root accepts.
-func verifySnapshot(root *Root, named link, raw []byte) (*snapshot, error) {
-	if err := named.fits(raw); err != nil {
-		return nil, err
-	}
-	sn, err := parseSnapshot(raw)
-	if err != nil {
-		return nil, err
-	}
-	if sn.version != named.version {
-		return nil, fmt.Errorf("%s: %w: expected %s", sn.name(), ErrMismatch, named.name())
-	}
-	if err := verify(root, sn.file); err != nil {
-		return nil, err
-	}
-	return sn, nil
-}
-
-// verifyTargets reads the targets file that a snapshot names and that root accepts.
-func verifyTargets(root *Root, named link, raw []byte) (*targets, error) {
-	if err := named.fits(raw); err != nil {
-		return nil, err
-	}
-	tg, err := parseTargets(root, raw, root.Threshold(RoleTargets))
-	if err != nil {
-		return nil, err
-	}
-	if tg.version != named.version {
-		return nil, fmt.Errorf("%s: %w: expected %s", tg.name(), ErrMismatch, named.name())
-	}
-	return tg, nil
 }

@@ -1,40 +1,71 @@
 package trust
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-const maxRoleKeys = 32
+const (
+	maxRoleKeys = 32
+	ed25519Name = "ed25519" // of key type and scheme
+)
 
 // Root is a root file: which keys each role has, and how many of them must sign. Only this package
 // makes one, and each is signed by the threshold of its own root keys.
 type Root struct {
 	*file
-	signedRoot *metadata.RootType
-	roles      map[Role]holders
+	roles map[Role]holders
+}
+
+// rootContent is the signed part of a root file.
+type rootContent struct {
+	header
+	ConsistentSnapshot bool                        `json:"consistent_snapshot"`
+	Keys               map[keys.ID]json.RawMessage `json:"keys"`
+	Roles              map[Role]roleContent        `json:"roles"`
+}
+
+type roleContent struct {
+	KeyIDs    []keys.ID `json:"keyids"`
+	Threshold int       `json:"threshold"`
+}
+
+// keyContent is a key in a root file. Its canonical JSON is what the ID of the key is the SHA-256 of.
+type keyContent struct {
+	Type  string `json:"keytype"`
+	Value struct {
+		Public string `json:"public"`
+	} `json:"keyval"`
+	Scheme string `json:"scheme"`
 }
 
 // holders are the keys of a role.
 type holders struct {
 	keys      []keys.Public // in the order in which they were added
+	ids       []keys.ID     // of these keys
 	threshold int
 }
 
+func (h holders) has(id keys.ID) bool { return slices.Contains(h.ids, id) }
+
 func (h holders) find(id keys.ID) (keys.Public, bool) {
-	i := slices.IndexFunc(h.keys, func(k keys.Public) bool { return k.ID() == id })
-	if i < 0 {
-		return keys.Public{}, false
+	if i := slices.Index(h.ids, id); i >= 0 {
+		return h.keys[i], true
 	}
-	return h.keys[i], true
+	return keys.Public{}, false
+}
+
+// with returns h with another key.
+func (h holders) with(k keys.Public, id keys.ID) holders {
+	return holders{append(slices.Clone(h.keys), k), append(slices.Clone(h.ids), id), h.threshold}
 }
 
 // ParseRoot parses a root file and verifies that the threshold of its own root keys signed it. Whether
@@ -60,35 +91,38 @@ func parseRoot(by *Root, raw []byte) (*Root, error) {
 	if by != nil && len(signers(by, f)) == 0 {
 		return nil, fmt.Errorf("root: %w: %s", ErrThreshold, describeSigners(by, f))
 	}
-	signed, err := parse[metadata.RootType](f)
-	if err != nil {
-		return nil, err
-	}
-	r := &Root{file: f, signedRoot: signed, roles: map[Role]holders{}}
-	if err := r.readRoles(); err != nil {
+	r := &Root{file: f, roles: map[Role]holders{}}
+	if err := r.readContent(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", r.name(), ErrMalformed, err)
 	}
 	return r, nil
 }
 
-func (r *Root) readRoles() error {
-	s := r.signedRoot
-	if !s.ConsistentSnapshot {
+func (r *Root) readContent() error {
+	var c rootContent
+	if err := r.read(&c, &c.header); err != nil {
+		return err
+	}
+	if !c.ConsistentSnapshot {
 		return errors.New("expected consistent_snapshot to be true")
 	}
-	known := map[string]keys.Public{}
-	for id, k := range s.Keys {
-		p, err := readKey(id, k)
+	known := map[keys.ID]keys.Public{}
+	for id, raw := range c.Keys {
+		k, err := readKey(id, raw)
 		if err != nil {
-			return err
+			return fmt.Errorf("key %.16s: %w", id, err)
 		}
-		known[id] = p
+		known[id] = k
 	}
-	if len(s.Roles) != len(Roles()) {
-		return fmt.Errorf("expected the %d top-level roles, got %d", len(Roles()), len(s.Roles))
+	if len(c.Roles) != len(Roles()) {
+		return fmt.Errorf("expected the %d top-level roles, got %d", len(Roles()), len(c.Roles))
 	}
 	for _, role := range Roles() {
-		h, err := readHolders(s.Roles[string(role)], known)
+		held, ok := c.Roles[role]
+		if !ok {
+			return fmt.Errorf("role %s is missing", role)
+		}
+		h, err := held.holders(known)
 		if err != nil {
 			return fmt.Errorf("role %s: %w", role, err)
 		}
@@ -97,55 +131,94 @@ func (r *Root) readRoles() error {
 	return nil
 }
 
-func readKey(id string, k *metadata.Key) (keys.Public, error) {
-	if k.Type != metadata.KeyTypeEd25519 || k.Scheme != metadata.KeySchemeEd25519 {
-		return keys.Public{}, fmt.Errorf("key %.16s: expected keytype and scheme ed25519, got %.40q and %.40q", id, k.Type, k.Scheme)
+func readKey(id keys.ID, raw json.RawMessage) (keys.Public, error) {
+	var c keyContent
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return keys.Public{}, explain.JSON(raw, err)
 	}
-	if len(k.UnrecognizedFields)+len(k.Value.UnrecognizedFields) > 0 {
-		return keys.Public{}, fmt.Errorf("key %.16s: expected the fields keytype, keyval.public and scheme alone", id)
+	if c.Type != ed25519Name || c.Scheme != ed25519Name {
+		return keys.Public{}, fmt.Errorf("expected keytype and scheme ed25519, got %.40q and %.40q", c.Type, c.Scheme)
 	}
-	d, err := update.ParseDigest(k.Value.PublicKey) // 32 bytes in the one spelling, as a digest is
+	d, err := update.ParseDigest(c.Value.Public) // 32 bytes in the one spelling, as a digest is
 	if err != nil {
-		return keys.Public{}, fmt.Errorf("key %.16s: %w", id, err)
+		return keys.Public{}, err
 	}
-	p, err := keys.New(d[:])
+	k, err := keys.New(d[:])
 	if err != nil {
-		return keys.Public{}, fmt.Errorf("key %.16s: %w", id, err)
+		return keys.Public{}, err
 	}
-	if string(p.ID()) != id {
-		return keys.Public{}, fmt.Errorf("key %.16s: expected the ID %s", id, p.ID())
+	if k.ID() != id {
+		return keys.Public{}, fmt.Errorf("expected the ID %s", k.ID())
 	}
-	return p, nil
+	// Another client may take the ID of all that stands here, and refuse a root with more in it.
+	if update.Sum(raw).String() != string(id) {
+		return keys.Public{}, errors.New("expected the fields keytype, keyval.public and scheme alone")
+	}
+	return k, nil
 }
 
-func readHolders(role *metadata.Role, known map[string]keys.Public) (holders, error) {
-	if role == nil {
-		return holders{}, errors.New("is missing")
+func (c roleContent) holders(known map[keys.ID]keys.Public) (holders, error) {
+	if n := len(c.KeyIDs); n > maxRoleKeys || c.Threshold < 1 || c.Threshold > n {
+		return holders{}, fmt.Errorf("expected a threshold from 1 to its number of keys, and at most %d keys, got %d of %d", maxRoleKeys, c.Threshold, n)
 	}
-	if n := len(role.KeyIDs); n > maxRoleKeys || role.Threshold < 1 || role.Threshold > n {
-		return holders{}, fmt.Errorf("expected a threshold from 1 to its number of keys, and at most %d keys, got %d of %d", maxRoleKeys, role.Threshold, n)
-	}
-	h := holders{threshold: role.Threshold}
-	for _, id := range role.KeyIDs {
+	h := holders{threshold: c.Threshold}
+	for _, id := range c.KeyIDs {
 		k, ok := known[id]
 		if !ok {
 			return holders{}, fmt.Errorf("key %.16s is not listed", id)
 		}
-		if slices.Contains(h.keys, k) {
+		if h.has(id) {
 			return holders{}, fmt.Errorf("key %s stands twice", k)
 		}
-		h.keys = append(h.keys, k)
+		h = h.with(k, id)
 	}
 	return h, nil
+}
+
+// encodeRoot returns the signed part of a root with those roles. base is that of the root before, whose fields that we don't
+// know are kept; nil: there is none.
+func encodeRoot(base []byte, version int64, at time.Time, roles map[Role]holders) ([]byte, error) {
+	if base == nil {
+		first, err := encode(RoleRoot, version, at, RootLife, map[string]any{"consistent_snapshot": true, "roles": map[Role]any{}})
+		if err != nil {
+			return nil, err
+		}
+		base = first
+	}
+	var before struct {
+		Roles map[Role]json.RawMessage `json:"roles"`
+	}
+	if err := json.Unmarshal(base, &before); err != nil {
+		return nil, err
+	}
+	listed, held := map[keys.ID]keyContent{}, map[Role]json.RawMessage{}
+	for role, h := range roles {
+		for i, k := range h.keys {
+			c := keyContent{Type: ed25519Name, Scheme: ed25519Name}
+			c.Value.Public = k.Hex()
+			listed[h.ids[i]] = c
+		}
+		old := before.Roles[role]
+		if old == nil {
+			old = json.RawMessage("{}")
+		}
+		var err error
+		if held[role], err = mergeInto(old, roleContent{append([]keys.ID{}, h.ids...), h.threshold}); err != nil {
+			return nil, err
+		}
+	}
+	return mergeInto(base, map[string]any{
+		"expires": formatTime(expiry(at, RootLife)), "issued": formatTime(at), "keys": listed, "roles": held, "version": version,
+	})
 }
 
 // ranks numbers the keys of a role so that the first has the lowest number and all are below 0, the
 // number of keys that are not in it.
 func (r *Root) ranks(role Role) map[keys.ID]int {
-	ks := r.roles[role].keys
-	out := make(map[keys.ID]int, len(ks))
-	for i, k := range ks {
-		out[k.ID()] = i - len(ks)
+	ids := r.roles[role].ids
+	out := make(map[keys.ID]int, len(ids))
+	for i, id := range ids {
+		out[id] = i - len(ids)
 	}
 	return out
 }
@@ -176,25 +249,15 @@ func verify(r *Root, f *file) error {
 	if len(signers(r, f)) < r.Threshold(f.role) {
 		return fmt.Errorf("%s: %w: %s", f.name(), ErrThreshold, describeSigners(r, f))
 	}
-	if f.meta == nil {
-		return nil
-	}
-	root, ok := r.meta.(*metadata.Metadata[metadata.RootType])
-	if !ok {
-		return fmt.Errorf("%s: %w: no root", f.name(), ErrThreshold)
-	}
-	if err := root.VerifyDelegate(string(f.role), f.meta); err != nil {
-		return fmt.Errorf("%s: %w: %w", f.name(), ErrThreshold, err)
-	}
 	return nil
 }
 
 // signers returns the keys of f's role in r that signed f, in the order of the root.
 func signers(r *Root, f *file) []keys.Public {
 	var out []keys.Public
-	for _, k := range r.roles[f.role].keys {
-		i := slices.IndexFunc(f.signatures, func(s fileSignature) bool { return s.Key == k.ID() })
-		if i >= 0 && k.Verify(f.signed(), f.signatures[i].Sig[:]) {
+	h := r.roles[f.role]
+	for i, k := range h.keys {
+		if f.signedBy(k, h.ids[i]) {
 			out = append(out, k)
 		}
 	}
@@ -206,9 +269,9 @@ func describeSigners(r *Root, f *file) string {
 	good := signers(r, f)
 	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), fingerprints(r.roles[f.role].keys), len(good))
 	for _, s := range f.signatures {
-		if _, ok := r.roles[f.role].find(s.Key); !ok {
+		if k, ok := r.roles[f.role].find(s.Key); !ok {
 			text += fmt.Sprintf("; key %s is not among them", s.Key.Fingerprint())
-		} else if !slices.ContainsFunc(good, func(k keys.Public) bool { return k.ID() == s.Key }) {
+		} else if !slices.Contains(good, k) {
 			text += fmt.Sprintf("; the signature by key %s does not fit", s.Key.Fingerprint())
 		}
 	}

@@ -2,6 +2,7 @@ package trust_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -242,5 +243,40 @@ func TestRootNeedsBothThresholds(t *testing.T) {
 		if err := newBox(t, w.repo.Root()).refresh(f, w.clock()); !errors.Is(err, trust.ErrThreshold) {
 			t.Errorf("%s: expected %v, got %v", what, trust.ErrThreshold, err)
 		}
+	}
+}
+
+// TestRootKeepsWhatItDoesNotKnow: fields of a later version of the standard outlive an edit by this one.
+func TestRootKeepsWhatItDoesNotKnow(t *testing.T) {
+	w := newWorld(t)
+	signed := signedPart(t, w.repo.Raw(trust.RoleRoot))
+	signed = replace(t, `"version":1}`, `"version":2,"x":{"y":[1]}}`)(replace(t, `"threshold":1}`, `"threshold":1,"x_role":"kept"}`)(signed))
+	p, err := w.repo.CheckRoot(resigned(signed, w.roots[0]), w.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.publish(trust.Change{Root: p})
+	w.newRoot(w.roots, func(e *trust.RootEdit) error {
+		return e.AddKey(trust.RoleTargets, testworld.NewSigner("another").Public())
+	})
+	for _, kept := range []string{`"x":{"y":[1]}`, `"threshold":1,"x_role":"kept"}`, `"version":3,`} {
+		if !strings.Contains(string(w.repo.Raw(trust.RoleRoot)), kept) {
+			t.Errorf("expected root 3 to have %s: %s", kept, w.repo.Raw(trust.RoleRoot))
+		}
+	}
+}
+
+// TestFileOfAnotherRole: what is offered in the place of another file is called what it is.
+func TestFileOfAnotherRole(t *testing.T) {
+	w := newWorld(t)
+	f := copyOf(t, w.dir)
+	f.data[trust.TimestampName] = f.data["1.targets.json"]
+	err := newBox(t, w.repo.Root()).refresh(f, w.clock())
+	if want := "timestamp: malformed metadata: expected a file of the role timestamp, got one of \"targets\""; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	_, err = trust.ParseRoot(f.data["1.snapshot.json"])
+	if want := "root: malformed metadata: expected a file of the role root, got one of \"snapshot\""; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -8,9 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/secure-systems-lab/go-securesystemslib/cjson"
-	"github.com/theupdateframework/go-tuf/v2/metadata"
-
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
@@ -26,17 +23,11 @@ type targets struct {
 	impossible []error // why entries were left out of releases
 }
 
-// list is the signed part of a targets file. It is read and written here and not by go-tuf, which takes
-// five times as long and as much memory for a full one: a box reads it at every start. The strictness
-// of each field, on top of checkCanonical, leaves no second spelling.
-type list struct {
+// listContent is the signed part of a targets file.
+type listContent struct {
+	header
 	Delegations json.RawMessage  `json:"delegations"`
-	Expires     string           `json:"expires"`
-	Issued      string           `json:"issued"`
-	Spec        string           `json:"spec_version"`
 	Targets     map[string]entry `json:"targets"`
-	Type        string           `json:"_type"`
-	Version     int64            `json:"version"`
 }
 
 // parseTargets reads a targets file that at least so many release keys of root signed, and gives
@@ -50,31 +41,39 @@ func parseTargets(root *Root, raw []byte, least int) (*targets, error) {
 		return nil, fmt.Errorf("targets: %w: %s", ErrThreshold, describeSigners(root, f))
 	}
 	t := &targets{file: f}
-	if err := t.read(root); err != nil {
+	if err := t.readContent(root); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", t.name(), ErrMalformed, err)
 	}
 	return t, nil
 }
 
-func (t *targets) read(root *Root) error {
-	var l list
-	if err := json.Unmarshal(t.signed(), &l); err != nil {
+func (t *targets) readContent(root *Root) error {
+	var c listContent
+	if err := t.read(&c, &c.header); err != nil {
 		return err
 	}
-	expires, err := parseTime(l.Expires)
-	if err != nil {
-		return fmt.Errorf("expires: %w", err)
-	}
-	if err := t.take(header{l.Type, l.Spec, l.Version, expires, l.Issued}); err != nil {
-		return err
-	}
-	if l.Delegations != nil {
+	if c.Delegations != nil {
 		return errors.New("expected no delegations")
 	}
-	if l.Targets == nil {
+	if c.Targets == nil {
 		return errors.New("expected targets")
 	}
-	return t.readReleases(root, l.Targets)
+	return t.readReleases(root, c.Targets)
+}
+
+// openTargets reads the targets file that a snapshot names and that root accepts.
+func openTargets(root *Root, named link, raw []byte) (*targets, error) {
+	if err := named.fits(raw); err != nil {
+		return nil, err
+	}
+	tg, err := parseTargets(root, raw, root.Threshold(RoleTargets))
+	if err != nil {
+		return nil, err
+	}
+	if err := named.is(tg.file); err != nil {
+		return nil, err
+	}
+	return tg, nil
 }
 
 func (t *targets) readReleases(root *Root, entries map[string]entry) error {
@@ -117,7 +116,7 @@ func (t *targets) forEdit() (map[update.Name]Release, error) {
 			Custom json.RawMessage `json:"custom"`
 		} `json:"targets"`
 	}
-	if err := json.Unmarshal(t.signed(), &l); err != nil {
+	if err := json.Unmarshal(t.signed, &l); err != nil {
 		return nil, err
 	}
 	out := byName(t.releases)
@@ -132,14 +131,9 @@ func (t *targets) forEdit() (map[update.Name]Release, error) {
 func encodeList(version int64, at time.Time, releases map[update.Name]Release) ([]byte, error) {
 	entries := make(map[string]any, len(releases))
 	for name, r := range releases {
-		entries[name.String()] = map[string]any{
-			"custom": r.custom, "hashes": map[string]update.Digest{"sha256": r.Digest()}, "length": r.Length(),
-		}
+		entries[name.String()] = map[string]any{"custom": r.custom, "hashes": oneHash(r.Digest()), "length": r.Length()}
 	}
-	return cjson.EncodeCanonical(map[string]any{
-		"_type": RoleTargets, "expires": formatTime(expiry(at, TargetsLife)), issuedField: formatTime(at),
-		"spec_version": metadata.SPECIFICATION_VERSION, "targets": entries, "version": version,
-	})
+	return encode(RoleTargets, version, at, TargetsLife, map[string]any{"targets": entries})
 }
 
 func compareReleases(a, b Release) int {

@@ -1,0 +1,286 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/signing"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Role is one of the four top-level roles.
+type Role string
+
+// The roles.
+const (
+	RoleRoot      Role = "root"
+	RoleTargets   Role = "targets"
+	RoleSnapshot  Role = "snapshot"
+	RoleTimestamp Role = "timestamp"
+)
+
+// Roles returns the four roles, root first.
+func Roles() []Role { return []Role{RoleRoot, RoleTargets, RoleSnapshot, RoleTimestamp} }
+
+// TimestampName is the one metadata file whose name has no version.
+const TimestampName = "timestamp.json"
+
+// FileName returns the name of a metadata file: N.root.json, N.targets.json, N.snapshot.json or
+// timestamp.json.
+func FileName(role Role, version int64) string {
+	if role == RoleTimestamp {
+		return TimestampName
+	}
+	return fmt.Sprintf("%d.%s.json", version, role)
+}
+
+// ParseFileName parses what FileName returns; the version of timestamp.json is 0.
+func ParseFileName(name string) (role Role, version int64, ok bool) {
+	if name == TimestampName {
+		return RoleTimestamp, 0, true
+	}
+	number, rest, _ := strings.Cut(name, ".")
+	version, err := strconv.ParseInt(number, 10, 32)
+	role = Role(strings.TrimSuffix(rest, ".json"))
+	if err != nil || version < 1 || MaxLength(role) == 0 || FileName(role, version) != name {
+		return "", 0, false
+	}
+	return role, version, true
+}
+
+// MaxLength returns the length in bytes up to which a metadata file of that role is read: the limits
+// that other clients have too. It is 0 for what is no role.
+func MaxLength(role Role) int64 {
+	switch role {
+	case RoleRoot:
+		return 512_000
+	case RoleTargets:
+		return 5_000_000
+	case RoleSnapshot, RoleTimestamp:
+		return 16_384
+	}
+	return 0
+}
+
+const (
+	maxVersion  = 1<<31 - 1
+	specVersion = "1.0.31" // of The Update Framework; each 1.0 is read
+	timeLayout  = "2006-01-02T15:04:05Z"
+)
+
+// file is one metadata file that was parsed; who signed it is another question.
+type file struct {
+	role       Role
+	raw        []byte // as signed, never re-encoded
+	signed     []byte // the part of raw that the signatures are over
+	signatures []fileSignature
+	version    int64 // 0 while only the signatures have been read
+	expires    time.Time
+	issued     time.Time
+
+	fits sync.Map // by keys.Public: whether its signature fits, once that was asked
+}
+
+// fileSignature is an entry of the signatures of a file.
+type fileSignature struct {
+	Key keys.ID           `json:"keyid"`
+	Sig signing.Signature `json:"sig"` // over the signed part
+
+	// Updates are the detached signatures of a cosigner by name, for a list alone.
+	Updates json.RawMessage `json:"updates,omitempty"`
+}
+
+// header is what the signed parts of all roles have in common.
+type header struct {
+	Type    string `json:"_type"`
+	Expires string `json:"expires"`
+	Issued  string `json:"issued"`
+	Spec    string `json:"spec_version"`
+	Version int64  `json:"version"`
+}
+
+// name returns how messages call the file: "targets 5".
+func (f *file) name() string {
+	if f.version == 0 {
+		return string(f.role)
+	}
+	return fmt.Sprintf("%s %d", f.role, f.version)
+}
+
+func (f *file) digest() update.Digest { return update.Sum(f.raw) }
+
+// signedBy reports whether k signed the file. Each signature is verified once, under however many roots the file is
+// judged: which keys count is for a root to say, whether a signature fits is not.
+func (f *file) signedBy(k keys.Public, id keys.ID) bool {
+	i := slices.IndexFunc(f.signatures, func(s fileSignature) bool { return s.Key == id })
+	if i < 0 {
+		return false
+	}
+	if fits, ok := f.fits.Load(k); ok {
+		return fits == true
+	}
+	fits := k.Verify(f.signed, f.signatures[i].Sig[:])
+	f.fits.Store(k, fits)
+	return fits
+}
+
+// openFile bounds a file, checks its spelling, and reads its signatures alone: what nobody signed is
+// read no further.
+func openFile(role Role, raw []byte) (*file, error) {
+	if limit := MaxLength(role); int64(len(raw)) > limit {
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
+	}
+	if err := checkCanonical(raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", role, err)
+	}
+	f := &file{role: role, raw: raw}
+	if err := f.readSignatures(); err != nil {
+		return nil, fmt.Errorf("%s: %w: signatures: %w", role, ErrMalformed, err)
+	}
+	return f, nil
+}
+
+// What stands around the signatures and the signed part of a file.
+const (
+	beforeSignatures = `{"signatures":`
+	beforeSigned     = `,"signed":`
+	afterSigned      = `}`
+)
+
+// readSignatures relies on the file being canonical.
+func (f *file) readSignatures() error {
+	// No signature has an array inside, so that the first one to end is that of all signatures.
+	end := bytes.Index(f.raw, []byte("]"+beforeSigned)) + len("]")
+	if end < len(beforeSignatures) || !bytes.HasPrefix(f.raw, []byte(beforeSignatures)) {
+		return errors.New("expected them first, and then what is signed")
+	}
+	list := f.raw[len(beforeSignatures):end]
+	f.signed = f.raw[end+len(beforeSigned) : len(f.raw)-len(afterSigned)]
+	if err := json.Unmarshal(list, &f.signatures); err != nil {
+		return explain.JSON(list, err)
+	}
+	if again, err := json.Marshal(f.signatures); err != nil || !bytes.Equal(again, list) {
+		return errors.New("expected them in their one spelling")
+	}
+	seen := map[keys.ID]bool{}
+	for _, s := range f.signatures {
+		if s.Key == "" || s.Sig.IsZero() || seen[s.Key] {
+			return fmt.Errorf("expected each key once, with its signature, got %.16q", s.Key)
+		}
+		if s.Updates != nil && f.role != RoleTargets {
+			return errors.New("expected no updates, which belong in a list")
+		}
+		seen[s.Key] = true
+	}
+	return nil
+}
+
+// join returns the file that has those signatures over those bytes.
+func join(signatures []fileSignature, signed []byte) ([]byte, error) {
+	list, err := json.Marshal(signatures)
+	return slices.Concat([]byte(beforeSignatures), list, []byte(beforeSigned), signed, []byte(afterSigned)), err
+}
+
+// read reads the signed part into content, a pointer to a struct with h in it, and takes over what all roles have in common.
+// The strictness of each field, on top of checkCanonical, leaves no second spelling.
+func (f *file) read(content any, h *header) error {
+	if err := json.Unmarshal(f.signed, content); err != nil {
+		// A file of another role may fit in no field: then that is what to say.
+		if json.Unmarshal(f.signed, h) != nil || h.Type == string(f.role) {
+			return explain.JSON(f.signed, err)
+		}
+	}
+	if h.Type != string(f.role) {
+		return fmt.Errorf("expected a file of the role %s, got one of %.40q", f.role, h.Type)
+	}
+	if h.Spec != "1.0" && !strings.HasPrefix(h.Spec, "1.0.") {
+		return fmt.Errorf("expected spec_version 1.0, got %.40q", h.Spec)
+	}
+	if h.Version < 1 || h.Version > maxVersion {
+		return fmt.Errorf("expected a version from 1 to %d, got %d", maxVersion, h.Version)
+	}
+	expires, err := parseTime(h.Expires)
+	if err != nil {
+		return fmt.Errorf("expires: %w", err)
+	}
+	issued, err := parseTime(h.Issued)
+	if err != nil {
+		return fmt.Errorf("issued: %w", err)
+	}
+	if issued.After(expires) {
+		return fmt.Errorf("issued %s, after it expires", h.Issued)
+	}
+	f.version, f.expires, f.issued = h.Version, expires, issued
+	return nil
+}
+
+// parseTime parses UTC in whole seconds, 2026-01-31T12:00:00Z.
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse(timeLayout, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("expected a time as %s, got %.40q", timeLayout, s)
+	}
+	if formatTime(t) != s {
+		return time.Time{}, fmt.Errorf("expected whole seconds, got %.40q", s)
+	}
+	return t, nil
+}
+
+func formatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+func expiry(at time.Time, life time.Duration) time.Time {
+	return at.UTC().Truncate(time.Second).Add(life)
+}
+
+// encode returns canonical JSON of the signed part of a file that this package makes: what all roles have in common, and
+// more.
+func encode(role Role, version int64, at time.Time, life time.Duration, more map[string]any) ([]byte, error) {
+	content := map[string]any{
+		"_type": role, "expires": formatTime(expiry(at, life)), "issued": formatTime(at), "spec_version": specVersion, "version": version,
+	}
+	for field, value := range more {
+		content[field] = value
+	}
+	return canonical(content)
+}
+
+// sign signs with those signers whose key root has for the role, and returns old with their signatures
+// in place of those by the same keys. updates goes into the new entries.
+func sign(ctx context.Context, root *Root, role Role, signed []byte, old []fileSignature, by []signing.Signer, updates json.RawMessage) ([]fileSignature, error) {
+	out := slices.Clone(old)
+	for _, s := range by {
+		id := s.Public().ID()
+		if !root.roles[role].has(id) {
+			continue
+		}
+		sig, err := s.Sign(ctx, signed)
+		if err != nil {
+			return nil, fmt.Errorf("sign %s with key %s: %w", role, id.Fingerprint(), err)
+		}
+		if !s.Public().Verify(signed, sig[:]) {
+			return nil, fmt.Errorf("sign %s with key %s: the signer returned what its key does not verify", role, id.Fingerprint())
+		}
+		out = slices.DeleteFunc(out, func(s fileSignature) bool { return s.Key == id })
+		out = append(out, fileSignature{id, sig, updates})
+	}
+	return out, nil
+}
+
+// signFile returns the file with that signed part, signed as sign does.
+func signFile(ctx context.Context, root *Root, role Role, signed []byte, by []signing.Signer) ([]byte, error) {
+	sigs, err := sign(ctx, root, role, signed, []fileSignature{}, by, nil)
+	if err != nil {
+		return nil, err
+	}
+	return join(sigs, signed)
+}
