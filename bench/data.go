@@ -51,6 +51,7 @@ func (d *drop) files() []string {
 // behind a measurement's back and no server waits for them to settle.
 func (b *bench) archives(n int, size int64) *drop {
 	d := &drop{dir: b.newDir("archives")}
+	b.check(os.Chmod(d.dir, 0o755)) // the rsync daemon reads it as nobody
 	b.extend(d, n, size)
 	return d
 }
