@@ -15,7 +15,7 @@ func TestSIGTERMDrains(t *testing.T) {
 	dir := t.TempDir()
 	const size = 16 << 20
 	sparse(t, dir, newest, size)
-	s := serve(t, dir)
+	s := launch{settings: map[string]any{"updates_dir": dir, "drain": patience.String()}}.start(t)
 	_, body := download(t, s, "/update/"+newest)
 	s.signal(t, syscall.SIGTERM)
 	eventually(t, "the end of listening", func() bool { return !accepts(s.addr) })

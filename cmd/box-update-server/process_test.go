@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,53 +26,16 @@ const (
 	nobody   = 65534 // an account that may write nowhere
 )
 
-// TestMain builds the program and boxsign, and puts them first in PATH.
+// TestMain runs the tests with the programs in PATH; the server is raced where they are.
 func TestMain(m *testing.M) {
-	code, err := testProgram(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func testProgram(m *testing.M) (int, error) {
-	bin, err := os.MkdirTemp("", program)
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(bin)
-	if err := os.Chmod(bin, 0o755); err != nil { // for a server that runs as nobody
-		return 0, err
-	}
-	args := []string{"build", "-o", bin}
-	if raceDetected() {
-		args = append(args, "-race")
-	}
-	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	// Without the race detector, under which a key takes a second longer to open.
-	if out, err := exec.Command("go", "build", "-o", bin, "../boxsign").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	if err := os.Setenv("PATH", bin+":"+os.Getenv("PATH")); err != nil {
-		return 0, err
-	}
 	if err := os.Unsetenv(variable); err != nil {
-		return 0, err
+		panic(err)
 	}
 	// Most tests wait for the server: for a file to be still, for a timeout. They can do so together.
 	if err := flag.Set("test.parallel", "16"); err != nil {
-		return 0, err
+		panic(err)
 	}
-	return m.Run(), nil
-}
-
-// raceDetected reports whether the tests were built with the race detector.
-func raceDetected() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+	os.Exit(testworld.RunWithPrograms(m, program))
 }
 
 // A launch says how a server is started.

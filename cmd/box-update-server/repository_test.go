@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -107,13 +108,12 @@ func TestPublish(t *testing.T) {
 func TestBoxsignRepository(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	command(t, "../boxsign", "go", "build", "-o", dir, ".")
 	pack(t, dir, newest, proper())
 	for _, args := range [][]string{
 		{"init", "--keys", "K", "--repo", "R", "--yes"},
 		{"add", "--keys", "K", "--repo", "R", "--yes", newest},
 	} {
-		cmd := exec.Command("./boxsign", args...)
+		cmd := exec.Command("boxsign", args...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "BOXSIGN_PASSPHRASE=correct horse")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out)
@@ -214,9 +214,7 @@ func (s *signer) gigabytesAreRefused(to *server, archive string) {
 // A hundred callers with junk at once don't take more memory than all bodies may.
 func TestJunkTakesLittleMemory(t *testing.T) {
 	t.Parallel()
-	if raceDetected() {
-		t.Skip("the race detector takes memory of its own")
-	}
+	testworld.Unraced(t) // the race detector takes memory of its own
 	w := newSigner(t)
 	s := w.serve("--log-requests=false")
 	archive := pattern(64 << 20)

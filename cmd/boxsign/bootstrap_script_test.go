@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // goBuild builds the program of a folder for users, with more environment.
@@ -23,11 +25,7 @@ func goBuild(ts *testscript.TestScript, _ bool, args []string) {
 
 // releasedBoxup builds boxup as a release of that version.
 func releasedBoxup(ts *testscript.TestScript, _ bool, args []string) {
-	cmd := exec.Command("go", "build", "-o", ts.MkAbs(args[0]), "-ldflags", "-X main.version="+args[1], "../boxup")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		ts.Fatalf("go build: %v\n%s", err, out)
-	}
+	ts.Check(testworld.BuildProgram(ts.MkAbs(args[0]), "./cmd/boxup", "-ldflags", "-X main.version="+args[1]))
 }
 
 // live runs a command line on this system, by default install_update.sh of the unpacked update args[0], with

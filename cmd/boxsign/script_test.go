@@ -4,8 +4,6 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,37 +21,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(withProgram{m}, map[string]func(){"boxsign-at": mainAt})
+	testscript.Main(withPrograms{m}, map[string]func(){"boxsign-at": mainAt})
 }
 
-// withProgram puts the programs, as they are built for users, in the path of the tests; boxsign-at too,
-// which takes minutes to derive its keys where the race detector looks at each step of that.
-type withProgram struct{ *testing.M }
+// withPrograms puts the programs in the path of the tests.
+type withPrograms struct{ *testing.M }
 
-func (m withProgram) Run() int {
-	if flag.Parse(); flag.Lookup("test.fuzz").Value.String() != "" {
-		return m.M.Run() // without a program: each worker would build them, in the time that is for fuzzing
-	}
-	dir, err := os.MkdirTemp("", "boxsign-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir) // best effort
-	for _, args := range [][]string{
-		{"build", "-o", dir, ".", "../box-update-server", "../boxup"},
-		{"test", "-c", "-o", filepath.Join(dir, "boxsign-at"), "."},
-	} {
-		build := exec.Command("go", args...)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			panic(fmt.Sprintf("go %s: %v\n%s", args[0], err, out))
-		}
-	}
-	if err := os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {
-		panic(err)
-	}
-	return m.M.Run()
-}
+func (m withPrograms) Run() int { return testworld.RunWithPrograms(m.M) }
 
 // program runs boxsign in a script.
 func program(ts *testscript.TestScript, neg bool, args []string) {

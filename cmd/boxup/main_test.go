@@ -2,9 +2,7 @@ package main
 
 import (
 	"flag"
-	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // A process of the test's own program is boxup where ordersVariable is set, with a clock, and with a hook
@@ -23,42 +22,16 @@ const (
 	killVariable   = "BOXUP_TEST_KILL" // the number of the step to be killed before, from 1 on
 )
 
-// TestMain builds the programs and puts them first in PATH.
+// TestMain runs the tests with the programs in PATH.
 func TestMain(m *testing.M) {
 	if os.Getenv(ordersVariable) != "" {
 		os.Exit(run(victim()))
 	}
-	if flag.Parse(); flag.Lookup("test.fuzz").Value.String() != "" {
-		os.Exit(m.Run()) // without programs: each worker would build them, in the time that is for fuzzing
-	}
-	code, err := withPrograms(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func withPrograms(m *testing.M) (int, error) {
-	bin, err := os.MkdirTemp("", "boxup-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(bin)                      // best effort
-	if err := os.Chmod(bin, 0o755); err != nil { // for a boxup that runs as nobody
-		return 0, err
-	}
-	if out, err := exec.Command("go", "build", "-o", bin, ".", "../boxsign", "../box-update-server").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	if err := os.Setenv("PATH", bin+":"+os.Getenv("PATH")); err != nil {
-		return 0, err
-	}
 	// The tests wait for processes and for the disk more than they compute.
 	if err := flag.Set("test.parallel", "8"); err != nil {
-		return 0, err
+		panic(err)
 	}
-	return m.Run(), nil
+	os.Exit(testworld.RunWithPrograms(m))
 }
 
 // victim is boxup with the clock and the hook that the environment says.

@@ -8,6 +8,6 @@ import "testing"
 func Unraced(t *testing.T) {
 	t.Helper()
 	if raced {
-		t.Skip("runs without the race detector: see .ci/unraced")
+		t.Skip("runs without the race detector: see .ci/test")
 	}
 }
