@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // TestAttempts: how each sync went is told, once.
@@ -28,7 +29,7 @@ func TestAttempts(t *testing.T) {
 	if _, err := m.Sync(t.Context()); err == nil {
 		t.Error("expected a sync without archives to fail")
 	}
-	if len(told) != 3 || told[0].Archives != 1 || told[0].Bytes == 0 || told[0].Reason != "" || told[1].Archives != 0 || told[1].Reason != "" || told[2].Reason != mirror.ReasonMissing {
+	if len(told) != 3 || told[0].Archives != 1 || told[0].Bytes == 0 || told[0].Reason != "" || told[1].Archives != 0 || told[1].Reason != "" || told[2].Reason != status.ReasonMissing {
 		t.Errorf("expected an archive, nothing, and not found, got %+v", told)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // ErrRing says that every upstream copies from this mirror: no way leads to an origin.
@@ -33,9 +34,9 @@ type Freshness struct {
 
 	// Error is why the last sync failed, or does not get on, and Reason the same in a word or two. Since is
 	// when the first one did after which none went well.
-	Error  string    `json:"error,omitempty"`
-	Reason Reason    `json:"reason,omitempty"`
-	Since  time.Time `json:"error_since,omitzero"`
+	Error  string        `json:"error,omitempty"`
+	Reason status.Reason `json:"reason,omitempty"`
+	Since  time.Time     `json:"error_since,omitzero"`
 
 	// Expires is when boxes begin to refuse what is served, and Expiring the role whose file expires
 	// first.
@@ -59,7 +60,7 @@ type UpstreamFreshness struct {
 	Slow     bool           `json:"slow,omitempty"`    // another one was much faster: it is asked last
 	Damaged  bool           `json:"damaged,omitempty"` // several of its archives were wrong: it is asked last
 	Error    string         `json:"error,omitempty"`   // why it was refused, or not reached, the last time
-	Reason   Reason         `json:"reason,omitempty"`
+	Reason   status.Reason  `json:"reason,omitempty"`
 }
 
 // Public returns what anyone may see: without messages, which tell of what lies inside a network.

@@ -15,6 +15,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -254,7 +255,7 @@ func TestDownWhileASyncIsPatient(t *testing.T) {
 		}()
 		waitFor(t, "freshness tells in "+phase.name, func() bool { return m.Freshness(o.at).Error != "" })
 		f := m.Freshness(o.at)
-		if u := f.Upstreams[0]; f.Reason != mirror.ReasonUnavailable || u.Reason != f.Reason || !strings.Contains(u.Error, "503") || !f.Since.Equal(o.at) {
+		if u := f.Upstreams[0]; f.Reason != status.ReasonUnavailable || u.Reason != f.Reason || !strings.Contains(u.Error, "503") || !f.Since.Equal(o.at) {
 			t.Errorf("%s: expected what is the matter, got %+v", phase.name, f)
 		}
 		reader, err := store.OpenReadOnly(t.Context(), store.Config{Dir: m.s.Dir(), Root: o.rootOne()})
@@ -281,7 +282,7 @@ func TestOneOfTwoDownWhileASyncIsPatient(t *testing.T) {
 	m := o.patient(testworld.TempDir(t), "http://127.0.0.1:1", o.url)
 	_, err := m.Sync(t.Context())
 	must(t, err)
-	if f := m.Freshness(o.at); f.Error != "" || f.Upstreams[0].Reason != mirror.ReasonUnavailable || f.Upstreams[1].Error != "" {
+	if f := m.Freshness(o.at); f.Error != "" || f.Upstreams[0].Reason != status.ReasonUnavailable || f.Upstreams[1].Error != "" {
 		t.Errorf("expected one upstream told, got %+v", f)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 const (
@@ -26,7 +27,7 @@ type record struct {
 	Checked       time.Time           `json:"checked,omitzero"`
 	Complete      time.Time           `json:"complete,omitzero"`
 	Error         string              `json:"error,omitempty"`
-	Reason        Reason              `json:"reason,omitempty"`
+	Reason        status.Reason       `json:"reason,omitempty"`
 	Since         time.Time           `json:"error_since,omitzero"`
 	Newest        trust.Versions      `json:"newest"`
 	UpdatesBehind int                 `json:"updates_behind"`
@@ -104,7 +105,7 @@ func (m *Mirror) ended(ctx context.Context, err error) {
 		r.well()
 		r.Complete, r.UpdatesBehind, r.BehindSince = at, 0, time.Time{}
 	} else {
-		r.failed(message(err), reasonOf(err), at)
+		r.failed(message(err), status.ReasonOf(err), at)
 	}
 	r.Upstreams = m.present(r.Upstreams)
 	m.save()
@@ -114,7 +115,7 @@ func (m *Mirror) ended(ctx context.Context, err error) {
 func (r *record) well() { r.Error, r.Reason, r.Since = "", "", time.Time{} }
 
 // failed notes what went wrong.
-func (r *record) failed(text string, reason Reason, at time.Time) {
+func (r *record) failed(text string, reason status.Reason, at time.Time) {
 	if r.Error == "" {
 		r.Since = at
 	}
@@ -153,7 +154,7 @@ func (m *Mirror) looked(u *fetch.Upstream, repo *trust.Repository, err error) {
 	defer m.mu.Unlock()
 	known := find(&m.record.Upstreams, u)
 	if err != nil {
-		known.Error, known.Reason = message(err), reasonOf(err)
+		known.Error, known.Reason = message(err), status.ReasonOf(err)
 		known.Behind = u.State().Behind
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // watchEvery is how often a sync that is under way looks how its upstreams do.
@@ -68,7 +69,7 @@ func (w *watch) look() {
 	switch all := len(failing) == len(m.c.Client.Upstreams()); {
 	case all && r.Error == "":
 		err := errors.New("every upstream fails, and is asked again: " + strings.Join(failing, "; "))
-		r.failed(message(err), ReasonUnavailable, at)
+		r.failed(message(err), status.ReasonUnavailable, at)
 		w.all, changed = true, true
 	case !all && w.all:
 		r.well()
@@ -83,8 +84,8 @@ func (w *watch) look() {
 func (w *watch) tell(u *fetch.Upstream, s fetch.State) {
 	known := find(&w.m.record.Upstreams, u)
 	if s.Failing {
-		known.Error, known.Reason = s.Reason, ReasonUnavailable
-	} else if known.Reason == ReasonUnavailable {
+		known.Error, known.Reason = s.Reason, status.ReasonUnavailable
+	} else if known.Reason == status.ReasonUnavailable {
 		known.Error, known.Reason = "", ""
 	}
 }

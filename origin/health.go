@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -58,6 +59,12 @@ func ReadHealth(c Config, at time.Time) []store.Warning {
 	return judge(c.Store, repo, at, known{built: c.Built, checked: c.ClockChecked})
 }
 
+// hintFor returns what to do about an error, as signers are told.
+func hintFor(err error) string {
+	wire, _ := status.WireOf(err)
+	return wire.Hint
+}
+
 func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out []store.Warning) {
 	warn := func(subject string, urgent bool, text string) {
 		out = append(out, store.Warning{Subject: subject, Urgent: urgent, Text: text})
@@ -68,9 +75,9 @@ func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out [
 		}
 	}
 	if err := repo.CheckClock(at); err != nil {
-		warn(SubjectClock, true, err.Error()+": "+hintAhead)
+		warn(SubjectClock, true, err.Error()+": "+hintFor(ErrAhead))
 	} else if err := k.checkJump(repo, at, trust.Change{}); err != nil {
-		warn(SubjectClock, true, err.Error()+": "+hintJump)
+		warn(SubjectClock, true, err.Error()+": "+hintFor(ErrJump))
 	}
 	if left := repo.LeftOut(); len(left) > 0 {
 		warn("targets", false, fmt.Sprintf("%d entries of the list are left out, the first: %v: sign a new list with boxsign, which drops them", len(left), left[0]))

@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // namespace begins the names of all series that are this program's own.
@@ -25,8 +27,8 @@ type metrics struct {
 	routes    map[string]*routeMetrics // by the pattern of the route
 	downloads prometheus.Gauge
 	resumed   prometheus.Counter
-	publishes map[string]prometheus.Counter // by outcome
-	refused   map[Refusal]*atomic.Int64     // what publishers sent
+	publishes map[string]prometheus.Counter    // by outcome
+	refused   map[status.Refusal]*atomic.Int64 // what publishers sent
 }
 
 // newMetrics returns the series of a server, all of them at 0. current returns what serves now.
@@ -37,9 +39,9 @@ func newMetrics(current func() *router) *metrics {
 			Help: "Archives that are being sent now."}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "resumed_ranges_total",
 			Help: "Downloads that went on where an earlier one had ended."}),
-		refused: map[Refusal]*atomic.Int64{},
+		refused: map[status.Refusal]*atomic.Int64{},
 	}
-	for _, reason := range refusalReasons() {
+	for _, reason := range status.Refusals() {
 		m.refused[reason] = new(atomic.Int64)
 	}
 	m.routes = newRouteMetrics(r)

@@ -19,6 +19,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -237,7 +238,7 @@ func TestMetricsOfPublishing(t *testing.T) {
 // What a mirror knows is told, and stays told when the settings change.
 func TestMetricsOfAMirror(t *testing.T) {
 	w := staleWorld(t)
-	w.standing.Refusals = map[Refusal]int64{RefusedFork: 2}
+	w.standing.Refusals = map[status.Refusal]int64{status.RefusedFork: 2}
 	w.standing.Unhashed = 7
 	w.standing.CertificateExpires = noon()
 	w.standing.Sync.Upstreams = append(w.standing.Sync.Upstreams, w.standing.Sync.Upstreams[0]) // named twice in the settings
@@ -305,17 +306,17 @@ func TestResumes(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	for err, want := range map[error]Refusal{
-		trust.ErrMalformed: RefusedMalformed, trust.ErrThreshold: RefusedThreshold, trust.ErrKey: RefusedThreshold, trust.ErrExpired: RefusedExpired,
-		trust.ErrRollback: RefusedRollback, trust.ErrFork: RefusedFork, trust.ErrMismatch: RefusedMismatch,
-		trust.ErrSecondDigest: RefusedSecondDigest, store.ErrCorrupt: RefusedCorrupt,
+	for err, want := range map[error]status.Refusal{
+		trust.ErrMalformed: status.RefusedMalformed, trust.ErrThreshold: status.RefusedThreshold, trust.ErrKey: status.RefusedThreshold, trust.ErrExpired: status.RefusedExpired,
+		trust.ErrRollback: status.RefusedRollback, trust.ErrFork: status.RefusedFork, trust.ErrMismatch: status.RefusedMismatch,
+		trust.ErrSecondDigest: status.RefusedSecondDigest, store.ErrCorrupt: status.RefusedCorrupt,
 		trust.ErrConflict: "", disk.ErrNoSpace: "", context.Canceled: "",
 	} {
-		if got, ok := RefusalOf(fmt.Errorf("of something: %w", err)); got != want || ok != (want != "") {
-			t.Errorf("%v: got %q, %v", err, got, ok)
+		if got := status.RefusalOf(fmt.Errorf("of something: %w", err)); got != want {
+			t.Errorf("%v: got %q", err, got)
 		}
 	}
-	if _, ok := RefusalOf(nil); ok {
+	if status.RefusalOf(nil) != "" {
 		t.Error("nothing was refused")
 	}
 }

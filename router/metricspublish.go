@@ -2,11 +2,13 @@ package router
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -79,7 +81,7 @@ func (p measuredPublisher) count(outcome string, err error) {
 	p.refused(err)
 	if err != nil {
 		outcome = publishRefused
-		if status, _ := failureOf(err); status >= 500 {
+		if wire, _ := status.WireOf(err); wire.Status >= http.StatusInternalServerError {
 			outcome = publishFailed
 		}
 	}
@@ -89,7 +91,7 @@ func (p measuredPublisher) count(outcome string, err error) {
 }
 
 func (p measuredPublisher) refused(err error) {
-	if reason, ok := RefusalOf(err); ok {
+	if reason := status.RefusalOf(err); reason != "" {
 		p.metrics.refused[reason].Add(1)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -114,12 +115,12 @@ func send(w *reply) func(origin.Archive, error) error {
 	}
 }
 
-func sendJSON(w *reply, status int, v any) {
+func sendJSON(w *reply, code int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // no value of the types that are sent fails to marshal
 	}
-	newAnswer(status, "application/json", append(body, '\n'), one("Cache-Control", cacheNever)).send(w)
+	newAnswer(code, "application/json", append(body, '\n'), one("Cache-Control", cacheNever)).send(w)
 }
 
 // propose takes a list or a root from anyone.
@@ -140,11 +141,11 @@ func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
 	if err != nil {
 		return err
 	}
-	status := http.StatusOK
+	code := http.StatusOK
 	if out.Status == origin.StatusPending {
-		status = http.StatusAccepted
+		code = http.StatusAccepted
 	}
-	sendJSON(w, status, out)
+	sendJSON(w, code, out)
 	return nil
 }
 
@@ -206,16 +207,16 @@ func (rt *router) commit(w *reply, r *http.Request, p publishPath) error {
 
 // refusePublish answers a request below /publish that failed.
 func (rt *router) refusePublish(w *reply, r *http.Request, err error) {
-	status, failure := failureOf(err)
-	if status >= http.StatusInternalServerError && !errors.Is(err, errBusy) && r.Context().Err() == nil {
+	wire, _ := status.WireOf(err)
+	if wire.Status >= http.StatusInternalServerError && !errors.Is(err, errBusy) && r.Context().Err() == nil {
 		rt.config.Logger.LogAttrs(r.Context(), slog.LevelError, "publish failed",
 			slog.String("method", r.Method), slog.String("path", logged(r.URL.Path)), slog.Any("error", err))
 	}
-	if status != http.StatusRequestTimeout { // what comes too slowly is not waited for again
+	if wire.Status != http.StatusRequestTimeout { // what comes too slowly is not waited for again
 		giveUp(w, r)
 	}
 	h := w.Header()
-	switch status {
+	switch wire.Status {
 	case http.StatusMethodNotAllowed:
 		var method methodError
 		errors.As(err, &method)
@@ -225,51 +226,5 @@ func (rt *router) refusePublish(w *reply, r *http.Request, err error) {
 	case http.StatusServiceUnavailable:
 		h["Retry-After"] = []string{retryAfter}
 	}
-	sendJSON(w, status, failure)
-}
-
-// failureOf returns how an error is told to a signer. docs/PUBLISH.md lists the codes.
-func failureOf(err error) (int, origin.Failure) {
-	var method methodError
-	own := func(status int, code, hint string) (int, origin.Failure) {
-		return status, origin.Failure{Message: err.Error(), Code: code, Hint: hint}
-	}
-	switch {
-	case errors.Is(err, errNotFound):
-		return own(http.StatusNotFound, "not_found", "")
-	case errors.As(err, &method):
-		return own(http.StatusMethodNotAllowed, "method", "")
-	case errors.Is(err, errLength):
-		return own(http.StatusLengthRequired, "length", "send the length of the body first")
-	case errors.Is(err, errTooLarge):
-		return own(http.StatusRequestEntityTooLarge, "too_large", "")
-	case errors.Is(err, errSlow):
-		return own(http.StatusRequestTimeout, "slow", "send it again")
-	case errors.Is(err, errCut):
-		return own(http.StatusBadRequest, "malformed", "send it again")
-	case errors.Is(err, errBusy):
-		return own(http.StatusServiceUnavailable, "busy", "try again soon")
-	}
-	f := origin.FailureOf(err)
-	return statusOfCode(f.Code), f
-}
-
-func statusOfCode(code string) int {
-	switch code {
-	case "malformed", "too_many":
-		return http.StatusBadRequest
-	case "threshold", "key":
-		return http.StatusForbidden
-	case "not_found":
-		return http.StatusNotFound
-	case "conflict", "rollback", "stranded", "second_digest", "incomplete", "no_blocks", "gap":
-		return http.StatusConflict
-	case "corrupt", "expired", "signer_clock":
-		return http.StatusUnprocessableEntity
-	case "no_key", "origin_clock", "origin_ahead":
-		return http.StatusServiceUnavailable
-	case "no_space":
-		return http.StatusInsufficientStorage
-	}
-	return http.StatusInternalServerError
+	sendJSON(w, wire.Status, origin.FailureOf(err))
 }

@@ -24,6 +24,9 @@ type methodError string
 // Error says that the method is another.
 func (e methodError) Error() string { return "method not allowed: expected " + string(e) }
 
+// Unwrap returns the kind of the error.
+func (e methodError) Unwrap() error { return status.Method }
+
 // retryAfter is when to ask again, in seconds: hashing an archive takes about as long.
 const retryAfter = "10"
 

@@ -1,11 +1,10 @@
 package router
 
 import (
-	"errors"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -37,7 +36,7 @@ type Standing struct {
 	CertificateExpires time.Time
 
 	// Refusals counts what others than publishers sent that did not verify.
-	Refusals map[Refusal]int64
+	Refusals map[status.Refusal]int64
 }
 
 // RoleStanding is one metadata file.
@@ -78,49 +77,6 @@ type SyncRecord struct {
 	Archives int   // that were fetched
 	Bytes    int64 // of them
 	Problem  string
-}
-
-// A Refusal says why something that was sent did not verify.
-type Refusal string
-
-// Why something did not verify.
-const (
-	RefusedMalformed    Refusal = "malformed"     // not what its kind requires
-	RefusedThreshold    Refusal = "threshold"     // too few signatures, or by the wrong keys
-	RefusedExpired      Refusal = "expired"       // metadata that ran out
-	RefusedRollback     Refusal = "rollback"      // older than what was accepted before
-	RefusedFork         Refusal = "fork"          // another file under a version that was accepted before
-	RefusedMismatch     Refusal = "mismatch"      // not the file that the metadata name
-	RefusedSecondDigest Refusal = "second_digest" // a name with other bytes than before
-	RefusedCorrupt      Refusal = "corrupt"       // bytes that don't have their digest
-)
-
-func refusalReasons() []Refusal {
-	return []Refusal{RefusedMalformed, RefusedThreshold, RefusedExpired, RefusedRollback,
-		RefusedFork, RefusedMismatch, RefusedSecondDigest, RefusedCorrupt}
-}
-
-// RefusalOf returns why something did not verify, and false where err speaks of something else.
-func RefusalOf(err error) (Refusal, bool) {
-	for _, c := range []struct {
-		err    error
-		reason Refusal
-	}{
-		{trust.ErrSecondDigest, RefusedSecondDigest},
-		{trust.ErrFork, RefusedFork},
-		{trust.ErrRollback, RefusedRollback},
-		{trust.ErrMismatch, RefusedMismatch},
-		{trust.ErrThreshold, RefusedThreshold},
-		{trust.ErrKey, RefusedThreshold},
-		{trust.ErrExpired, RefusedExpired},
-		{trust.ErrMalformed, RefusedMalformed},
-		{store.ErrCorrupt, RefusedCorrupt},
-	} {
-		if errors.Is(err, c.err) {
-			return c.reason, true
-		}
-	}
-	return "", false
 }
 
 // standing returns how things stand, as far as anybody knows.

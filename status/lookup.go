@@ -1,6 +1,9 @@
 package status
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Error returns the text of the kind.
 func (k Kind) Error() string { return table[k].text }
@@ -74,14 +77,15 @@ func ExitOf(err error) int {
 	return gravest(err, func(f facts) bool { return f.exit != 0 }).exit
 }
 
-// SignerHint returns what a signer can do about err, "" where nothing is known.
+// SignerHint returns what can be done about err at the signer's command line, "" where nothing is known.
 func SignerHint(err error) string {
 	return gravest(err, func(f facts) bool { return f.signer != "" }).signer
 }
 
-// BoxHint returns what can be done about err on a box, "" where nothing is known.
-func BoxHint(err error) string {
-	return gravest(err, func(f facts) bool { return f.box != "" }).box
+// BoxHint returns what can be done about err on a box that keeps what installing wrote in the file log, "" where nothing
+// is known.
+func BoxHint(err error, log string) string {
+	return strings.ReplaceAll(gravest(err, func(f facts) bool { return f.box != "" }).box, logFile, log)
 }
 
 // WireOf returns how err is told to a signer. ok is false where err is none that is told: then it is an internal

@@ -13,6 +13,12 @@ const (
 	hintClockAhead   = "make sure that the clock of this computer is right: boxes that see what it signs refuse all that is signed before; if it is, a signer's word is enough: boxsign renew --list"
 )
 
+// logFile stands in a hint for the file that holds what installing an update wrote.
+const logFile = "LOG"
+
+// hintLog is what to do on a box about a script or hook that failed.
+const hintLog = "what it wrote is in " + logFile
+
 // hintMistake is what to do on a box about an update that was signed and can't be installed.
 const hintMistake = "it was signed by mistake: a release signer must publish another"
 
@@ -35,10 +41,10 @@ var table = [lastKind + 1]facts{
 	Passphrase:   {text: "wrong passphrase", signer: "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says; a file that is damaged comes back with boxsign restore, once it is moved away"},
 	BrokenExport: {text: "no whole export", exit: ExitRefused},
 
-	RolledBack:      {text: "check failed, went back to the update before", exit: ExitRolledBack},
-	NoWayBack:       {text: "check failed, and there is no way back", exit: ExitRolledBack},
-	ScriptFailed:    {text: "install script failed", exit: ExitScript},
-	HookFailed:      {text: "hook failed", exit: ExitFailed},
+	RolledBack:      {text: "check failed, went back to the update before", exit: ExitRolledBack, box: hintLog},
+	NoWayBack:       {text: "check failed, and there is no way back", exit: ExitRolledBack, box: hintLog + "; look after this box"},
+	ScriptFailed:    {text: "install script failed", exit: ExitScript, box: hintLog},
+	HookFailed:      {text: "hook failed", exit: ExitFailed, box: hintLog},
 	NoInstallScript: {text: "no install script", exit: ExitImproper, box: hintMistake},
 	OtherVersion:    {text: "another version", exit: ExitImproper, box: hintMistake},
 	Improper:        {text: "improper update", exit: ExitImproper, box: hintMistake},

@@ -71,12 +71,12 @@ func (p *Box) userAgent() string { return "boxup/" + p.Version }
 
 // The exit codes beside those that every command has and those of fetching.
 const (
-	CodeLocked     = 6  // another boxup is running
-	CodeAvailable  = 10 // an update is there for this box
-	CodeHeld       = 11 // an update is there and waits: maintenance window, daily cap, set aside
-	CodeImproper   = 12 // the archive is no proper update
-	CodeScript     = 13 // the install script failed
-	CodeRolledBack = 14 // the check after the installation failed
+	CodeLocked     = 6                     // another boxup is running
+	CodeAvailable  = 10                    // an update is there for this box
+	CodeHeld       = status.ExitHeld       // an update is there and waits: maintenance window, daily cap, set aside
+	CodeImproper   = status.ExitImproper   // the archive is no proper update
+	CodeScript     = status.ExitScript     // the install script failed
+	CodeRolledBack = status.ExitRolledBack // the check after the installation failed
 )
 
 // box is a box with its configuration, and its state directory for this process alone.
@@ -223,7 +223,7 @@ func (b *box) load() error {
 		return err
 	}
 	b.mend()
-	return coded(b.remember())
+	return status.Coded(b.remember())
 }
 
 // mend writes metadata again that the disk damaged. Where that fails, what is in memory is right all the same.

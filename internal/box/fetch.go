@@ -100,7 +100,7 @@ func (b *box) fetch(ctx context.Context, rel trust.Release) (_ *os.File, err err
 		err := b.bring(ctx, s, rel)
 		b.noteMirrors()
 		if err := errors.Join(err, b.remember()); err != nil {
-			return nil, explain.At(rel.Name().String(), coded(err))
+			return nil, explain.At(rel.Name().String(), status.Coded(err))
 		}
 	}
 	return s.Open(rel.Update())

@@ -8,11 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
-	"github.com/openpowerquality/box-update-server/update/archive"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
@@ -121,30 +119,8 @@ func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Relea
 
 // installError gives the error of an installation its exit code and a hint; nil stays nil.
 func installError(i *install.Installer, err error) error {
-	log := "what it wrote is in " + i.Status().Log
-	const mistake = "it was signed by mistake: a release signer must publish another"
-	for _, c := range []struct {
-		err  error
-		code int
-		hint string
-	}{
-		{disk.ErrNoSpace, status.ExitNoSpace, makeRoom},
-		{install.ErrBox, status.ExitFailed, lookAfterDisk},
-		{install.ErrRolledBack, CodeRolledBack, log},
-		{install.ErrDamaged, CodeRolledBack, log + "; look after this box"},
-		{install.ErrScript, CodeScript, log},
-		{install.ErrHook, status.ExitFailed, log},
-		{archive.ErrNoInstallScript, CodeImproper, mistake},
-		{archive.ErrVersion, CodeImproper, mistake},
-		{archive.ErrImproper, CodeImproper, mistake},
-		{install.ErrSetAside, CodeHeld, "wait for a newer one, or try it again with boxup install --force NAME"},
-		{install.ErrMismatch, status.ExitRefused, "this is not the file that was signed: get it again"},
-		{install.ErrDowngrade, status.ExitRefused, "--allow-downgrade lets it in, for one run"},
-		{install.ErrProduct, status.ExitRefused, `this box is for another product: see "product" in its configuration`},
-	} {
-		if errors.Is(err, c.err) {
-			return status.WithHint(status.WithCode(err, c.code), c.hint)
-		}
+	if hint := status.BoxHint(err, i.Status().Log); hint != "" {
+		return status.WithHint(status.Coded(err), hint)
 	}
 	return err
 }

@@ -70,7 +70,7 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 		return signing.Verified{}, refused(fmt.Errorf("%s: %w", sigPath, err))
 	}
 	v, err := signing.Verify(ctx, f, name, sig, k)
-	return v, coded(err)
+	return v, status.Coded(err)
 }
 
 // plainConfig returns the configuration, which the plain mode does without.
@@ -198,7 +198,7 @@ func (b *plainBox) note(server string, err error) error {
 func (b *plainBox) update(ctx context.Context, s *plainServer) error {
 	name, err := b.newer(ctx, s)
 	if err != nil {
-		return coded(err)
+		return status.Coded(err)
 	}
 	o := Outcome{}
 	if !name.IsZero() {
@@ -250,11 +250,11 @@ func (b *plainBox) offer(name update.Name) Outcome {
 func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) (waits string, err error) {
 	sig, err := s.signature(ctx, name, b.by)
 	if err != nil {
-		return "", coded(err)
+		return "", status.Coded(err)
 	}
 	f, err := b.download(ctx, s, name)
 	if err != nil {
-		return "", coded(err)
+		return "", status.Coded(err)
 	}
 	defer f.Close() // what counts was read back
 	if err := rewind(f); err != nil {

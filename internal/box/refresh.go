@@ -99,9 +99,9 @@ func (b *box) refresh(ctx context.Context) (*trust.Repository, error) {
 		b.record.Checked, b.record.Error = b.Now().UTC().Truncate(time.Second), ""
 	} else {
 		b.record.Error = brief(err.Error())
-		err = coded(err)
+		err = status.Coded(err)
 	}
-	return repo, errors.Join(err, coded(b.remember()))
+	return repo, errors.Join(err, status.Coded(b.remember()))
 }
 
 func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
@@ -132,7 +132,7 @@ func brief(s string) string {
 func refused(err error) error {
 	var local *fs.PathError
 	if disk.Fault(err) || errors.As(err, &local) {
-		return coded(err)
+		return status.Coded(err)
 	}
 	return status.WithCode(err, status.ExitRefused)
 }
@@ -144,8 +144,5 @@ func unreachable(err error) bool {
 			return false
 		}
 	}
-	return errors.Is(err, fetch.ErrUnavailable) && !fetch.Hostile(err)
+	return errors.Is(err, fetch.ErrUnavailable) && !status.Hostile(err)
 }
-
-// coded gives an error its exit code.
-func coded(err error) error { return status.WithCode(err, status.ExitOf(err)) }

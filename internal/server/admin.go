@@ -199,7 +199,7 @@ func (a *admin) answer(w http.ResponseWriter, r *http.Request, out any, err erro
 // refuse logs what did not go well, and returns the answer.
 func (a *admin) refuse(r *http.Request, err error) refusal {
 	a.logger.Error("admin", "path", r.URL.Path, "err", err)
-	return refusal{err.Error(), codeOf(err)}
+	return refusal{err.Error(), status.ExitOf(err)}
 }
 
 func (a *admin) status(*http.Request) (any, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -71,7 +72,7 @@ func (p *Program) importInto(ctx context.Context, s settings.Server, in io.Reade
 		Store: st, Now: p.Now, Built: p.Built, AcceptStale: s.AcceptStale, MaxBytes: s.MaxBytes,
 		Planned: m.plan, Progress: m.progress,
 	}.Read(ctx, bufio.NewReaderSize(in, 1<<20))
-	return ImportReport{result.Archives, result.Bytes}, coded(err)
+	return ImportReport{result.Archives, result.Bytes}, status.Coded(err)
 }
 
 // counted shows how much of a stream was read.
@@ -127,5 +128,5 @@ func (p *Program) ImportUnsigned(ctx context.Context, url string, taken func(io.
 			taken(meter, a)
 		},
 	}.Import(ctx)
-	return report, coded(err)
+	return report, status.Coded(err)
 }

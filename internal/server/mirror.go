@@ -207,7 +207,7 @@ func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 	result, err := r.copy.Sync(ctx)
 	meter.End()
 	if err != nil {
-		return nil, coded(err)
+		return nil, status.Coded(err)
 	}
 	f := r.copy.Mirror.Freshness(p.Now())
 	out := &Synced{result.Archives, result.Bytes, DescribeFreshness(f)}
@@ -215,16 +215,4 @@ func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 		return out, status.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeStale)
 	}
 	return out, nil
-}
-
-// coded gives the error of a sync or an import its exit code.
-func coded(err error) error { return status.WithCode(err, codeOf(err)) }
-
-// codeOf returns the exit code for an error of a sync or an import, 0 where it has none of its own.
-func codeOf(err error) int {
-	code := status.ExitOf(err)
-	if errors.Is(err, mirror.ErrExport) && code != status.ExitNoSpace {
-		return status.ExitRefused
-	}
-	return code
 }

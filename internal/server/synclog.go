@@ -9,6 +9,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // maxSyncs bounds how many syncs a syncLog remembers.
@@ -19,7 +20,7 @@ type syncLog struct {
 	mu                sync.Mutex
 	succeeded, failed int64
 	history           []router.SyncRecord // the newest first
-	refused           map[router.Refusal]int64
+	refused           map[status.Refusal]int64
 }
 
 // ended takes in how a sync went.
@@ -37,17 +38,17 @@ func (l *syncLog) ended(a mirror.Attempt) {
 
 // refuse takes in that an upstream sent something wrong.
 func (l *syncLog) refuse(err error) {
-	reason, ok := router.RefusalOf(err)
-	if !ok && errors.Is(err, fetch.ErrRefused) {
-		reason, ok = router.RefusedMismatch, true
+	reason := status.RefusalOf(err)
+	if reason == "" && errors.Is(err, fetch.ErrRefused) {
+		reason = status.RefusedMismatch
 	}
-	if !ok {
+	if reason == "" {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refused == nil {
-		l.refused = map[router.Refusal]int64{}
+		l.refused = map[status.Refusal]int64{}
 	}
 	l.refused[reason]++
 }

@@ -290,10 +290,10 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (change, error) {
 // ahead: it is how a time that was signed by mistake, or by a thief, ends.
 func (x *session) clockNotes() []string {
 	if err := x.base.CheckClock(x.at); err != nil {
-		return []string{err.Error(), hintAhead}
+		return []string{err.Error(), status.SignerHint(err)}
 	}
 	if err := x.base.CheckJump(x.at, trust.Change{}); err != nil {
-		return []string{err.Error(), hintJump}
+		return []string{err.Error(), status.SignerHint(err)}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -139,7 +140,7 @@ func (c *Client) judge(u *Upstream, err error) error {
 	if !told && !errors.Is(err, trust.ErrNotFound) { // which names the URL
 		err = fmt.Errorf("%v: %w", u, err)
 	}
-	if Hostile(err) && len(c.upstreams) > 1 {
+	if status.Hostile(err) && len(c.upstreams) > 1 {
 		u.SetAside(err)
 	} else if !told {
 		u.Blame(err)
@@ -150,16 +151,6 @@ func (c *Client) judge(u *Upstream, err error) error {
 // FromUpstream reports whether an error is one of this package's, which name the upstream.
 func FromUpstream(err error) bool {
 	return errors.Is(err, ErrRefused) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotFound)
-}
-
-// Hostile reports whether metadata can't have come from an upstream that is only behind, or cut.
-func Hostile(err error) bool {
-	for _, e := range []error{trust.ErrMalformed, trust.ErrThreshold, trust.ErrFork, trust.ErrMismatch, trust.ErrSecondDigest} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // atHand is an upstream of which some files are known from another one. Whether they fit its own is for
