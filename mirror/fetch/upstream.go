@@ -249,10 +249,10 @@ func parseHTTP(s string) (*url.URL, error) {
 	shown := *u
 	shown.User = nil
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, fmt.Errorf("%s: expected http://host or https://host", &shown)
+		return nil, fmt.Errorf("%q: expected http://host or https://host", shown.String())
 	}
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return nil, fmt.Errorf("%s: expected no query and no fragment", &shown)
+		return nil, fmt.Errorf("%q: expected no query and no fragment", shown.String())
 	}
 	return u, nil
 }
