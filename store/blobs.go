@@ -242,25 +242,24 @@ func hashArchive(ctx context.Context, r io.Reader, rel trust.Release) (update.Bl
 
 func hashAll(ctx context.Context, r io.Reader) (update.Digest, update.Blocks, int64, error) {
 	var h update.Hasher
-	if _, err := io.CopyBuffer(&h, untilDone{ctx, r}, make([]byte, 512<<10)); err != nil {
+	untilDone := readerFunc(func(b []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(b)
+	})
+	if _, err := io.CopyBuffer(&h, untilDone, make([]byte, 512<<10)); err != nil {
 		return update.Digest{}, nil, 0, err
 	}
 	d, blocks, length := h.Result()
 	return d, blocks, length, nil
 }
 
-// untilDone ends reading with the error of ctx.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
-}
+// readerFunc is an io.Reader.
+type readerFunc func([]byte) (int, error)
 
-func (u untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
-}
+// Read calls f.
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
 // keepBlocks stores a block list of an archive that is in place.
 func (s *Store) keepBlocks(d update.Digest, blocks update.Blocks) error {
@@ -275,17 +274,26 @@ func (s *Store) keepBlocks(d update.Digest, blocks update.Blocks) error {
 // putBlocks makes the directory of an archive and stores its block list there, that of one block
 // excepted: it is the digest.
 func (s *Store) putBlocks(d update.Digest, blocks update.Blocks) error {
-	dir := filepath.Dir(s.blocksPath(d))
-	if _, err := os.Stat(dir); err != nil || !s.madeDirs[d[0]].Load() { // else nothing needs to be synced again
-		if err := s.c.FS.Mkdir(dir, 0o755); err != nil {
-			return err
-		}
-		s.madeDirs[d[0]].Store(true)
+	if err := s.makeBlobDir(filepath.Dir(s.blocksPath(d))); err != nil {
+		return err
 	}
 	if len(blocks) == 1 {
 		return nil
 	}
 	return s.c.FS.WriteFile(s.blocksPath(d), blocks.Bytes(), 0o444)
+}
+
+// makeBlobDir makes a directory of archives, whose name is on the disk afterwards.
+func (s *Store) makeBlobDir(dir string) error {
+	s.dirs.Lock()
+	defer s.dirs.Unlock()
+	// One that is there may have been made just before a crash, or by a try whose sync failed.
+	if _, err := os.Stat(dir); err == nil && s.dirsSynced {
+		return nil
+	}
+	err := s.c.FS.Mkdir(dir, 0o755) // which brings the names of all of them to the disk
+	s.dirsSynced = err == nil
+	return err
 }
 
 // Replaced is false for every name: none ever gets a second digest.

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -58,23 +57,13 @@ func (c Check) reader(r io.Reader, d update.Digest) io.Reader {
 	if c.Read == nil {
 		return r
 	}
-	return told{r, d, c.Read}
-}
-
-// told tells of what is read.
-type told struct {
-	io.Reader
-	digest update.Digest
-	tell   func(update.Digest, int)
-}
-
-// Read reads a piece.
-func (t told) Read(p []byte) (int, error) {
-	n, err := t.Reader.Read(p)
-	if n > 0 {
-		t.tell(t.digest, n)
-	}
-	return n, err
+	return readerFunc(func(b []byte) (int, error) {
+		n, err := r.Read(b)
+		if n > 0 {
+			c.Read(d, n)
+		}
+		return n, err
+	})
 }
 
 // Check looks whether what the current repository lists is right and, where it is kept, in place, and
@@ -160,17 +149,23 @@ func (s *Store) readRelease(ctx context.Context, rel trust.Release, c Check) (up
 
 // checkUnlisted reads the archives that are not listed: they may be listed again.
 func (s *Store) checkUnlisted(ctx context.Context, listed map[update.Digest]bool, c Check) (out []Problem, err error) {
-	err = s.eachBlob(ctx, func(b blob) error {
+	blobs, err := s.blobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range blobs {
 		if listed[b.digest] || !b.there {
-			return nil
+			continue
 		}
 		err := s.checkBlob(ctx, b.digest, c)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // GC may be at work
 			out = append(out, Problem{Digest: b.digest, Err: err})
 		}
-		return ctx.Err()
-	})
-	return out, err
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return out, ctx.Err()
 }
 
 func (s *Store) checkBlob(ctx context.Context, d update.Digest, c Check) error {
@@ -211,10 +206,10 @@ func (s *Store) quarantine(d update.Digest, info fs.FileInfo) error {
 	}
 	s.unlinkDigest(d)
 	if err := s.c.FS.MkdirAll(s.path(quarantineDir), 0o755); err != nil {
-		return fmt.Errorf("quarantine: %w", disk.AsNoSpace(err))
+		return fmt.Errorf("quarantine: %w", err)
 	}
 	if err := s.c.FS.Rename(s.blobPath(d), s.path(quarantineDir, d.String())); err != nil {
-		return fmt.Errorf("quarantine: %w", disk.AsNoSpace(err))
+		return fmt.Errorf("quarantine: %w", err)
 	}
 	s.c.Logger.Error("damaged archive moved to quarantine", "digest", d.String())
 	return nil
@@ -254,14 +249,14 @@ func (s *Store) restore(ctx context.Context, rel trust.Release) error {
 	}
 	s.committing.Lock()
 	defer s.committing.Unlock()
-	if err := s.writable(); err != nil || s.arriving(d) || s.hasBlob(rel) {
+	if err := s.writable(); err != nil || s.isIngesting(d) || s.hasBlob(rel) {
 		return err
 	}
 	if err := s.putBlocks(d, blocks); err != nil {
-		return disk.AsNoSpace(err)
+		return err
 	}
 	if err := s.c.FS.Rename(path, s.blobPath(d)); err != nil {
-		return disk.AsNoSpace(err)
+		return err
 	}
 	s.c.Logger.Warn("archive in quarantine reads right, and is moved back", "name", rel.Name().String())
 	return s.linkListed(d)

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -39,12 +38,12 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 		return fmt.Errorf("commit: %w: %d, the first is %v", ErrIncomplete, len(missing), missing[0].Name())
 	}
 	if _, err := s.link(r.Releases()); err != nil {
-		return fmt.Errorf("commit: %w", disk.AsNoSpace(err))
+		return fmt.Errorf("commit: %w", err)
 	}
 	rebound := s.state.Ledger().Rebound(r)
 	if err := s.state.Commit(r); err != nil {
 		// What counts is what lies on the disk now: the timestamp may have got there.
-		return errors.Join(disk.AsNoSpace(err), s.load())
+		return errors.Join(err, s.load())
 	}
 	for _, b := range rebound {
 		s.c.Logger.Warn("name bound anew", "name", b.Name, "was", b.Was, "now", b.Now)
@@ -54,7 +53,14 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 		return err
 	}
 	s.unlink(r)
-	s.renewDropped(old, r)
+	// The grace period of what was kept until now, and is listed but not kept any more, begins.
+	if optional := s.current.Load().optional; old != nil && len(optional) > 0 {
+		for _, rel := range s.Kept(old) {
+			if optional[rel.Digest()] {
+				s.renewGrace(rel)
+			}
+		}
+	}
 	return nil
 }
 
@@ -71,14 +77,29 @@ func (s *Store) link(releases []trust.Release) (whole bool, err error) {
 	whole = true
 	fresh := map[string]bool{} // directories of archives that got a path
 	for _, rel := range releases {
-		here, linked, err := s.linkOne(rel)
+		blob, path := s.blobPath(rel.Digest()), s.path(targetsDir, targetFile(rel))
+		want, err := os.Lstat(blob)
+		if errors.Is(err, fs.ErrNotExist) { // it lies elsewhere, or is missing
+			whole = false
+			continue
+		}
 		if err != nil {
 			return false, err
 		}
-		whole = whole && here
-		if linked {
-			fresh[filepath.Dir(s.blobPath(rel.Digest()))] = true
+		whole = whole && isArchive(want, rel)
+		have, err := os.Lstat(path)
+		if err == nil && os.SameFile(have, want) {
+			continue
 		}
+		if err == nil { // of an archive that was damaged and replaced
+			if err := s.c.FS.Remove(path); err != nil {
+				return false, err
+			}
+		}
+		if err := s.c.FS.Link(blob, path); err != nil {
+			return false, err
+		}
+		fresh[filepath.Dir(blob)] = true
 	}
 	for dir := range fresh {
 		if err := s.c.FS.SyncDir(dir); err != nil {
@@ -89,26 +110,19 @@ func (s *Store) link(releases []trust.Release) (whole bool, err error) {
 	return whole, s.c.FS.SyncDir(s.path(targetsDir))
 }
 
-func (s *Store) linkOne(rel trust.Release) (here, linked bool, err error) {
-	blob, path := s.blobPath(rel.Digest()), s.path(targetsDir, targetFile(rel))
-	want, err := os.Lstat(blob)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, false, nil // it lies elsewhere, or is missing
+// linkListed gives an archive that came back the paths under which it is listed. The caller holds
+// committing for reading.
+func (s *Store) linkListed(d update.Digest) error {
+	repo := s.Repository()
+	if repo == nil {
+		return nil
 	}
-	if err != nil {
-		return false, false, err
+	listed := slices.DeleteFunc(repo.Releases(), func(rel trust.Release) bool { return rel.Digest() != d })
+	if len(listed) == 0 {
+		return nil
 	}
-	here = isArchive(want, rel)
-	have, err := os.Lstat(path)
-	if err == nil && os.SameFile(have, want) {
-		return here, false, nil
-	}
-	if err == nil { // of an archive that was damaged and replaced
-		if err := s.c.FS.Remove(path); err != nil {
-			return false, false, err
-		}
-	}
-	return here, true, s.c.FS.Link(blob, path)
+	_, err := s.link(listed)
+	return err
 }
 
 // unlink removes the paths of archives that are not listed any more. The archives themselves stay
@@ -140,5 +154,36 @@ func (s *Store) unlinkIf(doomed func(name string) bool) {
 		if err := s.c.FS.Remove(s.path(targetsDir, e.Name())); err != nil {
 			s.c.Logger.Warn("old path not removed", "err", err)
 		}
+	}
+}
+
+// Kept returns the releases of a repository whose archives must be in place.
+func (s *Store) Kept(r *trust.Repository) []trust.Release {
+	if s.c.Kept == nil {
+		return r.Releases()
+	}
+	return s.c.Kept(r)
+}
+
+// optional returns the digests of what a repository lists and is not kept.
+func (s *Store) optional(r *trust.Repository) map[update.Digest]bool {
+	out := map[update.Digest]bool{}
+	if s.c.Kept == nil {
+		return out
+	}
+	for _, rel := range r.Releases() {
+		out[rel.Digest()] = true
+	}
+	for _, rel := range s.c.Kept(r) {
+		delete(out, rel.Digest())
+	}
+	return out
+}
+
+// renewGrace begins the grace period of an archive that is in place anew.
+func (s *Store) renewGrace(rel trust.Release) {
+	err := os.Chmod(s.blobPath(rel.Digest()), 0o444) // which sets its time of change
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.c.Logger.Warn("grace period not renewed", "name", rel.Name().String(), "err", err)
 	}
 }

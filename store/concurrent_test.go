@@ -176,7 +176,7 @@ func TestSlowUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantErr(t, s.Commit(t.Context(), late), trust.ErrRollback)
-	if !same(s.Repository(), newest) {
+	if !sameRepository(s.Repository(), newest) {
 		t.Error("the newest repository is gone")
 	}
 	o.check(s)

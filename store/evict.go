@@ -43,7 +43,7 @@ func (s *Store) Evict(ctx context.Context, e Eviction) (Collected, error) {
 	}
 	out, err := s.evict(ctx, e)
 	if err != nil {
-		return out, fmt.Errorf("evict: %w", disk.AsNoSpace(err))
+		return out, fmt.Errorf("evict: %w", err)
 	}
 	return out, nil
 }
@@ -69,11 +69,11 @@ func (s *Store) evict(ctx context.Context, e Eviction) (out Collected, err error
 		}
 		return optional[b.digest] || e.Unused == 0 && b.there && !named[b.digest]
 	}
-	var all []blob
-	if err := s.eachBlob(ctx, func(b blob) error { all = append(all, b); return nil }); err != nil {
+	all, err := s.blobs(ctx)
+	if err != nil {
 		return out, err
 	}
-	parts, err := s.parts()
+	parts, err := s.partBlobs()
 	if err != nil {
 		return out, err
 	}
@@ -119,14 +119,14 @@ func (s *Store) evictDamaged(need int64) (out Collected, err error) {
 	return out, nil
 }
 
-// parts returns what has arrived of archives that are not in place.
-func (s *Store) parts() (out []blob, err error) {
+// partBlobs returns what has arrived of archives that are not in place.
+func (s *Store) partBlobs() (out []blob, err error) {
 	sizes, err := s.allocated(stagingDir)
 	if err != nil {
 		return nil, err
 	}
 	for name, bytes := range sizes {
-		d, ok := partOf(name)
+		d, ok := parsePartName(name)
 		info, err := os.Lstat(s.path(stagingDir, name))
 		if ok && err == nil && strings.HasSuffix(name, partSuffix) {
 			out = append(out, blob{digest: d, changed: info.ModTime(), bytes: bytes})
@@ -140,8 +140,8 @@ func (s *Store) used(f *os.File, d update.Digest) {
 	if s.lock == nil || !s.current.Load().optional[d] {
 		return
 	}
-	info, err := f.Stat()
-	if err != nil || s.c.Now().Sub(changed(info)) < usedEvery {
+	stamp, err := disk.StampOpen(f)
+	if err != nil || s.c.Now().Sub(stamp.ChangeTime()) < usedEvery {
 		return
 	}
 	if err := os.Chmod(s.blobPath(d), 0o444); err != nil && !errors.Is(err, fs.ErrNotExist) {

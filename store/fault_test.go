@@ -156,11 +156,11 @@ func backwards(s *Store, rel trust.Release) (err error) {
 
 // settled brings to the disk what has arrived.
 func settled(in *Ingest) error {
-	a := in.arrival
+	a := in.partial
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.awaitSettling()
-	return errors.Join(a.failure(), a.settleLocked())
+	a.awaitSync()
+	return errors.Join(a.takeSyncError(), a.syncNow())
 }
 
 // record runs the story without a fault and returns its steps.
@@ -198,7 +198,7 @@ func (st *story) expect(s *Store, seen map[string]int) {
 		st.o.t.Fatalf("no repository: %v", s.current.Load().problem)
 	case string(got.Raw(trust.RoleTimestamp)) == string(st.old.Raw(trust.RoleTimestamp)): // its root may be there before it
 		seen["old"]++
-	case same(got, st.new):
+	case sameRepository(got, st.new):
 		seen["new"]++
 	default:
 		st.o.t.Fatal("neither the old repository nor the new one")
@@ -212,7 +212,7 @@ func (st *story) finish(t *testing.T, s *Store) {
 	if err := st.run(s); err != nil {
 		t.Fatal(err)
 	}
-	if !same(s.Repository(), st.new) {
+	if !sameRepository(s.Repository(), st.new) {
 		t.Fatal("the new repository is not served")
 	}
 	st.o.check(s)

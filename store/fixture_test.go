@@ -62,8 +62,8 @@ var largeContent = sync.OnceValue(func() []byte {
 
 // hugeContent is zero but for the first byte of each of its blocks.
 var hugeContent = sync.OnceValue(func() []byte {
-	b := make([]byte, (settleBlocks+1)*update.BlockSize)
-	for i := range settleBlocks + 1 {
+	b := make([]byte, (syncBlocks+1)*update.BlockSize)
+	for i := range syncBlocks + 1 {
 		b[i*update.BlockSize] = byte(i + 1)
 	}
 	return b
@@ -337,7 +337,7 @@ func (o *origin) checkServed(s *Store) {
 	if err != nil {
 		o.t.Fatalf("a client: %v", err)
 	}
-	if s.Repository() == nil || !same(r, s.Repository()) || r.Catalog().Updates() == nil != (s.Catalog().Updates() == nil) {
+	if s.Repository() == nil || !sameRepository(r, s.Repository()) || r.Catalog().Updates() == nil != (s.Catalog().Updates() == nil) {
 		o.t.Fatal("a client gets another repository than the store has")
 	}
 	for _, rel := range r.Releases() {

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -37,7 +37,8 @@ type Collected struct {
 // GC removes the metadata that were superseded for Config.Superseded, and the archives that no metadata in the
 // store name any more and that are not arriving, once they were withdrawn, or last wanted by an Ingest, for the grace
 // period; and so those that the current repository lists and that are not kept. A reader that has an
-// archive open keeps it. Where there is no repository, nothing is removed.
+// archive open keeps it. Without a repository nothing is removed. On an error, what was already removed is returned with
+// it.
 func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -45,16 +46,16 @@ func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 		return Collected{}, fmt.Errorf("gc: %w", err)
 	}
 	out, err := s.collect(ctx, o)
-	if err == nil && !o.DryRun {
-		err = errors.Join(s.removeStale(), s.removeQuarantined())
-	}
 	if !o.DryRun {
+		if err == nil {
+			err = errors.Join(s.removeStaleParts(), s.removeQuarantined())
+		}
 		s.noteCollected(err == nil)
 	}
 	if err != nil {
-		return out, fmt.Errorf("gc: %w", disk.AsNoSpace(err))
+		err = fmt.Errorf("gc: %w", err)
 	}
-	return out, nil
+	return out, err
 }
 
 // Superseded tells which metadata are still there that newer ones replaced, and which the next GC removes.
@@ -75,33 +76,43 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 	}
 	named, err := s.named(old.Files)
 	if err != nil {
-		return Collected{}, err
+		return out, err
 	}
 	optional := s.current.Load().optional
 	for d := range optional {
 		delete(named, d)
 	}
+	blobs, err := s.blobs(ctx)
+	if err != nil {
+		return out, err
+	}
 	before := s.c.Now().Add(-s.c.Grace)
-	err = s.eachBlob(ctx, func(b blob) error {
-		if named[b.digest] || o.Keep != nil && o.Keep(b.digest) || !b.changed.Before(before) || s.arriving(b.digest) {
-			return nil
+	for _, b := range blobs {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		if named[b.digest] || o.Keep != nil && o.Keep(b.digest) || !b.changed.Before(before) || s.isIngesting(b.digest) {
+			continue
 		}
 		if !o.DryRun {
 			if optional[b.digest] {
 				s.unlinkDigest(b.digest)
 			}
 			// A list without an archive does no harm, and goes with the next GC.
-			if removed, err := s.removeUnused(b.digest, s.blobPath(b.digest), s.blocksPath(b.digest)); !removed {
-				return err
+			removed, err := s.removeUnused(b.digest, s.blobPath(b.digest), s.blocksPath(b.digest))
+			if err != nil {
+				return out, err
+			}
+			if !removed {
+				continue
 			}
 		}
 		if b.there {
 			out.Digests = append(out.Digests, b.digest)
 		}
 		out.Bytes += b.bytes
-		return nil
-	})
-	return out, err
+	}
+	return out, nil
 }
 
 // removeQuarantined removes damaged archives that are of no use any more.
@@ -125,7 +136,7 @@ func (s *Store) removeQuarantined() error {
 			continue
 		}
 		info, err := e.Info()
-		if err != nil || !changed(info).Before(before) {
+		if err != nil || !disk.StampOf(info).ChangeTime().Before(before) {
 			continue
 		}
 		if _, err := s.removeUnused(d, s.path(quarantineDir, e.Name())); err != nil {
@@ -133,12 +144,6 @@ func (s *Store) removeQuarantined() error {
 		}
 	}
 	return nil
-}
-
-func (s *Store) arriving(d update.Digest) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ingesting[d] != nil
 }
 
 // named returns the digests that the current list and all stored ones but those files name, and maybe others.
@@ -179,65 +184,73 @@ type blob struct {
 	bytes   int64     // of both files
 }
 
-// eachBlob calls f for each digest of which there is a file, ascending.
-func (s *Store) eachBlob(ctx context.Context, f func(blob) error) error {
+// blobs lists what the store has, ascending by digest. What else lies there is left out.
+func (s *Store) blobs(ctx context.Context) ([]blob, error) {
 	dirs, err := disk.Glob(s.path(blobDir), "??")
-	if err != nil {
-		return err
-	}
-	for _, dir := range dirs {
-		blobs, err := readBlobs(dir)
-		if err != nil {
-			return err
-		}
-		for _, b := range blobs {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := f(b); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// readBlobs lists a directory of blobs, ascending. What else is there is left out.
-func readBlobs(dir string) ([]blob, error) {
-	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	byDigest := map[update.Digest]blob{}
-	for _, e := range entries {
-		stem, isList := strings.CutSuffix(e.Name(), blocksSuffix)
-		d, err := update.ParseDigest(stem)
-		if err != nil || stem[:2] != filepath.Base(dir) {
-			continue
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return nil, err
 		}
-		info, err := e.Info()
-		if err != nil || !info.Mode().IsRegular() {
-			continue
+		for _, e := range entries {
+			stem, isList := strings.CutSuffix(e.Name(), blocksSuffix)
+			d, err := update.ParseDigest(stem)
+			if err != nil || stem[:2] != filepath.Base(dir) {
+				continue
+			}
+			info, err := e.Info()
+			if err != nil || !info.Mode().IsRegular() {
+				continue
+			}
+			b := byDigest[d]
+			b.digest, b.there, b.bytes = d, b.there || !isList, b.bytes+info.Size()
+			if at := disk.StampOf(info).ChangeTime(); at.After(b.changed) {
+				b.changed = at
+			}
+			byDigest[d] = b
 		}
-		b := byDigest[d]
-		b.digest, b.there, b.bytes = d, b.there || !isList, b.bytes+info.Size()
-		if at := changed(info); at.After(b.changed) {
-			b.changed = at
-		}
-		byDigest[d] = b
 	}
-	out := make([]blob, 0, len(byDigest))
-	for _, b := range byDigest {
-		out = append(out, b)
-	}
-	slices.SortFunc(out, func(a, b blob) int { return bytes.Compare(a.digest[:], b.digest[:]) })
-	return out, nil
+	return slices.SortedFunc(maps.Values(byDigest), func(a, b blob) int { return bytes.Compare(a.digest[:], b.digest[:]) }), nil
 }
 
-func changed(info fs.FileInfo) time.Time {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return info.ModTime()
+// collectedName is the file that says when GC was last.
+const collectedName = "gc.json"
+
+// collectAgain is the pause after a GC that failed.
+const collectAgain = time.Hour
+
+type collected struct {
+	At time.Time `json:"collected"`
+}
+
+// GCDue reports whether GC was last run so long ago, by whatever process, or never, or at a time that the clock
+// has not reached; and, where it failed last, whether that is a while ago.
+func (s *Store) GCDue(every time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	due := func(at time.Time, after time.Duration) bool {
+		since := s.c.Now().Sub(at)
+		return since < 0 || since >= after
 	}
-	return time.Unix(int64(st.Ctim.Sec), int64(st.Ctim.Nsec))
+	return due(s.collected, every) && due(s.notCollected, min(every, collectAgain))
+}
+
+// noteCollected remembers that GC is run now, and whether it succeeded: if not, it is due again after collectAgain, or
+// at once in the next process. Where the disk does not take it, that one collects once more.
+func (s *Store) noteCollected(well bool) {
+	at := s.c.Now()
+	s.mu.Lock()
+	if well {
+		s.collected, s.notCollected = at, time.Time{}
+	} else {
+		s.notCollected = at
+	}
+	s.mu.Unlock()
+	if well {
+		s.writeNote(collectedName, collected{at})
+	}
 }

@@ -26,8 +26,8 @@ func (w Warning) String() string {
 // lookEvery is how often Lost looks whether all archives are in place.
 const lookEvery = 30 * time.Second
 
-// look is which archives were not in place at some time.
-type look struct {
+// presence is which archives were not in place at some time.
+type presence struct {
 	repo *trust.Repository
 	at   time.Time
 	lost []trust.Release
@@ -41,7 +41,7 @@ func (s *Store) Lost(repo *trust.Repository, at time.Time) []trust.Release {
 	if since := at.Sub(last.at); last.repo == repo && since >= 0 && since < lookEvery {
 		return last.lost
 	}
-	now := look{repo, at, s.Missing(repo)}
+	now := presence{repo, at, s.Missing(repo)}
 	s.mu.Lock()
 	s.looked = now
 	s.mu.Unlock()

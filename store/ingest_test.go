@@ -188,40 +188,40 @@ func TestEveryOrder(t *testing.T) {
 // in is not hashed again, what came out of order is read once.
 func TestBlocksInOrderAreNotReadBack(t *testing.T) {
 	_, _, _, in := arriving(t, huge)
-	for i := range settleBlocks + 1 {
+	for i := range syncBlocks + 1 {
 		mustWrite(t, in, huge, i)
-		if in.arrival.next != i+1 {
+		if in.partial.hashed != i+1 {
 			t.Fatalf("block %d is not hashed", i)
 		}
 	}
 	_, _, _, in = arriving(t, huge, 3, 2, 1, 0)
-	if in.arrival.next != 3 {
-		t.Errorf("%d blocks are hashed of those that came before their turn, want 3", in.arrival.next)
+	if in.partial.hashed != 3 {
+		t.Errorf("%d blocks are hashed of those that came before their turn, want 3", in.partial.hashed)
 	}
 	mustWrite(t, in, huge, 5)
 	mustWrite(t, in, huge, 4)
-	if in.arrival.next != 6 {
-		t.Errorf("%d blocks are hashed, want 6", in.arrival.next)
+	if in.partial.hashed != 6 {
+		t.Errorf("%d blocks are hashed, want 6", in.partial.hashed)
 	}
 }
 
 // TestResume goes on in another store, as another process would: settled or closed, nothing comes twice.
 func TestResume(t *testing.T) {
 	o, s, next, in := arriving(t, huge)
-	for i := range settleBlocks {
+	for i := range syncBlocks {
 		mustWrite(t, in, huge, i)
 	}
-	wantMissing(t, in, settleBlocks)
-	in.arrival.mu.Lock()
-	in.arrival.awaitSettling()
-	in.arrival.mu.Unlock()
+	wantMissing(t, in, syncBlocks)
+	in.partial.mu.Lock()
+	in.partial.awaitSync()
+	in.partial.mu.Unlock()
 	// What a kill would leave: the map as it is.
 	killed := copyDir(t, s.Dir())
 	resumed := mustOpen(t, o.config(killed))
 	again := mustIngest(t, resumed, release(t, next, huge))
 	defer mustClose(t, again)
-	wantMissing(t, again, settleBlocks)
-	mustWrite(t, again, huge, settleBlocks)
+	wantMissing(t, again, syncBlocks)
+	mustWrite(t, again, huge, syncBlocks)
 	if err := again.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -275,13 +275,13 @@ func TestMapThatLies(t *testing.T) {
 func TestPartOfAnotherLength(t *testing.T) {
 	_, s, next, in := arriving(t, large, 0, 1)
 	mustClose(t, in)
-	if err := os.Truncate(in.arrival.partPath(), 5); err != nil {
+	if err := os.Truncate(in.partial.partPath(), 5); err != nil {
 		t.Fatal(err)
 	}
 	in = mustIngest(t, s, release(t, next, large))
 	defer mustClose(t, in)
 	wantMissing(t, in, 0, 1)
-	if _, err := os.Stat(in.arrival.mapPath()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(in.partial.mapPath()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the map stays: %v", err)
 	}
 }
@@ -316,15 +316,15 @@ func TestFailedSync(t *testing.T) {
 		}
 		return true, nil
 	}
-	for i := range settleBlocks {
+	for i := range syncBlocks {
 		mustWrite(t, in, huge, i)
 	}
 	wantErr(t, in.Commit(t.Context()), fault)
-	if got := len(in.Missing()); got != settleBlocks+1 {
+	if got := len(in.Missing()); got != syncBlocks+1 {
 		t.Fatalf("%d blocks are missing, want all", got)
 	}
 	failing = false
-	for i := range settleBlocks + 1 {
+	for i := range syncBlocks + 1 {
 		mustWrite(t, in, huge, i)
 	}
 	if err := in.Commit(t.Context()); err != nil {
@@ -344,7 +344,7 @@ func TestCloseTellsWhatASettlingMet(t *testing.T) {
 		}
 		return true, nil
 	}
-	for i := range settleBlocks {
+	for i := range syncBlocks {
 		mustWrite(t, in, huge, i)
 	}
 	wantErr(t, s.Close(), fault)
@@ -366,7 +366,7 @@ func TestJoinWhileTheLastLeaves(t *testing.T) {
 	left.Go(func() { mustClose(t, in) })
 	<-leaving
 	rel := release(t, next, large)
-	if !s.arriving(rel.Digest()) {
+	if !s.isIngesting(rel.Digest()) {
 		t.Error("nobody can join, and nobody knows that it is being written")
 	}
 	joined := make(chan *Ingest, 1)
@@ -384,7 +384,7 @@ func TestJoinWhileTheLastLeaves(t *testing.T) {
 	wantMissing(t, again, 0)
 	mustWrite(t, again, large, 0)
 	mustDo(t, errors.Join(again.Commit(t.Context()), again.Close()))
-	if s.arriving(rel.Digest()) {
+	if s.isIngesting(rel.Digest()) {
 		t.Error("it is arriving still")
 	}
 	mustPublish(t, s, next)
@@ -509,7 +509,7 @@ func TestClose(t *testing.T) {
 	wantErr(t, err, fs.ErrClosed)
 	_, err = s.Check(t.Context(), Check{Quarantine: true})
 	wantErr(t, err, fs.ErrClosed)
-	_, err = s.Ingest(t.Context(), release(t, next, large), in.arrival.blocks)
+	_, err = s.Ingest(t.Context(), release(t, next, large), in.partial.blocks)
 	wantErr(t, err, fs.ErrClosed)
 	if err := errors.Join(in.Close(), s.Close()); err != nil {
 		t.Error(err)
@@ -554,7 +554,7 @@ func TestCallersTogether(t *testing.T) {
 func FuzzParseMap(f *testing.F) {
 	list := update.Sum([]byte("list"))
 	for _, n := range []int{0, 1, 7, 8, 9, 300} {
-		b := newBitmap(n)
+		b := newBlockSet(n)
 		for i := 0; i < n; i += 3 {
 			b.set(i)
 		}
@@ -581,7 +581,7 @@ func FuzzParseMap(f *testing.F) {
 // TestMapOfEveryByte changes each byte of a map, and cuts it at each length.
 func TestMapOfEveryByte(t *testing.T) {
 	list := update.Sum([]byte("list"))
-	b := newBitmap(11)
+	b := newBlockSet(11)
 	b.set(10)
 	raw := b.encode(list)
 	if _, err := parseMap(raw, list, 11); err != nil {

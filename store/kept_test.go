@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -161,7 +162,7 @@ func changeTime(t *testing.T, path string) time.Time {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return changed(info)
+	return disk.StampOf(info).ChangeTime()
 }
 
 // TestRoom counts what arrives, what is there, and nothing twice.

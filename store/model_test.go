@@ -134,7 +134,7 @@ func (m *machine) crash(t *rapid.T) {
 		t.Fatal(err)
 	}
 	m.open()
-	if got := m.s.Repository(); same(got, next) {
+	if got := m.s.Repository(); sameRepository(got, next) {
 		m.list, m.pending = m.names(), false
 	} else {
 		m.o.repo, m.pending = got, true

@@ -15,7 +15,7 @@ func TestCrashBetweenModeAndName(t *testing.T) {
 	}
 	o, s, next, in := arriving(t, large, 0, 1)
 	mustClose(t, in)
-	mustDo(t, os.Chmod(in.arrival.partPath(), 0o444))
+	mustDo(t, os.Chmod(in.partial.partPath(), 0o444))
 	in = mustIngest(t, s, release(t, next, large))
 	defer mustClose(t, in)
 	wantMissing(t, in)

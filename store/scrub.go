@@ -186,12 +186,3 @@ func (r *reading) save() {
 	s.mu.Unlock()
 	s.writeNote(scrubName, r.position)
 }
-
-// readScrubbed finds out how far the last process came. Where that can't be read, a pass begins anew.
-func (s *Store) readScrubbed() {
-	p := readNote[Scrubbed](s, scrubName)
-	p.Block = max(0, p.Block)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.scrubbed = p
-}

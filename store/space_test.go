@@ -106,7 +106,7 @@ func TestHoleInFullDisk(t *testing.T) {
 	mustPublish(t, s, o.lists(small))
 	next := o.lists(small, large)
 	in := mustIngest(t, s, release(t, next, large))
-	mustDo(t, unix.Fallocate(int(in.arrival.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, int64(len(content(large)))))
+	mustDo(t, unix.Fallocate(int(in.partial.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, int64(len(content(large)))))
 	empty := fill(t, dir)
 	wantErr(t, in.WriteBlock(0, blockOf(content(large), 0)), disk.ErrNoSpace)
 	wantMissing(t, in, 0, 1)

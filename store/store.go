@@ -33,9 +33,9 @@
 //	write     <digest>.part          verified blocks, in any order
 //	fsync     <digest>.part
 //	replace   <digest>.map           only now says that those blocks are there
-//	…                                until all are; the whole is verified
+//	…                                until all are
+//	fsync     <digest>.part          with its last mode, 0444; then the whole is verified
 //	create    <digest>.blocks
-//	fsync     <digest>.part          its mode, 0444
 //	rename    <digest>.part <digest> and fsync both directories
 //	link      targets/<digest>.<name>, where it is listed already
 //	remove    <digest>.map
@@ -47,11 +47,13 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,23 +143,24 @@ type Store struct {
 	lock    *disk.Lock // nil: for reading only
 	current atomic.Pointer[view]
 
-	// The order of locks: arrival.mu, committing, mu.
-	committing sync.RWMutex // held while names of archives or metadata change, for reading by arrivals
+	// The order of locks: partial.mu, committing, mu.
+	committing sync.RWMutex // held while names of archives or metadata change, for reading while archives get theirs
 	state      *trust.State // guarded by committing
 
-	madeDirs [256]atomic.Bool // directories of archives, by the first byte, that this process made or synced
+	dirs       sync.Mutex
+	dirsSynced bool // the names of all directories of archives are on the disk; guarded by dirs
 
 	readFromDisk func(f *os.File, b []byte, off int64) error // for Scrub
 
 	hashing sync.Mutex // held while a block list is computed, which is worth doing once
 
 	mu           sync.Mutex
-	ingesting    map[update.Digest]*arrival
+	ingesting    map[update.Digest]*partial
 	closed       bool
 	collected    time.Time // when GC was last; zero: never
 	notCollected time.Time // when it failed, if it did last
 	scrubbed     Scrubbed
-	looked       look // of Lost
+	looked       presence // of Lost
 }
 
 // view is what is served.
@@ -181,7 +184,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	for _, sub := range []string{"", blobDir, targetsDir, stagingDir} {
 		if err := c.FS.MkdirAll(filepath.Join(c.Dir, sub), 0o755); err != nil {
-			return nil, fmt.Errorf("store: %w", disk.AsNoSpace(err))
+			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
 	lock, err := disk.TryLock(filepath.Join(c.Dir, "lock"))
@@ -193,7 +196,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		err = s.recover(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("store: %w", disk.AsNoSpace(err)), lock.Unlock())
+		return nil, errors.Join(fmt.Errorf("store: %w", err), lock.Unlock())
 	}
 	return s, nil
 }
@@ -220,8 +223,9 @@ func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
 }
 
 func open(c Config, lock *disk.Lock) (*Store, error) {
-	s := &Store{c: c, lock: lock, readFromDisk: readFromDisk, ingesting: map[update.Digest]*arrival{}}
-	s.readScrubbed()
+	s := &Store{c: c, lock: lock, readFromDisk: readFromDisk, ingesting: map[update.Digest]*partial{}}
+	s.scrubbed = readNote[Scrubbed](s, scrubName) // where that can't be read, a pass begins anew
+	s.scrubbed.Block = max(0, s.scrubbed.Block)
 	return s, s.load()
 }
 
@@ -251,7 +255,7 @@ func (s *Store) show(state *trust.State) error {
 	}
 	old := s.current.Load()
 	switch {
-	case old != nil && same(old.repo, v.repo):
+	case old != nil && sameRepository(old.repo, v.repo):
 		v.repo, v.catalog, v.optional = old.repo, old.catalog, old.optional
 	case v.repo != nil:
 		v.catalog, v.optional = v.repo.Catalog(), s.optional(v.repo)
@@ -268,13 +272,12 @@ func (s *Store) show(state *trust.State) error {
 	return nil
 }
 
-// same reports whether both are none, or one repository.
-func same(a, b *trust.Repository) bool {
+// sameRepository reports whether both are none, or one repository.
+func sameRepository(a, b *trust.Repository) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return string(a.Raw(trust.RoleTimestamp)) == string(b.Raw(trust.RoleTimestamp)) &&
-		string(a.Raw(trust.RoleRoot)) == string(b.Raw(trust.RoleRoot))
+	return bytes.Equal(a.Raw(trust.RoleTimestamp), b.Raw(trust.RoleTimestamp)) && bytes.Equal(a.Raw(trust.RoleRoot), b.Raw(trust.RoleRoot))
 }
 
 // recover undoes what a crash left half done.
@@ -282,18 +285,21 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.removeTemps(ctx); err != nil {
 		return err
 	}
-	s.readCollected()
+	s.collected = readNote[collected](s, collectedName).At // where that can't be read GC is due: it removes nothing too early
 	s.mend()
 	repo := s.Repository()
 	if repo == nil {
 		return nil
 	}
+	// A crash may have come between a commit and its links.
 	whole, err := s.link(repo.Releases())
 	if err != nil {
 		return err
 	}
 	if !whole {
-		s.tellMissing(repo)
+		if missing := s.Missing(repo); len(missing) > 0 {
+			s.c.Logger.Error("archives are missing", "count", len(missing), "first", missing[0].Name().String())
+		}
 	}
 	s.unlink(repo)
 	return nil
@@ -305,7 +311,7 @@ func (s *Store) mend() {
 		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
 	}
 	if err := s.state.Mend(); err != nil {
-		s.c.Logger.Warn("metadata not written again", "err", disk.AsNoSpace(err))
+		s.c.Logger.Warn("metadata not written again", "err", err)
 	}
 }
 
@@ -321,44 +327,31 @@ func (s *Store) Damage() []error {
 	return out
 }
 
-func (s *Store) tellMissing(repo *trust.Repository) {
-	if missing := s.Missing(repo); len(missing) > 0 {
-		s.c.Logger.Error("archives are missing", "count", len(missing), "first", missing[0].Name().String())
-	}
-}
-
-// Close ends all arrivals, whose parts are kept, waits for what is being written, and releases the
+// Close ends all that is being brought, whose blocks are kept, waits for what is being written, and releases the
 // directory. Nothing is written after it; what is current can still be read. Closing again does
 // nothing.
 func (s *Store) Close() error {
 	if s.lock == nil {
 		return nil
 	}
-	arrivals, first := s.end()
-	if !first {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
 		return nil
 	}
+	s.closed = true
+	open := slices.Collect(maps.Values(s.ingesting))
+	s.mu.Unlock()
 	var err error
-	for _, a := range arrivals {
-		err = errors.Join(err, a.shut())
+	for _, p := range open {
+		p.mu.Lock()
+		p.awaitSync()
+		err = errors.Join(err, p.close())
+		p.mu.Unlock()
 	}
 	s.committing.Lock()
 	defer s.committing.Unlock()
 	return errors.Join(err, s.lock.Unlock())
-}
-
-// end marks the store as closed and returns what is still arriving.
-func (s *Store) end() (arrivals []*arrival, first bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, false
-	}
-	s.closed = true
-	for _, a := range s.ingesting {
-		arrivals = append(arrivals, a)
-	}
-	return arrivals, true
 }
 
 // writable says why nothing may be written. Where names change, the caller holds committing, so that
@@ -416,5 +409,24 @@ func (s *Store) Remember(seen trust.Seen) error {
 	if s.writable() != nil {
 		return nil
 	}
-	return disk.AsNoSpace(s.state.Remember(seen))
+	return s.state.Remember(seen)
+}
+
+// maxNote bounds a note in bytes.
+const maxNote = 4096
+
+// readNote returns what the store noted for the next process, zero where that is nothing or can't be read.
+func readNote[T any](s *Store, name string) T {
+	v, damage, err := disk.ReadJSON[T](s.path(name), maxNote)
+	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", err)
+	}
+	return v
+}
+
+// writeNote notes something for the next process, which does without where the disk does not take it.
+func (s *Store) writeNote(name string, v any) {
+	if err := s.c.FS.WriteJSON(s.path(name), v, 0o644); err != nil {
+		s.c.Logger.Warn("a note for the next process is not written", "file", name, "err", err)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -140,7 +141,7 @@ func TestGCLeavesWhatIsWanted(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The change time was renewed: an hour before the grace period is over since then, it stays.
-	s.c.Now = func() time.Time { return changed(before).Add(s.c.Grace - time.Hour) }
+	s.c.Now = func() time.Time { return disk.StampOf(before).ChangeTime().Add(s.c.Grace - time.Hour) }
 	if got := collect(t, s, GC{}); got != nil {
 		t.Fatalf("collected %v, which was just wanted", got)
 	}
@@ -161,8 +162,8 @@ func TestIngestRenewsTheGrace(t *testing.T) {
 	}
 	mustClose(t, mustIngest(t, s, release(t, o.lists(small, other), other)))
 	young, err := os.Stat(s.blobPath(digestOf(other)))
-	if err != nil || !changed(young).After(changed(old)) {
-		t.Errorf("changed %v, before that %v, %v", changed(young), changed(old), err)
+	if err != nil || !disk.StampOf(young).ChangeTime().After(disk.StampOf(old).ChangeTime()) {
+		t.Errorf("changed %v, before that %v, %v", disk.StampOf(young).ChangeTime(), disk.StampOf(old).ChangeTime(), err)
 	}
 }
 
@@ -228,7 +229,7 @@ func TestStaleParts(t *testing.T) {
 	}
 	later(s, 8*24*time.Hour)
 	collect(t, s, GC{})
-	if !exists(t, in.arrival.partPath()) {
+	if !exists(t, in.partial.partPath()) {
 		t.Error("an old part is gone while it arrives")
 	}
 	mustWrite(t, in, large, 1)

@@ -1,0 +1,357 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/bits"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	partSuffix = ".part"
+	mapSuffix  = ".map"
+
+	// partLife is how long a part is kept that nobody goes on with.
+	partLife = 7 * 24 * time.Hour
+
+	// fileOverhead is what is set aside for the block list and the map beside their bytes, in bytes.
+	fileOverhead = 64 << 10
+)
+
+func (p *partial) partPath() string {
+	return p.store.path(stagingDir, p.rel.Digest().String()+partSuffix)
+}
+
+func (p *partial) mapPath() string {
+	return p.store.path(stagingDir, p.rel.Digest().String()+mapSuffix)
+}
+
+// openPart opens a part for writing, making it if it is missing. What is there and is not a regular file
+// with one name, and so none that a store made, is removed.
+func openPart(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if errors.Is(err, fs.ErrPermission) {
+		// A crash came between its last mode and its name.
+		if err := makeWritable(path); err != nil {
+			return nil, err
+		}
+		f, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	}
+	if err == nil {
+		var st unix.Stat_t
+		if unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 {
+			return f, nil
+		}
+		f.Close()
+	} else if !errors.Is(err, unix.ELOOP) {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+func makeWritable(path string) error {
+	f, err := openRegular(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	return f.Chmod(0o600)
+}
+
+// allocate gives the part its length and its space: a disk that is too full says so now and not after
+// the transfer. The error is disk.ErrNoSpace where the archive would not fit beside the reserve. The caller holds p.mu.
+func (p *partial) allocate() error {
+	s, length := p.store, p.rel.Length()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(p.file.Fd()), &st); err != nil {
+		return fmt.Errorf("part: %w", err)
+	}
+	if st.Size != length {
+		// A part of another length has lost its blocks. A map that outlives them would speak of others.
+		p.reset(newBlockSet(len(p.blocks)))
+		if err := p.removeMap(); err != nil {
+			return err
+		}
+		if err := errors.Join(p.file.Truncate(0), p.file.Truncate(length)); err != nil {
+			return err
+		}
+		st.Blocks = 0
+	}
+	const sector = 512
+	if err := disk.CheckSpace(s.c.Dir, max(length-st.Blocks*sector, 0)+overhead(length), s.c.Reserve); err != nil || length == 0 {
+		return err
+	}
+	err := unix.Fallocate(int(p.file.Fd()), 0, 0, length)
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Fallocate(int(p.file.Fd()), 0, 0, length)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return nil // then a block may find the disk full
+	}
+	if err != nil {
+		return fmt.Errorf("set %d bytes aside: %w", length, err)
+	}
+	return nil
+}
+
+// overhead is what an archive takes beside its bytes.
+func overhead(length int64) int64 {
+	return int64(update.BlockCount(length))*int64(len(update.Digest{})) + fileOverhead
+}
+
+// writeAt writes b in small pieces. For one write of 4 MiB the kernel takes pages from the largest ranges of
+// free memory, which the host of a virtual machine may have taken back: then it needs five times as long.
+func writeAt(f *os.File, b []byte, off int64) error {
+	const piece = 64 << 10
+	for len(b) > 0 {
+		n, err := f.WriteAt(b[:min(piece, len(b))], off)
+		if err != nil {
+			return err
+		}
+		b, off = b[n:], off+int64(n)
+	}
+	return nil
+}
+
+// startWriting lets the disk begin with bytes that are synced later. It is a hint alone.
+func startWriting(f *os.File, offset, length int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), offset, length, unix.SYNC_FILE_RANGE_WRITE)
+}
+
+// startSync begins to bring blocks to the disk in the background where that is due. Where the disk can't keep up, it
+// waits for the sync under way. It returns what went wrong with one before. The caller holds p.mu, which is let go
+// while waiting.
+func (p *partial) startSync() error {
+	if p.unsynced >= 2*syncBlocks {
+		p.awaitSync()
+	}
+	if err := p.takeSyncError(); err != nil {
+		return err
+	}
+	due := p.unsynced >= syncBlocks || p.store.c.Now().Sub(p.since) >= syncTime
+	if !due || p.syncing != nil || p.file == nil || p.unsynced == 0 {
+		return nil
+	}
+	p.syncing, p.mapped = make(chan struct{}), true
+	f, have, count := p.file, p.have.clone(), p.unsynced
+	go func() {
+		synced, err := p.sync(f, have)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.finishSync(have, count, synced, err)
+		p.syncErr = err
+		close(p.syncing)
+		p.syncing = nil
+	}()
+	return nil
+}
+
+// syncNow brings all that has arrived to the disk. The caller holds p.mu and has awaited the sync under way.
+func (p *partial) syncNow() error {
+	if p.unsynced == 0 || p.file == nil {
+		return nil
+	}
+	have := p.have.clone()
+	p.mapped = true
+	synced, err := p.sync(p.file, have)
+	p.finishSync(have, p.unsynced, synced, err)
+	return err
+}
+
+// sync brings the blocks to the disk, and then the map that says that they are there.
+func (p *partial) sync(f *os.File, have blockSet) (synced bool, err error) {
+	if err := p.store.c.FS.Sync(f); err != nil {
+		return false, err
+	}
+	return true, p.writeMap(have)
+}
+
+// finishSync takes over what a sync of count blocks came to. Where the disk failed, the blocks since the last time have
+// not arrived: a second fsync would not report them again. The caller holds p.mu.
+func (p *partial) finishSync(have blockSet, count int, synced bool, err error) {
+	switch {
+	case !synced:
+		p.reset(p.synced)
+	case err == nil:
+		p.synced, p.unsynced, p.since = have, p.unsynced-count, p.store.c.Now()
+	}
+}
+
+// awaitSync returns when no sync is under way. The caller holds p.mu, which is let go meanwhile.
+func (p *partial) awaitSync() {
+	for p.syncing != nil {
+		syncing := p.syncing
+		p.mu.Unlock()
+		<-syncing
+		p.mu.Lock()
+	}
+}
+
+// takeSyncError returns, once, what went wrong with a sync in the background. The caller holds p.mu.
+func (p *partial) takeSyncError() error {
+	err := p.syncErr
+	p.syncErr = nil
+	return err
+}
+
+// writeMap says on the disk that these blocks are there.
+func (p *partial) writeMap(have blockSet) error {
+	return p.store.c.FS.WriteFile(p.mapPath(), have.encode(p.rel.Blocks()), 0o600)
+}
+
+// removeMap removes the map, if there is one.
+func (p *partial) removeMap() error {
+	if !p.mapped {
+		return nil
+	}
+	return p.store.c.FS.Remove(p.mapPath())
+}
+
+// removeTemps removes what crashed writes left, and parts that nobody has gone on with for a week.
+func (s *Store) removeTemps(ctx context.Context) error {
+	dirs, err := disk.Glob(s.path(blobDir), "??")
+	if err != nil {
+		return err
+	}
+	for _, dir := range append(dirs, s.path(stagingDir), s.path(metadataDir)) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.c.FS.RemoveTemps(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return s.removeStaleParts()
+}
+
+// removeStaleParts removes the parts that nobody goes on with, and maps without a part. Other files in the directory are
+// not ours to remove.
+func (s *Store) removeStaleParts() error {
+	entries, err := os.ReadDir(s.path(stagingDir))
+	if err != nil {
+		return err
+	}
+	before := s.c.Now().Add(-partLife)
+	for _, e := range entries {
+		d, ok := parsePartName(e.Name())
+		if !ok {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			continue
+		}
+		orphan := false
+		if strings.HasSuffix(e.Name(), mapSuffix) {
+			_, err := os.Lstat(s.path(stagingDir, d.String()+partSuffix))
+			orphan = errors.Is(err, fs.ErrNotExist)
+		}
+		if !orphan && info.ModTime().After(before) {
+			continue
+		}
+		if _, err := s.removeUnused(d, s.path(stagingDir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parsePartName returns the digest in the name of a part or map.
+func parsePartName(name string) (update.Digest, bool) {
+	stem, isPart := strings.CutSuffix(name, partSuffix)
+	stem, isMap := strings.CutSuffix(stem, mapSuffix)
+	d, err := update.ParseDigest(stem)
+	return d, err == nil && isPart != isMap
+}
+
+// removeUnused removes files of an archive, unless it is arriving now; the first error ends it.
+func (s *Store) removeUnused(d update.Digest, paths ...string) (removed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ingesting[d] != nil {
+		return false, nil
+	}
+	for _, path := range paths {
+		if err := s.c.FS.Remove(path); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// The map of a partial archive says which of its blocks are on the disk:
+//
+//	"blocks1\n"          8 bytes
+//	block list digest    32 bytes: which list the numbers refer to
+//	bits                 one for each block, the lowest bit of the first byte is block 0; unused bits are 0
+//	SHA-256              32 bytes, of all before
+const (
+	mapMagic = "blocks1\n"
+	maxMap   = int64(len(mapMagic)) + 2*sha256.Size + update.MaxLength/update.BlockSize/8 + 1
+)
+
+// blockSet is a set of blocks of an archive of n.
+type blockSet struct {
+	bits []byte
+	n    int
+}
+
+func newBlockSet(n int) blockSet { return blockSet{make([]byte, (n+7)/8), n} }
+
+func (b blockSet) has(i int) bool  { return b.bits[i/8]&(1<<(i%8)) != 0 }
+func (b blockSet) set(i int)       { b.bits[i/8] |= 1 << (i % 8) }
+func (b blockSet) clone() blockSet { return blockSet{slices.Clone(b.bits), b.n} }
+func (b blockSet) count() int      { return b.n - len(b.missing()) }
+
+func (b blockSet) missing() []int {
+	var out []int
+	for i := range b.n {
+		if !b.has(i) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// encode returns the map that says so, for an archive with that block list.
+func (b blockSet) encode(list update.Digest) []byte {
+	out := slices.Concat([]byte(mapMagic), list[:], b.bits)
+	sum := update.Sum(out)
+	return append(out, sum[:]...)
+}
+
+// parseMap parses the map of an archive of n blocks with that block list.
+func parseMap(raw []byte, list update.Digest, n int) (blockSet, error) {
+	b := newBlockSet(n)
+	if want := len(mapMagic) + 2*sha256.Size + len(b.bits); len(raw) != want {
+		return blockSet{}, fmt.Errorf("map of blocks: expected %d bytes, got %d", want, len(raw))
+	}
+	body, sum := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
+	if got := update.Sum(body); !bytes.Equal(got[:], sum) {
+		return blockSet{}, errors.New("map of blocks: checksum does not fit")
+	}
+	head := append([]byte(mapMagic), list[:]...)
+	if !bytes.HasPrefix(body, head) {
+		return blockSet{}, errors.New("map of blocks: of another list or format")
+	}
+	copy(b.bits, body[len(head):])
+	if n%8 != 0 && bits.Len8(b.bits[len(b.bits)-1]) > n%8 {
+		return blockSet{}, errors.New("map of blocks: has bits beyond its last block")
+	}
+	return b, nil
+}

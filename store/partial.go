@@ -1,0 +1,383 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+const (
+	// A block that overtook a few others waits so long for them: in order all are hashed in one pass.
+	orderBlocks = 8
+	orderTime   = 20 * time.Millisecond
+
+	// Blocks are brought to the disk while others arrive: each time there are so many, or they are so old. A
+	// crash costs those of the sync under way and those that came since, twice as many at most.
+	syncBlocks = 8
+	syncTime   = 2 * time.Second
+)
+
+// partial is an archive of which blocks are still to come. All its callers share it.
+type partial struct {
+	store  *Store
+	rel    trust.Release
+	blocks update.Blocks
+	users  int // guarded by Store.mu
+
+	mu   sync.Mutex
+	file *os.File // nil while it isn't open
+	done bool     // the archive is in place
+
+	have     blockSet      // what was written
+	synced   blockSet      // what the map on the disk says, and the disk has
+	unsynced int           // blocks written since
+	since    time.Time     // of the last sync
+	syncing  chan struct{} // closed when the sync under way ends; nil: none is
+	syncErr  error         // of a sync that nobody was told of
+	mapped   bool          // there may be a map on the disk
+
+	whole   hash.Hash     // of the first hashed blocks
+	hashed  int           // how many these are
+	writers map[int]int   // how many callers of writeBlock have a block
+	changed chan struct{} // closed when that changes, or hashed
+}
+
+func newPartial(s *Store, rel trust.Release, blocks update.Blocks) *partial {
+	n := len(blocks)
+	return &partial{
+		store: s, rel: rel, blocks: blocks, have: newBlockSet(n), synced: newBlockSet(n),
+		whole: sha256.New(), writers: map[int]int{}, changed: make(chan struct{}),
+	}
+}
+
+// open makes the archive ready for blocks, unless it is or is in place. One that went to quarantine since arrives anew.
+func (p *partial) open(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file != nil {
+		return nil
+	}
+	s := p.store
+	if err := errors.Join(s.writable(), ctx.Err()); err != nil {
+		return err
+	}
+	if p.done = s.Has(p.rel); p.done {
+		s.renewGrace(p.rel)
+		return nil
+	}
+	p.reset(newBlockSet(len(p.blocks)))
+	raw, err := readUpTo(p.mapPath(), maxMap)
+	p.mapped = !errors.Is(err, fs.ErrNotExist)
+	if err == nil {
+		// A map that is damaged counts as empty: the blocks come again.
+		if have, err := parseMap(raw, p.rel.Blocks(), len(p.blocks)); err == nil {
+			p.reset(have)
+		}
+	}
+	p.file, err = openPart(p.partPath())
+	if err != nil {
+		return disk.AsNoSpace(err)
+	}
+	p.since = s.c.Now()
+	err = p.allocate()
+	if err == nil {
+		return nil
+	}
+	err = errors.Join(disk.AsNoSpace(err), p.file.Close())
+	p.file = nil
+	// A part that did not get its space is kept for its blocks alone.
+	if p.have.count() == 0 {
+		err = errors.Join(err, s.c.FS.Remove(p.partPath()))
+	}
+	return err
+}
+
+// reset makes kept all that has arrived.
+func (p *partial) reset(kept blockSet) {
+	p.have, p.synced, p.unsynced = kept.clone(), kept, 0
+	p.whole, p.hashed = sha256.New(), 0
+}
+
+func (p *partial) missing() []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done {
+		return nil
+	}
+	return p.have.missing()
+}
+
+func (p *partial) blockLength(i int) int64 { return update.BlockLength(p.rel.Length(), i) }
+
+// writeBlock verifies block i and writes it.
+func (p *partial) writeBlock(i int, b []byte) error {
+	if i < 0 || i >= len(p.blocks) {
+		return fmt.Errorf("expected a block from 0 to below %d", len(p.blocks))
+	}
+	if want := p.blockLength(i); int64(len(b)) != want {
+		return fmt.Errorf("%w: expected %d bytes, got %d", ErrCorrupt, want, len(b))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	whole := p.awaitBlocksBefore(i)
+	defer p.removeWriter(i)
+
+	// Hashing takes longest: others must get in meanwhile.
+	p.mu.Unlock()
+	var got update.Digest
+	if whole == nil {
+		got = update.Sum(b)
+	} else {
+		got = update.SumWith(whole, b) // one pass serves both
+	}
+	p.mu.Lock()
+
+	if got != p.blocks[i] {
+		return fmt.Errorf("%w: expected digest %v, got %v", ErrCorrupt, p.blocks[i], got)
+	}
+	if p.done || p.have.has(i) {
+		return nil
+	}
+	if p.file == nil {
+		return fs.ErrClosed
+	}
+	if err := writeAt(p.file, b, int64(i)*update.BlockSize); err != nil {
+		return disk.AsNoSpace(err)
+	}
+	startWriting(p.file, int64(i)*update.BlockSize, int64(len(b)))
+	p.have.set(i)
+	p.unsynced++
+	if i == p.hashed {
+		if whole == nil {
+			whole = p.whole
+			whole.Write(b)
+		}
+		p.whole, p.hashed = whole, i+1
+	}
+	// Blocks that arrived before their turn are still in memory more often than not. Two at a time keep this call
+	// short; what can't be read now, commit reads.
+	for range 2 {
+		if p.hashed == len(p.blocks) || !p.have.has(p.hashed) || p.hashNext() != nil {
+			break
+		}
+	}
+	return p.startSync()
+}
+
+// awaitBlocksBefore notes that a caller has block i. Where the few blocks before i are written or with other callers,
+// or come soon, it waits for them and returns a copy of the hash of them all, so that one pass over the block serves
+// that hash, too; else nil. The caller holds p.mu, which is let go while waiting, and calls removeWriter at the end.
+func (p *partial) awaitBlocksBefore(i int) hash.Hash {
+	p.writers[i]++
+	p.wakeWriters()
+	soon := time.NewTimer(orderTime)
+	defer soon.Stop()
+	for late := false; p.hashed < i && i-p.hashed <= orderBlocks && (!late || p.haveWriters(p.hashed, i)); {
+		changed := p.changed
+		p.mu.Unlock()
+		select {
+		case <-changed:
+		case <-soon.C:
+			late = true
+		}
+		p.mu.Lock()
+	}
+	if p.hashed != i {
+		return nil
+	}
+	whole, _ := cloneHash(p.whole) // without it the block is hashed twice
+	return whole
+}
+
+// removeWriter ends what awaitBlocksBefore began. The caller holds p.mu.
+func (p *partial) removeWriter(i int) {
+	if p.writers[i]--; p.writers[i] == 0 {
+		delete(p.writers, i)
+	}
+	p.wakeWriters()
+}
+
+// wakeWriters wakes those who wait in awaitBlocksBefore. The caller holds p.mu.
+func (p *partial) wakeWriters() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// haveWriters reports whether callers of writeBlock have the blocks from begin to below end. The caller holds p.mu.
+func (p *partial) haveWriters(begin, end int) bool {
+	for i := begin; i < end; i++ {
+		if p.writers[i] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// hashNext reads one block back and adds it to the hash of the whole.
+func (p *partial) hashNext() error {
+	// A hash that got a part of the block only would be worth nothing.
+	whole, err := cloneHash(p.whole)
+	if err != nil {
+		return err
+	}
+	if err := p.readBlock(whole, p.hashed); err != nil {
+		return fmt.Errorf("block %d: %w", p.hashed, err)
+	}
+	p.whole, p.hashed = whole, p.hashed+1
+	return nil
+}
+
+func (p *partial) readBlock(to io.Writer, i int) error {
+	r := io.NewSectionReader(p.file, int64(i)*update.BlockSize, p.blockLength(i))
+	n, err := io.CopyBuffer(to, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	if err == nil && n < p.blockLength(i) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// commit verifies the whole and gives the archive its name.
+func (p *partial) commit(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.awaitSync()
+	if p.done {
+		return nil
+	}
+	if err := p.takeSyncError(); err != nil {
+		return err
+	}
+	if n := len(p.blocks) - p.have.count(); n > 0 {
+		return fmt.Errorf("%w: %d of %d blocks", ErrIncomplete, n, len(p.blocks))
+	}
+	if p.file == nil {
+		return fs.ErrClosed
+	}
+	// Mode and bytes reach the disk in one sync. The map is not written for it: a crash before the archive has its
+	// name costs what came since the last one.
+	if err := p.file.Chmod(0o444); err != nil {
+		return err
+	}
+	if err := p.store.c.FS.Sync(p.file); err != nil {
+		p.reset(p.synced) // what a failed fsync was for counts as lost
+		return err
+	}
+	for p.hashed < len(p.blocks) {
+		if err := errors.Join(ctx.Err(), p.hashNext()); err != nil {
+			return err
+		}
+	}
+	if got := update.Digest(p.whole.Sum(nil)); got != p.rel.Digest() {
+		// Either the disk lost blocks, which can come again, or the block list is of another archive.
+		if err := p.rereadBlocks(ctx); err != nil {
+			return err
+		}
+		return errors.Join(
+			fmt.Errorf("%w: each block is right, but the whole has digest %v and %v was signed; publish it again under another version", ErrCorrupt, got, p.rel.Digest()),
+			p.discard())
+	}
+	return p.moveInPlace()
+}
+
+// rereadBlocks looks at each block on the disk, and where one is damaged, keeps the others.
+func (p *partial) rereadBlocks(ctx context.Context) error {
+	good := newBlockSet(len(p.blocks))
+	for i, want := range p.blocks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h := sha256.New()
+		if err := p.readBlock(h, i); err != nil {
+			return err
+		}
+		if update.Digest(h.Sum(nil)) == want {
+			good.set(i)
+		}
+	}
+	lost := good.missing()
+	if len(lost) == 0 {
+		return nil
+	}
+	p.reset(good)
+	p.mapped = true
+	err := fmt.Errorf("%w: the disk lost %d of %d blocks, block %d first; they have to come again", ErrIncomplete, len(lost), len(p.blocks), lost[0])
+	return errors.Join(err, p.writeMap(good))
+}
+
+// discard removes what has arrived.
+func (p *partial) discard() error {
+	p.reset(newBlockSet(len(p.blocks)))
+	err := p.file.Close()
+	p.file = nil
+	return errors.Join(err, p.store.c.FS.Remove(p.mapPath()), p.store.c.FS.Remove(p.partPath()))
+}
+
+// moveInPlace moves an archive that is verified and synced where it belongs.
+func (p *partial) moveInPlace() error {
+	s, d := p.store, p.rel.Digest()
+	s.committing.RLock()
+	defer s.committing.RUnlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	// The block list first: where the archive is, its list must be.
+	if err := s.putBlocks(d, p.blocks); err != nil {
+		return err
+	}
+	mine, err := p.file.Stat()
+	if err != nil {
+		return err
+	}
+	to := s.blobPath(d)
+	if there, err := os.Lstat(to); err == nil && os.SameFile(there, mine) {
+		err = s.c.FS.SyncDir(filepath.Dir(to)) // an earlier try renamed it, and did not get further
+		if err != nil {
+			return err
+		}
+	} else if err := s.c.FS.RenameTo(p.partPath(), to); err != nil {
+		return err // a second name that a power cut leaves in staging is no part for openPart, which removes it
+	}
+	p.done = true
+	err = p.file.Close()
+	p.file = nil
+	// The archive is in place. What follows is done again by the next commit or start.
+	if err := errors.Join(err, s.linkListed(d), p.removeMap()); err != nil {
+		s.c.Logger.Warn("after the arrival of an archive", "name", p.rel.Name().String(), "err", err)
+	}
+	return nil
+}
+
+// close syncs what has arrived, which is kept, and closes the part. The caller holds p.mu and has awaited the sync under
+// way.
+func (p *partial) close() error {
+	err := p.takeSyncError()
+	if p.file == nil {
+		return err
+	}
+	err = errors.Join(err, p.syncNow(), p.file.Close())
+	p.file = nil
+	return err
+}
+
+// cloneHash returns a hash that goes on where h is.
+func cloneHash(h hash.Hash) (hash.Hash, error) {
+	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		return nil, err
+	}
+	c := sha256.New()
+	return c, c.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
+}
