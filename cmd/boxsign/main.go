@@ -13,10 +13,10 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
-func main() { os.Exit(run(cli.System())) }
+func main() { os.Exit(runProcess(cli.System())) }
 
-// run runs the command line of this process and returns the exit code.
-func run(s cli.Streams) int {
+// runProcess runs the command line of this process and returns the exit code.
+func runProcess(s cli.Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return command.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s)

@@ -70,7 +70,7 @@ func mainAt() {
 		}
 		return true, nil
 	}
-	os.Exit(run(s))
+	os.Exit(runProcess(s))
 }
 
 func TestScripts(t *testing.T) {

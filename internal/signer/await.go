@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/pace"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -20,7 +21,7 @@ const (
 // othersList returns the version of the complete list that another signer is sending to the origin, 0
 // for none. A list with a higher number and without its changes would take them back.
 func (x *session) othersList() int64 {
-	_, remote := x.place.(shown)
+	_, remote := x.place.(*publish.Remote)
 	if !remote || x.reserved <= x.base.Version(trust.RoleTargets) {
 		return 0
 	}
@@ -44,7 +45,7 @@ func (x *session) awaitOthers(ctx context.Context) (waited bool, err error) {
 			return waited, nil
 		}
 		if !waited {
-			x.s.Warn("boxsign", fmt.Sprintf("another signer's list, targets %d, is on its way there: waiting for it", version))
+			x.Warn(fmt.Sprintf("another signer's list, targets %d, is on its way there: waiting for it", version))
 		}
 		waited = true
 		if time.Now().After(until) {

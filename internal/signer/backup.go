@@ -13,139 +13,79 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// backupVariable is the environment variable with the passphrase of backups.
-const backupVariable = "BOXSIGN_BACKUP_PASSPHRASE"
-
-// backupOptions are the flags of backup, "" or nil where one is not given.
-type backupOptions struct {
-	options
-	out   string
-	roles []string
-	print bool
+// BackupOptions say what a backup holds and where it goes.
+type BackupOptions struct {
+	Passphrase secret.Passphrase // of the backup, which is not that of a key
+	Out        string            // the file, which must not exist; "" to return the bytes alone
+	Roles      []string          // only the keys of these, and no trusted state; none for all
+	Paper      bool              // as text that can be typed or scanned again, of the root key alone where there are no Roles
 }
 
-// contents are what is said of a backup.
-type contents struct {
+// Contents are what is said of a backup.
+type Contents struct {
 	File    string        `json:"file,omitempty"`
 	Made    time.Time     `json:"made"`
 	Keys    []string      `json:"keys"`              // the files
-	Trusted *trustedFacts `json:"trusted,omitempty"` // nil: it has none
+	Trusted *TrustedFacts `json:"trusted,omitempty"` // nil: it has none
 	Notes   []string      `json:"notes,omitempty"`
 	Into    string        `json:"into,omitempty"` // of restore
 	State   string        `json:"state,omitempty"`
 }
 
-// trustedFacts are the versions that a trusted state knows, 0 for none.
-type trustedFacts struct {
+// TrustedFacts are the versions that a trusted state knows, 0 for none.
+type TrustedFacts struct {
 	Root      int64 `json:"root"`
 	Targets   int64 `json:"targets"`
 	Snapshot  int64 `json:"snapshot"`
 	Timestamp int64 `json:"timestamp"`
 }
 
-func newBackup(s cli.Streams) *cobra.Command {
-	var o backupOptions
-	cmd := &cobra.Command{
-		Use:   "backup -o FILE",
-		Short: "Write your keys and trusted state into one encrypted file",
-		Long: `Write your keys and what they trust into one file, encrypted under a passphrase of its own, which is asked
-for twice or comes from --passphrase-file or $` + backupVariable + `. Keys stay in it as they are: whoever restores them still
-needs their own passphrase.
-
-With --print it is text for paper, the root key alone unless --role says otherwise, that can be typed or
-scanned again; each line has a checksum. The trusted state is not printed.
-
-The file is one of age (age-encryption.org): age -d FILE shows what is in it.`,
-		Example: `  boxsign backup --keys K -o keys.backup
-  boxsign backup --keys K --print > root-key.txt`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withHint(backup(cmd.Context(), s, o))
-		},
+// Backup writes keys and trusted state into one encrypted file, or returns its bytes where o names none.
+func (s *Signer) Backup(ctx context.Context, o BackupOptions) (c Contents, raw []byte, err error) {
+	defer func() { err = withHint(err) }()
+	if o.Paper && len(o.Roles) == 0 {
+		o.Roles = []string{string(rootPart)}
 	}
-	o.keysFlag(cmd)
-	o.backupFlags(cmd)
-	f := cmd.Flags()
-	f.StringVarP(&o.out, "output", "o", "", "write to `FILE`, which must not exist")
-	f.BoolVar(&o.print, "print", false, "make text for paper")
-	f.StringSliceVar(&o.roles, "role", nil, "only the keys of `ROLE`, root, release or online, and no trusted state")
-	return cmd
-}
-
-// backupFlags are those of backup and restore.
-func (o *options) backupFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of the backup in `FILE`")
-	o.jsonFlag(cmd)
-}
-
-// backupPassphrase answers with the passphrase of a backup, which is not that of a key.
-func (o *options) backupPassphrase(s cli.Streams) secret.Passphrase {
-	if o.passphraseFile != "" {
-		return secret.FromFile(o.passphraseFile)
-	}
-	if p := s.Getenv(backupVariable); p != "" {
-		return secret.FromValue(p)
-	}
-	return secret.FromTerminal("/dev/tty")
-}
-
-func backup(ctx context.Context, s cli.Streams, o backupOptions) error {
-	if o.out == "" && !o.print {
-		return status.WithHint(cli.Usagef("where to?"), "name a file with -o FILE, or say --print")
-	}
-	if o.out == "" && o.json {
-		return cli.Usagef("--json: the text itself is the result; with -o FILE it goes there")
-	}
-	if o.print && len(o.roles) == 0 {
-		o.roles = []string{string(rootPart)}
-	}
-	ring, err := o.ring(s)
+	ring, err := s.ring()
 	if err != nil {
-		return err
+		return Contents{}, nil, err
 	}
-	if _, err := os.Lstat(o.out); o.out != "" && err == nil {
-		return status.WithHint(fmt.Errorf("%s: %w", o.out, fs.ErrExist), "a backup is never overwritten: choose another name")
+	if _, err := os.Lstat(o.Out); o.Out != "" && err == nil {
+		return Contents{}, nil, status.WithHint(fmt.Errorf("%s: %w", o.Out, fs.ErrExist), "a backup is never overwritten: choose another name")
 	}
-	b, err := ring.bundle(o.roles, s.Now())
+	b, err := ring.bundle(o.Roles, s.Now())
 	if err != nil {
-		return err
+		return Contents{}, nil, err
 	}
-	c, err := b.check()
-	if err != nil {
-		return fmt.Errorf("keys in %s: %w", ring.dir, err)
+	if c, err = b.check(); err != nil {
+		return Contents{}, nil, fmt.Errorf("keys in %s: %w", ring.dir, err)
 	}
-	passphrase, err := o.backupPassphrase(s).Ask(ctx, "the backup", true)
+	passphrase, err := o.Passphrase.Ask(ctx, "the backup", true)
 	if err != nil {
-		return err
+		return Contents{}, nil, err
 	}
 	defer clear(passphrase)
-	raw, err := sealedBundle(b, passphrase)
-	if err != nil {
-		return err
+	if raw, err = sealedBundle(b, passphrase); err != nil {
+		return Contents{}, nil, err
 	}
-	if o.print {
+	if o.Paper {
 		if raw, err = paper(raw, c); err != nil {
-			return err
+			return Contents{}, nil, err
 		}
 	}
-	if o.out == "" {
-		_, err := s.Out.Write(raw)
-		return err
+	if o.Out != "" {
+		if err := ring.disk.CreateFile(o.Out, raw, 0o600); err != nil {
+			return Contents{}, nil, err
+		}
+		c.File = o.Out
 	}
-	if err := ring.disk.CreateFile(o.out, raw, 0o600); err != nil {
-		return err
-	}
-	c.File = o.out
-	return c.show(s, o.json)
+	return c, raw, nil
 }
 
 // sealedBundle encrypts a bundle, and makes sure that it can be read again.
@@ -168,7 +108,7 @@ func sealedBundle(b bundle, passphrase []byte) ([]byte, error) {
 }
 
 // paper returns a backup as text with what a person has to know about it.
-func paper(sealed []byte, c contents) ([]byte, error) {
+func paper(sealed []byte, c Contents) ([]byte, error) {
 	if len(sealed) > maxPrinted {
 		return nil, status.WithHint(fmt.Errorf("a backup of %d bytes is too long for paper", len(sealed)), "choose keys with --role")
 	}
@@ -237,11 +177,8 @@ func (k *keyring) keptFiles() ([]string, error) {
 	return out, nil
 }
 
-// show prints what a backup holds, as the result of a command.
-func (c contents) show(s cli.Streams, asJSON bool) error {
-	if asJSON {
-		return s.JSON(c)
-	}
+// Text returns it for people.
+func (c Contents) Text() string {
 	var facts []any
 	if c.File != "" {
 		facts = append(facts, "backup", c.File)
@@ -262,12 +199,12 @@ func (c contents) show(s cli.Streams, asJSON bool) error {
 	if c.State != "" {
 		facts = append(facts, "state", c.State)
 	}
-	return printAll(s, facts...)
+	return lines(facts...)
 }
 
 // versions returns what a state knows.
-func versions(s *trust.State) trustedFacts {
-	t := trustedFacts{Root: s.Root().Version()}
+func versions(s *trust.State) TrustedFacts {
+	t := TrustedFacts{Root: s.Root().Version()}
 	if r, err := s.Current(); err == nil {
 		t.Targets, t.Snapshot, t.Timestamp = r.Version(trust.RoleTargets), r.Version(trust.RoleSnapshot), r.Version(trust.RoleTimestamp)
 	}
@@ -275,6 +212,6 @@ func versions(s *trust.State) trustedFacts {
 }
 
 // covers reports whether t is in nothing older than u.
-func (t trustedFacts) covers(u trustedFacts) bool {
+func (t TrustedFacts) covers(u TrustedFacts) bool {
 	return min(cmp.Compare(t.Root, u.Root), cmp.Compare(t.Targets, u.Targets), cmp.Compare(t.Snapshot, u.Snapshot), cmp.Compare(t.Timestamp, u.Timestamp)) >= 0
 }

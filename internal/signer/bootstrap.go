@@ -9,10 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/packaging"
@@ -22,105 +20,68 @@ import (
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// bootstrapFlags are the flags of bootstrap, "" where one is not given.
-type bootstrapFlags struct {
-	arch, root, boxup, out string
-	urls                   []string
-	json                   bool
+// BootstrapOptions say what goes into a bootstrap update.
+type BootstrapOptions struct {
+	Arch  string   // of the boxes, one of ArchNames
+	Root  string   // the file of the root that they will trust
+	URLs  []string // of mirrors, or of the origin
+	Boxup string   // the file of boxup for that architecture, "" for the one that lies beside this program
+	Out   string   // the archive, "" to name it by the time and put it into the current directory
+	Epoch time.Time
 }
 
-// bootstrapFacts are what is said of a bootstrap update.
-type bootstrapFacts struct {
-	facts
+// Bootstrap is what is said of a bootstrap update.
+type Bootstrap struct {
+	Archive
 	Arch  string        `json:"arch"`
 	Boxup string        `json:"boxup"`       // the file that was packed
 	Root  update.Digest `json:"root_digest"` // that boxes will trust
 	URLs  []string      `json:"urls"`
 }
 
-func newBootstrap(s cli.Streams) *cobra.Command {
-	var f bootstrapFlags
-	cmd := &cobra.Command{
-		Use:   "bootstrap",
-		Short: "Make the update that moves old boxes over to boxup",
-		Long: `Make an update in the shape that boxes know, which they install with the updater that they have: it puts
-boxup, the root that it trusts, its configuration, its service and its timer in place, and changes nothing
-else. From then on boxup keeps the box up to date; the old updater is taken away by an update of yours.
-
-It is for one architecture: publish it where boxes of that one ask. On a box of another it changes nothing.`,
-		Example: `  boxsign bootstrap --arch armv6 --root 1.root.json --url http://updates.example -o opq-box-update-1550190683.tar.bz2`,
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withBuildHint(bootstrap(cmd.Context(), s, f))
-		},
+// Text returns it for people.
+func (b Bootstrap) Text() string {
+	text := b.Archive.Text() + lines("arch", b.Arch, "boxup", b.Boxup, "root digest", b.Root)
+	for _, u := range b.URLs {
+		text += lines("url", u)
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.arch, "arch", "", "`ARCH` of the boxes: "+archNames())
-	flags.StringVar(&f.root, "root", "", "`FILE` with the root that the boxes will trust")
-	flags.StringArrayVar(&f.urls, "url", nil, "`URL` of a mirror or of the origin; several are better than one")
-	flags.StringVar(&f.boxup, "boxup", "", "`FILE` with boxup for that architecture (default boxup-linux-ARCH, beside boxsign)")
-	flags.StringVarP(&f.out, "output", "o", "", "write the archive to `FILE`, whose name says version and product (default: version now)")
-	flags.BoolVar(&f.json, "json", false, "print the result as JSON")
-	return cmd
+	return text
 }
 
-func bootstrap(ctx context.Context, s cli.Streams, f bootstrapFlags) (err error) {
-	epoch, err := sourceDate(s)
+// Bootstrap makes the update that moves old boxes over to boxup.
+func (s *Signer) Bootstrap(ctx context.Context, o BootstrapOptions) (_ Bootstrap, err error) {
+	defer func() { err = withBuildHint(err) }()
+	path, name, err := BuildOptions{Out: o.Out, Epoch: o.Epoch}.target(s.Now())
 	if err != nil {
-		return err
-	}
-	path, name, err := buildFlags{out: f.out}.target(epoch, s.Now())
-	if err != nil {
-		return err
+		return Bootstrap{}, err
 	}
 	if name.Format() != update.TarBzip2 {
-		return cli.Usagef("%v: expected .%s, which every old box unpacks", name, update.TarBzip2)
+		return Bootstrap{}, usagef("%v: expected .%s, which every old box unpacks", name, update.TarBzip2)
 	}
 	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("%s: %w", path, fs.ErrExist)
+		return Bootstrap{}, fmt.Errorf("%s: %w", path, fs.ErrExist)
 	}
-	files, result, err := f.collect(name)
+	files, result, err := o.collect(name)
 	if err != nil {
-		return err
+		return Bootstrap{}, err
 	}
 	dir, err := os.MkdirTemp("", "boxsign-")
 	if err != nil {
-		return err
+		return Bootstrap{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	src, err := os.OpenRoot(dir)
 	if err != nil {
-		return err
+		return Bootstrap{}, err
 	}
 	defer src.Close() // opened for reading
 	for _, file := range files {
 		if err := src.WriteFile(file.name, file.data, file.mode); err != nil {
-			return err
+			return Bootstrap{}, err
 		}
 	}
-	if result.facts, err = writeArchive(ctx, path, src, archive.Options{Name: name, Time: epoch}); err != nil {
-		return err
-	}
-	for i, u := range result.URLs {
-		if u != f.urls[i] {
-			s.Warn("boxsign", "everybody who gets the update can read the password of "+u)
-		}
-	}
-	return result.show(s, f.json)
-}
-
-func (b bootstrapFacts) show(s cli.Streams, asJSON bool) error {
-	if asJSON {
-		return s.JSON(b)
-	}
-	if err := b.facts.print(s); err != nil {
-		return err
-	}
-	more := []any{"arch", b.Arch, "boxup", b.Boxup, "root digest", b.Root}
-	for _, u := range b.URLs {
-		more = append(more, "url", u)
-	}
-	return printAll(s, more...)
+	result.Archive, err = writeArchive(ctx, path, src, archive.Options{Name: name, Time: o.Epoch})
+	return result, err
 }
 
 // packed is a file of the update.
@@ -131,26 +92,22 @@ type packed struct {
 }
 
 // collect reads and checks all that goes into the update.
-func (f bootstrapFlags) collect(name update.Name) ([]packed, bootstrapFacts, error) {
-	arch, err := parseArch(f.arch)
+func (o BootstrapOptions) collect(name update.Name) ([]packed, Bootstrap, error) {
+	arch, err := parseArch(o.Arch)
 	if err != nil {
-		return nil, bootstrapFacts{}, err
+		return nil, Bootstrap{}, err
 	}
-	root, err := f.readRoot()
+	root, err := o.readRoot()
 	if err != nil {
-		return nil, bootstrapFacts{}, err
+		return nil, Bootstrap{}, err
 	}
-	config, err := f.config(name.Product())
+	config, err := o.config(name.Product())
 	if err != nil {
-		return nil, bootstrapFacts{}, err
+		return nil, Bootstrap{}, err
 	}
-	path, program, err := arch.program(f.boxup)
+	path, program, err := arch.program(o.Boxup)
 	if err != nil {
-		return nil, bootstrapFacts{}, err
-	}
-	var urls []string // as they may be shown
-	for _, u := range f.urls {
-		urls = append(urls, cli.MaskURLs(u))
+		return nil, Bootstrap{}, err
 	}
 	return []packed{
 		{archive.InstallScript, packaging.BootstrapScript(), 0o755},
@@ -159,39 +116,35 @@ func (f bootstrapFlags) collect(name update.Name) ([]packed, bootstrapFacts, err
 		{"boxup.timer", packaging.BoxupTimer(), 0o644},
 		{"config.json", config, 0o644},
 		{"root.json", root.Raw(), 0o644},
-	}, bootstrapFacts{Arch: arch.name, Boxup: path, Root: root.Digest(), URLs: urls}, nil
+	}, Bootstrap{Arch: arch.name, Boxup: path, Root: root.Digest(), URLs: o.URLs}, nil
 }
 
-func (f bootstrapFlags) readRoot() (*trust.Root, error) {
-	if f.root == "" {
-		return nil, status.WithHint(cli.Usagef("which root?"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
+func (o BootstrapOptions) readRoot() (*trust.Root, error) {
+	if o.Root == "" {
+		return nil, status.WithHint(usagef("which root?"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
 	}
-	raw, err := disk.ReadFile(f.root, trust.MaxLength(trust.RoleRoot))
+	raw, err := readRoot(o.Root)
 	if err != nil {
 		return nil, err
 	}
-	root, err := trust.ParseRoot(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.root, err)
-	}
-	return root, nil
+	return trust.ParseRoot(raw)
 }
 
 // config returns the configuration that boxup finds in /etc/boxup/config.json.
-func (f bootstrapFlags) config(p update.Product) ([]byte, error) {
-	if len(f.urls) == 0 {
-		return nil, status.WithHint(cli.Usagef("which mirrors?"), "name each with --url")
+func (o BootstrapOptions) config(p update.Product) ([]byte, error) {
+	if len(o.URLs) == 0 {
+		return nil, status.WithHint(usagef("which mirrors?"), "name each with --url")
 	}
-	client, err := fetch.New(fetch.Config{Upstreams: f.urls})
+	client, err := fetch.New(fetch.Config{Upstreams: o.URLs})
 	if err != nil {
-		return nil, cli.Usagef("--url: %w", err)
+		return nil, usagef("--url: %w", err)
 	}
 	client.Close()
 	c := struct {
 		Mirrors []string       `json:"mirrors"`
 		Product update.Product `json:"product"`
 		Root    string         `json:"root"`
-	}{f.urls, p, "root.json"}
+	}{o.URLs, p, "root.json"}
 	b, err := json.MarshalIndent(c, "", "  ")
 	return append(b, '\n'), err
 }

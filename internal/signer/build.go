@@ -7,155 +7,106 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// epochVariable holds the time of reproducible builds in Unix seconds:
-// https://reproducible-builds.org/specs/source-date-epoch.
-const epochVariable = "SOURCE_DATE_EPOCH"
-
-// buildFlags are the flags of build, "" where one is not given.
-type buildFlags struct {
-	out, version, format, product string
-	json                          bool
+// BuildOptions say what an archive is to be called, "" or zero where that is left to Build.
+type BuildOptions struct {
+	Out                      string // the file
+	Version, Format, Product string
+	Epoch                    time.Time // of reproducible builds
 }
 
-func newBuild(s cli.Streams) *cobra.Command {
-	var f buildFlags
-	cmd := &cobra.Command{
-		Use:   "build DIR",
-		Short: "Make an update from a directory",
-		Long: `Make an update from a directory that holds install_update.sh and the files to install.
-
-The update has one top directory with VERSION, which build writes, and all that lies in DIR. The same
-DIR, version and ` + epochVariable + ` give the same archive on every machine. Without -o it is
-called <product>-<version>.<format>, in the current directory. No file is ever replaced.`,
-		Example: `  boxsign build DIR -o opq-box-update-1550190683.tar.bz2`,
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return build(cmd.Context(), s, args[0], f)
-		},
-	}
-	cmd.Flags().StringVarP(&f.out, "output", "o", "", "write the archive to `FILE`, whose name says version and format")
-	cmd.Flags().StringVar(&f.version, "version", "", "version `N` (default "+epochVariable+" or now, in Unix seconds)")
-	cmd.Flags().StringVar(&f.format, "format", "", "`FORMAT` tar.bz2, tar.gz or tar.zst (default tar.bz2)")
-	cmd.Flags().StringVar(&f.product, "product", "", "`PRODUCT` that is updated (default "+string(update.DefaultProduct)+")")
-	cmd.Flags().BoolVar(&f.json, "json", false, "print the result as JSON")
-	return cmd
-}
-
-func build(ctx context.Context, s cli.Streams, dir string, f buildFlags) error {
-	epoch, err := sourceDate(s)
+// Build makes an update from a directory that holds install_update.sh and the files to install. No file is ever
+// replaced; after an error there is none.
+func (s *Signer) Build(ctx context.Context, dir string, o BuildOptions) (Archive, error) {
+	path, name, err := o.target(s.Now())
 	if err != nil {
-		return err
-	}
-	path, name, err := f.target(epoch, s.Now())
-	if err != nil {
-		return err
+		return Archive{}, err
 	}
 	src, err := os.OpenRoot(dir)
 	if err != nil {
-		return fmt.Errorf("build %v: %w", name, err)
+		return Archive{}, fmt.Errorf("build %v: %w", name, err)
 	}
 	defer src.Close() // opened for reading
 	if err := checkTarget(path, dir); err != nil {
-		return err
+		return Archive{}, err
 	}
-	result, err := writeArchive(ctx, path, src, archive.Options{Name: name, Time: epoch})
+	result, err := writeArchive(ctx, path, src, archive.Options{Name: name, Time: o.Epoch})
 	if err != nil {
-		return withBuildHint(err)
+		return Archive{}, withBuildHint(err)
 	}
-	warnOfInterpreter(s, result)
-	if f.json {
-		return s.JSON(result)
-	}
-	return result.print(s)
+	s.warnOfInterpreter(result)
+	return result, nil
 }
 
 // writeArchive builds an archive of the files below src as a new file at path; after an error there is
 // none.
-func writeArchive(ctx context.Context, path string, src *os.Root, o archive.Options) (facts, error) {
-	var result facts
+func writeArchive(ctx context.Context, path string, src *os.Root, o archive.Options) (Archive, error) {
+	var result Archive
 	var packErr error
 	err := disk.FS{}.CreateFileFunc(path, 0o644, func(file *os.File) error {
 		result, packErr = pack(ctx, file, src, o)
 		return packErr
 	})
 	if packErr != nil {
-		return facts{}, packErr // says what and where by itself
+		return Archive{}, packErr // says what and where by itself
 	}
 	if err != nil {
-		return facts{}, err
+		return Archive{}, err
 	}
 	return result, nil
 }
 
 // pack builds an archive into file and reads it back.
-func pack(ctx context.Context, file *os.File, src *os.Root, o archive.Options) (facts, error) {
+func pack(ctx context.Context, file *os.File, src *os.Root, o archive.Options) (Archive, error) {
 	if err := archive.Build(ctx, file, src, o); err != nil {
-		return facts{}, err
+		return Archive{}, err
 	}
 	if _, err := file.Seek(0, 0); err != nil {
-		return facts{}, err
+		return Archive{}, err
 	}
 	result, report, err := examine(ctx, file, o.Name, archive.InspectOptions{})
 	if err != nil {
-		return facts{}, err
+		return Archive{}, err
 	}
 	if !report.Proper() {
-		return facts{}, fmt.Errorf("the archive that was built is not a proper update: %s", strings.Join(report.Problems, "; "))
+		return Archive{}, fmt.Errorf("the archive that was built is not a proper update: %s", strings.Join(report.Problems, "; "))
 	}
 	return result, nil
 }
 
-// sourceDate returns the time that the environment sets, zero where it sets none.
-func sourceDate(s cli.Streams) (time.Time, error) {
-	text := s.Getenv(epochVariable)
-	if text == "" {
-		return time.Time{}, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
-		return time.Time{}, cli.Usagef("%s %q: expected Unix seconds", epochVariable, text)
-	}
-	return time.Unix(n, 0), nil
-}
-
-// target returns the path and the name of the archive. epoch is zero where the environment sets none.
-func (f buildFlags) target(epoch, now time.Time) (string, update.Name, error) {
-	if f.out != "" {
-		name, err := parseArchivePath(filepath.Base(f.out))
+// target returns the path and the name of the archive.
+func (o BuildOptions) target(now time.Time) (string, update.Name, error) {
+	if o.Out != "" {
+		name, err := parseArchivePath(filepath.Base(o.Out))
 		if err != nil {
 			return "", update.Name{}, err
 		}
-		return f.out, name, f.agree(name)
+		return o.Out, name, o.agree(name)
 	}
-	if !epoch.IsZero() {
-		now = epoch
+	if !o.Epoch.IsZero() {
+		now = o.Epoch
 	}
-	name, err := f.name(update.VersionAt(now))
+	name, err := o.name(update.VersionAt(now))
 	return name.String(), name, err
 }
 
 // agree refuses flags that say something else than the name of the output file does.
-func (f buildFlags) agree(n update.Name) error {
+func (o BuildOptions) agree(n update.Name) error {
 	for _, c := range []struct{ flag, value, name string }{
-		{"version", f.version, n.Version().String()},
-		{"format", f.format, string(n.Format())},
-		{"product", f.product, string(n.Product())},
+		{"version", o.Version, n.Version().String()},
+		{"format", o.Format, string(n.Format())},
+		{"product", o.Product, string(n.Product())},
 	} {
 		if c.value != "" && c.value != c.name {
-			return status.WithHint(cli.Usagef("--%s says %q, the name of the output file %q", c.flag, c.value, c.name),
+			return status.WithHint(usagef("--%s says %q, the name of the output file %q", c.flag, c.value, c.name),
 				"leave out one of them")
 		}
 	}
@@ -163,17 +114,17 @@ func (f buildFlags) agree(n update.Name) error {
 }
 
 // name puts the flags together.
-func (f buildFlags) name(version update.Version) (update.Name, error) {
+func (o BuildOptions) name(version update.Version) (update.Name, error) {
 	product, format := update.DefaultProduct, update.TarBzip2
 	var errs [3]error
-	if f.version != "" {
-		version, errs[0] = update.ParseVersion(f.version)
+	if o.Version != "" {
+		version, errs[0] = update.ParseVersion(o.Version)
 	}
-	if f.format != "" {
-		format, errs[1] = update.ParseFormat(f.format)
+	if o.Format != "" {
+		format, errs[1] = update.ParseFormat(o.Format)
 	}
-	if f.product != "" {
-		product, errs[2] = update.ParseProduct(f.product)
+	if o.Product != "" {
+		product, errs[2] = update.ParseProduct(o.Product)
 	}
 	if err := errors.Join(errs[:]...); err != nil {
 		return update.Name{}, status.WithCode(err, status.ExitUsage)
@@ -203,7 +154,7 @@ func checkTarget(path, dir string) error {
 			return err
 		}
 		if os.SameFile(info, packed) {
-			return status.WithHint(cli.Usagef("%s lies in %s, which is to be packed", path, dir), "write it elsewhere with -o FILE")
+			return status.WithHint(usagef("%s lies in %s, which is to be packed", path, dir), "write it elsewhere with -o FILE")
 		}
 		if parent == filepath.Dir(parent) {
 			return nil

@@ -14,14 +14,14 @@ import (
 
 // check looks at what the files of a bundle hold, as far as that goes without the passphrases of the keys:
 // each is what its name says, the files of a key fit together, and the trusted state verifies.
-func (b bundle) check() (contents, error) {
-	c := contents{Made: b.made, Keys: []string{}}
+func (b bundle) check() (Contents, error) {
+	c := Contents{Made: b.made, Keys: []string{}}
 	for _, f := range b.files {
 		if !keyFile.MatchString(f.path) {
 			continue
 		}
 		if err := b.checkKey(f); err != nil {
-			return contents{}, fmt.Errorf("%s: %w", f.path, err)
+			return Contents{}, fmt.Errorf("%s: %w", f.path, err)
 		}
 		c.Keys = append(c.Keys, f.path)
 		if strings.HasSuffix(f.path, agentSuffix) {
@@ -64,20 +64,20 @@ func (b bundle) checkKey(f bundled) error {
 }
 
 // checkTrusted verifies the trusted state, from its oldest root.
-func (b bundle) checkTrusted() (t trustedFacts, err error) {
+func (b bundle) checkTrusted() (t TrustedFacts, err error) {
 	dir, err := os.MkdirTemp("", "boxsign-")
 	if err != nil {
-		return trustedFacts{}, err
+		return TrustedFacts{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	for _, f := range b.trusted() {
 		if err := os.WriteFile(filepath.Join(dir, filepath.Base(f.path)), f.data, 0o600); err != nil {
-			return trustedFacts{}, err
+			return TrustedFacts{}, err
 		}
 	}
 	state, err := trust.Open(trust.Config{Dir: dir, DeferRoots: true})
 	if err != nil {
-		return trustedFacts{}, fmt.Errorf("trusted state: %w", err)
+		return TrustedFacts{}, fmt.Errorf("trusted state: %w", err)
 	}
 	return versions(state), nil
 }

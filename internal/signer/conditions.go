@@ -1,7 +1,6 @@
 package signer
 
 import (
-	"bytes"
 	"fmt"
 	"reflect"
 	"slices"
@@ -9,41 +8,30 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// conditionFlags are the flags that say which boxes an update is for, "" where one is not given.
-type conditionFlags struct{ rollout, hardware, minVersion string }
-
-func (c *conditionFlags) flags(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringVar(&c.rollout, "rollout", "", "which share of the boxes takes it from when: `STEPS` like 5%,24h:50%,72h:100%, counted from now")
-	f.StringVar(&c.hardware, "hardware", "", "only boxes of this hardware take it: `LIST` like rev2,rev3")
-	f.StringVar(&c.minVersion, "min-version", "", "only boxes that have version `N` or a newer one take it")
-}
-
-func (c conditionFlags) parse() (trust.Conditions, error) {
+// ParseConditions parses which boxes an update is for, "" where nothing is said: a rollout like 5%,24h:50%,72h:100%,
+// hardware like rev2,rev3, and the lowest version that a box must have.
+func ParseConditions(rollout, hardware, minVersion string) (trust.Conditions, error) {
 	var out trust.Conditions
 	var err error
-	if c.rollout != "" {
-		if out.Rollout, err = parseRollout(c.rollout); err != nil {
-			return trust.Conditions{}, status.WithHint(cli.Usagef("--rollout %.200q: %w", c.rollout, err),
+	if rollout != "" {
+		if out.Rollout, err = parseRollout(rollout); err != nil {
+			return trust.Conditions{}, status.WithHint(usagef("--rollout %.200q: %w", rollout, err),
 				"steps are a share and the time after publishing at which it begins, as in 5%,24h:50%,72h:100%")
 		}
 	}
-	if c.hardware != "" {
-		if out.Hardware, err = parseHardware(c.hardware); err != nil {
-			return trust.Conditions{}, cli.Usagef("--hardware %.200q: %w", c.hardware, err)
+	if hardware != "" {
+		if out.Hardware, err = parseHardware(hardware); err != nil {
+			return trust.Conditions{}, usagef("--hardware %.200q: %w", hardware, err)
 		}
 	}
-	if c.minVersion != "" {
-		if out.MinVersion, err = update.ParseVersion(c.minVersion); err != nil {
-			return trust.Conditions{}, cli.Usagef("--min-version: %w", err)
+	if minVersion != "" {
+		if out.MinVersion, err = update.ParseVersion(minVersion); err != nil {
+			return trust.Conditions{}, usagef("--min-version: %w", err)
 		}
 	}
 	return out, nil
@@ -127,34 +115,35 @@ func parseHardware(text string) ([]string, error) {
 // checkMinVersion refuses an update that no box could install, because it needs itself.
 func checkMinVersion(a trust.Addition) error {
 	if least := a.Conditions.MinVersion; least.Compare(a.Name.Version()) >= 0 {
-		return cli.Usagef("--min-version %v: expected less than the %v of %v itself", least, a.Name.Version(), a.Name)
+		return usagef("--min-version %v: expected less than the %v of %v itself", least, a.Name.Version(), a.Name)
 	}
 	return nil
 }
 
 func sameConditions(a, b trust.Conditions) bool { return reflect.DeepEqual(a, b) }
 
-// rolloutFacts are what is said of a rollout at some time.
-type rolloutFacts struct {
+// RolloutFacts are what is said of a rollout at some time.
+type RolloutFacts struct {
 	Share  int         `json:"share"` // of the boxes, in percent, at that time
-	Steps  []stepFacts `json:"steps"`
+	Steps  []StepFacts `json:"steps"`
 	Paused *time.Time  `json:"paused,omitempty"` // since when the share stays
 }
 
-type stepFacts struct {
+// StepFacts is from when how many of the boxes take it.
+type StepFacts struct {
 	From    time.Time `json:"from"`
 	Percent int       `json:"percent"`
 }
 
 // rolloutOf returns nil for an update that all boxes take at once.
-func rolloutOf(r trust.Release, at time.Time) *rolloutFacts {
+func rolloutOf(r trust.Release, at time.Time) *RolloutFacts {
 	plan, began := r.Conditions().Rollout, r.Published().UTC()
 	if plan == nil {
 		return nil
 	}
-	out := &rolloutFacts{Share: plan.Share(at.Sub(began))}
+	out := &RolloutFacts{Share: plan.Share(at.Sub(began))}
 	for _, s := range plan.Steps {
-		out.Steps = append(out.Steps, stepFacts{began.Add(s.After), s.Percent})
+		out.Steps = append(out.Steps, StepFacts{began.Add(s.After), s.Percent})
 	}
 	if plan.Paused {
 		since := began.Add(plan.PausedAt)
@@ -164,7 +153,7 @@ func rolloutOf(r trust.Release, at time.Time) *rolloutFacts {
 }
 
 // String returns the rollout in words.
-func (f *rolloutFacts) String() string {
+func (f *RolloutFacts) String() string {
 	if f.Paused != nil {
 		return fmt.Sprintf("paused at %s since %s", boxes(f.Share), stamp(*f.Paused))
 	}
@@ -187,26 +176,19 @@ func boxes(percent int) string {
 	return fmt.Sprintf("%d%% of the boxes", percent)
 }
 
-// printConditions writes which boxes an update is for; nothing where it is for all.
-func (l listed) printConditions(b *bytes.Buffer, when string) {
+// conditions returns for people which boxes an update is for, "" where it is for all.
+func (l Listed) conditions(when string) string {
+	text := ""
 	if l.Rollout != nil {
-		fmt.Fprintf(b, "rollout of %v%s: %v\n", l.Name, when, l.Rollout)
+		text += lines(fmt.Sprintf("rollout of %v%s", l.Name, when), l.Rollout)
 	}
 	if len(l.Hardware) > 0 {
-		fmt.Fprintf(b, "hardware of %v%s: %s\n", l.Name, when, strings.Join(l.Hardware, ", "))
+		text += lines(fmt.Sprintf("hardware of %v%s", l.Name, when), strings.Join(l.Hardware, ", "))
 	}
 	if !l.MinVersion.IsZero() {
-		fmt.Fprintf(b, "min version of %v%s: %v\n", l.Name, when, l.MinVersion)
+		text += lines(fmt.Sprintf("min version of %v%s", l.Name, when), l.MinVersion)
 	}
-}
-
-// printStatus writes what is listed, and for which boxes.
-func (l listed) printStatus(s cli.Streams) error {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "update: %v digest %v, %d bytes\n", l.Name, l.Digest, l.Length)
-	l.printConditions(&b, "")
-	_, err := s.Out.Write(b.Bytes())
-	return err
+	return text
 }
 
 // conditionNotes says what follows from the conditions in a plan: that old boxes wait, and when a pause

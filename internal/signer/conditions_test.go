@@ -14,12 +14,12 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-func TestConditionFlags(t *testing.T) {
+func TestParseConditions(t *testing.T) {
 	version, err := update.ParseVersion("1547861057")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := conditionFlags{rollout: "5%,24h:50%,72h:100%", hardware: "rev2,rev 3", minVersion: "1547861057"}.parse()
+	got, err := ParseConditions("5%,24h:50%,72h:100%", "rev2,rev 3", "1547861057")
 	want := trust.Conditions{
 		Rollout:    &trust.Rollout{Steps: []trust.Step{{Percent: 5}, {After: 24 * time.Hour, Percent: 50}, {After: 72 * time.Hour, Percent: 100}}},
 		Hardware:   []string{"rev2", "rev 3"},
@@ -42,14 +42,13 @@ func TestConditionFlags(t *testing.T) {
 }
 
 // Each is one change of what is accepted, and its message names the step.
-func TestConditionFlagsRefuse(t *testing.T) {
-	good := conditionFlags{rollout: "5%,24h:50%", hardware: "a,b", minVersion: "7"}
-	if _, err := good.parse(); err != nil {
+func TestParseConditionsRefuses(t *testing.T) {
+	if _, err := ParseConditions("5%,24h:50%", "a,b", "7"); err != nil {
 		t.Fatal(err)
 	}
-	rollout := func(text string) conditionFlags { return conditionFlags{rollout: text} }
+	rollout := func(text string) [3]string { return [3]string{0: text} }
 	for _, c := range []struct {
-		flags conditionFlags
+		given [3]string
 		want  string
 	}{
 		{rollout("5,24h:50%"), `step "5": expected a share from 1% to 100%`},
@@ -73,14 +72,14 @@ func TestConditionFlagsRefuse(t *testing.T) {
 		{rollout("5%, 24h:50%"), `step " 24h:50%": expected a time`},
 		{rollout("5%,"), `step "": expected a time before the share`},
 		{rollout(","), `step "": expected a share`},
-		{conditionFlags{hardware: "a,"}, `--hardware "a,": expected names with a comma and no space between them, got ""`},
-		{conditionFlags{hardware: "a, b"}, `got " b"`},
-		{conditionFlags{minVersion: "07"}, `--min-version: `},
-		{conditionFlags{minVersion: "new"}, `--min-version: `},
+		{[3]string{1: "a,"}, `--hardware "a,": expected names with a comma and no space between them, got ""`},
+		{[3]string{1: "a, b"}, `got " b"`},
+		{[3]string{2: "07"}, `--min-version: `},
+		{[3]string{2: "new"}, `--min-version: `},
 	} {
-		got, err := c.flags.parse()
+		got, err := ParseConditions(c.given[0], c.given[1], c.given[2])
 		if err == nil || !strings.Contains(err.Error(), c.want) || !reflect.DeepEqual(got, trust.Conditions{}) {
-			t.Errorf("%+v: got %+v, %v; want %q", c.flags, got, err, c.want)
+			t.Errorf("%+v: got %+v, %v; want %q", c.given, got, err, c.want)
 		}
 	}
 }

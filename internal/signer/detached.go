@@ -9,9 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -25,71 +22,46 @@ const (
 	signatureSuffix = ".sig"
 )
 
-// detachedFacts are what is said of an archive and its detached signature.
-type detachedFacts struct {
+// Detached is what is said of an archive and its detached signature.
+type Detached struct {
 	Name   update.Name   `json:"name"`
 	Digest update.Digest `json:"digest"`
 	Length int64         `json:"length"`
 	Key    keys.ID       `json:"key"`
 }
 
-func (d detachedFacts) show(s cli.Streams, asJSON bool) error {
-	if asJSON {
-		return s.JSON(d)
-	}
-	_, err := fmt.Fprintf(s.Out, "name: %v\ndigest: %v\nlength: %d\nkey: %s\n", d.Name, d.Digest, d.Length, d.Key)
-	return err
+// Text returns it for people.
+func (d Detached) Text() string {
+	return lines("name", d.Name, "digest", d.Digest, "length", d.Length, "key", d.Key)
 }
 
-func newSign(s cli.Streams) *cobra.Command {
-	var o options
-	force := false
-	cmd := &cobra.Command{
-		Use:   "sign FILE",
-		Short: "Sign an update beside itself, without a repository",
-		Long: `Sign an update: FILE.sha256 and FILE.sig are written beside it, its checksum line and the detached
-signature of that line. Files that say something else are never replaced.`,
-		Example: `  boxsign sign --keys K opq-box-update-1550190683.tar.bz2`,
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(signFile(cmd.Context(), s, o, args[0], force))
-		},
-	}
-	o.keyFlags(cmd)
-	o.jsonFlag(cmd)
-	forceFlag(cmd, &force)
-	return cmd
-}
-
-func forceFlag(cmd *cobra.Command, force *bool) {
-	cmd.Flags().BoolVar(force, "force", false, "sign an archive that is not a proper update too")
-}
-
-func signFile(ctx context.Context, s cli.Streams, o options, path string, force bool) error {
-	read, err := readProper(ctx, s, force, path)
+// SignFile signs an archive beside itself, without a repository. force signs one that is no proper update.
+func (s *Signer) SignFile(ctx context.Context, path string, force bool) (_ Detached, err error) {
+	defer func() { err = withHint(err) }()
+	read, err := s.readProper(ctx, force, path)
 	if err != nil {
-		return err
+		return Detached{}, err
 	}
 	what := read[0]
-	ring, err := o.ring(s)
+	ring, err := s.ring()
 	if err != nil {
-		return err
+		return Detached{}, err
 	}
 	by, err := ring.signers(ctx, releasePart)
 	if err != nil {
-		return err
+		return Detached{}, err
 	}
 	if len(by) != 1 {
-		return cli.Usagef("release key: a detached signature is made by one, got %d", len(by))
+		return Detached{}, usagef("release key: a detached signature is made by one, got %d", len(by))
 	}
 	sig, err := signing.Sign(ctx, by[0], what.Digest, what.Name)
 	if err != nil {
-		return err
+		return Detached{}, err
 	}
 	if err := writeDetached(path, update.ChecksumLine(what.Digest, what.Name), sig[:]); err != nil {
-		return err
+		return Detached{}, err
 	}
-	return detachedFacts{what.Name, what.Digest, what.Length, by[0].Public().ID()}.show(s, o.json)
+	return Detached{what.Name, what.Digest, what.Length, by[0].Public().ID()}, nil
 }
 
 // writeDetached writes both files or none.
@@ -120,39 +92,21 @@ func putNew(path string, data []byte) (made bool, err error) {
 		"it belongs to another archive or another key: look at it, and remove it if it is not wanted")
 }
 
-func newVerify(s cli.Streams) *cobra.Command {
-	var keyFiles []string
-	asJSON, sigFile := false, ""
-	cmd := &cobra.Command{
-		Use:   "verify FILE",
-		Short: "Verify an update by the signature beside it",
-		Long: `Verify the archive FILE, of any size, by FILE.sig and a public key. The name of FILE counts: the signature
-is over digest and name. Exit code 1 says that it is not what the key signed.`,
-		Example: `  boxsign verify --key release.pub opq-box-update-1550190683.tar.bz2`,
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(verify(cmd.Context(), s, args[0], sigFile, keyFiles, asJSON))
-		},
-	}
-	cmd.Flags().StringArrayVar(&keyFiles, "key", nil, "`FILE` with a public key that counts; one of several is enough")
-	cmd.Flags().StringVar(&sigFile, "sig", "", "`FILE` with the signature (default FILE.sig)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
-	return cmd
-}
-
-func verify(ctx context.Context, s cli.Streams, path, sigFile string, keyFiles []string, asJSON bool) error {
+// Verify verifies an archive by a detached signature, "" for the one beside it, and one of the public keys in files.
+func Verify(ctx context.Context, path, sigFile string, keyFiles ...string) (_ Detached, err error) {
+	defer func() { err = withHint(err) }()
 	name, err := parseArchivePath(filepath.Base(path))
 	if err != nil {
-		return err
+		return Detached{}, err
 	}
 	if len(keyFiles) == 0 {
-		return status.WithHint(cli.Usagef("which key?"), "name the file with the public key of the release signer with --key release.pub")
+		return Detached{}, status.WithHint(usagef("which key?"), "name the file with the public key of the release signer with --key release.pub")
 	}
 	var ks []keys.Public
 	for _, file := range keyFiles {
 		k, err := readPublic(file)
 		if err != nil {
-			return err
+			return Detached{}, err
 		}
 		ks = append(ks, k)
 	}
@@ -161,20 +115,20 @@ func verify(ctx context.Context, s cli.Streams, path, sigFile string, keyFiles [
 	}
 	raw, err := disk.ReadFile(sigFile, int64(len(signing.Signature{})))
 	if err != nil {
-		return fmt.Errorf("signature: %w", err)
+		return Detached{}, fmt.Errorf("signature: %w", err)
 	}
 	sig, err := signing.ParseSignature(raw)
 	if err != nil {
-		return fmt.Errorf("%s: %w", sigFile, err)
+		return Detached{}, fmt.Errorf("%s: %w", sigFile, err)
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return err
+		return Detached{}, err
 	}
 	defer file.Close() // opened for reading
 	v, err := signing.Verify(ctx, file, name, sig, ks...)
 	if err != nil {
-		return err
+		return Detached{}, err
 	}
-	return detachedFacts{v.Name(), v.Digest(), v.Length(), v.Key().ID()}.show(s, asJSON)
+	return Detached{v.Name(), v.Digest(), v.Length(), v.Key().ID()}, nil
 }

@@ -12,14 +12,13 @@ import (
 
 	"github.com/klauspost/readahead"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// facts are what is said of an archive.
-type facts struct {
+// Archive is what is said of an archive.
+type Archive struct {
 	Name     update.Name    `json:"name"`
 	Version  update.Version `json:"version"`
 	Digest   update.Digest  `json:"digest"`
@@ -33,18 +32,18 @@ type facts struct {
 }
 
 // examine reads an archive to its end, inspects it and computes its digest.
-func examine(ctx context.Context, r io.Reader, name update.Name, o archive.InspectOptions) (facts, archive.Report, error) {
+func examine(ctx context.Context, r io.Reader, name update.Name, o archive.InspectOptions) (Archive, archive.Report, error) {
 	var h update.Hasher
 	report, err := archive.Inspect(ctx, io.TeeReader(r, &h), name, o)
 	if err != nil {
-		return facts{}, archive.Report{}, err
+		return Archive{}, archive.Report{}, err
 	}
 	// What follows the first fault. A reader that reads ahead may report once more that it was at its end.
 	if _, err := io.Copy(&h, r); err != nil && !errors.Is(err, io.EOF) {
-		return facts{}, archive.Report{}, err
+		return Archive{}, archive.Report{}, err
 	}
 	digest, blocks, length := h.Result()
-	return facts{name, name.Version(), digest, length, report.Unpacked, report.Entries, report.Interpreter, blocks}, report, nil
+	return Archive{name, name.Version(), digest, length, report.Unpacked, report.Entries, report.Interpreter, blocks}, report, nil
 }
 
 // improperError is of archives that are no proper updates: a line for each thing that is wrong with one.
@@ -55,8 +54,8 @@ func (e improperError) Error() string { return strings.Join(e, "\n") }
 
 // readProper examines the archives at these paths. Those that are not proper updates are refused together, unless
 // forced: then each is told of.
-func readProper(ctx context.Context, s cli.Streams, force bool, paths ...string) ([]facts, error) {
-	var out []facts
+func (s *Signer) readProper(ctx context.Context, force bool, paths ...string) ([]Archive, error) {
+	var out []Archive
 	var improper improperError
 	for _, path := range paths {
 		what, report, err := readArchive(ctx, path)
@@ -69,7 +68,7 @@ func readProper(ctx context.Context, s cli.Streams, force bool, paths ...string)
 				improper = append(improper, fmt.Sprintf("%v is not a proper update: %s", what.Name, p))
 			}
 		}
-		warnOfInterpreter(s, what)
+		s.warnOfInterpreter(what)
 	}
 	if len(improper) == 0 {
 		return out, nil
@@ -78,55 +77,54 @@ func readProper(ctx context.Context, s cli.Streams, force bool, paths ...string)
 		return nil, status.WithHint(improper, "boxsign inspect shows it, boxsign build makes a proper one, and --force signs it as it is")
 	}
 	for _, text := range improper {
-		s.Warn("boxsign", text+"; it is signed all the same")
+		s.Warn(text + "; it is signed all the same")
 	}
 	return out, nil
 }
 
 // warnOfInterpreter says what every box must have to install an update, where this computer doesn't have it.
-func warnOfInterpreter(s cli.Streams, what facts) {
+func (s *Signer) warnOfInterpreter(what Archive) {
 	if what.Interpreter == "" || what.Interpreter == archive.Shell {
 		return
 	}
 	if _, err := os.Stat(what.Interpreter); errors.Is(err, fs.ErrNotExist) {
-		s.Warn("boxsign", fmt.Sprintf("%v: %s is run by %s, which this computer does not have; every box must",
+		s.Warn(fmt.Sprintf("%v: %s is run by %s, which this computer does not have; every box must",
 			what.Name, archive.InstallScript, what.Interpreter))
 	}
 }
 
-func readArchive(ctx context.Context, path string) (facts, archive.Report, error) {
+func readArchive(ctx context.Context, path string) (Archive, archive.Report, error) {
 	name, err := parseArchivePath(filepath.Base(path))
 	if err != nil {
-		return facts{}, archive.Report{}, err
+		return Archive{}, archive.Report{}, err
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return facts{}, archive.Report{}, err
+		return Archive{}, archive.Report{}, err
 	}
 	defer file.Close() // opened for reading
 	ahead, err := readahead.NewReaderSize(file, 4, 512<<10)
 	if err != nil {
-		return facts{}, archive.Report{}, err
+		return Archive{}, archive.Report{}, err
 	}
 	defer ahead.Close() // of the reading ahead alone
 	return examine(ctx, ahead, name, archive.InspectOptions{})
 }
 
-// print writes one fact per line.
-func (f facts) print(s cli.Streams) error {
-	if _, err := fmt.Fprintf(s.Out, "name: %v\ndigest: %v\nlength: %d\nunpacked: %d\nentries: %d\n",
-		f.Name, f.Digest, f.Length, f.Unpacked, f.Entries); err != nil || f.Interpreter == "" {
-		return err
+// Text returns it for people.
+func (a Archive) Text() string {
+	text := lines("name", a.Name, "digest", a.Digest, "length", a.Length, "unpacked", a.Unpacked, "entries", a.Entries)
+	if a.Interpreter != "" {
+		text += lines("interpreter", a.Interpreter)
 	}
-	_, err := fmt.Fprintf(s.Out, "interpreter: %s\n", cli.Printable(f.Interpreter))
-	return err
+	return text
 }
 
 // parseArchivePath returns the name of the update in the last part of a path.
 func parseArchivePath(base string) (update.Name, error) {
 	name, err := update.ParseName(base)
 	if err != nil {
-		return update.Name{}, status.WithHint(cli.Usagef("%w", err),
+		return update.Name{}, status.WithHint(usagef("%w", err),
 			"the file name says which update it is, as in opq-box-update-1550190683.tar.bz2")
 	}
 	return name, nil

@@ -11,9 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -22,110 +19,85 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// founding is a new repository as JSON.
-type founding struct {
+// Founding is a new repository.
+type Founding struct {
 	Repository string        `json:"repository"`
 	Root       string        `json:"root"`
 	Digest     update.Digest `json:"digest"` // of the root, by which people compare it
 	Expires    time.Time     `json:"expires"`
-	Keys       []keyFacts    `json:"keys"`
+	Keys       []KeyFacts    `json:"keys"`
 }
 
 // founder makes a new repository.
 type founder struct {
-	s          cli.Streams
-	o          options
+	Signer
 	ring       *keyring
-	repo       string
 	thresholds map[part]int
 	fresh      map[part]*secret.Key // to be written
 	undo       []func() error       // removes what was written, the newest last
 }
 
-func newInit(s cli.Streams) *cobra.Command {
-	var o options
-	rootThreshold, releaseThreshold := 1, 1
-	cmd := &cobra.Command{
-		Use:   "init",
-		Short: "Make keys and an empty repository",
-		Long: `Make keys and an empty repository.
-
-Keys that are in the directory of keys, or that flags name, are used; the missing ones of root, release
-and online are made. What boxes need is release.pub of that directory, or metadata/1.root.json of the
-repository. Other signers are added later: see boxsign root add-key.`,
-		Example: `  boxsign init --keys K --repo R`,
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ring, err := o.ring(s)
-			if err != nil {
-				return err
-			}
-			repo, err := o.repository(s)
-			if err != nil {
-				return err
-			}
-			if isURL(repo) {
-				return status.WithHint(cli.Usagef("init makes a repository in a directory, not at %s", repo), "make it with --repo DIR and start a server on it: box-update-server serve --data-dir DIR --online-key FILE")
-			}
-			f := founder{s: s, o: o, ring: ring, repo: repo, fresh: map[part]*secret.Key{},
-				thresholds: map[part]int{rootPart: rootThreshold, releasePart: releaseThreshold, onlinePart: 1}}
-			return withHint(f.run(cmd.Context()))
-		},
+// Init makes the keys that the directory lacks and an empty repository in a directory. It returns a Founding, or an
+// Intent for a dry run.
+func (s *Signer) Init(ctx context.Context, rootThreshold, releaseThreshold int) (Result, error) {
+	ring, err := s.ring()
+	if err != nil {
+		return nil, err
 	}
-	o.repoFlags(cmd)
-	cmd.Flags().IntVar(&rootThreshold, "root-threshold", 1, "`N` root keys must sign a root")
-	cmd.Flags().IntVar(&releaseThreshold, "release-threshold", 1, "`N` release keys must sign a list")
-	return cmd
+	if err := checkPlace(s.Repository); err != nil {
+		return nil, err
+	}
+	if IsURL(s.Repository) {
+		return nil, status.WithHint(usagef("init makes a repository in a directory, not at %s", s.Repository), "make it with --repo DIR and start a server on it: box-update-server serve --data-dir DIR --online-key FILE")
+	}
+	f := founder{Signer: *s, ring: ring, fresh: map[part]*secret.Key{},
+		thresholds: map[part]int{rootPart: rootThreshold, releasePart: releaseThreshold, onlinePart: 1}}
+	r, err := f.run(ctx)
+	return r, withHint(err)
 }
 
-func (f *founder) run(ctx context.Context) error {
-	if r := f.begun(); r != nil && !f.o.dryRun {
+func (f *founder) run(ctx context.Context) (Result, error) {
+	if r := f.begun(); r != nil && !f.DryRun {
 		// The last files may have been cut, which nobody needs to read the repository.
-		if err := createDirectory(ctx, f.s.Disk, f.repo, r, f.s.Now); err != nil {
-			return fmt.Errorf("repository: %w", err)
+		if err := createDirectory(ctx, f.Disk, f.Repository, r, f.Now); err != nil {
+			return nil, fmt.Errorf("repository: %w", err)
 		}
 		return f.remember(r)
 	}
-	if err := vacant(f.repo); err != nil {
-		return err
+	if err := vacant(f.Repository); err != nil {
+		return nil, err
 	}
 	if _, err := os.Lstat(f.ring.path(trustedDir)); err == nil {
-		return status.WithHint(fmt.Errorf("%s: these keys have a repository already: %w", f.ring.dir, fs.ErrExist),
+		return nil, status.WithHint(fmt.Errorf("%s: these keys have a repository already: %w", f.ring.dir, fs.ErrExist),
 			"choose another directory with --keys: keys belong to one repository")
 	}
-	if f.o.dryRun {
-		return f.announce(f.s, f.o.json)
+	what, err := f.intent()
+	if err != nil || f.DryRun {
+		return what, err
 	}
-	if !f.o.yes {
-		shown := f.s
-		shown.Out = f.s.Err
-		if err := f.announce(shown, false); err != nil {
-			return err
-		}
-		if err := f.s.Confirm(ctx, "Make them?"); err != nil {
-			return err
-		}
+	if err := f.confirm(ctx, what, "Make them?"); err != nil {
+		return nil, err
 	}
 	by, err := f.signers(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r, err := f.sign(ctx, by)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	lock, unmake, err := f.ring.lockNew()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f.undo = append(f.undo, unmake)
 	if err := errors.Join(f.write(ctx, r), lock.Unlock()); err != nil {
 		for _, undo := range slices.Backward(f.undo) {
 			if failed := undo(); failed != nil {
-				return errors.Join(err, failed) // keys stay as long as there is a repository of theirs
+				return nil, errors.Join(err, failed) // keys stay as long as there is a repository of theirs
 			}
 		}
-		return err
+		return nil, err
 	}
 	return f.remember(r)
 }
@@ -138,7 +110,7 @@ func (f *founder) begun() *trust.Repository {
 			return nil
 		}
 	}
-	s, err := trust.Open(trust.Config{Dir: filepath.Join(f.repo, metadataDir), DeferRoots: true})
+	s, err := trust.Open(trust.Config{Dir: filepath.Join(f.Repository, metadataDir), DeferRoots: true})
 	if err != nil {
 		return nil
 	}
@@ -156,49 +128,66 @@ func (f *founder) begun() *trust.Repository {
 }
 
 // remember makes a new repository the one that the keys trust.
-func (f *founder) remember(r *trust.Repository) error {
-	trusted, err := trust.Open(trust.Config{FS: f.s.Disk, Dir: f.ring.path(trustedDir), Pinned: r.Raw(trust.RoleRoot)})
+func (f *founder) remember(r *trust.Repository) (Result, error) {
+	root := filepath.Join(f.Repository, metadataDir, trust.FileName(trust.RoleRoot, 1))
+	trusted, err := trust.Open(trust.Config{FS: f.Disk, Dir: f.ring.path(trustedDir), Pinned: r.Raw(trust.RoleRoot)})
 	if err == nil {
 		err = trusted.Commit(r)
 	}
 	if err != nil {
-		return status.WithHint(fmt.Errorf("the repository is made, but your keys don't remember it: %w", err),
-			"say --root "+filepath.Join(f.repo, metadataDir, trust.FileName(trust.RoleRoot, 1))+" with the next command")
+		return nil, status.WithHint(fmt.Errorf("the repository is made, but your keys don't remember it: %w", err), "say --root "+root+" with the next command")
 	}
-	return f.result(r)
+	out := Founding{Repository: f.Repository, Root: root, Digest: r.Root().Digest(), Expires: r.Root().Expires().UTC()}
+	for _, p := range parts() {
+		for _, k := range r.Root().Keys(p.roles()[0]) {
+			out.Keys = append(out.Keys, KeyFacts{Key: string(p), ID: k.ID(), Fingerprint: k.Fingerprint(), SSH: secret.SSHFingerprint(k)})
+		}
+	}
+	return out, nil
 }
 
-// intent is what init is about to do, as JSON.
-type intent struct {
+// Text returns it for people.
+func (f Founding) Text() string {
+	text := lines("repository", f.Repository, "root", f.Root, "root digest", f.Digest, "root expires", stamp(f.Expires))
+	for _, k := range f.Keys {
+		text += lines(k.Key+" key", k.ID)
+	}
+	return text
+}
+
+// Intent is what Init is about to do.
+type Intent struct {
 	Repository string   `json:"repository"`
 	Uses       []string `json:"uses"`  // keys that are there
 	Makes      []string `json:"makes"` // key files
 	State      string   `json:"state"`
 }
 
-func (f *founder) announce(s cli.Streams, asJSON bool) error {
-	what := intent{Repository: f.repo, Uses: []string{}, Makes: []string{}, State: stateDryRun}
+// Text returns it for people.
+func (i Intent) Text() string {
+	text := ""
+	for _, n := range i.Uses {
+		text += lines("uses key", n)
+	}
+	for _, n := range i.Makes {
+		text += lines("makes key", n)
+	}
+	return text + lines("makes repository", i.Repository)
+}
+
+func (f *founder) intent() (Result, error) {
+	what := Intent{Repository: f.Repository, Uses: []string{}, Makes: []string{}, State: stateDryRun}
 	for _, p := range parts() {
 		names, err := f.ring.names(p)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		what.Uses = append(what.Uses, names...)
 		if len(names) == 0 {
 			what.Makes = append(what.Makes, f.ring.path(string(p)+privateSuffix))
 		}
 	}
-	if asJSON {
-		return s.JSON(what)
-	}
-	var err error
-	for _, n := range what.Uses {
-		err = errors.Join(err, printAll(s, "uses key", n))
-	}
-	for _, n := range what.Makes {
-		err = errors.Join(err, printAll(s, "makes key", n))
-	}
-	return errors.Join(err, printAll(s, "makes repository", what.Repository))
+	return what, nil
 }
 
 // signers loads the keys that are there and makes the others, in memory.
@@ -222,7 +211,7 @@ func (f *founder) signers(ctx context.Context) (map[part][]signing.Signer, error
 		f.fresh[p], out[p] = key, []signing.Signer{key}
 	}
 	if n := len(out[onlinePart]); n != 1 {
-		return nil, cli.Usagef("online key: expected one, got %d", n)
+		return nil, usagef("online key: expected one, got %d", n)
 	}
 	return out, nil
 }
@@ -236,11 +225,11 @@ func (f *founder) sign(ctx context.Context, by map[part][]signing.Signer) (*trus
 			held[p] = append(held[p], s.Public())
 		}
 		if n := f.thresholds[p]; n < 1 || n > len(by[p]) {
-			return nil, status.WithHint(cli.Usagef("%s threshold %d: there are %d keys, expected 1 to as many", p, n, len(by[p])),
+			return nil, status.WithHint(usagef("%s threshold %d: there are %d keys, expected 1 to as many", p, n, len(by[p])),
 				"name the keys with --"+string(p)+"-key, or add signers later: boxsign root add-key, then boxsign root threshold")
 		}
 	}
-	return trust.Init(ctx, f.s.Now(), trust.Setup{
+	return trust.Init(ctx, f.Now(), trust.Setup{
 		Root:    trust.Holder{Keys: held[rootPart], Threshold: f.thresholds[rootPart]},
 		Release: trust.Holder{Keys: held[releasePart], Threshold: f.thresholds[releasePart]},
 		Online:  held[onlinePart][0],
@@ -253,16 +242,16 @@ func (f *founder) write(ctx context.Context, r *trust.Repository) error {
 			return err
 		}
 	}
-	f.later(f.repo, func() error {
-		return removeEmpty(filepath.Join(f.repo, "sha256"), filepath.Join(f.repo, "targets"), filepath.Join(f.repo, "staging"), f.repo)
+	f.later(f.Repository, func() error {
+		return removeEmpty(filepath.Join(f.Repository, "sha256"), filepath.Join(f.Repository, "targets"), filepath.Join(f.Repository, "staging"), f.Repository)
 	})
-	if err := clearBeginnings(f.s.Disk, f.repo); err != nil {
+	if err := clearBeginnings(f.Disk, f.Repository); err != nil {
 		return err
 	}
 	f.undo = append(f.undo, func() error {
-		return errors.Join(clearBeginnings(f.s.Disk, f.repo), removeEmpty(filepath.Join(f.repo, metadataDir)), f.ring.disk.Remove(filepath.Join(f.repo, lockFile)))
+		return errors.Join(clearBeginnings(f.Disk, f.Repository), removeEmpty(filepath.Join(f.Repository, metadataDir)), f.ring.disk.Remove(filepath.Join(f.Repository, lockFile)))
 	})
-	if err := createDirectory(ctx, f.s.Disk, f.repo, r, f.s.Now); err != nil {
+	if err := createDirectory(ctx, f.Disk, f.Repository, r, f.Now); err != nil {
 		return fmt.Errorf("repository: %w", err)
 	}
 	return nil
@@ -317,26 +306,5 @@ func (f *founder) createKey(ctx context.Context, p part, key *secret.Key, agent 
 		return err
 	}
 	f.undo = append(f.undo, func() error { return f.ring.remove(string(p)) })
-	return nil
-}
-
-func (f *founder) result(r *trust.Repository) error {
-	out := founding{Repository: f.repo, Root: filepath.Join(f.repo, metadataDir, trust.FileName(trust.RoleRoot, 1)), Digest: r.Root().Digest(), Expires: r.Root().Expires().UTC()}
-	for _, p := range parts() {
-		for _, role := range p.roles()[:1] {
-			for _, k := range r.Root().Keys(role) {
-				out.Keys = append(out.Keys, keyFacts{Key: string(p), ID: k.ID(), Fingerprint: k.Fingerprint(), SSH: secret.SSHFingerprint(k)})
-			}
-		}
-	}
-	if f.o.json {
-		return f.s.JSON(out)
-	}
-	fmt.Fprintf(f.s.Out, "repository: %s\nroot: %s\nroot digest: %v\nroot expires: %s\n", out.Repository, out.Root, out.Digest, stamp(out.Expires))
-	for _, k := range out.Keys {
-		if _, err := fmt.Fprintf(f.s.Out, "%s key: %s\n", k.Key, k.ID); err != nil {
-			return err
-		}
-	}
 	return nil
 }

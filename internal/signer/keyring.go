@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
@@ -35,7 +34,7 @@ func parsePart(s string) (part, error) {
 	if p := part(s); slices.Contains(parts(), p) {
 		return p, nil
 	}
-	return "", cli.Usagef("role %q: expected root, release or online", s)
+	return "", usagef("role %q: expected root, release or online", s)
 }
 
 // roles returns the roles in the metadata that a key of this part has.
@@ -240,7 +239,7 @@ func readPublic(path string) (keys.Public, error) {
 // that was ever used has such a name.
 func (k *keyring) lock() (*disk.Lock, error) {
 	if _, err := os.Stat(k.dir); err != nil {
-		return nil, status.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $"+keysVariable)
+		return nil, status.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $BOXSIGN_KEYS")
 	}
 	lock, err := disk.TryLock(k.path(lockFile))
 	if err != nil {

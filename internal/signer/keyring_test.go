@@ -3,14 +3,15 @@ package signer
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // TestDamagedKeys turns every bit of the files of the keys, which have no passphrase here, so that nothing but the public file
@@ -37,8 +38,6 @@ func TestDamagedKeys(t *testing.T) {
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			var said bytes.Buffer
-			s := cli.Streams{Err: &said, Out: &said, Getenv: func(string) string { return "" }}
 			by, err := (&keyring{dir: dir}).signers(t.Context(), releasePart)
 			if err == nil && by[0].Public() != private {
 				t.Fatalf("%s, bit %d: another key", path, bit)
@@ -47,8 +46,7 @@ func TestDamagedKeys(t *testing.T) {
 				t.Errorf("%s, bit %d: expected to be told of the public file, got nothing", path, bit)
 			}
 			if err != nil {
-				s.Report("boxsign", err)
-				if out := said.String(); !strings.Contains(out, path) || !strings.Contains(out, "boxsign restore") && !strings.Contains(out, "move it away") {
+				if out := fmt.Sprintln(err, status.Hints(err)); !strings.Contains(out, path) || !strings.Contains(out, "boxsign restore") && !strings.Contains(out, "move it away") {
 					t.Errorf("%s, bit %d: expected the file and a command that mends it, got\n%s", path, bit, out)
 				}
 			}

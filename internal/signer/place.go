@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // place is where a repository is. What it says is verified by whoever asks it.
@@ -37,13 +37,13 @@ type place interface {
 	Close() error
 }
 
-// openPlace opens the repository at a URL or in a directory. A directory is published into with the online key of the
+// openPlace opens the repository of a signer at its URL or in its directory. A directory is published into with the online key of the
 // ring; at a URL the origin has it. ring is nil for reading alone.
-func openPlace(ctx context.Context, s cli.Streams, where string, write bool, ring *keyring) (place, error) {
-	if isURL(where) {
-		return openRemote(s, where)
+func openPlace(ctx context.Context, s *Signer, write bool, ring *keyring) (place, error) {
+	if IsURL(s.Repository) {
+		return s.openRemote()
 	}
-	d := directory{path: where, disk: s.Disk, now: s.Now}
+	d := directory{path: s.Repository, disk: s.Disk, now: s.Now}
 	if ring != nil {
 		d.online = func(ctx context.Context) ([]signing.Signer, error) { return ring.signers(ctx, onlinePart) }
 		d.kept = ring.path(trustedDir)
@@ -55,35 +55,33 @@ func openPlace(ctx context.Context, s cli.Streams, where string, write bool, rin
 	return opened, nil
 }
 
-func openRemote(s cli.Streams, url string) (place, error) {
-	meter := s.NewMeter()
-	s.Err = meter // messages stand above what it shows
+func (s *Signer) openRemote() (place, error) {
 	r, err := publish.New(publish.Config{
-		URL:       url,
-		UserAgent: "boxsign/" + version,
-		Progress:  func(p publish.Progress) { meter.Show(p.Name.String(), p.Total, p.Done) },
+		URL:       s.Repository,
+		UserAgent: s.UserAgent,
+		Progress:  s.Sending,
 		Waiting: func(err error, pause time.Duration) {
-			s.Warn("boxsign", fmt.Sprintf("%v; trying again in %v", err, pause.Round(time.Second/10)))
+			s.Warn(fmt.Sprintf("%v; trying again in %v", err, pause.Round(time.Second/10)))
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return shown{r, meter}, nil
+	return r, nil
 }
 
-// shown is a repository to which archives are seen going.
-type shown struct {
-	*publish.Remote
-	meter *cli.Meter
+// checkPlace refuses what is neither a directory nor a URL that is understood.
+func checkPlace(where string) error {
+	switch {
+	case where == "":
+		return status.WithHint(usagef("which repository?"), "name its directory or URL with --repo or $BOXSIGN_REPO")
+	case strings.Contains(where, "://") && !IsURL(where):
+		return usagef("%s: expected a directory, or a URL with http:// or https://", where)
+	}
+	return nil
 }
 
-// Close ends what is shown as well.
-func (s shown) Close() error {
-	s.meter.End()
-	return s.Remote.Close()
-}
-
-func isURL(where string) bool {
+// IsURL reports whether a repository is at a URL, else it is in a directory.
+func IsURL(where string) bool {
 	return strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://")
 }

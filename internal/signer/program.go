@@ -10,8 +10,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
 // maxProgram bounds the length in bytes of a program that goes into an update.
@@ -35,7 +33,8 @@ func arches() []arch {
 	}
 }
 
-func archNames() string {
+// ArchNames returns the architectures that boxes have.
+func ArchNames() string {
 	var names []string
 	for _, a := range arches() {
 		names = append(names, a.name)
@@ -49,7 +48,7 @@ func parseArch(name string) (arch, error) {
 			return a, nil
 		}
 	}
-	return arch{}, cli.Usagef("--arch %.40q: expected one of %s", name, archNames())
+	return arch{}, usagef("--arch %.40q: expected one of %s", name, ArchNames())
 }
 
 // environment is what go build needs to build for the architecture.

@@ -3,53 +3,19 @@ package signer
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-func newPublish(s cli.Streams) *cobra.Command {
-	var o listOptions
-	cmd := &cobra.Command{
-		Use:   "publish FILE… [DIR|URL]",
-		Short: "Sign updates and publish them at an origin",
-		Long: `Sign updates and publish them at an origin: each archive is inspected and hashed, a new list is signed,
-what the origin lacks is sent in blocks of 4 MiB, and what is then served is compared with what was signed.
-A publish that was cut goes on where it stopped when it is said again. Where another signer was faster, their
-change is shown, and yours is signed again on top of it.`,
-		Example: `  boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			files := o.takePlace(args)
-			if len(files) == 0 {
-				return status.WithHint(cli.Usagef("which updates?"), "name their archives before the directory or URL")
-			}
-			return withHint(add(cmd.Context(), s, o, files))
-		},
-	}
-	o.listFlags(cmd)
-	forceFlag(cmd, &o.force)
-	o.conditions.flags(cmd)
-	return cmd
-}
-
-func isPlace(arg string) bool {
-	info, err := os.Stat(arg)
-	return isURL(arg) || err == nil && info.IsDir()
-}
-
 // served compares what a server shows of the archives that a list added, or that are at hand, with what
 // was signed, and returns where they are.
 func (x *session) served(ctx context.Context, p *trust.Proposal, files publish.Files) ([]string, error) {
-	remote, ok := x.place.(shown)
+	remote, ok := x.place.(*publish.Remote)
 	if !ok || p.Role() != trust.RoleTargets || x.base.Version(trust.RoleTargets) != p.Version() {
 		return nil, nil // in a directory, or waiting
 	}
@@ -95,9 +61,9 @@ func (x *session) apart(before *trust.Repository, mine []update.Name) error {
 		return nil // it was given up
 	}
 	theirs := touched(before, x.base)
-	x.s.Warn("boxsign", fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made on top of it",
+	x.Warn(fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made on top of it",
 		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, before, x.base), ", ")))
-	if !x.o.yes {
+	if x.Confirm != nil {
 		return nil // the new list is shown and asked for
 	}
 	for _, n := range mine {

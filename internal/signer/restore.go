@@ -11,76 +11,55 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
 const stateRestored = "restored"
 
-func newRestore(s cli.Streams) *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:   "restore FILE",
-		Short: "Get your keys and trusted state back from a backup",
-		Long: `Get your keys and trusted state back from a backup, as a file of boxsign backup or typed from paper. All of it
-is verified before anything is written. Nothing is ever overwritten: a key that is there must be the same, and a
-trusted state that is there is kept where it is newer.`,
-		Example: `  boxsign restore --keys K keys.backup
-  boxsign restore --dry-run keys.backup`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(restore(cmd.Context(), s, o, args[0]))
-		},
-	}
-	o.keysFlag(cmd)
-	o.backupFlags(cmd)
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what is in the backup, and write nothing")
-	return cmd
-}
-
-func restore(ctx context.Context, s cli.Streams, o options, path string) error {
-	ring, err := o.ring(s)
+// Restore gets keys and trusted state back from a backup: a file of Backup, or what was typed or scanned from paper. All of
+// it is verified before anything is written, and nothing is ever overwritten.
+func (s *Signer) Restore(ctx context.Context, path string, of secret.Passphrase) (c Contents, err error) {
+	defer func() { err = withHint(err) }()
+	ring, err := s.ring()
 	if err != nil {
-		return err
+		return Contents{}, err
 	}
 	sealed, err := readBackup(path)
 	if errors.As(err, new(*fs.PathError)) {
-		return fmt.Errorf("backup: %w", err) // which names the file
+		return Contents{}, fmt.Errorf("backup: %w", err) // which names the file
 	}
 	if err != nil {
-		return fmt.Errorf("backup %s: %w", path, err)
+		return Contents{}, fmt.Errorf("backup %s: %w", path, err)
 	}
-	passphrase, err := o.backupPassphrase(s).Ask(ctx, "the backup "+path, false)
+	passphrase, err := of.Ask(ctx, "the backup "+path, false)
 	if err != nil {
-		return err
+		return Contents{}, err
 	}
 	defer clear(passphrase)
 	plain, err := unseal(sealed, passphrase)
 	if err != nil {
-		return fmt.Errorf("backup %s: %w", path, err)
+		return Contents{}, fmt.Errorf("backup %s: %w", path, err)
 	}
 	defer clear(plain)
 	b, err := parseBundle(plain)
 	if err != nil {
-		return fmt.Errorf("backup %s: %w: %w", path, errDamaged, err)
+		return Contents{}, fmt.Errorf("backup %s: %w: %w", path, errDamaged, err)
 	}
-	c, err := b.check()
+	if c, err = b.check(); err != nil {
+		return Contents{}, fmt.Errorf("backup %s: %w", path, err)
+	}
+	if c.State = stateDryRun; s.DryRun {
+		return c, nil
+	}
+	notes, err := ring.restore(b, c)
 	if err != nil {
-		return fmt.Errorf("backup %s: %w", path, err)
+		return Contents{}, err
 	}
-	c.State = stateDryRun
-	if !o.dryRun {
-		notes, err := ring.restore(b, c)
-		if err != nil {
-			return err
-		}
-		c.Into, c.State, c.Notes = ring.dir, stateRestored, append(c.Notes, notes...)
-	}
-	return c.show(s, o.json)
+	c.Into, c.State, c.Notes = ring.dir, stateRestored, append(c.Notes, notes...)
+	return c, nil
 }
 
 // readBackup returns what age made, from its file or from typed text.
@@ -98,7 +77,7 @@ func readBackup(path string) ([]byte, error) {
 
 // restore writes what the directory lacks of a bundle that was checked, and returns what is to be said about
 // the rest. After an error nothing is there that was not before, unless it can't be removed.
-func (k *keyring) restore(b bundle, c contents) (notes []string, err error) {
+func (k *keyring) restore(b bundle, c Contents) (notes []string, err error) {
 	var undo []func() error
 	defer func() {
 		if err != nil {
@@ -151,7 +130,7 @@ func (k *keyring) put(f bundled, undo []func() error) ([]func() error, error) {
 
 // lacking returns the files that are not there, in the order in which they are written: nobody signs without a
 // private key, and until then what the keys trust is there, its timestamp last.
-func (k *keyring) lacking(b bundle, c contents) (files []bundled, notes []string, err error) {
+func (k *keyring) lacking(b bundle, c Contents) (files []bundled, notes []string, err error) {
 	trusted, note, err := k.lackingTrusted(b, c)
 	if err != nil {
 		return nil, nil, err
@@ -190,7 +169,7 @@ func (k *keyring) same(f bundled) (bool, error) {
 
 // lackingTrusted returns the files of the trusted state that are not there. A state that is there and differs is
 // kept where it is newer, and refused where it isn't: numbers must never go back.
-func (k *keyring) lackingTrusted(b bundle, c contents) (files []bundled, note string, err error) {
+func (k *keyring) lackingTrusted(b bundle, c Contents) (files []bundled, note string, err error) {
 	differs := false
 	for _, f := range b.trusted() {
 		same, err := k.same(f)

@@ -306,7 +306,7 @@ func TestBundleCheck(t *testing.T) {
 			}
 		})
 	}
-	if c, err := good.check(); err != nil || *c.Trusted != (trustedFacts{1, 1, 1, 1}) {
+	if c, err := good.check(); err != nil || *c.Trusted != (TrustedFacts{1, 1, 1, 1}) {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

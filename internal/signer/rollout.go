@@ -1,68 +1,42 @@
 package signer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-func newRolloutCommands(s cli.Streams) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "rollout",
-		Short: "Pause, resume or finish the rollout of an update",
-		Long: `Change which share of the boxes takes an update that was published with --rollout: a new list is signed
-and published. A box decides by itself, from its machine ID and the name of the update, and what it has
-installed it keeps.`,
-	}
-	cmd.AddCommand(
-		newRolloutChange(s, "pause", "Keep the share of the boxes as it is now", `Keep the share of the boxes as it is now. Boxes that take the update already can still install it;
-boxsign withdraw takes it from all that have not. A box learns of it with the next list that it sees, at the
-latest when the timestamp that it trusts expires: the command says when that is.`, pauseRollout),
-		newRolloutChange(s, "resume", "Go on where the rollout was paused", `Go on where the rollout was paused: the steps that were still to come are later by as long as the pause
-was. Every box that takes the update keeps it.`, resumeRollout),
-		newRolloutChange(s, "finish", "Have all boxes take the update now", `Have all boxes take the update now. Conditions on hardware and version stay.`, finishRollout),
-		newRolloutShow(s),
-	)
-	return cmd
-}
-
 // A rolloutEdit returns what follows a rollout at that time since it began; nil stands for all boxes at
 // once. It doesn't change what r points to.
 type rolloutEdit func(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, error)
 
-func newRolloutChange(s cli.Streams, verb, short, long string, edit rolloutEdit) *cobra.Command {
-	var o listOptions
-	cmd := &cobra.Command{
-		Use:     verb + " NAME [DIR|URL]",
-		Short:   short,
-		Long:    long,
-		Example: `  boxsign rollout ` + verb + ` --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
-		Args:    cobra.RangeArgs(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(changeRollout(cmd.Context(), s, o, args, edit))
-		},
-	}
-	o.repoFlags(cmd)
-	cmd.Flags().BoolVar(&o.hold, "hold", false, "keep it waiting for more signatures, even where there are enough")
-	return cmd
+// PauseRollout keeps the share of the boxes that takes an update as it is now.
+func (s *Signer) PauseRollout(ctx context.Context, update string, hold bool) (Change, error) {
+	return s.changeRollout(ctx, update, hold, pauseRollout)
 }
 
-func changeRollout(ctx context.Context, s cli.Streams, o listOptions, args []string, edit rolloutEdit) error {
-	name, err := o.nameIn(args)
+// ResumeRollout goes on where a rollout was paused: the steps that were still to come are later by as long as it was.
+func (s *Signer) ResumeRollout(ctx context.Context, update string, hold bool) (Change, error) {
+	return s.changeRollout(ctx, update, hold, resumeRollout)
+}
+
+// FinishRollout has all boxes take an update now.
+func (s *Signer) FinishRollout(ctx context.Context, update string, hold bool) (Change, error) {
+	return s.changeRollout(ctx, update, hold, finishRollout)
+}
+
+func (s *Signer) changeRollout(ctx context.Context, update string, hold bool, edit rolloutEdit) (Change, error) {
+	name, err := parseArchivePath(update)
 	if err != nil {
-		return err
+		return Change{}, err
 	}
-	return changeList(ctx, s, o, nil, func(x *session, e *trust.TargetsEdit) error {
+	return s.changeList(ctx, ListOptions{Hold: hold}, nil, func(x *session, e *trust.TargetsEdit) error {
 		r, err := x.listed(name)
 		if err != nil {
 			return err
@@ -73,14 +47,6 @@ func changeRollout(ctx context.Context, s cli.Streams, o listOptions, args []str
 		}
 		return e.Condition(name, c)
 	})
-}
-
-// nameIn parses the arguments NAME [DIR|URL].
-func (o *options) nameIn(args []string) (update.Name, error) {
-	if len(args) == 2 {
-		o.repo = args[1]
-	}
-	return parseArchivePath(args[0])
 }
 
 // sinceStart returns for how long a rollout has been going on, in whole seconds.
@@ -130,62 +96,41 @@ func resumeRollout(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, err
 
 func finishRollout(*trust.Rollout, time.Duration) (*trust.Rollout, error) { return nil, nil }
 
-func newRolloutShow(s cli.Streams) *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:     "show NAME [DIR|URL]",
-		Short:   "Show which boxes take an update, and when",
-		Example: `  boxsign rollout show --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
-		Args:    cobra.RangeArgs(1, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(showRollout(cmd.Context(), s, o, args))
-		},
-	}
-	o.keysFlag(cmd)
-	o.repoFlag(cmd)
-	o.jsonFlag(cmd)
-	return cmd
-}
+// RolloutShown is which boxes take an update, and when.
+type RolloutShown struct{ Listed }
 
-func showRollout(ctx context.Context, s cli.Streams, o options, args []string) error {
-	name, err := o.nameIn(args)
+// ShowRollout returns which boxes take an update.
+func (s *Signer) ShowRollout(ctx context.Context, update string) (RolloutShown, error) {
+	name, err := parseArchivePath(update)
 	if err != nil {
-		return err
+		return RolloutShown{}, err
 	}
-	return inSession(ctx, s, o, false, func(x *session) error {
+	return inSession(ctx, s, false, func(x *session) (RolloutShown, error) {
 		r, err := x.listed(name)
 		if err != nil {
-			return err
+			return RolloutShown{}, err
 		}
-		facts := release(r, x.at)
-		if o.json {
-			return s.JSON(facts)
-		}
-		return facts.printRollout(s)
+		return RolloutShown{release(r, x.at)}, nil
 	})
 }
 
 // when returns when a step begins, in words.
-func (f *rolloutFacts) when(s stepFacts) string {
+func (f *RolloutFacts) when(s StepFacts) string {
 	if f.Paused != nil && s.From.After(*f.Paused) {
 		return fmt.Sprintf("%v after it is resumed", s.From.Sub(*f.Paused))
 	}
 	return "from " + stamp(s.From)
 }
 
-// printRollout writes one fact per line: also what is past and what is still to come.
-func (l listed) printRollout(s cli.Streams) error {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "update: %v\npublished: %s\n", l.Name, stamp(l.Published))
+// Text returns it for people: also what is past and what is still to come.
+func (l RolloutShown) Text() string {
+	text := lines("update", l.Name, "published", stamp(l.Published))
 	if l.Rollout == nil {
-		fmt.Fprintf(&b, "rollout of %v: every box now\n", l.Name)
+		return text + lines(fmt.Sprintf("rollout of %v", l.Name), "every box now") + l.conditions("")
 	}
-	l.printConditions(&b, "")
-	if l.Rollout != nil {
-		for _, step := range l.Rollout.Steps {
-			fmt.Fprintf(&b, "step: %s %s\n", boxes(step.Percent), l.Rollout.when(step))
-		}
+	text += l.conditions("")
+	for _, step := range l.Rollout.Steps {
+		text += lines("step", boxes(step.Percent)+" "+l.Rollout.when(step))
 	}
-	_, err := s.Out.Write(b.Bytes())
-	return err
+	return text
 }

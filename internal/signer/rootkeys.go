@@ -6,33 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
-
-func newRootCommands(s cli.Streams) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "root",
-		Short: "Say which keys count, and how many",
-		Long: `Say which keys count for a repository, and how many must sign. Each command makes the next root. It must
-be signed by the thresholds of the present root and of itself; until then it waits for boxsign root sign.`,
-	}
-	cmd.AddCommand(
-		rootCommand(s, "add-key ROLE FILE", "Let a key in", `Let the public key in FILE sign for ROLE: root, release or online.`, cobra.ExactArgs(2), editAddKey),
-		rootCommand(s, "remove-key ROLE KEY", "Take the right to sign from a key", `Take ROLE from KEY: its ID, its fingerprint or its public key file.`, cobra.ExactArgs(2), editRemoveKey),
-		newThreshold(s),
-		rootCommand(s, "renew", "Make the root valid for another year", `Make the next root without a change, valid for another year. It works on an expired root too.`, cobra.NoArgs, editNothing),
-		newRootSign(s),
-	)
-	return cmd
-}
 
 // rootEdit makes the changes of a new root, errAlready where the published one has them.
 type rootEdit func(x *session, e *trust.RootEdit) error
@@ -41,34 +21,48 @@ type rootEdit func(x *session, e *trust.RootEdit) error
 // maybe.
 var errAlready = errors.New("the root says so already")
 
-func rootCommand(s cli.Streams, use, short, long string, args cobra.PositionalArgs, edit func(x *session, e *trust.RootEdit, args []string) error) *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: args,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(changeRoot(cmd.Context(), s, o, func(x *session, e *trust.RootEdit) error { return edit(x, e, args) }))
-		},
-	}
-	o.repoFlags(cmd)
-	return cmd
+// AddKey publishes a root that lets the public key in a file sign for a role: root, release or online. Each command that
+// makes a root has it wait where more signatures are needed.
+func (s *Signer) AddKey(ctx context.Context, role, file string) (Change, error) {
+	return s.changeRoot(ctx, func(x *session, e *trust.RootEdit) error {
+		p, err := parsePart(role)
+		if err != nil {
+			return err
+		}
+		key, err := readPublic(file)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(x.base.Root().Keys(p.roles()[0]), key) {
+			return fmt.Errorf("%s key %s: %w", p, key.Fingerprint(), errAlready)
+		}
+		return p.addKey(e, key)
+	})
 }
 
-// editNothing makes a root without a change, which is valid for longer.
-func editNothing(*session, *trust.RootEdit, []string) error { return nil }
+// RemoveKey publishes a root that takes a role from a key: its ID, its fingerprint or its public key file.
+func (s *Signer) RemoveKey(ctx context.Context, role, key string) (Change, error) {
+	return s.changeRoot(ctx, func(x *session, e *trust.RootEdit) error {
+		p, err := parsePart(role)
+		if err != nil {
+			return err
+		}
+		id, err := findKey(x.base.Root().Keys(p.roles()[0]), key)
+		if err == nil {
+			return p.removeKey(e, id)
+		}
+		for _, earlier := range x.trusted.Roots() {
+			if id, err := findKey(earlier.Keys(p.roles()[0]), key); err == nil {
+				return fmt.Errorf("%s key %s is out: %w", p, id.Fingerprint(), errAlready)
+			}
+		}
+		return fmt.Errorf("%s: %w", p, err)
+	})
+}
 
-func editAddKey(x *session, e *trust.RootEdit, args []string) error {
-	p, err := parsePart(args[0])
-	if err != nil {
-		return err
-	}
-	key, err := readPublic(args[1])
-	if err != nil {
-		return err
-	}
-	if slices.Contains(x.base.Root().Keys(p.roles()[0]), key) {
-		return fmt.Errorf("%s key %s: %w", p, key.Fingerprint(), errAlready)
-	}
-	return p.addKey(e, key)
+// RenewRoot publishes a root without a change that is valid for another year. The present one may be expired.
+func (s *Signer) RenewRoot(ctx context.Context) (Change, error) {
+	return s.changeRoot(ctx, func(*session, *trust.RootEdit) error { return nil })
 }
 
 func (p part) addKey(e *trust.RootEdit, key keys.Public) error {
@@ -89,23 +83,6 @@ func (p part) removeKey(e *trust.RootEdit, id keys.ID) error {
 	return nil
 }
 
-func editRemoveKey(x *session, e *trust.RootEdit, args []string) error {
-	p, err := parsePart(args[0])
-	if err != nil {
-		return err
-	}
-	id, err := findKey(x.base.Root().Keys(p.roles()[0]), args[1])
-	if err == nil {
-		return p.removeKey(e, id)
-	}
-	for _, earlier := range x.trusted.Roots() {
-		if id, err := findKey(earlier.Keys(p.roles()[0]), args[1]); err == nil {
-			return fmt.Errorf("%s key %s is out: %w", p, id.Fingerprint(), errAlready)
-		}
-	}
-	return fmt.Errorf("%s: %w", p, err)
-}
-
 // findKey returns the key that a person means: by ID, by fingerprint or by public key file.
 func findKey(among []keys.Public, text string) (keys.ID, error) {
 	for _, k := range among {
@@ -123,100 +100,59 @@ func findKey(among []keys.Public, text string) (keys.ID, error) {
 	return k.ID(), nil
 }
 
-func newThreshold(s cli.Streams) *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:   "threshold ROLE N",
-		Short: "Say how many keys must sign",
-		Long: `Say how many keys of ROLE, root or release, must sign. Before lists can ask for N signatures, the list
-that is published must have N: where it has fewer, a new one is made without a change, which waits for
-boxsign cosign; with three signers and more, all but the last say --hold. Then say this again.`,
-		Example: `  boxsign root threshold release 2`,
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withHint(threshold(cmd.Context(), s, o, args[0], args[1]))
-		},
-	}
-	o.repoFlags(cmd)
-	return cmd
-}
-
-func threshold(ctx context.Context, s cli.Streams, o options, role, number string) error {
+// Threshold publishes a root by which n keys of a role, root or release, must sign. Where the list that is published has
+// fewer signatures, a new one is made instead, which waits for them.
+func (s *Signer) Threshold(ctx context.Context, role string, n int) (Change, error) {
 	p, err := parsePart(role)
 	if err != nil {
-		return err
+		return Change{}, err
 	}
 	if p == onlinePart {
-		return cli.Usagef("online: its threshold stays 1, since the origin has one key")
+		return Change{}, usagef("online: its threshold stays 1, since the origin has one key")
 	}
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 1 {
-		return cli.Usagef("threshold %q: expected a number from 1", number)
-	}
-	err = changeRoot(ctx, s, o, func(x *session, e *trust.RootEdit) error {
+	c, err := s.changeRoot(ctx, func(x *session, e *trust.RootEdit) error {
 		if x.base.Root().Threshold(p.roles()[0]) == n {
 			return fmt.Errorf("%s threshold %d: %w", p, n, errAlready)
 		}
 		return e.SetThreshold(p.roles()[0], n)
 	})
-	if p == releasePart && errors.Is(err, trust.ErrStranded) {
-		s.Warn("boxsign", fmt.Sprintf("the list that is published has fewer than %d signatures: a new one is made, which waits for boxsign cosign; then say this again", n))
-		held := listOptions{options: o, hold: true}
-		return inSession(ctx, s, o, true, func(x *session) error {
-			if waiting := x.waiting(trust.RoleTargets); len(waiting) > 0 {
-				return status.WithHint(fmt.Errorf("targets %d: %w", waiting[0].Version(), errWaits), "they say boxsign cosign; then say this again")
-			}
-			e, err := x.editList(held, nil)
-			if err != nil {
-				return err
-			}
-			return x.signList(ctx, e, listing{hold: true})
-		})
+	if p != releasePart || !errors.Is(err, trust.ErrStranded) {
+		return c, err
 	}
-	return err
-}
-
-func newRootSign(s cli.Streams) *cobra.Command {
-	var o cosignOptions
-	cmd := &cobra.Command{
-		Use:   "sign",
-		Short: "Add your signature to the root that waits for it",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withHint(cosign(cmd.Context(), s, o, trust.RoleRoot, nil))
-		},
-	}
-	o.repoFlags(cmd)
-	o.idFlag(cmd)
-	return cmd
+	s.Warn(fmt.Sprintf("the list that is published has fewer than %d signatures: a new one is made, which waits for boxsign cosign; then say this again", n))
+	return inSession(ctx, s, true, func(x *session) (Change, error) {
+		if waiting := x.waiting(trust.RoleTargets); len(waiting) > 0 {
+			return Change{}, status.WithHint(fmt.Errorf("targets %d: %w", waiting[0].Version(), errWaits), "they say boxsign cosign; then say this again")
+		}
+		e, err := x.editList(ListOptions{}, nil)
+		if err != nil {
+			return Change{}, err
+		}
+		return x.signList(ctx, e, listing{hold: true})
+	})
 }
 
 // changeRoot makes, signs and submits the next root.
-func changeRoot(ctx context.Context, s cli.Streams, o options, edit rootEdit) error {
-	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
+func (s *Signer) changeRoot(ctx context.Context, edit rootEdit) (Change, error) {
+	return inSession(ctx, s, !s.DryRun, func(x *session) (Change, error) {
 		c, err := x.nextRoot(ctx, edit)
 		if errors.Is(err, errAlready) {
 			return x.unchanged(ctx, trust.RoleRoot, err.Error())
 		}
-		if err != nil {
-			return err
-		}
-		return show(s, o.json, c)
+		return c, err
 	})
 }
 
 // unchanged says that nothing was left to sign in a role, and finishes what a run before may have left
 // open.
-func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...string) error {
-	if !x.o.dryRun {
+func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...string) (Change, error) {
+	if !x.DryRun {
 		if err := x.settle(ctx, role); err != nil {
-			return err
+			return Change{}, err
 		}
 	}
 	version := x.base.Version(role)
-	return show(x.s, x.o.json, change{
-		Role: role, From: version, To: version, Expires: x.base.Expires(role).UTC(), State: stateUnchanged, Notes: notes,
-	})
+	return Change{Role: role, From: version, To: version, Expires: x.base.Expires(role).UTC(), State: stateUnchanged, Notes: notes}, nil
 }
 
 // settle finishes a publish that may have been cut after what it published was there.
@@ -235,51 +171,51 @@ func (x *session) settle(ctx context.Context, role trust.Role) error {
 // followRoot has a timestamp follow the root of a directory, without which many clients don't look for a
 // root. An origin does that by itself.
 func (x *session) followRoot(ctx context.Context) error {
-	if _, remote := x.place.(shown); remote {
+	if _, remote := x.place.(*publish.Remote); remote {
 		return x.trusted.Commit(x.base)
 	}
 	return x.publish(ctx, trust.Change{}, nil)
 }
 
 // nextRoot shows the next root, asks, signs it and submits it.
-func (x *session) nextRoot(ctx context.Context, edit rootEdit) (change, error) {
+func (x *session) nextRoot(ctx context.Context, edit rootEdit) (Change, error) {
 	// An origin keeps one of each key: that of a thief, below the threshold, must not keep him in.
-	_, remote := x.place.(shown)
+	_, remote := x.place.(*publish.Remote)
 	waiting := x.waiting(trust.RoleRoot)
 	if len(waiting) > 0 && !remote {
-		return change{}, status.WithHint(fmt.Errorf("root %d waits for signatures", waiting[0].Version()),
+		return Change{}, status.WithHint(fmt.Errorf("root %d waits for signatures", waiting[0].Version()),
 			"complete it first with boxsign root sign, or give it up with boxsign abort")
 	}
 	e, err := x.base.EditRoot(x.at)
 	if err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	if err := edit(x, e); err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	plan, err := e.Plan()
 	if err != nil {
-		return change{}, status.WithHint(explain.At(fmt.Sprintf("root %d", x.base.Root().Version()+1), err), "each role needs at least as many keys as its threshold")
+		return Change{}, status.WithHint(explain.At(fmt.Sprintf("root %d", x.base.Root().Version()+1), err), "each role needs at least as many keys as its threshold")
 	}
 	c := x.describe(plan)
 	c.Notes = x.clockNotes()
 	for _, w := range waiting {
-		x.s.Warn("boxsign", fmt.Sprintf("another root %d waits for signatures: this one takes its place if you signed that, else it stands beside it", w.Version()))
+		x.Warn(fmt.Sprintf("another root %d waits for signatures: this one takes its place if you signed that, else it stands beside it", w.Version()))
 	}
-	if x.o.dryRun {
+	if x.DryRun {
 		c.State = stateDryRun
 		return c, nil
 	}
-	if err := x.confirm(ctx, c); err != nil {
-		return change{}, err
+	if err := x.confirm(ctx, c, "Sign this?"); err != nil {
+		return Change{}, err
 	}
 	by, err := x.signers(ctx, rootPart)
 	if err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	p, err := e.Sign(ctx, by...)
 	if err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	done, err := x.submit(ctx, p, nil, false)
 	done.Notes = append(c.Notes, done.Notes...)

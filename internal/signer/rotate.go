@@ -7,9 +7,6 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/spf13/cobra"
-
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -17,76 +14,45 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-func newRotate(s cli.Streams) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "rotate",
-		Short: "Replace a key",
-		Long: `Replace a key by a new one: a root adds the new key, something is published with it, and the next root
-takes the old key out. At every instant boxes accept what is published. Where other signers are needed
-in between it says so; then it goes on where it stopped when it is said again.`,
-	}
-	cmd.AddCommand(
-		rotateCommand(s, releasePart, `Replace your release key. All updates that are listed are signed again by the new key: look at the list
-first, if the old key was stolen. Boxes that check only .sig need the new release.pub.`),
-		rotateCommand(s, onlinePart, `Replace the online key. Boxes forget the version numbers that the old key counted. A server on the
-repository must get the new online.pem.`),
-	)
-	return cmd
-}
-
-func rotateCommand(s cli.Streams, p part, long string) *cobra.Command {
-	var o options
-	agent := ""
-	cmd := &cobra.Command{
-		Use:   string(p),
-		Short: "Replace the " + string(p) + " key",
-		Long:  long,
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withHint(rotate(cmd.Context(), s, o, p, agent))
-		},
-	}
-	o.repoFlags(cmd)
-	if p == releasePart {
-		cmd.Flags().StringVar(&agent, "agent", "", "the new key is `KEY` of the ssh-agent, ssh-agent:SHA256:…")
-	}
-	return cmd
-}
-
 // rotation replaces a key of a part. What the repository says decides which step is next, so that it
 // goes on after whatever interrupted it.
 type rotation struct {
 	*session
 	part       part
 	old, fresh keys.Public // old is zero where it is out already
-	done       []change
+	done       Changes
 }
 
-func rotate(ctx context.Context, s cli.Streams, o options, p part, agent string) error {
-	return inSession(ctx, s, o, !o.dryRun, func(x *session) error {
+// RotateRelease replaces the release key by a new one, or by one that stays in the ssh-agent if agent names it.
+func (s *Signer) RotateRelease(ctx context.Context, agent string) (Result, error) {
+	return s.rotate(ctx, releasePart, agent)
+}
+
+// RotateOnline replaces the online key.
+func (s *Signer) RotateOnline(ctx context.Context) (Result, error) {
+	return s.rotate(ctx, onlinePart, "")
+}
+
+// rotate returns the steps that were done, which come with an error too, or a Replacement for a dry run.
+func (s *Signer) rotate(ctx context.Context, p part, agent string) (Result, error) {
+	return inSession(ctx, s, !s.DryRun, func(x *session) (Result, error) {
 		r := rotation{session: x, part: p}
 		if err := r.choose(ctx); err != nil {
-			return err
+			return nil, err
 		}
-		if o.dryRun {
-			return r.announce(s, o.json)
+		what := r.replacement()
+		if x.DryRun {
+			return what, nil
 		}
-		if !o.yes {
-			shown := s
-			shown.Out = s.Err
-			if err := r.announce(shown, false); err != nil {
-				return err
-			}
-			if err := s.Confirm(ctx, "Replace it?"); err != nil {
-				return err
-			}
+		if err := x.confirm(ctx, what, "Replace it?"); err != nil {
+			return nil, err
 		}
-		x.o.yes = true // for all steps
+		x.Confirm = nil // to all steps
 		err := r.prepare(ctx, agent)
 		if err == nil {
 			err = r.run(ctx)
 		}
-		return errors.Join(showAll(s, o.json, r.done), err)
+		return r.done, err
 	})
 }
 
@@ -118,42 +84,44 @@ func (r *rotation) choose(ctx context.Context) (err error) {
 
 // public returns the public key with that base name, which is made where a crash left it out.
 func (r *rotation) public(ctx context.Context, base string) (keys.Public, error) {
-	if r.o.dryRun {
+	if r.DryRun {
 		return r.ring.public(base)
 	}
 	return r.ring.completed(ctx, base)
 }
 
-// replacement is what rotate is about to do, as JSON.
-type replacement struct {
-	Role  part     `json:"role"`
+// Replacement is what a rotation is about to do.
+type Replacement struct {
+	Role  string   `json:"role"`
 	Old   keys.ID  `json:"old"`
 	New   keys.ID  `json:"new,omitempty"` // "" for one that is to be made
-	Signs []listed `json:"signs"`         // again, by the new key
+	Signs []Listed `json:"signs"`         // again, by the new key
 	Notes []string `json:"notes,omitempty"`
 	State string   `json:"state"`
 }
 
-func (r *rotation) announce(s cli.Streams, asJSON bool) error {
-	what := replacement{Role: r.part, Old: r.old.ID(), New: r.fresh.ID(), Signs: []listed{}, Notes: r.clockNotes(), State: stateDryRun}
-	if r.part == releasePart {
-		what.Signs = append(what.Signs, releases(r.base.Releases(), r.at)...)
-	}
-	if asJSON {
-		return s.JSON(what)
-	}
-	fresh := string(what.New)
+// Text returns it for people.
+func (r Replacement) Text() string {
+	fresh := string(r.New)
 	if fresh == "" {
 		fresh = "a new key"
 	}
-	err := printAll(s, "replaces", fmt.Sprintf("%s key %s", r.part, what.Old), "by", fresh)
-	for _, n := range what.Notes {
-		err = errors.Join(err, printAll(s, "note", n))
+	text := lines("replaces", fmt.Sprintf("%s key %s", r.Role, r.Old), "by", fresh)
+	for _, n := range r.Notes {
+		text += lines("note", n)
 	}
-	for _, u := range what.Signs {
-		err = errors.Join(err, printAll(s, "signs again", fmt.Sprintf("%v digest %v, %d bytes", u.Name, u.Digest, u.Length)))
+	for _, u := range r.Signs {
+		text += lines("signs again", fmt.Sprintf("%v digest %v, %d bytes", u.Name, u.Digest, u.Length))
 	}
-	return err
+	return text
+}
+
+func (r *rotation) replacement() Replacement {
+	what := Replacement{Role: string(r.part), Old: r.old.ID(), New: r.fresh.ID(), Signs: []Listed{}, Notes: r.clockNotes(), State: stateDryRun}
+	if r.part == releasePart {
+		what.Signs = append(what.Signs, releases(r.base.Releases(), r.at)...)
+	}
+	return what
 }
 
 // prepare makes the new key.
@@ -190,7 +158,7 @@ func (r *rotation) run(ctx context.Context) error {
 var errWaits = errors.New("other signers are needed")
 
 // record notes a step, errWaits where it waits for signatures.
-func (r *rotation) record(c change, err error) error {
+func (r *rotation) record(c Change, err error) error {
 	if err != nil {
 		return err
 	}
@@ -259,12 +227,12 @@ func (r *rotation) tryOut(ctx context.Context) error {
 // list publishes a list without a change that the new key signed.
 func (r *rotation) list(ctx context.Context) error {
 	if len(r.waiting(trust.RoleTargets)) > 0 {
-		return r.record(change{Role: trust.RoleTargets, To: r.reserved, State: stateWaiting}, nil)
+		return r.record(Change{Role: trust.RoleTargets, To: r.reserved, State: stateWaiting}, nil)
 	}
 	if _, err := r.awaitOthers(ctx); err != nil {
 		return err
 	}
-	e, err := r.editList(listOptions{}, nil)
+	e, err := r.editList(ListOptions{}, nil)
 	if err != nil {
 		return err
 	}

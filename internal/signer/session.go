@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
@@ -20,13 +19,11 @@ import (
 // session is one run of a command on a repository: what the signer trusts, where the repository is,
 // and what waits there.
 type session struct {
-	s       cli.Streams
-	o       options
+	Signer
 	ring    *keyring
 	lock    *disk.Lock // nil: for reading only
 	trusted *trust.State
 	place   place
-	where   string // the directory or URL of place
 
 	// The rest changes with each publish.
 	base     *trust.Repository
@@ -36,16 +33,15 @@ type session struct {
 }
 
 // openSession opens the keys and the repository. Without write, nothing is locked or changed.
-func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *session, err error) {
-	ring, err := o.ring(s)
+func openSession(ctx context.Context, s *Signer, write bool) (_ *session, err error) {
+	ring, err := s.ring()
 	if err != nil {
 		return nil, err
 	}
-	repo, err := o.repository(s)
-	if err != nil {
+	if err := checkPlace(s.Repository); err != nil {
 		return nil, err
 	}
-	x := &session{s: s, o: o, ring: ring, where: repo}
+	x := &session{Signer: *s, ring: ring}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, x.close())
@@ -56,7 +52,7 @@ func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *
 			return nil, err
 		}
 	}
-	if x.place, err = openPlace(ctx, s, repo, write, ring); err != nil {
+	if x.place, err = openPlace(ctx, s, write, ring); err != nil {
 		return nil, err
 	}
 	if x.trusted, err = x.openTrusted(!write); err != nil {
@@ -76,16 +72,16 @@ func openSession(ctx context.Context, s cli.Streams, o options, write bool) (_ *
 		}
 	}
 	for _, d := range damage {
-		x.s.Warn("boxsign", d.Error())
+		x.Warn(d.Error())
 	}
 	return x, err
 }
 
 func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 	var pinned []byte
-	if x.o.pinned != "" {
+	if x.Root != "" {
 		var err error
-		if pinned, err = readRoot(x.o.pinned); err != nil {
+		if pinned, err = readRoot(x.Root); err != nil {
 			return nil, err
 		}
 	}
@@ -99,12 +95,12 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 
 // refresh reads what is published and what waits.
 func (x *session) refresh(ctx context.Context) (err error) {
-	x.at = x.s.Now()
+	x.at = x.Now()
 	if err := x.refreshBase(ctx); err != nil {
-		return withHint(fmt.Errorf("repository: %w", explain.At(x.where, err)))
+		return withHint(fmt.Errorf("repository: %w", explain.At(x.Repository, err)))
 	}
 	for _, b := range x.trusted.Ledger().Rebound(x.base) {
-		x.s.Warn("boxsign", b.String())
+		x.Warn(b.String())
 	}
 	if x.pending, x.reserved, err = x.place.Pending(ctx, x.base, x.trusted.Ledger(), x.at); err != nil {
 		return withHint(err)
@@ -150,27 +146,13 @@ func (x *session) close() error {
 }
 
 // inSession runs a command on a repository; unless the command changes nothing, for this one alone.
-func inSession(ctx context.Context, s cli.Streams, o options, write bool, run func(*session) error) error {
-	x, err := openSession(ctx, s, o, write)
+func inSession[T any](ctx context.Context, s *Signer, write bool, run func(*session) (T, error)) (result T, err error) {
+	x, err := openSession(ctx, s, write)
 	if err != nil {
-		return err
+		return result, withHint(err)
 	}
-	return errors.Join(withHint(run(x)), x.close())
-}
-
-// confirm shows what will change and asks.
-func (x *session) confirm(ctx context.Context, what ...change) error {
-	if x.o.yes {
-		return nil
-	}
-	shown := x.s
-	shown.Out = x.s.Err
-	for _, c := range what {
-		if err := c.print(shown); err != nil {
-			return err
-		}
-	}
-	return x.s.Confirm(ctx, "Sign this?")
+	result, err = run(x)
+	return result, withHint(errors.Join(withHint(err), x.close()))
 }
 
 // signers returns the keys of a part and remembers the base that is signed on: from now on no older
@@ -185,7 +167,7 @@ func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error)
 
 // submit publishes a proposal with enough signatures and keeps another one waiting. hold keeps any
 // waiting. It returns what became of it.
-func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (change, error) {
+func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (Change, error) {
 	c := x.describe(p.Plan())
 	if hold || !p.Complete() {
 		return x.hold(ctx, c, p, files)
@@ -196,7 +178,7 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.F
 	}
 	before := x.base
 	if err := x.publish(ctx, next, files); err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	c.State, c.Notes = statePublished, conditionNotes(p.Plan(), lastWithout(before, x.base), x.at)
 	x.warnThreshold()
@@ -204,12 +186,12 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.F
 }
 
 // hold keeps a proposal waiting, unless others have signed it meanwhile: then it is published.
-func (x *session) hold(ctx context.Context, c change, p *trust.Proposal, files publish.Files) (change, error) {
+func (x *session) hold(ctx context.Context, c Change, p *trust.Proposal, files publish.Files) (Change, error) {
 	if err := x.place.Hold(ctx, p, files); err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	if err := x.refresh(ctx); err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	if x.base.Version(p.Role()) < p.Version() {
 		c.wait(p.Needs())
@@ -240,7 +222,7 @@ func (x *session) publish(ctx context.Context, c trust.Change, files publish.Fil
 
 func (x *session) warnThreshold() {
 	if n := x.base.Root().Threshold(trust.RoleTargets); n > 1 {
-		x.s.Warn("boxsign", fmt.Sprintf("lists need %d signatures, but boxes that check only .sig still trust one key alone", n))
+		x.Warn(fmt.Sprintf("lists need %d signatures, but boxes that check only .sig still trust one key alone", n))
 	}
 }
 

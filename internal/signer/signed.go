@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
@@ -19,7 +20,7 @@ const signedFile = "signed.targets.json"
 // archives back.
 func (x *session) signedList(ctx context.Context, e *trust.TargetsEdit, same bool) (*trust.Proposal, error) {
 	// In a directory a list that waits may have more signatures by now than this one.
-	_, remote := x.place.(shown)
+	_, remote := x.place.(*publish.Remote)
 	if p := x.unpublished(); p != nil && (p.Complete() || remote) && sameChange(p.Plan(), e.Plan()) && (same || !e.Plan().Empty()) {
 		return p, nil
 	}
@@ -40,7 +41,7 @@ func (x *session) keepSigned(p *trust.Proposal) error {
 
 // settled forgets the list that was signed once it is published. One that waits for signatures is kept:
 // when it has them, whoever has the archives says the same again to send them.
-func (x *session) settled(c change) error {
+func (x *session) settled(c Change) error {
 	if c.State == stateWaiting || c.State == stateArchives {
 		return nil
 	}

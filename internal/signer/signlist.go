@@ -18,36 +18,36 @@ type listing struct {
 }
 
 // signList shows the next list, asks, signs it and submits it.
-func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing) error {
+func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing) (Change, error) {
 	if err := x.holdable(l.hold); err != nil {
-		return err
+		return Change{}, err
 	}
 	c := x.describe(e.Plan())
 	notes := slices.Concat(bringsBack(l.lost), x.notes(), x.clockNotes())
 	c.Notes = append(c.Notes, notes...)
-	if x.o.dryRun {
+	if x.DryRun {
 		c.State = stateDryRun
-		return show(x.s, x.o.json, c)
+		return c, nil
 	}
-	if err := x.confirm(ctx, c); err != nil {
-		return err
+	if err := x.confirm(ctx, c, "Sign this?"); err != nil {
+		return Change{}, err
 	}
 	p, err := x.signedList(ctx, e, len(l.lost) > 0)
 	if err != nil {
-		return err
+		return Change{}, err
 	}
 	done, err := x.submit(ctx, p, l.files, l.hold)
 	if err != nil {
-		return err
+		return Change{}, err
 	}
 	if err := x.settled(done); err != nil {
-		return err
+		return Change{}, err
 	}
 	if done.At, err = x.served(ctx, p, l.files); err != nil {
-		return err
+		return Change{}, err
 	}
 	done.Notes = append(done.Notes, notes...)
-	return show(x.s, x.o.json, done)
+	return done, nil
 }
 
 // notes says which lists wait that a new one would replace.
@@ -61,7 +61,7 @@ func (x *session) notes() []string {
 
 // holdable refuses, before anything is signed, to keep a list waiting at an origin that would publish it.
 func (x *session) holdable(hold bool) error {
-	if _, remote := x.place.(shown); !remote || !hold || x.base.Root().Threshold(trust.RoleTargets) > 1 {
+	if _, remote := x.place.(*publish.Remote); !remote || !hold || x.base.Root().Threshold(trust.RoleTargets) > 1 {
 		return nil
 	}
 	return status.WithHint(fmt.Errorf("targets %d can't wait there: %w: one signature is enough, so that a server publishes it", x.base.Version(trust.RoleTargets)+1, publish.ErrOrigin),

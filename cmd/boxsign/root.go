@@ -1,5 +1,4 @@
-// Package signer is what boxsign does: make keys, build, sign and publish updates, and keep the keys safe.
-package signer
+package main
 
 import (
 	"github.com/spf13/cobra"
@@ -7,12 +6,10 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
-// version is that of the program, for servers.
+// version is set by the linker.
 var version = "unknown"
 
-// NewRoot returns the command boxsign.
-func NewRoot(s cli.Streams, v string) *cobra.Command {
-	version = v
+func newRoot(s cli.Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:     "boxsign",
 		Version: version,

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/signer"
+	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/mirror/publish"
+)
+
+// The environment that the commands read.
+const (
+	keysVariable       = "BOXSIGN_KEYS"
+	repoVariable       = "BOXSIGN_REPO"
+	passphraseVariable = "BOXSIGN_PASSPHRASE"
+	backupVariable     = "BOXSIGN_BACKUP_PASSPHRASE"
+	agentVariable      = "SSH_AUTH_SOCK"
+
+	// epochVariable holds the time of reproducible builds in Unix seconds:
+	// https://reproducible-builds.org/specs/source-date-epoch.
+	epochVariable = "SOURCE_DATE_EPOCH"
+)
+
+// options are the flags that commands share, "" or nil where one is not given.
+type options struct {
+	keys, passphraseFile              string
+	rootKeys, releaseKeys, onlineKeys []string
+	repo, root                        string
+	yes, dryRun, json                 bool
+}
+
+// keyFlags adds the flags that say where private keys are.
+func (o *options) keyFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	o.keysFlag(cmd)
+	f.StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of the keys in `FILE`")
+	f.StringArrayVar(&o.releaseKeys, "release-key", nil, "sign lists with `KEY`: a file, or ssh-agent:SHA256:…")
+}
+
+func (o *options) keysFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.keys, "keys", "", "`DIR` with your keys (default $"+keysVariable+" or ~/.boxsign)")
+}
+
+// repoFlags adds the flags of commands that change a repository.
+func (o *options) repoFlags(cmd *cobra.Command) {
+	o.keyFlags(cmd)
+	o.repoFlag(cmd)
+	f := cmd.Flags()
+	f.StringArrayVar(&o.rootKeys, "root-key", nil, "sign roots with `KEY`: a file, or ssh-agent:SHA256:…")
+	f.StringArrayVar(&o.onlineKeys, "online-key", nil, "sign snapshot and timestamp with `KEY`")
+	f.BoolVar(&o.yes, "yes", false, "don't ask")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would change, sign and change nothing")
+	o.jsonFlag(cmd)
+}
+
+func (o *options) repoFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.repo, "repo", "", "`DIR|URL` of the repository (default $"+repoVariable+")")
+	cmd.Flags().StringVar(&o.root, "root", "", "`FILE` with a root to trust, the first time that your keys meet the repository")
+}
+
+// readFlags adds the flags of commands that only read a repository.
+func (o *options) readFlags(cmd *cobra.Command) {
+	o.keysFlag(cmd)
+	o.repoFlag(cmd)
+	o.jsonFlag(cmd)
+}
+
+func (o *options) jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
+}
+
+// backupFlags are those of backup and restore.
+func (o *options) backupFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of the backup in `FILE`")
+	o.jsonFlag(cmd)
+}
+
+func forceFlag(cmd *cobra.Command, force *bool) {
+	cmd.Flags().BoolVar(force, "force", false, "sign an archive that is not a proper update too")
+}
+
+func holdFlag(cmd *cobra.Command, hold *bool) {
+	cmd.Flags().BoolVar(hold, "hold", false, "keep it waiting for more signatures, even where there are enough")
+}
+
+// cutPlace cuts off a directory or URL that is the last argument: it is the repository.
+func (o *options) cutPlace(args []string) []string {
+	n := len(args)
+	if n == 0 {
+		return args
+	}
+	info, err := os.Stat(args[n-1])
+	if signer.IsURL(args[n-1]) || err == nil && info.IsDir() {
+		o.repo = args[n-1]
+		return args[:n-1]
+	}
+	return args
+}
+
+// signer returns the signer that flags and environment describe; end ends what it shows of its progress.
+func (o *options) signer(s cli.Streams) (k *signer.Signer, end func()) {
+	meter := s.NewMeter()
+	shown := s
+	shown.Err = meter // messages stand above what it shows
+	k = &signer.Signer{
+		Keys:        o.keysDir(s),
+		Passphrase:  o.passphrase(s, passphraseVariable),
+		AgentSocket: s.Getenv(agentVariable),
+		RootKeys:    o.rootKeys, ReleaseKeys: o.releaseKeys, OnlineKeys: o.onlineKeys,
+		Repository: o.repo,
+		Root:       o.root,
+		DryRun:     o.dryRun,
+		Disk:       s.Disk,
+		Now:        s.Now,
+		UserAgent:  "boxsign/" + version,
+		Warn:       func(message string) { shown.Warn("boxsign", message) },
+		Sending:    func(p publish.Progress) { meter.Show(p.Name.String(), p.Total, p.Done) },
+	}
+	if k.Repository == "" {
+		k.Repository = s.Getenv(repoVariable)
+	}
+	if !o.yes {
+		k.Confirm = func(ctx context.Context, what signer.Result, question string) error {
+			if err := printText(shown.Err, what); err != nil {
+				return err
+			}
+			return shown.Confirm(ctx, question)
+		}
+	}
+	return k, meter.End
+}
+
+// keysDir returns the directory of keys, "" where nothing says which.
+func (o *options) keysDir(s cli.Streams) string {
+	if o.keys != "" {
+		return o.keys
+	}
+	if dir := s.Getenv(keysVariable); dir != "" {
+		return dir
+	}
+	if home := s.Getenv("HOME"); home != "" {
+		return filepath.Join(home, ".boxsign")
+	}
+	return ""
+}
+
+// passphrase answers with that of a file or of a variable of the environment, or asks on the terminal.
+func (o *options) passphrase(s cli.Streams, variable string) secret.Passphrase {
+	if o.passphraseFile != "" {
+		return secret.FromFile(o.passphraseFile)
+	}
+	if p := s.Getenv(variable); p != "" {
+		return secret.FromValue(p)
+	}
+	return secret.FromTerminal("/dev/tty")
+}
+
+// sourceDate returns the time that the environment sets, zero where it sets none.
+func sourceDate(s cli.Streams) (time.Time, error) {
+	text := s.Getenv(epochVariable)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return time.Time{}, cli.Usagef("%s %q: expected Unix seconds", epochVariable, text)
+	}
+	return time.Unix(n, 0), nil
+}
+
+// run calls what a command does and prints the result.
+func run[R signer.Result](s cli.Streams, o *options, call func(*signer.Signer) (R, error)) error {
+	k, end := o.signer(s)
+	result, err := call(k)
+	end()
+	if err != nil {
+		return err
+	}
+	return o.print(s, result)
+}
+
+// runSteps is run for a command that did something before it failed: that is printed too.
+func runSteps(s cli.Streams, o *options, call func(*signer.Signer) (signer.Result, error)) error {
+	k, end := o.signer(s)
+	result, err := call(k)
+	end()
+	if result != nil {
+		err = errors.Join(o.print(s, result), err)
+	}
+	return err
+}
+
+// print prints a result, for people or as JSON.
+func (o *options) print(s cli.Streams, result signer.Result) error {
+	if o.json {
+		return s.JSON(result)
+	}
+	return printText(s.Out, result)
+}
+
+// printText writes a result without what a terminal obeys: names in archives and what servers say come from outside.
+func printText(w io.Writer, result signer.Result) error {
+	for line := range strings.Lines(result.Text()) {
+		if _, err := fmt.Fprintln(w, cli.Printable(strings.TrimSuffix(line, "\n"))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
