@@ -2,6 +2,7 @@ package status
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 )
 
@@ -38,6 +39,11 @@ func WithCode(err error, code int) error {
 		return nil
 	}
 	return &told{error: err, code: code}
+}
+
+// Usagef returns an error of usage, made as by fmt.Errorf: the program ends with ExitUsage.
+func Usagef(format string, args ...any) error {
+	return WithCode(fmt.Errorf(format, args...), ExitUsage)
 }
 
 // Coded returns err with the exit code of its kind.

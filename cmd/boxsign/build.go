@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/internal/signer"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
@@ -64,7 +65,7 @@ It is for one architecture: publish it where boxes of that one ask. On a box of 
 			return run(s, &o, func(k *signer.Signer) (signer.Bootstrap, error) {
 				result, err := k.Bootstrap(cmd.Context(), b)
 				for i, u := range result.URLs {
-					if result.URLs[i] = cli.MaskURLs(u); result.URLs[i] != u {
+					if result.URLs[i] = explain.MaskURLs(u); result.URLs[i] != u {
 						k.Warn("everybody who gets the update can read the password of " + result.URLs[i])
 					}
 				}

@@ -33,10 +33,10 @@ stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if in.Mirrors, err = p.streams.URLs(args); err != nil {
-				return cli.Usagef("%w", err)
+				return status.Usagef("%w", err)
 			}
 			if in.Root == "" {
-				return cli.Usagef("--root is needed: the file with the root that the people who sign gave you")
+				return status.Usagef("--root is needed: the file with the root that the people who sign gave you")
 			}
 			out, err := p.box.Init(cmd.Context(), in)
 			if err != nil {
@@ -193,16 +193,16 @@ that is new; beyond that it never goes below what is installed.`,
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (o.Key != "") != (len(args) == 1) {
-				return cli.Usagef("a URL and --key belong together; without both the configured mirrors are asked")
+				return status.Usagef("a URL and --key belong together; without both the configured mirrors are asked")
 			}
 			var server string
 			if o.Key != "" {
 				urls, err := p.streams.URLs(args)
 				if err != nil {
-					return cli.Usagef("%w", err)
+					return status.Usagef("%w", err)
 				}
 				if len(urls) != 1 {
-					return cli.Usagef("%s: expected one URL, got %d", args[0], len(urls))
+					return status.Usagef("%s: expected one URL, got %d", args[0], len(urls))
 				}
 				server = urls[0]
 			}
@@ -290,7 +290,7 @@ func oneArgument(args []string) (string, error) {
 		return "", nil
 	}
 	if args[0] == "" {
-		return "", cli.Usagef("expected the name of an update, or a file that is there, got nothing")
+		return "", status.Usagef("expected the name of an update, or a file that is there, got nothing")
 	}
 	return args[0], nil
 }

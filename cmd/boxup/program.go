@@ -13,8 +13,10 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -138,7 +140,7 @@ func warnings(w io.Writer) *slog.Logger {
 			if a.Value.Kind() == slog.KindTime && a.Value.Time().IsZero() {
 				return slog.Attr{}
 			}
-			return cli.MaskAttr(a)
+			return explain.MaskAttr(a)
 		},
 	}))
 }
@@ -151,7 +153,7 @@ func splayFlag(cmd *cobra.Command, splay *time.Duration) {
 // delay waits for a random time of at most so long.
 func (p *program) delay(ctx context.Context, splay time.Duration) error {
 	if splay < 0 {
-		return cli.Usagef("--splay: expected no negative duration, got %v", splay)
+		return status.Usagef("--splay: expected no negative duration, got %v", splay)
 	}
 	return p.box.Delay(ctx, splay)
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 )
@@ -27,7 +27,7 @@ func parseConfig(path string, b []byte) (config, error) {
 
 // hasPassword reports whether one of the URLs has a user or a password, which is for nobody else to read.
 func hasPassword(urls []string) bool {
-	return slices.ContainsFunc(urls, func(s string) bool { return cli.MaskURLs(s) != s })
+	return slices.ContainsFunc(urls, func(s string) bool { return explain.MaskURLs(s) != s })
 }
 
 // certificates returns the authorities in the configured file, nil for those of the system.

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -71,7 +70,7 @@ func (b *box) fetchNamed(ctx context.Context, arg string) (Fetched, error) {
 func (b *box) named(arg string) (trust.Release, error) {
 	name, err := update.ParseName(arg)
 	if err != nil {
-		return trust.Release{}, cli.Usagef("expected the name of an update, or a file that is there: %w", err)
+		return trust.Release{}, status.Usagef("expected the name of an update, or a file that is there: %w", err)
 	}
 	repo, err := b.trusted()
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/internal/settings"
@@ -77,7 +76,7 @@ func (p *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 	}
 	out := Initiated{Config: p.ConfigPath, State: c.State, Root: root.Version(), Fingerprint: root.Digest(), Expires: root.Expires()}
 	for _, m := range c.Mirrors {
-		out.Mirrors = append(out.Mirrors, cli.MaskURLs(m))
+		out.Mirrors = append(out.Mirrors, explain.MaskURLs(m))
 	}
 	return out, nil
 }
@@ -111,7 +110,7 @@ func (i *initiation) wanted() (text []byte, c config, err error) {
 		return nil, config{}, err
 	}
 	if c, err = parseConfig(i.ConfigPath, text); err != nil {
-		return nil, config{}, cli.Usagef("%w", err)
+		return nil, config{}, status.Usagef("%w", err)
 	}
 	return text, c, nil
 }
@@ -184,7 +183,7 @@ func (i *initiation) confirm(ctx context.Context, root *trust.Root) error {
 	if i.Fingerprint != "" {
 		want, err := update.ParseDigest(i.Fingerprint)
 		if err != nil {
-			return cli.Usagef("--root-fingerprint: %w", err)
+			return status.Usagef("--root-fingerprint: %w", err)
 		}
 		if want != root.Digest() {
 			return refused(status.WithHint(fmt.Errorf("root: %s: expected fingerprint %v, got %v", i.Root, want, root.Digest()),

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/internal/settings"
@@ -56,7 +55,7 @@ func readKey(path string) (keys.Public, error) {
 func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath string) (signing.Verified, error) {
 	name, err := update.ParseName(filepath.Base(path))
 	if err != nil {
-		return signing.Verified{}, cli.Usagef("%s: expected a file under the name of its update: %w", path, err)
+		return signing.Verified{}, status.Usagef("%s: expected a file under the name of its update: %w", path, err)
 	}
 	if sigPath == "" {
 		sigPath = path + ".sig"
@@ -141,7 +140,7 @@ func (b *plainBox) today() time.Time {
 
 func (p *Box) plainInstall(ctx context.Context, w Options, path string) error {
 	if path == "" {
-		return cli.Usagef("--key needs a file to install")
+		return status.Usagef("--key needs a file to install")
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {
 		f, err := os.Open(path)
@@ -168,7 +167,7 @@ func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) 
 
 func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
 	if err := settings.CheckURLs([]string{server}); err != nil {
-		return cli.Usagef("expected http://host or https://host: %w", err)
+		return status.Usagef("expected http://host or https://host: %w", err)
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {
 		s, err := newPlainServer(b, strings.TrimRight(server, "/"))

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -124,7 +124,7 @@ func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
 
 // brief returns a message on one line of bounded length.
 func brief(s string) string {
-	s = cli.MaskURLs(strings.ReplaceAll(s, "\n", "; "))
+	s = explain.MaskURLs(strings.ReplaceAll(s, "\n", "; "))
 	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
 }
 

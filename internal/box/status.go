@@ -3,7 +3,7 @@ package box
 import (
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -87,7 +87,7 @@ func (b *box) report() Report {
 	r.Machine, r.Root = b.machine, &TrustedRoot{root.Version(), root.Digest(), root.Expires()}
 	r.Checked, r.Error = b.record.Checked, b.record.Error
 	for _, m := range b.record.Mirrors {
-		m.URL = cli.MaskURLs(m.URL)
+		m.URL = explain.MaskURLs(m.URL)
 		r.Mirrors = append(r.Mirrors, m)
 	}
 	if b.MaxBytesPerDay > 0 {

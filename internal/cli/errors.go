@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -28,7 +29,7 @@ func Usagef(format string, args ...any) error {
 // that are not UTF-8. A terminal shows it on one line and does nothing else. Users and passwords of URLs are
 // masked.
 func Printable(s string) string {
-	s = MaskURLs(s)
+	s = explain.MaskURLs(s)
 	var b strings.Builder
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)

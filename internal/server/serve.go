@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/status"
@@ -175,7 +175,7 @@ func warnUnknown(logger *slog.Logger, keys []string) {
 }
 
 func newLogger(w io.Writer, s settings.Server) *slog.Logger {
-	return newLoggerWith(w, s, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr { return cli.MaskAttr(a) }})
+	return newLoggerWith(w, s, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr { return explain.MaskAttr(a) }})
 }
 
 func newLoggerWith(w io.Writer, s settings.Server, o *slog.HandlerOptions) *slog.Logger {

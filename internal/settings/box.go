@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/update"
@@ -171,7 +170,7 @@ func CheckURLs(urls []string) error {
 		if err != nil {
 			return errors.New("one of them is no URL") // the error quotes what may be a password
 		}
-		shown := cli.MaskURLs(s)
+		shown := explain.MaskURLs(s)
 		if u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || len(s) > maxText {
 			return fmt.Errorf("got %q", explain.Clip(shown, 80))
 		}

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
@@ -105,7 +104,7 @@ func clip(value json.RawMessage) string {
 	if json.Compact(&b, value) != nil {
 		return "no JSON" // no parser of objects lets it in
 	}
-	return explain.Clip(cli.MaskURLs(b.String()), 80)
+	return explain.Clip(explain.MaskURLs(b.String()), 80)
 }
 
 // Check says what is wrong with each of the settings alone. Where one rule is about several of them, it is told once.
@@ -142,7 +141,7 @@ func Mask(shown map[string]any) map[string]any {
 		if list := reflect.ValueOf(value); list.Kind() == reflect.Slice && list.Type().Elem().Kind() == reflect.String {
 			var masked []string
 			for i := range list.Len() {
-				masked = append(masked, cli.MaskURLs(list.Index(i).String()))
+				masked = append(masked, explain.MaskURLs(list.Index(i).String()))
 			}
 			out[key] = masked
 		}
