@@ -135,8 +135,12 @@ func (r *round) look(ctx context.Context, u *Upstream) error {
 // judge draws the consequences from why metadata of an upstream are not accepted, and returns the error
 // with the name of the upstream.
 func (c *Client) judge(u *Upstream, err error) error {
-	u.SetBehind(errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired))
 	told := FromUpstream(err)
+	// Only what was sent and verified tells that an upstream is behind. Of one that was not reached, or sent something
+	// else, what was known before still holds.
+	if !told && (errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired)) {
+		u.SetBehind(true)
+	}
 	if !told && !errors.Is(err, trust.ErrNotFound) { // which names the URL
 		err = fmt.Errorf("%v: %w", u, err)
 	}

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 func TestParseContentRange(t *testing.T) {
@@ -186,6 +189,40 @@ func TestBehindUpstreamIsAskedLast(t *testing.T) {
 			t.Errorf("expected %q, got %q, %v", want, when, err)
 		}
 	})
+}
+
+// TestOnlyOlderMetadataAreBehind: older and expired metadata show that an upstream is behind. One that is down, busy, or lies
+// shows nothing, in either way.
+func TestOnlyOlderMetadataAreBehind(t *testing.T) {
+	const keeps = "keeps"
+	for _, c := range []struct {
+		err   error
+		after string
+	}{
+		{trust.ErrRollback, "behind"},
+		{trust.ErrExpired, "behind"},
+		{&unavailable{err: fmt.Errorf("%w: connection refused", ErrUnavailable)}, keeps},
+		{&unavailable{err: fmt.Errorf("%w: %w", ErrUnavailable, trust.ErrExpired)}, keeps},
+		{fmt.Errorf("%w: status 403", ErrRefused), keeps},
+		{trust.ErrNotFound, keeps},
+		{trust.ErrThreshold, keeps},
+		{trust.ErrMalformed, keeps},
+	} {
+		for _, before := range []bool{false, true} {
+			client, _ := client(t, quick("http://a", "http://b"))
+			u := client.Upstreams()[0]
+			u.SetBehind(before)
+			if err := client.judge(u, c.err); !errors.Is(err, c.err) {
+				t.Errorf("%v: got %v", c.err, err)
+			}
+			if got, want := u.State().Behind, before || c.after == "behind"; got != want {
+				t.Errorf("%v, behind before %v: expected %v, got %v", c.err, before, want, got)
+			}
+			if got, want := u.State().Refused, status.Hostile(c.err); got != want {
+				t.Errorf("%v: set aside %v, expected %v", c.err, got, want)
+			}
+		}
+	}
 }
 
 // Fifty connections that are cut at once are one failure.
