@@ -36,13 +36,13 @@ func FuzzImport(f *testing.F) {
 		_, err = mirror.Import{Store: s, Now: func() time.Time { return day }}.Read(t.Context(), bytes.NewReader(raw))
 		repo := s.Repository()
 		if (err == nil) != (repo != nil) {
-			t.Fatalf("expected a repository or an error, got %v and %v", listed(repo), err)
+			t.Fatalf("expected a repository or an error, got %v and %v", testworld.Listed(repo), err)
 		}
 		if repo == nil {
 			return
 		}
-		if !slices.Equal(listed(repo), listed(signed)) {
-			t.Fatalf("%v listed", listed(repo))
+		if !slices.Equal(testworld.Listed(repo), testworld.Listed(signed)) {
+			t.Fatalf("%v listed", testworld.Listed(repo))
 		}
 		if problems, err := s.Check(t.Context(), store.Check{Hash: true}); err != nil || len(problems) > 0 {
 			t.Fatalf("not whole: %v, %v", problems, err)

@@ -112,7 +112,7 @@ func (s scene) resigned(raw []byte, by *testworld.Signer, changes ...string) []b
 func (s scene) climbs() {
 	s.o.publish(three)
 	r := s.o.s.Repository()
-	keys := map[trust.Role]*testworld.Signer{trust.RoleTargets: s.o.release, trust.RoleSnapshot: s.o.online, trust.RoleTimestamp: s.o.online}
+	keys := map[trust.Role]*testworld.Signer{trust.RoleTargets: s.o.keys.Releases[0], trust.RoleSnapshot: s.o.keys.Online, trust.RoleTimestamp: s.o.keys.Online}
 	changes := []string{`"` + one + `"`, `"../` + one + `"`}
 	files := map[string][]byte{}
 	for _, role := range []trust.Role{trust.RoleTargets, trust.RoleSnapshot, trust.RoleTimestamp} {

@@ -218,16 +218,14 @@ func TestKept(t *testing.T) {
 	o.at = day.Add(24 * time.Hour)
 	o.publish(both, bz2)
 	o.at = day.Add(48 * time.Hour)
-	e, err := o.s.Repository().EditTargets(o.s.Ledger(), 0, o.at)
-	must(t, err)
-	for _, n := range []string{staged, newest} {
-		data := content(n)
-		d := testworld.Blocks(data)
-		a := trust.Addition{Name: name(n), Digest: sum(data), Length: int64(len(data)), Blocks: sum(d.Bytes())}
-		a.Conditions.Hardware = []string{"rev2"}
-		must(t, e.Add(a))
-	}
-	o.sign(e)
+	o.edit(func(e *trust.TargetsEdit) (err error) {
+		for _, n := range []string{staged, newest} {
+			a := testworld.Addition(n, content(n))
+			a.Conditions.Hardware = []string{"rev2"}
+			err = errors.Join(err, e.Add(a))
+		}
+		return err
+	})
 	cases := []struct {
 		name string
 		r    mirror.Retention
@@ -258,13 +256,9 @@ func TestOnlineKeyDropsNoArchive(t *testing.T) {
 	const old, staged, next = "opq-box-update-10.tar.gz", "opq-box-update-20.tar.gz", "opq-box-update-30.tar.gz"
 	o := newOrigin(t, old)
 	publish := func(n string) {
-		e, err := o.s.Repository().EditTargets(o.s.Ledger(), 0, o.at)
-		must(t, err)
-		data := content(n)
-		a := trust.Addition{Name: name(n), Digest: sum(data), Length: int64(len(data)), Blocks: sum(testworld.Blocks(data).Bytes())}
+		a := testworld.Addition(n, content(n))
 		a.Conditions.Rollout = &trust.Rollout{Steps: []trust.Step{{Percent: 1}, {After: 72 * time.Hour, Percent: 100}}}
-		must(t, e.Add(a))
-		o.sign(e)
+		o.edit(func(e *trust.TargetsEdit) error { return e.Add(a) })
 	}
 	wantKept := func(what string, want ...string) {
 		t.Helper()

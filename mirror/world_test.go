@@ -21,7 +21,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/router"
@@ -38,8 +37,13 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, testworld.Lingering())
 }
 
-// day is the time at which every story begins.
-var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+// What the world of all tests is called here.
+var (
+	day     = testworld.Start
+	must    = testworld.Must
+	wantErr = testworld.WantErr
+	name    = testworld.Name
+)
 
 // The updates of these stories.
 const (
@@ -71,11 +75,11 @@ var bigContent = sync.OnceValue(func() (out []byte) {
 
 // origin is a store with a repository, whoever holds its keys, and its server.
 type origin struct {
-	t                     testing.TB
-	at                    time.Time // the clock of all
-	root, release, online *testworld.Signer
-	s                     *store.Store
-	url                   string
+	t    testing.TB
+	at   time.Time // the clock of all
+	keys testworld.Keyring
+	s    *store.Store
+	url  string
 }
 
 // newOrigin makes a repository that lists those updates.
@@ -84,13 +88,8 @@ func newOrigin(t testing.TB, names ...string) *origin { return newOriginOf(t, ""
 // newOriginOf makes one whose keys are another's for each prefix.
 func newOriginOf(t testing.TB, prefix string, names ...string) *origin {
 	t.Helper()
-	o := &origin{t: t, at: day, root: testworld.NewSigner(prefix + "root"), release: testworld.NewSigner(prefix + "release"), online: testworld.NewSigner(prefix + "online")}
-	repo, err := trust.Init(t.Context(), day, trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{o.root.Public()}, Threshold: 1},
-		Release: trust.Holder{Keys: []keys.Public{o.release.Public()}, Threshold: 1},
-		Online:  o.online.Public(),
-	}, o.root, o.release, o.online)
-	must(t, err)
+	o := &origin{t: t, at: day, keys: testworld.NewKeyring(prefix)}
+	repo := o.keys.Init(t, day, 1)
 	o.s = openStore(t, store.Config{Dir: testworld.TempDir(t), Root: repo.Root().Raw()})
 	must(t, o.s.Commit(t.Context(), repo))
 	o.url = serve(t, o.s)
@@ -110,72 +109,40 @@ func (o *origin) rootOne() []byte {
 // publish makes a repository current that lists those updates too.
 func (o *origin) publish(names ...string) {
 	o.t.Helper()
-	e, err := o.s.Repository().EditTargets(o.s.Ledger(), 0, o.at)
-	must(o.t, err)
-	for _, n := range names {
-		data := content(n)
-		must(o.t, e.Add(trust.Addition{Name: name(n), Digest: update.Sum(data), Length: int64(len(data)), Blocks: update.Sum(testworld.Blocks(data).Bytes())}))
-	}
-	o.sign(e)
+	o.edit(func(e *trust.TargetsEdit) (err error) {
+		for _, n := range names {
+			err = errors.Join(err, e.Add(testworld.Addition(n, content(n))))
+		}
+		return err
+	})
 }
 
 func (o *origin) withdraw(n string) {
 	o.t.Helper()
-	e, err := o.s.Repository().EditTargets(o.s.Ledger(), 0, o.at)
-	must(o.t, err)
-	must(o.t, e.Withdraw(name(n)))
-	o.sign(e)
+	o.edit(func(e *trust.TargetsEdit) error { return e.Withdraw(name(n)) })
 }
 
-func (o *origin) sign(e *trust.TargetsEdit) {
+// edit publishes the next list.
+func (o *origin) edit(change func(*trust.TargetsEdit) error) {
 	o.t.Helper()
-	p, err := e.Sign(o.t.Context(), o.release)
-	must(o.t, err)
-	o.next(trust.Change{Targets: p})
+	o.next(trust.Change{Targets: testworld.SignList(o.t, o.s.Repository(), o.s.Ledger(), o.at, o.keys.Releases, change)})
 }
 
 // newRoot publishes another root.
 func (o *origin) newRoot() {
 	o.t.Helper()
-	e, err := o.s.Repository().EditRoot(o.at)
-	must(o.t, err)
-	must(o.t, e.AddKey(trust.RoleTargets, testworld.NewSigner("another release").Public()))
-	p, err := e.Sign(o.t.Context(), o.root)
-	must(o.t, err)
-	o.next(trust.Change{Root: p})
+	o.next(trust.Change{Root: testworld.SignRoot(o.t, o.s.Repository(), o.at, o.keys.Roots, testworld.AnotherReleaseKey)})
 }
 
 func (o *origin) next(c trust.Change) {
 	o.t.Helper()
-	repo, err := o.s.Repository().Next(o.t.Context(), o.at, c, o.online)
+	repo, err := o.s.Repository().Next(o.t.Context(), o.at, c, o.keys.Online)
 	must(o.t, err)
 	for _, rel := range o.s.Missing(repo) {
 		data := content(rel.Name().String())
 		must(o.t, o.s.IngestFile(o.t.Context(), rel, testworld.Blocks(data), bytes.NewReader(data)))
 	}
 	must(o.t, o.s.Commit(o.t.Context(), repo))
-}
-
-func name(s string) update.Name {
-	n, err := update.ParseName(s)
-	if err != nil {
-		panic(err)
-	}
-	return n
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantErr(t testing.TB, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("expected %q, got %v", want, err)
-	}
 }
 
 func openStore(t testing.TB, c store.Config) *store.Store {
@@ -359,19 +326,7 @@ func serves(t testing.TB, url string, want []byte) bool {
 	}
 }
 
-func (s *site) listed() (names []string) {
-	return listed(s.s.Repository())
-}
-
-func listed(r *trust.Repository) (names []string) {
-	if r == nil {
-		return nil
-	}
-	for _, rel := range r.Releases() {
-		names = append(names, rel.Name().String())
-	}
-	return names
-}
+func (s *site) listed() []string { return testworld.Listed(s.s.Repository()) }
 
 func (s *site) wantListed(names ...string) {
 	s.o.t.Helper()

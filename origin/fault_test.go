@@ -119,7 +119,7 @@ func wantOldOrNew(t *testing.T, w *world, old *trust.Repository, sc scenario, ac
 	if isNew {
 		want = []string{two, three}
 	}
-	if names := listed(got); !slices.Equal(names, want) {
+	if names := testworld.Listed(got); !slices.Equal(names, want) {
 		t.Fatalf("expected %v listed, got %v", want, names)
 	}
 	return isNew

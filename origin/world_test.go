@@ -30,8 +30,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// day is the time at which every story begins.
-var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+// What the world of all tests is called here.
+var (
+	day     = testworld.Start
+	must    = testworld.Must
+	wantErr = testworld.WantErr
+	name    = testworld.Name
+)
+
+var addition = testworld.Addition
 
 const days = 24 * time.Hour
 
@@ -86,12 +93,7 @@ func (w *world) begin(n, need int) {
 		w.roots = append(w.roots, testworld.NewSigner(fmt.Sprintf("root %d", i)))
 		w.releases = append(w.releases, testworld.NewSigner(fmt.Sprintf("release %d", i)))
 	}
-	repo, err := trust.Init(w.t.Context(), w.now(), trust.Setup{
-		Root:    trust.Holder{Keys: testworld.Publics(w.roots...), Threshold: need},
-		Release: trust.Holder{Keys: testworld.Publics(w.releases...), Threshold: need},
-		Online:  w.online[0].Public(),
-	}, append(testworld.Signers(w.roots...), append(testworld.Signers(w.releases...), w.online[0])...)...)
-	must(w.t, err)
+	repo := testworld.Keyring{Roots: w.roots, Releases: w.releases, Online: w.online[0]}.Init(w.t, w.now(), need)
 	s, err := store.Open(w.t.Context(), store.Config{Dir: w.dir, Root: repo.Root().Raw(), Now: w.now})
 	must(w.t, err)
 	must(w.t, s.Commit(w.t.Context(), repo))
@@ -159,32 +161,6 @@ func (w *world) copied() *world {
 	return &other
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantErr(t testing.TB, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("expected %q, got %v", want, err)
-	}
-}
-
-func name(s string) update.Name {
-	n, err := update.ParseName(s)
-	if err != nil {
-		panic(err)
-	}
-	return n
-}
-
-func addition(n string, data []byte) trust.Addition {
-	return trust.Addition{Name: name(n), Digest: update.Sum(data), Length: int64(len(data)), Blocks: update.Sum(testworld.Blocks(data).Bytes())}
-}
-
 func (w *world) edit() *trust.TargetsEdit {
 	w.t.Helper()
 	e, err := w.s.Repository().EditTargets(w.s.Ledger(), w.State().Reserved, w.now())
@@ -207,12 +183,7 @@ func (w *world) list(by []*testworld.Signer, names ...string) *trust.Proposal {
 // root signs a next root.
 func (w *world) root(by []*testworld.Signer, change func(*trust.RootEdit) error) *trust.Proposal {
 	w.t.Helper()
-	e, err := w.s.Repository().EditRoot(w.now())
-	must(w.t, err)
-	must(w.t, change(e))
-	p, err := e.Sign(w.t.Context(), testworld.Signers(by...)...)
-	must(w.t, err)
-	return p
+	return testworld.SignRoot(w.t, w.s.Repository(), w.now(), by, change)
 }
 
 // send proposes, and wants that outcome.
@@ -311,16 +282,9 @@ func (w *world) whole() *trust.Repository {
 
 func (w *world) wantListed(names ...string) {
 	w.t.Helper()
-	if got := listed(w.whole()); !slices.Equal(got, names) {
+	if got := testworld.Listed(w.whole()); !slices.Equal(got, names) {
 		w.t.Fatalf("expected %v listed, got %v", names, got)
 	}
-}
-
-func listed(r *trust.Repository) (names []string) {
-	for _, rel := range r.Releases() {
-		names = append(names, rel.Name().String())
-	}
-	return names
 }
 
 // wantKept wants those versions staged and pending.

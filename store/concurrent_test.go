@@ -67,7 +67,7 @@ func (o *origin) newRoot2(i int) *trust.Repository {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	p, err := e.Sign(context.Background(), o.root)
+	p, err := e.Sign(context.Background(), o.keys.Roots[0])
 	if err != nil {
 		o.t.Fatal(err)
 	}

@@ -13,14 +13,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -29,8 +27,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// day is the time at which every repository here is signed.
-var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+var (
+	day     = testworld.Start // every repository here is signed then
+	must    = testworld.Must
+	wantErr = testworld.WantErr
+)
 
 // The updates of these tests. The large one has two blocks, the huge one more than settle at once, the
 // empty one none.
@@ -90,35 +91,19 @@ func blockOf(data []byte, i int) []byte {
 	return data[i*update.BlockSize:][:update.BlockLength(int64(len(data)), i)]
 }
 
-func mustName(t testing.TB, s string) update.Name {
-	t.Helper()
-	n, err := update.ParseName(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // origin signs repositories.
 type origin struct {
-	t                     testing.TB
-	root, release, online *testworld.Signer
-	repo                  *trust.Repository
-	pinned                []byte // the root that everybody else knows
+	t      testing.TB
+	keys   testworld.Keyring
+	repo   *trust.Repository
+	pinned []byte // the root that everybody else knows
 }
 
 func newOrigin(t testing.TB) *origin {
 	t.Helper()
-	o := &origin{t: t, root: testworld.NewSigner("root"), release: testworld.NewSigner("release"), online: testworld.NewSigner("online")}
-	repo, err := trust.Init(context.Background(), day, trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{o.root.Public()}, Threshold: 1},
-		Release: trust.Holder{Keys: []keys.Public{o.release.Public()}, Threshold: 1},
-		Online:  o.online.Public(),
-	}, o.root, o.release, o.online)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.repo, o.pinned = repo, repo.Root().Raw()
+	o := &origin{t: t, keys: testworld.NewKeyring("")}
+	o.repo = o.keys.Init(t, day, 1)
+	o.pinned = o.repo.Root().Raw()
 	return o
 }
 
@@ -131,39 +116,28 @@ func (o *origin) lists(names ...string) *trust.Repository {
 // propose signs a list of those updates. forge, if not nil, changes what it says of each.
 func (o *origin) propose(forge func(*trust.Addition), names ...string) *trust.Proposal {
 	o.t.Helper()
-	e, err := o.repo.EditTargets(&trust.Ledger{}, 0, day)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	for _, rel := range o.repo.Releases() {
-		if !slices.Contains(names, rel.Name().String()) {
-			err = errors.Join(err, e.Withdraw(rel.Name()))
+	return testworld.SignList(o.t, o.repo, &trust.Ledger{}, day, o.keys.Releases, func(e *trust.TargetsEdit) (err error) {
+		for _, rel := range o.repo.Releases() {
+			if !slices.Contains(names, rel.Name().String()) {
+				err = errors.Join(err, e.Withdraw(rel.Name()))
+			}
 		}
-	}
-	for _, n := range names {
-		d, blocks := sumsOf(n)
-		a := trust.Addition{Name: mustName(o.t, n), Digest: d, Length: int64(len(content(n))), Blocks: update.Sum(blocks.Bytes())}
-		if forge != nil {
-			forge(&a)
+		for _, n := range names {
+			d, blocks := sumsOf(n)
+			a := trust.Addition{Name: testworld.Name(n), Digest: d, Length: int64(len(content(n))), Blocks: update.Sum(blocks.Bytes())}
+			if forge != nil {
+				forge(&a)
+			}
+			err = errors.Join(err, e.Add(a))
 		}
-		err = errors.Join(err, e.Add(a))
-	}
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	p, err := e.Sign(context.Background(), o.release)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	return p
+		return err
+	})
 }
 
 func (o *origin) next(c trust.Change) *trust.Repository {
 	o.t.Helper()
-	next, err := o.repo.Next(context.Background(), day, c, o.online)
-	if err != nil {
-		o.t.Fatal(err)
-	}
+	next, err := o.repo.Next(context.Background(), day, c, o.keys.Online)
+	must(o.t, err)
 	o.repo = next
 	return next
 }
@@ -171,18 +145,7 @@ func (o *origin) next(c trust.Change) *trust.Repository {
 // newRoot makes a repository with another root.
 func (o *origin) newRoot() *trust.Repository {
 	o.t.Helper()
-	e, err := o.repo.EditRoot(day)
-	if err == nil {
-		err = e.AddKey(trust.RoleTargets, testworld.NewSigner("another release").Public())
-	}
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	p, err := e.Sign(context.Background(), o.root)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	return o.next(trust.Change{Root: p})
+	return o.next(trust.Change{Root: testworld.SignRoot(o.t, o.repo, day, o.keys.Roots, testworld.AnotherReleaseKey)})
 }
 
 func (o *origin) config(dir string) Config {
@@ -246,7 +209,7 @@ func mustPublish(t testing.TB, s *Store, r *trust.Repository) {
 
 func release(t testing.TB, r *trust.Repository, name string) trust.Release {
 	t.Helper()
-	rel, ok := r.Release(mustName(t, name))
+	rel, ok := r.Release(testworld.Name(name))
 	if !ok {
 		t.Fatalf("%s is not listed", name)
 	}
@@ -261,20 +224,6 @@ func mustIngest(t testing.TB, s *Store, rel trust.Release) *Ingest {
 		t.Fatal(err)
 	}
 	return in
-}
-
-func wantErr(t testing.TB, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("expected %q, got %v", want, err)
-	}
-}
-
-func listed(r *trust.Repository) (names []string) {
-	for _, rel := range r.Releases() {
-		names = append(names, rel.Name().String())
-	}
-	return names
 }
 
 // served is a store as a client fetches its metadata.

@@ -215,7 +215,7 @@ func (m *machine) check(t *rapid.T) {
 		m.changed = false
 	}
 	want := slices.Sorted(slices.Values(m.list))
-	if got := slices.Sorted(slices.Values(listed(m.s.Repository()))); !slices.Equal(got, want) {
+	if got := slices.Sorted(slices.Values(testworld.Listed(m.s.Repository()))); !slices.Equal(got, want) {
 		t.Fatalf("listed are %v, want %v", got, want)
 	}
 	for _, n := range m.names() {

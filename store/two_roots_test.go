@@ -29,19 +29,19 @@ func TestCrashBetweenTwoRootsAndTheirTimestamp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := e.Sign(t.Context(), o.root)
+		p, err := e.Sign(t.Context(), o.keys.Roots[0])
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p
 	}
-	old, fresh := o.online, testworld.NewSigner("fresh online")
+	old, fresh := o.keys.Online, testworld.NewSigner("fresh online")
 	both := root(func(e *trust.RootEdit, role trust.Role) error { return e.AddKey(role, fresh.Public()) })
 	var err error
 	if o.repo, err = o.repo.Next(t.Context(), day, trust.Change{Root: both}, old, fresh); err != nil {
 		t.Fatal(err)
 	}
-	o.online = fresh
+	o.keys.Online = fresh
 	o.next(trust.Change{})
 	last := o.next(trust.Change{Root: root(func(e *trust.RootEdit, role trust.Role) error {
 		return e.RemoveKey(role, old.Public().ID())

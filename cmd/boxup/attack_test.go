@@ -57,7 +57,7 @@ func TestAttacks(t *testing.T) {
 		texts  []string
 	}{
 		{"arbitrary software: a repository by other keys", func(s *story) {
-			other := newWorldOf(s.t, s.at, newSigner(s.t, "thief 1"), newSigner(s.t, "thief 2"), newSigner(s.t, "thief 3"))
+			other := newWorldOf(s.t, s.at, testworld.NewSigner("thief 1"), testworld.NewSigner("thief 2"), testworld.NewSigner("thief 3"))
 			other.publish(trust.Conditions{}, map[string][]byte{two: s.pack(two, "echo stolen >>../../../../../ran")})
 			for range 5 {
 				other.next(trust.Change{})
@@ -176,7 +176,7 @@ func TestWrongArchiveBesideGenuineSignature(t *testing.T) {
 	m := w.mirror()
 	w.plain(m, one, two)
 	d := w.newDevice(nil, m)
-	d.write("release.pub", w.release.public.PEM())
+	d.write("release.pub", w.release.Public().PEM())
 	evil := w.pack(two, "echo stolen >>../../../../../ran")
 	genuine := map[string][]byte{}
 	for _, suffix := range []string{".sig", ".sha256"} {
@@ -236,12 +236,12 @@ func TestOnlineKeyStolen(t *testing.T) {
 // TestReleaseKeyStolen: the root replaces the key, the box follows, and what the old one signs is refused.
 func TestReleaseKeyStolen(t *testing.T) {
 	s := newStory(t)
-	fresh, old := newSigner(t, "release 2"), s.release
-	s.newRoot(func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, fresh.public) })
+	fresh, old := testworld.NewSigner("release 2"), s.release
+	s.newRoot(func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, fresh.Public()) })
 	s.release = fresh
 	s.edit(func(e *trust.TargetsEdit) error { return e.Withdraw(named(t, two)) })
 	before := s.repo
-	s.newRoot(func(e *trust.RootEdit) error { return e.RemoveKey(trust.RoleTargets, old.public.ID()) })
+	s.newRoot(func(e *trust.RootEdit) error { return e.RemoveKey(trust.RoleTargets, old.Public().ID()) })
 	s.bad.sync(s.world)
 	s.box.must(0, "update").says("update: none")
 

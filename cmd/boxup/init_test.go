@@ -18,6 +18,7 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -133,7 +134,7 @@ func TestAnotherRoot(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	d := w.newDevice(nil, w.mirror())
 	d.must(0, "update")
-	other := newWorldOf(t, start, newSigner(t, "root 2"), newSigner(t, "release 2"), newSigner(t, "online 2"))
+	other := newWorldOf(t, start, testworld.NewSigner("root 2"), testworld.NewSigner("release 2"), testworld.NewSigner("online 2"))
 	other.publish(trust.Conditions{}, map[string][]byte{two: other.pack(two, "")})
 	m := other.mirror()
 	before, err := os.ReadFile(d.path("C/config.json"))

@@ -174,7 +174,7 @@ func complaints(t *testing.T) []complaint {
 		}, "check", []string{"$DIR/C/root.json"}},
 		{"root is a timestamp", func(m *misfortune) { m.write("C/root.json", m.world.files["metadata/timestamp.json"]) }, "check", []string{"$DIR/C/root.json", "timestamp"}},
 		{"root of another repository", func(m *misfortune) {
-			other := newWorldOf(m.t, start, newSigner(m.t, "r2"), newSigner(m.t, "l2"), newSigner(m.t, "o2"))
+			other := newWorldOf(m.t, start, testworld.NewSigner("r2"), testworld.NewSigner("l2"), testworld.NewSigner("o2"))
 			m.write("C/root.json", other.files["metadata/1.root.json"])
 		}, "check", []string{"$URL", "not enough signatures"}},
 
@@ -454,7 +454,7 @@ func TestMessages(t *testing.T) {
 			m.write("1.root.json", root)
 			m.write("C/root.json", root)
 			m.configure(map[string]any{"mirrors": []string{m.mirror.URL}, "root": "root.json", "state": m.path("S")})
-			m.write("release.pub", w.release.public.PEM())
+			m.write("release.pub", w.release.Public().PEM())
 			if c.arrange != nil {
 				c.arrange(m)
 			}

@@ -30,7 +30,7 @@ func newPlain(t *testing.T, names ...string) (*world, *mirror, *device) {
 	w.plain(m, names...)
 	d := w.bare()
 	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S"}`))
-	d.write("release.pub", w.release.public.PEM())
+	d.write("release.pub", w.release.Public().PEM())
 	return w, m, d
 }
 
@@ -83,20 +83,20 @@ func TestPlainFiles(t *testing.T) {
 	w, m, d := newPlain(t, one, two)
 	d.write(one, m.files["update/"+one])
 	d.write(one+".sig", m.files["update/"+one+".sig"])
-	d.must(0, "verify", "--key", d.key(), d.path(one)).says("verified: "+one, "sha256: "+update.Sum(m.files["update/"+one]).String(), "by: key "+w.release.public.Fingerprint())
+	d.must(0, "verify", "--key", d.key(), d.path(one)).says("verified: "+one, "sha256: "+update.Sum(m.files["update/"+one]).String(), "by: key "+w.release.Public().Fingerprint())
 	d.must(0, "install", "--key", d.key(), d.path(one)).says("installed: " + one)
 	d.has("100", "100")
 	d.must(0, "verify", "--key", d.key(), "--sig", d.path(one+".sig"), "--json", d.path(one)).says(`"by": "key `)
 
 	// One change each.
-	good := map[string][]byte{"key": w.release.public.PEM(), "archive": m.files["update/"+two], "sig": m.files["update/"+two+".sig"], "name": []byte(two)}
+	good := map[string][]byte{"key": w.release.Public().PEM(), "archive": m.files["update/"+two], "sig": m.files["update/"+two+".sig"], "name": []byte(two)}
 	for name, c := range map[string]struct {
 		change func(map[string][]byte)
 		code   int
 		text   string
 	}{
 		"nothing":          {func(map[string][]byte) {}, 0, "verified"},
-		"another key":      {func(f map[string][]byte) { f["key"] = w.online.public.PEM() }, status.ExitRefused, "signature does not fit"},
+		"another key":      {func(f map[string][]byte) { f["key"] = w.online.Public().PEM() }, status.ExitRefused, "signature does not fit"},
 		"no key":           {func(f map[string][]byte) { f["key"] = []byte("key") }, cliFailed, "key: "},
 		"another archive":  {func(f map[string][]byte) { f["archive"] = m.files["update/"+one] }, status.ExitRefused, "signature does not fit"},
 		"no archive":       {func(f map[string][]byte) { f["archive"] = nil }, status.ExitRefused, "signature does not fit"},
@@ -270,12 +270,12 @@ func TestPlainRefusals(t *testing.T) {
 // TestPlainSecondKey: of several signatures the one by the box's key is asked for.
 func TestPlainSecondKey(t *testing.T) {
 	w, m, d := newPlain(t, one)
-	second := newSigner(t, "release 2")
-	d.write("release.pub", second.public.PEM())
+	second := testworld.NewSigner("release 2")
+	d.write("release.pub", second.Public().PEM())
 	sig, err := signing.Sign(t.Context(), second, update.Sum(m.files["update/"+one]), named(t, one))
 	check(t, err)
 	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
-		if r.URL.Query().Get("key") != string(second.public.ID()) {
+		if r.URL.Query().Get("key") != string(second.Public().ID()) {
 			return false
 		}
 		_, err := rw.Write(sig[:])
@@ -283,7 +283,7 @@ func TestPlainSecondKey(t *testing.T) {
 	})
 	d.must(0, "update", "--key", d.key(), m.URL)
 	d.has("100", "100")
-	d.write("release.pub", w.release.public.PEM())
+	d.write("release.pub", w.release.Public().PEM())
 	d.must(0, "update", "--key", d.key(), m.URL).says("update: none")
 }
 
@@ -294,7 +294,7 @@ func TestPlainFailures(t *testing.T) {
 	w.plain(m, one)
 	d := w.bare()
 	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","max_failures":2,"window":"12:00-13:00"}`))
-	d.write("release.pub", w.release.public.PEM())
+	d.write("release.pub", w.release.Public().PEM())
 	d.must(box.CodeScript, "update", "--key", d.key(), m.URL).says("install script failed")
 	d.must(box.CodeScript, "update", "--key", d.key(), m.URL)
 	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("not yet: " + one + ": it failed here")

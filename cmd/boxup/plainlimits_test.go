@@ -27,7 +27,7 @@ func plainBig(t *testing.T, settings string) (*mirror, *device) {
 	w.plain(m, one)
 	d := w.bare()
 	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S",`+settings+`}`))
-	d.write("release.pub", w.release.public.PEM())
+	d.write("release.pub", w.release.Public().PEM())
 	return m, d
 }
 

@@ -78,16 +78,16 @@ func TestTornState(t *testing.T) {
 // to the one before, whose key was stolen.
 func TestRepairTakesNoLess(t *testing.T) {
 	s := newStory(t)
-	fresh, old := newSigner(t, "online 2"), s.online
+	fresh, old := testworld.NewSigner("online 2"), s.online
 	online := []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp}
 	s.newRoot(func(e *trust.RootEdit) error {
-		return errors.Join(e.AddKey(online[0], fresh.public), e.AddKey(online[1], fresh.public))
+		return errors.Join(e.AddKey(online[0], fresh.Public()), e.AddKey(online[1], fresh.Public()))
 	}, fresh)
 	s.next(trust.Change{}, fresh)
 	thief := s.repo
 	s.online = fresh
 	s.newRoot(func(e *trust.RootEdit) error {
-		return errors.Join(e.RemoveKey(online[0], old.public.ID()), e.RemoveKey(online[1], old.public.ID()))
+		return errors.Join(e.RemoveKey(online[0], old.Public().ID()), e.RemoveKey(online[1], old.Public().ID()))
 	}, fresh)
 	s.bad.sync(s.world)
 	s.box.must(box.CodeAvailable, "check")

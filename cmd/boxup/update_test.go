@@ -464,7 +464,7 @@ func TestTwoProducts(t *testing.T) {
 	w.plain(m, one, other)
 	d := w.newDevice(nil, m)
 	d.must(0, "update")
-	d.write("release.pub", w.release.public.PEM())
+	d.write("release.pub", w.release.Public().PEM())
 	d.configure(map[string]any{"product": "other"})
 	for _, args := range [][]string{{"check"}, {"update"}, {"install", other}, {"update", "--key", d.key(), m.URL}} {
 		d.must(status.ExitRefused, args...).says(d.path("S")+": expected updates of product other, got "+one, "hint: give each product a state directory of its own")

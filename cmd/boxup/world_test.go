@@ -5,8 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,48 +22,22 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
-	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// start is the time at which every story begins.
-var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-
-// signer is a key from a fixed seed.
-type signer struct {
-	private ed25519.PrivateKey
-	public  keys.Public
-}
-
-func newSigner(t testing.TB, name string) *signer {
-	t.Helper()
-	seed := sha256.Sum256([]byte(name))
-	private := ed25519.NewKeyFromSeed(seed[:])
-	public, err := keys.New(private.Public().(ed25519.PublicKey))
-	check(t, err)
-	return &signer{private, public}
-}
-
-func (s *signer) Public() keys.Public { return s.public }
-
-func (s *signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
-	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
-}
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var (
+	start = testworld.Start
+	check = testworld.Must
+)
 
 // world is an origin with all its keys, its repository, and the archives that were ever published.
 type world struct {
 	t                     *testing.T
-	root, release, online *signer
+	root, release, online *testworld.Signer
 	at                    time.Time
 	repo                  *trust.Repository
 	state                 *trust.State // where the repository is published
@@ -76,16 +48,14 @@ func newWorld(t *testing.T) *world { return newWorldAt(t, start) }
 
 func newWorldAt(t *testing.T, at time.Time) *world {
 	t.Helper()
-	return newWorldOf(t, at, newSigner(t, "root"), newSigner(t, "release"), newSigner(t, "online"))
+	return newWorldOf(t, at, testworld.NewSigner("root"), testworld.NewSigner("release"), testworld.NewSigner("online"))
 }
 
-func newWorldOf(t *testing.T, at time.Time, root, release, online *signer) *world {
+func newWorldOf(t *testing.T, at time.Time, root, release, online *testworld.Signer) *world {
 	t.Helper()
 	w := &world{t: t, root: root, release: release, online: online, at: at, files: map[string][]byte{}}
-	repo, err := trust.Init(t.Context(), at, trust.Setup{
-		Root: trust.Holder{Keys: []keys.Public{w.root.public}}, Release: trust.Holder{Keys: []keys.Public{w.release.public}}, Online: w.online.public,
-	}, w.root, w.release, w.online)
-	check(t, err)
+	repo := testworld.Keyring{Roots: []*testworld.Signer{root}, Releases: []*testworld.Signer{release}, Online: online}.Init(t, at, 1)
+	var err error
 	w.state, err = trust.Open(trust.Config{Dir: filepath.Join(t.TempDir(), "R"), Pinned: repo.Raw(trust.RoleRoot), DeferRoots: true})
 	check(t, err)
 	w.commit(repo)
@@ -164,11 +134,11 @@ func (w *world) newRoot(change func(*trust.RootEdit) error, by ...signing.Signer
 // replaceOnlineKey replaces the online key in two steps.
 func (w *world) replaceOnlineKey() {
 	w.t.Helper()
-	fresh := newSigner(w.t, "online 2")
+	fresh := testworld.NewSigner("online 2")
 	old := w.online
 	w.newRoot(func(e *trust.RootEdit) error {
 		for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} {
-			if err := e.AddKey(role, fresh.public); err != nil {
+			if err := e.AddKey(role, fresh.Public()); err != nil {
 				return err
 			}
 		}
@@ -178,7 +148,7 @@ func (w *world) replaceOnlineKey() {
 	w.online = fresh
 	w.newRoot(func(e *trust.RootEdit) error {
 		for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} {
-			if err := e.RemoveKey(role, old.public.ID()); err != nil {
+			if err := e.RemoveKey(role, old.Public().ID()); err != nil {
 				return err
 			}
 		}

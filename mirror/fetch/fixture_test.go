@@ -18,15 +18,17 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testworld.Lingering()) }
 
-// day is the time at which every repository here is signed.
-var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+var (
+	day     = testworld.Start // every repository here is signed then
+	must    = testworld.Must
+	wantErr = testworld.WantErr
+)
 
 // archive is an update and its release.
 type archive struct {
@@ -51,25 +53,17 @@ func (a *archive) block(i int) []byte {
 
 // world is a signed repository and its archives.
 type world struct {
-	t                     testing.TB
-	root, release, online *testworld.Signer
-	repo                  *trust.Repository
-	archives              []*archive
+	t        testing.TB
+	keys     testworld.Keyring
+	repo     *trust.Repository
+	archives []*archive
 }
 
 // newWorld lists archives of those lengths.
 func newWorld(t testing.TB, lengths ...int) *world {
 	t.Helper()
-	w := &world{t: t, root: testworld.NewSigner("root"), release: testworld.NewSigner("release"), online: testworld.NewSigner("online")}
-	var err error
-	w.repo, err = trust.Init(t.Context(), day, trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{w.root.Public()}},
-		Release: trust.Holder{Keys: []keys.Public{w.release.Public()}},
-		Online:  w.online.Public(),
-	}, w.root, w.release, w.online)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := &world{t: t, keys: testworld.NewKeyring("")}
+	w.repo = w.keys.Init(t, day, 1)
 	w.publish(lengths...)
 	return w
 }
@@ -77,29 +71,19 @@ func newWorld(t testing.TB, lengths ...int) *world {
 // publish lists archives of those lengths more.
 func (w *world) publish(lengths ...int) *trust.Repository {
 	w.t.Helper()
-	e, err := w.repo.EditTargets(&trust.Ledger{}, 0, day)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for _, length := range lengths {
-		version := len(w.archives) + 1
-		a := archiveOf(version, length)
-		w.archives = append(w.archives, a)
-		name, nameErr := update.ParseName(fmt.Sprintf("opq-box-update-%d.tar.gz", version))
-		var h update.Hasher
-		h.Write(a.data)
-		var digest update.Digest
-		digest, a.blocks, _ = h.Result()
-		add := trust.Addition{Name: name, Digest: digest, Length: int64(length), Blocks: update.Sum(a.blocks.Bytes())}
-		err = errors.Join(err, nameErr, e.Add(add))
-	}
-	p, signErr := e.Sign(w.t.Context(), w.release)
-	if err := errors.Join(err, signErr); err != nil {
-		w.t.Fatal(err)
-	}
-	if w.repo, err = w.repo.Next(w.t.Context(), day, trust.Change{Targets: p}, w.online); err != nil {
-		w.t.Fatal(err)
-	}
+	p := testworld.SignList(w.t, w.repo, &trust.Ledger{}, day, w.keys.Releases, func(e *trust.TargetsEdit) (err error) {
+		for _, length := range lengths {
+			version := len(w.archives) + 1
+			a := archiveOf(version, length)
+			a.blocks = testworld.Blocks(a.data)
+			w.archives = append(w.archives, a)
+			err = errors.Join(err, e.Add(testworld.Addition(fmt.Sprintf("opq-box-update-%d.tar.gz", version), a.data)))
+		}
+		return err
+	})
+	var err error
+	w.repo, err = w.repo.Next(w.t.Context(), day, trust.Change{Targets: p}, w.keys.Online)
+	must(w.t, err)
 	for _, a := range w.archives {
 		a.rel = w.find(a)
 	}
@@ -161,9 +145,9 @@ func quick(upstreams ...string) Config {
 }
 
 // client makes a client, and keeps what it logs.
-func client(t testing.TB, c Config) (*Client, *logged) {
+func client(t testing.TB, c Config) (*Client, *testworld.Log) {
 	t.Helper()
-	l := &logged{}
+	l := &testworld.Log{}
 	c.Logger = slog.New(slog.NewTextHandler(l, nil))
 	client, err := New(c)
 	if err != nil {
@@ -171,23 +155,6 @@ func client(t testing.TB, c Config) (*Client, *logged) {
 	}
 	t.Cleanup(client.Close)
 	return client, l
-}
-
-type logged struct {
-	mu  sync.Mutex
-	all strings.Builder
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.all.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.all.String()
 }
 
 var errSink = errors.New("the sink's own error")
@@ -252,18 +219,6 @@ func (m *memory) check(t testing.TB, missing ...int) {
 	for i, b := range m.have {
 		if !bytes.Equal(b, m.a.block(i)) {
 			t.Errorf("block %d is not that of the archive", i)
-		}
-	}
-}
-
-func wantErr(t testing.TB, err, want error, parts ...string) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("expected %q, got %v", want, err)
-	}
-	for _, p := range parts {
-		if !strings.Contains(err.Error(), p) {
-			t.Errorf("expected %q in %v", p, err)
 		}
 	}
 }

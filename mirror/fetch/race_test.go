@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/pace"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -74,7 +75,7 @@ func (b *trickle) Close() error {
 }
 
 // wired returns a client of upstreams http://a, http://b … that are a wire.
-func wired(t *testing.T, w *wire, cfg Config, hosts ...string) (*Client, *logged) {
+func wired(t *testing.T, w *wire, cfg Config, hosts ...string) (*Client, *testworld.Log) {
 	t.Helper()
 	for _, h := range hosts {
 		cfg.Upstreams = append(cfg.Upstreams, "http://"+h)

@@ -3,7 +3,6 @@ package publish_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,7 +19,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/router"
@@ -28,6 +26,11 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
+)
+
+var (
+	must    = testworld.Must
+	wantErr = testworld.WantErr
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testworld.Lingering()) }
@@ -60,12 +63,7 @@ func newWorld(t testing.TB, need int) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), root: testworld.NewSigner("root"), online: testworld.NewSigner("online"), files: publish.Files{},
 		release: []*testworld.Signer{testworld.NewSigner("release 0"), testworld.NewSigner("release 1")}}
-	repo, err := trust.Init(t.Context(), time.Now(), trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{w.root.Public()}},
-		Release: trust.Holder{Keys: []keys.Public{w.release[0].Public(), w.release[1].Public()}, Threshold: need},
-		Online:  w.online.Public(),
-	}, w.root, w.release[0], w.release[1], w.online)
-	must(t, err)
+	repo := testworld.Keyring{Roots: []*testworld.Signer{w.root}, Releases: w.release, Online: w.online}.Init(t, time.Now(), need)
 	s, err := store.Open(t.Context(), store.Config{Dir: w.dir, Root: repo.Root().Raw()})
 	must(t, err)
 	must(t, s.Commit(t.Context(), repo))
@@ -251,20 +249,17 @@ func (w *world) refresh(r *publish.Remote) {
 // file makes an archive of that length with that version.
 func (w *world) file(version, length int) trust.Addition {
 	w.t.Helper()
-	name, err := update.ParseName(fmt.Sprintf("opq-box-update-%d.tar.gz", version))
-	must(w.t, err)
+	name := fmt.Sprintf("opq-box-update-%d.tar.gz", version)
 	line := fmt.Sprintf("archive %v, whose blocks differ\n", name)
 	data := bytes.Repeat([]byte(line), length/len(line)+1)[:length]
 	for i := 0; i < length; i += update.BlockSize {
 		data[i] = byte(i / update.BlockSize)
 	}
-	path := filepath.Join(w.t.TempDir(), name.String())
+	path := filepath.Join(w.t.TempDir(), name)
 	must(w.t, os.WriteFile(path, data, 0o644))
-	var h update.Hasher
-	h.Write(data)
-	digest, blocks, _ := h.Result()
-	w.files[digest] = publish.File{Path: path, Blocks: blocks}
-	return trust.Addition{Name: name, Digest: digest, Length: int64(length), Blocks: update.Sum(blocks.Bytes())}
+	a := testworld.Addition(name, data)
+	w.files[a.Digest] = publish.File{Path: path, Blocks: testworld.Blocks(data)}
+	return a
 }
 
 // list signs a list that has those updates too.
@@ -295,19 +290,5 @@ func (w *world) check(r *publish.Remote, want int) {
 	for _, rel := range w.base.Releases() {
 		must(w.t, r.Check(w.t.Context(), rel, publish.Ends))
 		must(w.t, r.Check(w.t.Context(), rel, publish.Whole))
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantErr(t testing.TB, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("expected %q, got %v", want, err)
 	}
 }
