@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -47,6 +48,9 @@ func try(method, url string, header ...string) (answer, error) {
 		Transport:     &http.Transport{DisableCompression: true, DisableKeepAlives: true},
 		Timeout:       patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	if strings.HasSuffix(req.URL.Host, ".admin") {
+		client.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) { return dialAdmin(req.URL.Host) }
 	}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -222,8 +222,8 @@ func faults() map[string]fault {
 			"clock", "warning", "apart", "timedatectl"},
 		"nothing synced yet": {func(t *testing.T, w *sick) { w.extra = []string{"--data-dir", filepath.Join(t.TempDir(), "new")} },
 			"repository", "warning", "nothing has been synced", "first sync"},
-		"admin for everybody": {func(_ *testing.T, w *sick) { w.extra = []string{"--admin", "0.0.0.0:8153"} },
-			"admin", "warning", "whoever reaches 0.0.0.0:8153", "firewall"},
+		"a setting of no use": {func(_ *testing.T, w *sick) { w.extra = []string{"--admin", "0.0.0.0:8153"} },
+			"settings", "warning", `"admin" is not used any more`, "leave it out"},
 		"another program listens": {func(t *testing.T, w *sick) {
 			other := httptest.NewServer(http.NotFoundHandler())
 			t.Cleanup(other.Close)

@@ -3,7 +3,6 @@ package main_test
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -121,7 +120,7 @@ func TestImportBesideAServer(t *testing.T) {
 
 	dir := filepath.Join(t.TempDir(), "M")
 	exits(t, 0, "import", "--data-dir", dir, "--root", w.pinned(), first)
-	island := launch{args: []string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--admin", fmt.Sprintf("127.0.0.1:%d", freePort(t))}}.start(t)
+	island := launch{args: []string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}}.start(t)
 	down := w.mirror("http://127.0.0.1:1") // has nothing yet, and can't get it
 	for label, c := range map[string]struct {
 		dir, base string
@@ -151,17 +150,13 @@ func TestImportBesideAServer(t *testing.T) {
 		})
 	}
 	says(t, exits(t, 0, "status", "--data-dir", dir), "snapshot 3 of 3")
-	if a := do(t, http.MethodPost, down.admin+"/import", "Origin", "http://127.0.0.1"); a.status != 403 {
-		t.Errorf("from a page: %d", a.status)
-	}
 }
 
 // An origin has its updates from its signers.
 func TestImportIntoAnOrigin(t *testing.T) {
 	t.Parallel()
 	w := newSigner(t)
-	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	origin := w.serve("--admin", address)
+	origin := w.serve()
 	w.list(map[string][]byte{newest: pattern(40 << 20)}).publish(t, origin.base)
 	file := filepath.Join(t.TempDir(), "E")
 	exits(t, 0, "export", "--data-dir", w.dir, file)

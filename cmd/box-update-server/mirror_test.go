@@ -23,7 +23,7 @@ import (
 type copied struct {
 	*server
 	dir   string // its data directory
-	admin string // http://host:port
+	admin string // what do reaches its socket by
 }
 
 // mirror starts a mirror of a server, with the root of this repository pinned. The next sync is long
@@ -35,10 +35,9 @@ func (s *signer) mirror(of string, more ...string) copied {
 
 func (s *signer) mirrorIn(dir, of string, more ...string) copied {
 	s.t.Helper()
-	address := fmt.Sprintf("127.0.0.1:%d", freePort(s.t))
 	args := []string{"mirror", of, "--root", s.pinned(), "--data-dir", dir, "--listen", "127.0.0.1:0",
-		"--admin", address, "--interval", "1h", "--patience", "0s"}
-	return copied{launch{args: append(args, more...)}.start(s.t), dir, "http://" + address}
+		"--interval", "1h", "--patience", "0s"}
+	return copied{launch{args: append(args, more...)}.start(s.t), dir, adminOf(dir)}
 }
 
 // pinned returns the file of the first root.
@@ -488,16 +487,13 @@ func TestFsck(t *testing.T) {
 	says(t, exits(t, 3, "fsck", "--data-dir", c.dir), newest, "something is wrong still")
 }
 
-// A page in a browser can't ask the admin listener for anything, and nobody can publish to a mirror.
+// What the operator may ask for is to be had at the socket alone, and nobody can publish to a mirror.
 func TestMirrorRefuses(t *testing.T) {
 	t.Parallel()
 	w := newSigner(t)
 	origin := w.serve()
 	w.list(map[string][]byte{newest: []byte("archive")}).publish(t, origin.base)
 	c := w.mirror(origin.base).synced(t)
-	if a := do(t, http.MethodPost, c.admin+"/sync", "Origin", "http://127.0.0.1"); a.status != 403 {
-		t.Errorf("from a page: %d", a.status)
-	}
 	if a := get(t, c.admin+"/sync"); a.status != 405 {
 		t.Errorf("GET: %d", a.status)
 	}
@@ -520,7 +516,6 @@ func TestGCOfAnOrigin(t *testing.T) {
 	}
 	says(t, exits(t, 0, "gc", "--data-dir", w.dir, "--dry-run"), "would remove 0 archives and 2 superseded")
 	says(t, exits(t, 0, "gc", "--data-dir", w.dir), "removed 0 archives and 2 superseded")
-	admin := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	w.serve("--admin", admin)
+	w.serve()
 	says(t, exits(t, 0, "gc", "--data-dir", w.dir), "removed 0 archives")
 }

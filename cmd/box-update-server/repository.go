@@ -56,7 +56,7 @@ func fsckCommand(p *server.Program) *cobra.Command {
 		Short: "read every archive of a data directory again, and repair what is damaged",
 		Long: "Reads every archive of --data-dir again and compares it with its digest. What is damaged goes to\n" +
 			"quarantine, and a mirror fetches it anew: the damaged blocks alone. While a server holds the\n" +
-			"directory, that server is asked through its admin listener; where it has none nothing is changed.\n\n" +
+			"directory, that server is asked to; where it can't be asked nothing is changed.\n\n" +
 			"Exit codes: 0 all is well, or well again, 1 failed, 2 usage, 3 something is wrong still.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,7 +79,7 @@ func gcCommand(p *server.Program) *cobra.Command {
 		Short: "remove archives that are not kept any more",
 		Long: "Removes from --data-dir the archives that are not listed, or not kept, any more, the metadata that\n" +
 			"newer ones replaced, and what has been in quarantine for a week. A server does so by itself once a day.\n" +
-			"While one holds the directory, that server is asked through its admin listener.\n" +
+			"While one holds the directory, that server is asked to.\n" +
 			"--dry-run only shows; beside the server of an origin it can't tell what waits for being published.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -129,7 +129,7 @@ func importCommand(p *server.Program) *cobra.Command {
 		Short: "take an export into a data directory, or the archives of an unsigned server into a plain one",
 		Long: "Takes an export from a file, or with - from a pipe, into --data-dir, verified as if it came from an\n" +
 			"upstream. --root is needed the first time alone. While a server holds the directory, the export goes\n" +
-			"to that server through its admin listener.\n\n" +
+			"to that server.\n\n" +
 			"With --unsigned it takes what a server that signs nothing lists into --updates-dir, one archive at a\n" +
 			"time. What is there with its length is not fetched again, and nothing is replaced. Nobody has\n" +
 			"vouched for what came until somebody signs it.\n\n" +

@@ -86,12 +86,12 @@ func configCommand(p *server.Program) *cobra.Command {
 		Short: "check the settings and print those in force",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			shown, unknown, err := p.CheckConfig()
+			shown, ignored, err := p.CheckConfig()
 			if err != nil {
 				return err
 			}
-			for _, key := range unknown {
-				fmt.Fprintf(p.Err, "box-update-server: unknown setting %q is ignored\n", key)
+			for _, text := range ignored {
+				fmt.Fprintf(p.Err, "box-update-server: %s\n", text)
 			}
 			return p.JSON(shown)
 		},

@@ -85,12 +85,12 @@ func TestServingPage(t *testing.T) {
 		"8151", fmt.Sprint(freePort(t)), "/srv/updates", dropped(t, newest), ":443", fmt.Sprintf("127.0.0.1:%d", freePort(t)),
 		"/etc/tls/fullchain.pem", d.certificate(), "/etc/tls/privkey.pem", d.key()).Replace(settings[1])))
 	commands := regexp.MustCompile(`(?m)^    \$ (.*)$`).FindAllStringSubmatch(page, -1)
-	said := map[string]string{"box-update-server doctor": "[+] settings: can be used\n", "go tool pprof": "heap"}
+	said := map[string]string{"box-update-server doctor": "[+] settings: can be used\n", "curl": "inuse_space"}
 	if len(commands) != len(said) {
 		t.Fatalf("got %q", commands)
 	}
 	for _, c := range commands {
-		line := strings.NewReplacer("/etc/box-update-server.json", config, "pprof http://127.0.0.1:8153", "pprof -top "+m.admin).Replace(c[1])
+		line := strings.NewReplacer("/etc/box-update-server.json", config, "M/admin.sock", m.dir+"/admin.sock", "go tool pprof heap", "go tool pprof -top heap").Replace(c[1])
 		out := command(t, t.TempDir(), "sh", "-c", line)
 		for start, text := range said {
 			if strings.HasPrefix(c[1], start) && !strings.Contains(out, text) {

@@ -134,9 +134,9 @@ U=opq-box-update-1550190683.tar.bz2 U2=opq-box-update-1550190684.tar.bz2
 update $U; update $U2
 boxsign init --keys K --repo R
 cp R/metadata/1.root.json .
-box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151 --admin 127.0.0.1:8161
+box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151
 boxsign publish --keys K $U $O
-box-update-server mirror $O --root 1.root.json --data-dir M --listen 127.0.0.1:8152 --admin 127.0.0.1:8162
+box-update-server mirror $O --root 1.root.json --data-dir M --listen 127.0.0.1:8152
 mkdir updates; cp $U $U2 updates
 lose() { rm $(find R/sha256 -name "$(sha256sum $1 | cut -c1-64)"); }
 `

@@ -4,41 +4,34 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
+	"os"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/explain"
-	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// admin lets the operator ask the process that writes to a data directory for what nobody else may do:
+// admin lets the operator ask the process that holds a data directory for what nobody else may do, at the unix socket
+// admin.sock in that directory, which only the account of the server may connect to:
 //
 //	GET /status          how new the copy is and what is wrong with it, with every message
 //	POST /sync           sync now, and answer when it is done
 //	POST /fsck?read_rate read every archive again, repair what is damaged, and answer when it is done;
-//	                     to who accepts application/x-ndjson with lines that tell how far it is, and the report last
+//	                     with Accept: application/x-ndjson lines tell how far it is, and the last one has the report
 //	POST /gc             remove what is not kept any more
 //	POST /import         take the export that is the body, verified, and answer when it is done
 //	GET /metrics, /debug/pprof/  see debug
 //
-// Answers are JSON, 200 where all went well and 502 where it didn't, then with "error". Who reaches the
-// listener may ask: it stands on the loopback interface unless the settings say otherwise. Browsers may
-// not, whatever page they show. They are known by what they say of the page; of a page whose own name leads
-// here all of a sudden they say nothing, and are known by that name.
+// Answers are JSON, 200 where all went well and 502 where it didn't, then with "error".
 type admin struct {
 	built      time.Time
-	host       string // that the settings give it, "" for none
 	repository *repository
 	logger     *slog.Logger
 	mux        *http.ServeMux
@@ -102,17 +95,18 @@ func describeProblems(ps []store.Problem) []Problem {
 	return out
 }
 
-// startAdmin listens for the operator, where the settings say so, until ctx ends or stop is called, which
-// waits for what is under way to end.
-func (p *Program) startAdmin(ctx context.Context, h home, s settings.Server, metrics http.Handler, logger *slog.Logger) (stop func(), err error) {
-	if s.Admin == "" || h.repository == nil {
-		return func() {}, nil
+// startAdmin listens for the operator in the data directory, which this process holds, until ctx ends or stop is called,
+// which waits for what is under way to end. A server that can't make its socket serves all the same.
+func (p *Program) startAdmin(ctx context.Context, h home, dir string, metrics http.Handler, logger *slog.Logger) (stop func()) {
+	if dir == "" || h.repository == nil {
+		return func() {}
 	}
-	listener, err := net.Listen("tcp", adminAddress(s.Admin))
+	listener, err := listenAdmin(dir)
 	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
+		logger.Error("the operator can't ask this server for anything", "err", err)
+		return func() {}
 	}
-	a := &admin{built: p.Built, host: adminHost(s.Admin), repository: h.repository, logger: logger, mux: http.NewServeMux()}
+	a := &admin{built: p.Built, repository: h.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.fsck)
 	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
 	a.mux.HandleFunc("POST /gc", a.answered(a.gc))
@@ -123,14 +117,14 @@ func (p *Program) startAdmin(ctx context.Context, h home, s settings.Server, met
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	srv := &http.Server{
-		Handler:           a,
+		Handler:           a.mux,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
-	logger.Info("admin listening", "addr", listener.Addr().String())
+	logger.Info("admin listening", "socket", adminSocket(dir))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -144,31 +138,10 @@ func (p *Program) startAdmin(ctx context.Context, h home, s settings.Server, met
 			logger.Error("admin", "err", err)
 		}
 		<-ended
-	}, nil
-}
-
-// ServeHTTP answers one request, unless a page in a browser asked.
-func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		http.Error(w, "not from a browser", http.StatusForbidden)
-		return
+		if err := os.Remove(adminSocket(dir)); err != nil {
+			logger.Error("admin", "err", err)
+		}
 	}
-	if !a.named(r.Host) {
-		http.Error(w, "say the address of the listener, localhost, or the host of the setting admin", http.StatusForbidden)
-		return
-	}
-	a.mux.ServeHTTP(w, r)
-}
-
-// named reports whether the host of a request is one that no stranger can give: an address, localhost, or what the
-// settings say.
-func (a *admin) named(hostport string) bool {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	}
-	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil || host == "" || strings.EqualFold(host, "localhost") || strings.EqualFold(host, a.host)
 }
 
 // answered returns a handler that answers with what f returns as JSON, and with its error.
@@ -282,78 +255,4 @@ func (a *admin) importExport(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return ImportReport{result.Archives, result.Bytes}, nil
-}
-
-// maxReport bounds an answer of the admin listener, in bytes.
-const maxReport = 16 << 20
-
-// ask has the process that holds a data directory do something, with what body holds unless it is nil,
-// and reads its answer into out.
-func ask(ctx context.Context, s settings.Server, path string, body io.Reader, out any) error {
-	resp, err := request(ctx, s, path, body, nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close() // only read from
-	return readReport(path, resp, out)
-}
-
-// request sends a request to the admin listener of a data directory.
-func request(ctx context.Context, s settings.Server, path string, body io.Reader, header http.Header) (*http.Response, error) {
-	if s.Admin == "" {
-		return nil, status.WithHint(errors.New("a server holds the data_dir, and has no admin listener that could be asked"),
-			"set admin for the server, or stop it meanwhile")
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+adminAddress(s.Admin)+path, body)
-	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
-	}
-	for key, values := range header {
-		req.Header[key] = values
-	}
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-	if err != nil {
-		return nil, status.WithHint(fmt.Errorf("admin: %w", err), "a server holds the data_dir: is admin the address of that server?")
-	}
-	return resp, nil
-}
-
-func readReport(path string, resp *http.Response, out any) error {
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReport))
-	if err != nil {
-		return fmt.Errorf("admin: %w", err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		if err := json.Unmarshal(b, out); err != nil {
-			return fmt.Errorf("admin: %s: %w", path, explain.JSON(b, err))
-		}
-		return nil
-	}
-	var failed refusal
-	if json.Unmarshal(b, &failed) != nil || failed.Error == "" {
-		failed.Error = resp.Status
-	}
-	return failed.error(path)
-}
-
-func (f refusal) error(path string) error {
-	return status.WithCode(fmt.Errorf("admin: %s: %s", path, f.Error), f.Code)
-}
-
-// adminAddress returns where the admin listener is: on the loopback interface where no host is given.
-func adminAddress(setting string) string {
-	host, port, err := net.SplitHostPort(setting)
-	if err != nil || host != "" {
-		return setting
-	}
-	return net.JoinHostPort("127.0.0.1", port)
-}
-
-// adminHost returns the host that the settings give the admin listener, "" for none.
-func adminHost(setting string) string {
-	host, _, err := net.SplitHostPort(setting)
-	if err != nil {
-		return ""
-	}
-	return host
 }

@@ -5,7 +5,7 @@ import (
 	"net/http/pprof"
 )
 
-// debug lets the operator look into the process through the admin listener:
+// debug lets the operator look into the process through the admin socket:
 //
 //	GET /metrics       what Prometheus scrapes
 //	GET /debug/pprof/  profiles, for go tool pprof

@@ -61,6 +61,9 @@ func (p *Program) Examine(ctx context.Context) (found []Finding) {
 	for _, key := range unknown {
 		found = append(found, warning("settings", "is it misspelt? box-update-server --help lists what there is", "unknown setting %q is ignored", key))
 	}
+	for _, text := range settings.Ignored(s.Settings()) {
+		found = append(found, warning("settings", "leave it out", "%s", text))
+	}
 	if len(found) == 0 {
 		found = append(found, ok("settings", "can be used"))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 
@@ -30,21 +29,7 @@ func (c *checked) permissions(context.Context) (found []Finding) {
 	if dir := c.settings.DataDir; dir != "" {
 		found = append(found, writableDir(dir)...)
 	}
-	if c.settings.Admin != "" {
-		found = append(found, judgeAdmin(adminAddress(c.settings.Admin)))
-	}
 	return found
-}
-
-// judgeAdmin judges who reaches the admin listener.
-func judgeAdmin(address string) Finding {
-	const check = "admin"
-	host, _, _ := net.SplitHostPort(address) // checked with the settings
-	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
-		return ok(check, "only this machine reaches it at %s", address)
-	}
-	return warning(check, "set admin to a port alone, as in \":8153\", or keep others away by a firewall",
-		"whoever reaches %s may have it sync, repair, remove and import, and look into the process", address)
 }
 
 // readableArchives looks at the archives of a directory.
@@ -106,6 +91,9 @@ func writableDir(dir string) (found []Finding) {
 		if err := unix.Access(path, unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, unix.ENOENT) {
 			found = append(found, wrong(check, "chown -R it to the account that the server runs as; this is "+whoami(), "%s can't be written to: %v", path, err))
 		}
+	}
+	if info, err := os.Stat(adminSocket(dir)); err == nil && info.Mode().Perm()&0o077 != 0 {
+		found = append(found, wrong("admin", "chmod 600 "+adminSocket(dir), "others than its owner may have the server sync, repair, remove and import, and look into the process"))
 	}
 	if path := stranger(dir); path != "" {
 		found = append(found, warning(check, "was a command run as root? chown -R it to the account that the server runs as",

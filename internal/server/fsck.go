@@ -52,14 +52,15 @@ func (p *Program) Fsck(ctx context.Context, rate int64) (FsckReport, error) {
 
 // fsckBeside checks a directory that another process holds: that process does, or nothing is changed.
 func (p *Program) fsckBeside(ctx context.Context, s settings.Server, rate int64, m meter) (FsckReport, error) {
-	if s.Admin != "" {
-		path := "/fsck"
-		if rate > 0 {
-			path += "?" + url.Values{"read_rate": {strconv.FormatInt(rate, 10)}}.Encode()
-		}
-		return askFsck(ctx, s, path, m)
+	path := "/fsck"
+	if rate > 0 {
+		path += "?" + url.Values{"read_rate": {strconv.FormatInt(rate, 10)}}.Encode()
 	}
-	p.Warn("box-update-server", "a server without an admin listener holds the data_dir: nothing is changed")
+	report, err := askFsck(ctx, s.DataDir, path, m)
+	if !errors.Is(err, errNotAsked) {
+		return report, err
+	}
+	p.Warn("box-update-server", err.Error()+": nothing is changed")
 	c, err := storeConfig(s, nil, p.Now)
 	if err != nil {
 		return FsckReport{}, err

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/openpowerquality/box-update-server/internal/settings"
 )
 
 // typeLines is the media type of an answer that tells how far a check is: JSON objects, one a line.
@@ -87,8 +85,8 @@ func (l *lineWriter) end() {
 }
 
 // askFsck has the process that holds a data directory check it, and shows how far it is.
-func askFsck(ctx context.Context, s settings.Server, path string, m meter) (report FsckReport, err error) {
-	resp, err := request(ctx, s, path, nil, http.Header{"Accept": {typeLines + ", application/json"}})
+func askFsck(ctx context.Context, dir, path string, m meter) (report FsckReport, err error) {
+	resp, err := request(ctx, dir, path, nil, http.Header{"Accept": {typeLines + ", application/json"}})
 	if err != nil {
 		return FsckReport{}, err
 	}

@@ -41,7 +41,7 @@ func (p *Program) Import(ctx context.Context, path string) (report ImportReport,
 	report, err = p.importInto(ctx, s, in, meter)
 	if errors.Is(err, disk.ErrLocked) {
 		report = ImportReport{}
-		err = ask(ctx, s, "/import", &counted{in, size, 0, meter}, &report)
+		err = ask(ctx, s.DataDir, "/import", &counted{in, size, 0, meter}, &report)
 	}
 	return report, err
 }

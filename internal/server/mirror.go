@@ -198,7 +198,7 @@ func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 	meter := newMeter(p.Streams)
 	defer meter.End()
 	logger := newLogger(meter, s)
-	warnUnknown(logger, unknown)
+	warnIgnored(logger, s, unknown)
 	r, err := p.openMirror(ctx, s, meter.sinks(), logger)
 	if err != nil {
 		return nil, err

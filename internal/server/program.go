@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -27,13 +28,16 @@ type Program struct {
 }
 
 // CheckConfig returns the settings that are in force, as the JSON object that they can be given as, and
-// the keys that are not known.
-func (p *Program) CheckConfig() (shown map[string]any, unknown []string, err error) {
+// which of those that were given are ignored.
+func (p *Program) CheckConfig() (shown map[string]any, ignored []string, err error) {
 	s, unknown, err := p.serving()
 	if err != nil {
 		return nil, nil, err
 	}
-	return settings.Mask(s.Show()), unknown, nil
+	for _, key := range unknown {
+		ignored = append(ignored, fmt.Sprintf("unknown setting %q is ignored", key))
+	}
+	return settings.Mask(s.Show()), append(ignored, settings.Ignored(s.Settings())...), nil
 }
 
 // Serve serves until ctx ends, then lets running downloads end. On SIGHUP it reads the settings again.

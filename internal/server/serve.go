@@ -56,16 +56,12 @@ func serve(ctx context.Context, s server) (err error) {
 	if err != nil {
 		return err
 	}
-	stopAdmin, err := s.startAdmin(ctx, s.home, s.settings, srv.Metrics(), logger)
-	if err != nil {
-		return err
-	}
-	defer stopAdmin()
+	defer s.startAdmin(ctx, s.home, s.settings.DataDir, srv.Metrics(), logger)()
 	listening, err := listen(&s.settings)
 	if err != nil {
 		return err
 	}
-	warnUnknown(logger, s.unknown)
+	warnIgnored(logger, s.settings, s.unknown)
 	listening.tell(s.settings, s.Version, logger)
 
 	served := listening.serve(srv, s.home.credentials)
@@ -100,7 +96,7 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 		logger.Error("settings not reloaded, the old ones stay in force", "err", err)
 		return old
 	}
-	warnUnknown(logger, unknown)
+	warnIgnored(logger, next, unknown)
 	if next.Address() != old.settings.Address() {
 		logger.Warn("a new address needs a restart", "in force", old.settings.Address(), "ignored", next.Address())
 		next.Listen, next.Port = old.settings.Listen, old.settings.Port
@@ -114,7 +110,7 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 		next.TLS = old.settings.TLS
 	}
 	if !reflect.DeepEqual(next.Mirror, old.settings.Mirror) || next.Keeping != old.settings.Keeping {
-		logger.Warn("new settings of a mirror or of what is kept, or a new admin address, need a restart")
+		logger.Warn("new settings of a mirror or of what is kept need a restart")
 		next.Mirror, next.Keeping = old.settings.Mirror, old.settings.Keeping
 	}
 	if s.home.repository != nil && s.home.repository.copy != nil {
@@ -168,9 +164,12 @@ func drain(srv *router.Server, limit time.Duration, logger *slog.Logger) error {
 	return err
 }
 
-func warnUnknown(logger *slog.Logger, keys []string) {
-	for _, key := range keys {
+func warnIgnored(logger *slog.Logger, s settings.Server, unknown []string) {
+	for _, key := range unknown {
 		logger.Warn("unknown setting is ignored", "key", key)
+	}
+	for _, text := range settings.Ignored(s.Settings()) {
+		logger.Warn(text)
 	}
 }
 

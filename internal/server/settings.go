@@ -229,18 +229,17 @@ func hasRepository(dir string) bool { return !errors.Is(begun(dir), trust.ErrNon
 // that look after the directory: they must know what is kept, and whom to ask.
 const savedName = "settings.json"
 
-// saveKeeping writes down where the server of a directory that is no mirror can be asked, and what it keeps, and
-// leaves the rest as it is.
+// saveKeeping writes down what the server of a directory that is no mirror keeps, and leaves the rest as it is.
 func saveKeeping(s settings.Server) error {
 	saved := settings.NewServer()
 	_, err := saved.Read(filepath.Join(s.DataDir, savedName))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if saved.Admin == s.Admin && saved.Keeping == s.Keeping {
+	if saved.Keeping == s.Keeping {
 		return nil
 	}
-	saved.DataDir, saved.Admin, saved.Keeping = s.DataDir, s.Admin, s.Keeping
+	saved.DataDir, saved.Keeping = s.DataDir, s.Keeping
 	return saveSettings(*saved)
 }
 

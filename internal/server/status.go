@@ -127,7 +127,7 @@ func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err err
 		return GCReport{}, status.WithHint(err, "stop it meanwhile, or leave out --dry-run")
 	}
 	if errors.Is(err, disk.ErrLocked) {
-		return report, ask(ctx, s, "/gc", nil, &report)
+		return report, ask(ctx, s.DataDir, "/gc", nil, &report)
 	}
 	if err != nil {
 		return GCReport{}, err

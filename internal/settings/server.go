@@ -36,6 +36,7 @@ type Server struct {
 	IdleTimeout   time.Duration  // a connection without a request is closed after it
 	StallWindow   time.Duration  // a download is cut when it was slower than MinRate for so long
 	MinRate       int64          // bytes per second
+	Admin         string         // of no use any more
 	Limits
 	TLS
 	Mirror
@@ -79,7 +80,6 @@ type Mirror struct {
 	AcceptStale time.Duration // for how long past its expiry a timestamp or snapshot is accepted
 	MaxBytes    int64         // that the store may hold; 0: as many as fit
 	Bandwidth   int64         // bytes per second from all upstreams together; 0: no cap
-	Admin       string        // host:port of the admin listener; "": none
 }
 
 // Keeping are the settings of how a repository is looked after, whether it is that of an origin or of a mirror.
@@ -177,8 +177,8 @@ func (s *Server) Settings() []Setting {
 			Check: within(&s.KeepSuperseded, time.Minute, 30*day, "keep_superseded must be between 1m and 720h")},
 		{Key: "scrub_every", Help: "read all archives again, behind all else, within this `duration`; 0s: never", Want: `a duration such as "720h", or "0s"`,
 			Value: duration(&s.ScrubEvery, 30*day), Check: s.checkScrub, Saved: true, Quiet: true},
-		{Key: "admin", Help: "`host:port` for POST /sync, /fsck and /gc; of the loopback interface without a host", Want: `"host:port", or ":port" of the loopback interface`,
-			Value: text(&s.Admin), Check: address("admin", &s.Admin), Saved: true},
+		{Key: "admin", Help: "not used any more: `host:port`", Want: `"host:port"`, Value: text(&s.Admin),
+			Retired: "the server is asked through the unix socket admin.sock in data_dir"},
 	}
 }
 

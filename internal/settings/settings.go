@@ -20,16 +20,17 @@ import (
 
 // A Setting is the declaration of one setting.
 type Setting struct {
-	Key    string
-	Help   string       // of its flag, with a word for the value in backquotes; "": it has no flag
-	Want   string       // what the value should be, for messages
-	Value               // where it is kept
-	Check  func() error // says what is wrong with the value; nil: whatever can be parsed is right
-	Saved  bool         // commands that look after a data directory have to know it
-	Hidden bool         // it is not shown
-	Quiet  bool         // it is not shown as long as it has its default
-	With   *[]string    // it is not shown where this list is empty
-	Expand bool         // its flag takes what stands for URLs too: @FILE and env:NAME
+	Key     string
+	Help    string       // of its flag, with a word for the value in backquotes; "": it has no flag
+	Want    string       // what the value should be, for messages
+	Value                // where it is kept
+	Check   func() error // says what is wrong with the value; nil: whatever can be parsed is right
+	Saved   bool         // commands that look after a data directory have to know it
+	Hidden  bool         // it is not shown
+	Quiet   bool         // it is not shown as long as it has its default
+	With    *[]string    // it is not shown where this list is empty
+	Retired string       // what there is instead of it: it may be given, and is of no use any more
+	Expand  bool         // its flag takes what stands for URLs too: @FILE and env:NAME
 }
 
 // Flag returns the name of its flag.
@@ -55,7 +56,7 @@ func (s Setting) SetText(texts ...string) error {
 // that are set.
 func (s Setting) shown() bool {
 	switch {
-	case s.Hidden, s.With != nil && len(*s.With) == 0:
+	case s.Hidden, s.Retired != "", s.With != nil && len(*s.With) == 0:
 		return false
 	case s.Quiet:
 		return !s.isDefault()
@@ -96,6 +97,16 @@ func Set(all []Setting, object map[string]json.RawMessage) (unknown []string, er
 		}
 	}
 	return unknown, nil
+}
+
+// Ignored says of each setting that is set and of no use any more what there is instead.
+func Ignored(all []Setting) (out []string) {
+	for _, s := range all {
+		if s.Retired != "" && !s.isEmpty() {
+			out = append(out, fmt.Sprintf("setting %q is not used any more: %s", s.Key, s.Retired))
+		}
+	}
+	return out
 }
 
 // clip returns a value for a message.

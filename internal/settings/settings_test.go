@@ -65,6 +65,7 @@ func TestShownIsGiven(t *testing.T) {
 		if _, err := again.Parse("shown", b); err != nil {
 			t.Fatal(err)
 		}
+		again.Admin = s.Admin                    // of no use any more
 		if again.Port = s.Port; s.Listen == "" { // port is shown as an address
 			again.Listen = s.Listen
 		}

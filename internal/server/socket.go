@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/status"
+)
+
+// maxReport bounds an answer of the admin listener, in bytes.
+const maxReport = 16 << 20
+
+// adminSocket returns where the process that holds a data directory can be asked.
+func adminSocket(dir string) string { return filepath.Join(dir, "admin.sock") }
+
+// listenAdmin makes the socket of a data directory, which this process holds. One that is there already is that of a server
+// that was killed.
+func listenAdmin(dir string) (net.Listener, error) {
+	if err := os.Remove(adminSocket(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	// bind(2) takes the mode of the socket over to its file, so that at no time anybody else may connect.
+	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) })
+		return errors.Join(err, failed)
+	}}
+	var listener net.Listener
+	err := atSocket(dir, func(path string) (err error) {
+		listener, err = private.Listen(context.Background(), "unix", path)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", adminSocket(dir), err)
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false) // it knows a path that is short-lived
+	return listener, nil
+}
+
+// atSocket calls use with a path of the admin socket of a data directory. A socket's path has at most 107 bytes, so a long one
+// goes by way of the directory, which is open meanwhile.
+func atSocket(dir string, use func(path string) error) error {
+	const longest = 107
+	path := adminSocket(dir)
+	if len(path) <= longest {
+		return use(path)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only held
+	return use(adminSocket(fmt.Sprintf("/proc/self/fd/%d", f.Fd())))
+}
+
+// errNotAsked says that a data directory is held by a process that can't be asked for anything: no server, or one of an
+// earlier version.
+var errNotAsked = errors.New("who holds the data_dir can't be asked")
+
+// ask has the process that holds a data directory do something, with what body holds unless it is nil,
+// and reads its answer into out.
+func ask(ctx context.Context, dir, path string, body io.Reader, out any) error {
+	resp, err := request(ctx, dir, path, body, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() // only read from
+	return readReport(path, resp, out)
+}
+
+// request sends a request to the process that holds a data directory. The error is errNotAsked where there is no socket, or
+// nobody listens at it.
+func request(ctx context.Context, dir, path string, body io.Reader, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://admin"+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	for key, values := range header {
+		req.Header[key] = values
+	}
+	dial := func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+		err = atSocket(dir, func(path string) (err error) {
+			conn, err = new(net.Dialer).DialContext(ctx, "unix", path)
+			return err
+		})
+		return conn, err
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}).Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, status.WithHint(fmt.Errorf("%w: nobody listens at %s", errNotAsked, adminSocket(dir)),
+			"is boxsign at work on it, or a server of an earlier version? stop it meanwhile")
+	case errors.Is(err, fs.ErrPermission):
+		return nil, status.WithHint(fmt.Errorf("admin: %w", err), "run the command as the account that the server runs as")
+	case err != nil:
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	return resp, nil
+}
+
+func readReport(path string, resp *http.Response, out any) error {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReport))
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(b, out); err != nil {
+			return fmt.Errorf("admin: %s: %w", path, explain.JSON(b, err))
+		}
+		return nil
+	}
+	var failed refusal
+	if json.Unmarshal(b, &failed) != nil || failed.Error == "" {
+		failed.Error = resp.Status
+	}
+	return failed.error(path)
+}
+
+func (f refusal) error(path string) error {
+	return status.WithCode(fmt.Errorf("admin: %s: %s", path, f.Error), f.Code)
+}
