@@ -1,13 +1,14 @@
 package server
 
 import (
+	"bufio"
 	"io"
 	"sync"
 	"time"
 )
 
 const (
-	// logPause is how long lines of requests may wait for others: too short for who watches the log to notice, and
+	// logPause is how long a line of a request may wait for others: too short for an operator to notice, and
 	// long enough for hundreds of them where they cost anything.
 	logPause = 10 * time.Millisecond
 
@@ -15,69 +16,66 @@ const (
 	logWaiting = 64 << 10
 )
 
-// A logBuffer puts the lines of a log together where many come at once: each write to the system costs more than
+// A logBuffer puts lines of requests together that come within a pause: each write to the system costs more than
 // its line. Lines keep their order and are written whole.
 //
-// What is written to the buffer itself is on its way when Write returns, and all that waited before it. The
-// first line of a request is too; those that follow it wait for at most logPause. After a kill they are lost.
+// What is written to the buffer itself is on its way when Write returns, and all that waited before it. After a kill,
+// lines of requests that waited are lost.
 type logBuffer struct {
 	out io.Writer
 
 	mu      sync.Mutex
-	waiting []byte
-	pause   *time.Timer // nil: the next line of a request doesn't wait
+	waiting *bufio.Writer
+	pause   *time.Timer // writes what waits
 	closed  bool        // nothing waits any more
 }
 
-func newLogBuffer(out io.Writer) *logBuffer { return &logBuffer{out: out} }
+func newLogBuffer(out io.Writer) *logBuffer {
+	b := &logBuffer{out: out, waiting: bufio.NewWriterSize(out, logWaiting)}
+	b.pause = time.AfterFunc(logPause, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		_ = b.flush() // as with log/slog, nobody can be told
+	})
+	return b
+}
 
 // Write writes what waits, and then p.
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.waiting = append(b.waiting, p...)
-	return len(p), b.flush()
-}
+func (b *logBuffer) Write(p []byte) (int, error) { return b.write(p, false) }
 
 // requests returns where lines of requests are written to.
 func (b *logBuffer) requests() io.Writer { return requestLines{b} }
 
-type requestLines struct{ *logBuffer }
+type requestLines struct{ buffer *logBuffer }
 
 // Write writes a line, which may wait.
-func (b requestLines) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	first := b.pause == nil
-	if first && !b.closed {
-		b.pause = time.AfterFunc(logPause, b.ended)
-	}
-	b.waiting = append(b.waiting, p...)
-	if first || len(b.waiting) >= logWaiting {
-		return len(p), b.flush()
-	}
-	return len(p), nil
-}
+func (r requestLines) Write(p []byte) (int, error) { return r.buffer.write(p, true) }
 
-// ended ends a pause. Where lines came meanwhile, the next one begins.
-func (b *logBuffer) ended() {
+func (b *logBuffer) write(p []byte, mayWait bool) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.waiting) == 0 || b.closed {
-		b.pause = nil
-		return
+	if len(p) > b.waiting.Available() { // a line is not cut in two
+		if err := b.flush(); err != nil {
+			return 0, err
+		}
 	}
-	_ = b.flush() // as with log/slog, nobody can be told
-	b.pause.Reset(logPause)
+	if b.waiting.Buffered() == 0 {
+		b.pause.Reset(logPause)
+	}
+	n, err := b.waiting.Write(p)
+	if !mayWait || b.closed || err != nil {
+		err = b.flush()
+	}
+	return n, err
 }
 
 // flush writes what waits. mu is held.
 func (b *logBuffer) flush() error {
-	if len(b.waiting) == 0 {
-		return nil
+	b.pause.Stop()
+	err := b.waiting.Flush()
+	if err != nil {
+		b.waiting.Reset(b.out) // else one error, of a disk that was full for example, ends the log for good
 	}
-	_, err := b.out.Write(b.waiting)
-	b.waiting = b.waiting[:0]
 	return err
 }
 
@@ -85,9 +83,6 @@ func (b *logBuffer) flush() error {
 func (b *logBuffer) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed = true; b.pause != nil {
-		b.pause.Stop()
-		b.pause = nil
-	}
+	b.closed = true
 	_ = b.flush() // as with log/slog, nobody can be told
 }

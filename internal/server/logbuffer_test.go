@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,13 +13,17 @@ import (
 
 // writes are what a stream was given, write by write.
 type writes struct {
-	mu  sync.Mutex
-	all []string
+	mu    sync.Mutex
+	all   []string
+	fails bool // each write does
 }
 
 func (w *writes) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.fails {
+		return 0, errors.New("no room")
+	}
 	w.all = append(w.all, string(p))
 	return len(p), nil
 }
@@ -40,31 +45,40 @@ func line(t *testing.T, w io.Writer, text string) {
 	}
 }
 
-// One line goes out at once, those that come soon after it together.
+// Lines that come within a pause go out together.
 func TestLogBuffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out writes
 		b := newLogBuffer(&out)
 		defer b.close()
 		line(t, b.requests(), "1")
-		out.are(t, "1\n")
+		time.Sleep(logPause / 2)
 		line(t, b.requests(), "2")
+		out.are(t)
 		time.Sleep(logPause / 2)
+		synctest.Wait()
+		out.are(t, "1\n2\n")
+		time.Sleep(10 * logPause)
 		line(t, b.requests(), "3")
-		out.are(t, "1\n")
-		time.Sleep(logPause / 2)
-		synctest.Wait()
-		out.are(t, "1\n", "2\n3\n")
-		line(t, b.requests(), "4") // in the next pause
-		out.are(t, "1\n", "2\n3\n")
+		out.are(t, "1\n2\n")
 		time.Sleep(logPause)
 		synctest.Wait()
-		out.are(t, "1\n", "2\n3\n", "4\n")
-		time.Sleep(logPause)
-		synctest.Wait()
-		line(t, b.requests(), "5") // after a pause in which none came
-		out.are(t, "1\n", "2\n3\n", "4\n", "5\n")
+		out.are(t, "1\n2\n", "3\n")
 	})
+}
+
+// After a write that failed the log goes on.
+func TestLogBufferAfterAnError(t *testing.T) {
+	var out writes
+	b := newLogBuffer(&out)
+	out.fails = true
+	if _, err := b.Write([]byte("lost\n")); err == nil {
+		t.Error("no error")
+	}
+	out.fails = false
+	line(t, b, "here")
+	out.are(t, "here\n")
+	b.close()
 }
 
 // What is no line of a request doesn't wait, and doesn't overtake any.
@@ -75,16 +89,16 @@ func TestLogBufferInOrder(t *testing.T) {
 		line(t, b.requests(), "request 1")
 		line(t, b.requests(), "request 2")
 		line(t, b, "warning")
-		out.are(t, "request 1\n", "request 2\nwarning\n")
+		out.are(t, "request 1\nrequest 2\nwarning\n")
 		line(t, b.requests(), "request 3")
 		b.close()
-		out.are(t, "request 1\n", "request 2\nwarning\n", "request 3\n")
+		out.are(t, "request 1\nrequest 2\nwarning\n", "request 3\n")
 		line(t, b.requests(), "request 4") // of a download that was cut
-		out.are(t, "request 1\n", "request 2\nwarning\n", "request 3\n", "request 4\n")
+		out.are(t, "request 1\nrequest 2\nwarning\n", "request 3\n", "request 4\n")
 		b.close()
 		time.Sleep(2 * logPause)
 		synctest.Wait()
-		out.are(t, "request 1\n", "request 2\nwarning\n", "request 3\n", "request 4\n")
+		out.are(t, "request 1\nrequest 2\nwarning\n", "request 3\n", "request 4\n")
 	})
 }
 
