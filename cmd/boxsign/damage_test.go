@@ -64,7 +64,7 @@ func (w *damageWorld) run(t *testing.T, args string) (string, error) {
 	s.Disk.Hook = func(op disk.Op, _ string) (bool, error) {
 		return op != disk.OpSync && op != disk.OpSyncDir, nil
 	}
-	if code := command.Run(t.Context(), "boxsign", newRoot(s), list, s); code != 0 {
+	if code := command.Run(t.Context(), "boxsign", newRoot(s, 0), list, s); code != 0 {
 		return said.String(), fmt.Errorf("boxsign %s: exit code %d: %s", args, code, &said)
 	}
 	return said.String(), nil

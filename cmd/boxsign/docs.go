@@ -12,5 +12,5 @@ import (
 // main writes man pages and completions instead of running the command.
 func main() {
 	s := cli.System()
-	os.Exit(docs.Run(newRoot(s), s))
+	os.Exit(docs.Run(newRoot(s, 0), s))
 }

@@ -83,7 +83,7 @@ func newKeyExport(s cli.Streams) *cobra.Command {
 	return cmd
 }
 
-func newBackup(s cli.Streams) *cobra.Command {
+func newBackup(s cli.Streams, sealCost int) *cobra.Command {
 	var o options
 	var b signer.BackupOptions
 	cmd := &cobra.Command{
@@ -109,6 +109,7 @@ The file is one of age (age-encryption.org): age -d FILE shows what is in it.`,
 			}
 			b.Passphrase = o.passphrase(s, backupVariable)
 			k, end := o.signer(s)
+			k.SealCost = sealCost
 			defer end()
 			contents, raw, err := k.Backup(cmd.Context(), b)
 			if err != nil {

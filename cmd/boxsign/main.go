@@ -13,11 +13,11 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
-func main() { os.Exit(runProcess(cli.System())) }
+func main() { os.Exit(runProcess(cli.System(), 0)) }
 
-// runProcess runs the command line of this process and returns the exit code.
-func runProcess(s cli.Streams) int {
+// runProcess runs the command line of this process and returns the exit code. sealCost is as in newRoot.
+func runProcess(s cli.Streams, sealCost int) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return command.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s)
+	return command.Run(ctx, "boxsign", newRoot(s, sealCost), os.Args[1:], s)
 }

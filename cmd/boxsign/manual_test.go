@@ -6,11 +6,13 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -77,16 +79,27 @@ func writeSeeded(t *testing.T, path string, b byte) {
 	}
 }
 
-// builtOn are the procedures of the manual that follow another one; every other follows the first.
-var builtOn = map[string][]string{
-	"First set-up":           nil,
-	"Two of three must sign": {"First set-up", "A second signer"},
-	"Lost root key":          {"First set-up", "A second signer", "Two of three must sign"},
+// builtOn are the procedures of the manual that follow another one than the first; the first follows none.
+var builtOn = map[string]string{
+	"First set-up":           "",
+	"Two of three must sign": "A second signer",
+	"Lost root key":          "Two of three must sign",
+}
+
+// procedure is one of the manual. It is run once, in a copy of what the one before it left: most of the time passes in deriving
+// keys from passphrases.
+type procedure struct {
+	commands string
+	before   *procedure
+	run      func() (dir string, err error)
 }
 
 // TestManualProcedures says every command of the manual.
 func TestManualProcedures(t *testing.T) {
-	procedures := map[string]string{}
+	procedures := map[string]*procedure{"": {run: sync.OnceValues(func() (string, error) {
+		dir := t.TempDir()
+		return dir, runScript(t, dir, made)
+	})}}
 	var order []string
 	_, text, ok := strings.Cut(manual(t), "\n## Procedures\n")
 	if !ok {
@@ -94,32 +107,52 @@ func TestManualProcedures(t *testing.T) {
 	}
 	for _, section := range strings.Split(text, "\n### ")[1:] {
 		title, body, _ := strings.Cut(section, "\n")
+		p := &procedure{}
 		for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(body, -1) {
-			procedures[title] += block[1]
+			p.commands += block[1]
 		}
+		procedures[title] = p
 		order = append(order, title)
 	}
 	if len(order) < 10 {
 		t.Fatalf("expected 10 procedures and more, got %q", order)
 	}
 	for _, title := range order {
+		p, before := procedures[title], "First set-up"
+		if other, special := builtOn[title]; special {
+			before = other
+		}
+		if p.before = procedures[before]; p.before == nil || p.commands == "" {
+			t.Fatalf("%s: has no command, or %s has none", title, before)
+		}
+		dir := t.TempDir()
+		p.run = sync.OnceValues(func() (string, error) {
+			from, err := p.before.run()
+			if err != nil {
+				return "", fmt.Errorf("%s, which comes before: %w", before, err)
+			}
+			if out, err := exec.CommandContext(t.Context(), "cp", "-a", from+"/.", dir).CombinedOutput(); err != nil {
+				return "", fmt.Errorf("%w: %s", err, out)
+			}
+			return dir, runScript(t, dir, setting+p.commands, "BOXSIGN_PASSPHRASE=correct-horse", "BOXSIGN_BACKUP_PASSPHRASE=battery-staple")
+		})
+	}
+	for _, title := range order {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			before, special := builtOn[title]
-			if !special {
-				before = []string{"First set-up"}
+			if _, err := procedures[title].run(); err != nil {
+				t.Error(err)
 			}
-			script := setting
-			for _, b := range append(before, title) {
-				if procedures[b] == "" {
-					t.Fatalf("%s: has no command", b)
-				}
-				script += procedures[b]
-			}
-			runManual(t, t.TempDir(), script, "BOXSIGN_PASSPHRASE=correct-horse", "BOXSIGN_BACKUP_PASSPHRASE=battery-staple")
 		})
 	}
 }
+
+// made is what lies there before the first procedure.
+const made = `
+mkdir DIR
+echo '#!/bin/sh' >DIR/install_update.sh
+for n in 3 4 5 6; do boxsign build DIR -o opq-box-update-155019068$n.tar.bz2; done
+`
 
 // setting is what the procedures take for granted. The person who confirms is --yes; the command that
 // stops until others have signed is said again by the manual.
@@ -130,22 +163,27 @@ boxsign() {
 	*) command boxsign "$@" --yes ;;
 	esac
 }
-mkdir DIR
-echo '#!/bin/sh' >DIR/install_update.sh
 U=opq-box-update-1550190683.tar.bz2
 U2=opq-box-update-1550190684.tar.bz2
 U3=opq-box-update-1550190685.tar.bz2
 U4=opq-box-update-1550190686.tar.bz2
-for u in $U $U2 $U3 $U4; do boxsign build DIR -o $u; done
 export BOXSIGN_KEYS=$PWD/keys BOXSIGN_REPO=$PWD/updates
 `
 
 func runManual(t *testing.T, dir, script string, env ...string) {
 	t.Helper()
+	if err := runScript(t, dir, script, env...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runScript runs a script of a page in a directory.
+func runScript(t *testing.T, dir, script string, env ...string) error {
 	cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s\n%s", err, script, out)
+		return fmt.Errorf("%w\n%s\n%s", err, script, out)
 	}
+	return nil
 }

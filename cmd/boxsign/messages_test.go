@@ -66,7 +66,7 @@ func (m *misfortune) run(args string) (code int, said string) {
 		In: strings.NewReader(""), Out: &out, Err: onPause{&errs, cancel}, Disk: m.disk,
 		Getenv: func(name string) string { return m.env[name] }, Now: func() time.Time { return m.now },
 	}
-	code = command.Run(ctx, "boxsign", newRoot(s), strings.Fields(m.fill(args)), s)
+	code = command.Run(ctx, "boxsign", newRoot(s, 0), strings.Fields(m.fill(args)), s)
 	return code, errs.String()
 }
 

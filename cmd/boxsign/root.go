@@ -9,7 +9,8 @@ import (
 // version is set by the linker.
 var version = "unknown"
 
-func newRoot(s cli.Streams) *cobra.Command {
+// newRoot returns the command boxsign. sealCost is signer.Signer's SealCost.
+func newRoot(s cli.Streams, sealCost int) *cobra.Command {
 	root := &cobra.Command{
 		Use:     "boxsign",
 		Version: version,
@@ -29,7 +30,7 @@ message does not name.`,
 		newSign(s), newVerify(s),
 		newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newRolloutCommands(s), newCosign(s), newAbort(s), newRenew(s),
 		newRootCommands(s), newRotate(s), newStatus(s), newVerifyRepo(s),
-		newBackup(s), newRestore(s),
+		newBackup(s, sealCost), newRestore(s),
 	)
 	return root
 }

@@ -32,7 +32,7 @@ func (m withPrograms) Run() int { return testworld.RunWithPrograms(m.M) }
 // program runs boxsign in a script.
 func program(ts *testscript.TestScript, neg bool, args []string) {
 	name := "boxsign"
-	if ts.Getenv("TEST_NOW") != "" {
+	if ts.Getenv("TEST_NOW") != "" || ts.Getenv("TEST_SEAL") != "" {
 		name = "boxsign-at"
 	}
 	if err := ts.Exec(name, args...); neg && err == nil {
@@ -43,7 +43,7 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // mainAt is main with the clock that TEST_NOW says, a time like 2040-01-01T00:00:00Z, and killed before the
-// change of the disk that TEST_KILL numbers. It doesn't sync: a kill is no power cut; and between a temporary
+// change of the disk that TEST_KILL numbers; TEST_SEAL is what sealing a backup costs. It doesn't sync: a kill is no power cut; and between a temporary
 // file that is empty and one that is full is no difference to who comes next.
 func mainAt() {
 	s := cli.System()
@@ -70,7 +70,8 @@ func mainAt() {
 		}
 		return true, nil
 	}
-	os.Exit(runProcess(s))
+	sealCost, _ := strconv.Atoi(os.Getenv("TEST_SEAL")) // 0: as for users
+	os.Exit(runProcess(s, sealCost))
 }
 
 func TestScripts(t *testing.T) {

@@ -71,7 +71,7 @@ func (s *Signer) Backup(ctx context.Context, o BackupOptions) (c Contents, raw [
 		return Contents{}, nil, err
 	}
 	defer clear(passphrase)
-	if raw, err = sealedBundle(b, passphrase); err != nil {
+	if raw, err = sealedBundle(b, passphrase, cmp.Or(s.SealCost, sealCost)); err != nil {
 		return Contents{}, nil, err
 	}
 	if o.Paper {
@@ -89,10 +89,10 @@ func (s *Signer) Backup(ctx context.Context, o BackupOptions) (c Contents, raw [
 }
 
 // sealedBundle encrypts a bundle, and makes sure that it can be read again.
-func sealedBundle(b bundle, passphrase []byte) ([]byte, error) {
+func sealedBundle(b bundle, passphrase []byte, cost int) ([]byte, error) {
 	plain := b.Bytes()
 	defer clear(plain)
-	sealed, err := seal(plain, passphrase, sealCost)
+	sealed, err := seal(plain, passphrase, cost)
 	if err != nil {
 		return nil, err
 	}

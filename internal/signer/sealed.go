@@ -12,8 +12,8 @@ import (
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
 
-// sealCost is the cost of a try at the passphrase of a backup: scrypt with N 2^18, 256 MiB and about a
-// second. A file that asks for more is refused.
+// sealCost is the most that a try at the passphrase of a backup may cost, and what it costs where Signer.SealCost says nothing
+// else. A file that asks for more is refused.
 const sealCost = 18
 
 // sealedPrefix begins every file that age makes.

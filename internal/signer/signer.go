@@ -38,6 +38,10 @@ type Signer struct {
 	Now       func() time.Time
 	UserAgent string // for servers
 
+	// SealCost is what a try at the passphrase of a new backup costs, as the binary logarithm of scrypt's N: 0 for 18, which
+	// takes 256 MiB and about a second. Only tests that are not about it take less.
+	SealCost int
+
 	// Confirm shows what is about to happen and asks. The error ends the command before anything is signed. nil agrees to
 	// all.
 	Confirm func(ctx context.Context, what Result, question string) error
