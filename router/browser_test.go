@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -52,7 +51,7 @@ func open(t *testing.T, parent context.Context, url string, before ...step) tab 
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(parent)
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	ctx, cancel = context.WithTimeout(ctx, testworld.Patience)
 	t.Cleanup(cancel)
 	p := tab{t, ctx}
 	p.do(append(before, chromedp.Navigate(url), chromedp.WaitReady(chromedp.CSS("footer")))...)

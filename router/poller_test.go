@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -17,7 +18,7 @@ func TestHealthPoller(t *testing.T) {
 				w := newWorld(t, 1)
 				w.components[0].Warnings = []store.Warning{{Urgent: !well, Text: "it is"}}
 				w.later(fraction)
-				p := poller{clock: func() time.Time { return w.clock().Add(skew) }, client: http.Client{Timeout: 2 * time.Second}}
+				p := poller{clock: func() time.Time { return w.clock().Add(skew) }, client: http.Client{Timeout: testworld.Patience}}
 				if up, err := p.poll("http://" + start(t, w.config(t)) + "/"); err != nil || up != well {
 					t.Errorf("clock off by %v, %v into the second: up %v, %v, want %v", skew, fraction, up, err, well)
 				}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // agent starts an ssh-agent with a key for each name, and sets each name to what boxsign calls the key.
@@ -22,12 +24,12 @@ func agent(ts *testscript.TestScript, _ bool, names []string) {
 		ts.Check(cmd.Process.Kill())
 		cmd.Wait() // killed
 	})
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(testworld.Patience); ; {
 		if _, err := os.Stat(socket); err == nil {
 			break
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("no agent after 10 s")
+			ts.Fatalf("no agent after %v", testworld.Patience)
 		}
 	}
 	ts.Setenv("SSH_AUTH_SOCK", socket)
