@@ -16,6 +16,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -207,7 +208,7 @@ func TestTakesWhatIsWhole(t *testing.T) {
 	if m.has(one) || !m.has(two) {
 		t.Error("expected what is whole alone")
 	}
-	if w := m.Health(o.at); !slices.ContainsFunc(w, func(w store.Warning) bool { return w.Subject == "archives" && strings.Contains(w.Text, one) }) {
+	if w := m.Health(o.at); !slices.ContainsFunc(w, func(w status.Warning) bool { return w.Subject == "archives" && strings.Contains(w.Text, one) }) {
 		t.Errorf("expected health to name what is missing, got %v", w)
 	}
 	o.publish(three)

@@ -17,6 +17,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -95,7 +96,7 @@ func TestExportAndImport(t *testing.T) {
 	if got := island.mustRead(o.export(mirror.Since{})); got != (mirror.Result{}) {
 		t.Errorf("expected nothing new, got %+v", got)
 	}
-	if f := island.Freshness(o.at); f.Own != f.Upstream && f.Upstream != (trust.Versions{}) || !f.Synced {
+	if f := island.Freshness(o.at); f.Own != f.Upstream && f.Upstream != (status.Versions{}) || !f.Synced {
 		t.Errorf("expected a copy that is synced, got %+v", f)
 	}
 	f, _, err := mirror.ReadHealth(island.s, 0, o.at)

@@ -29,7 +29,7 @@ func TestNotSynced(t *testing.T) {
 	}
 	m.syncFails(fetch.ErrUnavailable)
 	f := m.Freshness(o.at)
-	if f.Synced || f.Own != (trust.Versions{}) || f.Error == "" || !f.Checked.IsZero() || !f.Expires.IsZero() {
+	if f.Synced || f.Own != (status.Versions{}) || f.Error == "" || !f.Checked.IsZero() || !f.Expires.IsZero() {
 		t.Errorf("expected nothing but an error, got %+v", f)
 	}
 	if w := m.Health(o.at); len(w) != 1 || !w[0].Urgent || !strings.Contains(w[0].Text, "not synced") || !strings.HasSuffix(w[0].Text, ": unavailable, http://127.0.0.1:1") {
@@ -106,7 +106,7 @@ func TestExpiry(t *testing.T) {
 	m := o.newMirror(setup{})
 	m.sync()
 	expires := day.Add(trust.TimestampLife)
-	if f := m.Freshness(day); !f.Expires.Equal(expires) || f.Expiring != trust.RoleTimestamp || f.Expired {
+	if f := m.Freshness(day); !f.Expires.Equal(expires) || f.Expiring != string(trust.RoleTimestamp) || f.Expired {
 		t.Errorf("expected the timestamp to expire first, got %+v", f)
 	}
 	for _, c := range []struct {
@@ -118,7 +118,7 @@ func TestExpiry(t *testing.T) {
 		{expires, true, false},
 		{expires.Add(time.Second), true, true},
 	} {
-		var about []store.Warning
+		var about []status.Warning
 		for _, w := range m.Health(c.at) {
 			if w.Subject == "expiry" {
 				about = append(about, w)
@@ -194,8 +194,8 @@ func TestDamagedRecord(t *testing.T) {
 	}
 }
 
-func tellsOfDamage(ws []store.Warning) bool {
-	return slices.ContainsFunc(ws, func(w store.Warning) bool { return strings.Contains(w.Text, "the disk damaged mirror.json") })
+func tellsOfDamage(ws []status.Warning) bool {
+	return slices.ContainsFunc(ws, func(w status.Warning) bool { return strings.Contains(w.Text, "the disk damaged mirror.json") })
 }
 
 // TestLongErrorsAreCut, in what is told and kept.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -14,7 +15,7 @@ const silentFor = 3
 
 // Health returns what is wrong, or soon will be, at that time, for anyone to see: Freshness and the log
 // have more. It is empty where all is well.
-func (m *Mirror) Health(at time.Time) []store.Warning {
+func (m *Mirror) Health(at time.Time) []status.Warning {
 	m.mu.Lock()
 	r := m.record
 	f := r.freshness(m.c.Store.Repository(), at)
@@ -24,18 +25,18 @@ func (m *Mirror) Health(at time.Time) []store.Warning {
 
 // ReadHealth returns how new a copy is and what Health says of it, as far as its directory tells, beside the process
 // that syncs it or without one. interval is that of Config; 0: five minutes.
-func ReadHealth(s *store.Store, interval time.Duration, at time.Time) (Freshness, []store.Warning, error) {
+func ReadHealth(s *store.Store, interval time.Duration, at time.Time) (status.Freshness, []status.Warning, error) {
 	r, err := openRecord(s.Dir())
 	if err != nil {
-		return Freshness{}, nil, err
+		return status.Freshness{}, nil, err
 	}
 	f := r.freshness(s.Repository(), at)
 	return f, judge(s, f, r.damage, orDefault(interval, defaultInterval), at), nil
 }
 
-func judge(s *store.Store, f Freshness, damage error, interval time.Duration, at time.Time) (out []store.Warning) {
+func judge(s *store.Store, f status.Freshness, damage error, interval time.Duration, at time.Time) (out []status.Warning) {
 	warn := func(subject string, urgent bool, format string, args ...any) {
-		out = append(out, store.Warning{Subject: subject, Urgent: urgent, Text: fmt.Sprintf(format, args...)})
+		out = append(out, status.Warning{Subject: subject, Urgent: urgent, Text: fmt.Sprintf(format, args...)})
 	}
 	repo := s.Repository()
 	if damage != nil {
@@ -44,7 +45,7 @@ func judge(s *store.Store, f Freshness, damage error, interval time.Duration, at
 	if !f.Synced {
 		text := "not synced: nothing is served before the first sync is complete"
 		if f.Error != "" {
-			text += fmt.Sprintf("; no sync went well since %s: %s", f.Since.Format(time.RFC3339), f.why())
+			text += fmt.Sprintf("; no sync went well since %s: %s", f.Since.Format(time.RFC3339), why(f))
 		}
 		warn("sync", true, "%s", text)
 		return out
@@ -57,7 +58,7 @@ func judge(s *store.Store, f Freshness, damage error, interval time.Duration, at
 		warn("sync", false, "%s", text)
 	}
 	if f.Ring {
-		warn("upstream", false, "%v: add the origin as an upstream", ErrRing)
+		warn("upstream", false, "%v: add the origin as an upstream", status.ErrRing)
 	}
 	for _, u := range f.Upstreams {
 		if u.Loop && !f.Ring {
@@ -80,12 +81,9 @@ func judge(s *store.Store, f Freshness, damage error, interval time.Duration, at
 	return out
 }
 
-// Ready reports whether boxes accept what is served at the time of a Freshness.
-func (f Freshness) Ready() bool { return f.Synced && !f.Expired }
-
 // expiry warns, with more than "", when three quarters of a file's life are over: half-way its signer was to renew it.
-func expiry(f Freshness, repo *trust.Repository, at time.Time) string {
-	life := f.Expires.Sub(repo.Issued(f.Expiring))
+func expiry(f status.Freshness, repo *trust.Repository, at time.Time) string {
+	life := f.Expires.Sub(repo.Issued(trust.Role(f.Expiring)))
 	left := f.Expires.Sub(at)
 	if left > life/4 && !f.Expired {
 		return ""
@@ -95,11 +93,11 @@ func expiry(f Freshness, repo *trust.Repository, at time.Time) string {
 		verb = "expired"
 	}
 	return fmt.Sprintf("%s %d %s at %s, from when on boxes refuse it: see to the origin, or to the way there",
-		f.Expiring, repo.Version(f.Expiring), verb, f.Expires.Format(time.RFC3339))
+		f.Expiring, repo.Version(trust.Role(f.Expiring)), verb, f.Expires.Format(time.RFC3339))
 }
 
 // why returns the reason why no sync goes well, and the upstreams that are to blame.
-func (f Freshness) why() string {
+func why(f status.Freshness) string {
 	text := string(f.Reason)
 	for _, u := range f.Upstreams {
 		if u.Error != "" {
@@ -110,11 +108,11 @@ func (f Freshness) why() string {
 }
 
 // silence tells of syncs that fail, and of upstreams that were not heard of for long, "" where all is well.
-func silence(f Freshness, interval time.Duration, at time.Time) string {
+func silence(f status.Freshness, interval time.Duration, at time.Time) string {
 	long := at.Sub(f.Checked) > silentFor*interval
 	switch {
 	case f.Error != "":
-		return fmt.Sprintf("no sync went well since %s; what is there is served: %s", f.Since.Format(time.RFC3339), f.why())
+		return fmt.Sprintf("no sync went well since %s; what is there is served: %s", f.Since.Format(time.RFC3339), why(f))
 	case long && f.Checked.IsZero():
 		return "no upstream was asked yet; what is there is served"
 	case long:

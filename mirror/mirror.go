@@ -11,6 +11,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -51,9 +52,6 @@ type Config struct {
 	// Planned, if not nil, is called before archives are fetched, with all of them, the biggest first.
 	// How each goes on, fetch.Config.Progress tells.
 	Planned func([]trust.Release)
-
-	// Tried, if not nil, is called after each sync that was not ended by its caller. It must not block.
-	Tried func(Attempt)
 
 	// Ended, if not nil, is called when a sync or a repair is over, or makes way: nothing more comes then of
 	// what was planned.
@@ -116,14 +114,16 @@ type Mirror struct {
 	trigger chan struct{}      // has room for one
 	wanted  chan trust.Release // what Run is to fetch on demand
 
-	mu      sync.Mutex
-	record  record
-	flights map[update.Digest]*flight
-	wants   map[update.Digest]*want
-	rate    float64 // bytes per second of the archives that were fetched lately; 0: not known
-	kept    keptSet
-	planned []trust.Release                      // that a sync or a repair is fetching
-	demands map[update.Digest]context.CancelFunc // ends what is being fetched on demand
+	mu                sync.Mutex
+	record            record
+	succeeded, failed int64         // syncs
+	history           []status.Sync // the newest first
+	flights           map[update.Digest]*flight
+	wants             map[update.Digest]*want
+	rate              float64 // bytes per second of the archives that were fetched lately; 0: not known
+	kept              keptSet
+	planned           []trust.Release                      // that a sync or a repair is fetching
+	demands           map[update.Digest]context.CancelFunc // ends what is being fetched on demand
 }
 
 // New returns a mirror. Nothing is asked or written before Sync or Run.

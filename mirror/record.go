@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,19 +21,20 @@ const (
 	recordName = "mirror.json"
 	maxRecord  = 256 << 10 // bytes
 	maxMessage = 2000      // bytes of an error message in the record
+	maxHistory = 20        // syncs of this process that are remembered
 )
 
 // record is what a mirror remembers of its syncs, and tells other processes.
 type record struct {
-	Checked       time.Time           `json:"checked,omitzero"`
-	Complete      time.Time           `json:"complete,omitzero"`
-	Error         string              `json:"error,omitempty"`
-	Reason        status.Reason       `json:"reason,omitempty"`
-	Since         time.Time           `json:"error_since,omitzero"`
-	Newest        trust.Versions      `json:"newest"`
-	UpdatesBehind int                 `json:"updates_behind"`
-	BehindSince   time.Time           `json:"behind_since,omitzero"`
-	Upstreams     []UpstreamFreshness `json:"upstreams"`
+	Checked       time.Time         `json:"checked,omitzero"`
+	Complete      time.Time         `json:"complete,omitzero"`
+	Error         string            `json:"error,omitempty"`
+	Reason        status.Reason     `json:"reason,omitempty"`
+	Since         time.Time         `json:"error_since,omitzero"`
+	Newest        status.Versions   `json:"newest"`
+	UpdatesBehind int               `json:"updates_behind"`
+	BehindSince   time.Time         `json:"behind_since,omitzero"`
+	Upstreams     []status.Upstream `json:"upstreams"`
 
 	damage error // what the disk did to it since it was written; nil: nothing
 }
@@ -93,19 +95,24 @@ func (r record) write(disk disk.FS, dir string) error {
 }
 
 // ended takes in how a sync went. One that was ended by its caller says nothing about the copy.
-func (m *Mirror) ended(ctx context.Context, err error) {
+func (m *Mirror) ended(ctx context.Context, began time.Time, result Result, err error) {
 	if err != nil && ctx.Err() != nil {
 		return
 	}
-	at := seconds(m.c.Now())
+	now := m.c.Now()
+	at := seconds(now)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	one := status.Sync{At: now, Took: now.Sub(began), Archives: result.Archives, Bytes: result.Bytes, Reason: status.ReasonOf(err)}
+	m.history = slices.Insert(m.history[:min(len(m.history), maxHistory-1)], 0, one)
 	r := &m.record
 	if err == nil {
+		m.succeeded++
 		r.well()
 		r.Complete, r.UpdatesBehind, r.BehindSince = at, 0, time.Time{}
 	} else {
-		r.failed(message(err), status.ReasonOf(err), at)
+		m.failed++
+		r.failed(message(err), one.Reason, at)
 	}
 	r.Upstreams = m.present(r.Upstreams)
 	m.save()
@@ -123,8 +130,8 @@ func (r *record) failed(text string, reason status.Reason, at time.Time) {
 }
 
 // present returns what is known of the upstreams that are asked, in their order.
-func (m *Mirror) present(known []UpstreamFreshness) []UpstreamFreshness {
-	out := []UpstreamFreshness{}
+func (m *Mirror) present(known []status.Upstream) []status.Upstream {
+	out := []status.Upstream{}
 	for _, u := range m.c.Client.Upstreams() {
 		f := *find(&known, u)
 		f.Slow, f.Damaged = lastOf(u.State())
@@ -137,13 +144,13 @@ func (m *Mirror) present(known []UpstreamFreshness) []UpstreamFreshness {
 func lastOf(s fetch.State) (slow, damaged bool) { return !s.Slow.IsZero(), !s.Damaged.IsZero() }
 
 // find returns what is known of an upstream, after adding it where it is new.
-func find(all *[]UpstreamFreshness, u *fetch.Upstream) *UpstreamFreshness {
+func find(all *[]status.Upstream, u *fetch.Upstream) *status.Upstream {
 	for i := range *all {
 		if (*all)[i].URL == u.String() {
 			return &(*all)[i]
 		}
 	}
-	*all = append(*all, UpstreamFreshness{URL: u.String()})
+	*all = append(*all, status.Upstream{URL: u.String()})
 	return &(*all)[len(*all)-1]
 }
 

@@ -44,8 +44,7 @@ func (m *Mirror) Sync(ctx context.Context) (all Result, err error) {
 			err = fmt.Errorf("sync: %w", err)
 		}
 		all.add(result)
-		m.ended(ctx, err)
-		m.tell(ctx, began, result, err)
+		m.ended(ctx, began, result, err)
 		m.collectIfDue(ctx)
 		return err
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -277,7 +278,7 @@ func TestNewestUpstreamWins(t *testing.T) {
 		m.sync()
 		m.wantListed(one, two)
 		for _, u := range m.Freshness(o.at).Upstreams {
-			if behind := u.URL == stale.url; u.Behind != behind || u.Error != "" || u.Versions == (trust.Versions{}) {
+			if behind := u.URL == stale.url; u.Behind != behind || u.Error != "" || u.Versions == (status.Versions{}) {
 				t.Errorf("expected %s behind: %v, got %+v", u.URL, behind, u)
 			}
 		}

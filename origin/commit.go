@@ -10,6 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -22,15 +23,15 @@ import (
 // store.ErrCorrupt where an archive is not what was signed although each block is. After an error the
 // old repository is served or, where only the last step failed, the new one; to commit again is right
 // in any case.
-func (o *Origin) Commit(ctx context.Context, id update.Digest) (trust.Versions, error) {
+func (o *Origin) Commit(ctx context.Context, id update.Digest) (status.Versions, error) {
 	// Archives are hashed and synced here, where they keep nobody waiting.
 	if p, err := o.find(id); err == nil && p.staged() {
 		if err := o.place(ctx, p); err != nil {
-			return trust.Versions{}, fmt.Errorf("commit: %w", err)
+			return status.Versions{}, fmt.Errorf("commit: %w", err)
 		}
 	}
 	if err := o.take(ctx); err != nil {
-		return trust.Versions{}, err
+		return status.Versions{}, err
 	}
 	defer o.release()
 	repo := o.repository()
@@ -43,10 +44,10 @@ func (o *Origin) Commit(ctx context.Context, id update.Digest) (trust.Versions, 
 		err = fmt.Errorf("%s %d: %w: it is pending", p.Role(), p.Version(), ErrNotFound)
 	}
 	if err != nil {
-		return trust.Versions{}, fmt.Errorf("commit: %w", err)
+		return status.Versions{}, fmt.Errorf("commit: %w", err)
 	}
 	if err := o.publish(ctx, trust.Change{Targets: p.Proposal}); err != nil {
-		return trust.Versions{}, fmt.Errorf("commit: %w", err)
+		return status.Versions{}, fmt.Errorf("commit: %w", err)
 	}
 	return o.repository().Versions(), nil
 }

@@ -3,7 +3,6 @@ package origin
 import (
 	"errors"
 
-	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -22,8 +21,8 @@ type Failure struct {
 	Hint    string `json:"hint,omitempty"` // what to do
 
 	// Of a conflict alone.
-	Current *trust.Versions `json:"current,omitempty"`
-	Staged  int64           `json:"staged,omitempty"`
+	Current *status.Versions `json:"current,omitempty"`
+	Staged  int64            `json:"staged,omitempty"`
 }
 
 // FailureOf returns the failure that tells a signer of err. What is none of the errors that are told becomes "internal

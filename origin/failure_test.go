@@ -9,6 +9,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -30,7 +31,7 @@ func TestFailuresTravel(t *testing.T) {
 			t.Errorf("expected %v, got %v", sent, got)
 		}
 	}
-	sent := &origin.ConflictError{Current: trust.Versions{Root: 1, Targets: 2, Snapshot: 3, Timestamp: 4}, Staged: 3, Err: trust.ErrRollback}
+	sent := &origin.ConflictError{Current: status.Versions{Root: 1, Targets: 2, Snapshot: 3, Timestamp: 4}, Staged: 3, Err: trust.ErrRollback}
 	got := (*origin.ConflictError)(nil)
 	if err := travel(t, origin.FailureOf(fmt.Errorf("wrapped: %w", sent))).Err(); !errors.As(err, &got) || got.Current != sent.Current || got.Staged != 3 || !errors.Is(err, trust.ErrRollback) {
 		t.Errorf("expected %+v, got %+v", sent, got)

@@ -40,10 +40,10 @@ func (o *Origin) known() known {
 }
 
 // Health returns what is wrong, or soon will be, at that time. It is empty where all is well.
-func (o *Origin) Health(at time.Time) (out []store.Warning) {
+func (o *Origin) Health(at time.Time) (out []status.Warning) {
 	repo := o.repository()
 	if err := o.haveKey(repo.Root()); err != nil {
-		out = append(out, store.Warning{Subject: "online key", Urgent: true, Text: err.Error()})
+		out = append(out, status.Warning{Subject: "online key", Urgent: true, Text: err.Error()})
 	}
 	o.tellLost(repo, at)
 	return append(out, judge(o.c.Store, repo, at, o.known())...)
@@ -51,7 +51,7 @@ func (o *Origin) Health(at time.Time) (out []store.Warning) {
 
 // ReadHealth returns what Health does, as far as the directory of a store tells, beside the process that has it or
 // without one. Which keys that one has, and why it does not renew, it alone knows. Of the configuration the times count.
-func ReadHealth(c Config, at time.Time) []store.Warning {
+func ReadHealth(c Config, at time.Time) []status.Warning {
 	repo := c.Store.Repository()
 	if repo == nil {
 		return nil
@@ -65,9 +65,9 @@ func hintFor(err error) string {
 	return wire.Hint
 }
 
-func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out []store.Warning) {
+func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out []status.Warning) {
 	warn := func(subject string, urgent bool, text string) {
-		out = append(out, store.Warning{Subject: subject, Urgent: urgent, Text: text})
+		out = append(out, status.Warning{Subject: subject, Urgent: urgent, Text: text})
 	}
 	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTargets} {
 		if left := repo.Expires(role).Sub(at); left < warnBefore {

@@ -34,8 +34,8 @@ var (
 // ConflictError says what is in the way of a proposal. It wraps trust.ErrConflict, or whichever error
 // of signing/trust says more exactly why.
 type ConflictError struct {
-	Current trust.Versions // what is published
-	Staged  int64          // the version of the newest complete list that waits for its archives, 0: none
+	Current status.Versions // what is published
+	Staged  int64           // the version of the newest complete list that waits for its archives, 0: none
 	Err     error
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -48,7 +49,7 @@ func TestRunRenews(t *testing.T) {
 		begin := time.Now()
 		stop := w.running()
 		defer stop()
-		if v := w.State().Versions; v != (trust.Versions{Root: 1, Targets: 1, Snapshot: 1, Timestamp: 2}) {
+		if v := w.State().Versions; v != (status.Versions{Root: 1, Targets: 1, Snapshot: 1, Timestamp: 2}) {
 			t.Fatalf("expected a new timestamp at the start, got %v", v)
 		}
 		time.Sleep(trust.TimestampLife / 2)
@@ -140,7 +141,7 @@ func TestRunMindsItsClock(t *testing.T) {
 				if now := w.State().Timestamp; now != before {
 					t.Fatalf("expected timestamp %d to stay, got %d", before, now)
 				}
-				if h := w.Health(w.now()); !slices.ContainsFunc(h, func(w store.Warning) bool { return w.Urgent }) {
+				if h := w.Health(w.now()); !slices.ContainsFunc(h, func(w status.Warning) bool { return w.Urgent }) {
 					t.Fatalf("expected an urgent warning, got %v", h)
 				}
 				shift.Store(0)

@@ -14,6 +14,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -50,7 +51,7 @@ func TestPublish(t *testing.T) {
 	v, err := w.Commit(t.Context(), out.ID)
 	must(t, err)
 	w.wantListed(one, big)
-	if want := (trust.Versions{Root: 1, Targets: 2, Snapshot: 2, Timestamp: 2}); v != want || w.State().Versions != want {
+	if want := (status.Versions{Root: 1, Targets: 2, Snapshot: 2, Timestamp: 2}); v != want || w.State().Versions != want {
 		t.Fatalf("expected %v, got %v", want, v)
 	}
 	w.wantKept(nil, nil)
@@ -397,7 +398,7 @@ func TestRootGrows(t *testing.T) {
 	must(t, err)
 	before := w.State().Versions
 	done := w.send(second, origin.StatusCommitted)
-	if want := (trust.Versions{Root: 2, Targets: 2, Snapshot: before.Snapshot + 1, Timestamp: before.Timestamp + 1}); done.Current != want {
+	if want := (status.Versions{Root: 2, Targets: 2, Snapshot: before.Snapshot + 1, Timestamp: before.Timestamp + 1}); done.Current != want {
 		t.Fatalf("expected %v, got %v", want, done.Current)
 	}
 	w.wantKept(nil, nil)

@@ -5,12 +5,13 @@ import (
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // State is what a signer has to know before it signs.
 type State struct {
-	trust.Versions
+	status.Versions
 
 	// Reserved is the highest version of a list that was signed and may still go out, 0 for none. The
 	// next list gets a higher one.
@@ -69,9 +70,9 @@ const (
 
 // Outcome is what became of a proposal.
 type Outcome struct {
-	Status  Status         `json:"status"`
-	ID      update.Digest  `json:"id"`      // the digest of the file, with all signatures that came for it
-	Current trust.Versions `json:"current"` // what is published now
+	Status  Status          `json:"status"`
+	ID      update.Digest   `json:"id"`      // the digest of the file, with all signatures that came for it
+	Current status.Versions `json:"current"` // what is published now
 
 	Needs    []Need    `json:"needs,omitempty"`    // of a pending one
 	Archives []Archive `json:"archives,omitempty"` // of a staged list: those that are not in place

@@ -18,6 +18,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -249,7 +250,7 @@ func block(data []byte, i int) []byte {
 }
 
 // finish brings what a staged list lacks and commits it.
-func (w *world) finish(out origin.Outcome) trust.Versions {
+func (w *world) finish(out origin.Outcome) status.Versions {
 	w.t.Helper()
 	must(w.t, w.upload(out))
 	v, err := w.Commit(w.t.Context(), out.ID)

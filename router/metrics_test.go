@@ -241,7 +241,7 @@ func TestMetricsOfAMirror(t *testing.T) {
 	w.standing.Refusals = map[status.Refusal]int64{status.RefusedFork: 2}
 	w.standing.Unhashed = 7
 	w.standing.CertificateExpires = noon()
-	w.standing.Sync.Upstreams = append(w.standing.Sync.Upstreams, w.standing.Sync.Upstreams[0]) // named twice in the settings
+	w.standing.Copy.Upstreams = append(w.standing.Copy.Upstreams, w.standing.Copy.Upstreams[0]) // named twice in the settings
 	server, err := NewServer(w.config(t))
 	if err != nil {
 		t.Fatal(err)

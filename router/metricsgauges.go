@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -85,8 +86,8 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	out.gauge("scrub_damaged", float64(now.Damaged))
 	out.gauge("certificate_expiry_timestamp_seconds", unixTime(now.CertificateExpires))
 	out.gauge("clock_off", truth(now.ClockOff))
-	out.roles(now.Roles)
-	out.sync(now.Sync)
+	out.roles(now.Files)
+	out.sync(now.Copy)
 	for reason, n := range g.metrics.refused {
 		out.counter("verification_failures_total", n.Load()+now.Refusals[reason], string(reason))
 	}
@@ -118,10 +119,10 @@ func (s sender) counter(name string, n int64, labels ...string) {
 	s.ch <- prometheus.MustNewConstMetric(s.series[name], prometheus.CounterValue, float64(n), labels...)
 }
 
-func (s sender) roles(known []RoleStanding) {
-	byRole := map[trust.Role]RoleStanding{}
+func (s sender) roles(known []status.File) {
+	byRole := map[trust.Role]status.File{}
 	for _, r := range known {
-		byRole[r.Role] = r
+		byRole[trust.Role(r.Role)] = r
 	}
 	for _, role := range trust.Roles() {
 		s.gauge("metadata_version", float64(byRole[role].Version), string(role))
@@ -130,15 +131,15 @@ func (s sender) roles(known []RoleStanding) {
 }
 
 // sync sends what is known of a copy, and zeros where this is none.
-func (s sender) sync(c *SyncStanding) {
+func (s sender) sync(c *status.Freshness) {
 	s.gauge("mirror", truth(c != nil))
 	if c == nil {
-		c = &SyncStanding{Synced: true}
+		c = &status.Freshness{Synced: true}
 	}
 	s.gauge("synced", truth(c.Synced))
 	s.counter("sync_attempts_total", c.Succeeded, "success")
 	s.counter("sync_attempts_total", c.Failed, "failure")
-	s.gauge("sync_failing", truth(c.Problem != ""))
+	s.gauge("sync_failing", truth(c.Reason != ""))
 	s.gauge("sync_last_success_timestamp_seconds", unixTime(c.Complete))
 	s.gauge("sync_last_heard_timestamp_seconds", unixTime(c.Checked))
 	s.gauge("sync_behind_seconds", float64(c.SecondsBehind))
@@ -147,7 +148,7 @@ func (s sender) sync(c *SyncStanding) {
 	for _, u := range c.Upstreams {
 		if !seen[u.URL] { // two of one name would be no series
 			s.counter("upstream_received_bytes_total", u.Received, u.URL)
-			s.gauge("upstream_failing", truth(u.Problem != ""), u.URL)
+			s.gauge("upstream_failing", truth(u.Problem() != ""), u.URL)
 		}
 		seen[u.URL] = true
 	}

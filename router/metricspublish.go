@@ -50,7 +50,7 @@ func (p measuredPublisher) Propose(ctx context.Context, role trust.Role, raw []b
 }
 
 // Commit counts what becomes of a commit.
-func (p measuredPublisher) Commit(ctx context.Context, id update.Digest) (trust.Versions, error) {
+func (p measuredPublisher) Commit(ctx context.Context, id update.Digest) (status.Versions, error) {
 	now, err := p.Publisher.Commit(ctx, id)
 	p.count(string(origin.StatusCommitted), err)
 	return now, err

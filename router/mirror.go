@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -23,7 +24,7 @@ type Mirror interface {
 	Synced() bool
 
 	// Freshness returns how new the copy is, which is shown as JSON to anyone who asks.
-	Freshness() any
+	Freshness() *status.Freshness
 
 	// Via returns a field of answers for the timestamp, by which mirrors tell whether they copy from each other.
 	Via() (field, value string)
@@ -99,7 +100,7 @@ type freshUpdates struct {
 // freshList keeps the list that was asked for last.
 type freshList struct{ last atomic.Pointer[freshUpdates] }
 
-func (l *freshList) of(v *view, freshness any) *freshUpdates {
+func (l *freshList) of(v *view, freshness *status.Freshness) *freshUpdates {
 	text, err := json.Marshal(freshness)
 	if err != nil {
 		text = []byte("null")

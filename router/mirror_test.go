@@ -1,11 +1,12 @@
 package router
 
 import (
-	"strings"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -15,7 +16,9 @@ type fakeMirror struct{ behind atomic.Int64 }
 func (m *fakeMirror) Synced() bool               { return m.behind.Load() >= 0 }
 func (m *fakeMirror) Via() (field, value string) { return "Box-Update-Via", "0011223344556677" }
 
-func (m *fakeMirror) Freshness() any { return map[string]int64{"behind": m.behind.Load()} }
+func (m *fakeMirror) Freshness() *status.Freshness {
+	return &status.Freshness{UpdatesBehind: int(m.behind.Load())}
+}
 
 func (m *fakeMirror) Want(update.Update) (time.Duration, string) {
 	return 1500 * time.Millisecond, ""
@@ -26,8 +29,8 @@ func TestFreshnessInTheList(t *testing.T) {
 	addr := start(t, Config{Source: newFake(t), Mirror: m})
 	first := get(t, addr, "/updates.json")
 	first.hold(t, 200, map[string]string{"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
-	if !strings.HasPrefix(first.body, `{"freshness":{"behind":0},"product":`) {
-		t.Errorf("got %.80s", first.body)
+	if !regexp.MustCompile(`^{"freshness":{.*"updates_behind":0,.*"upstreams":null},"product":`).MatchString(first.body) {
+		t.Errorf("got %.800s", first.body)
 	}
 	tag := first.header.Get("Etag")
 	get(t, addr, "/updates.json", "If-None-Match: "+tag).hold(t, 304, nil)
@@ -38,8 +41,8 @@ func TestFreshnessInTheList(t *testing.T) {
 	m.behind.Store(3)
 	next := get(t, addr, "/updates.json", "If-None-Match: "+tag)
 	next.hold(t, 200, nil)
-	if !strings.HasPrefix(next.body, `{"freshness":{"behind":3},`) {
-		t.Errorf("got %.80s", next.body)
+	if !regexp.MustCompile(`^{"freshness":{.*"updates_behind":3,`).MatchString(next.body) {
+		t.Errorf("got %.800s", next.body)
 	}
 	m.behind.Store(-1)
 	for _, path := range []string{"/ls", "/latest", "/version", "/updates.json"} {

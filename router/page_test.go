@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -166,7 +166,7 @@ func TestPageRenderedOncePerChange(t *testing.T) {
 		t.Error("not rendered when the rollout went on")
 	}
 	w.later(time.Second)
-	w.components = []Component{{Name: "repository", Warnings: []store.Warning{{Text: "something new"}}}}
+	w.components = []status.Component{{Name: "repository", Warnings: []status.Warning{{Text: "something new"}}}}
 	third := rt.render(t)
 	if third == second || !strings.Contains(string(third.body), "repository: something new") {
 		t.Error("not rendered with a new problem")
@@ -193,7 +193,7 @@ func (rt *router) render(t testing.TB) *answer {
 func TestPageOfManyProblems(t *testing.T) {
 	w := newWorld(t, 1)
 	for i := range 200 {
-		w.components[0].Warnings = append(w.components[0].Warnings, store.Warning{Text: fmt.Sprintf("problem %d.", i)})
+		w.components[0].Warnings = append(w.components[0].Warnings, status.Warning{Text: fmt.Sprintf("problem %d.", i)})
 	}
 	g := get(t, start(t, w.config(t)), "/", html)
 	if !strings.Contains(g.body, "problem 19.") || strings.Contains(g.body, "problem 20.") || !strings.Contains(g.body, "and 180 more") {
@@ -242,7 +242,7 @@ func TestPageWords(t *testing.T) {
 // A mirror that has nothing yet has a page that says so.
 func TestPageBeforeTheFirstSync(t *testing.T) {
 	w := newWorld(t, 0)
-	w.standing = Standing{Sync: &SyncStanding{}}
+	w.standing = status.Standing{Copy: &status.Freshness{}}
 	g := get(t, start(t, w.config(t)), "/", html)
 	if !strings.Contains(g.body, "Not synced yet") || !strings.Contains(g.body, "Nothing was copied yet.") {
 		t.Errorf("got %s", g.body)

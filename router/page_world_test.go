@@ -10,7 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -20,22 +20,22 @@ func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 // A world is all that a status page is made of.
 type world struct {
 	catalog    *update.Catalog
-	standing   Standing
+	standing   status.Standing
 	conditions map[string]trust.Conditions
-	components []Component
+	components []status.Component
 	signed     map[string][]trust.KeySignature
 
 	looked atomic.Int64 // how often Standing was asked
 	now    atomic.Pointer[time.Time]
 }
 
-func (w *world) Standing() Standing {
+func (w *world) Standing() status.Standing {
 	w.looked.Add(1)
 	return w.standing
 }
 
 func (w *world) Conditions(u update.Update) trust.Conditions { return w.conditions[u.Name.String()] }
-func (w *world) Components() []Component                     { return w.components }
+func (w *world) Components() []status.Component              { return w.components }
 
 func (w *world) Signatures(u update.Update) []trust.KeySignature { return w.signed[u.Name.String()] }
 
@@ -79,8 +79,8 @@ func newWorld(t testing.TB, updates int) *world {
 		w.signed[u.Name.String()] = []trust.KeySignature{{Key: worldKey, Signature: signing.Signature{1}}}
 	}
 	w.catalogOf(t, list)
-	w.components = []Component{{Name: "repository"}}
-	w.standing = Standing{StoreBytes: 734_003_200, FreeBytes: 41_875_931_136}
+	w.components = []status.Component{{Name: "repository"}}
+	w.standing = status.Standing{StoreBytes: 734_003_200, FreeBytes: 41_875_931_136}
 	for _, r := range []struct {
 		role    trust.Role
 		version int64
@@ -93,7 +93,7 @@ func newWorld(t testing.TB, updates int) *world {
 		{trust.RoleTimestamp, 412, trust.TimestampLife, 31 * time.Hour},
 	} {
 		issued := noon().Add(-r.age)
-		w.standing.Roles = append(w.standing.Roles, RoleStanding{r.role, r.version, issued, issued.Add(r.life)})
+		w.standing.Files = append(w.standing.Files, status.File{Role: string(r.role), Version: r.version, Issued: issued, Expires: issued.Add(r.life)})
 	}
 	return w
 }
@@ -114,20 +114,20 @@ func (w *world) newest() update.Update {
 }
 
 // mirrored makes a mirror of a world.
-func (w *world) mirrored() *SyncStanding {
-	w.standing.Sync = &SyncStanding{
+func (w *world) mirrored() *status.Freshness {
+	w.standing.Copy = &status.Freshness{
 		Synced: true, Checked: noon().Add(-4 * time.Minute), Complete: noon().Add(-4 * time.Minute), Succeeded: 3, Failed: 1,
-		Upstreams: []UpstreamStanding{
+		Upstreams: []status.Upstream{
 			{URL: "https://updates.example", Checked: noon().Add(-4 * time.Minute), Received: 734_003_200},
-			{URL: "https://other.example/box-update-server", Problem: "unavailable"},
+			{URL: "https://other.example/box-update-server", Reason: "unavailable"},
 		},
-		History: []SyncRecord{
+		History: []status.Sync{
 			{At: noon().Add(-4 * time.Minute), Took: 400 * time.Millisecond},
 			{At: noon().Add(-9 * time.Minute), Took: 95 * time.Second, Archives: 2, Bytes: 8_400_000},
-			{At: noon().Add(-14 * time.Minute), Took: 30 * time.Second, Problem: "unavailable"},
+			{At: noon().Add(-14 * time.Minute), Took: 30 * time.Second, Reason: "unavailable"},
 		},
 	}
-	return w.standing.Sync
+	return w.standing.Copy
 }
 
 // healthyWorld is a mirror in order, with one update that goes out in steps.
@@ -146,11 +146,11 @@ func healthyWorld(t testing.TB) *world {
 func staleWorld(t testing.TB) *world {
 	w := newWorld(t, 12)
 	s := w.mirrored()
-	s.SecondsBehind, s.UpdatesBehind, s.Problem, s.Since = 2*3600+1800, 3, "unavailable", noon().Add(-140*time.Minute)
+	s.SecondsBehind, s.UpdatesBehind, s.Reason, s.Since = 2*3600+1800, 3, "unavailable", noon().Add(-140*time.Minute)
 	s.Complete, s.Checked = noon().Add(-150*time.Minute), noon().Add(-145*time.Minute)
-	s.Upstreams[0].Problem = "unavailable"
-	s.History = append([]SyncRecord{{At: noon().Add(-time.Minute), Took: 30 * time.Second, Problem: "unavailable"}}, s.History...)
-	w.components[0].Warnings = []store.Warning{
+	s.Upstreams[0].Reason = "unavailable"
+	s.History = append([]status.Sync{{At: noon().Add(-time.Minute), Took: 30 * time.Second, Reason: "unavailable"}}, s.History...)
+	w.components[0].Warnings = []status.Warning{
 		{Subject: "sync", Text: "no sync went well since 2026-03-01T09:40:00Z; what is there is served: unavailable, https://updates.example"},
 		{Subject: "behind", Text: "3 updates and 2h30m0s behind the upstream, snapshot 61 of 64"},
 	}
@@ -160,9 +160,9 @@ func staleWorld(t testing.TB) *world {
 // expiredWorld is a stale one that boxes refuse by now.
 func expiredWorld(t testing.TB) *world {
 	w := staleWorld(t)
-	r := &w.standing.Roles[3]
+	r := &w.standing.Files[3]
 	r.Issued, r.Expires = noon().Add(-9*24*time.Hour), noon().Add(-2*24*time.Hour)
-	w.components[0].Warnings = append([]store.Warning{{Subject: "expiry", Urgent: true, Text: "timestamp 412 expired at 2026-02-27T12:00:00Z, from when on boxes refuse it: see to the origin, or to the way there"}}, w.components[0].Warnings...)
+	w.components[0].Warnings = append([]status.Warning{{Subject: "expiry", Urgent: true, Text: "timestamp 412 expired at 2026-02-27T12:00:00Z, from when on boxes refuse it: see to the origin, or to the way there"}}, w.components[0].Warnings...)
 	return w
 }
 
@@ -179,10 +179,10 @@ const markup = `<img src=x onerror="window.hostile=1"><script>window.hostile=1</
 // hostileWorld has markup wherever text comes from outside.
 func hostileWorld(t testing.TB) *world {
 	w := healthyWorld(t)
-	w.components = []Component{{Name: markup, Warnings: []store.Warning{{Urgent: true, Text: "no update: opq-box-update-" + markup + ".tar.bz2\njavascript:alert(1)"}}}}
-	s := w.standing.Sync
-	s.Upstreams = []UpstreamStanding{{URL: "https://" + markup, Problem: markup}}
-	s.History[0].Problem, s.Problem, s.Since = markup, markup, noon().Add(-time.Hour)
+	w.components = []status.Component{{Name: markup, Warnings: []status.Warning{{Urgent: true, Text: "no update: opq-box-update-" + markup + ".tar.bz2\njavascript:alert(1)"}}}}
+	s := w.standing.Copy
+	s.Upstreams = []status.Upstream{{URL: "https://" + markup, Reason: markup}}
+	s.History[0].Reason, s.Reason, s.Since = markup, markup, noon().Add(-time.Hour)
 	w.conditions[w.newest().Name.String()] = trust.Conditions{Hardware: []string{markup}}
 	w.signed[w.newest().Name.String()] = []trust.KeySignature{{Key: keys.ID(markup + strings.Repeat("x", 64))}}
 	return w

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -51,12 +52,13 @@ type pageRole struct {
 // pageCopy is how new a copy is.
 type pageCopy struct {
 	Synced    bool
+	Stale     bool
 	Behind    string // empty: it is the newest that is known
 	Problem   string
 	Since     pageTime
 	Complete  pageTime
 	Checked   pageTime
-	Upstreams []UpstreamStanding
+	Upstreams []status.Upstream
 	History   []pageSync
 }
 
@@ -82,12 +84,12 @@ func newPageTime(t time.Time) pageTime {
 func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageFacts {
 	at, now := c.Now(), c.standing()
 	f := pageFacts{Unhashed: now.Unhashed, states: map[update.Name]string{}}
-	urgent, other := problemsOf(h.components, "")
+	urgent, other := status.Problems(h.components)
 	f.Problems = append(urgent, other...)
 	if f.More = len(f.Problems) - maxProblems; f.More > 0 {
 		f.Problems = f.Problems[:maxProblems]
 	}
-	for _, r := range now.Roles {
+	for _, r := range now.Files {
 		f.Roles = append(f.Roles, describeRole(r, at))
 	}
 	if now.StoreBytes > 0 || now.FreeBytes > 0 {
@@ -96,8 +98,8 @@ func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageF
 			f.Store += fmt.Sprintf(", all read again by %s", now.Scrubbed.UTC().Format(time.DateOnly))
 		}
 	}
-	if now.Sync != nil {
-		f.Copy = describeCopy(*now.Sync)
+	if now.Copy != nil {
+		f.Copy = describeCopy(*now.Copy)
 	}
 	for _, u := range special {
 		f.states[u.Name] = describeConditions(u, c.conditions(u), at)
@@ -127,7 +129,7 @@ func stateOfPage(h *healthView, v *view, f pageFacts) pageState {
 		return pageState{"expired", "Expired", fmt.Sprintf("Boxes refuse what is here: %s expired.", f.Roles[expired].Role)}
 	case !h.ok:
 		return pageState{"broken", "Needs attention", "Something is wrong; see the problems below."}
-	case f.Copy != nil && (f.Copy.Behind != "" || f.Copy.Problem != ""):
+	case f.Copy != nil && f.Copy.Stale:
 		return pageState{"stale", "Stale", "There is something newer upstream, or may be."}
 	case len(v.catalog.Updates()) == 0:
 		return pageState{"empty", "No update", "There is nothing to install here."}
@@ -135,8 +137,8 @@ func stateOfPage(h *healthView, v *view, f pageFacts) pageState {
 	return pageState{"healthy", "Healthy", "Everything is in order."}
 }
 
-func describeRole(r RoleStanding, at time.Time) pageRole {
-	out := pageRole{Role: r.Role, Version: r.Version, Expires: newPageTime(r.Expires)}
+func describeRole(r status.File, at time.Time) pageRole {
+	out := pageRole{Role: trust.Role(r.Role), Version: r.Version, Expires: newPageTime(r.Expires)}
 	life, left := r.Expires.Sub(r.Issued), r.Expires.Sub(at)
 	if left < 0 {
 		out.Expired = true
@@ -150,9 +152,9 @@ func describeRole(r RoleStanding, at time.Time) pageRole {
 	return out
 }
 
-func describeCopy(s SyncStanding) *pageCopy {
+func describeCopy(s status.Freshness) *pageCopy {
 	c := &pageCopy{
-		Synced: s.Synced, Problem: s.Problem, Since: newPageTime(s.Since),
+		Synced: s.Synced, Stale: s.Verdict() != nil, Problem: string(s.Reason), Since: newPageTime(s.Since),
 		Complete: newPageTime(s.Complete), Checked: newPageTime(s.Checked),
 	}
 	if s.SecondsBehind > 0 || s.UpdatesBehind > 0 {
@@ -168,12 +170,12 @@ func describeCopy(s SyncStanding) *pageCopy {
 	return c
 }
 
-func describeSync(r SyncRecord) pageSync {
+func describeSync(r status.Sync) pageSync {
 	what := "nothing new"
 	if r.Archives > 0 {
 		what = counted(r.Archives, "archive") + ", " + size(r.Bytes)
 	}
-	return pageSync{newPageTime(r.At), r.Took.Round(time.Second).String(), what, r.Problem}
+	return pageSync{newPageTime(r.At), r.Took.Round(time.Second).String(), what, string(r.Reason)}
 }
 
 // describeConditions says which boxes an update is for.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // OPQ Health polls with a clock of its own. It gets the right answer whichever way the clocks differ.
@@ -16,7 +16,7 @@ func TestHealthPoller(t *testing.T) {
 		for _, fraction := range []time.Duration{0, 500 * time.Millisecond, 999 * time.Millisecond} {
 			for _, well := range []bool{true, false} {
 				w := newWorld(t, 1)
-				w.components[0].Warnings = []store.Warning{{Urgent: !well, Text: "it is"}}
+				w.components[0].Warnings = []status.Warning{{Urgent: !well, Text: "it is"}}
 				w.later(fraction)
 				p := poller{clock: func() time.Time { return w.clock().Add(skew) }, client: http.Client{Timeout: testworld.Patience}}
 				if up, err := p.poll("http://" + start(t, w.config(t)) + "/"); err != nil || up != well {

@@ -22,7 +22,7 @@ type Publisher interface {
 	Arrivals
 
 	// Commit publishes a staged list.
-	Commit(ctx context.Context, id update.Digest) (trust.Versions, error)
+	Commit(ctx context.Context, id update.Digest) (status.Versions, error)
 }
 
 // Proposals are lists and roots as signed so far.

@@ -19,6 +19,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -49,7 +50,7 @@ func (p *fakePublisher) with(f func()) {
 }
 
 func (p *fakePublisher) State() origin.State {
-	return origin.State{Versions: trust.Versions{Root: 3}, Staged: []int64{}, Pending: []origin.Pending{}}
+	return origin.State{Versions: status.Versions{Root: 3}, Staged: []int64{}, Pending: []origin.Pending{}}
 }
 
 func (p *fakePublisher) PendingRaw(id update.Digest) ([]byte, error) {
@@ -100,9 +101,9 @@ func (p *fakePublisher) PutPart(ctx context.Context, id, digest update.Digest, i
 	return p.PutBlock(ctx, id, digest, i, b)
 }
 
-func (p *fakePublisher) Commit(ctx context.Context, id update.Digest) (trust.Versions, error) {
+func (p *fakePublisher) Commit(ctx context.Context, id update.Digest) (status.Versions, error) {
 	if id != p.id {
-		return trust.Versions{}, origin.ErrNotFound
+		return status.Versions{}, origin.ErrNotFound
 	}
 	if p.leave != nil {
 		p.entered <- struct{}{}
@@ -114,7 +115,7 @@ func (p *fakePublisher) Commit(ctx context.Context, id update.Digest) (trust.Ver
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return trust.Versions{Root: 3}, errors.Join(p.fails, ctx.Err())
+	return status.Versions{Root: 3}, errors.Join(p.fails, ctx.Err())
 }
 
 // put sends a request with a body of which the header tells the length.
@@ -270,7 +271,7 @@ func TestPublishErrors(t *testing.T) {
 		}
 		put(t, addr, fmt.Sprintf("/publish/%v/commit", p.id), nil).fails(t, test.status, test.code)
 	}
-	conflict := &origin.ConflictError{Staged: 19, Current: trust.Versions{Targets: 18}, Err: trust.ErrConflict}
+	conflict := &origin.ConflictError{Staged: 19, Current: status.Versions{Targets: 18}, Err: trust.ErrConflict}
 	p.with(func() { p.fails = conflict })
 	if g := put(t, addr, "/publish/root/1", []byte("x")); !strings.Contains(g.body, `"staged":19`) || !strings.Contains(g.body, `"targets":18`) {
 		t.Errorf("conflict: %s", g.body)

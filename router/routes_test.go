@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -315,9 +315,9 @@ func TestCatalogJSON(t *testing.T) {
 	get(t, addr, "/update/"+newName, "Accept-Encoding: gzip").hold(t, 200, map[string]string{"Content-Encoding": "-"})
 }
 
-type fakeHealth []Component
+type fakeHealth []status.Component
 
-func (h fakeHealth) Components() []Component { return h }
+func (h fakeHealth) Components() []status.Component { return h }
 
 func TestHealth(t *testing.T) {
 	now := time.Unix(1550190683, 999e6)
@@ -326,8 +326,8 @@ func TestHealth(t *testing.T) {
 		Version: "v1",
 		Now:     func() time.Time { return now },
 		Health: fakeHealth{
-			{Name: "catalog", Components: []Component{{Name: "hashing", Unready: true, Warnings: []store.Warning{{Subject: "hashing", Urgent: true, Text: "slow"}}}}},
-			{Name: "listed", Note: "all", Warnings: []store.Warning{{Text: "old\n[-] forged"}}},
+			{Name: "catalog", Components: []status.Component{{Name: "hashing", Unready: true, Warnings: []status.Warning{{Subject: "hashing", Urgent: true, Text: "slow"}}}}},
+			{Name: "listed", Note: "all", Warnings: []status.Warning{{Text: "old\n[-] forged"}}},
 		},
 	})
 	parts := `"subcomponents":[{"name":"catalog","ok":false,"timestamp":1550190683,"subcomponents":` +
@@ -353,16 +353,16 @@ func TestHealth(t *testing.T) {
 
 // A load balancer takes a server away for what nobody can use at all, and for nothing less.
 func TestReadiness(t *testing.T) {
-	wrong, soon := store.Warning{Subject: "archives", Urgent: true, Text: "1"}, store.Warning{Text: "soon"}
+	wrong, soon := status.Warning{Subject: "archives", Urgent: true, Text: "1"}, status.Warning{Text: "soon"}
 	for want, c := range map[string]struct {
 		status, healthz int
 		ok              string
-		component       Component
+		component       status.Component
 	}{
-		"[+] a ok\nok\n":                 {200, 200, "true", Component{}},
-		"[+] a ok: n\n[!] a: soon\nok\n": {200, 200, "true", Component{Note: "n", Warnings: []store.Warning{soon}}},
-		"[+] a ready: n\n[-] a: archives: 1\n[!] a: soon\nready, and not in order\n": {200, 503, "false", Component{Note: "n", Warnings: []store.Warning{soon, wrong}}},
-		"[-] a: archives: 1\nnot ready\n":                                            {503, 503, "false", Component{Unready: true, Note: "n", Warnings: []store.Warning{wrong}}},
+		"[+] a ok\nok\n":                 {200, 200, "true", status.Component{}},
+		"[+] a ok: n\n[!] a: soon\nok\n": {200, 200, "true", status.Component{Note: "n", Warnings: []status.Warning{soon}}},
+		"[+] a ready: n\n[-] a: archives: 1\n[!] a: soon\nready, and not in order\n": {200, 503, "false", status.Component{Note: "n", Warnings: []status.Warning{soon, wrong}}},
+		"[-] a: archives: 1\nnot ready\n":                                            {503, 503, "false", status.Component{Unready: true, Note: "n", Warnings: []status.Warning{wrong}}},
 	} {
 		c.component.Name = "a"
 		addr := start(t, Config{Source: newFake(t), Health: fakeHealth{c.component}})

@@ -7,7 +7,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
-	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -79,7 +79,7 @@ func printStatus(p *server.Program, r server.StatusReport, asJSON bool) error {
 }
 
 // describeUpstream says in one line how an upstream stands.
-func describeUpstream(u mirror.UpstreamFreshness) string {
+func describeUpstream(u status.Upstream) string {
 	text := fmt.Sprintf("upstream %s: snapshot %d", u.URL, u.Versions.Snapshot)
 	if !u.Checked.IsZero() {
 		text += ", last heard of at " + u.Checked.Format(time.RFC3339)

@@ -42,7 +42,7 @@ type syncReport struct {
 	Changed   bool             `json:"changed"` // another repository is served now
 	Archives  int              `json:"archives"`
 	Bytes     int64            `json:"bytes"`
-	Freshness mirror.Freshness `json:"freshness"`
+	Freshness status.Freshness `json:"freshness"`
 }
 
 // FsckReport is what a check of all archives found, and did.
@@ -177,7 +177,7 @@ func (a *admin) refuse(r *http.Request, err error) refusal {
 
 func (a *admin) status(*http.Request) (any, error) {
 	r, at := a.repository, a.repository.now()
-	return StatusReport{r.copy.Mirror.Freshness(at), r.store.Scrubbed(), append([]store.Warning{}, r.warnings(at)...)}, nil
+	return StatusReport{r.copy.Mirror.Freshness(at), r.store.Scrubbed(), append([]status.Warning{}, r.warnings(at)...)}, nil
 }
 
 func (a *admin) sync(r *http.Request) (any, error) {

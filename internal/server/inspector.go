@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -166,7 +167,7 @@ func (i *inspector) save() error {
 }
 
 // warnings names the improper archives that are listed, the newest first.
-func (i *inspector) warnings() (out []store.Warning) {
+func (i *inspector) warnings() (out []status.Warning) {
 	updates := i.store.Catalog().Updates()
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -176,10 +177,10 @@ func (i *inspector) warnings() (out []store.Warning) {
 			continue
 		}
 		if len(out) >= maxOmissions {
-			return append(out, store.Warning{Subject: "archives", Text: "more of them are not proper updates"})
+			return append(out, status.Warning{Subject: "archives", Text: "more of them are not proper updates"})
 		}
 		for _, problem := range problems {
-			out = append(out, store.Warning{Text: fmt.Sprintf("%v is not a proper update: %s", u.Name, problem)})
+			out = append(out, status.Warning{Text: fmt.Sprintf("%v is not a proper update: %s", u.Name, problem)})
 		}
 	}
 	return out

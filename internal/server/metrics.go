@@ -7,10 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/origin"
-	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/store/dropdir"
 	"github.com/openpowerquality/box-update-server/update"
@@ -53,7 +52,7 @@ func (s *stats) run(ctx context.Context) {
 }
 
 // Standing returns how things stand now.
-func (s *stats) Standing() (out router.Standing) {
+func (s *stats) Standing() (out status.Standing) {
 	if s.dir != nil {
 		out.Unhashed = s.dir.Health().Pending
 	}
@@ -70,16 +69,15 @@ func (s *stats) Standing() (out router.Standing) {
 	}
 	if repo := s.repository.store.Repository(); repo != nil {
 		for _, role := range trust.Roles() {
-			out.Roles = append(out.Roles, router.RoleStanding{
-				Role: role, Version: repo.Version(role), Issued: repo.Issued(role), Expires: repo.Expires(role)})
+			out.Files = append(out.Files, status.File{
+				Role: string(role), Version: repo.Version(role), Issued: repo.Issued(role), Expires: repo.Expires(role)})
 		}
 	}
 	if o := s.repository.origin; o != nil {
-		out.ClockOff = slices.ContainsFunc(o.Health(s.now()), func(w store.Warning) bool { return w.Subject == origin.SubjectClock })
+		out.ClockOff = slices.ContainsFunc(o.Health(s.now()), func(w status.Warning) bool { return w.Subject == origin.SubjectClock })
 	}
 	if m := s.repository.copy; m != nil {
-		out.Sync = describeSync(m.Mirror.Freshness(m.now()))
-		m.add(&out)
+		out.Copy, out.Refusals = m.Freshness(), m.wrong.now()
 	}
 	return out
 }
@@ -108,23 +106,4 @@ func (s *stats) Conditions(u update.Update) trust.Conditions {
 		return trust.Conditions{}
 	}
 	return rel.Conditions()
-}
-
-// describeSync says how new a copy is, for anyone to see: why something failed in a word, without messages.
-func describeSync(f mirror.Freshness) *router.SyncStanding {
-	out := &router.SyncStanding{
-		Synced: f.Synced, Checked: f.Checked, Complete: f.Complete, SecondsBehind: f.SecondsBehind,
-		UpdatesBehind: f.UpdatesBehind, Problem: string(f.Reason), Since: f.Since,
-	}
-	for _, u := range f.Upstreams {
-		if u.Loop && u.Reason == "" {
-			u.Reason = "copies from here"
-		}
-		if u.Slow && u.Reason == "" {
-			u.Reason = "slow"
-		}
-		out.Upstreams = append(out.Upstreams, router.UpstreamStanding{
-			URL: u.URL, Checked: u.Checked, Behind: u.Behind, Problem: string(u.Reason)})
-	}
-	return out
 }

@@ -29,7 +29,7 @@ type mirrored struct {
 	*mirror.Mirror
 	store  *store.Store
 	client *fetch.Client
-	log    *syncLog
+	wrong  *refusals
 	now    func() time.Time
 }
 
@@ -78,8 +78,8 @@ func (p *Program) newClient(s settings.Server, more func(*fetch.Config)) (*fetch
 }
 
 func (p *Program) newMirrored(s settings.Server, st *store.Store, out sinks, logger *slog.Logger) (*mirrored, error) {
-	log := &syncLog{}
-	client, err := p.newClient(s, func(c *fetch.Config) { c.Progress, c.Refused, c.Logger = out.progress, log.refuse, logger })
+	wrong := &refusals{}
+	client, err := p.newClient(s, func(c *fetch.Config) { c.Progress, c.Refused, c.Logger = out.progress, wrong.add, logger })
 	if err != nil {
 		return nil, err
 	}
@@ -95,13 +95,12 @@ func (p *Program) newMirrored(s settings.Server, st *store.Store, out sinks, log
 		OnDemand:    mirror.OnDemand(s.OnDemand),
 		Planned:     out.planned,
 		Ended:       out.ended,
-		Tried:       log.ended,
 	})
 	if err != nil {
 		client.Close()
 		return nil, err
 	}
-	return &mirrored{m, st, client, log, p.Now}, nil
+	return &mirrored{m, st, client, wrong, p.Now}, nil
 }
 
 // openStore opens a data directory whose metadata come from elsewhere, for this process alone.
@@ -157,7 +156,7 @@ func certificates(key, path string) (*x509.CertPool, error) {
 func (m *mirrored) Synced() bool { return m.store.Repository() != nil }
 
 // Freshness returns how new the copy is, as anyone may see it.
-func (m *mirrored) Freshness() any { return m.Mirror.Freshness(m.now()).Public() }
+func (m *mirrored) Freshness() *status.Freshness { return m.Mirror.Freshness(m.now()).Public() }
 
 // Want says what to tell a client who asks for an update that is not in place.
 func (m *mirrored) Want(u update.Update) (time.Duration, string) {
@@ -168,7 +167,7 @@ func (m *mirrored) Want(u update.Update) (time.Duration, string) {
 }
 
 // DescribeFreshness says in one line how new a copy is.
-func DescribeFreshness(f mirror.Freshness) string {
+func DescribeFreshness(f status.Freshness) string {
 	if !f.Synced {
 		return "not synced"
 	}

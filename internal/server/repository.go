@@ -15,7 +15,6 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/origin"
-	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -187,9 +186,9 @@ func (r *repository) Signatures(u update.Update) []trust.KeySignature {
 }
 
 // component shows the repository to those who poll the server.
-func (r *repository) component() router.Component {
+func (r *repository) component() status.Component {
 	at := r.now()
-	c := router.Component{Name: "repository", Warnings: r.warnings(at), Versions: map[string]int64{}}
+	c := status.Component{Name: "repository", Warnings: r.warnings(at), Versions: map[string]int64{}}
 	if repo := r.store.Repository(); repo != nil {
 		for _, role := range trust.Roles() {
 			c.Versions[string(role)] = repo.Version(role)
@@ -203,7 +202,7 @@ func (r *repository) component() router.Component {
 }
 
 // warnings returns what a person should see to. readStanding does the same without a server.
-func (r *repository) warnings(at time.Time) []store.Warning {
+func (r *repository) warnings(at time.Time) []status.Warning {
 	if r.copy != nil {
 		return r.copy.Health(at)
 	}

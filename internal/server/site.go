@@ -13,7 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/router"
-	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store/dropdir"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
@@ -189,8 +189,8 @@ type health struct {
 }
 
 // Components returns the parts.
-func (h health) Components() []router.Component {
-	var out []router.Component
+func (h health) Components() []status.Component {
+	var out []status.Component
 	if h.dir != nil {
 		out = append(out, h.directory())
 	}
@@ -212,11 +212,11 @@ const nothingLeft = "no archive is left to serve: all that is there is ignored"
 
 // directory is in order when it can be read and something of it is served: what is wrong with single files doesn't
 // keep the others from being served.
-func (h health) directory() router.Component {
+func (h health) directory() status.Component {
 	d := h.dir.Health()
-	c := router.Component{Name: "updates directory", Unready: !d.Readable}
+	c := status.Component{Name: "updates directory", Unready: !d.Readable}
 	warn := func(urgent bool, text string) {
-		c.Warnings = append(c.Warnings, store.Warning{Urgent: urgent, Text: text})
+		c.Warnings = append(c.Warnings, status.Warning{Urgent: urgent, Text: text})
 	}
 	if d.Error != "" {
 		warn(true, d.Error)

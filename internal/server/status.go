@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
@@ -29,9 +28,9 @@ const (
 
 // StatusReport is how the repository of a data directory is.
 type StatusReport struct {
-	mirror.Freshness
-	Scrub    store.Scrubbed  `json:"scrub"`
-	Warnings []store.Warning `json:"warnings"`
+	status.Freshness
+	Scrub    store.Scrubbed   `json:"scrub"`
+	Warnings []status.Warning `json:"warnings"`
 }
 
 // Status returns how the repository of the data directory is, beside the server that holds it or without one.
@@ -47,23 +46,23 @@ func (p *Program) Status(ctx context.Context) (r StatusReport, err error) {
 	defer func() { err = errors.Join(err, st.Close()) }()
 	r.Scrub = st.Scrubbed()
 	f, warnings, err := p.readStanding(st, s)
-	r.Freshness, r.Warnings = f, append([]store.Warning{}, warnings...)
+	r.Freshness, r.Warnings = f, append([]status.Warning{}, warnings...)
 	return r, err
 }
 
 // readStanding returns what a server of the settings says of a directory that is open for reading alone.
-func (p *Program) readStanding(st *store.Store, s settings.Server) (mirror.Freshness, []store.Warning, error) {
+func (p *Program) readStanding(st *store.Store, s settings.Server) (status.Freshness, []status.Warning, error) {
 	at := p.Now()
 	f, warnings, err := mirror.ReadHealth(st, s.Interval, at)
 	if err != nil {
-		return mirror.Freshness{}, nil, err
+		return status.Freshness{}, nil, err
 	}
 	if len(s.Upstream) == 0 && f.Synced {
 		warnings = origin.ReadHealth(origin.Config{Store: st, Built: p.Built, ClockChecked: s.ClockChecked}, at)
 		warnings = append(warnings, newInspector(st, slog.New(slog.DiscardHandler)).warnings()...)
 	}
 	for _, damage := range st.Damage() {
-		warnings = append(warnings, store.Warning{Subject: "metadata", Urgent: !f.Synced, Text: damage.Error()})
+		warnings = append(warnings, status.Warning{Subject: "metadata", Urgent: !f.Synced, Text: damage.Error()})
 	}
 	return f, warnings, nil
 }
@@ -83,23 +82,10 @@ func (p *Program) openReadOnly(ctx context.Context, s settings.Server) (*store.S
 
 // Verdict returns nil for a repository that is fresh and in order.
 func (r StatusReport) Verdict() error {
-	var err error
-	switch {
-	case !r.Synced:
-		err = errors.New("not synced")
-	case r.Expired:
-		err = fmt.Errorf("%s expired at %s", r.Expiring, r.Expires.Format(time.RFC3339))
-	case r.Error != "":
-		err = fmt.Errorf("no sync went well since %s", r.Since.Format(time.RFC3339))
-	case r.Ring:
-		err = mirror.ErrRing
-	case r.SecondsBehind > 0 || r.UpdatesBehind > 0:
-		err = errors.New("behind the upstream")
-	}
-	if err != nil {
+	if err := r.Freshness.Verdict(); err != nil {
 		return status.WithCode(err, codeNotFresh)
 	}
-	if i := slices.IndexFunc(r.Warnings, func(w store.Warning) bool { return w.Urgent }); i >= 0 {
+	if i := slices.IndexFunc(r.Warnings, func(w status.Warning) bool { return w.Urgent }); i >= 0 {
 		return status.WithCode(errors.New(r.Warnings[i].String()), codeNotInOrder)
 	}
 	return nil

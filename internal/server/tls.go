@@ -15,7 +15,6 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/status"
-	"github.com/openpowerquality/box-update-server/store"
 )
 
 // credentials are the certificates that the server shows. Their methods are called concurrently.
@@ -63,11 +62,11 @@ func (s standing) warnOfExpiry() time.Duration {
 
 // component shows the certificates to those who poll the server. It is in order as long as each can be
 // shown.
-func component(all []standing, at time.Time) router.Component {
-	c := router.Component{Name: "certificate"}
+func component(all []standing, at time.Time) status.Component {
+	c := status.Component{Name: "certificate"}
 	for _, s := range all {
 		warn := func(urgent bool, text string) {
-			c.Warnings = append(c.Warnings, store.Warning{Subject: s.of, Urgent: urgent, Text: text})
+			c.Warnings = append(c.Warnings, status.Warning{Subject: s.of, Urgent: urgent, Text: text})
 		}
 		left := s.expires.Sub(at)
 		switch {

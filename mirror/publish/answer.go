@@ -10,6 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -45,15 +46,15 @@ func decode[T any](raw []byte) (T, error) {
 	return v, nil
 }
 
-func parseVersions(raw []byte) (trust.Versions, error) {
-	v, err := decode[trust.Versions](raw)
+func parseVersions(raw []byte) (status.Versions, error) {
+	v, err := decode[status.Versions](raw)
 	if err != nil {
-		return trust.Versions{}, err
+		return status.Versions{}, err
 	}
 	return v, checkVersions(v)
 }
 
-func checkVersions(v trust.Versions) error {
+func checkVersions(v status.Versions) error {
 	for _, n := range []int64{v.Root, v.Targets, v.Snapshot, v.Timestamp} {
 		if n < 1 || n > maxVersion {
 			return fmt.Errorf("%w: version %d", errAnswer, n)

@@ -8,7 +8,7 @@ import (
 	"unicode"
 
 	"github.com/openpowerquality/box-update-server/origin"
-	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -35,7 +35,7 @@ func FuzzAnswers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if v, err := parseVersions(raw); err == nil {
-			same(t, v, func(b []byte) (trust.Versions, error) { return parseVersions(b) })
+			same(t, v, func(b []byte) (status.Versions, error) { return parseVersions(b) })
 			if min(v.Root, v.Targets, v.Snapshot, v.Timestamp) < 1 {
 				t.Fatalf("accepted %+v", v)
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 var writeFixture = flag.Bool("write-fixture", false, "write testdata/before.txtar again")
@@ -212,7 +213,7 @@ func TestReadsDirectoriesOfBefore(t *testing.T) {
 		t.Fatalf("got %v, damage %v", err, state.Damage())
 	}
 	wantListed(t, r, two, three)
-	if got, want := r.Versions(), (trust.Versions{Root: 8, Targets: 6, Snapshot: 14, Timestamp: 15}); got != want {
+	if got, want := r.Versions(), (status.Versions{Root: 8, Targets: 6, Snapshot: 14, Timestamp: 15}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	at := r.Issued(trust.RoleTimestamp)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -59,20 +60,12 @@ func (r *Repository) Version(role Role) int64 {
 	return version
 }
 
-// Versions are those of the four files of a repository, 0 where there is none.
-type Versions struct {
-	Root      int64 `json:"root"`
-	Targets   int64 `json:"targets"`
-	Snapshot  int64 `json:"snapshot"`
-	Timestamp int64 `json:"timestamp"`
-}
-
 // Versions returns the versions of the four files, 0 each where r is nil.
-func (r *Repository) Versions() Versions {
+func (r *Repository) Versions() status.Versions {
 	if r == nil {
-		return Versions{}
+		return status.Versions{}
 	}
-	return Versions{r.root.version, r.targets.version, r.snapshot.version, r.timestamp.version}
+	return status.Versions{Root: r.root.version, Targets: r.targets.version, Snapshot: r.snapshot.version, Timestamp: r.timestamp.version}
 }
 
 // Expires returns when the file of that role expires.

@@ -1,0 +1,84 @@
+package status
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// A Warning is something that a person should see to. Whatever tells how a program is goes by the same warnings:
+// the status document, the probes, the status page, the metrics and the commands. docs/SERVING.md says how.
+type Warning struct {
+	Subject string `json:"subject,omitempty"` // what it is about, such as archives; "" where the text says it
+	Urgent  bool   `json:"urgent"`            // something is refused or not served, or soon will be
+	Text    string `json:"text"`              // one line: what is wrong, since or until when, and what to do
+}
+
+// String returns the warning as one line.
+func (w Warning) String() string {
+	if w.Subject == "" {
+		return w.Text
+	}
+	return w.Subject + ": " + w.Text
+}
+
+// A Component is a part of a server. All that tells how the server is goes by this: /, the probes, the status page
+// and the metrics. All of it is shown to anyone who asks. A name of digits only would be read as a box.
+type Component struct {
+	Name string
+
+	// Unready says that the server should be sent no requests, since boxes take nothing that this part serves. An
+	// urgent warning says why.
+	Unready bool
+
+	Warnings   []Warning
+	Note       string           // how it is, in a few words; "": nothing to add
+	Versions   map[string]int64 // of what the part holds, by name
+	Freshness  *Freshness       // of a copy, public; nil: it is none
+	Components []Component
+}
+
+// OK reports whether a component and its parts are in order: nothing that they warn of is urgent.
+func (c Component) OK() bool {
+	urgent := slices.ContainsFunc(c.Warnings, func(w Warning) bool { return w.Urgent })
+	return !c.Unready && !urgent && AllOK(c.Components)
+}
+
+// AllOK reports whether all components are in order.
+func AllOK(components []Component) bool {
+	return !slices.ContainsFunc(components, func(c Component) bool { return !c.OK() })
+}
+
+// Ready reports whether a server of these components should be sent requests.
+func Ready(components []Component) bool {
+	return !slices.ContainsFunc(components, func(c Component) bool { return c.Unready || !Ready(c.Components) })
+}
+
+// Problems returns the warnings of components and of their parts, a line for each, those that are urgent and the others.
+func Problems(components []Component) (urgent, other []string) { return problemsOf(components, "") }
+
+func problemsOf(components []Component, of string) (urgent, other []string) {
+	for _, c := range components {
+		for _, w := range c.Warnings {
+			text := OneLine(of + c.Name + ": " + w.String())
+			if w.Urgent {
+				urgent = append(urgent, text)
+			} else {
+				other = append(other, text)
+			}
+		}
+		more, rest := problemsOf(c.Components, of+c.Name+", ")
+		urgent, other = append(urgent, more...), append(other, rest...)
+	}
+	return urgent, other
+}
+
+// OneLine returns a text as one line, so that none in it, which may come from outside, passes for another.
+func OneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
