@@ -14,8 +14,6 @@ import (
 
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/status"
-	"github.com/openpowerquality/box-update-server/store"
-	"github.com/openpowerquality/box-update-server/update"
 )
 
 // admin lets the operator ask the process that holds a data directory for what nobody else may do, at the unix socket
@@ -45,60 +43,16 @@ type syncReport struct {
 	Freshness status.Freshness `json:"freshness"`
 }
 
-// FsckReport is what a check of all archives found, and did.
-type FsckReport struct {
-	Checked  int       `json:"checked"`  // archives that are listed
-	Problems []Problem `json:"problems"` // that were found
-	Repaired bool      `json:"repaired"` // all is well again
-	// Metadata that newer ones replaced, and that are still there.
-	SupersededFiles int    `json:"superseded_files"`
-	SupersededBytes int64  `json:"superseded_bytes"`
-	Archives        int    `json:"archives"` // that were fetched
-	Bytes           int64  `json:"bytes"`
-	Error           string `json:"error,omitempty"` // why it isn't repaired
-}
-
-// Problem is one thing that is wrong with a store.
-type Problem struct {
-	Name   string        `json:"name,omitempty"`
-	Digest update.Digest `json:"digest"`
-	Text   string        `json:"text"` // on one line
-}
-
 // refusal is the answer to what did not go well.
 type refusal struct {
 	Error string `json:"error"`
 	Code  int    `json:"code,omitempty"` // what the command that asked exits with; 0: 1
 }
 
-// GCReport is what was removed, or would be.
-type GCReport struct {
-	DryRun   bool            `json:"dry_run"`
-	Archives []update.Digest `json:"archives"`
-	Metadata []string        `json:"metadata"` // superseded files
-	Bytes    int64           `json:"bytes"`    // of all
-}
-
-func describeGC(got store.Collected, dryRun bool) GCReport {
-	return GCReport{dryRun, append([]update.Digest{}, got.Digests...), append([]string{}, got.Metadata...), got.Bytes}
-}
-
-func describeProblems(ps []store.Problem) []Problem {
-	out := make([]Problem, 0, len(ps))
-	for _, p := range ps {
-		d := Problem{Digest: p.Digest, Text: p.String()}
-		if p.Name != (update.Name{}) {
-			d.Name = p.Name.String()
-		}
-		out = append(out, d)
-	}
-	return out
-}
-
 // startAdmin listens for the operator in the data directory, which this process holds, until ctx ends or stop is called,
 // which waits for what is under way to end. A server that can't make its socket serves all the same.
-func (p *Program) startAdmin(ctx context.Context, h home, dir string, metrics http.Handler, logger *slog.Logger) (stop func()) {
-	if dir == "" || h.repository == nil {
+func (p *Program) startAdmin(ctx context.Context, d dataDir, dir string, metrics http.Handler, logger *slog.Logger) (stop func()) {
+	if dir == "" || d.repository == nil {
 		return func() {}
 	}
 	listener, err := listenAdmin(dir)
@@ -106,14 +60,14 @@ func (p *Program) startAdmin(ctx context.Context, h home, dir string, metrics ht
 		logger.Error("the operator can't ask this server for anything", "err", err)
 		return func() {}
 	}
-	a := &admin{built: p.Built, repository: h.repository, logger: logger, mux: http.NewServeMux()}
+	a := &admin{built: p.Built, repository: d.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.fsck)
-	a.mux.HandleFunc("POST /import", steadily(a.answered(a.importExport)))
-	a.mux.HandleFunc("POST /gc", a.answered(a.gc))
+	a.mux.HandleFunc("POST /import", cutStalled(a.respond(a.importExport)))
+	a.mux.HandleFunc("POST /gc", a.respond(a.gc))
 	a.debug(metrics)
-	if h.repository.copy != nil {
-		a.mux.HandleFunc("GET /status", a.answered(a.status))
-		a.mux.HandleFunc("POST /sync", a.answered(a.sync))
+	if d.repository.copy != nil {
+		a.mux.HandleFunc("GET /status", a.respond(a.status))
+		a.mux.HandleFunc("POST /sync", a.respond(a.sync))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	srv := &http.Server{
@@ -144,16 +98,16 @@ func (p *Program) startAdmin(ctx context.Context, h home, dir string, metrics ht
 	}
 }
 
-// answered returns a handler that answers with what f returns as JSON, and with its error.
-func (a *admin) answered(f func(*http.Request) (any, error)) http.HandlerFunc {
+// respond returns a handler that answers with what f returns as JSON, and with its error.
+func (a *admin) respond(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		out, err := f(r)
-		a.answer(w, r, out, err)
+		a.writeAnswer(w, r, out, err)
 	}
 }
 
-// answer answers with out as JSON or, unless err is nil, with that.
-func (a *admin) answer(w http.ResponseWriter, r *http.Request, out any, err error) {
+// writeAnswer answers with out as JSON or, unless err is nil, with that.
+func (a *admin) writeAnswer(w http.ResponseWriter, r *http.Request, out any, err error) {
 	status := http.StatusOK
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -189,35 +143,21 @@ func (a *admin) sync(r *http.Request) (any, error) {
 	return syncReport{result.Changed, result.Archives, result.Bytes, c.Mirror.Freshness(a.repository.now())}, nil
 }
 
-func (a *admin) gc(r *http.Request) (any, error) {
-	var got store.Collected
-	var err error
-	if o := a.repository.origin; o != nil {
-		got, err = o.GC(r.Context(), false)
-	} else {
-		got, err = a.repository.store.GC(r.Context(), store.GC{})
-	}
-	if err != nil {
-		return nil, err
-	}
-	return describeGC(got, false), nil
-}
-
 const (
 	stallsAfter = time.Minute      // a body that brings nothing is cut
 	lingersFor  = 10 * time.Second // for who sends a body that is not read any more to see the answer
 )
 
-// steadily has a handler read a body that is cut when it stalls. The handler may answer before it has read
+// cutStalled has a handler read a body that is cut when it stalls. The handler may answer before it has read
 // all of it.
-func steadily(h http.HandlerFunc) http.HandlerFunc {
+func cutStalled(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, connection := r.Body, http.NewResponseController(w)
 		if err := connection.EnableFullDuplex(); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		r.Body = steady{body, connection}
+		r.Body = stallingBody{body, connection}
 		h(w, r)
 		// A connection that is closed while bytes come takes the answer with it.
 		if connection.Flush() == nil && connection.SetReadDeadline(time.Now().Add(lingersFor)) == nil {
@@ -226,13 +166,13 @@ func steadily(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-type steady struct {
+type stallingBody struct {
 	io.ReadCloser
 	connection *http.ResponseController
 }
 
 // Read reads, for no longer than stallsAfter.
-func (s steady) Read(p []byte) (int, error) {
+func (s stallingBody) Read(p []byte) (int, error) {
 	if err := s.connection.SetReadDeadline(time.Now().Add(stallsAfter)); err != nil {
 		return 0, err
 	}

@@ -95,7 +95,7 @@ func writableDir(dir string) (found []Finding) {
 	if info, err := os.Stat(adminSocket(dir)); err == nil && info.Mode().Perm()&0o077 != 0 {
 		found = append(found, wrong("admin", "chmod 600 "+adminSocket(dir), "others than its owner may have the server sync, repair, remove and import, and look into the process"))
 	}
-	if path := stranger(dir); path != "" {
+	if path := foreignFile(dir); path != "" {
 		found = append(found, warning(check, "was a command run as root? chown -R it to the account that the server runs as",
 			"%s belongs to another account than %s", path, dir))
 	}
@@ -105,9 +105,9 @@ func writableDir(dir string) (found []Finding) {
 	return found
 }
 
-// stranger returns something in the upper two levels of a directory that belongs to another account than
+// foreignFile returns something in the upper two levels of a directory that belongs to another account than
 // the directory, "" for none.
-func stranger(dir string) string {
+func foreignFile(dir string) string {
 	var top unix.Stat_t
 	if unix.Stat(dir, &top) != nil {
 		return ""

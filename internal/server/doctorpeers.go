@@ -109,7 +109,7 @@ func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 	asker := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
 	}}
-	shown := c.shown(ctx, client)
+	shown := c.verifyUpstreams(ctx, client)
 	if c.store != nil {
 		if f, _, err := mirror.ReadHealth(c.store, c.settings.Interval, c.now()); err == nil { // else it is told of elsewhere
 			for _, u := range f.Upstreams {
@@ -127,8 +127,8 @@ func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 	return found
 }
 
-// shown looks whether what each upstream serves verifies, and how new it is.
-func (c *checked) shown(ctx context.Context, client *fetch.Client) map[*fetch.Upstream]Finding {
+// verifyUpstreams looks whether what each upstream serves verifies, and how new it is.
+func (c *checked) verifyUpstreams(ctx context.Context, client *fetch.Client) map[*fetch.Upstream]Finding {
 	found := map[*fetch.Upstream]Finding{}
 	if c.store == nil {
 		for _, u := range client.Upstreams() {
@@ -153,7 +153,7 @@ func (c *checked) shown(ctx context.Context, client *fetch.Client) map[*fetch.Up
 func (c *checked) judgeUpstream(u *fetch.Upstream, theirs *trust.Repository, err error) Finding {
 	const check = "upstream"
 	if err != nil {
-		return wrong(check, described(err), "%s", oneLine(err))
+		return wrong(check, adviceFor(err), "%s", oneLine(err))
 	}
 	ours := c.store.Repository()
 	if ours == nil || ours.Version(trust.RoleSnapshot) < theirs.Version(trust.RoleSnapshot) {

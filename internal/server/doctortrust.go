@@ -187,8 +187,8 @@ func (c *checked) clock(context.Context) []Finding {
 
 func stamped(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 
-// described returns what to do about an upstream that gave an error.
-func described(err error) string {
+// adviceFor returns what to do about an upstream that gave an error.
+func adviceFor(err error) string {
 	switch {
 	case errors.Is(err, trust.ErrExpired):
 		return "the upstream serves what is expired: tell its operator, and check the clock"

@@ -1,15 +1,20 @@
 package server
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
-	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
@@ -19,107 +24,17 @@ import (
 // codeDamaged says that something is wrong with a data directory still.
 const codeDamaged = 3
 
-// Fsck reads every archive of the data directory again, no more than rate bytes per second (0: any number), and
-// repairs what is damaged. While a server holds the directory, that server does.
-func (p *Program) Fsck(ctx context.Context, rate int64) (FsckReport, error) {
-	s, err := p.data()
-	if err != nil {
-		return FsckReport{}, err
-	}
-	if !hasRepository(s.DataDir) {
-		return FsckReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
-	}
-	meter := newMeter(p.Streams)
-	defer meter.End()
-	logger := newLogger(meter, s)
-	st, err := openStore(ctx, s, nil, logger, p.Now)
-	if errors.Is(err, disk.ErrLocked) {
-		return p.fsckBeside(ctx, s, rate, meter)
-	}
-	if err != nil {
-		return FsckReport{}, err
-	}
-	var c *mirrored
-	if len(s.Upstream) > 0 {
-		if c, err = p.newMirrored(s, st, meter.sinks(), logger); err != nil {
-			return FsckReport{}, errors.Join(err, st.Close())
-		}
-		defer c.client.Close()
-	}
-	report, err := check(ctx, st, c, meter.pieces(st, newPace(ctx, rate)))
-	return report, errors.Join(err, st.Close())
-}
-
-// fsckBeside checks a directory that another process holds: that process does, or nothing is changed.
-func (p *Program) fsckBeside(ctx context.Context, s settings.Server, rate int64, m meter) (FsckReport, error) {
-	path := "/fsck"
-	if rate > 0 {
-		path += "?" + url.Values{"read_rate": {strconv.FormatInt(rate, 10)}}.Encode()
-	}
-	report, err := askFsck(ctx, s.DataDir, path, m)
-	if !errors.Is(err, errNotAsked) {
-		return report, err
-	}
-	p.Warn("box-update-server", err.Error()+": nothing is changed")
-	c, err := storeConfig(s, nil, p.Now)
-	if err != nil {
-		return FsckReport{}, err
-	}
-	st, err := store.OpenReadOnly(ctx, c)
-	if err != nil {
-		return FsckReport{}, err
-	}
-	out := FsckReport{}
-	problems, err := st.Check(ctx, store.Check{
-		Hash: true, Checked: func(trust.Release) { out.Checked++ }, Read: m.pieces(st, newPace(ctx, rate)),
-	})
-	out.Problems = describeProblems(problems)
-	return out, errors.Join(err, out.count(st), st.Close())
-}
-
-// count counts the metadata that newer ones replaced.
-func (r *FsckReport) count(st *store.Store) error {
-	got, err := st.Superseded()
-	r.SupersededFiles, r.SupersededBytes = got.Kept+len(got.Files), got.KeptBytes+got.Bytes
-	return err
-}
-
-// check reads every archive, moves what is damaged out of the way, and has a mirror fetch it anew. c is
-// nil where there is nobody to fetch it from. read is told of each piece that was read. What could not be repaired is no error, but told.
-func check(ctx context.Context, st *store.Store, c *mirrored, read func(update.Digest, int)) (FsckReport, error) {
-	out := FsckReport{}
-	if err := out.count(st); err != nil {
-		return out, err
-	}
-	look := store.Check{Hash: true, Quarantine: true, Checked: func(trust.Release) { out.Checked++ }, Read: read}
-	if c == nil {
-		problems, err := st.Check(ctx, look)
-		out.Problems, out.Repaired = describeProblems(problems), false
-		for _, p := range problems {
-			if p.Name != (update.Name{}) {
-				out.Error = "there is no upstream to fetch it from"
-			}
-		}
-		return out, err
-	}
-	got, err := c.Repair(ctx, look)
-	out.Problems, out.Archives, out.Bytes = describeProblems(got.Problems), got.Archives, got.Bytes
-	if err == nil {
-		out.Repaired = len(got.Problems) > 0
-		return out, nil
-	}
-	if ctx.Err() != nil || len(got.Problems) == 0 {
-		return FsckReport{}, err
-	}
-	out.Error = err.Error()
-	return out, nil
-}
-
-// newPace returns what waits after each piece, so that no more than so many bytes per second are read; 0:
-// no limit.
-func newPace(ctx context.Context, perSecond int64) func(update.Digest, int) {
-	limit := pace.NewCap(perSecond)
-	return func(_ update.Digest, n int) { _ = limit.Wait(ctx, n) } // an end of ctx ends the check as well
+// FsckReport is what a check of all archives found, and did.
+type FsckReport struct {
+	Checked  int       `json:"checked"`  // archives that are listed
+	Problems []Problem `json:"problems"` // that were found
+	Repaired bool      `json:"repaired"` // all is well again
+	// Metadata that newer ones replaced, and that are still there.
+	SupersededFiles int    `json:"superseded_files"`
+	SupersededBytes int64  `json:"superseded_bytes"`
+	Archives        int    `json:"archives"` // that were fetched
+	Bytes           int64  `json:"bytes"`
+	Error           string `json:"error,omitempty"` // why it isn't repaired
 }
 
 // Verdict returns nil where all is well, or well again.
@@ -132,4 +47,209 @@ func (r FsckReport) Verdict() error {
 		text += ": " + r.Error
 	}
 	return status.WithCode(errors.New(text), codeDamaged)
+}
+
+// Problem is one thing that is wrong with a store.
+type Problem struct {
+	Name   string        `json:"name,omitempty"`
+	Digest update.Digest `json:"digest"`
+	Text   string        `json:"text"` // on one line
+}
+
+func describeProblems(ps []store.Problem) []Problem {
+	out := make([]Problem, 0, len(ps))
+	for _, p := range ps {
+		d := Problem{Digest: p.Digest, Text: p.String()}
+		if p.Name != (update.Name{}) {
+			d.Name = p.Name.String()
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// Fsck reads every archive of the data directory again, no more than rate bytes per second (0: any number), and
+// repairs what is damaged. While a server holds the directory, that server does.
+func (p *Program) Fsck(ctx context.Context, rate int64) (report FsckReport, err error) {
+	s, err := p.data()
+	if err != nil {
+		return FsckReport{}, err
+	}
+	if !hasRepository(s.DataDir) {
+		return FsckReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
+	}
+	meter := newMeter(p.Streams)
+	defer meter.End()
+	logger := newLogger(meter, s)
+	var m *mirrored
+	st, err := openStore(ctx, s, nil, logger, p.Now)
+	mine := err == nil
+	if errors.Is(err, disk.ErrLocked) {
+		report, err = askFsck(ctx, s.DataDir, rate, meter)
+		if !errors.Is(err, errNotAsked) {
+			return report, err
+		}
+		// Whoever holds the directory may write to it at any time, so nobody else can repair it.
+		p.Warn("box-update-server", err.Error()+": nothing is changed")
+		st, err = p.openReadOnly(ctx, s)
+	}
+	if err != nil {
+		return FsckReport{}, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if mine && len(s.Upstream) > 0 {
+		if m, err = p.newMirrored(s, st, meter.sinks(), logger); err != nil {
+			return FsckReport{}, err
+		}
+		defer m.client.Close()
+	}
+	return checkStore(ctx, st, m, mine, meter.pieces(st, capReading(ctx, rate)))
+}
+
+// checkStore reads every archive. With repair it moves what is damaged out of the way, and has a mirror fetch it anew; m is
+// nil where there is nobody to fetch it from. read is told of each piece that was read. What could not be repaired is no error,
+// but told.
+func checkStore(ctx context.Context, st *store.Store, m *mirrored, repair bool, read func(update.Digest, int)) (FsckReport, error) {
+	out := FsckReport{}
+	superseded, err := st.Superseded()
+	if err != nil {
+		return out, err
+	}
+	out.SupersededFiles, out.SupersededBytes = superseded.Kept+len(superseded.Files), superseded.KeptBytes+superseded.Bytes
+	check := store.Check{Hash: true, Quarantine: repair, Checked: func(trust.Release) { out.Checked++ }, Read: read}
+	if m == nil {
+		problems, err := st.Check(ctx, check)
+		out.Problems = describeProblems(problems)
+		// What is in the way without being listed has nobody who would miss it.
+		if repair && slices.ContainsFunc(problems, func(p store.Problem) bool { return p.Name != (update.Name{}) }) {
+			out.Error = "there is no upstream to fetch it from"
+		}
+		return out, err
+	}
+	got, err := m.Repair(ctx, check)
+	out.Problems, out.Archives, out.Bytes = describeProblems(got.Problems), got.Archives, got.Bytes
+	switch {
+	case err == nil:
+		out.Repaired = len(got.Problems) > 0
+	case ctx.Err() != nil || len(got.Problems) == 0:
+		return FsckReport{}, err
+	default:
+		out.Error = err.Error()
+	}
+	return out, nil
+}
+
+// capReading returns what waits after each piece, so that no more than so many bytes per second are read; 0:
+// no limit.
+func capReading(ctx context.Context, perSecond int64) func(update.Digest, int) {
+	limit := pace.NewCap(perSecond)
+	return func(_ update.Digest, n int) { _ = limit.Wait(ctx, n) } // an end of ctx ends the check as well
+}
+
+// typeLines is the media type of an answer that tells how far a check is: JSON objects, one a line.
+const typeLines = "application/x-ndjson"
+
+// fsckLine is one line of such an answer. The last one, and only that, has a report or a refusal.
+type fsckLine struct {
+	Planned int64       `json:"planned,omitempty"` // bytes that are to be read, on the first line
+	Name    string      `json:"name,omitempty"`    // of the archive that is being read
+	Length  int64       `json:"length,omitempty"`  // its bytes
+	Read    int64       `json:"read,omitempty"`    // of them
+	Report  *FsckReport `json:"report,omitempty"`
+	Refused *refusal    `json:"refused,omitempty"`
+}
+
+// fsck checks and repairs.
+func (a *admin) fsck(w http.ResponseWriter, r *http.Request) {
+	rate, err := strconv.ParseInt(r.FormValue("read_rate"), 10, 64)
+	if r.Form.Has("read_rate") && (err != nil || rate < 0) {
+		a.writeAnswer(w, r, nil, errors.New("read_rate: expected a number of bytes per second"))
+		return
+	}
+	st, ctx := a.repository.store, r.Context()
+	read := capReading(ctx, rate)
+	if !strings.Contains(r.Header.Get("Accept"), typeLines) {
+		report, err := checkStore(ctx, st, a.repository.copy, true, read)
+		a.writeAnswer(w, r, report, err)
+		return
+	}
+	w.Header().Set("Content-Type", typeLines)
+	w.Header().Set("Cache-Control", "no-store")
+	lines := lineWriter{to: json.NewEncoder(w), connection: http.NewResponseController(w)}
+	lines.write(fsckLine{Planned: lengthOf(kept(st))})
+	report, err := checkStore(ctx, st, a.repository.copy, true, pieces(kept(st), lines.reading, read))
+	last := fsckLine{Report: &report}
+	if err != nil {
+		refused := a.refuse(r, err)
+		last = fsckLine{Refused: &refused}
+	}
+	lines.write(last)
+	lines.end()
+}
+
+// lineEvery is how often a line tells how far an archive is that takes long.
+const lineEvery = 200 * time.Millisecond
+
+// lineWriter writes lines for as long as somebody reads them.
+type lineWriter struct {
+	to         *json.Encoder
+	connection *http.ResponseController
+	last       time.Time
+	gone       bool
+}
+
+func (l *lineWriter) reading(name string, length, done int64) {
+	if done == length || time.Since(l.last) >= lineEvery {
+		l.last = time.Now()
+		l.write(fsckLine{Name: name, Length: length, Read: done})
+	}
+}
+
+func (l *lineWriter) write(line fsckLine) {
+	if l.gone {
+		return
+	}
+	err := errors.Join(l.connection.SetWriteDeadline(time.Now().Add(stallsAfter)), l.to.Encode(line), l.connection.Flush())
+	l.gone = err != nil
+}
+
+// end lets the connection serve the next request.
+func (l *lineWriter) end() {
+	_ = l.connection.SetWriteDeadline(time.Time{}) // it is gone where that fails
+}
+
+// askFsck has the process that holds a data directory check it, and shows how far it is.
+func askFsck(ctx context.Context, dir string, rate int64, m meter) (report FsckReport, err error) {
+	path := "/fsck"
+	if rate > 0 {
+		path += "?" + url.Values{"read_rate": {strconv.FormatInt(rate, 10)}}.Encode()
+	}
+	resp, err := request(ctx, dir, path, nil, http.Header{"Accept": {typeLines + ", application/json"}})
+	if err != nil {
+		return FsckReport{}, err
+	}
+	defer resp.Body.Close() // only read from
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != typeLines {
+		err := readReport(path, resp, &report)
+		return report, err
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxReport)
+	for lines.Scan() {
+		var line fsckLine
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return FsckReport{}, fmt.Errorf("admin: %s: %w", path, err)
+		}
+		switch {
+		case line.Refused != nil:
+			return FsckReport{}, line.Refused.error(path)
+		case line.Report != nil:
+			return *line.Report, nil
+		case line.Planned > 0:
+			m.Plan(line.Planned)
+		default:
+			m.reading(line.Name, line.Length, line.Read)
+		}
+	}
+	return FsckReport{}, errors.Join(fmt.Errorf("admin: %s: the answer was cut: the server ended, or the check", path), lines.Err())
 }

@@ -31,46 +31,32 @@ func (p *Program) Import(ctx context.Context, path string) (report ImportReport,
 	if err := checkRoot(&s, "import", "who brings the export"); err != nil {
 		return ImportReport{}, err
 	}
-	in, size, err := p.open(path)
-	if err != nil {
-		return ImportReport{}, err
+	in, size := p.In, int64(0) // 0: not known
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return ImportReport{}, err
+		}
+		defer f.Close() // opened for reading
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			size = info.Size()
+		}
+		in = f
 	}
-	defer in.Close() // opened for reading
 	meter := newMeter(p.Streams)
 	defer meter.End()
-	report, err = p.importInto(ctx, s, in, meter)
+	st, err := openStore(ctx, s, nil, newLogger(meter, s), p.Now)
 	if errors.Is(err, disk.ErrLocked) {
-		report = ImportReport{}
 		err = ask(ctx, s.DataDir, "/import", &counted{in, size, 0, meter}, &report)
+		return report, err
 	}
-	return report, err
-}
-
-// open opens a file, or with - standard input, for reading. size is 0 where it is not known.
-func (p *Program) open(path string) (in io.ReadCloser, size int64, err error) {
-	if path == "-" {
-		return io.NopCloser(p.In), 0, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		size = info.Size()
-	}
-	return f, size, nil
-}
-
-// importInto takes an export into a data directory that no other process holds.
-func (p *Program) importInto(ctx context.Context, s settings.Server, in io.Reader, m meter) (_ ImportReport, err error) {
-	st, err := openStore(ctx, s, nil, newLogger(m, s), p.Now)
 	if err != nil {
 		return ImportReport{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	result, err := mirror.Import{
 		Store: st, Now: p.Now, Built: p.Built, AcceptStale: s.AcceptStale, MaxBytes: s.MaxBytes,
-		Planned: m.plan, Progress: m.progress,
+		Planned: meter.plan, Progress: meter.progress,
 	}.Read(ctx, bufio.NewReaderSize(in, 1<<20))
 	return ImportReport{result.Archives, result.Bytes}, status.Coded(err)
 }

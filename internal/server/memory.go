@@ -1,9 +1,10 @@
 package server
 
 import (
-	"runtime"
+	"context"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // How far the heap may grow between two collections: by so many bytes, within bounds in percent of
@@ -18,17 +19,22 @@ const (
 // onceMemory is how many bytes of memory a single sync takes before it collects more often.
 const onceMemory = 48 << 20
 
-// sentinel is garbage that tells when it was collected. A pointer in it keeps the allocator from
-// packing it together with others.
-type sentinel struct{ _ *byte }
+// paceEvery is how soon the pace follows what is live.
+const paceEvery = time.Second
 
-// paceCollector sets the pace of the garbage collector, now and after each collection.
-func paceCollector() { resetPercent(&sentinel{}) }
-
-func resetPercent(*sentinel) {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
-	metrics.Read(samples)
-	live := max(1<<20, samples[0].Value.Uint64()+samples[1].Value.Uint64())
-	debug.SetGCPercent(int(min(mostPercent, max(leastPercent, 100*room/live))))
-	runtime.SetFinalizer(&sentinel{}, resetPercent)
+// paceCollector keeps the pace of the garbage collector right until ctx ends.
+func paceCollector(ctx context.Context) {
+	tick := time.NewTicker(paceEvery)
+	defer tick.Stop()
+	for {
+		samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
+		metrics.Read(samples)
+		live := max(1<<20, samples[0].Value.Uint64()+samples[1].Value.Uint64())
+		debug.SetGCPercent(int(min(mostPercent, max(leastPercent, 100*room/live))))
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }

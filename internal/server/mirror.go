@@ -188,7 +188,9 @@ type Synced struct {
 
 // SyncOnce syncs once. An error beside a result says that the copy is expired.
 func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
-	paceCollector()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go paceCollector(ctx)
 	debug.SetMemoryLimit(onceMemory)
 	s, unknown, err := p.load(settings.NewServer(), checkDirs)
 	if err != nil {

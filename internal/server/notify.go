@@ -20,30 +20,30 @@ import (
 // maxProbe bounds what is read of an answer to a probe, in bytes.
 const maxProbe = 64 << 10
 
-// supervised tells a service manager how the server is, as sd_notify(3) says. Where none is listening,
+// A serviceManager is told how the server is, as sd_notify(3) says. Where none is listening,
 // nothing is told.
-type supervised struct {
+type serviceManager struct {
 	logger *slog.Logger
-	tell   func(state string) error
+	send   func(state string) error
 	alive  func(context.Context) error // whether the server answers
 }
 
-// supervise returns what tells the service manager of this process of a server that listens at addr.
-func supervise(addr net.Addr, secure bool, logger *slog.Logger) *supervised {
+// newServiceManager returns what tells the service manager of this process of a server that listens at addr.
+func newServiceManager(addr net.Addr, secure bool, logger *slog.Logger) *serviceManager {
 	url := serverURL(addr.String(), secure) + "/livez"
-	return &supervised{
+	return &serviceManager{
 		logger: logger,
-		tell: func(state string) error {
+		send: func(state string) error {
 			_, err := daemon.SdNotify(false, state)
 			return err
 		},
-		alive: func(ctx context.Context) error { return lives(ctx, ownClient(), url) },
+		alive: func(ctx context.Context) error { return answers(ctx, ownClient(), url) },
 	}
 }
 
-// lives returns nil where a server answers anything at all: a redirect to TLS, or that it has no certificate yet. A
+// answers returns nil where a server answers anything at all: a redirect to TLS, or that it has no certificate yet. A
 // restart would change nothing of that, and ask an authority for certificates again and again.
-func lives(ctx context.Context, client *http.Client, url string) error {
+func answers(ctx context.Context, client *http.Client, url string) error {
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	_, err := probe(ctx, client, url)
 	if _, silent := errors.AsType[noAnswer](err); !silent {
@@ -55,30 +55,30 @@ func lives(ctx context.Context, client *http.Client, url string) error {
 	return err
 }
 
-// say tells the service manager, which must not keep the server from serving.
-func (s *supervised) say(states ...string) {
-	if err := s.tell(strings.Join(states, "\n")); err != nil {
+// notify tells the service manager, which must not keep the server from serving.
+func (s *serviceManager) notify(states ...string) {
+	if err := s.send(strings.Join(states, "\n")); err != nil {
 		s.logger.Warn("the service manager was not told", "state", states, "err", err)
 	}
 }
 
-func (s *supervised) ready() { s.say(daemon.SdNotifyReady, "STATUS=serving") }
+func (s *serviceManager) ready() { s.notify(daemon.SdNotifyReady, "STATUS=serving") }
 
 // reloading is followed by ready.
-func (s *supervised) reloading() {
-	s.say(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec(), "STATUS=reading the settings again")
+func (s *serviceManager) reloading() {
+	s.notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec(), "STATUS=reading the settings again")
 }
 
 // stopping asks for the time that running downloads have to end.
-func (s *supervised) stopping(limit time.Duration) {
+func (s *serviceManager) stopping(limit time.Duration) {
 	const spare = 10 * time.Second // to close what is open
-	s.say(daemon.SdNotifyStopping, "STATUS=waiting for running downloads to end",
+	s.notify(daemon.SdNotifyStopping, "STATUS=waiting for running downloads to end",
 		fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (limit+spare).Microseconds()))
 }
 
 // guard tells a watchdog, if the service manager has one for this process, that the server answers. stop
 // ends that and waits for it.
-func (s *supervised) guard(ctx context.Context) (stop func()) {
+func (s *serviceManager) guard(ctx context.Context) (stop func()) {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		s.logger.Warn("the watchdog of the service manager is not told", "err", err)
@@ -96,7 +96,7 @@ func (s *supervised) guard(ctx context.Context) (stop func()) {
 }
 
 // watch tells the watchdog, which waits for limit, that the server answers, as long as it does.
-func (s *supervised) watch(ctx context.Context, limit time.Duration) {
+func (s *serviceManager) watch(ctx context.Context, limit time.Duration) {
 	tick := time.NewTicker(limit / 3)
 	defer tick.Stop()
 	for {
@@ -109,7 +109,7 @@ func (s *supervised) watch(ctx context.Context, limit time.Duration) {
 		case err != nil:
 			s.logger.Error("the server does not answer itself: the watchdog is not told", "err", err)
 		default:
-			s.say(daemon.SdNotifyWatchdog)
+			s.notify(daemon.SdNotifyWatchdog)
 		}
 		select {
 		case <-ctx.Done():

@@ -11,7 +11,7 @@ import (
 // A rate holds within one large archive, from its first piece on.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		read := newPace(t.Context(), 100_000)
+		read := capReading(t.Context(), 100_000)
 		start := time.Now()
 		for n := 1; n <= 20; n++ {
 			read(update.Digest{}, 500_000)
@@ -23,7 +23,7 @@ func TestPace(t *testing.T) {
 		if took := time.Since(start); took.Round(time.Second) != 130*time.Second {
 			t.Errorf("a large piece after %v", took)
 		}
-		newPace(t.Context(), 0)(update.Digest{}, 1<<30)
+		capReading(t.Context(), 0)(update.Digest{}, 1<<30)
 		if took := time.Since(start); took.Round(time.Second) != 130*time.Second {
 			t.Errorf("without a rate after %v", took)
 		}

@@ -27,43 +27,43 @@ import (
 // a list from being withdrawn, or the timestamp from being renewed.
 const reserve = 4 << 20
 
-// home is the data directory, which this process alone has from start to end.
-type home struct {
+// dataDir is the data directory, which this process alone has from start to end.
+type dataDir struct {
 	repository  *repository // nil: there is none
 	unlock      func() error
 	credentials credentials // nil: there is no TLS
 }
 
-// openHome opens the data directory, if there is one. out is told how the transfers of a mirror go on.
-func (p *Program) openHome(ctx context.Context, s settings.Server, out sinks, logger *slog.Logger) (home, error) {
+// openDataDir opens the data directory, if there is one. out is told how the transfers of a mirror go on.
+func (p *Program) openDataDir(ctx context.Context, s settings.Server, out sinks, logger *slog.Logger) (dataDir, error) {
 	if len(s.Upstream) > 0 {
 		r, err := p.openMirror(ctx, s, out, logger)
 		if err != nil {
-			return home{}, err
+			return dataDir{}, err
 		}
-		return home{repository: r, unlock: r.close}, nil
+		return dataDir{repository: r, unlock: r.close}, nil
 	}
 	if !hasRepository(s.DataDir) {
 		unlock, err := lockData(s.DataDir)
-		return home{unlock: unlock}, err
+		return dataDir{unlock: unlock}, err
 	}
 	r, err := p.openRepository(ctx, s, logger)
 	if errors.Is(err, disk.ErrLocked) {
 		err = status.WithHint(err, "one program at a time uses a data_dir: is another server or boxsign running?")
 	}
 	if err != nil {
-		return home{}, fmt.Errorf("data_dir: %w", err)
+		return dataDir{}, fmt.Errorf("data_dir: %w", err)
 	}
 	if err := saveKeeping(s); err != nil {
-		return home{}, errors.Join(fmt.Errorf("data_dir: %w", err), r.close())
+		return dataDir{}, errors.Join(fmt.Errorf("data_dir: %w", err), r.close())
 	}
-	return home{repository: r, unlock: r.close}, nil
+	return dataDir{repository: r, unlock: r.close}, nil
 }
 
 // start renews what expires, or syncs, and reads the archives again, in the background, until ctx ends or stop is
 // called, which waits.
-func (h home) start(ctx context.Context) (stop func()) {
-	r := h.repository
+func (d dataDir) start(ctx context.Context) (stop func()) {
+	r := d.repository
 	if r == nil {
 		return func() {}
 	}

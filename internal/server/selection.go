@@ -50,8 +50,8 @@ type selector struct {
 	changing sync.Mutex
 }
 
-// now returns the selection of what is there now.
-func (s *selector) now() *selection {
+// selected returns the selection of what is there now.
+func (s *selector) selected() *selection {
 	if last := s.current.Load(); last != nil && last.of == s.of() {
 		return last
 	}
@@ -64,12 +64,12 @@ func (s *selector) now() *selection {
 	next := &selection{of: of}
 	next.catalog, next.left = s.choose(of)
 	s.current.Store(next)
-	s.tell(last, next)
+	s.logOmissions(last, next)
 	return next
 }
 
-// tell logs what is left out and was not before.
-func (s *selector) tell(last, next *selection) {
+// logOmissions logs what is left out and was not before.
+func (s *selector) logOmissions(last, next *selection) {
 	known := map[omission]bool{}
 	if last != nil {
 		for _, o := range last.left {
@@ -84,7 +84,7 @@ func (s *selector) tell(last, next *selection) {
 }
 
 // Catalog returns what is served: the same pointer until something changes.
-func (s *selector) Catalog() *update.Catalog { return s.now().catalog }
+func (s *selector) Catalog() *update.Catalog { return s.selected().catalog }
 
 // signedDir is a directory of which only that is served which the release key signed.
 type signedDir struct {
@@ -160,17 +160,17 @@ func catalogOf(updates []update.Update, had bool) *update.Catalog {
 	return c
 }
 
-// beside is a repository with a directory beside it. What is signed is served from wherever it lies;
+// repositoryWithDir is a repository with a directory beside it. What is signed is served from wherever it lies;
 // the rest of the directory where the settings say so.
-type beside struct {
+type repositoryWithDir struct {
 	*selector
 	repository *repository
 	dir        *dropdir.Dir
 	unsigned   bool // the rest is served too
 }
 
-func newBeside(r *repository, d *dropdir.Dir, unsigned bool, logger *slog.Logger) *beside {
-	b := &beside{repository: r, dir: d, unsigned: unsigned}
+func newRepositoryWithDir(r *repository, d *dropdir.Dir, unsigned bool, logger *slog.Logger) *repositoryWithDir {
+	b := &repositoryWithDir{repository: r, dir: d, unsigned: unsigned}
 	b.selector = &selector{
 		of:     func() [2]*update.Catalog { return [2]*update.Catalog{r.store.Catalog(), d.Catalog()} },
 		choose: b.choose,
@@ -179,7 +179,7 @@ func newBeside(r *repository, d *dropdir.Dir, unsigned bool, logger *slog.Logger
 	return b
 }
 
-func (b *beside) choose(of [2]*update.Catalog) (*update.Catalog, []omission) {
+func (b *repositoryWithDir) choose(of [2]*update.Catalog) (*update.Catalog, []omission) {
 	list, dir := of[0], of[1]
 	var rest []update.Update
 	var left []omission
@@ -204,7 +204,7 @@ func (b *beside) choose(of [2]*update.Catalog) (*update.Catalog, []omission) {
 
 // isSigned reports whether an update of the directory is one of the list, by its bytes or, before it is
 // hashed, by its name.
-func (b *beside) isSigned(list *update.Catalog, u update.Update) bool {
+func (b *repositoryWithDir) isSigned(list *update.Catalog, u update.Update) bool {
 	_, byDigest := list.ByDigest(u.Digest)
 	_, byName := list.Lookup(u.Name)
 	return byDigest || byName
@@ -212,7 +212,7 @@ func (b *beside) isSigned(list *update.Catalog, u update.Update) bool {
 
 // refuses says why an update of the directory is not served in any case, "" if nothing speaks against it: a
 // name that was signed stands for those bytes for ever, and one that was withdrawn stays so.
-func (b *beside) refuses(list *update.Catalog, u update.Update) string {
+func (b *repositoryWithDir) refuses(list *update.Catalog, u update.Update) string {
 	digest, known := b.repository.store.Ledger().Digest(u.Name)
 	_, listed := list.Lookup(u.Name)
 	switch {
@@ -227,7 +227,7 @@ func (b *beside) refuses(list *update.Catalog, u update.Update) string {
 }
 
 // Open opens an update from where its catalog has it.
-func (b *beside) Open(u update.Update) (*os.File, error) {
+func (b *repositoryWithDir) Open(u update.Update) (*os.File, error) {
 	if u.Unsigned {
 		return b.dir.Open(u)
 	}
@@ -235,7 +235,7 @@ func (b *beside) Open(u update.Update) (*os.File, error) {
 }
 
 // Blocks returns the block list of an update.
-func (b *beside) Blocks(u update.Update) (update.Blocks, error) {
+func (b *repositoryWithDir) Blocks(u update.Update) (update.Blocks, error) {
 	if u.Unsigned {
 		return b.dir.Blocks(u)
 	}
@@ -243,13 +243,13 @@ func (b *beside) Blocks(u update.Update) (update.Blocks, error) {
 }
 
 // Replaced reports whether a name had other bytes before, which no signed one has.
-func (b *beside) Replaced(n update.Name) bool {
+func (b *repositoryWithDir) Replaced(n update.Name) bool {
 	u, ok := b.Catalog().Lookup(n)
 	return ok && u.Unsigned && b.dir.Replaced(n)
 }
 
 // Signatures returns those of the list, and for the rest what lies beside it.
-func (b *beside) Signatures(u update.Update) []trust.KeySignature {
+func (b *repositoryWithDir) Signatures(u update.Update) []trust.KeySignature {
 	if u.Unsigned {
 		return plainDir{b.dir}.Signatures(u)
 	}

@@ -25,7 +25,7 @@ type server struct {
 	*Program
 	settings settings.Server
 	unknown  []string // keys of the settings that are not known
-	home     home
+	dir      dataDir
 	log      meter
 	lines    *logBuffer // to log
 	reload   <-chan os.Signal
@@ -33,41 +33,41 @@ type server struct {
 
 // serve serves until ctx ends, then lets running downloads end.
 func serve(ctx context.Context, s server) (err error) {
-	paceCollector()
+	go paceCollector(ctx)
 	defer s.log.End()
 	s.lines = newLogBuffer(s.log)
 	defer s.lines.close()
 	logger := newLogger(s.lines, s.settings)
-	if s.home, err = s.openHome(ctx, s.settings, s.log.transfers(logger), logger); err != nil {
+	if s.dir, err = s.openDataDir(ctx, s.settings, s.log.transfers(logger), logger); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.home.unlock()) }()
-	if s.home.credentials, err = s.openCredentials(s.settings, logger); err != nil {
+	defer func() { err = errors.Join(err, s.dir.unlock()) }()
+	if s.dir.credentials, err = s.openCredentials(s.settings, logger); err != nil {
 		return err
 	}
-	site, err := s.openSite(ctx, s.settings, s.home, s.lines)
+	site, err := s.openSite(ctx, s.settings, s.dir, s.lines)
 	if err != nil {
 		return err
 	}
 	site.start(ctx)
 	defer func() { site.stop() }() // the site as it is then
-	defer s.home.start(ctx)()
+	defer s.dir.start(ctx)()
 	srv, err := router.NewServer(site.router)
 	if err != nil {
 		return err
 	}
-	defer s.startAdmin(ctx, s.home, s.settings.DataDir, srv.Metrics(), logger)()
+	defer s.startAdmin(ctx, s.dir, s.settings.DataDir, srv.Metrics(), logger)()
 	listening, err := listen(&s.settings)
 	if err != nil {
 		return err
 	}
 	warnIgnored(logger, s.settings, s.unknown)
-	listening.tell(s.settings, s.Version, logger)
+	listening.log(s.settings, s.Version, logger)
 
-	served := listening.serve(srv, s.home.credentials)
-	obtain(ctx, s.home.credentials)
+	served := listening.serve(srv, s.dir.credentials)
+	obtain(ctx, s.dir.credentials)
 	address, secure := listening.asked()
-	manager := supervise(address, secure, logger)
+	manager := newServiceManager(address, secure, logger)
 	defer manager.guard(ctx)()
 	manager.ready()
 	for {
@@ -113,23 +113,23 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 		logger.Warn("new settings of a mirror or of what is kept need a restart")
 		next.Mirror, next.Keeping = old.settings.Mirror, old.settings.Keeping
 	}
-	if s.home.repository != nil && s.home.repository.copy != nil {
-		s.home.repository.copy.Trigger()
-	} else if hasRepository(next.DataDir) != (s.home.repository != nil) {
+	if s.dir.repository != nil && s.dir.repository.copy != nil {
+		s.dir.repository.copy.Trigger()
+	} else if hasRepository(next.DataDir) != (s.dir.repository != nil) {
 		logger.Warn("a repository that came into data_dir or went needs a restart")
 	}
 	if next.OnlineKey != old.settings.OnlineKey {
 		logger.Warn("a new online_key needs a restart")
 		next.OnlineKey = old.settings.OnlineKey
 	}
-	if next.UpdatesDir == "" && s.home.repository == nil {
+	if next.UpdatesDir == "" && s.dir.repository == nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", "updates_dir is not set")
 		return old
 	}
 	// The digest cache has one writer: the old site ends before the new one begins. Until then it
 	// goes on answering from what it knows.
 	old.stop()
-	site, err := s.openSite(ctx, next, s.home, s.lines)
+	site, err := s.openSite(ctx, next, s.dir, s.lines)
 	if err != nil {
 		logger.Error("settings not reloaded, the old ones stay in force", "err", err)
 		old.start(ctx)

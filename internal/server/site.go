@@ -32,7 +32,7 @@ type site struct {
 
 // openSite opens what the settings name, beside the data directory. Nothing runs in the background
 // until start.
-func (p *Program) openSite(ctx context.Context, s settings.Server, h home, log *logBuffer) (*site, error) {
+func (p *Program) openSite(ctx context.Context, s settings.Server, d dataDir, log *logBuffer) (*site, error) {
 	logger := newLogger(log, s)
 	out := &site{settings: s, logger: logger, stop: func() {}, router: router.Config{
 		Product:     s.Product,
@@ -48,7 +48,7 @@ func (p *Program) openSite(ctx context.Context, s settings.Server, h home, log *
 		MaxBandwidth:   s.MaxBandwidth,
 		MaxIdle:        s.MaxIdle,
 		TrustedProxies: s.TrustedProxies,
-		Plain:          plainHandler(s, h.credentials),
+		Plain:          plainHandler(s, d.credentials),
 		HSTS:           s.HSTS,
 	}}
 	if s.LogRequests {
@@ -57,11 +57,11 @@ func (p *Program) openSite(ctx context.Context, s settings.Server, h home, log *
 	if err := out.openDir(ctx); err != nil {
 		return nil, err
 	}
-	if err := out.choose(h.repository); err != nil {
+	if err := out.choose(d.repository); err != nil {
 		return nil, err
 	}
-	out.router.Health = health{out.dir, h.repository, out.selector, h.credentials, p.Now}
-	out.stats = &stats{dir: out.dir, repository: h.repository, credentials: h.credentials, now: p.Now, logger: logger}
+	out.router.Health = health{out.dir, d.repository, out.selector, d.credentials, p.Now}
+	out.stats = &stats{dir: out.dir, repository: d.repository, credentials: d.credentials, now: p.Now, logger: logger}
 	out.router.Stats = out.stats
 	return out, nil
 }
@@ -102,7 +102,7 @@ func (s *site) choose(r *repository) error {
 	c.Source, c.Signatures = r.store, r
 	r.elsewhere.dir.Store(s.dir)
 	if s.dir != nil {
-		b := newBeside(r, s.dir, s.settings.ServeUnsigned, s.logger)
+		b := newRepositoryWithDir(r, s.dir, s.settings.ServeUnsigned, s.logger)
 		c.Source, c.Signatures, s.selector = b, b, b.selector
 	}
 	return nil
@@ -149,7 +149,7 @@ func (s *site) start(ctx context.Context) {
 		})
 	}
 	if s.selector != nil {
-		running.Go(func() { s.look(ctx) })
+		running.Go(func() { s.watchOmissions(ctx) })
 	}
 	running.Go(func() { s.stats.run(ctx) })
 	s.stop = func() {
@@ -158,12 +158,12 @@ func (s *site) start(ctx context.Context) {
 	}
 }
 
-// look tells of what is left out soon after it came, even where nobody asks for anything.
-func (s *site) look(ctx context.Context) {
+// watchOmissions tells of what is left out soon after it came, even where nobody asks for anything.
+func (s *site) watchOmissions(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		s.selector.now()
+		s.selector.selected()
 		select {
 		case <-ctx.Done():
 			return
@@ -234,7 +234,7 @@ func (h health) directory() status.Component {
 		warn(false, fmt.Sprintf("%d archives have still to be hashed", d.Pending))
 	}
 	if h.selector != nil {
-		for _, text := range describeOmissions(h.selector.now().left) {
+		for _, text := range describeOmissions(h.selector.selected().left) {
 			warn(false, text)
 		}
 	}

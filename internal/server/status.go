@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 
-	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/origin"
@@ -89,45 +86,4 @@ func (r StatusReport) Verdict() error {
 		return status.WithCode(errors.New(r.Warnings[i].String()), codeNotInOrder)
 	}
 	return nil
-}
-
-// GC removes what is not kept any more from the data directory, or with dryRun only says what it would. While a server
-// holds the directory, that server does.
-func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err error) {
-	s, err := p.data()
-	if err != nil {
-		return GCReport{}, err
-	}
-	if !hasRepository(s.DataDir) {
-		return GCReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
-	}
-	_, statErr := os.Stat(filepath.Join(s.DataDir, "staging", "publish"))
-	isOrigin := statErr == nil // in which archives may wait for being published
-	var st *store.Store
-	if dryRun && !isOrigin {
-		st, err = p.openReadOnly(ctx, s)
-	} else {
-		st, err = openStore(ctx, s, nil, newLogger(p.Err, s), p.Now)
-	}
-	if errors.Is(err, disk.ErrLocked) && dryRun {
-		return GCReport{}, status.WithHint(err, "stop it meanwhile, or leave out --dry-run")
-	}
-	if errors.Is(err, disk.ErrLocked) {
-		return report, ask(ctx, s.DataDir, "/gc", nil, &report)
-	}
-	if err != nil {
-		return GCReport{}, err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	if isOrigin {
-		o, err := origin.Open(ctx, origin.Config{Store: st, Now: p.Now})
-		if err != nil {
-			return GCReport{}, err
-		}
-		defer func() { err = errors.Join(err, o.Close()) }()
-		got, err := o.GC(ctx, dryRun)
-		return describeGC(got, dryRun), err
-	}
-	got, err := st.GC(ctx, store.GC{DryRun: dryRun})
-	return describeGC(got, dryRun), err
 }

@@ -176,8 +176,8 @@ func (l listeners) asked() (address net.Addr, secure bool) {
 	return l.secure.Addr(), true
 }
 
-// tell logs where the server listens.
-func (l listeners) tell(s settings.Server, version string, logger *slog.Logger) {
+// log says where the server listens.
+func (l listeners) log(s settings.Server, version string, logger *slog.Logger) {
 	if l.plain != nil {
 		logger.Info("listening", "addr", l.plain.Addr().String(), "updates_dir", s.UpdatesDir, "data_dir", s.DataDir, "version", version)
 	}

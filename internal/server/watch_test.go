@@ -23,9 +23,9 @@ func TestWatchdogIsToldOnlyOfAnswers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var told []time.Duration
 				began := time.Now()
-				s := &supervised{
+				s := &serviceManager{
 					logger: slog.New(slog.DiscardHandler),
-					tell: func(state string) error {
+					send: func(state string) error {
 						if state == "WATCHDOG=1" {
 							told = append(told, time.Since(began))
 						}

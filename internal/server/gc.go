@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/origin"
+	"github.com/openpowerquality/box-update-server/status"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// GCReport is what was removed, or would be.
+type GCReport struct {
+	DryRun   bool            `json:"dry_run"`
+	Archives []update.Digest `json:"archives"`
+	Metadata []string        `json:"metadata"` // superseded files
+	Bytes    int64           `json:"bytes"`    // of all
+}
+
+func describeGC(got store.Collected, dryRun bool) GCReport {
+	return GCReport{dryRun, append([]update.Digest{}, got.Digests...), append([]string{}, got.Metadata...), got.Bytes}
+}
+
+// GC removes what is not kept any more from the data directory, or with dryRun only says what it would. While a server
+// holds the directory, that server does.
+func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err error) {
+	s, err := p.data()
+	if err != nil {
+		return GCReport{}, err
+	}
+	if !hasRepository(s.DataDir) {
+		return GCReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
+	}
+	_, statErr := os.Stat(filepath.Join(s.DataDir, "staging", "publish"))
+	isOrigin := statErr == nil // in which archives may wait for being published
+	var st *store.Store
+	if dryRun && !isOrigin {
+		st, err = p.openReadOnly(ctx, s)
+	} else {
+		st, err = openStore(ctx, s, nil, newLogger(p.Err, s), p.Now)
+	}
+	if errors.Is(err, disk.ErrLocked) && dryRun {
+		return GCReport{}, status.WithHint(err, "stop it meanwhile, or leave out --dry-run")
+	}
+	if errors.Is(err, disk.ErrLocked) {
+		return report, ask(ctx, s.DataDir, "/gc", nil, &report)
+	}
+	if err != nil {
+		return GCReport{}, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if isOrigin {
+		o, err := origin.Open(ctx, origin.Config{Store: st, Now: p.Now})
+		if err != nil {
+			return GCReport{}, err
+		}
+		defer func() { err = errors.Join(err, o.Close()) }()
+		got, err := o.GC(ctx, dryRun)
+		return describeGC(got, dryRun), err
+	}
+	got, err := st.GC(ctx, store.GC{DryRun: dryRun})
+	return describeGC(got, dryRun), err
+}
+
+func (a *admin) gc(r *http.Request) (any, error) {
+	var got store.Collected
+	var err error
+	if o := a.repository.origin; o != nil {
+		got, err = o.GC(r.Context(), false)
+	} else {
+		got, err = a.repository.store.GC(r.Context(), store.GC{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return describeGC(got, false), nil
+}
