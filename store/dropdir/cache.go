@@ -1,251 +1,248 @@
 package dropdir
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"maps"
+	"path/filepath"
 	"slices"
+	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// cacheMagic begins a cache and tells its version.
-const cacheMagic = "box-update-server digest cache 1\n"
+const (
+	// cacheFile is the name of the cache in Config.Cache, oldCacheFile that of the versions before.
+	cacheFile    = "digests.json"
+	oldCacheFile = "digests.cache"
 
-// maxCache bounds a cache in bytes. A list of 32 bytes for each 4 MiB makes that 32 TiB of archives.
-const maxCache = 256 << 20
+	// maxCache bounds a cache in bytes. A list of 32 bytes for each 4 MiB makes that 24 TiB of archives.
+	maxCache = 256 << 20
+
+	// How often the cache is saved while digests arrive: a large one less often, so that saving takes
+	// saveRate bytes per second in the mean.
+	saveEvery = 5 * time.Second
+	saveLast  = 5 * time.Minute
+	saveRate  = 200 << 10
+)
 
 // errCorrupt says that a cache is not what encodeCache wrote.
 var errCorrupt = errors.New("corrupt digest cache")
 
-// The flags of a file in the cache.
-const (
-	flagReplaced = 1 << iota
-	flagHashed
-	flagChecked // only beside flagHashed
-	allFlags    = flagReplaced | flagHashed | flagChecked
-)
+// cacheDocument is a cache: every name that was ever listed, ascending by version, product and format.
+type cacheDocument struct {
+	Format int           `json:"format"` // 2
+	SHA256 update.Digest `json:"sha256"` // of Files as they stand there, without white space
+	Files  []cachedFile  `json:"files"`
+}
 
-// encodeCache writes down every name that was ever listed. The format, where a number is a minimal
-// varint, a time a minimal zig-zag varint of nanoseconds since 1970 and a text a number of bytes and
-// these bytes:
-//
-//	"box-update-server digest cache 1\n"
-//	for each name, ascending by version, product and format:
-//	    name (text), inode, size (numbers), mtime, ctime (times)
-//	    flags (one byte: 1 replaced, 2 hashed, 4 checked)
-//	    where hashed: digest (32 bytes), block list (32 bytes for each 4 MiB of size)
-//	    where checked: number of problems, each a text
-//	SHA-256 of everything before (32 bytes)
+// cachedFile is what is remembered of one name.
+type cachedFile struct {
+	Name     update.Name   `json:"name"`
+	Inode    uint64        `json:"inode"`
+	Size     int64         `json:"size"`
+	Modified int64         `json:"mtime"` // nanoseconds since 1970, as disk.Stamp has them
+	Changed  int64         `json:"ctime"`
+	Replaced bool          `json:"replaced,omitempty"`
+	Digest   update.Digest `json:"digest,omitzero"`
+	Blocks   []byte        `json:"blocks,omitempty"`   // 32 bytes for each 4 MiB, where there is a digest
+	Problems *[]string     `json:"problems,omitempty"` // of an archive that was checked, which only one with a digest is
+}
+
+// encodeCache returns the cache of these entries.
 func encodeCache(entries map[update.Name]*entry) []byte {
-	b := []byte(cacheMagic)
+	files := []cachedFile{}
 	for _, n := range slices.SortedFunc(maps.Keys(entries), byVersion) {
-		if e := entries[n]; e.served {
-			b = appendEntry(b, n, e)
+		e := entries[n]
+		if !e.everListed() {
+			continue
 		}
-	}
-	sum := sha256.Sum256(b)
-	return append(b, sum[:]...)
-}
-
-func appendEntry(b []byte, n update.Name, e *entry) []byte {
-	r := e.known
-	b = appendText(b, n.String())
-	b = binary.AppendUvarint(b, r.stamp.inode)
-	b = binary.AppendUvarint(b, uint64(r.stamp.size))
-	b = binary.AppendVarint(b, r.stamp.mtime)
-	b = binary.AppendVarint(b, r.stamp.ctime)
-	b = append(b, r.flags(e.replaced))
-	if !r.digest.IsZero() {
-		b = append(b, r.digest[:]...)
-		for _, d := range r.blocks {
-			b = append(b, d[:]...)
+		k := e.known
+		f := cachedFile{n, k.stamp.Inode, k.stamp.Size, k.stamp.Modified, k.stamp.Changed, e.replaced, k.digest, k.blocks.Bytes(), nil}
+		if k.checked {
+			f.Problems = new(append([]string{}, k.problems...))
 		}
+		files = append(files, f)
 	}
-	if r.checked {
-		b = binary.AppendUvarint(b, uint64(len(r.problems)))
-		for _, p := range r.problems {
-			b = appendText(b, p)
-		}
-	}
-	return b
-}
-
-func appendText(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-func (r record) flags(replaced bool) (f byte) {
-	if replaced {
-		f |= flagReplaced
-	}
-	if !r.digest.IsZero() {
-		f |= flagHashed
-	}
-	if r.checked {
-		f |= flagChecked
-	}
-	return f
+	// Nothing in these types can fail to marshal.
+	list, _ := json.Marshal(files)
+	b, _ := json.Marshal(struct {
+		cacheDocument
+		Files json.RawMessage `json:"files"`
+	}{cacheDocument{Format: 2, SHA256: update.Sum(list)}, list})
+	return append(b, '\n')
 }
 
 // parseCache accepts exactly what encodeCache writes. The error is errCorrupt.
 func parseCache(b []byte) (map[update.Name]*entry, error) {
-	end := len(b) - sha256.Size
-	if end < len(cacheMagic) || string(b[:len(cacheMagic)]) != cacheMagic {
-		return nil, fmt.Errorf("%w: expected %q at its beginning", errCorrupt, cacheMagic)
+	var c cacheDocument
+	if err := json.Unmarshal(b, &c); err != nil {
+		return nil, fmt.Errorf("%w: %w", errCorrupt, err)
 	}
-	if sum := sha256.Sum256(b[:end]); sum != [sha256.Size]byte(b[end:]) {
-		return nil, fmt.Errorf("%w: wrong checksum", errCorrupt)
-	}
-	r := &reader{rest: b[len(cacheMagic):end]}
 	entries := make(map[update.Name]*entry)
-	var last update.Name
-	for len(r.rest) > 0 {
-		n, e := r.entry()
-		if r.err == nil && byVersion(last, n) >= 0 {
-			r.fail("%v out of order", n)
+	for _, f := range c.Files {
+		k := record{stamp: disk.Stamp{Inode: f.Inode, Size: f.Size, Modified: f.Modified, Changed: f.Changed}, digest: f.Digest}
+		if k.stamp.Size < 0 || k.stamp.Size > update.MaxLength {
+			return nil, fmt.Errorf("%w: %v: size %d, at most %d", errCorrupt, f.Name, k.stamp.Size, int64(update.MaxLength))
 		}
-		if r.err != nil {
-			return nil, fmt.Errorf("%w: %w", errCorrupt, r.err)
+		if !k.digest.IsZero() {
+			blocks, err := update.ParseBlocks(f.Blocks, f.Size)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %v: %w", errCorrupt, f.Name, err)
+			}
+			k.blocks = blocks
 		}
-		entries[n], last = e, n
+		if f.Problems != nil && !k.digest.IsZero() {
+			k.checked, k.problems = true, clipAll(*f.Problems)
+		}
+		entries[f.Name] = &entry{known: k, replaced: f.Replaced}
+	}
+	// One spelling: whatever was left out, bounded, in another order, or does not fit the checksum, differs.
+	if !bytes.Equal(encodeCache(entries), b) {
+		return nil, fmt.Errorf("%w: it is not what was written", errCorrupt)
 	}
 	return entries, nil
 }
 
-// reader takes a cache apart. After the first error everything that it returns is zero.
-type reader struct {
-	rest []byte
-	err  error
-}
-
-func (r *reader) fail(format string, args ...any) {
-	if r.err == nil {
-		r.err = fmt.Errorf(format, args...)
+// parseOldCache reads the cache of the versions before, which ends with the SHA-256 of all that is before it. What was
+// learned there is worth more than the time to hash it again: which names were replaced, and that there were updates.
+// A number is a varint, a time a zig-zag varint of nanoseconds since 1970, a text a number of bytes and these bytes:
+//
+//	"box-update-server digest cache 1\n"
+//	for each name:
+//	    name (text), inode, size (numbers), mtime, ctime (times)
+//	    flags (one byte: 1 replaced, 2 hashed, 4 checked)
+//	    where hashed: digest (32 bytes), block list (32 bytes for each 4 MiB of size)
+//	    where checked: number of problems, each a text
+func parseOldCache(b []byte) (map[update.Name]*entry, error) {
+	const magic = "box-update-server digest cache 1\n"
+	body, sum := b[:max(0, len(b)-sha256.Size)], b[max(0, len(b)-sha256.Size):]
+	if want := sha256.Sum256(body); !bytes.HasPrefix(body, []byte(magic)) || !bytes.Equal(sum, want[:]) {
+		return nil, fmt.Errorf("%w: wrong beginning or checksum", errCorrupt)
 	}
-	r.rest = nil
-}
-
-func (r *reader) entry() (update.Name, *entry) {
-	n, err := update.ParseName(r.text(255))
-	if err != nil {
-		r.fail("%w", err)
+	r := bytes.NewReader(body[len(magic):])
+	var failed error // the first; what is read after it is zero
+	number := func() uint64 {
+		n, err := binary.ReadUvarint(r)
+		failed = errors.Join(failed, err)
+		return n
 	}
-	e := &entry{served: true}
-	k := &e.known
-	k.stamp = stamp{inode: r.number(), size: r.size(), mtime: r.time(), ctime: r.time()}
-	flags := r.flags()
-	e.replaced = flags&flagReplaced != 0
-	if flags&flagHashed != 0 {
-		k.digest, k.blocks = r.digests(k.stamp.size)
+	signed := func() int64 {
+		n, err := binary.ReadVarint(r)
+		failed = errors.Join(failed, err)
+		return n
 	}
-	if k.checked = flags&flagChecked != 0; k.checked {
-		k.problems = r.problems()
-	}
-	return n, e
-}
-
-func (r *reader) flags() byte {
-	b := r.bytes(1)
-	if r.err != nil {
-		return 0
-	}
-	if b[0] > allFlags || b[0]&flagChecked != 0 && b[0]&flagHashed == 0 {
-		r.fail("flags %#x", b[0])
-		return 0
-	}
-	return b[0]
-}
-
-func (r *reader) digests(size int64) (update.Digest, update.Blocks) {
-	b := r.bytes(sha256.Size)
-	list := r.bytes(uint64(update.BlockCount(size)) * sha256.Size)
-	if r.err != nil {
-		return update.Digest{}, nil
-	}
-	blocks, err := update.ParseBlocks(list, size)
-	if err != nil {
-		r.fail("%w", err)
-	}
-	d := update.Digest(b)
-	if d.IsZero() {
-		r.fail("zero digest")
-	}
-	return d, blocks
-}
-
-func (r *reader) problems() []string {
-	count := r.number()
-	if count > maxProblems {
-		r.fail("%d problems, at most %d", count, maxProblems)
-	}
-	var list []string
-	for range count {
-		p := r.text(maxText)
-		if r.err != nil {
+	take := func(n uint64) []byte {
+		if failed != nil || n > uint64(r.Len()) {
+			failed = errors.Join(failed, io.ErrUnexpectedEOF)
 			return nil
 		}
-		if clip(p) != p {
-			r.fail("problem %q", p)
+		out := make([]byte, n)
+		_, failed = io.ReadFull(r, out)
+		return out
+	}
+	entries := make(map[update.Name]*entry)
+	for r.Len() > 0 && failed == nil {
+		n, err := update.ParseName(string(take(number())))
+		e := &entry{}
+		k := &e.known
+		k.stamp = disk.Stamp{Inode: number(), Size: int64(number()), Modified: signed(), Changed: signed()}
+		flags := take(1)
+		if failed = errors.Join(failed, err); failed != nil {
+			break
 		}
-		list = append(list, p)
+		e.replaced = flags[0]&1 != 0
+		if flags[0]&2 != 0 && k.stamp.Size >= 0 && k.stamp.Size <= update.MaxLength {
+			digest, list := take(sha256.Size), take(uint64(update.BlockCount(k.stamp.Size))*sha256.Size)
+			if failed != nil {
+				break
+			}
+			k.digest = update.Digest(digest)
+			k.blocks, failed = update.ParseBlocks(list, k.stamp.Size)
+		}
+		if k.checked = flags[0]&4 != 0; k.checked {
+			for count := number(); count > 0 && failed == nil; count-- {
+				k.problems = append(k.problems, string(take(number())))
+			}
+		}
+		entries[n] = e
 	}
-	return list
+	if failed != nil {
+		return nil, fmt.Errorf("%w: %w", errCorrupt, failed)
+	}
+	return parseCache(encodeCache(entries)) // which holds all bounds
 }
 
-func (r *reader) size() int64 {
-	n := r.number()
-	if n > update.MaxLength {
-		r.fail("size %d, at most %d", n, int64(update.MaxLength))
-		return 0
-	}
-	return int64(n)
-}
-
-func (r *reader) text(most uint64) string {
-	n := r.number()
-	if n > most {
-		r.fail("text of %d bytes, at most %d", n, most)
-	}
-	return string(r.bytes(n))
-}
-
-func (r *reader) bytes(n uint64) []byte {
-	if n > uint64(len(r.rest)) {
-		r.fail("%d bytes are missing", n-uint64(len(r.rest)))
-	}
-	if r.err != nil {
+// loadCache takes over the cache, where there is one that can be read. An error says that there is
+// no directory to keep one in.
+func (d *Dir) loadCache() error {
+	if d.c.Cache == "" {
 		return nil
 	}
-	b := r.rest[:n]
-	r.rest = r.rest[n:]
-	return b
+	if err := d.files.MkdirAll(d.c.Cache, 0o700); err != nil {
+		return fmt.Errorf("digest cache: %w", err)
+	}
+	if err := d.files.RemoveTemps(d.c.Cache); err != nil {
+		return fmt.Errorf("digest cache: %w", err)
+	}
+	for _, c := range []struct {
+		name  string
+		parse func([]byte) (map[update.Name]*entry, error)
+	}{{cacheFile, parseCache}, {oldCacheFile, parseOldCache}} {
+		path := filepath.Join(d.c.Cache, c.name)
+		b, err := disk.ReadFile(path, maxCache)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var entries map[update.Name]*entry
+		if err == nil {
+			entries, err = c.parse(b)
+		}
+		if err != nil {
+			d.c.Logger.Warn("digest cache dropped: every archive is hashed again", "file", path, "err", err)
+			return nil
+		}
+		d.state.restore(entries)
+		d.state.unsaved = c.name == oldCacheFile
+		return nil
+	}
+	return nil
 }
 
-func (r *reader) number() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if !r.skip(n) {
-		return 0
+// saveCache writes the cache where it is not up to date. After an error the old one is still there
+// and the next call tries again.
+func (d *Dir) saveCache() error {
+	d.mu.Lock()
+	if !d.state.unsaved || d.c.Cache == "" {
+		d.mu.Unlock()
+		return nil
 	}
-	return v
-}
+	d.state.unsaved = false
+	b := encodeCache(d.state.entries)
+	d.saveGap = min(max(saveEvery, time.Duration(len(b))*time.Second/saveRate), saveLast)
+	d.mu.Unlock()
 
-func (r *reader) time() int64 {
-	v, n := binary.Varint(r.rest)
-	if !r.skip(n) {
-		return 0
+	err := fmt.Errorf("%d bytes, at most %d", len(b), maxCache)
+	if len(b) <= maxCache {
+		err = d.files.WriteFile(filepath.Join(d.c.Cache, cacheFile), b, 0o600)
 	}
-	return v
-}
-
-// skip skips a varint of n bytes and refuses one that is cut, too large or not minimal.
-func (r *reader) skip(n int) bool {
-	if n <= 0 || n > 1 && r.rest[n-1] == 0 {
-		r.fail("not a number")
-		return false
+	if err == nil {
+		err = d.files.Remove(filepath.Join(d.c.Cache, oldCacheFile)) // it would only get older
 	}
-	r.rest = r.rest[n:]
-	return true
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.report()
+	d.state.note("digest cache not saved", err)
+	if err != nil {
+		d.state.unsaved = true
+		return fmt.Errorf("digest cache: %w", err)
+	}
+	return nil
 }

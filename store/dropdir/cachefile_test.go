@@ -72,7 +72,7 @@ func TestDamagedCacheIsDropped(t *testing.T) {
 		t.Errorf("not dropped: %+v", d.Health())
 	}
 	runUntil(t, d, func() bool { return has(d, n, "one") })
-	if _, err := readCache(path); err != nil {
+	if _, err := parseCache(read(t, path)); err != nil {
 		t.Errorf("not made anew: %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(cache, ".*")); len(left) != 0 {
@@ -81,8 +81,8 @@ func TestDamagedCacheIsDropped(t *testing.T) {
 	if err := os.Truncate(path, maxCache+1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readCache(path); !errors.Is(err, errCorrupt) || !strings.Contains(err.Error(), "at most") {
-		t.Errorf("cache without bounds: %v", err)
+	if mustOpen(t, c); log.count("at most") != 1 {
+		t.Error("a cache without bounds was read")
 	}
 }
 
@@ -110,4 +110,13 @@ func TestCacheThatCannotBeSaved(t *testing.T) {
 	if err := d.saveCache(); err != nil || len(d.Health().Warnings) != 0 {
 		t.Errorf("%v, warnings %q", err, d.Health().Warnings)
 	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -134,7 +134,7 @@ func TestCacheIsSavedNowAndThen(t *testing.T) {
 	drop(t, dir, n.String(), "one")
 	bubble(t, Config{Dir: dir, Cache: cache}, func(d *Dir) {
 		after(10 * time.Second)
-		entries, err := readCache(filepath.Join(cache, cacheFile))
+		entries, err := parseCache(read(t, filepath.Join(cache, cacheFile)))
 		if e := entries[n]; err != nil || e == nil || e.known.digest != update.Sum([]byte("one")) {
 			t.Errorf("cache %v, %v", e, err)
 		}

@@ -46,8 +46,8 @@
 //
 // # Cache
 //
-// With Config.Cache, what was learned of each file is kept in the file digests.cache in that
-// directory; see encodeCache for its format. It is never trusted: a damaged cache is dropped and made anew.
+// With Config.Cache, what was learned of each file is kept in the file digests.json in that
+// directory; see cacheDocument for its format. It is never trusted: a damaged cache is dropped and made anew.
 package dropdir
 
 import (
@@ -57,11 +57,14 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -162,7 +165,8 @@ func (d *Dir) publish() {
 		d.c.Logger.Error("catalog", "err", err)
 		return
 	}
-	if last := d.Catalog(); last == nil || d.state.resigned || !sameCatalog(last, next) {
+	if last := d.Catalog(); last == nil || d.state.resigned ||
+		last.HadUpdates() != next.HadUpdates() || !slices.Equal(last.Updates(), next.Updates()) {
 		d.catalog.Store(next)
 	}
 	d.state.resigned = false
@@ -174,4 +178,122 @@ func (d *Dir) poke() {
 	case d.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Open opens the file behind an update of a catalog and checks that it still is the file that was
+// listed. The error is fs.ErrNotExist where the directory has no such file any more, and ErrChanged
+// where the file is another one or has been changed; either way the directory is listed again soon.
+// The caller closes the file.
+func (d *Dir) Open(u update.Update) (*os.File, error) {
+	want, err := d.listedAs(u)
+	if err != nil {
+		d.poke()
+		return nil, err
+	}
+	f, err := d.openListed(task{name: u.Name, stamp: want})
+	if err != nil {
+		d.poke()
+		if errors.Is(err, fs.ErrPermission) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			// It leaves the catalog at once, so that nobody else is sent to it.
+			if e := d.state.entries[u.Name]; e != nil && e.state == listed && e.seen == want {
+				d.state.fail(u.Name, e, err, time.Now())
+				d.publish()
+				d.report()
+			}
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// listedAs returns the stamp under which an update is listed now.
+func (d *Dir) listedAs(u update.Update) (disk.Stamp, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e := d.state.entries[u.Name]
+	if e == nil || e.state == absent || e.state == failed {
+		return disk.Stamp{}, fmt.Errorf("open %v: %w", u.Name, fs.ErrNotExist)
+	}
+	if e.state != listed || u.Length != e.seen.Size || !u.Time.Equal(e.seen.ModTime()) ||
+		!u.Digest.IsZero() && (e.known.stamp != e.seen || u.Digest != e.known.digest) {
+		return disk.Stamp{}, fmt.Errorf("open %v: %w", u.Name, ErrChanged)
+	}
+	return e.seen, nil
+}
+
+// openListed opens a file and compares it with the stamp that it was listed with.
+func (d *Dir) openListed(t task) (*os.File, error) {
+	f, err := d.open(t.name)
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) {
+		return nil, fmt.Errorf("%w: %w", ErrChanged, err) // a symbolic link or a socket by now
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := unchanged(f, t.stamp); err != nil {
+		f.Close() // opened for reading
+		return nil, err
+	}
+	return f, nil
+}
+
+// unchanged reports whether an open file still has the stamp, nil for yes.
+func unchanged(f *os.File, want disk.Stamp) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if got, ok := stampOf(info); !ok || got != want {
+		return fmt.Errorf("%s: %w", f.Name(), ErrChanged)
+	}
+	return nil
+}
+
+// Blocks returns the block list of an update with a digest. The error is ErrPending where it has
+// none yet, fs.ErrNotExist where the update is gone, and ErrChanged where its name stands for other
+// bytes by now. The caller must not change the list.
+func (d *Dir) Blocks(u update.Update) (update.Blocks, error) {
+	if u.Digest.IsZero() {
+		return nil, fmt.Errorf("blocks of %v: %w", u.Name, ErrPending)
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e := d.state.entries[u.Name]
+	if e == nil || e.state == absent {
+		return nil, fmt.Errorf("blocks of %v: %w", u.Name, fs.ErrNotExist)
+	}
+	if e.known.stamp != e.seen || e.known.digest != u.Digest {
+		return nil, fmt.Errorf("blocks of %v: %w", u.Name, ErrChanged)
+	}
+	return e.known.blocks, nil
+}
+
+// Replaced reports whether a name has or may have stood for other bytes before. A Range without
+// If-Range on such a name has to be answered with the whole file.
+func (d *Dir) Replaced(n update.Name) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e := d.state.entries[n]
+	return e != nil && (e.replaced || e.state != absent && e.everListed() && e.known.stamp != e.seen)
+}
+
+// Signature returns the detached signature that lies beside an update of the catalog. Nobody has
+// verified it.
+func (d *Dir) Signature(u update.Update) (signing.Signature, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	f, ok := d.state.signatures[u.Name]
+	return f.sig, ok
+}
+
+// OpenDigest opens an archive of the directory by its digest, as Open does.
+func (d *Dir) OpenDigest(digest update.Digest) (*os.File, bool) {
+	u, ok := d.Catalog().ByDigest(digest)
+	if !ok {
+		return nil, false
+	}
+	f, err := d.Open(u)
+	return f, err == nil
 }

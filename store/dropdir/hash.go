@@ -33,7 +33,7 @@ func (d *Dir) hash(ctx context.Context, t task, buf []byte) result {
 	r := result{task: t, buf: buf}
 	r.err = d.read(t, func(f *os.File) error {
 		var h update.Hasher
-		if err := feed(ctx, &h, f, t.stamp.size, buf); err != nil {
+		if err := feed(ctx, &h, f, t.stamp.Size, buf); err != nil {
 			return err
 		}
 		r.digest, r.blocks, _ = h.Result()
@@ -51,7 +51,7 @@ var errSlowCheck = errors.New("the check takes long")
 // inspect calls Config.Check on a file.
 func (d *Dir) inspect(ctx context.Context, t task) (r result) {
 	r = result{task: t, checked: true}
-	if !t.slow {
+	if t.lane == quickLane {
 		quick, cancel := context.WithTimeoutCause(ctx, d.quick, errSlowCheck)
 		defer cancel()
 		defer func() {

@@ -83,8 +83,8 @@ func (s *state) health() Health {
 	}
 	served := false
 	for n, e := range s.entries {
-		served = served || e.present && e.seen.size > 0 && e.failed == nil
-		if e.present && s.unknown(e) && e.failed == nil {
+		served = served || e.state != absent && e.state != failed && e.seen.Size > 0
+		if e.state == listed && !e.isKnown() {
 			h.Pending++
 		}
 		for _, text := range e.warnings() {
@@ -103,14 +103,14 @@ func (s *state) health() Health {
 
 // warnings returns what is wrong with one file that is there.
 func (e *entry) warnings() (w []string) {
-	if !e.present {
+	if e.state == absent {
 		return nil
 	}
-	if e.seen.size == 0 {
+	if e.seen.Size == 0 {
 		w = append(w, "left out, it is empty")
 	}
-	if e.failed != nil {
-		w = append(w, "left out, can't be read: "+e.failed.Error())
+	if e.state == failed {
+		w = append(w, "left out, can't be read: "+e.err.Error())
 	}
 	if e.replaced {
 		w = append(w, "was replaced under the same name")
@@ -133,6 +133,15 @@ func clip(s string) string {
 		end--
 	}
 	return s[:end] + mark
+}
+
+// clipAll bounds the number and length of the problems of one archive.
+func clipAll(problems []string) []string {
+	out := make([]string, 0, min(len(problems), maxProblems))
+	for _, p := range problems[:min(len(problems), maxProblems)] {
+		out = append(out, clip(p))
+	}
+	return out
 }
 
 func quote(s string) string { return fmt.Sprintf("%q", s) }

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -17,21 +18,21 @@ type modelFile struct {
 	past []content // what the file ever was
 
 	shown    map[string]bool // all bytes that the catalog ever offered under this name
-	lookedAt stamp           // at the last look
+	lookedAt disk.Stamp      // at the last look
 	looked   bool
 	looks    []glance // since the file was last absent, oldest first
 }
 
 // content is one state of a file.
 type content struct {
-	stamp stamp
+	stamp disk.Stamp
 	bytes string
 }
 
 // glance is one look at a file.
 type glance struct {
 	at    time.Time
-	stamp stamp
+	stamp disk.Stamp
 }
 
 // model is a directory that anything may happen to, beside the state that watches it.
@@ -66,7 +67,7 @@ func (m *model) modified(t *rapid.T) int64 {
 func (m *model) put(t *rapid.T, f *modelFile, inode uint64) {
 	bytes := rapid.SampledFrom([]string{"", "a", "b", "cc", "dd", "eee"}).Draw(t, "bytes")
 	f.there = true
-	f.content = content{stamp{inode, int64(len(bytes)), m.modified(t), m.tick()}, bytes}
+	f.content = content{disk.Stamp{Inode: inode, Size: int64(len(bytes)), Modified: m.modified(t), Changed: m.tick()}, bytes}
 	f.past = append(f.past, f.content)
 }
 
@@ -82,19 +83,19 @@ func (m *model) Create(t *rapid.T) {
 
 func (m *model) Rewrite(t *rapid.T) {
 	if f := m.file(t); f.there {
-		m.put(t, f, f.stamp.inode)
+		m.put(t, f, f.stamp.Inode)
 	}
 }
 
 func (m *model) Touch(t *rapid.T) {
 	if f := m.file(t); f.there {
-		f.stamp.mtime, f.stamp.ctime = m.modified(t), m.tick()
+		f.stamp.Modified, f.stamp.Changed = m.modified(t), m.tick()
 	}
 }
 
 func (m *model) Chmod(t *rapid.T) {
 	if f := m.file(t); f.there {
-		f.stamp.ctime = m.tick()
+		f.stamp.Changed = m.tick()
 	}
 }
 
@@ -163,11 +164,11 @@ func (f *modelFile) counts() bool {
 	counted := false
 	since, changing := f.looks[0].at, false
 	for i, k := range f.looks {
-		if i > 0 && !k.stamp.still(f.looks[i-1].stamp) {
-			since, changing, counted = k.at, k.stamp.inode == f.looks[i-1].stamp.inode, false
+		if i > 0 && !k.stamp.SameBytes(f.looks[i-1].stamp) {
+			since, changing, counted = k.at, k.stamp.Inode == f.looks[i-1].stamp.Inode, false
 		}
-		age := k.at.Sub(time.Unix(0, k.stamp.mtime))
-		counted = k.stamp.size > 0 && (counted || k.at.Sub(since) >= still || !changing && age >= still)
+		age := k.at.Sub(time.Unix(0, k.stamp.Modified))
+		counted = k.stamp.Size > 0 && (counted || k.at.Sub(since) >= still || !changing && age >= still)
 	}
 	return counted
 }
@@ -180,8 +181,8 @@ func (m *model) Check(t *rapid.T) {
 	}
 	for _, u := range c.Updates() {
 		f := m.files[u.Name]
-		if u.Length != f.lookedAt.size {
-			t.Fatalf("%v has length %d, want %d", u.Name, u.Length, f.lookedAt.size)
+		if u.Length != f.lookedAt.Size {
+			t.Fatalf("%v has length %d, want %d", u.Name, u.Length, f.lookedAt.Size)
 		}
 		if f.there && f.stamp == f.lookedAt && !u.Digest.IsZero() && u.Digest != update.Sum([]byte(f.bytes)) {
 			t.Fatalf("%v has the digest of other bytes", u.Name)

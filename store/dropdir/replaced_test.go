@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -12,12 +13,12 @@ func TestReplaced(t *testing.T) {
 	past := start.Add(-time.Hour)
 	before := at(past, 5)
 	chmod, touch, other := before, before, before
-	chmod.ctime++
-	touch.mtime, touch.ctime = touch.mtime+1, touch.ctime+1
-	other.inode, other.ctime = 2, other.ctime+1
+	chmod.Changed++
+	touch.Modified, touch.Changed = touch.Modified+1, touch.Changed+1
+	other.Inode, other.Changed = 2, other.Changed+1
 	tests := map[string]struct {
 		first    string // digest of; "" for a file that was never hashed
-		after    stamp
+		after    disk.Stamp
 		second   string
 		replaced bool
 	}{
@@ -42,7 +43,7 @@ func TestReplaced(t *testing.T) {
 					hashAll(s, 0, constant(tt.first))
 				}
 				if away {
-					look(s, n, stamp{}, time.Second)
+					look(s, n, disk.Stamp{}, time.Second)
 				}
 				look(s, n, tt.after, 2*time.Second)
 				if tt.first != "" && tt.after != before && !d.Replaced(n) {
@@ -75,13 +76,13 @@ func TestBytesThatWereShownAndNeverHashedAreNotForgotten(t *testing.T) {
 	n := mustName(t, "opq-box-update-7.tar.bz2")
 	first := at(start.Add(-time.Hour), 5)
 	second := at(start.Add(-time.Minute), 6)
-	for name, between := range map[string]stamp{"changed back": first, "gone and back": {}} {
+	for name, between := range map[string]disk.Stamp{"changed back": first, "gone and back": {}} {
 		t.Run(name, func(t *testing.T) {
 			s := fresh(t, Config{})
 			d := &Dir{state: s}
 			look(s, n, first, 0)
 			hashAll(s, 0, constant("first"))
-			look(s, n, stamp{}, time.Second)
+			look(s, n, disk.Stamp{}, time.Second)
 			if !look(s, n, second, 2*time.Second) {
 				t.Fatal("not listed")
 			}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 const (
@@ -19,7 +21,7 @@ const (
 // goroutines have ended, with what kept it from saving the cache at the end, and may then be called
 // again.
 func (d *Dir) Run(ctx context.Context) (err error) {
-	l := &loop{d: d, results: make(chan result, parallel+2), saved: make(chan struct{}, 1), checking: map[bool]bool{}}
+	l := &loop{d: d, results: make(chan result, parallel+2), saved: make(chan struct{}, 1), checking: map[checkLane]bool{}}
 	for range parallel {
 		l.buffers = append(l.buffers, make([]byte, readSize))
 	}
@@ -49,7 +51,7 @@ type loop struct {
 	saved   chan struct{}
 	buffers [][]byte // of idle hashing workers
 
-	checking                   map[bool]bool // a check is under way: of those that take long, of the others
+	checking                   map[checkLane]bool // a check is under way
 	saving                     bool
 	fresh                      bool      // a digest waits to be published
 	listAt, publishAt, saveAt  time.Time // zero: not planned
@@ -122,7 +124,11 @@ func earlier(a, b time.Time) time.Time {
 // list lists the directory and plans the next time. The watch comes first, so that no change falls
 // between the two.
 func (l *loop) list(ctx context.Context) {
-	l.follow()
+	if l.watch != nil {
+		if dir, err := os.Stat(l.d.c.Dir); err == nil { // else listing says so
+			l.d.noteWatch(l.watch.follow(disk.StampOf(dir)))
+		}
+	}
 	start := time.Now()
 	err := l.d.list(ctx)
 	l.listed = time.Now()
@@ -132,17 +138,6 @@ func (l *loop) list(ctx context.Context) {
 		poll = min(poll, absentPoll)
 	}
 	l.listAt = earlier(l.listed.Add(poll), l.d.settleTime())
-}
-
-func (l *loop) follow() {
-	if l.watch == nil {
-		return
-	}
-	id, err := identify(os.Stat(l.d.c.Dir))
-	if err != nil {
-		return // listing says so
-	}
-	l.d.noteWatch(l.watch.follow(id))
 }
 
 // dispatch gives out as much work as may be done at a time.
@@ -163,12 +158,12 @@ func (l *loop) dispatch(ctx context.Context) {
 	if len(l.buffers) < parallel {
 		return
 	}
-	for _, slow := range []bool{false, true} {
-		if l.checking[slow] {
+	for _, lane := range []checkLane{quickLane, slowLane} {
+		if l.checking[lane] {
 			continue
 		}
-		if t, ok := d.state.nextCheck(slow); ok {
-			l.checking[slow] = true
+		if t, ok := d.state.nextCheck(lane); ok {
+			l.checking[lane] = true
 			l.workers.Go(func() { l.results <- d.inspect(ctx, t) })
 		}
 	}
@@ -184,7 +179,7 @@ func (l *loop) hurry() {
 // take takes over a result and plans to publish it.
 func (l *loop) take(r result) {
 	if r.checked {
-		l.checking[r.slow] = false
+		l.checking[r.lane] = false
 	} else {
 		l.buffers = append(l.buffers, r.buf)
 		l.fresh = true

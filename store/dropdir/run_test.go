@@ -73,7 +73,7 @@ func TestFileThatGrowsAllTheTimeIsNotListed(t *testing.T) {
 			d.mu.RLock()
 			defer d.mu.RUnlock()
 			e := d.state.entries[mustName(t, "opq-box-update-1.tar.gz")]
-			return e != nil && e.seen.size == int64(4*(i+1))
+			return e != nil && e.seen.Size == int64(4*(i+1))
 		})
 	}
 	if names(d) != "" {
@@ -203,7 +203,7 @@ func TestFileChangedWhileItIsHashed(t *testing.T) {
 			task.stamp, _ = stampOf(info)
 			err = d.read(task, func(f *os.File) error {
 				var h update.Hasher
-				return errors.Join(change(), feed(t.Context(), &h, f, task.stamp.size, make([]byte, readSize)))
+				return errors.Join(change(), feed(t.Context(), &h, f, task.stamp.Size, make([]byte, readSize)))
 			})
 			if !errors.Is(err, ErrChanged) {
 				t.Errorf("got %v", err)

@@ -1,12 +1,15 @@
 package dropdir
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -33,68 +36,103 @@ type state struct {
 
 	signatures map[update.Name]signatureFile // of the last listing
 
-	hashes, checks, slowChecks queue
-	settle                     time.Time // when the next file may be still; zero: none waits
-
-	changed  bool // the catalog is not that of this state
-	resigned bool // nor are the signatures those that it was made with
-	unsaved  bool // nor is the cache
+	hashes   []update.Name               // to be hashed, the next one last; some may have nothing to do any more
+	checks   map[checkLane][]update.Name // the same for checks
+	reading  map[update.Name]bool        // being hashed or checked
+	settle   time.Time                   // when the next file may be still; zero: none waits
+	changed  bool                        // the catalog is not that of this state
+	resigned bool                        // nor are the signatures those that it was made with
+	unsaved  bool                        // nor is the cache
 	news     []item
 }
 
+// A fileState says how the file of a name stands. The first line that fits counts:
+//
+//	a listing shows                                           from             to
+//	no file                                                   any              absent
+//	one that is empty, or not still for long enough,          any              changing where the same inode has another
+//	  unless it is listed and only its change time differs                     size or modification time, else waiting
+//	one that can't be opened                                  any              failed
+//	exactly the same as before                                failed           failed
+//	another one                                               any              listed
+//
+//	reading a file that is the same before and after          from             to
+//	fails                                                     any but absent   failed
+//	succeeds                                                  failed           listed
+type fileState uint8
+
+const (
+	absent   fileState = iota
+	waiting            // it has to be still for a while, or old by its modification time
+	changing           // it was seen to be written to: its modification time alone does not vouch for it
+	listed             // in the catalog
+	failed             // left out, since it can't be read; hashing tries again
+)
+
+// A checkLane says which checks an archive waits for: those that take long must not hold the others up.
+type checkLane uint8
+
+const (
+	quickLane checkLane = iota
+	slowLane            // the check did not end in time, and goes on for as long as it likes
+	noLane              // it ended without a result, and is not tried again
+)
+
 // entry is what is known of one name.
 type entry struct {
-	present  bool
-	listed   bool      // in the catalog
-	seen     stamp     // of the last listing that showed it
-	since    time.Time // when this size and modification time were first seen
-	changing bool      // a look at this very file has shown others before
-	round    int
+	state fileState
+	seen  disk.Stamp // of the last listing that showed it
+	since time.Time  // when this size and modification time were first seen
+	round int        // of that listing
 
-	served   bool   // known is set
 	known    record // of the bytes that the name stood for when it was last listed or hashed
-	replaced bool
+	replaced bool   // the name stood for other bytes before, or may have
+	lane     checkLane
 
-	busy     bool  // being hashed or checked
-	checked  bool  // checked without a result, which is not tried again
-	slow     bool  // its check takes long, and is done beside those of other archives
-	failed   error // why it can't be read
-	failures int
+	err      error // why it can't be read; of a failed one alone
+	failures int   // in a row
 	retry    time.Time
 }
 
 // record is what was learned of the bytes behind one stamp.
 type record struct {
-	stamp    stamp
+	stamp    disk.Stamp    // zero: the name never stood for any bytes
 	digest   update.Digest // zero: not hashed
 	blocks   update.Blocks
 	checked  bool
 	problems []string
 }
 
+func (e *entry) everListed() bool { return e.known.stamp != disk.Stamp{} }
+
+// isKnown reports whether the digest is that of the file as it was seen last.
+func (e *entry) isKnown() bool { return e.known.stamp == e.seen && !e.known.digest.IsZero() }
+
+// rewritten reports whether more than the change time differs: chmod and a new hard link touch only that.
+func rewritten(s, t disk.Stamp) bool { return !s.SameFile(t) || !s.SameBytes(t) }
+
 func newState(c Config) *state {
 	return &state{
-		product: c.Product, still: c.Still, check: c.Check != nil,
-		entries: make(map[update.Name]*entry), notes: make(map[string]string), changed: true,
+		product: c.Product, still: c.Still, check: c.Check != nil, changed: true,
+		entries: map[update.Name]*entry{}, notes: map[string]string{},
+		checks: map[checkLane][]update.Name{}, reading: map[update.Name]bool{},
 	}
 }
 
 // readable reports whether bytes of this stamp were opened before and nothing speaks against them.
-func (s *state) readable(n update.Name, t stamp) bool {
-	e := s.entries[n]
-	if e == nil || e.failed != nil {
-		return e != nil && e.present && e.seen == t // failed: hashing tries again
+func (s *state) readable(n update.Name, t disk.Stamp) bool {
+	switch e := s.entries[n]; {
+	case e == nil:
+		return false
+	case e.state == failed:
+		return e.seen == t // hashing tries again
+	default:
+		return e.known.stamp == t && (e.state == listed || !e.known.digest.IsZero())
 	}
-	return e.known.stamp == t && (e.listed || !e.known.digest.IsZero())
 }
 
-// unknown reports whether the digest of a listed file has still to be computed.
-func (s *state) unknown(e *entry) bool {
-	return e.listed && (e.known.stamp != e.seen || e.known.digest.IsZero())
-}
-
-// listed takes over the outcome of an attempt to list.
-func (s *state) listed(err error) {
+// takeListError takes over the outcome of an attempt to list.
+func (s *state) takeListError(err error) {
 	switch {
 	case err != nil && (s.err == nil || s.err.Error() != err.Error()):
 		s.say(slog.LevelError, "updates directory can't be listed", "err", err)
@@ -114,101 +152,107 @@ func (s *state) observe(l listing, now time.Time) {
 		}
 	}
 	s.odd = l.odd
-	s.sign(l.signatures)
+	if !maps.EqualFunc(s.signatures, l.signatures, func(a, b signatureFile) bool { return a.sig == b.sig }) {
+		s.changed, s.resigned = true, true
+	}
+	s.signatures = l.signatures
 	for _, f := range l.files {
 		s.see(f, now)
 	}
 	for n, e := range s.entries {
-		if e.present && e.round != s.round {
+		if e.state != absent && e.round != s.round {
 			s.gone(n, e)
 		}
 	}
 	s.prune()
-	s.refill(now)
+	s.queueWork(now)
 }
 
+// see takes over how a listing shows a file.
 func (s *state) see(f sighting, now time.Time) {
 	e := s.entries[f.name]
 	if e == nil {
 		e = &entry{}
 		s.entries[f.name] = e
 	}
+	was, before := e.state, e.seen
+	drifted := before != f.stamp
+	counts := was == listed && before.SameBytes(f.stamp) // whatever its times say
 	switch {
-	case !e.present:
-		e.present, e.since, e.changing = true, now, false
-	case !e.seen.still(f.stamp):
-		e.since, e.changing = now, e.seen.inode == f.stamp.inode
+	case was == absent:
+		e.state, e.since = waiting, now
+	case !before.SameBytes(f.stamp) && before.SameFile(f.stamp):
+		e.state, e.since = changing, now
+	case !before.SameBytes(f.stamp):
+		e.state, e.since = waiting, now // another file was renamed over it
+	case drifted && was == failed:
+		e.state = waiting
 	}
-	drifted := e.seen != f.stamp
 	if drifted {
-		s.forget(f.name, e, e.seen.rewritten(f.stamp))
-		e.failed, e.failures, e.checked = nil, 0, false
-		s.changed = s.changed || e.listed // the digest in the catalog is not known to be that of what is there now
+		s.loseSight(f.name, e, was == listed && rewritten(before, f.stamp))
+		e.err, e.failures, e.lane = nil, 0, quickLane
+		s.changed = s.changed || was == listed // the digest in the catalog is not known to be that of what is there now
 	}
-	counts := e.listed && e.seen.still(f.stamp)
 	e.seen, e.round = f.stamp, s.round
-	switch wait := s.wait(e, now); {
-	case f.stamp.size == 0:
-		s.hide(f.name, e) // whatever fills it changes it
-	case wait > 0 && !counts:
-		s.hide(f.name, e)
+	wait := s.wait(e, now)
+	if f.stamp.Size > 0 && wait > 0 && !counts {
 		if at := now.Add(wait); s.settle.IsZero() || at.Before(s.settle) {
 			s.settle = at
 		}
+	}
+	switch {
+	case f.stamp.Size == 0 || wait > 0 && !counts: // whatever fills an empty file changes it
+		if was == listed {
+			s.changed = true
+			s.say(slog.LevelInfo, "update left out until it is still", "name", f.name)
+		}
 	case f.err != nil:
 		s.fail(f.name, e, f.err, now)
-	case e.failed == nil && !e.listed:
+	case e.state == failed:
+	case was != listed:
 		s.show(f.name, e)
 	case drifted:
+		e.state = listed
 		s.say(slog.LevelInfo, "update changed in the updates directory, hashed again", "name", f.name)
-		s.succeed(f.name, e)
-	}
-}
-
-// forget prepares for losing sight of the bytes that a name stands for. Where they are in the catalog
-// and were not learned, nothing can be compared with them later.
-func (s *state) forget(n update.Name, e *entry, rewritten bool) {
-	if e.listed && e.served && !e.replaced && rewritten && e.known.stamp.rewritten(e.seen) {
-		s.replace(n, e, "not known", "not known")
+		s.bind(f.name, e)
 	}
 }
 
 // wait returns how long a file has still to be still before it counts, 0 or less if it counts now.
 func (s *state) wait(e *entry, now time.Time) time.Duration {
 	wait := s.still - now.Sub(e.since)
-	if age := now.Sub(e.seen.modified()); !e.changing && age >= 0 {
+	if age := now.Sub(e.seen.ModTime()); e.state != changing && age >= 0 {
 		wait = min(wait, s.still-age)
 	}
 	return wait
 }
 
-func (s *state) hide(n update.Name, e *entry) {
-	if e.listed {
-		e.listed, s.changed = false, true
-		s.say(slog.LevelInfo, "update left out until it is still", "name", n)
+// loseSight prepares for losing sight of the bytes that a name stands for. Where clients saw them and they were not
+// learned, nothing can be compared with them later.
+func (s *state) loseSight(n update.Name, e *entry, shown bool) {
+	if shown && e.everListed() && !e.replaced && rewritten(e.known.stamp, e.seen) {
+		s.replace(n, e, "not known", "not known")
 	}
 }
 
 // show lists a file that counts.
 func (s *state) show(n update.Name, e *entry) {
 	if s.round > 1 {
-		s.say(slog.LevelInfo, "update listed", "name", n, "bytes", e.seen.size)
+		s.say(slog.LevelInfo, "update listed", "name", n, "bytes", e.seen.Size)
 	}
-	e.listed, s.changed, s.had = true, true, true
-	s.succeed(n, e)
+	e.state, s.changed, s.had = listed, true, true
+	s.bind(n, e)
 }
 
-// succeed settles which bytes a listed name stands for, as far as that is known before they are hashed.
-func (s *state) succeed(n update.Name, e *entry) {
-	switch {
-	case e.served && e.known.stamp == e.seen:
-		return
-	case e.served && !e.known.digest.IsZero():
+// bind settles which bytes a listed name stands for, as far as that is known before they are hashed.
+func (s *state) bind(n update.Name, e *entry) {
+	if e.known.stamp == e.seen || !e.known.digest.IsZero() {
 		return // hashing will tell whether these are the same bytes
-	case e.served && e.known.stamp.rewritten(e.seen):
+	}
+	if e.everListed() && rewritten(e.known.stamp, e.seen) {
 		s.replace(n, e, "not known", "not known yet")
 	}
-	e.served, e.known, s.unsaved = true, record{stamp: e.seen}, true
+	e.known, s.unsaved = record{stamp: e.seen}, true
 }
 
 func (s *state) replace(n update.Name, e *entry, old, new string) {
@@ -218,15 +262,15 @@ func (s *state) replace(n update.Name, e *entry, old, new string) {
 }
 
 func (s *state) gone(n update.Name, e *entry) {
-	s.forget(n, e, true)
-	if e.listed {
-		e.listed, s.changed = false, true
+	s.loseSight(n, e, e.state == listed)
+	if e.state == listed {
+		s.changed = true
 		if s.err == nil {
 			s.say(slog.LevelInfo, "update gone from the updates directory", "name", n)
 		}
 	}
-	e.present, e.failed, e.failures = false, nil, 0
-	if !e.served {
+	e.state, e.err, e.failures = absent, nil, 0
+	if !e.everListed() {
 		delete(s.entries, n)
 	}
 }
@@ -238,7 +282,7 @@ func (s *state) prune() {
 	}
 	var gone []update.Name
 	for n, e := range s.entries {
-		if !e.present && !e.busy {
+		if e.state == absent && !s.reading[n] {
 			gone = append(gone, n)
 		}
 	}
@@ -253,32 +297,26 @@ func (s *state) prune() {
 
 // fail leaves out a file that can't be read.
 func (s *state) fail(n update.Name, e *entry, err error, now time.Time) {
-	if e.failed == nil || e.failed.Error() != err.Error() {
+	if e.state != failed || e.err.Error() != err.Error() {
 		s.say(slog.LevelWarn, "update left out, can't be read", "name", n, "err", err)
 	}
-	if e.listed {
-		e.listed, s.changed = false, true
-	}
-	e.failed = err
+	s.changed = s.changed || e.state == listed
+	e.state, e.err = failed, err
 	e.failures++
 	e.retry = now.Add(readAgain.Pause(e.failures))
 }
 
 // note sets a warning about the server itself, or clears it where err is nil, and logs what is new.
 func (s *state) note(subject string, err error) {
-	text := ""
-	if err != nil {
-		text = fmt.Sprintf("%s: %v", subject, err)
-	}
-	if s.notes[subject] == text {
-		return
-	}
 	if err == nil {
 		delete(s.notes, subject)
 		return
 	}
-	s.notes[subject] = text
-	s.say(slog.LevelWarn, subject, "err", err)
+	text := fmt.Sprintf("%s: %v", subject, err)
+	if s.notes[subject] != text {
+		s.notes[subject] = text
+		s.say(slog.LevelWarn, subject, "err", err)
+	}
 }
 
 // restore takes over what a cache remembers. It comes before the first listing.
@@ -286,5 +324,145 @@ func (s *state) restore(entries map[update.Name]*entry) {
 	s.entries = maps.Clone(entries)
 	for n := range entries {
 		s.had = s.had || n.Product() == s.product
+	}
+}
+
+// catalog returns the catalog of this state.
+func (s *state) catalog() (*update.Catalog, error) {
+	updates := make([]update.Update, 0, len(s.entries))
+	for n, e := range s.entries {
+		if e.state == listed {
+			u := update.Update{Name: n, Length: e.seen.Size, Time: e.seen.ModTime()}
+			if e.known.stamp == e.seen {
+				u.Digest = e.known.digest
+			}
+			updates = append(updates, u)
+		}
+	}
+	return update.NewCatalog(updates, s.had)
+}
+
+func byVersion(a, b update.Name) int {
+	return cmp.Or(a.Version().Compare(b.Version()), a.Compare(b))
+}
+
+// task is one file to be read, as it was when the task was given out.
+type task struct {
+	name  update.Name
+	stamp disk.Stamp
+	lane  checkLane // of a check
+}
+
+// queueWork makes the queues anew.
+func (s *state) queueWork(now time.Time) {
+	s.hashes = s.hashes[:0]
+	clear(s.checks)
+	for n, e := range s.entries {
+		switch {
+		case s.wantsHash(n, e, now):
+			s.hashes = append(s.hashes, n)
+		case s.wantsCheck(n, e):
+			s.checks[e.lane] = append(s.checks[e.lane], n)
+		}
+	}
+	slices.SortFunc(s.hashes, byVersion)
+	for _, names := range s.checks {
+		slices.SortFunc(names, byVersion)
+	}
+}
+
+func (s *state) wantsHash(n update.Name, e *entry, now time.Time) bool {
+	return !s.reading[n] && (e.state == listed && !e.isKnown() || e.state == failed && !now.Before(e.retry))
+}
+
+func (s *state) wantsCheck(n update.Name, e *entry) bool {
+	return s.check && e.state == listed && !s.reading[n] && e.isKnown() && !e.known.checked && e.lane != noLane
+}
+
+// nextHash gives out the file with the highest version that has to be hashed.
+func (s *state) nextHash(now time.Time) (task, bool) {
+	return s.next(&s.hashes, func(n update.Name, e *entry) bool { return s.wantsHash(n, e, now) })
+}
+
+// nextCheck gives out the file with the highest version that has to be checked in a lane.
+func (s *state) nextCheck(lane checkLane) (task, bool) {
+	queue := s.checks[lane]
+	t, ok := s.next(&queue, func(n update.Name, e *entry) bool { return e.lane == lane && s.wantsCheck(n, e) })
+	s.checks[lane] = queue
+	return t, ok
+}
+
+func (s *state) next(queue *[]update.Name, wanted func(update.Name, *entry) bool) (task, bool) {
+	for len(*queue) > 0 {
+		last := len(*queue) - 1
+		n := (*queue)[last]
+		*queue = (*queue)[:last]
+		if e := s.entries[n]; e != nil && wanted(n, e) {
+			s.reading[n] = true
+			return task{n, e.seen, e.lane}, true
+		}
+	}
+	return task{}, false
+}
+
+// finish ends a task and returns its entry; ok is false where that does not hold the bytes any more
+// that were read. Then the next listing makes a new task.
+func (s *state) finish(t task) (e *entry, ok bool) {
+	delete(s.reading, t.name)
+	e = s.entries[t.name]
+	return e, e != nil && e.state != absent && e.seen == t.stamp
+}
+
+// hashed takes over digest and block list of a file, or why it can't be read.
+func (s *state) hashed(t task, digest update.Digest, blocks update.Blocks, err error, now time.Time) {
+	e, ok := s.finish(t)
+	if !ok {
+		return
+	}
+	if err != nil {
+		s.fail(t.name, e, err, now)
+		return
+	}
+	old := e.known
+	if !old.digest.IsZero() && old.digest != digest {
+		s.replace(t.name, e, old.digest.String(), digest.String())
+	}
+	e.known = record{stamp: t.stamp, digest: digest, blocks: blocks}
+	if old.digest == digest {
+		e.known.checked, e.known.problems = old.checked, old.problems
+	}
+	s.changed, s.unsaved = true, true
+	if e.state == failed {
+		e.err, e.failures = nil, 0
+		s.show(t.name, e)
+	}
+	if e.lane = quickLane; s.wantsCheck(t.name, e) {
+		s.checks[quickLane] = append(s.checks[quickLane], t.name)
+	}
+}
+
+// inspected takes over what is improper about an archive, or why that is not known.
+func (s *state) inspected(t task, problems []string, err error) {
+	e, ok := s.finish(t)
+	if !ok {
+		return
+	}
+	if err != nil {
+		e.lane = noLane
+		s.say(slog.LevelWarn, "update could not be checked", "name", t.name, "err", err)
+		return
+	}
+	e.known.checked, e.known.problems, s.unsaved = true, clipAll(problems), true
+	if len(problems) > 0 {
+		s.say(slog.LevelWarn, "archive is not a proper update; it is served all the same", "name", t.name, "problems", strings.Join(e.known.problems, "; "))
+	}
+}
+
+// slowed puts a check off that took long, to be done beside the others.
+func (s *state) slowed(t task) {
+	if e, ok := s.finish(t); ok {
+		e.lane = slowLane
+		s.checks[slowLane] = append(s.checks[slowLane], t.name)
+		s.say(slog.LevelInfo, "archive takes long to check, others go first", "name", t.name)
 	}
 }

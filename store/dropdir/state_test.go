@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -21,8 +22,8 @@ func mustName(tb testing.TB, s string) update.Name {
 }
 
 // at returns the stamp of a file that was modified at a time.
-func at(modified time.Time, size int64) stamp {
-	return stamp{inode: 1, size: size, mtime: modified.UnixNano(), ctime: modified.UnixNano()}
+func at(modified time.Time, size int64) disk.Stamp {
+	return disk.Stamp{Inode: 1, Size: size, Modified: modified.UnixNano(), Changed: modified.UnixNano()}
 }
 
 func fresh(tb testing.TB, c Config) *state {
@@ -35,24 +36,24 @@ func fresh(tb testing.TB, c Config) *state {
 }
 
 // look shows one file, or none for a zero stamp, and reports whether it is listed then.
-func look(s *state, n update.Name, t stamp, after time.Duration) bool {
+func look(s *state, n update.Name, t disk.Stamp, after time.Duration) bool {
 	var l listing
-	if t != (stamp{}) {
+	if t != (disk.Stamp{}) {
 		l.files = []sighting{{name: n, stamp: t}}
 	}
 	s.observe(l, start.Add(after))
-	return s.entries[n] != nil && s.entries[n].listed
+	return s.entries[n] != nil && s.entries[n].state == listed
 }
 
 func TestStill(t *testing.T) {
 	type glance struct {
 		after  time.Duration
-		stamp  stamp
+		stamp  disk.Stamp
 		listed bool
 	}
 	past, future := start.Add(-time.Hour), start.Add(time.Hour)
 	moved := at(past, 5)
-	moved.inode = 2
+	moved.Inode = 2
 	tests := map[string][]glance{
 		"old file counts at once":           {{0, at(past, 5), true}},
 		"exactly as old as needed":          {{0, at(start.Add(-2*time.Second), 5), true}},
@@ -63,7 +64,7 @@ func TestStill(t *testing.T) {
 		"grows with an old time":            {{0, at(past, 5), true}, {time.Second, at(past, 6), false}, {2 * time.Second, at(past, 6), false}, {3 * time.Second, at(past, 6), true}},
 		"appended to while listed":          {{0, at(past, 5), true}, {time.Second, at(start.Add(time.Second), 6), false}, {3 * time.Second, at(start.Add(time.Second), 6), true}},
 		"renamed over with an old time":     {{0, at(past, 5), true}, {time.Second, moved, true}},
-		"gone and back":                     {{0, at(past, 5), true}, {time.Second, stamp{}, false}, {2 * time.Second, at(past, 5), true}},
+		"gone and back":                     {{0, at(past, 5), true}, {time.Second, disk.Stamp{}, false}, {2 * time.Second, at(past, 5), true}},
 		"listed stays when the clock jumps": {{0, at(past, 5), true}, {-2 * time.Hour, at(past, 5), true}},
 	}
 	n := mustName(t, "opq-box-update-7.tar.bz2")
@@ -165,7 +166,7 @@ func TestUnopenableFileIsNeverListed(t *testing.T) {
 	if c, _ := s.catalog(); len(c.Updates()) != 0 || c.HadUpdates() {
 		t.Error("listed")
 	}
-	st.ctime++ // chmod
+	st.Changed++ // chmod
 	if !look(s, n, st, time.Second) {
 		t.Error("not listed once it can be opened")
 	}
@@ -188,7 +189,7 @@ func TestNewestIsHashedFirstAndChecksComeLast(t *testing.T) {
 		t.Errorf("hashed in the order %s", got)
 	}
 	checked := 0
-	for task, ok := s.nextCheck(false); ok; task, ok = s.nextCheck(false) {
+	for task, ok := s.nextCheck(quickLane); ok; task, ok = s.nextCheck(quickLane) {
 		checked++
 		s.inspected(task, []string{"no install_update.sh"}, nil)
 	}
@@ -196,7 +197,7 @@ func TestNewestIsHashedFirstAndChecksComeLast(t *testing.T) {
 		t.Errorf("%d checked, warnings %q", checked, w)
 	}
 	s.observe(l, start.Add(time.Second))
-	if task, ok := s.nextCheck(false); ok {
+	if task, ok := s.nextCheck(quickLane); ok {
 		t.Errorf("%v is checked twice", task.name)
 	}
 }
@@ -231,7 +232,7 @@ func TestGoneNamesAreForgottenAtLast(t *testing.T) {
 	if len(s.entries) != maxGone+5 {
 		t.Errorf("%d names remembered", len(s.entries))
 	}
-	if e := s.entries[l.files[0].name]; e == nil || !e.listed {
+	if e := s.entries[l.files[0].name]; e == nil || e.state != listed {
 		t.Error("a name that is there was forgotten")
 	}
 	if s.entries[l.files[len(l.files)-1].name] == nil {
@@ -242,9 +243,9 @@ func TestGoneNamesAreForgottenAtLast(t *testing.T) {
 func TestModificationTimeCenturiesAway(t *testing.T) {
 	n := mustName(t, "opq-box-update-7.tar.bz2")
 	s := fresh(t, Config{})
-	far := stamp{inode: 1, size: 1, mtime: 1<<63 - 1}
+	far := disk.Stamp{Inode: 1, Size: 1, Modified: 1<<63 - 1}
 	s.observe(listing{files: []sighting{{name: n, stamp: far}}}, time.Unix(-1000, 0))
-	if s.entries[n].listed {
+	if s.entries[n].state == listed {
 		t.Error("listed at once")
 	}
 }

@@ -6,13 +6,15 @@ import (
 	"sync"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 // watcher wakes a Dir when its directory changes.
 type watcher struct {
 	w    *fsnotify.Watcher
 	path string
-	at   dirID // what is watched
+	at   disk.Stamp // what is watched
 	done sync.WaitGroup
 }
 
@@ -54,19 +56,19 @@ func (d *Dir) matters(t *watcher, path string) bool {
 
 // follow watches the directory that is at the path now. The watch on an earlier one may be gone with
 // it, and a new directory may have the inode of the old one.
-func (t *watcher) follow(id dirID) error {
-	if t.at == id && len(t.w.WatchList()) > 0 {
+func (t *watcher) follow(dir disk.Stamp) error {
+	if t.at.SameFile(dir) && len(t.w.WatchList()) > 0 {
 		return nil
 	}
 	for _, path := range t.w.WatchList() {
 		// An error says that the kernel dropped the watch first.
 		_ = t.w.Remove(path)
 	}
-	t.at = dirID{}
+	t.at = disk.Stamp{}
 	if err := t.w.Add(t.path); err != nil {
 		return err
 	}
-	t.at = id
+	t.at = dir
 	return nil
 }
 

@@ -13,39 +13,23 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// stamp tells the bytes of a file from those that it held before.
-type stamp struct {
-	inode uint64
-	size  int64
-	// In nanoseconds since 1970. They wrap around for times centuries away, which keeps them
-	// comparable and keeps the years that reach clients printable.
-	mtime, ctime int64
-}
-
-// still reports whether size and modification time are the same in both.
-func (s stamp) still(t stamp) bool { return s.size == t.size && s.mtime == t.mtime }
-
-// rewritten reports whether more than the change time differs: chmod and a new hard link touch only that.
-func (s stamp) rewritten(t stamp) bool { return s.inode != t.inode || !s.still(t) }
-
-func (s stamp) modified() time.Time { return time.Unix(0, s.mtime).UTC() }
-
-// stampOf returns the stamp of a regular file; ok is false for everything else.
-func stampOf(info fs.FileInfo) (s stamp, ok bool) {
-	sys, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.Mode().IsRegular() {
-		return stamp{}, false
-	}
-	return stamp{sys.Ino, sys.Size, sys.Mtim.Nano(), sys.Ctim.Nano()}, true
+// stampOf returns the stamp of a regular file, less its device: network and overlay file systems get another number at
+// every mount. ok is false for everything else.
+func stampOf(info fs.FileInfo) (s disk.Stamp, ok bool) {
+	s = disk.StampOf(info)
+	s.Device = 0
+	return s, info.Mode().IsRegular()
 }
 
 // sighting is one file as a listing shows it.
 type sighting struct {
 	name  update.Name
-	stamp stamp
+	stamp disk.Stamp
 	err   error // why it can't be read, where that was tried
 }
 
@@ -59,12 +43,9 @@ type listing struct {
 	signatures map[update.Name]signatureFile
 }
 
-// dirID tells a directory from another one that is made or mounted at its path.
-type dirID struct{ device, inode uint64 }
-
 // scan lists the directory. known reports whether a file is known to be readable; every other one is
 // opened once. An error means that there is no listing.
-func (d *Dir) scan(ctx context.Context, known func(update.Name, stamp) bool) (listing, error) {
+func (d *Dir) scan(ctx context.Context, known func(update.Name, disk.Stamp) bool) (listing, error) {
 	dir, err := os.OpenFile(d.c.Dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return listing{}, err
@@ -74,7 +55,7 @@ func (d *Dir) scan(ctx context.Context, known func(update.Name, stamp) bool) (li
 	for ctx.Err() == nil {
 		entries, err := dir.ReadDir(1024)
 		for _, e := range entries {
-			if err := d.look(&l, e, known); err != nil {
+			if err := d.addEntry(&l, e, known); err != nil {
 				return listing{}, err
 			}
 		}
@@ -91,20 +72,9 @@ func (d *Dir) scan(ctx context.Context, known func(update.Name, stamp) bool) (li
 	return listing{}, ctx.Err()
 }
 
-func identify(info fs.FileInfo, err error) (dirID, error) {
-	if err != nil {
-		return dirID{}, err
-	}
-	sys, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return dirID{}, fmt.Errorf("stat %s: no inode", info.Name())
-	}
-	return dirID{uint64(sys.Dev), sys.Ino}, nil
-}
-
-// look adds one directory entry to the listing, where it counts. An error speaks of the whole directory.
-func (d *Dir) look(l *listing, e fs.DirEntry, known func(update.Name, stamp) bool) error {
-	if d.lookSignature(l, e) {
+// addEntry adds one directory entry to the listing, where it counts. An error speaks of the whole directory.
+func (d *Dir) addEntry(l *listing, e fs.DirEntry, known func(update.Name, disk.Stamp) bool) error {
+	if d.addSignature(l, e) {
 		return nil
 	}
 	n, err := update.ParseName(e.Name())
@@ -199,7 +169,7 @@ func (d *Dir) openFile(n update.Name) (*os.File, error) {
 // list looks at the directory and takes over what it shows. After an error the state is that of a
 // directory without files, or the last one where the error does not speak of the directory.
 func (d *Dir) list(ctx context.Context) error {
-	l, err := d.scan(ctx, func(n update.Name, s stamp) bool {
+	l, err := d.scan(ctx, func(n update.Name, s disk.Stamp) bool {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		return d.state.readable(n, s)
@@ -210,10 +180,71 @@ func (d *Dir) list(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.report()
-	d.state.listed(err)
+	d.state.takeListError(err)
 	if err == nil || unservable(err) {
 		d.state.observe(l, time.Now())
 	}
 	d.publish()
 	return err
+}
+
+// signatureSuffix ends the name of a signature file: U.sig lies beside the archive U.
+const signatureSuffix = ".sig"
+
+// maxSignature is how many bytes of a signature file are read. One that is longer than a signature is told from it by
+// its length.
+const maxSignature = 1 << 10
+
+// signatureFile is a signature as a listing showed it.
+type signatureFile struct {
+	stamp disk.Stamp
+	sig   signing.Signature
+}
+
+// addSignature adds a directory entry to the listing where it is a signature file of the product, and
+// reports whether it is.
+func (d *Dir) addSignature(l *listing, e fs.DirEntry) bool {
+	stem, ok := strings.CutSuffix(e.Name(), signatureSuffix)
+	if !ok || !e.Type().IsRegular() {
+		return false
+	}
+	n, err := update.ParseName(stem)
+	if err != nil || n.Product() != d.c.Product {
+		return false
+	}
+	f, err := d.readSignature(n, e)
+	switch {
+	case err == nil:
+		l.signatures[n] = f
+	case !errors.Is(err, fs.ErrNotExist):
+		l.odd[quote(e.Name())] = "ignored: " + clip(err.Error())
+	}
+	return true
+}
+
+// readSignature reads a signature file, unless it is the one that was read before.
+func (d *Dir) readSignature(n update.Name, e fs.DirEntry) (signatureFile, error) {
+	info, err := e.Info()
+	if err != nil {
+		return signatureFile{}, err
+	}
+	s, ok := stampOf(info)
+	if !ok {
+		return signatureFile{}, fmt.Errorf("%w: no regular file", fs.ErrInvalid)
+	}
+	d.mu.RLock()
+	known, ok := d.state.signatures[n]
+	d.mu.RUnlock()
+	if ok && known.stamp == s {
+		return known, nil
+	}
+	raw, err := disk.ReadRegular(filepath.Join(d.c.Dir, e.Name()), maxSignature)
+	if err != nil {
+		return signatureFile{}, err
+	}
+	sig, err := signing.ParseSignature(raw)
+	if err != nil {
+		return signatureFile{}, err
+	}
+	return signatureFile{s, sig}, nil
 }
