@@ -219,7 +219,7 @@ that is new; beyond that it never goes below what is installed.`,
 			}
 			err := p.box.Update(cmd.Context(), server, o)
 			if err == nil && waiting {
-				return cli.Exit(box.CodeHeld)
+				return cli.Exit(status.ExitHeld)
 			}
 			return err
 		},

@@ -305,7 +305,7 @@ func TestCapWithoutBlockLists(t *testing.T) {
 		}
 	}
 	d := w.newDevice(map[string]any{"max_bytes_per_day": 4 << 20}, m)
-	d.must(box.CodeHeld, "update").says("no mirror has a block list", "expected max_bytes_per_day of 52")
+	d.must(status.ExitHeld, "update").says("no mirror has a block list", "expected max_bytes_per_day of 52")
 	d.configure(map[string]any{"max_bytes_per_day": 6 << 20})
 	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasPrefix(r.URL.Path, "/sha256/") || strings.HasSuffix(r.URL.Path, ".blocks") {

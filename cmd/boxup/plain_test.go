@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -295,14 +294,14 @@ func TestPlainFailures(t *testing.T) {
 	d := w.bare()
 	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","max_failures":2,"window":"12:00-13:00"}`))
 	d.write("release.pub", w.release.Public().PEM())
-	d.must(box.CodeScript, "update", "--key", d.key(), m.URL).says("install script failed")
-	d.must(box.CodeScript, "update", "--key", d.key(), m.URL)
-	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("not yet: " + one + ": it failed here")
+	d.must(status.ExitScript, "update", "--key", d.key(), m.URL).says("install script failed")
+	d.must(status.ExitScript, "update", "--key", d.key(), m.URL)
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("not yet: " + one + ": it failed here")
 	d.clean()
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	w.plain(m, two)
 	d.now = start.Add(time.Hour)
-	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("update: "+two, "waits: it is fetched, and installed between 12:00-13:00")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("update: "+two, "waits: it is fetched, and installed between 12:00-13:00")
 	d.must(0, "update", "--key", d.key(), "--any-time", m.URL).says("installed: " + two)
 	d.has("200", "100 100 200")
 }
@@ -315,7 +314,7 @@ func TestPlainStatus(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "exit 1")})
 	w.plain(m, two)
 	for range 3 {
-		d.must(box.CodeScript, "update", "--key", d.key(), m.URL)
+		d.must(status.ExitScript, "update", "--key", d.key(), m.URL)
 	}
 	a := d.must(0, "status").says("installed: "+one+", at ", "set aside: "+two+": 3 times", "problem: ", "expected mirrors and root")
 	if strings.Contains(a.out, "root: version") {

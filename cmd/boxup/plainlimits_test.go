@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -51,11 +50,11 @@ func TestPlainDailyCap(t *testing.T) {
 	m, d := plainBig(t, `"max_bytes_per_day":5242880`)
 	asked := 0
 	m.archives(&asked)
-	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached", "max_bytes_per_day leaves 0 today")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached", "max_bytes_per_day leaves 0 today")
 	if asked != 5<<20 {
 		t.Errorf("asked for %d bytes", asked)
 	}
-	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached")
 	if asked != 5<<20 {
 		t.Errorf("asked for %d bytes", asked)
 	}
@@ -71,8 +70,8 @@ func TestPlainDailyCap(t *testing.T) {
 	// A server that knows no ranges sends nothing that would have to come again.
 	m, d = plainBig(t, `"max_bytes_per_day":5242880`)
 	m.on(func(_ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return false })
-	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached", "this server has only the whole")
-	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("max_bytes_per_day leaves 5242880 today")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("the daily cap is reached", "this server has only the whole")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("max_bytes_per_day leaves 5242880 today")
 }
 
 // TestPlainRate: an update comes below a cap.
@@ -143,7 +142,7 @@ func TestPlainWindow(t *testing.T) {
 		}
 		return false
 	})
-	d.must(box.CodeHeld, "update", "--key", d.key(), m.URL).says("waits: it is fetched, and installed between 11:00-13:00")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("waits: it is fetched, and installed between 11:00-13:00")
 	d.has("", "")
 	d.now = start.Add(24 * time.Hour)
 	m.on(func(_ http.ResponseWriter, r *http.Request) bool {

@@ -204,14 +204,14 @@ func TestFailures(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "echo oh no; exit 3")})
 	m.sync(w)
 	for range 3 {
-		d.must(box.CodeScript, "update").says(two, "install script failed", "hint: what it wrote is in "+d.path("S/install/log/install.log"))
+		d.must(status.ExitScript, "update").says(two, "install script failed", "hint: what it wrote is in "+d.path("S/install/log/install.log"))
 	}
 	d.has("100", "100 200 200 200")
 	d.clean()
 	d.must(0, "status").says("set aside: "+two+": 3 times", "not yet: "+two+": it failed here")
-	d.must(box.CodeHeld, "update").says("not yet: " + two + ": it failed here")
+	d.must(status.ExitHeld, "update").says("not yet: " + two + ": it failed here")
 	d.must(0, "check").says("update: none", "not yet: "+two)
-	d.must(box.CodeScript, "install", "--force", d.fetched(two)).says("install script failed")
+	d.must(status.ExitScript, "install", "--force", d.fetched(two)).says("install script failed")
 	d.has("100", "100 200 200 200 200")
 
 	w.publish(trust.Conditions{}, map[string][]byte{three: w.pack(three, "")})
@@ -244,7 +244,7 @@ func TestImproper(t *testing.T) {
 			w := newWorldAt(t, w.at)
 			w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, ""), two: tarball(t, n, c.files)})
 			d := w.newDevice(nil, w.mirror())
-			d.must(box.CodeImproper, "update").says(two, c.text, "hint: it was signed by mistake")
+			d.must(status.ExitImproper, "update").says(two, c.text, "hint: it was signed by mistake")
 			d.has("", "")
 			d.clean()
 			d.must(0, "update").says("installed: "+one, "not yet: "+two+": it failed here")
@@ -308,7 +308,7 @@ func TestWindow(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
-	d.must(box.CodeHeld, "update").says("update: "+one+"\nwaits: it is fetched, and installed between 02:00-04:00\n", "installed: nothing")
+	d.must(status.ExitHeld, "update").says("update: "+one+"\nwaits: it is fetched, and installed between 02:00-04:00\n", "installed: nothing")
 	d.has("", "")
 	m.asked()
 	d.now = time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)
@@ -318,7 +318,7 @@ func TestWindow(t *testing.T) {
 	d.now = start.Add(time.Hour)
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	m.sync(w)
-	d.must(box.CodeHeld, "update")
+	d.must(status.ExitHeld, "update")
 	d.must(0, "update", "--any-time").says("installed: " + two)
 }
 
@@ -345,17 +345,17 @@ func TestDailyCap(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: big})
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"max_bytes_per_day": 5 << 20}, m)
-	d.must(box.CodeHeld, "update").says("the daily cap is reached", "max_bytes_per_day leaves 1048576 today")
+	d.must(status.ExitHeld, "update").says("the daily cap is reached", "max_bytes_per_day leaves 1048576 today")
 	d.must(0, "status").says("left today: 1048576")
 	m.asked()
-	d.must(box.CodeHeld, "update").says("the daily cap is reached")
+	d.must(status.ExitHeld, "update").says("the daily cap is reached")
 	for _, r := range m.asked() {
 		if strings.Contains(r, "sha256") && !strings.HasSuffix(r, ".blocks 200") {
 			t.Errorf("asked for %s", r)
 		}
 	}
 	d.now = d.now.Add(24 * time.Hour)
-	d.must(box.CodeHeld, "update").says("the daily cap is reached")
+	d.must(status.ExitHeld, "update").says("the daily cap is reached")
 	d.has("", "")
 	d.now = d.now.Add(24 * time.Hour)
 	d.must(0, "update").says("installed: " + one)
@@ -434,7 +434,7 @@ func TestFetchedBefore(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
-	d.must(box.CodeHeld, "update").says("waits: it is fetched")
+	d.must(status.ExitHeld, "update").says("waits: it is fetched")
 	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
 		http.Error(rw, "bad gateway", http.StatusBadGateway)
 		return true

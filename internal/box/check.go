@@ -25,7 +25,7 @@ type Offer struct {
 
 // Check asks the mirrors whether there is an update for this box.
 func (p *Box) Check(ctx context.Context) (o Offer, err error) {
-	err = p.withBox(func(b *box) error {
+	err = p.change(func(b *box) error {
 		repo, err := b.refresh(ctx)
 		if err != nil {
 			return err

@@ -68,14 +68,14 @@ func (c chooser) choose(repo *trust.Repository, at time.Time) choice {
 	if !out.Release.IsZero() && c.installed(out.Release.Name()) {
 		out.Release = trust.Release{} // the highest one is there
 	}
-	c.finish(&out, releases, at)
+	c.preferPart(&out, releases, at)
 	return out
 }
 
-// finish chooses the update of which a part is here rather than a newer one, where less of it is missing. Else a box
+// preferPart chooses the update of which a part is here rather than a newer one, where less of it is missing. Else a box
 // whose share of a day is small would begin anew with each update that comes before the last one has arrived, and
 // never install any.
-func (c chooser) finish(out *choice, releases []trust.Release, at time.Time) {
+func (c chooser) preferPart(out *choice, releases []trust.Release, at time.Time) {
 	newest := out.Release
 	if newest.IsZero() {
 		return

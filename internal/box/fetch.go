@@ -34,7 +34,7 @@ type Fetched struct {
 
 // Fetch asks the mirrors and downloads the update of that name or, where that is "", the one for this box.
 func (p *Box) Fetch(ctx context.Context, name string) (out Fetched, err error) {
-	err = p.withBox(func(b *box) error {
+	err = p.change(func(b *box) error {
 		out, err = b.fetchNamed(ctx, name)
 		return err
 	})
@@ -198,7 +198,7 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 	}
 	if b.MaxBytesPerDay > 0 && rel.Length() > b.MaxBytesPerDay {
 		return status.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
-			rel.Name(), rel.Length(), b.MaxBytesPerDay), CodeHeld)
+			rel.Name(), rel.Length(), b.MaxBytesPerDay), status.ExitHeld)
 	}
 	missing := rel.Length() - info.Size()
 	if missing > b.allowance().left() {

@@ -196,7 +196,7 @@ func (i *initiation) confirm(ctx context.Context, root *trust.Root) error {
 
 // write writes root and configuration; what was trusted by another root goes first.
 func (i *initiation) write(c config, root, text []byte, had trusted) (err error) {
-	lock, err := i.takeLock(c.State)
+	lock, err := i.lockDir(c.State)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (p *Box) Install(ctx context.Context, what string, w Options) error {
 	if w.Key != "" {
 		return p.plainInstall(ctx, w, what)
 	}
-	return p.withInstallingBox(ctx, func(b *box, i *install.Installer) error { return b.installNamed(ctx, i, w, what) })
+	return p.changeInstalled(ctx, func(b *box, i *install.Installer) error { return b.installNamed(ctx, i, w, what) })
 }
 
 func (b *box) installNamed(ctx context.Context, i *install.Installer, w Options, what string) error {
@@ -71,7 +71,7 @@ func (b *box) toInstall(ctx context.Context, s install.Status, w Options, what s
 	if err != nil {
 		return trust.Release{}, nil, err
 	}
-	if err := b.mayTake(rel, s); err != nil {
+	if err := b.checkFits(rel, s); err != nil {
 		return trust.Release{}, nil, err
 	}
 	if !isFile(what) {
@@ -88,9 +88,9 @@ func (b *box) toInstall(ctx context.Context, s install.Status, w Options, what s
 	return rel, f, nil
 }
 
-// mayTake refuses an update that is for other boxes, or that another one has to be installed before. That
+// checkFits refuses an update that is for other boxes, or that another one has to be installed before. That
 // the rollout has not reached this box, or is paused, it says.
-func (b *box) mayTake(rel trust.Release, s install.Status) error {
+func (b *box) checkFits(rel trust.Release, s install.Status) error {
 	repo, err := b.trusted()
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (p *Box) withInstaller(ctx context.Context, c config, run func(*install.Ins
 		Now: p.Now, Logger: p.Logger,
 	})
 	if err != nil {
-		return locked(err)
+		return withHolder(err)
 	}
 	defer func() { err = errors.Join(err, i.Close()) }()
 	if err = i.Resume(ctx); err != nil {

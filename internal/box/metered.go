@@ -24,8 +24,8 @@ var errCap = errors.New("the daily cap is reached")
 // ahead was one of a clock that was wrong.
 const longestLag = trust.TimestampLife
 
-// used returns how many bytes came on a day.
-func (r *record) used(today time.Time) int64 {
+// bytesOn returns how many bytes came on a day.
+func (r *record) bytesOn(today time.Time) int64 {
 	on, err := time.Parse(time.DateOnly, r.Day)
 	if err != nil || on.Before(today.UTC().Truncate(24*time.Hour)) || on.After(today.Add(longestLag)) {
 		return 0
@@ -33,9 +33,9 @@ func (r *record) used(today time.Time) int64 {
 	return r.Bytes
 }
 
-// spend counts bytes that came on a day.
-func (r *record) spend(today time.Time, n int64) {
-	if r.used(today) == 0 {
+// addBytes counts bytes that came on a day.
+func (r *record) addBytes(today time.Time, n int64) {
+	if r.bytesOn(today) == 0 {
 		r.Day, r.Bytes = today.UTC().Format(time.DateOnly), 0
 	}
 	r.Bytes += n
@@ -80,7 +80,7 @@ func (a allowance) left() int64 {
 	if a.most == 0 {
 		return math.MaxInt64
 	}
-	return max(a.most-a.record.used(a.now()), 0)
+	return max(a.most-a.record.bytesOn(a.now()), 0)
 }
 
 // spend counts bytes that came.
@@ -88,7 +88,7 @@ func (a allowance) spend(n int64) error {
 	if a.most == 0 || n == 0 {
 		return nil
 	}
-	a.record.spend(a.now(), n)
+	a.record.addBytes(a.now(), n)
 	return a.save()
 }
 
@@ -100,7 +100,7 @@ func (a allowance) spendOn(rel trust.Release, n, here int64) error {
 
 func (a allowance) over(name update.Name, need int64) error {
 	return status.WithCode(fmt.Errorf("%v: %w: %d bytes have to come next, and max_bytes_per_day leaves %d today; the rest comes on the next days",
-		name, errCap, need, a.left()), CodeHeld)
+		name, errCap, need, a.left()), status.ExitHeld)
 }
 
 // metered returns a sink that takes no more than may come today, and an error where that is nothing.

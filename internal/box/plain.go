@@ -104,10 +104,7 @@ func (p *Box) withPlain(ctx context.Context, w Options, run func(*plainBox) erro
 	if lost != nil && !c.interrupted() {
 		return lost
 	}
-	if err := c.checkProduct(); err != nil {
-		return err
-	}
-	lock, err := p.takeLock(c.State)
+	lock, err := p.lockState(c)
 	if err != nil {
 		return err
 	}
@@ -175,7 +172,7 @@ func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
 			return err
 		}
 		defer s.close()
-		if m, resting := b.record.resting(s.base, b.Now()); resting {
+		if m, resting := b.record.paused(s.base, b.Now()); resting {
 			return status.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
 				fetch.ErrUnavailable, s.base, m.Until.UTC().Format(time.RFC3339), m.Reason), status.ExitUnavailable)
 		}
@@ -186,10 +183,10 @@ func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
 
 // note remembers for how long a server wants to be left alone.
 func (b *plainBox) note(server string, err error) error {
-	b.record.rest(Mirror{URL: server})
+	b.record.notePause(Mirror{URL: server})
 	var busy *busyError
 	if errors.As(err, &busy) && busy.after > longestBackoff {
-		b.record.rest(Mirror{URL: server, Until: b.Now().Add(busy.after).UTC().Truncate(time.Second), Reason: brief(err.Error())})
+		b.record.notePause(Mirror{URL: server, Until: b.Now().Add(busy.after).UTC().Truncate(time.Second), Reason: brief(err.Error())})
 	}
 	return b.remember()
 }

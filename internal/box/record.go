@@ -106,9 +106,9 @@ func (r record) write(fsys disk.FS, dir string) error {
 	return fsys.WriteState(path, b, 0o600)
 }
 
-// arrange makes the mirrors those that are configured. Those that are known keep their places, and new
+// arrangeMirrors makes the mirrors those that are configured. Those that are known keep their places, and new
 // ones get a place at random: so each box has an order of its own, and the fleet spreads over all.
-func (r *record) arrange(urls []string, random func() float64) {
+func (r *record) arrangeMirrors(urls []string, random func() float64) {
 	r.Mirrors = slices.DeleteFunc(slices.Clone(r.Mirrors), func(m Mirror) bool { return !slices.Contains(urls, m.URL) })
 	for _, u := range urls {
 		if slices.ContainsFunc(r.Mirrors, func(m Mirror) bool { return m.URL == u }) {
@@ -119,15 +119,20 @@ func (r *record) arrange(urls []string, random func() float64) {
 	}
 }
 
-// longestPause bounds what a mirror can ask for. A pause that ends later comes from a clock that was
-// wrong.
+// longestPause bounds what a mirror can ask for.
 const longestPause = time.Hour
 
-// awake returns the mirrors that can be asked, and until when the first of the others wants to be left
+// paused reports whether the mirror asked not to be asked yet. A pause that ends later than one can comes from a clock
+// that was wrong.
+func (m Mirror) paused(now time.Time) bool {
+	return m.Until.After(now) && !m.Until.After(now.Add(longestPause))
+}
+
+// mirrorsToAsk returns the mirrors that can be asked, and until when the first of the others wants to be left
 // alone.
-func (r *record) awake(now time.Time) (ask []Mirror, first Mirror) {
+func (r *record) mirrorsToAsk(now time.Time) (ask []Mirror, first Mirror) {
 	for _, m := range r.Mirrors {
-		if !m.Until.After(now) || m.Until.After(now.Add(longestPause)) {
+		if !m.paused(now) {
 			ask = append(ask, m)
 		} else if first.Until.IsZero() || m.Until.Before(first.Until) {
 			first = m
@@ -136,18 +141,18 @@ func (r *record) awake(now time.Time) (ask []Mirror, first Mirror) {
 	return ask, first
 }
 
-// resting returns what is known of a server, and whether it wants to be left alone.
-func (r *record) resting(url string, now time.Time) (m Mirror, yes bool) {
+// paused returns what is known of a server, and whether it wants to be left alone.
+func (r *record) paused(url string, now time.Time) (m Mirror, yes bool) {
 	for _, m := range r.Mirrors {
-		if m.URL == url && m.Until.After(now) && !m.Until.After(now.Add(longestPause)) {
+		if m.URL == url && m.paused(now) {
 			return m, true
 		}
 	}
 	return Mirror{}, false
 }
 
-// rest takes in for how long a server that need not be configured wants to be left alone, if at all.
-func (r *record) rest(m Mirror) {
+// notePause takes in for how long a server that need not be configured wants to be left alone, if at all.
+func (r *record) notePause(m Mirror) {
 	at := slices.IndexFunc(r.Mirrors, func(old Mirror) bool { return old.URL == m.URL })
 	switch {
 	case at >= 0:
@@ -157,8 +162,8 @@ func (r *record) rest(m Mirror) {
 	}
 }
 
-// mirror returns what is known of a configured mirror.
-func (r *record) mirror(url string) *Mirror {
+// mirrorOf returns what is known of a configured mirror.
+func (r *record) mirrorOf(url string) *Mirror {
 	for i := range r.Mirrors {
 		if r.Mirrors[i].URL == url {
 			return &r.Mirrors[i]
@@ -167,9 +172,9 @@ func (r *record) mirror(url string) *Mirror {
 	return &Mirror{} // nobody keeps it
 }
 
-// machine returns the machine id: the configured one, the system's, or one that is made once. That one
+// machineID returns the machine id: the configured one, the system's, or one that is made once. That one
 // is for the caller to write.
-func (r *record) machine(configured, systemFile string) (string, error) {
+func (r *record) machineID(configured, systemFile string) (string, error) {
 	if configured != "" {
 		return configured, nil
 	}

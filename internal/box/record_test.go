@@ -20,17 +20,17 @@ func TestOrderOfMirrors(t *testing.T) {
 	const boxes = 4000
 	for range boxes {
 		var r record
-		r.arrange(urls, random.Float64)
+		r.arrangeMirrors(urls, random.Float64)
 		before := fmt.Sprint(r.Mirrors)
-		r.arrange([]string{urls[3], urls[2], urls[1], urls[0]}, random.Float64)
+		r.arrangeMirrors([]string{urls[3], urls[2], urls[1], urls[0]}, random.Float64)
 		if after := fmt.Sprint(r.Mirrors); after != before {
 			t.Fatalf("%s became %s", before, after)
 		}
 		first[r.Mirrors[0].URL]++
 		r.Mirrors[1].Behind = true
 		second := r.Mirrors[1]
-		r.arrange(append(slices.Clone(urls), "http://e"), random.Float64)
-		r.arrange(urls, random.Float64)
+		r.arrangeMirrors(append(slices.Clone(urls), "http://e"), random.Float64)
+		r.arrangeMirrors(urls, random.Float64)
 		if after := fmt.Sprint(r.Mirrors); len(r.Mirrors) != len(urls) || r.Mirrors[1] != second {
 			t.Fatalf("%s became %s", before, after)
 		}
@@ -47,7 +47,7 @@ func TestMachineID(t *testing.T) {
 	file := filepath.Join(dir, "machine-id")
 	id := func(r *record, configured string) string {
 		t.Helper()
-		got, err := r.machine(configured, file)
+		got, err := r.machineID(configured, file)
 		check(t, err)
 		return got
 	}
@@ -95,7 +95,7 @@ func FuzzRecord(f *testing.F) {
 		if twice, err := again.raw(); err != nil || !bytes.Equal(twice, b) {
 			t.Fatalf("%s became %s, %v", b, twice, err)
 		}
-		r.arrange([]string{"http://a", "http://b"}, func() float64 { return 0.5 })
+		r.arrangeMirrors([]string{"http://a", "http://b"}, func() float64 { return 0.5 })
 		if len(r.Mirrors) < 2 {
 			t.Fatalf("mirrors %+v", r.Mirrors)
 		}

@@ -26,7 +26,7 @@ func (b *box) connect() error {
 	if b.client != nil {
 		return nil
 	}
-	ask, first := b.record.awake(b.Now())
+	ask, first := b.record.mirrorsToAsk(b.Now())
 	if len(ask) == 0 {
 		return status.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
 			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), status.ExitUnavailable)
@@ -71,7 +71,7 @@ func (b *box) noteMirrors() {
 	now := time.Now()
 	for i, u := range b.client.Upstreams() {
 		s := u.State()
-		m := b.record.mirror(b.asked[i].URL)
+		m := b.record.mirrorOf(b.asked[i].URL)
 		m.Behind, m.Slow, m.Until, m.Reason = s.Behind, time.Time{}, time.Time{}, ""
 		if left := s.Slow.Sub(now); left > 0 {
 			m.Slow = b.Now().Add(left).UTC().Truncate(time.Second)

@@ -45,7 +45,7 @@ type TrustedRoot struct {
 // Status says what is installed and what is known of updates, without asking anybody and beside a boxup that is at
 // work.
 func (p *Box) Status() (Report, error) {
-	b, err := p.look()
+	b, err := p.openToRead()
 	if err == nil {
 		return b.report(), nil
 	}

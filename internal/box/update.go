@@ -17,7 +17,7 @@ func (p *Box) Update(ctx context.Context, server string, w Options) error {
 	if w.Key != "" {
 		return p.plainUpdate(ctx, w, server)
 	}
-	return p.withInstallingBox(ctx, func(b *box, i *install.Installer) error { return b.update(ctx, i, w) })
+	return p.changeInstalled(ctx, func(b *box, i *install.Installer) error { return b.update(ctx, i, w) })
 }
 
 // Delay waits for a random time of at most so long, so that a fleet does not ask all at once.

@@ -50,7 +50,7 @@ func (p *Box) Verify(ctx context.Context, path string, w Options) (VerifiedFile,
 
 // verifyTrusted verifies a file by the metadata that are trusted.
 func (p *Box) verifyTrusted(ctx context.Context, f *os.File, path string) (VerifiedFile, error) {
-	b, err := p.look()
+	b, err := p.openToRead()
 	if err != nil {
 		return VerifiedFile{}, err
 	}

@@ -1,0 +1,261 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
+	"github.com/openpowerquality/box-update-server/update/install"
+)
+
+// box is a box with its configuration, and its state directory for this process alone.
+type box struct {
+	*Box
+	config
+	dir     string
+	machine string
+	pinned  []byte
+
+	state  *trust.State
+	record record
+
+	client *fetch.Client // nil until it is needed
+	asked  []Mirror      // the mirrors of client, in its order
+}
+
+// readConfiguration reads the configuration of a box that has a root.
+func (p *Box) readConfiguration() (config, error) {
+	c, err := readConfig(p.ConfigPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config{}, status.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
+	}
+	if err != nil {
+		return config{}, err
+	}
+	if info, err := os.Stat(p.ConfigPath); err == nil && hasPassword(c.Mirrors) && info.Mode().Perm()&0o077 != 0 {
+		p.warn("others may read the password in %s: chmod 600 it", p.ConfigPath)
+	}
+	if p.StateDir != "" {
+		c.State = p.StateDir
+	}
+	if len(c.Mirrors) == 0 || c.Root == "" {
+		return config{}, status.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.ConfigPath), "boxup init writes them")
+	}
+	return c, nil
+}
+
+// againRoot is what to do about a root that can't be used.
+const againRoot = "get the file again from whoever made the repository"
+
+// readRoot returns the root file from which trust comes. Where the disk damaged it, that is the copy which lies beside
+// the metadata that were verified by it.
+func (p *Box) readRoot(c config) ([]byte, error) {
+	root, err := disk.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
+	if err == nil {
+		if _, err = trust.ParseRoot(root); err == nil {
+			return root, nil
+		}
+	} else if !disk.Unreadable(err) {
+		return nil, status.WithHint(fmt.Errorf("root: %w", err), againRoot)
+	}
+	dir := filepath.Join(c.State, metadataDir)
+	copies, _ := trust.Roots(dir) // more than the first are not needed
+	if len(copies) == 0 {
+		return nil, status.WithHint(explain.At(c.Root, err), againRoot)
+	}
+	path := filepath.Join(dir, trust.FileName(trust.RoleRoot, copies[0].Version()))
+	p.warn("%s is damaged: its copy is used, which this command brings back: cp %s %s (%v)", c.Root, path, c.Root, err)
+	return copies[0].Raw(), nil
+}
+
+// openToRead opens the state directory for reading, beside whoever works on it. Nothing is to be closed.
+func (p *Box) openToRead() (*box, error) {
+	c, err := p.readConfiguration()
+	if err != nil {
+		return nil, err
+	}
+	root, err := p.readRoot(c)
+	if err != nil {
+		return nil, err
+	}
+	b := &box{Box: p, config: c, dir: c.State, pinned: root}
+	return b, b.load()
+}
+
+// change runs what changes the state, in a state directory for this process alone. It makes that where it is missing.
+func (p *Box) change(run func(*box) error) (err error) {
+	c, err := p.readConfiguration()
+	if err != nil {
+		return err
+	}
+	root, err := p.readRoot(c)
+	if err != nil {
+		return err
+	}
+	lock, err := p.lockState(c)
+	if err != nil {
+		return err
+	}
+	b := &box{Box: p, config: c, dir: c.State, pinned: root}
+	defer func() {
+		b.disconnect()
+		err = errors.Join(err, lock.Unlock())
+	}()
+	if err := b.loadToChange(); err != nil {
+		return err
+	}
+	return run(b)
+}
+
+// changeInstalled is change for what installs. What was interrupted is finished first, whatever is wrong with root and
+// trusted metadata: services may be stopped.
+func (p *Box) changeInstalled(ctx context.Context, run func(*box, *install.Installer) error) (err error) {
+	c, err := p.readConfiguration()
+	if err != nil {
+		return err
+	}
+	root, lost := p.readRoot(c)
+	if lost != nil && !c.interrupted() {
+		return lost
+	}
+	lock, err := p.lockState(c)
+	if err != nil {
+		return err
+	}
+	b := &box{Box: p, config: c, dir: c.State, pinned: root}
+	defer func() {
+		b.disconnect()
+		err = errors.Join(err, lock.Unlock())
+	}()
+	return p.withInstaller(ctx, c, func(i *install.Installer) error {
+		if lost != nil {
+			return lost
+		}
+		if err := b.loadToChange(); err != nil {
+			return err
+		}
+		return run(b, i)
+	})
+}
+
+// lockState makes this the one boxup that works on the state directory. It refuses that of another product, whose
+// versions say nothing about this one's.
+func (p *Box) lockState(c config) (*disk.Lock, error) {
+	// What can't be read, the installer tells of.
+	if s, err := install.ReadStatus(c.State); err == nil && s.Installed != nil && s.Installed.Name.Product() != c.Product {
+		return nil, refused(status.WithHint(fmt.Errorf("%s: expected updates of product %s, got %v", c.State, c.Product, s.Installed.Name),
+			`give each product a state directory of its own: "state" in the configuration, or --state`))
+	}
+	return p.lockDir(c.State)
+}
+
+// lockDir makes this the one boxup that works on a state directory, which it makes where it is missing.
+func (p *Box) lockDir(dir string) (*disk.Lock, error) {
+	if err := p.FS.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	lock, err := disk.TryLock(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, withHolder(fmt.Errorf("state: %w", err))
+	}
+	if err := p.FS.RemoveTemps(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("state: %w", err), lock.Unlock())
+	}
+	return lock, nil
+}
+
+// withHolder says who is at work where a lock is held.
+func withHolder(err error) error {
+	if errors.Is(err, disk.ErrLocked) {
+		return status.WithCode(status.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), CodeLocked)
+	}
+	return err
+}
+
+// load reads what the box remembers and opens the trusted metadata.
+func (b *box) load() (err error) {
+	if b.record, err = readRecord(b.dir); err != nil {
+		b.warn("%v", err)
+	}
+	b.record.arrangeMirrors(b.Mirrors, b.Random)
+	if b.machine, err = b.record.machineID(b.MachineID, b.MachineIDFile); err != nil {
+		return err
+	}
+	b.state, err = trust.Open(trust.Config{FS: b.FS, Dir: filepath.Join(b.dir, metadataDir), Pinned: b.pinned, RootsAsked: b.record.RootsAsked})
+	if errors.Is(err, trust.ErrFork) {
+		err = status.WithHint(err, "to trust another root from now on say boxup init --replace-root")
+	}
+	if err != nil {
+		return refused(fmt.Errorf("trusted metadata: %w", err))
+	}
+	return nil
+}
+
+// loadToChange is load where this process alone works on the state directory: metadata that the disk damaged are written
+// again. Where that fails, what is in memory is right all the same.
+func (b *box) loadToChange() error {
+	if err := b.load(); err != nil {
+		return err
+	}
+	if damage := b.state.Damage(); len(damage) > 0 {
+		for _, d := range damage {
+			b.warn("the disk damaged a file, which is written again: %v", d)
+		}
+		if err := b.state.Mend(); err != nil {
+			b.warn("trusted metadata not written again: %v", err)
+		}
+	}
+	return status.Coded(b.remember())
+}
+
+// disconnect ends the connections to mirrors.
+func (b *box) disconnect() {
+	if b.client != nil {
+		b.client.Close()
+	}
+}
+
+func (b *box) remember() error { return b.record.write(b.FS, b.dir) }
+
+// interrupted reports whether an installation was interrupted, so that services may be stopped.
+func (c *config) interrupted() bool {
+	s, err := install.ReadStatus(c.State)
+	return err == nil && s.Attempt != nil
+}
+
+func (b *box) clock() trust.Clock {
+	return trust.Clock{Now: b.Now(), Built: b.Built, AcceptStale: b.AcceptStale}
+}
+
+// at returns the reference time by what is trusted.
+func (b *box) at(repo *trust.Repository) time.Time { return repo.Reference(b.clock()) }
+
+// trusted returns the repository that is trusted, unless it is expired.
+func (b *box) trusted() (*trust.Repository, error) {
+	repo, err := b.state.Current()
+	if err != nil {
+		return nil, status.WithHint(fmt.Errorf("nothing is known of updates yet: %w", err), "ask the mirrors with boxup check")
+	}
+	if err := repo.Fresh(b.clock()); err != nil {
+		return nil, refused(status.WithHint(fmt.Errorf("what is known of updates: %w", err), "ask the mirrors with boxup check"))
+	}
+	return repo, nil
+}
+
+// isFile reports whether an argument is a file, rather than the name of an update.
+func isFile(arg string) bool {
+	if filepath.Base(arg) != arg {
+		return true
+	}
+	info, err := os.Stat(arg)
+	return err == nil && !info.IsDir()
+}
