@@ -23,24 +23,10 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-// installPeer installs tuf-js, as the package-lock.json of boxsign's tests pins it, and returns the path of
-// the program that lives on it. Where it can't be had the test is skipped.
+// installPeer installs tuf-js and returns the path of the program that lives on it.
 func installPeer(t *testing.T) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("installs tuf-js")
-	}
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			testworld.NotTested(t, "another TUF client", err)
-		}
-	}
-	dir := t.TempDir()
-	for _, from := range []string{"../boxsign/testdata/tufjs/package.json", "../boxsign/testdata/tufjs/package-lock.json", "testdata/tufjs/follow.cjs"} {
-		write(t, dir, filepath.Base(from), read(t, from))
-	}
-	command(t, dir, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	return filepath.Join(dir, "follow.cjs")
+	return testworld.TUFJS(t, "testdata/tufjs/follow.cjs")
 }
 
 // A peer is a box with tuf-js, which goes on living between refreshes.

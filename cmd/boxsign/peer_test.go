@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,12 +20,7 @@ func TestPeer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs tuf-js and signs 200 MB")
 	}
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			testworld.NotTested(t, "another TUF client", err)
-		}
-	}
-	client := installClient(t)
+	client := testworld.TUFJS(t, "testdata/tufjs/client.cjs")
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/peer",
 		Setup: setupValues,
@@ -50,27 +44,6 @@ func TestPeer(t *testing.T) {
 			},
 		},
 	})
-}
-
-// installClient installs what package-lock.json pins and returns the path of the client.
-func installClient(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"package.json", "package-lock.json", "client.cjs"} {
-		data, err := os.ReadFile(filepath.Join("testdata", "tufjs", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
-	return filepath.Join(dir, "client.cjs")
 }
 
 // absolute makes a path of every argument but the second, which names a target.

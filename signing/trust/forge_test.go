@@ -65,7 +65,7 @@ func (f forgery) of(t testing.TB, w *world) *files {
 	}
 	out := served(r)
 	rawT, rawS, rawTS := r.Raw(trust.RoleTargets), r.Raw(trust.RoleSnapshot), r.Raw(trust.RoleTimestamp)
-	newT := resigned(change(signedPart(t, rawT), f.targets), w.releases[0])
+	newT := resigned(change(signedPart(t, rawT), f.targets), w.releases[:w.releaseNeed]...)
 	newS := resigned(change(relink(signedPart(t, rawS), rawT, newT), f.snapshot), w.online[0])
 	newTS := resigned(change(relink(signedPart(t, rawTS), rawS, newS), f.timestamp), w.online[0])
 	out.data[trust.FileName(trust.RoleTargets, r.Version(trust.RoleTargets))] = newT
