@@ -23,7 +23,7 @@ func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, c
 	defer leave()
 	f, err := v.files.acquire(u)
 	if err != nil {
-		return rt.away(r, u, fmt.Errorf("open %v: %w", u.Name, err))
+		return rt.retryOrRedirect(r, u, fmt.Errorf("open %v: %w", u.Name, err))
 	}
 	defer v.files.release(f)
 	h := w.Header()

@@ -68,8 +68,8 @@
 //
 // # The status page
 //
-// A browser that asks for / gets a page for people: Accept decides, and who takes HTML and JSON alike gets
-// JSON. It is rendered when something that it says changes, not on each request. The list has 40 updates on
+// A browser that asks for / gets a page for people: an Accept that names text/html and not application/json
+// decides. It is rendered when something that it says changes, not on each request. The list has 40 updates on
 // a page, ?page=2 and so on have the older ones. All that it says comes through html/template, its policy
 // lets nothing run or load but its own two files, and without them it can be read all the same. Links are
 // relative, so that a reverse proxy may strip a prefix.
@@ -77,7 +77,7 @@
 // # Metrics
 //
 // Every series is there from the start. Requests are counted by the pattern of their route, never by what a
-// client sends. What the router does not know itself comes from Stats.
+// client sends. What the router does not know itself comes from Config.Standing.
 //
 // # How bytes come
 //

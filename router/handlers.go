@@ -132,7 +132,7 @@ func (rt *router) blocks(w *reply, r *http.Request, u update.Update) error {
 	}
 	list, err := rt.config.Source.Blocks(u)
 	if err != nil {
-		return rt.away(r, u, fmt.Errorf("block list of %v: %w", u.Name, err))
+		return rt.retryOrRedirect(r, u, fmt.Errorf("block list of %v: %w", u.Name, err))
 	}
 	rt.blockLists.keep(u.Digest, list).serve(w, r)
 	return nil

@@ -8,12 +8,6 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// Health says how the server is. Its method is called at most once a second, and must not block.
-type Health interface {
-	// Components returns the state of the server's parts.
-	Components() []status.Component
-}
-
 // healthView is how the server was at one second.
 type healthView struct {
 	second                         int64
@@ -67,10 +61,7 @@ func (rt *router) healthNow() *healthView {
 }
 
 func newHealthView(c Config, second int64) *healthView {
-	var components []status.Component
-	if c.Health != nil {
-		components = c.Health.Components()
-	}
+	components := c.Components()
 	v := &healthView{second: second, ok: status.AllOK(components), components: components}
 	top := describeComponent(status.Component{Name: "Box Update Server", Components: components}, second)
 	v.root = jsonAnswer(http.StatusOK, top, one("Vary", "Accept"))

@@ -12,7 +12,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// gauges are the series that are read when somebody asks for them: of the catalog, and of what Stats tells.
+// gauges are the series that are read when somebody asks for them: of the catalog, and of how the server stands.
 type gauges struct {
 	metrics *metrics
 	current func() *router
@@ -78,7 +78,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	v := rt.current()
 	out.gauge("catalog_updates", float64(len(v.catalog.Updates())))
 	out.gauge("newest_version", versionNumber(v.newest))
-	now := rt.config.standing()
+	now := rt.config.Standing()
 	out.gauge("hashing_backlog", float64(now.Unhashed))
 	out.gauge("store_bytes", float64(now.StoreBytes))
 	out.gauge("store_free_bytes", float64(now.FreeBytes))

@@ -37,14 +37,14 @@ type Mirror interface {
 // errNotSynced says that a mirror has nothing yet: neither updates nor the knowledge that there are none.
 var errNotSynced = errors.New("the first sync is not complete")
 
-// An awayError says where or when an update that is not in place is to be had.
-type awayError struct {
+// An elsewhereError says where or when an update that is not in place is to be had.
+type elsewhereError struct {
 	after    time.Duration
 	redirect string // a URL, or empty
 }
 
 // Error says where the update is.
-func (e awayError) Error() string {
+func (e elsewhereError) Error() string {
 	if e.redirect != "" {
 		return "the update is at " + e.redirect
 	}
@@ -52,7 +52,7 @@ func (e awayError) Error() string {
 }
 
 // answer returns a redirect that nobody keeps, or when to come back.
-func (e awayError) answer() *answer {
+func (e elsewhereError) answer() *answer {
 	if e.redirect != "" {
 		return textAnswer(http.StatusTemporaryRedirect, "The update is elsewhere.", one("Location", e.redirect))
 	}
@@ -60,22 +60,8 @@ func (e awayError) answer() *answer {
 	return textAnswer(http.StatusServiceUnavailable, "The update is on its way.", one("Retry-After", seconds))
 }
 
-// synced returns a handler that refuses until a mirror has something to serve.
-func (rt *router) synced(h handler) handler {
-	m := rt.config.Mirror
-	if m == nil {
-		return h
-	}
-	return func(w *reply, r *http.Request, target string) error {
-		if !m.Synced() {
-			return errNotSynced
-		}
-		return h(w, r, target)
-	}
-}
-
-// away returns what a mirror has to say of an update that couldn't be opened, else err.
-func (rt *router) away(r *http.Request, u update.Update, err error) error {
+// retryOrRedirect returns what a mirror has to say of an update that couldn't be opened, else err.
+func (rt *router) retryOrRedirect(r *http.Request, u update.Update, err error) error {
 	if rt.config.Mirror == nil {
 		return err
 	}
@@ -87,7 +73,7 @@ func (rt *router) away(r *http.Request, u update.Update, err error) error {
 		rt.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "update is not in place",
 			slog.String("name", u.Name.String()), slog.Any("error", err))
 	}
-	return awayError{after, redirect}
+	return elsewhereError{after, redirect}
 }
 
 // freshUpdates is the list of updates with how new it is, for as long as neither changes.

@@ -28,16 +28,12 @@ func TestPageOrHealth(t *testing.T) {
 		{[]string{"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"}, true}, // browsers
 		{[]string{"Accept: text/html, application/json"}, false},
 		{[]string{"Accept: application/json, text/plain, */*"}, false},
-		{[]string{"Accept: text/html;q=0.5, application/json;q=0.4"}, true},
+		{[]string{"Accept: text/html;q=0.5, application/json;q=0.4"}, false}, // weights don't count
 		{[]string{"Accept: text/html;q=0.4, application/json;q=0.5"}, false},
-		{[]string{"Accept: text/html;q=0.4, */*;q=0.5"}, false},
-		{[]string{"Accept: text/*, */*;q=0.1"}, true},
-		{[]string{"Accept: text/*;q=0.3, text/html;q=0, */*;q=0.2"}, false},
+		{[]string{"Accept: text/html;q=0.4, */*;q=0.5"}, true},
+		{[]string{"Accept: text/*, */*;q=0.1"}, false},
 		{[]string{"Accept: application/*;q=0.2", "Accept: text/html;level=1;q=0.3"}, true},
 		{[]string{"Accept: TEXT/HTML"}, true},
-		{[]string{"Accept: text/html;q=0"}, false},
-		{[]string{"Accept: text/html;q=2"}, false},
-		{[]string{"Accept: text/html;q=0.0001"}, false},
 		{[]string{"Accept: image/png"}, false},
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
@@ -264,14 +260,11 @@ func FuzzAccept(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if prefersHTML([]string{s}) && !strings.Contains(strings.ToLower(s), "text/") && !strings.Contains(s, "*/*") {
+		if prefersHTML([]string{s}) && !strings.Contains(strings.ToLower(s), "text/html") {
 			t.Errorf("%q prefers HTML", s)
 		}
-		if prefersHTML([]string{s, "application/json"}) && !strings.Contains(strings.ToLower(s), "application/") {
+		if prefersHTML([]string{s, "application/json"}) {
 			t.Errorf("%q and JSON prefer HTML", s)
-		}
-		if n, ok := thousandths(s); ok && (n < 0 || n > 1000) {
-			t.Errorf("%q is %d", s, n)
 		}
 	})
 }

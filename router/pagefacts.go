@@ -82,7 +82,7 @@ func newPageTime(t time.Time) pageTime {
 
 // pageFacts gathers what the page says now.
 func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageFacts {
-	at, now := c.Now(), c.standing()
+	at, now := c.Now(), c.Standing()
 	f := pageFacts{Unhashed: now.Unhashed, states: map[update.Name]string{}}
 	urgent, other := status.Problems(h.components)
 	f.Problems = append(urgent, other...)
@@ -102,7 +102,7 @@ func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageF
 		f.Copy = describeCopy(*now.Copy)
 	}
 	for _, u := range special {
-		f.states[u.Name] = describeConditions(u, c.conditions(u), at)
+		f.states[u.Name] = describeConditions(u, c.Conditions(u), at)
 	}
 	f.State = stateOfPage(h, v, f)
 	return f
@@ -111,7 +111,7 @@ func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageF
 // special returns the updates that are not simply for every box.
 func (c Config) special(v *view) (out []update.Update) {
 	for _, u := range v.catalog.Updates() {
-		on := c.conditions(u)
+		on := c.Conditions(u)
 		if u.Unsigned || u.Limited || on.Rollout != nil || len(on.Hardware) > 0 || !on.MinVersion.IsZero() {
 			out = append(out, u)
 		}

@@ -18,15 +18,6 @@ import (
 // Publisher takes what signers publish. An origin.Origin is one, and the contracts are those of its
 // methods.
 type Publisher interface {
-	Proposals
-	Arrivals
-
-	// Commit publishes a staged list.
-	Commit(ctx context.Context, id update.Digest) (status.Versions, error)
-}
-
-// Proposals are lists and roots as signed so far.
-type Proposals interface {
 	// State says what is published and what waits.
 	State() origin.State
 
@@ -35,10 +26,7 @@ type Proposals interface {
 
 	// Propose takes one. It does not keep raw.
 	Propose(ctx context.Context, role trust.Role, raw []byte) (origin.Outcome, error)
-}
 
-// Arrivals are the archives of staged lists.
-type Arrivals interface {
 	// Archive says how much of one has arrived.
 	Archive(ctx context.Context, id, digest update.Digest) (origin.Archive, error)
 
@@ -52,6 +40,9 @@ type Arrivals interface {
 	// PutPart takes a part of a block, from offset at on, which it does not keep. An empty one only asks
 	// whether a part that begins there is wanted.
 	PutPart(ctx context.Context, id, digest update.Digest, i int, at int64, p []byte) error
+
+	// Commit publishes a staged list.
+	Commit(ctx context.Context, id update.Digest) (status.Versions, error)
 }
 
 // publish answers everything below /publish.

@@ -51,10 +51,10 @@ func newRefusals() *refusals {
 
 func (f *refusals) of(err error) *answer {
 	var method methodError
-	var away awayError
+	var elsewhere elsewhereError
 	switch {
-	case errors.As(err, &away):
-		return away.answer()
+	case errors.As(err, &elsewhere):
+		return elsewhere.answer()
 	case errors.Is(err, errNotSynced):
 		return f.notSynced
 	case errors.As(err, &method):

@@ -13,7 +13,8 @@ import (
 type reply struct {
 	http.ResponseWriter
 	conn    *conn         // nil where the server is not a Server
-	measure *routeMetrics // of the route that answers
+	route   *route        // that answers; nil: none was found yet
+	measure *routeMetrics // of that route
 	pace    *pace         // nil: bodies are sent as fast as they are taken
 	status  int           // 0 before the header is written
 	head    bool          // the request is HEAD: net/http takes a body and drops it

@@ -15,6 +15,8 @@ import (
 
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -44,8 +46,18 @@ type Config struct {
 	Publisher  Publisher      // no /publish/ if nil
 	Mirror     Mirror         // what is served is no copy if nil
 	Product    update.Product // update.DefaultProduct if empty
-	Health     Health         // nothing to report if nil
-	Stats      Stats          // nothing is known beyond the catalog if nil
+
+	// Components returns the state of the server's parts; nil: there is nothing to report. It is called at most once a
+	// second, and must not block.
+	Components func() []status.Component
+
+	// Standing returns how the server stands beyond its catalog; nil: nothing is known. It is called concurrently, when
+	// somebody looks, and must not block. What it returns is not changed.
+	Standing func() status.Standing
+
+	// Conditions returns which boxes an update of the catalog is for, and from when on; nil, and the zero value: all of
+	// them. It is called as Standing is.
+	Conditions func(u update.Update) trust.Conditions
 
 	// NoMetrics leaves out /metrics, and measures nothing.
 	NoMetrics bool
@@ -124,6 +136,15 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Components == nil {
+		c.Components = func() []status.Component { return nil }
+	}
+	if c.Standing == nil {
+		c.Standing = func() status.Standing { return status.Standing{} }
+	}
+	if c.Conditions == nil {
+		c.Conditions = func(update.Update) trust.Conditions { return trust.Conditions{} }
+	}
 	return c, nil
 }
 
@@ -181,7 +202,7 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 		return nil, err
 	}
 	rt.register()
-	rt.routed = routed{rt}
+	rt.routed = http.HandlerFunc(rt.serve)
 	rt.plain = rt.routed
 	if c.Plain != nil {
 		rt.plain = c.Plain(rt.routed)
@@ -192,40 +213,51 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 // A handler answers one route. target is the last part of the path where the route takes one.
 type handler func(w *reply, r *http.Request, target string) error
 
-func (rt *router) register() {
-	for path, h := range rt.handlers() {
-		rt.routes.GET(path, rt.answered(path, reading(h)))
-	}
-	if rt.config.Publisher != nil {
-		rt.routes.GET(publishRoute, rt.answered(publishRoute, rt.publish))
-	}
+// A route is what answers for one pattern of paths.
+type route struct {
+	handle  handler
+	copied  bool // a mirror has it after its first sync
+	changes bool // it says itself which methods and bodies it takes; others take GET and HEAD, and no body
+	measure *routeMetrics
 }
 
 const publishRoute = "/publish/*target"
 
 // routePatterns returns the patterns of all routes.
 func routePatterns() []string {
-	return append(slices.Sorted(maps.Keys((&router{}).handlers())), publishRoute)
+	return append(slices.Sorted(maps.Keys((&router{}).reading())), publishRoute)
 }
 
-// handlers returns the handlers of what changes nothing, by the pattern of the route.
-func (rt *router) handlers() map[string]handler {
-	return map[string]handler{
-		"/":                 rt.root,
-		"/ls":               rt.synced(rt.list),
-		"/version":          rt.synced(rt.version),
-		"/latest":           rt.synced(rt.latest),
-		"/updates.json":     rt.synced(rt.updates),
-		"/update/:target":   rt.synced(rt.byName),
-		"/sha256/:target":   rt.synced(rt.byDigest),
-		"/targets/:target":  rt.synced(rt.byPath),
-		"/metadata/:target": rt.synced(rt.metadataFile),
-		"/livez":            rt.livez,
-		"/readyz":           rt.readyz,
-		"/healthz":          rt.healthz,
-		"/metrics":          rt.metricsPage,
-		"/page.css":         rt.pageFile(pageStyle()),
-		"/page.js":          rt.pageFile(pageScript()),
+// reading returns the routes that change nothing, by their patterns.
+func (rt *router) reading() map[string]route {
+	return map[string]route{
+		"/":                 {handle: rt.root},
+		"/ls":               {handle: rt.list, copied: true},
+		"/version":          {handle: rt.version, copied: true},
+		"/latest":           {handle: rt.latest, copied: true},
+		"/updates.json":     {handle: rt.updates, copied: true},
+		"/update/:target":   {handle: rt.byName, copied: true},
+		"/sha256/:target":   {handle: rt.byDigest, copied: true},
+		"/targets/:target":  {handle: rt.byPath, copied: true},
+		"/metadata/:target": {handle: rt.metadataFile, copied: true},
+		"/livez":            {handle: rt.livez},
+		"/readyz":           {handle: rt.readyz},
+		"/healthz":          {handle: rt.healthz},
+		"/metrics":          {handle: rt.metricsPage},
+		"/page.css":         {handle: rt.pageFile(pageStyle())},
+		"/page.js":          {handle: rt.pageFile(pageScript())},
+	}
+}
+
+// register tells httprouter of all routes. It only finds them: what it calls notes which route it is.
+func (rt *router) register() {
+	all := rt.reading()
+	if rt.config.Publisher != nil {
+		all[publishRoute] = route{handle: rt.publish, changes: true}
+	}
+	for pattern, found := range all {
+		found.measure = rt.metrics.of(pattern)
+		rt.routes.GET(pattern, func(w http.ResponseWriter, _ *http.Request, _ httprouter.Params) { w.(*reply).route = &found })
 	}
 }
 
@@ -233,47 +265,18 @@ func (rt *router) handlers() map[string]handler {
 // (RFC 9110, section 14.2): many small or overlapping ones cost far more than that.
 const maxRanges = 16
 
-// reading returns a handler for those requests alone that change nothing. Range counts for GET and in bytes,
-// else it has to be ignored (RFC 9110, section 14.2).
-func reading(h handler) handler {
-	return func(w *reply, r *http.Request, target string) error {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			return methodError("GET, HEAD")
-		}
-		if len(r.TransferEncoding) > 0 {
-			return errChunked
-		}
-		if v := r.Header["Range"]; len(v) > 0 && (r.Method == http.MethodHead || !strings.HasPrefix(v[0], "bytes=") || strings.Count(v[0], ",") >= maxRanges) {
-			r = withoutRange(r)
-		}
-		return h(w, r, target)
-	}
-}
-
-// answered returns a route that turns the handler's error into an answer.
-func (rt *router) answered(route string, h handler) httprouter.Handle {
-	measure := rt.metrics.of(route)
-	return func(rw http.ResponseWriter, r *http.Request, params httprouter.Params) {
-		w := rw.(*reply)
-		w.measure = measure
-		target := ""
-		if len(params) > 0 {
-			target = params[0].Value
-		}
-		if err := h(w, r, target); err != nil {
-			rt.refuse(w, r, err)
-		}
-	}
-}
-
 // ServeHTTP answers one request, counts it and logs it.
-func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) { rt.told(rw, r, rt.routed) }
+func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	rt.serveLogged(rw, r, rt.routed)
+}
 
 // servePlain answers one request that came without TLS, counts it and logs it.
-func (rt *router) servePlain(rw http.ResponseWriter, r *http.Request) { rt.told(rw, r, rt.plain) }
+func (rt *router) servePlain(rw http.ResponseWriter, r *http.Request) {
+	rt.serveLogged(rw, r, rt.plain)
+}
 
-// told has answer answer one request, counts it and logs it.
-func (rt *router) told(rw http.ResponseWriter, r *http.Request, answer http.Handler) {
+// serveLogged has answer answer one request, counts it and logs it.
+func (rt *router) serveLogged(rw http.ResponseWriter, r *http.Request, answer http.Handler) {
 	w := &reply{ResponseWriter: rw, head: r.Method == http.MethodHead, measure: rt.metrics.of(otherRoute)}
 	if len(r.TransferEncoding) > 0 {
 		// No route takes a chunked body. Where such a request has a Content-Length too, which net/http hides,
@@ -293,22 +296,52 @@ func (rt *router) told(rw http.ResponseWriter, r *http.Request, answer http.Hand
 	}
 }
 
-// A routed is a router for requests that are counted and logged by who calls it, with their *reply.
-type routed struct{ *router }
-
-// ServeHTTP answers one request. rw is a *reply.
-func (rt routed) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+// serve answers one request by its route. rw is the *reply that serveLogged made.
+func (rt *router) serve(rw http.ResponseWriter, r *http.Request) {
 	w := rw.(*reply)
+	// Paths have one spelling; another one is no resource.
 	path, ok := routePath(r)
 	if !ok {
 		rt.refuse(w, r, errNotFound)
 		return
 	}
-	if h, params, _ := rt.routes.Lookup(http.MethodGet, path); h != nil {
-		h(w, r, params)
+	// Routes are registered as GET whatever they take, so that a wrong method is told from a wrong path.
+	find, params, _ := rt.routes.Lookup(http.MethodGet, path)
+	if find == nil {
+		rt.refuse(w, r, errNotFound)
 		return
 	}
-	rt.refuse(w, r, errNotFound)
+	find(w, r, params)
+	w.measure = w.route.measure
+	target := ""
+	if len(params) > 0 {
+		target = params[0].Value
+	}
+	if err := rt.answer(w, r, target); err != nil {
+		rt.refuse(w, r, err)
+	}
+}
+
+// answer answers a request whose route is found.
+func (rt *router) answer(w *reply, r *http.Request, target string) error {
+	if !w.route.changes {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			return methodError("GET, HEAD")
+		}
+		// A chunked body may have no end.
+		if len(r.TransferEncoding) > 0 {
+			return errChunked
+		}
+		// Range counts for GET and in bytes, else it has to be ignored (RFC 9110, section 14.2).
+		if v := r.Header["Range"]; len(v) > 0 && (r.Method == http.MethodHead || !strings.HasPrefix(v[0], "bytes=") || strings.Count(v[0], ",") >= maxRanges) {
+			r = withoutRange(r)
+		}
+	}
+	// Before its first sync a mirror does not know what there is: "not found" would be believed.
+	if m := rt.config.Mirror; w.route.copied && m != nil && !m.Synced() {
+		return errNotSynced
+	}
+	return w.route.handle(w, r, target)
 }
 
 // routePath returns the path to route by: its leading slashes are one. It reports false for a path

@@ -325,10 +325,10 @@ func TestHealth(t *testing.T) {
 		Source:  newFake(t),
 		Version: "v1",
 		Now:     func() time.Time { return now },
-		Health: fakeHealth{
+		Components: fakeHealth{
 			{Name: "catalog", Components: []status.Component{{Name: "hashing", Unready: true, Warnings: []status.Warning{{Subject: "hashing", Urgent: true, Text: "slow"}}}}},
 			{Name: "listed", Note: "all", Warnings: []status.Warning{{Text: "old\n[-] forged"}}},
-		},
+		}.Components,
 	})
 	parts := `"subcomponents":[{"name":"catalog","ok":false,"timestamp":1550190683,"subcomponents":` +
 		`[{"name":"hashing","ok":false,"timestamp":1550190683,"warnings":["hashing: slow"],"subcomponents":[]}]},` +
@@ -365,7 +365,7 @@ func TestReadiness(t *testing.T) {
 		"[-] a: archives: 1\nnot ready\n":                                            {503, 503, "false", status.Component{Unready: true, Note: "n", Warnings: []status.Warning{wrong}}},
 	} {
 		c.component.Name = "a"
-		addr := start(t, Config{Source: newFake(t), Health: fakeHealth{c.component}})
+		addr := start(t, Config{Source: newFake(t), Components: fakeHealth{c.component}.Components})
 		if g := get(t, addr, "/readyz?verbose"); g.status != c.status || g.body != want {
 			t.Errorf("got %d %q, want %d %q", g.status, g.body, c.status, want)
 		}

@@ -76,7 +76,11 @@ func (f flaw) seenAt(t *testing.T, s *server, dir string) {
 	line := mark + f.of + ": " + f.says
 	says(t, get(t, s.base+"/readyz?verbose").body, line)
 	says(t, exits(t, code, "health", s.base), line)
-	says(t, html.UnescapeString(get(t, s.base+"/", "Accept", "text/html").body), f.of+": "+f.says)
+	page := html.UnescapeString(get(t, s.base+"/", "Accept", "text/html").body)
+	says(t, page, f.of+": "+f.says)
+	if healthy := strings.Contains(page, "<strong>Healthy</strong>"); healthy != (f.status == 0 && !f.urgent) {
+		t.Errorf("the page says that all is healthy: %v", healthy)
+	}
 	says(t, get(t, s.base+"/metrics").body, "box_update_server_healthy "+healthy+"\n")
 	if dir != "" {
 		says(t, exits(t, f.status, "status", "--data-dir", dir), mark+f.says)

@@ -51,8 +51,8 @@ func (s *stats) run(ctx context.Context) {
 	}
 }
 
-// Standing returns how things stand now.
-func (s *stats) Standing() (out status.Standing) {
+// standing returns how things stand now.
+func (s *stats) standing() (out status.Standing) {
 	if s.dir != nil {
 		out.Unhashed = s.dir.Health().Pending
 	}
@@ -92,8 +92,8 @@ func firstExpiry(all []standing) (first time.Time) {
 	return first
 }
 
-// Conditions returns which boxes an update of the catalog is for.
-func (s *stats) Conditions(u update.Update) trust.Conditions {
+// conditions returns which boxes an update of the catalog is for.
+func (s *stats) conditions(u update.Update) trust.Conditions {
 	if s.repository == nil || u.Unsigned {
 		return trust.Conditions{}
 	}

@@ -60,9 +60,9 @@ func (p *Program) openSite(ctx context.Context, s settings.Server, d dataDir, lo
 	if err := out.choose(d.repository); err != nil {
 		return nil, err
 	}
-	out.router.Health = health{out.dir, d.repository, out.selector, d.credentials, p.Now}
+	out.router.Components = health{out.dir, d.repository, out.selector, d.credentials, p.Now}.components
 	out.stats = &stats{dir: out.dir, repository: d.repository, credentials: d.credentials, now: p.Now, logger: logger}
-	out.router.Stats = out.stats
+	out.router.Standing, out.router.Conditions = out.stats.standing, out.stats.conditions
 	return out, nil
 }
 
@@ -188,8 +188,8 @@ type health struct {
 	now         func() time.Time
 }
 
-// Components returns the parts.
-func (h health) Components() []status.Component {
+// components returns the parts.
+func (h health) components() []status.Component {
 	var out []status.Component
 	if h.dir != nil {
 		out = append(out, h.directory())
