@@ -24,7 +24,7 @@ func (rt *router) livez(w *reply, _ *http.Request, _ string) error {
 // root answers a browser with the status page, and all others with the health.
 func (rt *router) root(w *reply, r *http.Request, _ string) error {
 	if prefersHTML(r.Header["Accept"]) {
-		return rt.page(w, r)
+		return rt.statusPage(w, r)
 	}
 	rt.healthNow().root.send(w)
 	return nil

@@ -3,27 +3,18 @@ package router
 import (
 	"bytes"
 	"compress/gzip"
-	"embed"
-	"fmt"
-	"html/template"
 	"net/http"
 	"reflect"
 	"strconv"
 	"sync"
 	"sync/atomic"
 
+	"github.com/openpowerquality/box-update-server/router/page"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// pageSize is how many updates one page of the status page lists: with them it stays below 30 kB before
-// compression.
-const pageSize = 40
-
 // maxPages bounds how many pages are kept at hand. A repository of 2,000 updates has fewer.
 const maxPages = 64
-
-//go:embed page
-var pageFiles embed.FS
 
 // Header fields of the status page. Nothing runs or loads but what this server sends, and no text in the
 // page can change that.
@@ -36,15 +27,12 @@ func pageFields() []field {
 	}
 }
 
-func pageStyle() *answer  { return embedded("text/css; charset=utf-8", "page/page.css") }
-func pageScript() *answer { return embedded("text/javascript; charset=utf-8", "page/page.js") }
+func pageStyle() *answer {
+	return cachedAnswer("text/css; charset=utf-8", page.Style(), cacheRevalidate)
+}
 
-func embedded(contentType, path string) *answer {
-	body, err := pageFiles.ReadFile(path)
-	if err != nil {
-		panic(err) // it is part of the program
-	}
-	return cachedAnswer(contentType, body, cacheRevalidate)
+func pageScript() *answer {
+	return cachedAnswer("text/javascript; charset=utf-8", page.Script(), cacheRevalidate)
 }
 
 // pageFile returns the handler of a file that the status page needs.
@@ -57,13 +45,8 @@ func (rt *router) pageFile(a *answer) handler {
 
 // pages is the status page as it is now.
 type pages struct {
-	template *template.Template
-	last     atomic.Pointer[pageMoment]
-	making   sync.Mutex // held while last is being replaced
-}
-
-func newPages() *pages {
-	return &pages{template: template.Must(template.ParseFS(pageFiles, "page/page.html"))}
+	last   atomic.Pointer[pageMoment]
+	making sync.Mutex // held while last is being replaced
 }
 
 // A pageMoment is the status page at one second. Where what it is made of is the same as the second before,
@@ -71,8 +54,9 @@ func newPages() *pages {
 type pageMoment struct {
 	health  *healthView
 	view    *view
+	source  page.Source
 	special []update.Update // of the catalog: those that are not simply for every box
-	facts   pageFacts
+	facts   page.Facts
 	answers *pageAnswers
 }
 
@@ -83,13 +67,13 @@ type pageAnswers struct {
 }
 
 // page answers with the status page, or with a further page of its list.
-func (rt *router) page(w *reply, r *http.Request) error {
+func (rt *router) statusPage(w *reply, r *http.Request) error {
 	number, ok := pageNumber(r)
 	m := rt.pageNow()
-	if !ok || number > pageCount(m.view) {
+	if !ok || number > m.source.Pages() {
 		return errNotFound
 	}
-	m.page(rt, number).serve(rt, w, r)
+	m.page(number).serve(rt, w, r)
 	return nil
 }
 
@@ -102,9 +86,6 @@ func pageNumber(r *http.Request) (int, bool) {
 	n, err := strconv.Atoi(text)
 	return n, err == nil && n > 0 && strconv.Itoa(n) == text
 }
-
-// pageCount returns how many pages the list of updates has, at least one.
-func pageCount(v *view) int { return max(1, (len(v.catalog.Updates())+pageSize-1)/pageSize) }
 
 // pageNow returns the status page of this second and this catalog.
 func (rt *router) pageNow() *pageMoment {
@@ -121,11 +102,14 @@ func (rt *router) pageNow() *pageMoment {
 	}
 	next := &pageMoment{health: health, view: v, answers: &pageAnswers{byNumber: map[int]coded{}}}
 	if last != nil && last.view == v {
-		next.special = last.special
+		next.source, next.special = last.source, last.special
 	} else {
-		next.special = rt.config.special(v)
+		c := rt.config
+		next.source = page.Source{Product: c.Product, Version: c.Version, Updates: v.catalog.Updates(), Newest: v.newest,
+			Conditions: c.Conditions, Signatures: c.signatures}
+		next.special = next.source.Special()
 	}
-	next.facts = rt.config.pageFacts(health, v, next.special)
+	next.facts = next.source.Facts(rt.config.Now(), health.components, rt.config.Standing(), next.special)
 	if last != nil && last.view == v && reflect.DeepEqual(last.facts, next.facts) {
 		next.answers = last.answers
 	}
@@ -134,7 +118,7 @@ func (rt *router) pageNow() *pageMoment {
 }
 
 // page returns one page, which is rendered when it is first asked for.
-func (m *pageMoment) page(rt *router, number int) coded {
+func (m *pageMoment) page(number int) coded {
 	a := m.answers
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -144,18 +128,14 @@ func (m *pageMoment) page(rt *router, number int) coded {
 	if len(a.byNumber) == maxPages {
 		a.byNumber = map[int]coded{}
 	}
-	model := func() pageModel { return rt.config.pageModel(m.view, m.facts, number) }
-	a.byNumber[number] = rt.pages.render(model)
+	a.byNumber[number] = pageAnswer(func() []byte { return m.source.Render(m.facts, number) })
 	return a.byNumber[number]
 }
 
-func (p *pages) render(model func() pageModel) (c coded) {
+// pageAnswer returns the answer of a page, which is rendered when it is sent first.
+func pageAnswer(render func() []byte) (c coded) {
 	c.plain = sync.OnceValue(func() *answer {
-		var body bytes.Buffer
-		if err := p.template.Execute(&body, model()); err != nil {
-			panic(fmt.Errorf("status page: %w", err)) // a fault of the template, whose branches are all tested
-		}
-		return newAnswer(http.StatusOK, "text/html; charset=utf-8", body.Bytes(), pageFields()...)
+		return newAnswer(http.StatusOK, "text/html; charset=utf-8", render(), pageFields()...)
 	})
 	c.gzipped = sync.OnceValue(func() *answer {
 		var body bytes.Buffer

@@ -192,7 +192,7 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 		alive:         textAnswer(http.StatusOK, "ok"),
 		bodies:        b,
 		metrics:       m,
-		pages:         newPages(),
+		pages:         &pages{},
 		limits:        newLimits(c),
 		hsts:          hstsOf(c.HSTS),
 		cacheByName:   one("Cache-Control", cacheRevalidate+", no-transform"),

@@ -1,4 +1,4 @@
-package router
+package page
 
 import (
 	"fmt"
@@ -13,13 +13,28 @@ import (
 )
 
 const (
-	maxProblems = 20 // that the status page shows; health tells all
-	maxHistory  = 10 // syncs that it shows
+	pageSize    = 40 // updates on one page: with them it stays below 30 kB before compression
+	maxProblems = 20 // that are shown; health tells all
+	maxHistory  = 10 // syncs that are shown
 )
 
-// pageFacts is what the status page says beside its list, and what of the list changes with time. It holds
+// Source is what the status page is made of, as long as the catalog is the same.
+type Source struct {
+	Product update.Product
+	Version string          // of the program
+	Updates []update.Update // of the catalog, the newest last
+	Newest  *update.Update  // that every box may install; nil: there is none
+
+	Conditions func(update.Update) trust.Conditions
+	Signatures func(update.Update) []trust.KeySignature
+}
+
+// Pages returns how many pages the list of updates has, at least one.
+func (s Source) Pages() int { return max(1, (len(s.Updates)+pageSize-1)/pageSize) }
+
+// Facts is what the status page says beside its list, and what of the list changes with time. It holds
 // no pointers but those to values of its own, so that two can be compared.
-type pageFacts struct {
+type Facts struct {
 	State    pageState
 	Problems []string
 	More     int // problems that are not shown
@@ -80,11 +95,11 @@ func newPageTime(t time.Time) pageTime {
 	return pageTime{t.Format("2006-01-02 15:04") + " UTC", t.Format(time.RFC3339)}
 }
 
-// pageFacts gathers what the page says now.
-func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageFacts {
-	at, now := c.Now(), c.Standing()
-	f := pageFacts{Unhashed: now.Unhashed, states: map[update.Name]string{}}
-	urgent, other := status.Problems(h.components)
+// Facts gathers what the page says at a time, of the components and the standing of the server. special is what Special
+// returns.
+func (s Source) Facts(at time.Time, components []status.Component, now status.Standing, special []update.Update) Facts {
+	f := Facts{Unhashed: now.Unhashed, states: map[update.Name]string{}}
+	urgent, other := status.Problems(components)
 	f.Problems = append(urgent, other...)
 	if f.More = len(f.Problems) - maxProblems; f.More > 0 {
 		f.Problems = f.Problems[:maxProblems]
@@ -102,16 +117,16 @@ func (c Config) pageFacts(h *healthView, v *view, special []update.Update) pageF
 		f.Copy = describeCopy(*now.Copy)
 	}
 	for _, u := range special {
-		f.states[u.Name] = describeConditions(u, c.Conditions(u), at)
+		f.states[u.Name] = describeConditions(u, s.Conditions(u), at)
 	}
-	f.State = stateOfPage(h, v, f)
+	f.State = s.state(status.AllOK(components), f)
 	return f
 }
 
-// special returns the updates that are not simply for every box.
-func (c Config) special(v *view) (out []update.Update) {
-	for _, u := range v.catalog.Updates() {
-		on := c.Conditions(u)
+// Special returns the updates that are not simply for every box.
+func (s Source) Special() (out []update.Update) {
+	for _, u := range s.Updates {
+		on := s.Conditions(u)
 		if u.Unsigned || u.Limited || on.Rollout != nil || len(on.Hardware) > 0 || !on.MinVersion.IsZero() {
 			out = append(out, u)
 		}
@@ -119,19 +134,19 @@ func (c Config) special(v *view) (out []update.Update) {
 	return out
 }
 
-// stateOfPage says how it is in a word: the worst there is.
-func stateOfPage(h *healthView, v *view, f pageFacts) pageState {
+// state says how it is in a word: the worst there is.
+func (s Source) state(ok bool, f Facts) pageState {
 	expired := slices.IndexFunc(f.Roles, func(r pageRole) bool { return r.Expired })
 	switch {
 	case f.Copy != nil && !f.Copy.Synced:
 		return pageState{"empty", "Not synced yet", "Nothing is served before the first sync is complete."}
 	case expired >= 0:
 		return pageState{"expired", "Expired", fmt.Sprintf("Boxes refuse what is here: %s expired.", f.Roles[expired].Role)}
-	case !h.ok:
+	case !ok:
 		return pageState{"broken", "Needs attention", "Something is wrong; see the problems below."}
 	case f.Copy != nil && f.Copy.Stale:
 		return pageState{"stale", "Stale", "There is something newer upstream, or may be."}
-	case len(v.catalog.Updates()) == 0:
+	case len(s.Updates) == 0:
 		return pageState{"empty", "No update", "There is nothing to install here."}
 	}
 	return pageState{"healthy", "Healthy", "Everything is in order."}
@@ -214,7 +229,7 @@ const everyBox = "every box"
 
 // A pageModel is all that one page says.
 type pageModel struct {
-	pageFacts
+	Facts
 	Product, Version string
 	Newest           *pageUpdate // nil: none that every box may install
 	Updates          []pageUpdate
@@ -238,14 +253,14 @@ type pageUpdate struct {
 // pageSigner is a key that signed.
 type pageSigner struct{ Fingerprint, ID string }
 
-func (c Config) pageModel(v *view, f pageFacts, number int) pageModel {
-	all := v.catalog.Updates()
-	m := pageModel{pageFacts: f, Product: string(c.Product), Version: c.Version, Total: len(all), Page: number, Pages: pageCount(v)}
+func (s Source) model(f Facts, number int) pageModel {
+	all := s.Updates
+	m := pageModel{Facts: f, Product: string(s.Product), Version: s.Version, Total: len(all), Page: number, Pages: s.Pages()}
 	if m.Previous = number - 1; number < m.Pages {
 		m.Next = number + 1
 	}
-	if v.newest != nil {
-		newest := c.describePageUpdate(*v.newest, f)
+	if s.Newest != nil {
+		newest := s.describeUpdate(*s.Newest, f)
 		m.Newest = &newest
 	}
 	var bytes int64
@@ -255,12 +270,12 @@ func (c Config) pageModel(v *view, f pageFacts, number int) pageModel {
 	m.Bytes = size(bytes)
 	last := len(all) - (number-1)*pageSize
 	for i := last - 1; i >= max(0, last-pageSize); i-- {
-		m.Updates = append(m.Updates, c.describePageUpdate(all[i], f))
+		m.Updates = append(m.Updates, s.describeUpdate(all[i], f))
 	}
 	return m
 }
 
-func (c Config) describePageUpdate(u update.Update, f pageFacts) pageUpdate {
+func (s Source) describeUpdate(u update.Update, f Facts) pageUpdate {
 	out := pageUpdate{
 		Name: u.Name.String(), Version: u.Name.Version().String(), Time: newPageTime(u.Time),
 		Length: u.Length, Size: size(u.Length), State: everyBox,
@@ -268,12 +283,12 @@ func (c Config) describePageUpdate(u update.Update, f pageFacts) pageUpdate {
 	if !u.Digest.IsZero() {
 		out.Digest = u.Digest.String()
 	}
-	if s, ok := f.states[u.Name]; ok {
-		out.State = s
+	if state, ok := f.states[u.Name]; ok {
+		out.State = state
 	}
 	seen := map[pageSigner]bool{}
-	for _, s := range c.signatures(u) {
-		seen[pageSigner{s.Key.Fingerprint(), string(s.Key)}] = true
+	for _, by := range s.Signatures(u) {
+		seen[pageSigner{by.Key.Fingerprint(), string(by.Key)}] = true
 	}
 	out.Signers = slices.SortedFunc(maps.Keys(seen), func(a, b pageSigner) int { return strings.Compare(a.ID, b.ID) })
 	return out
