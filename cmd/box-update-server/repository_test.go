@@ -272,8 +272,8 @@ func TestSlowPutIsCut(t *testing.T) {
 	if a := parse(t, string(b)); err != nil || a.status != 408 {
 		t.Errorf("%d %s: %v", a.status, a.body, err)
 	}
-	if tree(t, w.dir) != before {
-		t.Error("something is on the disk")
+	if after := tree(t, w.dir); after != before {
+		t.Errorf("something is on the disk: was\n%s\nis\n%s", before, after)
 	}
 }
 
