@@ -62,11 +62,11 @@ func (r *Repository) RolloutTime(c Clock) time.Time {
 }
 
 // judge refuses what expired at the reference time.
-func (c Clock) judge(name string, role Role, expires, reference time.Time) error {
-	if c.Repair || !reference.After(expires.Add(c.grace(role))) {
+func (c Clock) judge(f *file, reference time.Time) error {
+	if c.Repair || !reference.After(f.expires.Add(c.grace(f.role))) {
 		return nil
 	}
-	return fmt.Errorf("%s: %w at %s, and it is %s%s", name, ErrExpired, formatTime(expires), formatTime(reference), c.hint(role, reference))
+	return fmt.Errorf("%s: %w at %s, and it is %s%s", f.name(), ErrExpired, formatTime(f.expires), formatTime(reference), c.hint(f.role, reference))
 }
 
 func (c Clock) grace(role Role) time.Duration {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,7 +65,7 @@ func (s *State) whole(chain []*Root) (*State, error) {
 	}
 	chain = s.joined(chain)
 	for _, r := range chain {
-		raw, err := s.read(RoleRoot, r.version)
+		raw, err := readFile(filepath.Join(s.cfg.Dir, FileName(RoleRoot, r.version)), MaxLength(RoleRoot))
 		if err != nil {
 			continue
 		}
@@ -94,106 +93,6 @@ func (s *State) heal(chain []*Root) error {
 	}
 	*s = *out
 	return nil
-}
-
-// load hands a stored file to verify, and its copy where the file is refused. The error is an *fs.PathError, which names
-// the file.
-func (s *State) load(role Role, version int64, verify func(raw []byte) error) error {
-	raw, err := s.read(role, version)
-	if err == nil {
-		err = verify(raw)
-	}
-	if err == nil {
-		return nil
-	}
-	path := filepath.Join(s.cfg.Dir, FileName(role, version))
-	copied, copyErr := readFile(disk.CopyPath(path), MaxLength(role))
-	if copyErr != nil || bytes.Equal(copied, raw) || verify(copied) != nil {
-		if in := (*fs.PathError)(nil); errors.As(err, &in) && in.Path == path {
-			return err // it names the file already
-		}
-		return &fs.PathError{Op: "read", Path: path, Err: err}
-	}
-	s.damaged(fmt.Errorf("%s: %w; its copy is used", path, err))
-	return nil
-}
-
-// loadLedger reads the ledger. One that is lost is not missed by much: what the list has is learned anew, and signed
-// lists are all that any name comes from.
-func (s *State) loadLedger() error {
-	path := filepath.Join(s.cfg.Dir, LedgerName)
-	raw, damage, err := disk.ReadState(path, maxLedger, func(raw []byte) error {
-		_, err := ParseLedger(raw)
-		return err
-	})
-	if errors.Is(err, os.ErrNotExist) {
-		raw, err = nil, nil
-	}
-	if errors.Is(err, disk.ErrDamaged) {
-		raw, damage, err = nil, fmt.Errorf("%w; it begins anew with the names of the list", err), nil
-	}
-	if err != nil {
-		return err
-	}
-	if s.ledger, err = ParseLedger(raw); err != nil {
-		return err
-	}
-	if damage != nil {
-		if grown := s.grownLedger(); grown != nil {
-			s.ledger = grown // the next Commit replaces the copy
-		} else {
-			s.damaged(damage)
-		}
-	}
-	s.loadBound()
-	return nil
-}
-
-// grownLedger returns the ledger that the file holds where it has more than s.ledger, and all of that; else nil. Where s.ledger
-// is of the copy, an older program, which writes no copies, added to the file: no turned bit adds a line.
-func (s *State) grownLedger() *Ledger {
-	raw, err := readFile(filepath.Join(s.cfg.Dir, LedgerName), maxLedger)
-	if err != nil {
-		return nil
-	}
-	l, err := ParseLedger(raw)
-	if err != nil || l.Len() <= s.ledger.Len() {
-		return nil
-	}
-	for n, d := range s.ledger.digests {
-		if l.digests[n] != d {
-			return nil
-		}
-	}
-	return l
-}
-
-// storeLedger writes the ledger, where it differs from what is there.
-func (s *State) storeLedger(l *Ledger) error {
-	path := filepath.Join(s.cfg.Dir, LedgerName)
-	old, damage, err := disk.ReadState(path, maxLedger, nil)
-	if _, noCopy := os.Lstat(disk.CopyPath(path)); err == nil && damage == nil && noCopy == nil && bytes.Equal(old, l.Bytes()) || l.Len() == 0 {
-		return nil
-	}
-	return s.cfg.FS.WriteState(path, l.Bytes(), 0o644)
-}
-
-// learn adds what the newest list has to the ledger in memory: a ledger that was lost, or is older than the list, is
-// as good as can be. The list was accepted under the ledger, so that where they differ it is the ledger that the disk
-// damaged.
-func (s *State) learn() {
-	if s.memory.targets == nil {
-		return
-	}
-	releases := s.memory.targets.releases
-	for _, r := range releases {
-		if s.ledger.check(r.Name(), r.Digest()) != nil {
-			had, _ := s.ledger.Digest(r.Name())
-			s.damaged(fmt.Errorf("%s: %w: %v: expected digest %v, which the list has, got %v", filepath.Join(s.cfg.Dir, LedgerName), disk.ErrDamaged, r.Name(), r.Digest(), had))
-			break // a damaged file is told once
-		}
-	}
-	s.ledger = s.ledger.rebound(releases)
 }
 
 // removeCopies removes the copies of files that are gone.

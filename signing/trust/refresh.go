@@ -58,7 +58,7 @@ func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, e
 			return nil, err
 		}
 		alone := *whole
-		alone.memory = whole.set.under(whole.Root())
+		alone.memory = whole.set.stillValid(whole.Root())
 		seen, err := alone.Look(ctx, f, c)
 		return seen.Repository, err
 	}
@@ -108,7 +108,7 @@ func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 	seen.asked = c.Now
 	r := refresh{f: f, clock: c, chain: seen.chain, root: seen.chain[len(seen.chain)-1], memory: s.memory, set: s.set.timestamp}
 	if len(seen.chain) > len(s.roots) {
-		r.memory, r.set = s.memory.under(r.root), s.set.under(r.root).timestamp
+		r.memory, r.set = s.memory.stillValid(r.root), s.set.stillValid(r.root).timestamp
 		seen.memory = r.memory
 		// The one in hand may be older than the newest root.
 		if raw, err = f.Fetch(ctx, TimestampName, MaxLength(RoleTimestamp), update.Digest{}); err != nil {
@@ -188,12 +188,9 @@ func (s *State) walkRoots(ctx context.Context, f Fetcher) ([]*Root, error) {
 		if err != nil {
 			return chain, err
 		}
-		next, err := parseRoot(last, raw)
+		next, err := last.openNext(raw)
 		if err != nil {
 			return chain, fmt.Errorf("%s: %w", name, err)
-		}
-		if err := verifyRootChain(last, next); err != nil {
-			return chain, err
 		}
 		chain = append(chain, next)
 	}
@@ -211,7 +208,7 @@ type refresh struct {
 
 func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 	had := r.memory.timestamp
-	if err := r.clock.judge(r.root.name(), RoleRoot, r.root.expires, r.clock.reference(had)); err != nil {
+	if err := r.clock.judge(r.root.file, r.clock.reference(had)); err != nil {
 		return nil, err
 	}
 	ts, err := r.timestamp(raw)
@@ -219,10 +216,10 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 		return nil, err
 	}
 	reference := r.clock.reference(had, ts)
-	if err := r.clock.judge(r.root.name(), RoleRoot, r.root.expires, reference); err != nil {
+	if err := r.clock.judge(r.root.file, reference); err != nil {
 		return nil, err
 	}
-	if err := r.clock.judge(ts.name(), RoleTimestamp, ts.expires, reference); err != nil {
+	if err := r.clock.judge(ts.file, reference); err != nil {
 		return nil, err
 	}
 	r.memory.timestamp = ts
@@ -230,7 +227,7 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.clock.judge(sn.name(), RoleSnapshot, sn.expires, reference); err != nil {
+	if err := r.clock.judge(sn.file, reference); err != nil {
 		return nil, err
 	}
 	r.memory.snapshot = sn
@@ -238,7 +235,7 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.clock.judge(tg.name(), RoleTargets, tg.expires, reference); err != nil {
+	if err := r.clock.judge(tg.file, reference); err != nil {
 		return nil, err
 	}
 	return assemble(r.chain, ts, sn, tg)

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,88 @@ import (
 	"slices"
 	"time"
 )
+
+// memory is what was accepted before and guards against going back. Each part is nil where nothing was
+// accepted, or where a newer root took the keys away that had signed it: then its version numbers
+// count no longer, which is the recovery from a thief who counted them up.
+type memory struct {
+	timestamp *online
+	snapshot  *online
+	targets   *targets
+}
+
+// stillValid returns what of m a newer root still accepts. Timestamp and snapshot are forgotten together
+// (TUF 1.0, 5.3.11).
+func (m memory) stillValid(root *Root) memory {
+	online := (m.timestamp == nil || verify(root, m.timestamp.file) == nil) &&
+		(m.snapshot == nil || verify(root, m.snapshot.file) == nil)
+	if !online {
+		m.timestamp, m.snapshot = nil, nil
+	}
+	if m.targets != nil && verify(root, m.targets.file) != nil {
+		m.targets = nil
+	}
+	return m
+}
+
+// newest returns the newer ones of the parts of m and of other; of equals those of m.
+func (m memory) newest(other memory) memory {
+	if other.timestamp != nil && (m.timestamp == nil || other.timestamp.version > m.timestamp.version) {
+		m.timestamp = other.timestamp
+	}
+	if other.snapshot != nil && (m.snapshot == nil || other.snapshot.version > m.snapshot.version) {
+		m.snapshot = other.snapshot
+	}
+	if other.targets != nil && (m.targets == nil || other.targets.version > m.targets.version) {
+		m.targets = other.targets
+	}
+	return m
+}
+
+// checkTimestamp refuses a timestamp that is older than the accepted one, or that names an older
+// snapshot. Equal is accepted.
+func (m memory) checkTimestamp(ts *online) error {
+	if m.timestamp == nil {
+		return nil
+	}
+	if ts.version < m.timestamp.version {
+		return rollback(ts.name(), m.timestamp.version)
+	}
+	if ts.next.version < m.timestamp.next.version {
+		return rollback(fmt.Sprintf("%s names %s", ts.name(), ts.next.name()), m.timestamp.next.version)
+	}
+	return nil
+}
+
+// checkSnapshot refuses a snapshot that names a targets file older than the accepted one.
+func (m memory) checkSnapshot(sn *online) error {
+	if m.snapshot != nil && sn.next.version < m.snapshot.next.version {
+		return rollback(fmt.Sprintf("%s names %s", sn.name(), sn.next.name()), m.snapshot.next.version)
+	}
+	if m.targets != nil && sn.next.version < m.targets.version {
+		return rollback(fmt.Sprintf("%s names %s", sn.name(), sn.next.name()), m.targets.version)
+	}
+	return nil
+}
+
+// checkTargets refuses another list under the version of the accepted one. More signatures are no
+// other list.
+func (m memory) checkTargets(tg *targets) error {
+	if m.targets == nil || tg.version > m.targets.version {
+		return nil
+	}
+	if tg.version < m.targets.version {
+		return rollback(tg.name(), m.targets.version)
+	}
+	if !bytes.Equal(tg.signed, m.targets.signed) {
+		return fmt.Errorf("%s: %w: another list with this number was accepted before; a release signer must publish one with a higher number", tg.name(), ErrFork)
+	}
+	return nil
+}
+
+func rollback(what string, had int64) error {
+	return fmt.Errorf("%s: %w: version %d was; ask another mirror, this one is behind or hostile", what, ErrRollback, had)
+}
 
 // rememberedDir is the directory, within that of a State, of what was accepted and is no whole set yet:
 //
@@ -35,7 +118,7 @@ func (s *State) Remember(seen Seen) error {
 	if err := s.adopt(seen.chain); err != nil {
 		return fmt.Errorf("remember what was accepted: %w", err)
 	}
-	s.memory = s.memory.newest(seen.memory.under(s.Root()))
+	s.memory = s.memory.newest(seen.memory.stillValid(s.Root()))
 	if !seen.asked.IsZero() {
 		s.rootsAsked = seen.asked
 	}
@@ -71,14 +154,14 @@ func (s *State) adopt(chain []*Root) error {
 			}
 		}
 		s.roots = slices.Concat(s.roots, fresh)
-		s.memory = s.memory.under(s.Root())
+		s.memory = s.memory.stillValid(s.Root())
 		return nil
 	}
 	if err := s.storeRoots(slices.Concat(s.roots, fresh)); err != nil {
 		return err
 	}
-	s.memory = s.memory.under(s.Root())
-	s.set = s.set.under(s.Root())
+	s.memory = s.memory.stillValid(s.Root())
+	s.set = s.set.stillValid(s.Root())
 	if s.current != nil && (s.set.timestamp == nil || s.set.targets == nil) {
 		s.current, s.problem = nil, fmt.Errorf("%s: %w: it no longer accepts what was current", s.Root().name(), ErrThreshold)
 	}
@@ -124,8 +207,8 @@ func (s *State) recall() {
 		if err != nil {
 			break
 		}
-		next, err := parseRoot(last, raw)
-		if err != nil || verifyRootChain(last, next) != nil {
+		next, err := last.openNext(raw)
+		if err != nil {
 			break
 		}
 		s.roots = append(s.roots, next)
@@ -145,7 +228,7 @@ func (s *State) recall() {
 	if raw, err := readFile(s.remembered("targets.json"), MaxLength(RoleTargets)); err == nil {
 		m.targets, _ = parseTargets(root, raw, root.Threshold(RoleTargets))
 	}
-	s.memory = s.memory.under(root).newest(m)
+	s.memory = s.memory.stillValid(root).newest(m)
 }
 
 // forget removes what was remembered and is now in the set, or counts no longer.

@@ -1,7 +1,10 @@
 package trust
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -54,11 +57,23 @@ func (r *Repository) Release(n update.Name) (Release, bool) {
 	return rel, ok
 }
 
-// Version returns the version of the file of that role, 0 for what is no role.
-func (r *Repository) Version(role Role) int64 {
-	version, _, _, _ := r.about(role)
-	return version
+// file returns the file of that role, an empty one for what is no role.
+func (r *Repository) file(role Role) *file {
+	switch role {
+	case RoleRoot:
+		return r.root.file
+	case RoleTargets:
+		return r.targets.file
+	case RoleSnapshot:
+		return r.snapshot.file
+	case RoleTimestamp:
+		return r.timestamp.file
+	}
+	return &file{}
 }
+
+// Version returns the version of the file of that role, 0 for what is no role.
+func (r *Repository) Version(role Role) int64 { return r.file(role).version }
 
 // Versions returns the versions of the four files, 0 each where r is nil.
 func (r *Repository) Versions() status.Versions {
@@ -69,51 +84,16 @@ func (r *Repository) Versions() status.Versions {
 }
 
 // Expires returns when the file of that role expires.
-func (r *Repository) Expires(role Role) time.Time {
-	_, expires, _, _ := r.about(role)
-	return expires
-}
+func (r *Repository) Expires(role Role) time.Time { return r.file(role).expires }
 
 // Issued returns when the file of that role was signed, by the signer's clock.
-func (r *Repository) Issued(role Role) time.Time {
-	_, _, issued, _ := r.about(role)
-	return issued
-}
+func (r *Repository) Issued(role Role) time.Time { return r.file(role).issued }
 
 // Raw returns the file of that role as signed. The caller must not change it.
-func (r *Repository) Raw(role Role) []byte {
-	_, _, _, raw := r.about(role)
-	return raw
-}
-
-func (r *Repository) about(role Role) (version int64, expires, issued time.Time, raw []byte) {
-	switch role {
-	case RoleRoot:
-		return r.root.version, r.root.expires, r.root.issued, r.root.raw
-	case RoleTargets:
-		return r.targets.version, r.targets.expires, r.targets.issued, r.targets.raw
-	case RoleSnapshot:
-		return r.snapshot.version, r.snapshot.expires, r.snapshot.issued, r.snapshot.raw
-	case RoleTimestamp:
-		return r.timestamp.version, r.timestamp.expires, r.timestamp.issued, r.timestamp.raw
-	}
-	return 0, time.Time{}, time.Time{}, nil
-}
+func (r *Repository) Raw(role Role) []byte { return r.file(role).raw }
 
 // Signers returns the keys that the root lets sign for that role and that signed its file.
-func (r *Repository) Signers(role Role) []keys.Public {
-	switch role {
-	case RoleRoot:
-		return signers(r.root, r.root.file)
-	case RoleTargets:
-		return signers(r.root, r.targets.file)
-	case RoleSnapshot:
-		return signers(r.root, r.snapshot.file)
-	case RoleTimestamp:
-		return signers(r.root, r.timestamp.file)
-	}
-	return nil
-}
+func (r *Repository) Signers(role Role) []keys.Public { return signers(r.root, r.file(role)) }
 
 // Reference returns the reference time by that clock.
 func (r *Repository) Reference(c Clock) time.Time { return c.reference(r.timestamp) }
@@ -122,8 +102,7 @@ func (r *Repository) Reference(c Clock) time.Time { return c.reference(r.timesta
 func (r *Repository) Fresh(c Clock) error {
 	reference := r.Reference(c)
 	for _, role := range Roles() {
-		version, expires, _, _ := r.about(role)
-		if err := c.judge(fmt.Sprintf("%s %d", role, version), role, expires, reference); err != nil {
+		if err := c.judge(r.file(role), reference); err != nil {
 			return err
 		}
 	}
@@ -151,4 +130,50 @@ func (r *Repository) RenewalDue(at time.Time) bool {
 
 func halfOver(issued, expires, at time.Time) bool {
 	return at.After(issued.Add(expires.Sub(issued) / 2))
+}
+
+// VerifyDetached verifies the detached signatures by keys that the root has. The error is that of
+// signing.Open.
+func (r *Repository) VerifyDetached() error { return verifyDetached(r.root, r.targets.releases) }
+
+// VerifyArchive reads src to its end, in constant memory, and refuses with ErrMismatch what is not the
+// archive of the release.
+func VerifyArchive(ctx context.Context, r Release, src io.Reader) error {
+	if r.IsZero() {
+		return errors.New("verify: no release")
+	}
+	var h update.Hasher
+	if err := copyAll(ctx, &h, src, r.Length()); err != nil {
+		return err
+	}
+	return fits(r, &h)
+}
+
+// copyAll copies at most one byte more than length.
+func copyAll(ctx context.Context, to io.Writer, from io.Reader, length int64) error {
+	from = io.LimitReader(from, length+1)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(to, from, 1<<20); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func fits(r Release, h *update.Hasher) error {
+	digest, blocks, length := h.Result()
+	if length > r.Length() {
+		return fmt.Errorf("%w: expected %d bytes, got more", ErrMismatch, r.Length())
+	}
+	if digest != r.Digest() || length != r.Length() {
+		return fmt.Errorf("%w: expected %d bytes with digest %v, got %d with %v", ErrMismatch, r.Length(), r.Digest(), length, digest)
+	}
+	if got := update.Sum(blocks.Bytes()); got != r.Blocks() {
+		return fmt.Errorf("%w: expected a block list with digest %v, got %v", ErrMismatch, r.Blocks(), got)
+	}
+	return nil
 }

@@ -286,6 +286,18 @@ func fingerprints(ks []keys.Public) string {
 	return strings.Join(names, ", ")
 }
 
+// openNext reads a root that follows r.
+func (r *Root) openNext(raw []byte) (*Root, error) {
+	next, err := parseRoot(r, raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyRootChain(r, next); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
 // verifyRootChain checks that next follows r: one version on, signed by the thresholds of both.
 func verifyRootChain(r, next *Root) error {
 	if next.version != r.version+1 {

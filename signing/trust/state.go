@@ -1,9 +1,14 @@
 package trust
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -132,4 +137,175 @@ func (s *State) Current() (*Repository, error) {
 		return nil, fmt.Errorf("%s: %w: %w", s.cfg.Dir, ErrNone, s.problem)
 	}
 	return s.current, nil
+}
+
+// readFile reads a regular file of at most limit bytes. One that is longer, or that the disk can't read, is ErrMalformed: it
+// no longer holds what was written.
+func readFile(path string, limit int64) ([]byte, error) {
+	raw, err := disk.ReadFile(path, limit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", filepath.Base(path), ErrNotFound)
+	case errors.Is(err, disk.ErrTooLong):
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", filepath.Base(path), ErrMalformed, limit)
+	case disk.Fault(err):
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return raw, err
+}
+
+// load reads a stored file by open, and its copy where the file is refused. The error is an *fs.PathError, which names
+// the file.
+func load[T any](s *State, role Role, version int64, open func(raw []byte) (T, error)) (T, error) {
+	path := filepath.Join(s.cfg.Dir, FileName(role, version))
+	raw, err := readFile(path, MaxLength(role))
+	if err == nil {
+		var v T
+		if v, err = open(raw); err == nil {
+			return v, nil
+		}
+	}
+	if copied, copyErr := readFile(disk.CopyPath(path), MaxLength(role)); copyErr == nil && !bytes.Equal(copied, raw) {
+		if v, copyErr := open(copied); copyErr == nil {
+			s.damaged(fmt.Errorf("%s: %w; its copy is used", path, err))
+			return v, nil
+		}
+	}
+	var none T
+	if in := (*fs.PathError)(nil); errors.As(err, &in) && in.Path == path {
+		return none, err // it names the file already
+	}
+	return none, &fs.PathError{Op: "read", Path: path, Err: err}
+}
+
+func (s *State) loadRoots() error {
+	stored, err := s.versions(RoleRoot)
+	if err != nil {
+		return err
+	}
+	first, err := s.firstRoot(stored)
+	if err != nil {
+		return err
+	}
+	s.roots = []*Root{first}
+	for v := first.version + 1; len(stored) > 0 && v <= stored[len(stored)-1]; v++ {
+		if err := s.loadRoot(v); err != nil {
+			if s.cfg.Pinned == nil {
+				return err
+			}
+			// It comes from the upstream again, see whole.
+			s.damaged(fmt.Errorf("%w; it is fetched again", err))
+			s.floor = stored[len(stored)-1]
+			return nil
+		}
+	}
+	return nil
+}
+
+// Roots returns the roots in the directory of a State, each of which follows from the one before; the first is the one
+// from which the State was trusted. With an error they are those before the one that is missing or damaged.
+func Roots(dir string) ([]*Root, error) {
+	s := &State{cfg: Config{Dir: dir}}
+	err := s.loadRoots()
+	return s.roots, err
+}
+
+// firstRoot returns the root from which trust comes.
+func (s *State) firstRoot(stored []int64) (*Root, error) {
+	if s.cfg.Pinned == nil {
+		if len(stored) == 0 {
+			return nil, fmt.Errorf("%w: no root is there", ErrNotFound)
+		}
+		return load(s, RoleRoot, stored[0], ParseRoot)
+	}
+	r, err := ParseRoot(s.cfg.Pinned)
+	if err != nil {
+		return nil, fmt.Errorf("the given root: %w", err)
+	}
+	if !slices.Contains(stored, r.version) {
+		return r, nil
+	}
+	there, err := load(s, RoleRoot, r.version, ParseRoot)
+	if err != nil {
+		s.damaged(fmt.Errorf("%w; the given root is used", err))
+		return r, nil
+	}
+	if string(there.raw) != string(r.raw) {
+		return nil, fmt.Errorf("%s: %w: the file there is another than the given root; one of them belongs to another repository", r.name(), ErrFork)
+	}
+	return r, nil
+}
+
+func (s *State) loadRoot(version int64) error {
+	next, err := load(s, RoleRoot, version, s.Root().openNext)
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: a newer root is there, and without this one nothing links the two", err)
+	}
+	if err == nil {
+		s.roots = append(s.roots, next)
+	}
+	return err
+}
+
+func (s *State) versions(role Role) ([]int64, error) { return storedVersions(s.cfg.Dir, role) }
+
+// storedVersions lists the versions of a role in a directory, ascending. A root that is lost is there as long as its copy
+// is: whoever took the one before for the newest would make another. A directory that is missing has none.
+func storedVersions(dir string, role Role) ([]int64, error) {
+	names, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var out []int64
+	for _, e := range names {
+		name := e.Name()
+		if role == RoleRoot {
+			name = strings.TrimSuffix(name, disk.CopyPath(""))
+		}
+		if r, v, ok := ParseFileName(name); ok && r == role {
+			out = append(out, v)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// loadSet fills memory with what of the stored set the newest root accepts, and says why that is not a
+// whole set.
+func (s *State) loadSet() (err error) {
+	root, m := s.Root(), &s.memory
+	if m.timestamp, err = load(s, RoleTimestamp, 0, func(raw []byte) (*online, error) { return openOnline(root, RoleTimestamp, raw) }); err == nil {
+		next := m.timestamp.next
+		m.snapshot, err = load(s, RoleSnapshot, next.version, func(raw []byte) (*online, error) { return openSnapshot(root, next, raw) })
+	}
+	if errors.Is(err, ErrThreshold) {
+		m.timestamp, m.snapshot = nil, nil
+	}
+	if err == nil {
+		next := m.snapshot.next
+		m.targets, err = load(s, RoleTargets, next.version, func(raw []byte) (*targets, error) { return openTargets(root, next, raw) })
+	}
+	if err != nil {
+		m.targets = s.lastTargets()
+	}
+	return err
+}
+
+// lastTargets returns the newest stored targets file that the newest root accepts, nil for none. It
+// still guards against going back where the timestamp that led to it is forgotten.
+func (s *State) lastTargets() *targets {
+	stored, err := s.versions(RoleTargets)
+	if err != nil {
+		return nil // then nothing else could be read either
+	}
+	for _, v := range slices.Backward(stored) {
+		raw, err := readFile(filepath.Join(s.cfg.Dir, FileName(RoleTargets, v)), MaxLength(RoleTargets))
+		if err != nil {
+			continue
+		}
+		if tg, err := parseTargets(s.Root(), raw, s.Root().Threshold(RoleTargets)); err == nil && tg.version == v {
+			return tg
+		}
+	}
+	return nil
 }
