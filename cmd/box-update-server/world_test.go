@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -185,19 +186,27 @@ func sendArchive(t *testing.T, at string, b []byte) {
 // tree tells the names and sizes of everything below a directory.
 func tree(t *testing.T, dir string) string {
 	t.Helper()
-	var b strings.Builder
-	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
-		// What a server does in the background it notes at any time.
-		noted := regexp.MustCompile(`^(gc|scrub|inspected)\.json`)
-		if err == nil && !info.IsDir() && !noted.MatchString(info.Name()) {
-			fmt.Fprintln(&b, path, info.Size(), info.ModTime())
+	// What a server does in the background it notes at any time, by way of a file that soon has its name.
+	noted := regexp.MustCompile(`^(gc|scrub|inspected)\.json`)
+	var out string
+	eventually(t, "no file on its way", func() bool {
+		var b strings.Builder
+		err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+			if err == nil && strings.HasPrefix(info.Name(), disk.TempPrefix) {
+				return fs.ErrNotExist
+			}
+			if err == nil && !info.IsDir() && !noted.MatchString(info.Name()) {
+				fmt.Fprintln(&b, path, info.Size(), info.ModTime())
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
 		}
-		return err
+		out = b.String()
+		return err == nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
+	return out
 }
 
 // discard reads an answer to its end.
