@@ -27,7 +27,7 @@ const samples = 30
 // a second shows nothing: of thousands of small files all that is seen is the line of all together.
 //
 // Its methods may be called concurrently. While it shows something nothing else may write to the
-// terminal: messages go through Write. Who makes a meter calls End.
+// terminal: messages go through Write. The caller of NewMeter calls End.
 type Meter struct {
 	terminal bool
 	out      io.Writer

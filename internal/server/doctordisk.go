@@ -14,11 +14,11 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// What of a disk should be free.
+// How much of a disk should be free.
 const (
 	leastFree  = 256 << 20 // bytes, below which something is wrong
 	leastFiles = 1000      // files that can still be made
-	fewPercent = 5         // of bytes or files, below which people are told
+	fewPercent = 5         // of bytes or files, below which there is a warning
 )
 
 // permissions looks whether this account may read and write what a server has to.

@@ -96,7 +96,7 @@ func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 	}
 	roots, err := certificates("ca_file", c.settings.CAFile)
 	if err != nil {
-		return nil // told already
+		return nil // another check reported it
 	}
 	client, err := fetch.New(fetch.Config{
 		Upstreams: c.settings.Upstream, Redirects: c.settings.Redirects, Roots: roots, Patience: -1,
@@ -111,7 +111,7 @@ func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 	}}
 	shown := c.verifyUpstreams(ctx, client)
 	if c.store != nil {
-		if f, _, err := mirror.ReadHealth(c.store, c.settings.Interval, c.now()); err == nil { // else it is told of elsewhere
+		if f, _, err := mirror.ReadHealth(c.store, c.settings.Interval, c.now()); err == nil { // another check reports an error
 			for _, u := range f.Upstreams {
 				if u.Loop {
 					found = append(found, wrong("upstream", "name the origin as upstream, or a mirror that is nearer to it",
@@ -172,7 +172,7 @@ func (c *checked) skew(ctx context.Context, client *http.Client, name, base stri
 	before := c.now()
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil // told already
+		return nil // another check reported it
 	}
 	defer resp.Body.Close() // only read from
 	theirs, err := http.ParseTime(resp.Header.Get("Date"))

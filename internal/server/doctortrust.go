@@ -97,7 +97,7 @@ func (c *checked) signer(repo *trust.Repository) []Finding {
 	}
 	signers, err := onlineKeys(context.Background(), c.settings.OnlineKey)
 	if err != nil {
-		return nil // told already
+		return nil // another check reported it
 	}
 	for _, s := range signers {
 		named := func(k keys.Public) bool { return k.ID() == s.Public().ID() }

@@ -89,7 +89,7 @@ func (p *Program) Fsck(ctx context.Context, rate int64) (report FsckReport, err 
 		if !errors.Is(err, errNotAsked) {
 			return report, err
 		}
-		// Whoever holds the directory may write to it at any time, so nobody else can repair it.
+		// The process that holds the directory may write to it at any time, so this one must not repair it.
 		p.Warn("box-update-server", err.Error()+": nothing is changed")
 		st, err = p.openReadOnly(ctx, s)
 	}
@@ -107,8 +107,8 @@ func (p *Program) Fsck(ctx context.Context, rate int64) (report FsckReport, err 
 }
 
 // checkStore reads every archive. With repair it moves what is damaged out of the way, and has a mirror fetch it anew; m is
-// nil where there is nobody to fetch it from. read is told of each piece that was read. What could not be repaired is no error,
-// but told.
+// nil without an upstream. read is called with each piece that was read. Damage that could not be repaired is no error: the
+// report has it.
 func checkStore(ctx context.Context, st *store.Store, m *mirrored, repair bool, read func(update.Digest, int)) (FsckReport, error) {
 	out := FsckReport{}
 	superseded, err := st.Superseded()
@@ -120,7 +120,7 @@ func checkStore(ctx context.Context, st *store.Store, m *mirrored, repair bool, 
 	if m == nil {
 		problems, err := st.Check(ctx, check)
 		out.Problems = describeProblems(problems)
-		// What is in the way without being listed has nobody who would miss it.
+		// Damage of a file without a name, which no list has, needs no repair.
 		if repair && slices.ContainsFunc(problems, func(p store.Problem) bool { return p.Name != (update.Name{}) }) {
 			out.Error = "there is no upstream to fetch it from"
 		}
@@ -146,7 +146,7 @@ func capReading(ctx context.Context, perSecond int64) func(update.Digest, int) {
 	return func(_ update.Digest, n int) { _ = limit.Wait(ctx, n) } // an end of ctx ends the check as well
 }
 
-// typeLines is the media type of an answer that tells how far a check is: JSON objects, one a line.
+// typeLines is the media type of an answer that shows how far a check is: JSON objects, one a line.
 const typeLines = "application/x-ndjson"
 
 // fsckLine is one line of such an answer. The last one, and only that, has a report or a refusal.

@@ -19,8 +19,8 @@ const (
 // A logBuffer puts lines of requests together that come within a pause: each write to the system costs more than
 // its line. Lines keep their order and are written whole.
 //
-// What is written to the buffer itself is on its way when Write returns, and all that waited before it. After a kill,
-// lines of requests that waited are lost.
+// Write of the buffer itself returns when its line, and all that waited before it, are written. A kill loses the lines of
+// requests that wait.
 type logBuffer struct {
 	out io.Writer
 
@@ -79,7 +79,7 @@ func (b *logBuffer) flush() error {
 	return err
 }
 
-// close writes what waits. What comes later is written at once.
+// close writes what waits. Later lines are written at once.
 func (b *logBuffer) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

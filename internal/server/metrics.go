@@ -15,7 +15,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// measureEvery is how often it is looked how much room the store takes and has.
+// measureEvery is the time between two measurements of the room that the store takes and has.
 const measureEvery = 30 * time.Second
 
 // stats tells status page and metrics of directory and repository, of which one may be missing.

@@ -33,7 +33,7 @@ type mirrored struct {
 	now    func() time.Time
 }
 
-// sinks are told how a transfer goes on. Each may be nil.
+// sinks are called as a transfer goes on. Each may be nil.
 type sinks struct {
 	planned  func([]trust.Release)
 	progress func(trust.Release, int64)

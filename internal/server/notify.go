@@ -20,8 +20,7 @@ import (
 // maxProbe bounds what is read of an answer to a probe, in bytes.
 const maxProbe = 64 << 10
 
-// A serviceManager is told how the server is, as sd_notify(3) says. Where none is listening,
-// nothing is told.
+// A serviceManager gets the state of the server, as sd_notify(3) says. Without one that listens, nothing is sent.
 type serviceManager struct {
 	logger *slog.Logger
 	send   func(state string) error

@@ -34,7 +34,7 @@ type dataDir struct {
 	credentials credentials // nil: there is no TLS
 }
 
-// openDataDir opens the data directory, if there is one. out is told how the transfers of a mirror go on.
+// openDataDir opens the data directory, if there is one. out is called as the transfers of a mirror go on.
 func (p *Program) openDataDir(ctx context.Context, s settings.Server, out sinks, logger *slog.Logger) (dataDir, error) {
 	if len(s.Upstream) > 0 {
 		r, err := p.openMirror(ctx, s, out, logger)
@@ -95,8 +95,8 @@ func (d dataDir) start(ctx context.Context) (stop func()) {
 	}
 }
 
-// scrub reads the archives again and again. What it finds damaged, a mirror fetches anew; at an origin a person
-// has to bring it.
+// scrub reads the archives again and again. A mirror fetches a damaged one anew; at an origin a person has to bring
+// it.
 func (r *repository) scrub(ctx context.Context) error {
 	return r.store.Scrub(ctx, r.scrubEvery, func(p store.Problem) {
 		if r.copy != nil {

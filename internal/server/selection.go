@@ -14,8 +14,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// plainDir is a directory that is served as it is. Whose the signatures beside its archives are is
-// not known.
+// plainDir is a directory that is served as it is. Nobody knows which key made the signatures beside its archives.
 type plainDir struct{ *dropdir.Dir }
 
 // Signatures returns what lies beside an update.
@@ -160,8 +159,8 @@ func catalogOf(updates []update.Update, had bool) *update.Catalog {
 	return c
 }
 
-// repositoryWithDir is a repository with a directory beside it. What is signed is served from wherever it lies;
-// the rest of the directory where the settings say so.
+// repositoryWithDir is a repository with a directory beside it. A signed archive is served from wherever it lies;
+// the other archives of the directory only where the settings say so.
 type repositoryWithDir struct {
 	*selector
 	repository *repository

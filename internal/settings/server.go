@@ -23,12 +23,12 @@ type Server struct {
 	UpdatesDir string // read-only directory of archives
 	DataDir    string // the server's own files, and the repository if there is one
 	OnlineKey  string // file of the key that signs snapshot and timestamp; two while it is replaced
-	// ClockChecked is when the operator looked, and found that the clock is right; zero: never.
+	// ClockChecked is when the operator found the clock right; zero: never.
 	ClockChecked time.Time
 	ReleaseKey   string // file of the public key that archives of UpdatesDir must be signed by
 	// ServeUnsigned serves archives of UpdatesDir that the repository does not list.
 	ServeUnsigned bool
-	Product       update.Product // whose archives are served
+	Product       update.Product // its archives are served
 	LogFormat     string         // "text" or "json"
 	LogRequests   bool           // a line for each request
 	Metrics       bool           // /metrics answers
@@ -49,7 +49,7 @@ type Limits struct {
 	MaxBandwidth int64 // bytes per second of all archives together; 0: any
 	MaxIdle      int64 // connections of one address on which nothing is under way; 0: any number
 
-	// TrustedProxies are the reverse proxies that say in X-Forwarded-For whose a request is.
+	// TrustedProxies are the reverse proxies whose X-Forwarded-For names the client of a request.
 	TrustedProxies []netip.Prefix
 }
 
@@ -59,7 +59,7 @@ type TLS struct {
 	TLSCertificate string        // file of the certificate, and of those between it and the authority
 	TLSKey         string        // file of its private key
 	TLSRedirect    bool          // HTTP is redirected to HTTPS
-	HSTS           time.Duration // for how long browsers are told to come with TLS only; 0: they aren't
+	HSTS           time.Duration // how long browsers must come with TLS only; 0: they need not
 	ACMEDomains    []string      // names that certificates are obtained for, instead of the files
 	ACMEDirectory  string        // URL of the authority's directory (RFC 8555, section 7.1.1)
 	ACMECAFile     string        // certificate authorities, PEM, of that URL, instead of those of the system
@@ -82,7 +82,7 @@ type Mirror struct {
 	Bandwidth   int64         // bytes per second from all upstreams together; 0: no cap
 }
 
-// Keeping are the settings of how a repository is looked after, whether it is that of an origin or of a mirror.
+// Keeping are the settings for the upkeep of a repository, of an origin or of a mirror.
 type Keeping struct {
 	KeepSuperseded time.Duration // how long metadata are served that newer ones replaced
 	ScrubEvery     time.Duration // in which all archives are read again; 0: never

@@ -118,7 +118,7 @@ func clip(value json.RawMessage) string {
 	return explain.Clip(explain.MaskURLs(b.String()), 80)
 }
 
-// Check says what is wrong with each of the settings alone. Where one rule is about several of them, it is told once.
+// Check says what is wrong with each of the settings alone. A rule about several of them is reported once.
 func Check(all []Setting) (problems []error) {
 	for _, s := range all {
 		if s.Check == nil {
