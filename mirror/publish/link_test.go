@@ -21,7 +21,6 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -319,28 +318,10 @@ func TestForgottenParts(t *testing.T) {
 // releaseOf returns an archive with that content as a signed list names it.
 func releaseOf(t *testing.T, data []byte) (trust.Release, update.Blocks) {
 	t.Helper()
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	var h update.Hasher
-	h.Write(data)
-	digest, blocks, length := h.Result()
-	root, release, online := testworld.NewSigner("root"), testworld.NewSigner("release"), testworld.NewSigner("online")
-	repo, err := trust.Init(t.Context(), time.Now(), trust.Setup{
-		Root:    trust.Holder{Keys: []keys.Public{root.Public()}},
-		Release: trust.Holder{Keys: []keys.Public{release.Public()}},
-		Online:  online.Public(),
-	}, root, release, online)
-	check(err)
-	e, err := repo.EditTargets(&trust.Ledger{}, 0, time.Now())
-	check(err)
-	check(e.Add(trust.Addition{Name: archiveName, Digest: digest, Length: length, Blocks: update.Sum(blocks.Bytes())}))
-	p, err := e.Sign(t.Context(), release)
-	check(err)
-	return p.Releases()[0], blocks
+	k := testworld.NewKeyring("")
+	p := testworld.SignList(t, k.Init(t, time.Now(), 1), &trust.Ledger{}, time.Now(), k.Releases,
+		func(e *trust.TargetsEdit) error { return e.Add(testworld.Addition(archiveName.String(), data)) })
+	return p.Releases()[0], testworld.Blocks(data)
 }
 
 // Over a slow link nothing is read back but what the server says of the archive; where it doesn't, blocks are.

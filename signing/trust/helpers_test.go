@@ -13,8 +13,10 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// day is the time at which every story begins.
-var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+var (
+	day     = testworld.Start
+	wantErr = testworld.WantErr
+)
 
 const hours24 = 24 * time.Hour
 
@@ -42,7 +44,7 @@ func newWorldOf(t testing.TB, n, need int) *world {
 		w.releases = append(w.releases, testworld.NewSigner(fmt.Sprintf("release %d", i)))
 	}
 	w.dir = trust.Directory{Path: filepath.Join(testworld.TempDir(t), "R")}
-	w.repo = w.init()
+	w.repo = testworld.Keyring{Roots: w.roots, Releases: w.releases, Online: w.online[0]}.Init(t, w.at, need)
 	state, err := trust.Open(config(w.dir, w.repo.Raw(trust.RoleRoot)))
 	if err == nil {
 		err = state.Commit(w.repo)
@@ -82,38 +84,20 @@ func verify(d trust.Directory, pinned []byte, c trust.Clock) (*trust.Repository,
 	return r, errors.Join(r.Fresh(c), r.VerifyDetached())
 }
 
-func (w *world) init() *trust.Repository {
-	w.t.Helper()
-	r, err := trust.Init(w.t.Context(), w.at, trust.Setup{
-		Root:    trust.Holder{Keys: testworld.Publics(w.roots...), Threshold: w.rootNeed},
-		Release: trust.Holder{Keys: testworld.Publics(w.releases...), Threshold: w.releaseNeed},
-		Online:  w.online[0].Public(),
-	}, append(append(testworld.Signers(w.roots...), testworld.Signers(w.releases...)...), w.online[0])...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return r
-}
-
 // content is the archive of a name in these tests.
 func content(name string) []byte { return []byte("archive of " + name + "\n") }
 
 func name(t testing.TB, s string) update.Name {
 	t.Helper()
-	n, err := update.ParseName(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return testworld.Name(s)
 }
 
 // addition describes an archive of those bytes.
 func addition(t testing.TB, n string, data []byte) trust.Addition {
 	t.Helper()
-	var h update.Hasher
-	h.Write(data)
-	digest, blocks, length := h.Result()
-	return trust.Addition{Name: name(t, n), Digest: digest, Length: length, Blocks: update.Sum(blocks.Bytes()), Unpacked: 2 * length}
+	a := testworld.Addition(n, data)
+	a.Unpacked = 2 * a.Length
+	return a
 }
 
 func (w *world) edit() *trust.TargetsEdit {
@@ -183,20 +167,7 @@ func (w *world) newRoot(by []*testworld.Signer, change func(*trust.RootEdit) err
 
 func (w *world) proposeRoot(by []*testworld.Signer, change func(*trust.RootEdit) error) *trust.Proposal {
 	w.t.Helper()
-	e, err := w.repo.EditRoot(w.at)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if change != nil {
-		if err := change(e); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	p, err := e.Sign(w.t.Context(), testworld.Signers(by...)...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return p
+	return testworld.SignRoot(w.t, w.repo, w.at, by, change)
 }
 
 // clock is that of a box with the right time.
@@ -246,11 +217,4 @@ func (b *box) must(f trust.Fetcher, c trust.Clock) *trust.Repository {
 		b.t.Fatal(err)
 	}
 	return r
-}
-
-func wantErr(t testing.TB, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("expected %q, got %v", want, err)
-	}
 }

@@ -220,9 +220,8 @@ func TestCommitOfForeignRoots(t *testing.T) {
 	w.newRoot(w.roots, nil)
 	b := newBox(t, w.repo.Root()) // pinned at root 2
 	r := b.must(w.dir, w.clock())
-	other := newWorldOf(t, 1, 1)
-	other.roots = []*testworld.Signer{testworld.NewSigner("another root")}
-	s, err := trust.Open(trust.Config{Dir: testworld.TempDir(t), Pinned: other.init().Raw(trust.RoleRoot)})
+	other := testworld.NewKeyring("another ").Init(t, w.at, 1)
+	s, err := trust.Open(trust.Config{Dir: testworld.TempDir(t), Pinned: other.Raw(trust.RoleRoot)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,22 +40,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func wantErr(t testing.TB, got, want error) {
-	t.Helper()
-	if !errors.Is(got, want) {
-		t.Fatalf("error is %v, want %v", got, want)
-	}
-}
-
-// epoch is the time of all tests, in which nothing waits for it.
-var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+var (
+	must    = testworld.Must
+	wantErr = testworld.WantErr
+	epoch   = testworld.Start // the time of all tests, in which nothing waits for it
+)
 
 // box is a box in a directory of its own.
 type box struct {
