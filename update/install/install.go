@@ -32,7 +32,7 @@ func (i *Installer) Install(ctx context.Context, v signing.Verified, src *os.Fil
 	r, err := i.install(ctx, v, src, o)
 	i.startStopped(ctx)
 	if err != nil {
-		return Result{}, fmt.Errorf("install %v: %w", v.Name(), i.own(err))
+		return Result{}, fmt.Errorf("install %v: %w", v.Name(), i.asBoxFault(err))
 	}
 	return r, nil
 }
@@ -52,8 +52,8 @@ func (i *Installer) install(ctx context.Context, v signing.Verified, src *os.Fil
 	if err := i.admit(v, o); err != nil {
 		return Result{}, err
 	}
-	if i.begin(); !o.Force {
-		if err := i.fits(v.Digest()); err != nil {
+	if i.measureRoom(); !o.Force {
+		if err := i.checkFits(v.Digest()); err != nil {
 			return Result{}, err
 		}
 	}
@@ -68,7 +68,7 @@ func (i *Installer) install(ctx context.Context, v signing.Verified, src *os.Fil
 }
 
 func (i *Installer) result(resumed bool) Result {
-	r := Result{Installed: *i.rec.Installed, Resumed: resumed, Reboot: i.due()}
+	r := Result{Installed: *i.rec.Installed, Resumed: resumed, Reboot: i.rebootDue()}
 	if p := i.rec.Previous; p != nil {
 		r.Previous = p.Name.Version()
 	}
@@ -102,7 +102,7 @@ func (i *Installer) admit(v signing.Verified, o Options) error {
 func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int64) error {
 	a := &Attempt{ID: newID(), Name: v.Name(), Digest: v.Digest(), Length: length, Started: i.now()}
 	// What is unpacked may take the last of the disk, and the record needs its place.
-	if err := i.keepReserve(); err != nil {
+	if err := i.makeReserve(); err != nil {
 		return err
 	}
 	reboots, err := i.unpack(ctx, a.Name, a.Digest)
@@ -135,11 +135,11 @@ func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int6
 
 	// The reserve was given up if the record did not fit without it. It must be there while the script runs: that it
 	// is missing says later that only the record of the script's end is.
-	if err := errors.Join(i.enter(PhaseScript), i.keepReserve()); err != nil {
+	if err := errors.Join(i.enter(PhaseScript), i.makeReserve()); err != nil {
 		return errors.Join(err, i.finishFailed(ctx))
 	}
 	if err := i.run(ctx, i.unpacked(archive.InstallScript), i.environment()); err != nil {
-		if ownFault(err) {
+		if boxFault(err) {
 			i.recordStopped(err)
 			return errors.Join(err, i.finishFailed(ctx))
 		}

@@ -59,7 +59,7 @@ func open(c Config) (*Installer, error) {
 	if err := i.makeDirs(); err != nil {
 		return nil, err
 	}
-	if i.lock, err = disk.TryLock(i.at(lockName)); err != nil {
+	if i.lock, err = disk.TryLock(i.path(lockName)); err != nil {
 		return nil, err
 	}
 	err = i.load()
@@ -75,18 +75,18 @@ func open(c Config) (*Installer, error) {
 // Close releases the lock.
 func (i *Installer) Close() error { return i.lock.Unlock() }
 
-func (i *Installer) at(names ...string) string {
+func (i *Installer) path(names ...string) string {
 	return filepath.Join(append([]string{i.dir}, names...)...)
 }
 
-func (i *Installer) atWork(names ...string) string {
-	return i.at(append([]string{cmp.Or(i.work, workDir)}, names...)...)
+func (i *Installer) workPath(names ...string) string {
+	return i.path(append([]string{cmp.Or(i.work, workDir)}, names...)...)
 }
 
-func (i *Installer) archive(d update.Digest) string { return i.at(archivesDir, d.String()) }
+func (i *Installer) archivePath(d update.Digest) string { return i.path(archivesDir, d.String()) }
 
 func (i *Installer) makeDirs() error {
-	for _, dir := range []string{i.dir, i.at(archivesDir), i.at(logDir)} {
+	for _, dir := range []string{i.dir, i.path(archivesDir), i.path(logDir)} {
 		if err := i.c.FS.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
@@ -110,12 +110,12 @@ func (i *Installer) load() error {
 	}
 	i.c.Logger.Error("the record can't be read: it is put aside, and nothing is known to be installed", "err", err)
 	i.rec = record{Format: recordFormat, Damaged: words(err)}
-	return i.c.FS.Rename(i.at(recordName), i.at(recordName+".bad"))
+	return i.c.FS.Rename(i.path(recordName), i.path(recordName+".bad"))
 }
 
 // cleanUp takes up after a crash as far as no program has to run for that.
 func (i *Installer) cleanUp() error {
-	err := errors.Join(i.c.FS.RemoveTemps(i.dir), i.c.FS.RemoveTemps(i.at(archivesDir)))
+	err := errors.Join(i.c.FS.RemoveTemps(i.dir), i.c.FS.RemoveTemps(i.path(archivesDir)))
 	if err != nil && !disk.Fault(err) {
 		return err
 	}
@@ -128,7 +128,7 @@ func (i *Installer) cleanUp() error {
 		i.c.Logger.Error("the disk is in the way of what is to be done; services are started all the same", "err", err)
 		return nil // what needs the disk meets this again
 	}
-	return i.own(err)
+	return i.asBoxFault(err)
 }
 
 // cleanUnlessInterrupted removes what no step needs any more, where nothing is left for Resume.
@@ -141,7 +141,7 @@ func (i *Installer) cleanUnlessInterrupted() error {
 
 // removeUnneeded removes what no step needs any more.
 func (i *Installer) removeUnneeded() error {
-	if err := i.c.FS.Remove(i.at(reserveName)); err != nil {
+	if err := i.c.FS.Remove(i.path(reserveName)); err != nil {
 		return err
 	}
 	if err := i.removeWork(); err != nil {
@@ -154,14 +154,14 @@ func (i *Installer) removeUnneeded() error {
 	if a := i.rec.Attempt; a != nil && a.Phase == PhaseCheck {
 		keep[a.Digest.String()] = true
 	}
-	held, err := os.ReadDir(i.at(archivesDir))
+	held, err := os.ReadDir(i.path(archivesDir))
 	if err != nil {
 		return err
 	}
 	for _, e := range held {
 		if !keep[e.Name()] {
-			if err := i.c.FS.Remove(i.at(archivesDir, e.Name())); errors.Is(err, fs.ErrPermission) {
-				i.warnStays(i.at(archivesDir, e.Name()), err)
+			if err := i.c.FS.Remove(i.path(archivesDir, e.Name())); errors.Is(err, fs.ErrPermission) {
+				i.warnStays(i.path(archivesDir, e.Name()), err)
 			} else if err != nil {
 				return err
 			}
@@ -218,8 +218,8 @@ func (i *Installer) countFailure(cause error, setAside bool) {
 
 // recordStopped takes in that the attempt ended because of the box, and not of the update.
 func (i *Installer) recordStopped(cause error) {
-	if ownFault(cause) {
-		i.endOwnFault(cause)
+	if boxFault(cause) {
+		i.recordBoxFault(cause)
 	}
 	a := i.rec.Attempt
 	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeStopped, words(cause)})

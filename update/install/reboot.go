@@ -23,7 +23,7 @@ func bootID() string {
 
 // requestReboot takes into the attempt whether the box is to reboot. reboots says that it is anyway.
 func (i *Installer) requestReboot(reboots bool) error {
-	_, err := os.Lstat(i.atWork(noteName))
+	_, err := os.Lstat(i.workPath(noteName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -35,7 +35,7 @@ func (i *Installer) requestReboot(reboots bool) error {
 
 // recordReboot takes into the record whether the attempt ends with a reboot. A reboot that is due already stays due.
 func (i *Installer) recordReboot(a Attempt) {
-	due := a.Reboot || i.due()
+	due := a.Reboot || i.rebootDue()
 	if !due && !a.Asked {
 		i.rec.Reboot = nil
 		return
@@ -43,8 +43,8 @@ func (i *Installer) recordReboot(a Attempt) {
 	i.rec.Reboot = &Reboot{Due: due, Asked: a.Asked, Since: i.now(), Boot: i.c.BootID}
 }
 
-// due reports whether a reboot is due that has not happened.
-func (i *Installer) due() bool {
+// rebootDue reports whether a reboot is due that has not happened.
+func (i *Installer) rebootDue() bool {
 	r := i.rec.Reboot
 	return r != nil && r.Due && r.Boot == i.c.BootID
 }
@@ -53,7 +53,7 @@ func (i *Installer) due() bool {
 // machine goes down some time after. Until then, and after an error, the reboot stays due; where the
 // machine has no boot ID, it counts as done once the command is started.
 func (i *Installer) Reboot(ctx context.Context) (bool, error) {
-	if !i.due() {
+	if !i.rebootDue() {
 		return false, nil
 	}
 	if i.c.BootID == "" {

@@ -22,15 +22,15 @@ func (i *Installer) Resume(ctx context.Context) error {
 
 func (i *Installer) resume(ctx context.Context) error {
 	if err := i.endInterrupted(); err != nil || i.rec.Attempt == nil {
-		return i.own(err)
+		return i.asBoxFault(err)
 	}
-	i.begin()
+	i.measureRoom()
 	i.full = nil // what was interrupted may have filled it
 	a := i.rec.Attempt
 	i.mustStart = true
 	i.c.Logger.Warn("going on with what was interrupted", "update", a.Name, "phase", a.Phase, "tries", a.Tries)
 	if err := i.resumePhase(ctx, a.Tries >= i.c.MaxFailures); err != nil {
-		return errors.Join(fmt.Errorf("resume %v: %w", a.Name, i.own(err)), i.cleanUnlessInterrupted())
+		return errors.Join(fmt.Errorf("resume %v: %w", a.Name, i.asBoxFault(err)), i.cleanUnlessInterrupted())
 	}
 	return i.cleanUnlessInterrupted()
 }
@@ -76,7 +76,7 @@ func (i *Installer) endInterrupted() error {
 		return nil
 	}
 	if a.Phase == PhaseScript {
-		if _, err := os.Lstat(i.at(reserveName)); err == nil {
+		if _, err := os.Lstat(i.path(reserveName)); err == nil {
 			i.recordFailure(OutcomeInterrupted, errInterrupted, false)
 		} else {
 			i.c.Logger.Warn("how the script ended could not be recorded: it counts neither way", "update", a.Name)
@@ -102,8 +102,8 @@ func (i *Installer) countTry() error {
 // rollBack goes back to the update before the one whose check failed, which is set aside for that unless the box itself
 // was in the way.
 func (i *Installer) rollBack(ctx context.Context, cause error) error {
-	if ownFault(cause) {
-		i.endOwnFault(cause)
+	if boxFault(cause) {
+		i.recordBoxFault(cause)
 	} else {
 		i.countFailure(cause, true)
 	}
@@ -124,7 +124,7 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	if err != nil {
 		err = fmt.Errorf("the archive that was kept: %w", err)
 		// An archive that can't be read is lost in the end: it counts as a try, as running programs does.
-		if ownFault(i.own(err)) {
+		if boxFault(i.asBoxFault(err)) {
 			err = errors.Join(err, i.countTry())
 		}
 	} else {
@@ -135,7 +135,7 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	}
 	// Where the box itself is in the way, Resume begins again as often as it takes, since nothing else can be
 	// installed then either.
-	if err != nil && ownFault(i.own(err)) {
+	if err != nil && boxFault(i.asBoxFault(err)) {
 		return fmt.Errorf("%s; going back: %w", reason, err)
 	}
 	if err == nil {

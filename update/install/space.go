@@ -35,8 +35,8 @@ type FilledDisk struct {
 	Time   time.Time     `json:"time"`
 }
 
-// ownFault reports whether an error is one of the box itself, which counts against no update.
-func ownFault(err error) bool { return disk.NoSpace(err) || errors.Is(err, ErrBox) }
+// boxFault reports whether an error is one of the box itself, which counts against no update.
+func boxFault(err error) bool { return disk.NoSpace(err) || errors.Is(err, ErrBox) }
 
 // fullDisk is disk.ErrNoSpace with words about what is left.
 type fullDisk struct {
@@ -58,9 +58,9 @@ func (e *fullDisk) Unwrap() []error {
 	return []error{disk.ErrNoSpace, e.err}
 }
 
-// own adds to the error of a full disk what is left of it, and makes ErrBox of what else the system says about a box
+// asBoxFault adds to the error of a full disk what is left of it, and makes ErrBox of what else the system says about a box
 // that is in its own way. Other errors stay as they are.
-func (i *Installer) own(err error) error {
+func (i *Installer) asBoxFault(err error) error {
 	switch {
 	case err == nil || errors.Is(err, ErrBox) || errors.As(err, new(*fullDisk)):
 		return err
@@ -111,8 +111,8 @@ func Needs(length, unpacked int64) int64 {
 	return unpacked + margin
 }
 
-// room refuses, with disk.ErrNoSpace, to use more bytes than are free.
-func (i *Installer) room(need int64) error {
+// checkRoom refuses, with disk.ErrNoSpace, to use more bytes than are free.
+func (i *Installer) checkRoom(need int64) error {
 	bytes, files, err := space(i.dir)
 	if err != nil {
 		return err
@@ -141,8 +141,8 @@ func (i *Installer) filledUp() bool {
 	return slices.ContainsFunc(i.fullDisks(), func(dir string) bool { return !slices.Contains(i.full, dir) })
 }
 
-// begin takes in how much room there is before anything is done.
-func (i *Installer) begin() {
+// measureRoom takes in how much room there is before anything is done.
+func (i *Installer) measureRoom() {
 	i.full = i.fullDisks()
 	i.free = 0
 	for _, dir := range []string{i.dir, "/"} {
@@ -152,10 +152,10 @@ func (i *Installer) begin() {
 	}
 }
 
-// endOwnFault takes in that the attempt ended because of the box itself: it counts against no update. Where the disk
+// recordBoxFault takes in that the attempt ended because of the box itself: it counts against no update. Where the disk
 // was full the update waits for more room than it had, a day at most, so that services do not stop each hour for
 // one that does not fit.
-func (i *Installer) endOwnFault(cause error) {
+func (i *Installer) recordBoxFault(cause error) {
 	a := i.rec.Attempt
 	a.Reason = words(cause)
 	if _, files, err := space(i.dir); err == nil && files >= marginFiles && disk.NoSpace(cause) {
@@ -164,8 +164,8 @@ func (i *Installer) endOwnFault(cause error) {
 	i.c.Logger.Error("the update was not installed because of this box, and does not count as failed", "update", a.Name, "reason", a.Reason)
 }
 
-// fits refuses, with disk.ErrNoSpace, an update that filled the disk when there was no less room.
-func (i *Installer) fits(d update.Digest) error {
+// checkFits refuses, with disk.ErrNoSpace, an update that filled the disk when there was no less room.
+func (i *Installer) checkFits(d update.Digest) error {
 	c := i.rec.FilledDisk
 	if c == nil || c.Digest != d || i.free >= c.Free+margin {
 		return nil
@@ -177,14 +177,14 @@ func (i *Installer) fits(d update.Digest) error {
 	return nil
 }
 
-// keepReserve makes the file that makes place for the record on a full disk, unless it is there.
+// makeReserve makes the file that makes place for the record on a full disk, unless it is there.
 //
 // It is there when a script begins, and goes where the record can't be written: so a script that is recorded as
 // running without it has ended, and only the record of that is missing.
-func (i *Installer) keepReserve() error {
+func (i *Installer) makeReserve() error {
 	noise := make([]byte, reserveSize) // no file system makes less of it
 	rand.Read(noise)                   // never fails
-	err := i.c.FS.CreateFile(i.at(reserveName), noise, 0o600)
+	err := i.c.FS.CreateFile(i.path(reserveName), noise, 0o600)
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}
@@ -199,7 +199,7 @@ func (i *Installer) save() error {
 		return err
 	}
 	i.c.Logger.Warn("the record can't be written", "err", err)
-	if lost := i.c.FS.Remove(i.at(reserveName)); lost != nil || !disk.NoSpace(err) {
+	if lost := i.c.FS.Remove(i.path(reserveName)); lost != nil || !disk.NoSpace(err) {
 		return errors.Join(err, lost)
 	}
 	err = i.rec.write(i.c.FS, i.dir)

@@ -33,7 +33,7 @@ func (i *Installer) stage(ctx context.Context, v signing.Verified, src *os.File,
 	if length > update.MaxLength || v.Length() >= 0 && length != v.Length() {
 		return 0, fmt.Errorf("%w: %s has %d bytes, expected %d", ErrMismatch, src.Name(), length, v.Length())
 	}
-	if err := i.room(unpacked); err != nil {
+	if err := i.checkRoom(unpacked); err != nil {
 		return 0, err
 	}
 	// It may be there already: as what is installed, or from a run that was interrupted.
@@ -48,10 +48,10 @@ func (i *Installer) stage(ctx context.Context, v signing.Verified, src *os.File,
 			return length, err
 		}
 	}
-	if err := i.room(unpacked + length); err != nil {
+	if err := i.checkRoom(unpacked + length); err != nil {
 		return 0, err
 	}
-	return length, i.c.FS.CreateFileFunc(i.archive(v.Digest()), 0o400, func(f *os.File) error {
+	return length, i.c.FS.CreateFileFunc(i.archivePath(v.Digest()), 0o400, func(f *os.File) error {
 		return copyVerified(ctx, f, src, v.Digest(), length)
 	})
 }
@@ -64,7 +64,7 @@ func (i *Installer) link(ctx context.Context, d update.Digest, src *os.File, inf
 	if err := i.c.FS.Sync(src); err != nil {
 		return false, err
 	}
-	path := i.archive(d)
+	path := i.archivePath(d)
 	if err := i.c.FS.Link(src.Name(), path); err != nil {
 		i.c.Logger.Debug("the archive is copied", "reason", err)
 		return false, i.c.FS.Remove(path) // it may be there in spite of the error
@@ -76,13 +76,13 @@ func (i *Installer) link(ctx context.Context, d update.Digest, src *os.File, inf
 	if !os.SameFile(got, info) { // another file has the name by now
 		return false, i.c.FS.Remove(path)
 	}
-	return true, i.c.FS.SyncDir(i.at(archivesDir))
+	return true, i.c.FS.SyncDir(i.path(archivesDir))
 }
 
 // verifyStaged verifies an archive that lies in archives/. The error is fs.ErrNotExist where none does, and
 // ErrMismatch for a bad one, which is removed.
 func (i *Installer) verifyStaged(ctx context.Context, d update.Digest, length int64) error {
-	f, err := os.Open(i.archive(d))
+	f, err := os.Open(i.archivePath(d))
 	if err != nil {
 		return err
 	}
@@ -130,12 +130,12 @@ func (i *Installer) unpack(ctx context.Context, n update.Name, d update.Digest) 
 	if err := i.prepareWork(); err != nil {
 		return false, err
 	}
-	f, err := os.Open(i.archive(d))
+	f, err := os.Open(i.archivePath(d))
 	if err != nil {
 		return false, err
 	}
 	defer f.Close() // opened for reading
-	dir, err := os.OpenRoot(i.atWork(unpackedDir))
+	dir, err := os.OpenRoot(i.workPath(unpackedDir))
 	if err != nil {
 		return false, err
 	}

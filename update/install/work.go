@@ -20,47 +20,42 @@ const (
 	maxWork = 16 // directories to work in, of which all but the last can't be removed
 )
 
-// prepareWork makes an empty working directory.
+// prepareWork makes an empty directory to work in, with a folder to unpack to and the shims.
 func (i *Installer) prepareWork() error {
-	work, err := i.newWork()
+	// Where one can't be removed, since a script has made a file immutable for example, there is another: what lies in
+	// the way of one update must not keep all others away.
+	i.work = workDir
+	for n := 2; ; n++ {
+		err := removeTree(i.workPath())
+		if err == nil {
+			break
+		}
+		if n > maxWork || disk.Fault(err) {
+			return err
+		}
+		i.warnStays(i.workPath(), err)
+		i.work = fmt.Sprintf("%s.%d", workDir, n)
+	}
+	if err := os.MkdirAll(i.workPath(unpackedDir), 0o700); err != nil {
+		return err
+	}
+	// An install script would fail where no program can run, and be blamed for it.
+	space, err := disk.SpaceOf(i.workPath())
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(work, unpackedDir), 0o700); err != nil {
-		return err
+	if space.NoExec {
+		return fmt.Errorf("%s: its file system is mounted noexec, so that no install script can run: put the state directory elsewhere", i.workPath())
 	}
-	if err := executable(work); err != nil {
-		return err
-	}
-	return writeShims(filepath.Join(work, shimsDir), filepath.Join(work, noteName), i.c.Path)
+	return writeShims(i.workPath(shimsDir), i.workPath(noteName), i.c.Path)
 }
 
 // emptyFolder makes an empty folder for hooks to run in.
 func (i *Installer) emptyFolder() error {
-	if err := removeTree(i.atWork(unpackedDir)); err != nil || i.rec.Attempt == nil {
+	if err := removeTree(i.workPath(unpackedDir)); err != nil || i.rec.Attempt == nil {
 		return err
 	}
 	return os.MkdirAll(i.unpacked(""), 0o700)
-}
-
-// newWork returns a directory to work in that is not there. Where one can't be removed, since a script has made a
-// file immutable for example, there is another: what lies in the way of one update must not keep all others away.
-func (i *Installer) newWork() (string, error) {
-	for n := 1; ; n++ {
-		i.work = workDir
-		if n > 1 {
-			i.work = fmt.Sprintf("%s.%d", workDir, n)
-		}
-		path := i.at(i.work)
-		err := removeTree(path)
-		if err == nil {
-			return path, nil
-		}
-		if n == maxWork || disk.Fault(err) {
-			return "", err
-		}
-		i.warnStays(path, err)
-	}
 }
 
 // warnStays tells of what can't be removed and is not needed.
@@ -70,7 +65,7 @@ func (i *Installer) warnStays(path string, err error) {
 
 // removeWork removes all directories to work in.
 func (i *Installer) removeWork() error {
-	found, err := disk.Glob(i.at(""), workDir+"*")
+	found, err := disk.Glob(i.path(""), workDir+"*")
 	if err != nil {
 		return err
 	}
@@ -84,23 +79,10 @@ func (i *Installer) removeWork() error {
 	return nil
 }
 
-// executable refuses a file system on which no program can run: an install script would fail there, and be
-// blamed for it.
-func executable(dir string) error {
-	space, err := disk.SpaceOf(dir)
-	if err != nil {
-		return err
-	}
-	if space.NoExec {
-		return fmt.Errorf("%s: its file system is mounted noexec, so that no install script can run: put the state directory elsewhere", dir)
-	}
-	return nil
-}
-
 // unpacked returns the path of a file in the unpacked folder, and of the folder itself for "".
 func (i *Installer) unpacked(name string) string {
 	to, _ := i.rec.direction()
-	return i.atWork(unpackedDir, to.Top(), name)
+	return i.workPath(unpackedDir, to.Top(), name)
 }
 
 // direction returns which update the attempt brings to the box, and the version that it replaces.
@@ -119,7 +101,7 @@ func (i *Installer) environment(extra ...string) []string {
 	to, from := i.rec.direction()
 	env := append([]string{}, i.c.Env...)
 	env = append(env,
-		"PATH="+i.atWork(shimsDir)+":"+i.c.Path,
+		"PATH="+i.workPath(shimsDir)+":"+i.c.Path,
 		"HOME="+i.c.Home,
 		"LANG=C",
 		"BOXUP_VERSION="+to.Version().String(),
@@ -141,7 +123,7 @@ func (i *Installer) run(ctx context.Context, path string, env []string) error {
 	}
 	to, _ := i.rec.direction()
 	i.c.Logger.Info("running", "program", name, "update", to, "phase", a.Phase)
-	log, err := openLog(i.at(logDir), fmt.Sprintf("== %s %v %s", i.now().Format(time.RFC3339), to, name))
+	log, err := openLog(i.path(logDir), fmt.Sprintf("== %s %v %s", i.now().Format(time.RFC3339), to, name))
 	if err != nil {
 		i.c.Logger.Warn("the output of a program is not logged", "program", name, "err", err)
 	}
@@ -162,7 +144,7 @@ func (i *Installer) run(ctx context.Context, path string, env []string) error {
 	if _, lost := os.Lstat(path); lost != nil {
 		return fmt.Errorf("%s: %w: %w", name, ErrBox, lost)
 	}
-	if err = i.own(err); !ownFault(err) && (log.saysNoSpace() || i.filledUp()) {
+	if err = i.asBoxFault(err); !boxFault(err) && (log.saysNoSpace() || i.filledUp()) {
 		err = &fullDisk{i.spaceWords(), err}
 	}
 	if line := log.lastLine(); line != "" {
