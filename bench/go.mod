@@ -11,6 +11,7 @@ require (
 require (
 	github.com/dsnet/compress v0.0.2-0.20230904184137-39efe44ab707 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/klauspost/readahead v1.4.0 // indirect
 )
 
 replace github.com/openpowerquality/box-update-server => ../
