@@ -246,7 +246,7 @@ func (m *Mirror) fetchWhole(ctx context.Context, rel trust.Release) error {
 	if err := os.Remove(f.Name()); err != nil {
 		return fmt.Errorf("download %v: %w", rel.Name(), err)
 	}
-	blocks, err := m.c.Client.Whole(ctx, rel, f)
+	blocks, err := m.c.Client.Whole(ctx, rel, f, nil)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func newPlain(t *testing.T, names ...string) (*world, *mirror, *device) {
 	m := w.mirror()
 	w.plain(m, names...)
 	d := w.bare()
-	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S"}`))
+	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","patience":"0s"}`))
 	d.write("release.pub", w.release.Public().PEM())
 	return w, m, d
 }
@@ -134,7 +134,7 @@ func TestPlainGoesOn(t *testing.T) {
 	d.write(part, archive[:100])
 	d.write(filepath.Join("S/staging", two), []byte("old"))
 	m.on(func(w http.ResponseWriter, r *http.Request) bool {
-		if strings.HasSuffix(r.URL.Path, one) && r.Header.Get("Range") != "bytes=100-" {
+		if strings.HasSuffix(r.URL.Path, one) && !strings.HasPrefix(r.Header.Get("Range"), "bytes=100-") {
 			t.Errorf("asked for range %q", r.Header.Get("Range"))
 		}
 		return false
@@ -143,7 +143,17 @@ func TestPlainGoesOn(t *testing.T) {
 	d.has("100", "100")
 	d.clean()
 
+	// With something else at its beginning the whole is not what was signed, and comes anew.
 	_, m, d = newPlain(t, one)
+	d.write(part, []byte("something else"))
+	d.must(0, "update", "--key", d.key(), m.URL)
+	d.has("100", "100")
+	d.clean()
+
+	// Where the server says no digest, only the signature tells.
+	_, m, d = newPlain(t, one)
+	m.put("updates.json", nil)
+	m.put("ls", []byte(one))
 	d.write(part, []byte("something else"))
 	d.must(status.ExitRefused, "update", "--key", d.key(), m.URL).says("signature does not fit")
 	d.clean()
@@ -179,6 +189,7 @@ func TestPlainRangesRefused(t *testing.T) {
 // TestPlainCut: a server that cuts each time is asked again, from where it cut, up to a limit.
 func TestPlainCut(t *testing.T) {
 	_, m, d := newPlain(t, one)
+	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","patience":"2s"}`))
 	archive := m.files["update/"+one]
 	var mu sync.Mutex
 	var asked []string
@@ -202,8 +213,13 @@ func TestPlainCut(t *testing.T) {
 	d.must(status.ExitUnavailable, "update", "--key", d.key(), m.URL).says("unavailable", "the connection was cut")
 	mu.Lock()
 	defer mu.Unlock()
-	if want := []string{"", "bytes=10-", "bytes=20-", "bytes=30-", "bytes=40-"}; fmt.Sprint(asked) != fmt.Sprint(want) {
-		t.Errorf("asked for %q, expected %q", asked, want)
+	for i, got := range asked {
+		if want := fmt.Sprintf("bytes=%d-%d", 10*i, len(archive)-1); i > 0 && got != want || i == 0 && got != "" {
+			t.Errorf("asked for %q", asked)
+		}
+	}
+	if len(asked) < 2 {
+		t.Errorf("asked for %q alone", asked)
 	}
 	m.on(nil)
 	d.must(0, "update", "--key", d.key(), m.URL)
@@ -239,17 +255,30 @@ func TestPlainRefusals(t *testing.T) {
 				testworld.Endless(w, nil)
 				return true
 			})
-		}, status.ExitRefused, "expected a Content-Length"},
-		"an archive too long": {func(m *mirror) {
+		}, status.ExitRefused, "refused"},
+		"an archive of no length whose digest nobody says": {func(m *mirror) {
+			m.put("updates.json", nil)
+			m.put("ls", []byte(one))
 			m.on(func(w http.ResponseWriter, r *http.Request) bool {
 				if !strings.HasSuffix(r.URL.Path, one) {
 					return false
 				}
-				w.Header().Set("Content-Length", fmt.Sprint(int64(1)<<40))
 				testworld.Endless(w, nil)
 				return true
 			})
-		}, status.ExitNoSpace, "no space left"},
+		}, status.ExitRefused, "expected a Content-Length"},
+		"another archive": {func(m *mirror) { m.put("update/"+one, []byte("another")) }, status.ExitRefused, "Content-Length 7"},
+		"one byte changed": {func(m *mirror) {
+			b := bytes.Clone(m.files["update/"+one])
+			b[len(b)/2] ^= 1
+			m.put("update/"+one, b)
+		}, status.ExitRefused, "expected digest"},
+		"another digest": {func(m *mirror) {
+			m.put("updates.json", fmt.Appendf(nil, `{"newest":%q,"updates":[{"name":%q,"sha256":"%v","length":7}]}`, one, one, update.Sum([]byte("another"))))
+			m.put("update/"+one, []byte("another"))
+		}, status.ExitRefused, "signature does not fit"},
+		"an archive too long":              {func(m *mirror) { tooLong(m, update.MaxLength+1) }, status.ExitRefused, "expected a length up to"},
+		"an archive too long for the disk": {func(m *mirror) { tooLong(m, update.MaxLength) }, status.ExitNoSpace, "no space left"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, m, d := newPlain(t, one)
@@ -264,6 +293,11 @@ func TestPlainRefusals(t *testing.T) {
 	d.must(2, "update", "--key", d.key(), "ftp://x").says("expected http://host or https://host")
 	d.must(2, "install", "--key", d.key()).says("--key needs a file to install")
 	d.must(cliFailed, "update", "--key", d.path("missing"), m.URL).says("key: open")
+}
+
+// tooLong has a mirror say that the update has another length.
+func tooLong(m *mirror, length int64) {
+	m.put("updates.json", fmt.Appendf(nil, `{"newest":%q,"updates":[{"name":%q,"sha256":"%v","length":%d}]}`, one, one, update.Sum(m.files["update/"+one]), length))
 }
 
 // TestPlainSecondKey: of several signatures the one by the box's key is asked for.
@@ -292,7 +326,7 @@ func TestPlainFailures(t *testing.T) {
 	m := w.mirror()
 	w.plain(m, one)
 	d := w.bare()
-	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","max_failures":2,"window":"12:00-13:00"}`))
+	d.write("C/config.json", []byte(`{"reboot":"never","state":"../S","max_failures":2,"window":"12:00-13:00","patience":"0s"}`))
 	d.write("release.pub", w.release.Public().PEM())
 	d.must(status.ExitScript, "update", "--key", d.key(), m.URL).says("install script failed")
 	d.must(status.ExitScript, "update", "--key", d.key(), m.URL)

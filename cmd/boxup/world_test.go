@@ -469,7 +469,7 @@ func (w *world) plain(m *mirror, names ...string) {
 		m.put("update/"+name, w.files["sha256/"+rel.Digest().String()])
 		m.put("update/"+name+".sig", sig[:])
 		m.put("update/"+name+".sha256", update.ChecksumLine(rel.Digest(), n))
-		m.put("updates.json", []byte(`{"newest":"`+name+`","updates":[]}`))
+		m.put("updates.json", fmt.Appendf(nil, `{"newest":%q,"updates":[{"name":%q,"sha256":"%v","length":%d}]}`, name, name, rel.Digest(), rel.Length()))
 		m.put("version", []byte(n.Version().String()))
 	}
 }

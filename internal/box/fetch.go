@@ -204,7 +204,7 @@ func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release)
 	if missing > b.allowance().left() {
 		return b.allowance().over(rel.Name(), missing)
 	}
-	blocks, err := b.client.Whole(ctx, rel, f)
+	blocks, err := b.client.Whole(ctx, rel, f, nil)
 	if err := errors.Join(err, b.spendOn(f, info.Size(), rel)); err != nil {
 		return err
 	}

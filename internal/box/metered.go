@@ -146,3 +146,22 @@ func (m *meteredSink) allow() error {
 	}
 	return nil
 }
+
+// budget is what may come in a day of an update that comes in one piece.
+type budget struct {
+	allowance
+	name   update.Name
+	digest update.Digest
+}
+
+// Left returns how many bytes may come today.
+func (b budget) Left() int64 { return b.left() }
+
+// Spend counts bytes that came.
+func (b budget) Spend(bytes, here int64) error {
+	b.record.Part = part{b.digest, here}
+	return b.spend(bytes)
+}
+
+// Over says that no more may come today.
+func (b budget) Over(need int64) error { return b.over(b.name, need) }

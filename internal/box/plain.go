@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +28,8 @@ import (
 
 // The plain mode is for boxes that have release.pub and no root: an update counts when its detached
 // signature fits the checksum line that the box makes from the bytes at hand and from the name that it
-// asked for. A checksum line of the server's is never asked for.
+// asked for. A checksum line of the server's is never asked for. The digest that /updates.json has is a hint:
+// where the signature does not fit it, nothing comes, and what comes must have it.
 
 // The bounds of what a server says in the plain mode, in bytes.
 const (
@@ -167,69 +170,67 @@ func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
 		return status.Usagef("expected http://host or https://host: %w", err)
 	}
 	return p.withPlain(ctx, w, func(b *plainBox) error {
-		s, err := newPlainServer(b, strings.TrimRight(server, "/"))
+		c, err := p.fetchConfig(b.config)
 		if err != nil {
 			return err
 		}
-		defer s.close()
-		if m, resting := b.record.paused(s.base, b.Now()); resting {
-			return status.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
-				fetch.ErrUnavailable, s.base, m.Until.UTC().Format(time.RFC3339), m.Reason), status.ExitUnavailable)
+		server = strings.TrimRight(server, "/")
+		c.Upstreams = []string{server}
+		client, err := fetch.New(c)
+		if err != nil {
+			return err
 		}
-		err = b.update(ctx, s)
-		return errors.Join(err, b.note(s.base, err))
+		defer client.Close()
+		if m, resting := b.record.paused(server, b.Now()); resting {
+			return status.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
+				fetch.ErrUnavailable, server, m.Until.UTC().Format(time.RFC3339), m.Reason), status.ExitUnavailable)
+		}
+		err = b.update(ctx, plainServer{client})
+		m := Mirror{URL: server}
+		m.Until, m.Reason = restOf(client.Upstreams()[0].State(), time.Now(), b.Now())
+		b.record.notePause(m)
+		return errors.Join(err, b.remember())
 	})
 }
 
-// note remembers for how long a server wants to be left alone.
-func (b *plainBox) note(server string, err error) error {
-	b.record.notePause(Mirror{URL: server})
-	var busy *busyError
-	if errors.As(err, &busy) && busy.after > longestBackoff {
-		b.record.notePause(Mirror{URL: server, Until: b.Now().Add(busy.after).UTC().Truncate(time.Second), Reason: brief(err.Error())})
-	}
-	return b.remember()
-}
-
-func (b *plainBox) update(ctx context.Context, s *plainServer) error {
-	name, err := b.newer(ctx, s)
+func (b *plainBox) update(ctx context.Context, s plainServer) error {
+	newest, err := b.newer(ctx, s)
 	if err != nil {
 		return status.Coded(err)
 	}
 	o := Outcome{}
-	if !name.IsZero() {
-		o = b.offer(name)
+	if !newest.Name.IsZero() {
+		o = b.offer(newest)
 	}
 	if o.Update != nil {
-		if o.Waits, err = b.step(ctx, s, name); err != nil || o.Waits == "" {
+		if o.Waits, err = b.step(ctx, s, newest); err != nil || o.Waits == "" {
 			return err
 		}
 	}
 	o.Status = statusOf(b.installer.Status())
-	return errors.Join(b.dropBut(name, o.Update != nil), b.Report(o))
+	return errors.Join(b.dropBut(newest.Name, o.Update != nil), b.Report(o))
 }
 
-// newer returns the newest update of a server, the zero name where what is installed is as new. That
+// newer returns the newest update of a server, the zero Update where what is installed is as new. That
 // costs one small request.
-func (b *plainBox) newer(ctx context.Context, s *plainServer) (update.Name, error) {
+func (b *plainBox) newer(ctx context.Context, s plainServer) (update.Update, error) {
 	if in := b.installer.Status().Installed; in != nil {
 		v, err := s.version(ctx)
 		if err != nil && !errors.Is(err, fetch.ErrNotFound) {
-			return update.Name{}, err
+			return update.Update{}, err
 		}
 		if order := v.Compare(in.Name.Version()); err == nil && (order == 0 || order < 0 && !b.AllowDowngrade) {
-			return update.Name{}, nil
+			return update.Update{}, nil
 		}
 	}
 	return s.newest(ctx, b.Product)
 }
 
 // offer says what becomes of the newest update of a server.
-func (b *plainBox) offer(name update.Name) Outcome {
-	status := b.installer.Status()
+func (b *plainBox) offer(newest update.Update) Outcome {
+	status, name := b.installer.Status(), newest.Name
 	var o Outcome
-	// The digest is not known before the archive is there.
-	if reason, aside := status.SetAside(name, update.Digest{}); aside {
+	if reason, aside := status.SetAside(name, newest.Digest); aside {
 		o.Held = []Held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
 		return o
 	}
@@ -243,22 +244,26 @@ func (b *plainBox) offer(name update.Name) Outcome {
 
 // step downloads, verifies and installs an update, unless it has to wait: then it says why. What does not
 // verify is removed.
-func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) (waits string, err error) {
+func (b *plainBox) step(ctx context.Context, s plainServer, newest update.Update) (waits string, err error) {
+	name := newest.Name
 	sig, err := s.signature(ctx, name, b.by)
 	if err != nil {
 		return "", status.Coded(err)
 	}
-	f, err := b.download(ctx, s, name)
+	if !newest.Digest.IsZero() {
+		// The hint is wrong, or the signature is: nothing needs to come to know it.
+		if _, err := signing.Open(newest.Digest, name, sig, b.by); err != nil {
+			return "", refused(fmt.Errorf("%v: %w", s.Upstreams()[0], err))
+		}
+	}
+	f, err := b.download(ctx, s, newest)
 	if err != nil {
 		return "", status.Coded(err)
 	}
 	defer f.Close() // what counts was read back
-	if err := rewind(f); err != nil {
-		return "", err
-	}
-	v, err := signing.Verify(ctx, f, name, sig, b.by)
+	v, err := signing.Verify(ctx, io.NewSectionReader(f, 0, math.MaxInt64), name, sig, b.by)
 	if errors.Is(err, signing.ErrSignature) {
-		return "", errors.Join(refused(fmt.Errorf("%s: %w", s.base, err)), b.FS.Remove(f.Name()))
+		return "", errors.Join(refused(fmt.Errorf("%v: %w", s.Upstreams()[0], err)), b.FS.Remove(f.Name()))
 	}
 	if err != nil {
 		return "", err
@@ -275,19 +280,46 @@ func (b *plainBox) step(ctx context.Context, s *plainServer, name update.Name) (
 
 // download brings an archive into a file of its name, which is gone on with where it is there already,
 // and removes those of other archives.
-func (b *plainBox) download(ctx context.Context, s *plainServer, name update.Name) (*os.File, error) {
+func (b *plainBox) download(ctx context.Context, s plainServer, newest update.Update) (_ *os.File, err error) {
 	dir := filepath.Join(b.State, stagingDir)
-	if err := errors.Join(b.FS.MkdirAll(dir, 0o755), b.dropBut(name, true)); err != nil {
+	if err := errors.Join(b.FS.MkdirAll(dir, 0o755), b.dropBut(newest.Name, true)); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, name.String()), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, newest.Name.String()), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.download(ctx, name, f, b.allowance()); err != nil {
-		return nil, errors.Join(err, f.Close())
+	what := fetch.File{
+		Name: newest.Name, Digest: newest.Digest, Length: newest.Length, Paths: []string{"update/" + newest.Name.String()},
+		Begin: func(length int64) error {
+			stamp, err := f.Stat()
+			if err != nil {
+				return err
+			}
+			return checkPlainRoom(dir, length, stamp.Size())
+		},
+	}
+	if b.MaxBytesPerDay > 0 {
+		what.Budget = budget{b.allowance(), newest.Name, newest.Digest}
+	}
+	if newest.Digest.IsZero() {
+		what.Length = -1
+	}
+	_, err = s.WholeFile(ctx, what, f)
+	if err = errors.Join(err, f.Sync()); err != nil {
+		return nil, errors.Join(disk.AsNoSpace(err), f.Close())
 	}
 	return f, nil
+}
+
+// checkPlainRoom refuses an archive that does not fit on the disk beside what is there of it, packed and as installing
+// it needs.
+func checkPlainRoom(dir string, length, have int64) error {
+	after := install.Needs(length, 0)
+	if err := disk.CheckSpace(dir, length-have+after, 0); err != nil {
+		return fmt.Errorf("%w: %d bytes are to come, and %d are for installing it", err, length-have, after)
+	}
+	return nil
 }
 
 // dropBut removes downloads, except, where it is still wanted, that of name.
@@ -308,21 +340,113 @@ func (b *plainBox) dropBut(name update.Name, wanted bool) error {
 	return nil
 }
 
-// parseUpdates returns the update that the catalog of a server names as the newest for every box.
-func parseUpdates(b []byte, product update.Product) (update.Name, error) {
+// plainServer is a server that is asked by the URLs that every box knows.
+type plainServer struct{ *fetch.Client }
+
+// small brings a file of at most so many bytes.
+func (s plainServer) small(ctx context.Context, file string, most int64) (b []byte, err error) {
+	err = s.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
+		b, err = u.Text(ctx, file, most)
+		return err
+	})
+	return b, err
+}
+
+// refusedf says what is wrong with a file that came.
+func (s plainServer) refusedf(file string, err error) error {
+	return fmt.Errorf("%v/%s: %w: %w", s.Upstreams()[0], file, fetch.ErrRefused, err)
+}
+
+// version returns the newest version that is for every box: the smallest answer that a server has.
+func (s plainServer) version(ctx context.Context) (update.Version, error) {
+	b, err := s.small(ctx, "version", maxVersion)
+	if err != nil {
+		return update.Version{}, err
+	}
+	v, err := update.ParseVersion(string(b))
+	if err != nil {
+		return update.Version{}, s.refusedf("version", err)
+	}
+	return v, nil
+}
+
+// newest returns the newest update that is for every box, by /updates.json or, where a server doesn't
+// have that, by /version and /ls, without a digest.
+func (s plainServer) newest(ctx context.Context, product update.Product) (update.Update, error) {
+	b, err := s.small(ctx, "updates.json", maxUpdates)
+	if err == nil {
+		u, err := parseUpdates(b, product)
+		if err != nil {
+			return update.Update{}, s.refusedf("updates.json", err)
+		}
+		return u, nil
+	}
+	if !errors.Is(err, fetch.ErrNotFound) {
+		return update.Update{}, err
+	}
+	v, err := s.version(ctx)
+	if err != nil {
+		return update.Update{}, err
+	}
+	list, err := s.small(ctx, "ls", maxList)
+	if err != nil {
+		return update.Update{}, err
+	}
+	name, err := parseList(v, list, product)
+	if err != nil {
+		return update.Update{}, s.refusedf("ls", err)
+	}
+	return update.Update{Name: name}, nil
+}
+
+// signature returns the detached signature of an update, that by the key where there are several.
+func (s plainServer) signature(ctx context.Context, n update.Name, k keys.Public) (signing.Signature, error) {
+	file := "update/" + n.String() + ".sig"
+	b, err := s.small(ctx, file+"?key="+string(k.ID()), maxSig)
+	if errors.Is(err, fetch.ErrNotFound) {
+		b, err = s.small(ctx, file, maxSig)
+	}
+	if err != nil {
+		return signing.Signature{}, err
+	}
+	sig, err := signing.ParseSignature(b)
+	if err != nil {
+		return signing.Signature{}, s.refusedf(file, err)
+	}
+	return sig, nil
+}
+
+// parseUpdates returns the update that the catalog of a server names as the newest for every box. Digest and length
+// are zero where the catalog doesn't have them.
+func parseUpdates(b []byte, product update.Product) (update.Update, error) {
 	var catalog struct {
-		Newest *update.Name `json:"newest"`
+		Newest  *update.Name `json:"newest"`
+		Updates []struct {
+			Name   string         `json:"name"`
+			SHA256 *update.Digest `json:"sha256"`
+			Length int64          `json:"length"`
+		} `json:"updates"`
 	}
 	if err := json.Unmarshal(b, &catalog); err != nil {
-		return update.Name{}, explain.JSON(b, err)
+		return update.Update{}, explain.JSON(b, err)
 	}
 	if catalog.Newest == nil || catalog.Newest.IsZero() {
-		return update.Name{}, errors.New("expected the newest update for every box, got none")
+		return update.Update{}, errors.New("expected the newest update for every box, got none")
 	}
-	if got := catalog.Newest.Product(); got != product {
-		return update.Name{}, fmt.Errorf("expected an update of product %s, got one of %s", product, got)
+	newest := update.Update{Name: *catalog.Newest}
+	if got := newest.Name.Product(); got != product {
+		return update.Update{}, fmt.Errorf("expected an update of product %s, got one of %s", product, got)
 	}
-	return *catalog.Newest, nil
+	for _, u := range catalog.Updates {
+		if u.Name != newest.Name.String() || u.SHA256 == nil {
+			continue
+		}
+		if u.Length < 0 || u.Length > update.MaxLength {
+			return update.Update{}, fmt.Errorf("%v: expected a length up to %d, got %d", newest.Name, int64(update.MaxLength), u.Length)
+		}
+		newest.Digest, newest.Length = *u.SHA256, u.Length
+	}
+	return newest, nil
 }
 
 // parseList returns the name, of those that a server lists, of the version that it says is the newest.

@@ -2,67 +2,13 @@ package box
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"golang.org/x/time/rate"
-
-	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
 )
-
-// TestSlowServer: an answer that brings too little in a window is cut, and one that brings enough is not.
-func TestSlowServer(t *testing.T) {
-	for name, c := range map[string]struct {
-		every time.Duration // 1 KiB comes
-		slow  bool
-	}{
-		"too slow":    {10 * time.Second, true},
-		"slow enough": {3 * time.Second, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, body := (&plainServer{least: leastRate}).watch(t.Context())
-				defer body.stop()
-				r := body.of(&trickle{ctx, c.every, 100})
-				buf := make([]byte, 1024)
-				var err error
-				for err == nil {
-					_, err = r.Read(buf)
-				}
-				if c.slow != errors.Is(err, fetch.ErrStalled) {
-					t.Errorf("got %v", err)
-				}
-			})
-		})
-	}
-}
-
-// trickle brings a buffer now and then.
-type trickle struct {
-	ctx   context.Context
-	every time.Duration
-	left  int
-}
-
-func (s *trickle) Read(p []byte) (int, error) {
-	if s.left--; s.left < 0 {
-		return 0, os.ErrClosed
-	}
-	select {
-	case <-time.After(s.every):
-		return len(p), nil
-	case <-s.ctx.Done():
-		return 0, context.Cause(s.ctx)
-	}
-}
 
 // FuzzPlainAnswers feeds the parsers of what a server says: a name that one returns is of the product, and
 // was in the answer.
@@ -70,10 +16,13 @@ func FuzzPlainAnswers(f *testing.F) {
 	f.Add([]byte(`{"newest":"opq-box-update-1.tar.gz"}`), []byte("1"), []byte("opq-box-update-1.tar.gz\nopq-box-update-1.tar.bz2"))
 	f.Add([]byte(`{"newest":null}`), []byte("01"), []byte("\n\n"))
 	f.Add([]byte(`{"newest":"other-1.tar.gz"}`), []byte(""), []byte("opq-box-update-2.tar.gz"))
+	f.Add([]byte(`{"newest":"opq-box-update-1.tar.gz","updates":[{"name":"opq-box-update-1.tar.gz","sha256":"`+strings.Repeat("01", 32)+`","length":7}]}`), []byte("1"), []byte(""))
+	f.Add([]byte(`{"newest":"opq-box-update-1.tar.gz","updates":[{"name":"opq-box-update-1.tar.gz","sha256":"`+strings.Repeat("01", 32)+`","length":-7}]}`), []byte("1"), []byte(""))
 	f.Add([]byte(`[]`), []byte("99999999999999999999999999999999"), []byte(""))
 	f.Fuzz(func(t *testing.T, catalog, version, list []byte) {
-		if n, err := parseUpdates(catalog, update.DefaultProduct); err == nil && n.Product() != update.DefaultProduct {
-			t.Fatalf("%q gave %v", catalog, n)
+		u, err := parseUpdates(catalog, update.DefaultProduct)
+		if err == nil && (u.Name.Product() != update.DefaultProduct || u.Length < 0 || u.Length > update.MaxLength || u.Digest.IsZero() && u.Length > 0) {
+			t.Fatalf("%q gave %+v", catalog, u)
 		}
 		v, err := update.ParseVersion(string(version))
 		if err != nil {
@@ -89,46 +38,18 @@ func FuzzPlainAnswers(f *testing.F) {
 	})
 }
 
-// TestPlainRate: a cap on bytes per second is kept, and is not taken for a slow server.
-func TestPlainRate(t *testing.T) {
-	for _, perSecond := range []int{100, 10_000} {
-		synctest.Test(t, func(t *testing.T) {
-			s := &plainServer{least: min(leastRate, float64(perSecond)/2), limiter: rate.NewLimiter(rate.Limit(perSecond), perSecond)}
-			ctx, body := s.watch(t.Context())
-			defer body.stop()
-			began := time.Now()
-			n, err := io.Copy(io.Discard, body.of(bytes.NewReader(make([]byte, 300*perSecond))))
-			if err != nil || ctx.Err() != nil {
-				t.Errorf("%d bytes came, then: %v, %v", n, err, ctx.Err())
-			}
-			if took := time.Since(began); took < 299*time.Second || took > 301*time.Second {
-				t.Errorf("300 seconds' share took %v", took)
-			}
-		})
+// TestBudget: what came of an update is counted for its day, and what is over is told.
+func TestBudget(t *testing.T) {
+	r, saved := &record{}, 0
+	b := budget{allowance{100, func() time.Time { return start }, r, func() error { saved++; return nil }}, must(update.ParseName("opq-box-update-1.tar.gz")), update.Sum(nil)}
+	if got := b.Left(); got != 100 {
+		t.Errorf("at first: got %d", got)
 	}
-}
-
-// FuzzContentRange: what is accepted is within its bounds.
-func FuzzContentRange(f *testing.F) {
-	for _, s := range []string{"bytes 0-0/1", "bytes 5-9/10", "bytes 5-9/*", "bytes */10", "bytes 9-5/10", "bytes +5-9/10", "bytes 5-9/10 "} {
-		f.Add(s)
+	check(t, b.Spend(60, 70))
+	if got := b.Left(); got != 40 || saved != 1 || r.Part != (part{update.Sum(nil), 70}) {
+		t.Errorf("got %d left, saved %d times, %+v", got, saved, r.Part)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		from, total, err := parseContentRange(s)
-		if err == nil && (from < 0 || from >= total || !strings.HasPrefix(s, fmt.Sprintf("bytes %d-", from)) || !strings.HasSuffix(s, fmt.Sprintf("/%d", total))) {
-			t.Fatalf("%q gave %d, %d", s, from, total)
-		}
-	})
-}
-
-// FuzzRetryAfter: a pause is never negative and never longer than the longest.
-func FuzzRetryAfter(f *testing.F) {
-	for _, s := range []string{"0", "120", "-1", "99999999999999999999", "Sun, 01 Mar 2026 12:05:00 GMT", "Sun, 01 Mar 2020 12:05:00 GMT", "soon"} {
-		f.Add(s)
+	if err := b.Over(50); !errors.Is(err, errCap) || !strings.Contains(err.Error(), "50 bytes have to come next, and max_bytes_per_day leaves 40 today") {
+		t.Errorf("got %v", err)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if d := parseRetryAfter(s, start); d < 0 || d > longestPause {
-			t.Fatalf("%q gave %v", s, d)
-		}
-	})
 }

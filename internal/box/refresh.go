@@ -21,6 +21,21 @@ const (
 	longestBackoff = 20 * time.Second // a longer pause is one that a mirror asked for
 )
 
+// fetchConfig says how servers are asked.
+func (p *Box) fetchConfig(c config) (fetch.Config, error) {
+	authorities, err := c.certificates()
+	if err != nil {
+		return fetch.Config{}, err
+	}
+	if c.Patience == 0 {
+		c.Patience = -1 // each server is asked once
+	}
+	return fetch.Config{
+		Redirects: c.Redirects, Roots: authorities, UserAgent: p.userAgent(), Rate: c.Rate, Jitter: p.Random,
+		Connections: connections, MaxBackoff: longestBackoff, MaxRetryAfter: longestPause, Patience: c.Patience,
+	}, nil
+}
+
 // connect makes the client, of the mirrors that don't want to be left alone, those that are behind last.
 func (b *box) connect() error {
 	if b.client != nil {
@@ -31,20 +46,13 @@ func (b *box) connect() error {
 		return status.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
 			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), status.ExitUnavailable)
 	}
-	authorities, err := b.certificates()
+	c, err := b.fetchConfig(b.config)
 	if err != nil {
 		return err
 	}
-	c := fetch.Config{
-		Redirects: b.Redirects, Roots: authorities, UserAgent: b.userAgent(), Rate: b.Rate,
-		Connections: connections, MaxBackoff: longestBackoff, MaxRetryAfter: longestPause, Patience: b.Patience,
-		Progress: b.Progress,
-	}
+	c.Progress = b.Progress
 	if len(ask) > 1 { // of a sole mirror the error tells all
 		c.Logger = b.Logger
-	}
-	if c.Patience == 0 {
-		c.Patience = -1 // each mirror is asked once
 	}
 	for _, m := range ask {
 		c.Upstreams = append(c.Upstreams, m.URL)
@@ -72,14 +80,22 @@ func (b *box) noteMirrors() {
 	for i, u := range b.client.Upstreams() {
 		s := u.State()
 		m := b.record.mirrorOf(b.asked[i].URL)
-		m.Behind, m.Slow, m.Until, m.Reason = s.Behind, time.Time{}, time.Time{}, ""
+		m.Behind, m.Slow = s.Behind, time.Time{}
 		if left := s.Slow.Sub(now); left > 0 {
 			m.Slow = b.Now().Add(left).UTC().Truncate(time.Second)
 		}
-		if wait := s.Until.Sub(now); !s.Refused && wait > longestBackoff {
-			m.Until, m.Reason = b.Now().Add(wait).UTC().Truncate(time.Second), brief(s.Reason)
-		}
+		m.Until, m.Reason = restOf(s, now, b.Now())
 	}
+}
+
+// restOf returns until when a server wants to be left alone, by the clock that says at while the process's says now, and why;
+// zero where it doesn't.
+func restOf(s fetch.State, now, at time.Time) (until time.Time, reason string) {
+	wait := s.Until.Sub(now)
+	if s.Refused || wait <= longestBackoff {
+		return time.Time{}, ""
+	}
+	return at.Add(wait.Round(time.Second)).UTC().Truncate(time.Second), brief(s.Reason)
 }
 
 // refresh asks the mirrors what is new, and returns the newest repository, which is trusted from then

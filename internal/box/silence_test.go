@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 )
 
@@ -29,12 +30,13 @@ func TestPlainSilence(t *testing.T) {
 	for patience, tries := range map[time.Duration]int{time.Minute: 2, 10 * time.Second: 1, 0: 1} {
 		synctest.Test(t, func(t *testing.T) {
 			m := &mute{}
-			s := &plainServer{
-				base: "http://mute", least: leastRate, patience: patience, random: func() float64 { return 1 }, now: time.Now,
-				http: &http.Client{Transport: m}, sleep: func(_ context.Context, d time.Duration) error { time.Sleep(d); return nil },
-			}
+			b := Box{Random: func() float64 { return 1 }}
+			c, err := b.fetchConfig(config{settings.Box{Patience: patience}})
+			check(t, err)
+			c.Upstreams, c.Transport = []string{"http://mute"}, m
+			s := plainServer{must(fetch.New(c))}
 			began := time.Now()
-			_, err := s.small(t.Context(), "version", maxVersion)
+			_, err = s.small(t.Context(), "version", maxVersion)
 			if !errors.Is(err, fetch.ErrUnavailable) || m.asked != tries {
 				t.Errorf("patience %v: expected %d requests, got %d, %v", patience, tries, m.asked, err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -77,5 +78,6 @@ func compare(ctx context.Context, rel trust.Release, f *os.File) error {
 	if err != nil {
 		return explain.At(f.Name(), err)
 	}
-	return rewind(f)
+	_, err = f.Seek(0, io.SeekStart)
+	return err
 }

@@ -66,7 +66,7 @@ func (u *Upstream) blocks(ctx context.Context, rel trust.Release) (update.Blocks
 		return nil, err
 	}
 	if got := update.Sum(raw); got != rel.Blocks() {
-		return nil, u.damagedf(rel, file, "expected digest %v, got %v", rel.Blocks(), got)
+		return nil, u.damagedf(rel.Name(), rel.Digest(), file, "expected digest %v, got %v", rel.Blocks(), got)
 	}
 	blocks, err := update.ParseBlocks(raw, rel.Length())
 	if err != nil {
@@ -160,7 +160,7 @@ func (c *Client) buffer(length int64) *[]byte {
 // from brings what is missing from one upstream, but for the blocks that it has wrong.
 func (d *download) from(ctx context.Context, u *Upstream) error {
 	if d.source.u != u {
-		d.source = source{u: u, rel: d.rel}
+		d.source = d.client.sourceOf(u, d.client.fileOf(d.rel))
 		d.filled = 0
 	}
 	d.run()
@@ -286,7 +286,7 @@ func (d *download) write(p *piece, b []byte) error {
 			wrong = map[int]error{}
 			d.wrong[p.u] = wrong
 		}
-		wrong[i] = p.u.damagedf(d.rel, p.file, "block %d: expected digest %v, got %v", i, want, got)
+		wrong[i] = d.source.damagedf(p.file, "block %d: expected digest %v, got %v", i, want, got)
 		if len(wrong) == maxWrong {
 			return d.damage()
 		}

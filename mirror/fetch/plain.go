@@ -70,8 +70,13 @@ func (u *Upstream) Text(ctx context.Context, path string, limit int64) ([]byte, 
 	return u.fetch(ctx, path, limit, update.Digest{})
 }
 
-// checkPath refuses a path that doesn't stand for itself in a URL.
+// checkPath refuses a path that doesn't stand for itself in a URL. It may end with a query of one value.
 func (u *Upstream) checkPath(path string) error {
+	path, query, asked := strings.Cut(path, "?")
+	key, value, _ := strings.Cut(query, "=")
+	if asked && !(plainName(key) && plainName(value)) {
+		return u.failf("", "%.80q: expected a query of one value", query)
+	}
 	for name := range strings.SplitSeq(path, "/") {
 		if !plainName(name) {
 			return u.failf("", "%.80q: expected the path of a file", path)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path"
 	"strings"
 	"sync"
 	"time"
@@ -227,7 +226,7 @@ func (u *Upstream) fetch(ctx context.Context, file string, limit int64, known up
 	if a.StatusCode == http.StatusNotModified && !known.IsZero() {
 		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrUnchanged)
 	}
-	if trust.IsNotFound(path.Base(file), a.StatusCode) {
+	if name, ok := strings.CutPrefix(file, "metadata/"); ok && trust.IsNotFound(name, a.StatusCode) {
 		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrNotFound)
 	}
 	if err := u.status(file, a, false); err != nil {

@@ -9,16 +9,23 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/update"
 )
 
-// source is an upstream as one call has come to know it.
+// source is an upstream that is asked for an archive, as one call has come to know it.
 type source struct {
-	u     *Upstream
-	rel   trust.Release
-	etag  string // strong; "" where it is not known
-	plain bool   // the archive lies under its name alone
-	whole bool   // ranges are refused
+	u      *Upstream
+	name   update.Name
+	digest update.Digest // zero: not known
+	length int64         // negative: not known until it answers
+	paths  []string      // where the archive may lie
+	at     int           // which of them
+	etag   string        // strong; "" where it is not known
+	whole  bool          // ranges are refused
+}
+
+func (c *Client) sourceOf(u *Upstream, f File) source {
+	return source{u: u, name: f.Name, digest: f.Digest, length: f.Length, paths: f.Paths}
 }
 
 // piece is bytes from up to below to of an archive, on their way.
@@ -31,29 +38,29 @@ type piece struct {
 
 // open asks for bytes from up to below to. What comes may begin earlier and end later.
 func (s *source) open(ctx context.Context, from, to int64) (*piece, error) {
-	p, err := s.ask(ctx, from, to)
-	if s.plain || !errors.Is(err, ErrNotFound) {
-		return p, err
+	first, err := s.ask(ctx, from, to)
+	if s.at > 0 || s.at+1 == len(s.paths) || !errors.Is(err, ErrNotFound) {
+		return first, err
 	}
-	s.plain = true
-	p, plainErr := s.ask(ctx, from, to)
-	if errors.Is(plainErr, ErrNotFound) {
-		s.plain = false
+	s.at++
+	p, elseErr := s.ask(ctx, from, to)
+	if errors.Is(elseErr, ErrNotFound) {
+		s.at = 0
 		return nil, err
 	}
-	return p, plainErr
+	return p, elseErr
 }
 
-func (s *source) file() string {
-	if s.plain {
-		return fmt.Sprintf("targets/%v.%v", s.rel.Digest(), s.rel.Name())
-	}
-	return "sha256/" + s.rel.Digest().String()
+func (s *source) file() string { return s.paths[s.at] }
+
+// damagedf tells that what came is not the archive.
+func (s *source) damagedf(file, format string, args ...any) error {
+	return s.u.damagedf(s.name, s.digest, file, format, args...)
 }
 
 func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
 	header := http.Header{"Accept-Encoding": {"identity"}}
-	ranged := !s.whole && (from > 0 || to < s.rel.Length())
+	ranged := !s.whole && (from > 0 || s.length < 0 && to < update.MaxLength || to < s.length)
 	if ranged {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, to-1))
 		if s.etag != "" {
@@ -91,13 +98,19 @@ func (s *source) check(p *piece, ranged bool) error {
 		return err
 	}
 	if p.StatusCode == http.StatusOK {
-		p.from, p.to = 0, s.rel.Length()
+		if s.length < 0 {
+			if p.ContentLength < 0 || p.ContentLength > update.MaxLength {
+				return s.u.refusef(p.file, "expected a Content-Length up to %d, got %d", int64(update.MaxLength), p.ContentLength)
+			}
+			s.length = p.ContentLength
+		}
+		p.from, p.to = 0, s.length
 	} else if err := s.checkRange(p); err != nil {
 		return err
 	}
 	if want := p.to - p.from; p.ContentLength >= 0 && p.ContentLength != want {
 		if p.StatusCode == http.StatusOK { // the file was cut, or is another one
-			return s.u.damagedf(s.rel, p.file, "expected %d bytes, got Content-Length %d", want, p.ContentLength)
+			return s.damagedf(p.file, "expected %d bytes, got Content-Length %d", want, p.ContentLength)
 		}
 		return s.u.refusef(p.file, "expected %d bytes, got Content-Length %d", want, p.ContentLength)
 	}
@@ -111,10 +124,16 @@ func (s *source) checkRange(p *piece) error {
 	if err != nil {
 		return s.u.refusef(p.file, "%w", err)
 	}
-	if r.first != p.from || r.last >= p.to || r.total != s.rel.Length() {
-		want := byteRange{p.from, p.to - 1, s.rel.Length()}
-		if r.total != s.rel.Length() {
-			return s.u.damagedf(s.rel, p.file, "expected Content-Range %q, got %q", want, r)
+	if s.length < 0 {
+		if r.total > update.MaxLength {
+			return s.u.refusef(p.file, "expected at most %d bytes, got Content-Range %q", int64(update.MaxLength), r)
+		}
+		s.length = r.total
+	}
+	if r.first != p.from || r.last >= p.to || r.total != s.length {
+		want := byteRange{p.from, p.to - 1, s.length}
+		if r.total != s.length {
+			return s.damagedf(p.file, "expected Content-Range %q, got %q", want, r)
 		}
 		return s.u.refusef(p.file, "expected Content-Range %q, got %q", want, r)
 	}

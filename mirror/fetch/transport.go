@@ -279,8 +279,12 @@ func (u *Upstream) status(file string, a *http.Response, ranged bool) error {
 		return u.failf(file, "%w: status %d", ErrNotFound, code)
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		after := pace.ParseRetryAfter(a.Header.Get("Retry-After"), time.Now())
-		return &unavailable{err: u.failf(file, "%w: status %d %s", ErrUnavailable, code, http.StatusText(code)), after: after}
+		err := u.failf(file, "%w: status %d %s", ErrUnavailable, code, http.StatusText(code))
+		after := a.Header.Get("Retry-After")
+		if after != "" {
+			err = fmt.Errorf("%w, Retry-After %.40q", err, after)
+		}
+		return &unavailable{err: err, after: pace.ParseRetryAfter(after, time.Now())}
 	}
 	want := http.StatusOK
 	if ranged {

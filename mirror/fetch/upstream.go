@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -116,16 +115,16 @@ const (
 
 // damagedf tells that an archive of the upstream, or part of it, is not the one that was signed, and returns an ErrDamaged. That is
 // what a disk does to an honest one, which has all others right: it is asked on, and last once it happens again and again.
-func (u *Upstream) damagedf(rel trust.Release, file, format string, args ...any) error {
+func (u *Upstream) damagedf(name update.Name, digest update.Digest, file, format string, args ...any) error {
 	err := &damagedArchive{u.refusef(file, format, args...)}
 	u.Blame(err)
-	u.client.c.Logger.Warn("damaged archive", "archive", rel.Name().String(), "upstream", u.String(), "err", oneLine(err))
+	u.client.c.Logger.Warn("damaged archive", "archive", name.String(), "upstream", u.String(), "err", oneLine(err))
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.spoilt == nil {
 		u.spoilt = map[update.Digest]bool{}
 	}
-	if u.spoilt[rel.Digest()] = true; len(u.spoilt) == maxSpoilt {
+	if u.spoilt[digest] = true; len(u.spoilt) == maxSpoilt {
 		u.state.Damaged, u.spoilt = time.Now().Add(damagedFor), nil
 		u.client.c.Logger.Warn("several archives are damaged", "upstream", u.String(), "asked last until", u.state.Damaged)
 	}

@@ -4,37 +4,86 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Whole brings an archive for which no upstream has a block list into file, goes on with what file holds
-// already, and returns the block list, which it computes. The archive is judged by its digest once it is
-// all there: until then the caller must not use what file holds. The caller locks file, syncs and closes
-// it.
-//
-// Where the digest differs file is emptied, and the archive comes anew: from one upstream alone, so that
-// the next time it is clear which one is at fault. After any other error file holds what came.
-func (c *Client) Whole(ctx context.Context, rel trust.Release, file *os.File) (update.Blocks, error) {
+// File is an archive that comes in one piece: no block list of it is known, or nobody signed one.
+type File struct {
+	Name   update.Name
+	Digest update.Digest // zero: not known; then what came is for the caller to judge
+	Length int64         // negative: not known; then the server tells
+
+	// Paths are where it lies, below a base URL, in the order in which they are asked for.
+	Paths []string
+
+	// Begin, if not nil, is told the length before any byte comes, and may refuse it.
+	Begin func(length int64) error
+
+	// Budget, if not nil, bounds how much of it comes.
+	Budget Budget
+
+	// Progress, if not nil, is told how many bytes are there.
+	Progress func(done int64)
+}
+
+// Budget bounds how many bytes of archives come, such as those of a day over a metered link. What is over is not asked for.
+type Budget interface {
+	// Left returns how many bytes may come now.
+	Left() int64
+
+	// Spend counts bytes that came, of an archive of which so many are here now.
+	Spend(bytes, here int64) error
+
+	// Over returns the error of a download that goes on only with so many more bytes at once.
+	Over(need int64) error
+}
+
+// fileOf returns what is asked for where a release comes in one piece.
+func (c *Client) fileOf(rel trust.Release) File {
+	return File{
+		Name: rel.Name(), Digest: rel.Digest(), Length: rel.Length(),
+		Paths:    []string{"sha256/" + rel.Digest().String(), fmt.Sprintf("targets/%v.%v", rel.Digest(), rel.Name())},
+		Progress: func(done int64) { c.c.Progress(rel, done) },
+	}
+}
+
+// Whole brings an archive for which no upstream has a block list into file, within budget if that is not nil; see
+// WholeFile.
+func (c *Client) Whole(ctx context.Context, rel trust.Release, file *os.File, budget Budget) (update.Blocks, error) {
 	if rel.IsZero() {
 		return nil, errNoRelease
 	}
-	w := whole{client: c, rel: rel, file: file, buf: make([]byte, readSize)}
-	if err := w.begin(ctx); err != nil {
-		return nil, fmt.Errorf("download %v: %w", rel.Name(), err)
+	what := c.fileOf(rel)
+	what.Budget = budget
+	return c.WholeFile(ctx, what, file)
+}
+
+// WholeFile brings an archive into file, goes on with what file holds already, and returns the block list, which it
+// computes. The archive is judged by its digest once it is all there: until then the caller must not use what file
+// holds. The caller locks file, syncs and closes it.
+//
+// Where the digest differs file is emptied, and the archive comes anew: from one upstream alone, so that
+// the next time it is clear which one is at fault. After any other error file holds what came.
+func (c *Client) WholeFile(ctx context.Context, what File, file *os.File) (update.Blocks, error) {
+	w := whole{client: c, what: what, file: file, buf: make([]byte, readSize)}
+	err := w.begin(ctx)
+	if err == nil {
+		err = c.Ask(ctx, w.from)
 	}
-	if err := c.Ask(ctx, w.from); err != nil {
-		return nil, fmt.Errorf("download %v: %w", rel.Name(), err)
+	if err != nil {
+		return nil, fmt.Errorf("download %v: %w", what.Name, err)
 	}
 	return w.blocks, nil
 }
 
-// whole is one call of Whole.
+// whole is one call of WholeFile.
 type whole struct {
 	client *Client
-	rel    trust.Release
+	what   File // whose length becomes known
 	file   *os.File
 	buf    []byte
 
@@ -43,6 +92,7 @@ type whole struct {
 	alone  bool               // one upstream has to send everything
 	hash   update.Hasher
 	size   int64 // of file, and in hash
+	spent  int64 // of size, what the budget knows of
 	most   int64 // the highest size yet
 	blocks update.Blocks
 }
@@ -54,8 +104,15 @@ func (w *whole) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if info.Size() > w.rel.Length() {
-		return w.empty()
+	if w.what.Length >= 0 {
+		if info.Size() > w.what.Length {
+			return w.empty()
+		}
+		if w.what.Begin != nil {
+			if err := w.what.Begin(w.what.Length); err != nil {
+				return err
+			}
+		}
 	}
 	for w.size < info.Size() {
 		n, err := w.file.ReadAt(w.buf[:min(int64(len(w.buf)), info.Size()-w.size)], w.size)
@@ -68,6 +125,7 @@ func (w *whole) begin(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	w.spent = w.size
 	if w.most = w.size; w.size > 0 {
 		w.sent[nil] = true
 	}
@@ -77,14 +135,14 @@ func (w *whole) begin(ctx context.Context) error {
 // empty drops what came.
 func (w *whole) empty() error {
 	w.hash.Result()
-	w.size = 0
+	w.size, w.spent = 0, 0
 	clear(w.sent)
 	return w.file.Truncate(0)
 }
 
 func (w *whole) from(ctx context.Context, u *Upstream) error {
 	if w.source.u != u {
-		w.source = source{u: u, rel: w.rel}
+		w.source = w.client.sourceOf(u, w.what)
 		if w.alone && !w.sent[u] {
 			if err := w.empty(); err != nil {
 				return &local{err}
@@ -94,7 +152,10 @@ func (w *whole) from(ctx context.Context, u *Upstream) error {
 	for {
 		before := w.most
 		err := w.bring(ctx)
-		if errors.Is(err, ErrRefused) && w.size == w.rel.Length() {
+		if spendErr := w.spend(); spendErr != nil {
+			return &local{spendErr}
+		}
+		if errors.Is(err, ErrRefused) && w.size == w.what.Length {
 			w.client.distrust(u, err) // the digest says what is worth what came before
 		} else if err != nil {
 			return w.client.withProgress(err, w.most-before)
@@ -109,7 +170,7 @@ func (w *whole) from(ctx context.Context, u *Upstream) error {
 // has to come again.
 func (w *whole) judge(u *Upstream) (again bool, err error) {
 	got, blocks, _ := w.hash.Result()
-	if got == w.rel.Digest() {
+	if got == w.what.Digest || w.what.Digest.IsZero() {
 		w.blocks = blocks
 		return false, nil
 	}
@@ -118,25 +179,59 @@ func (w *whole) judge(u *Upstream) (again bool, err error) {
 		return false, &local{err}
 	}
 	if sole || w.alone { // the second whole one is the last
-		return false, u.damagedf(w.rel, w.source.file(), "expected digest %v, got %v", w.rel.Digest(), got)
+		return false, w.source.damagedf(w.source.file(), "expected digest %v, got %v", w.what.Digest, got)
 	}
-	w.client.c.Logger.Warn("parts from several sources do not fit; starting over", "archive", w.rel.Name(), "got", got)
+	w.client.c.Logger.Warn("parts from several sources do not fit; starting over", "archive", w.what.Name, "got", got)
 	w.alone = true
 	return true, nil
 }
 
-// bring brings what is missing at the end of the file.
+// bring brings what is missing at the end of the file, as far as the budget goes.
 func (w *whole) bring(ctx context.Context) error {
-	for w.size < w.rel.Length() {
-		p, err := w.source.open(ctx, w.size, w.rel.Length())
+	for w.what.Length < 0 || w.size < w.what.Length {
+		left := int64(math.MaxInt64)
+		if w.what.Budget != nil {
+			if err := w.spend(); err != nil {
+				return &local{err}
+			}
+			if left = w.what.Budget.Left(); left <= 0 {
+				return &local{w.what.Budget.Over(max(1, w.what.Length-w.size))}
+			}
+		}
+		to := w.what.Length
+		if to < 0 || to-w.size > left {
+			to = w.size + min(left, update.MaxLength)
+		}
+		p, err := w.source.open(ctx, w.size, to)
 		if err != nil {
 			return err
 		}
-		err = w.take(ctx, p)
+		err = w.learn()
+		if err == nil && p.to-p.from > left {
+			err = &local{fmt.Errorf("%w; this server has only the whole", w.what.Budget.Over(p.to-p.from))}
+		}
+		if err == nil {
+			err = w.take(ctx, p)
+		}
 		p.Body.Close()
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// learn takes over the length that a server tells of an archive of which it was not known.
+func (w *whole) learn() error {
+	if w.what.Length >= 0 {
+		return nil
+	}
+	w.what.Length = w.source.length
+	if w.what.Begin == nil {
+		return nil
+	}
+	if err := w.what.Begin(w.what.Length); err != nil {
+		return &local{err}
 	}
 	return nil
 }
@@ -168,6 +263,21 @@ func (w *whole) append(u *Upstream, b []byte) error {
 	w.hash.Write(b)
 	w.size += int64(len(b))
 	w.most = max(w.most, w.size)
-	w.client.c.Progress(w.rel, w.size)
+	if w.what.Progress != nil {
+		w.what.Progress(w.size)
+	}
+	if w.size-w.spent >= update.BlockSize {
+		return w.spend()
+	}
 	return nil
+}
+
+// spend tells the budget what came since the last time.
+func (w *whole) spend() error {
+	came := w.size - w.spent
+	w.spent = w.size
+	if w.what.Budget == nil || came <= 0 {
+		return nil
+	}
+	return w.what.Budget.Spend(came, w.size)
 }
