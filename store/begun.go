@@ -7,14 +7,13 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // ErrNoRoot says that a directory holds metadata, and no root from which they could be trusted. Nobody must make
 // another repository there: boxes would refuse it for good.
-var ErrNoRoot = errors.New("the repository is damaged")
-
-// bringBack says what to do about lost roots.
-const bringBack = "bring N.root.json back from trusted/ of the signers' keys, from a backup, or from a mirror, which serves it under /metadata/"
+var ErrNoRoot = status.WithHint(errors.New("the repository is damaged"),
+	"bring N.root.json back from trusted/ of the signers' keys, from a backup, or from a mirror, which serves it under /metadata/")
 
 // Begun looks, without opening it, whether a directory holds a repository. It returns nil where there are roots to
 // trust, trust.ErrNone where there is nothing of a repository, and ErrNoRoot where metadata are there, and a root is
@@ -31,9 +30,9 @@ func Begun(dir string) error {
 	case globbed != nil:
 		return globbed
 	case len(left) > 0 && lost && len(roots) == 0:
-		return fmt.Errorf("%s: %w: %s holds no root: %s", dir, ErrNoRoot, metadata, bringBack)
+		return fmt.Errorf("%s: %w: %s holds no root", dir, ErrNoRoot, metadata)
 	case len(left) > 0:
-		return fmt.Errorf("%s: %w: %w: %s", dir, ErrNoRoot, err, bringBack)
+		return fmt.Errorf("%s: %w: %w", dir, ErrNoRoot, err)
 	case lost:
 		return fmt.Errorf("%s: %w: %s holds no metadata", dir, trust.ErrNone, metadata)
 	}

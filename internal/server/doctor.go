@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/settings"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -52,8 +54,12 @@ type checked struct {
 func (p *Program) Examine(ctx context.Context) (found []Finding) {
 	s, unknown, err := p.examined()
 	if err != nil {
+		advice := "correct the settings; box-update-server config check says whether they can be used"
+		if errors.Is(err, store.ErrNoRoot) { // which no setting mends
+			advice = strings.Join(status.Hints(err), "; ")
+		}
 		for line := range strings.Lines(err.Error()) {
-			found = append(found, wrong("settings", "correct the settings; box-update-server config check says whether they can be used",
+			found = append(found, wrong("settings", advice,
 				"%s", strings.TrimSpace(strings.TrimPrefix(line, "settings: "))))
 		}
 		return found

@@ -95,10 +95,7 @@ func (p *Program) load(s *settings.Server, purpose func(*settings.Server) []erro
 		return *s, unknown, nil
 	}
 	err = fmt.Errorf("settings: %w", errors.Join(problems...))
-	if !errors.Is(err, store.ErrNoRoot) { // that one says what to do, and no setting mends it
-		err = status.WithDefaultHint(err, hintSettings)
-	}
-	return settings.Server{}, nil, err
+	return settings.Server{}, nil, status.WithDefaultHint(err, hintSettings)
 }
 
 // checkServing says what can't work for a server.
