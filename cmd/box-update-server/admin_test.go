@@ -105,8 +105,8 @@ func TestNobodyToAsk(t *testing.T) {
 			t.Fatal(err)
 		}
 		says(t, exits(t, 0, "fsck", "--data-dir", w.dir), "nobody listens at "+w.dir+"/admin.sock: nothing is changed", "checked 1 updates: 0 problems")
-		says(t, exits(t, 1, "gc", "--data-dir", w.dir), "who holds the data_dir can't be asked", "hint: is boxsign at work")
-		says(t, exits(t, 1, "import", "--data-dir", w.dir, "--root", w.pinned(), file), "who holds the data_dir can't be asked")
+		says(t, exits(t, 1, "gc", "--data-dir", w.dir), "the process that holds the data_dir can't be asked", "hint: is boxsign or a single sync at work")
+		says(t, exits(t, 1, "import", "--data-dir", w.dir, "--root", w.pinned(), file), "the process that holds the data_dir can't be asked")
 	}
 }
 

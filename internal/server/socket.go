@@ -25,13 +25,13 @@ const maxReport = 16 << 20
 // adminSocket returns where the process that holds a data directory can be asked.
 func adminSocket(dir string) string { return filepath.Join(dir, "admin.sock") }
 
-// listenAdmin makes the socket of a data directory, which this process holds. One that is there already is that of a server
+// listenAdmin makes the socket of a data directory, which this process holds. One that is there already was left by a server
 // that was killed.
 func listenAdmin(dir string) (net.Listener, error) {
 	if err := os.Remove(adminSocket(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	// bind(2) takes the mode of the socket over to its file, so that at no time anybody else may connect.
+	// Linux gives the file the mode that the socket has at bind(2), so that at no time another account may connect.
 	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
 		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) })
@@ -45,12 +45,15 @@ func listenAdmin(dir string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", adminSocket(dir), err)
 	}
-	listener.(*net.UnixListener).SetUnlinkOnClose(false) // it knows a path that is short-lived
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)      // it knows a path that is short-lived
+	if err := os.Chmod(adminSocket(dir), 0o600); err != nil { // for kernels that don't
+		return nil, errors.Join(err, listener.Close())
+	}
 	return listener, nil
 }
 
-// atSocket calls use with a path of the admin socket of a data directory. A socket's path has at most 107 bytes, so a long one
-// goes by way of the directory, which is open meanwhile.
+// atSocket calls use with a path of the admin socket of a data directory. The path of a socket has at most 107 bytes (unix(7)), so
+// that a longer one goes by way of the opened directory.
 func atSocket(dir string, use func(path string) error) error {
 	const longest = 107
 	path := adminSocket(dir)
@@ -65,9 +68,9 @@ func atSocket(dir string, use func(path string) error) error {
 	return use(adminSocket(fmt.Sprintf("/proc/self/fd/%d", f.Fd())))
 }
 
-// errNotAsked says that a data directory is held by a process that can't be asked for anything: no server, or one of an
-// earlier version.
-var errNotAsked = errors.New("who holds the data_dir can't be asked")
+// errNotAsked says that a data directory is held by a process that can't be asked for anything: one that does not serve, or
+// a server of an earlier version.
+var errNotAsked = errors.New("the process that holds the data_dir can't be asked")
 
 // ask has the process that holds a data directory do something, with what body holds unless it is nil,
 // and reads its answer into out.
@@ -101,7 +104,7 @@ func request(ctx context.Context, dir, path string, body io.Reader, header http.
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, status.WithHint(fmt.Errorf("%w: nobody listens at %s", errNotAsked, adminSocket(dir)),
-			"is boxsign at work on it, or a server of an earlier version? stop it meanwhile")
+			"is boxsign or a single sync at work on it, or a server of an earlier version? wait for it, or stop it")
 	case errors.Is(err, fs.ErrPermission):
 		return nil, status.WithHint(fmt.Errorf("admin: %w", err), "run the command as the account that the server runs as")
 	case err != nil:
