@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -15,7 +12,6 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -189,68 +185,12 @@ func (m *Mirror) fetch(ctx context.Context, rel trust.Release, fetched func()) (
 		return 0, nil
 	}
 	began := time.Now()
-	blocks, err := m.c.Client.Blocks(ctx, rel)
-	if errors.Is(err, fetch.ErrNotFound) {
-		bytes, err = rel.Length(), m.fetchWhole(ctx, rel)
-	} else if err == nil {
-		bytes, err = m.fetchBlocks(ctx, rel, blocks, fetched)
-	}
+	bytes, err = fetch.Archives{Client: m.c.Client, Store: m.c.Store}.Bring(ctx, rel, fetched)
 	if err != nil {
 		return 0, err
 	}
 	m.measured(bytes, time.Since(began))
 	return bytes, nil
-}
-
-// maxLost is how often an archive is gone on with whose blocks the disk lost.
-const maxLost = 3
-
-func (m *Mirror) fetchBlocks(ctx context.Context, rel trust.Release, blocks update.Blocks, fetched func()) (bytes int64, err error) {
-	in, err := m.c.Store.Ingest(ctx, rel, blocks)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	if _, err := in.Salvage(ctx); err != nil {
-		return 0, err
-	}
-	for range maxLost {
-		bytes += lengthOf(rel, in.Missing())
-		if err = m.c.Client.Download(ctx, rel, blocks, in); err != nil {
-			return 0, err
-		}
-		fetched()
-		if err = in.Commit(ctx); !errors.Is(err, store.ErrIncomplete) {
-			return bytes, err
-		}
-	}
-	return 0, err
-}
-
-// lengthOf returns how many bytes some blocks of an archive have.
-func lengthOf(rel trust.Release, blocks []int) (bytes int64) {
-	for _, n := range blocks {
-		bytes += int64(update.BlockLength(rel.Length(), n))
-	}
-	return bytes
-}
-
-// fetchWhole gets an archive from upstreams without block lists. The file has no name: nothing is left of
-// it, whatever happens.
-func (m *Mirror) fetchWhole(ctx context.Context, rel trust.Release) error {
-	f, err := os.CreateTemp(filepath.Join(m.c.Store.Dir(), "staging"), disk.TempPrefix+"*")
-	if err != nil {
-		return fmt.Errorf("download %v: %w", rel.Name(), err)
-	}
-	defer f.Close() // what counts was read back
-	if err := os.Remove(f.Name()); err != nil {
-		return fmt.Errorf("download %v: %w", rel.Name(), err)
-	}
-	blocks, err := m.c.Client.Whole(ctx, rel, f, nil)
-	if err != nil {
-		return err
-	}
-	return m.c.Store.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length()))
 }
 
 // measured takes in how fast an archive came.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
@@ -282,7 +283,7 @@ func (x *importer) ingest(ctx context.Context, rel trust.Release, blocks update.
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	missing, bytes := map[int]bool{}, lengthOf(rel, in.Missing())
+	missing, bytes := map[int]bool{}, fetch.LengthOf(rel, in.Missing())
 	for _, n := range in.Missing() {
 		missing[n] = true
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -127,9 +126,6 @@ func (b *box) openStore(ctx context.Context) (*store.Store, error) {
 	})
 }
 
-// maxLost is how often an update is gone on with whose blocks the disk lost.
-const maxLost = 3
-
 func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) error {
 	if err := checkRoom(ctx, s, rel); err != nil {
 		return err
@@ -137,14 +133,14 @@ func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) erro
 	if err := b.connect(); err != nil {
 		return err
 	}
-	blocks, err := b.client.Blocks(ctx, rel)
-	if errors.Is(err, fetch.ErrNotFound) {
-		return b.bringWhole(ctx, s, rel)
+	a := fetch.Archives{Client: b.client, Store: s, Resume: true}
+	if b.MaxBytesPerDay > 0 {
+		a.Budget = func(rel trust.Release) fetch.Budget {
+			return releaseBudget{budget{b.allowance(), rel.Name(), rel.Digest()}}
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return b.bringBlocks(ctx, s, rel, blocks)
+	_, err := a.Bring(ctx, rel, nil)
+	return err
 }
 
 // checkRoom refuses an update that does not fit on the disk, packed and as installing it needs. What would only fail
@@ -160,67 +156,6 @@ func checkRoom(ctx context.Context, s *store.Store, rel trust.Release) error {
 			disk.ErrNoSpace, need, after, max(room.Free, 0))
 	}
 	return nil
-}
-
-func (b *box) bringBlocks(ctx context.Context, s *store.Store, rel trust.Release, blocks update.Blocks) (err error) {
-	in, err := s.Ingest(ctx, rel, blocks)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	sink, err := b.metered(rel, in)
-	if err != nil {
-		return err
-	}
-	for range maxLost {
-		if err = b.client.Download(ctx, rel, blocks, sink); err != nil {
-			return err
-		}
-		if err = in.Commit(ctx); !errors.Is(err, store.ErrIncomplete) {
-			return err
-		}
-	}
-	return err
-}
-
-// bringWhole gets an update from mirrors without block lists. Its file is gone on with after a power cut,
-// and judged once it is whole.
-func (b *box) bringWhole(ctx context.Context, s *store.Store, rel trust.Release) error {
-	path := filepath.Join(b.dir, stagingDir, rel.Digest().String()+".whole")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // what counts was read back
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if b.MaxBytesPerDay > 0 && rel.Length() > b.MaxBytesPerDay {
-		return status.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
-			rel.Name(), rel.Length(), b.MaxBytesPerDay), status.ExitHeld)
-	}
-	missing := rel.Length() - info.Size()
-	if missing > b.allowance().left() {
-		return b.allowance().over(rel.Name(), missing)
-	}
-	blocks, err := b.client.Whole(ctx, rel, f, nil)
-	if err := errors.Join(err, b.spendOn(f, info.Size(), rel)); err != nil {
-		return err
-	}
-	if err := s.IngestFile(ctx, rel, blocks, io.NewSectionReader(f, 0, rel.Length())); err != nil {
-		return err
-	}
-	return b.FS.Remove(path)
-}
-
-// spendOn counts what came of an update into a file since it had that size.
-func (b *box) spendOn(f *os.File, size int64, rel trust.Release) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	return b.allowance().spendOn(rel, max(0, info.Size()-size), info.Size())
 }
 
 // tidy removes from the state directory what is not of one of those archives.

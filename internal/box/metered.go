@@ -6,7 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -92,62 +91,12 @@ func (a allowance) spend(n int64) error {
 	return a.save()
 }
 
-// spendOn counts bytes that came of an update, of which so many are here now.
-func (a allowance) spendOn(rel trust.Release, n, here int64) error {
-	a.record.Part = part{rel.Digest(), here}
-	return a.spend(n)
-}
-
 func (a allowance) over(name update.Name, need int64) error {
 	return status.WithCode(fmt.Errorf("%v: %w: %d bytes have to come next, and max_bytes_per_day leaves %d today; the rest comes on the next days",
 		name, errCap, need, a.left()), status.ExitHeld)
 }
 
-// metered returns a sink that takes no more than may come today, and an error where that is nothing.
-func (b *box) metered(rel trust.Release, to fetch.Sink) (fetch.Sink, error) {
-	if b.MaxBytesPerDay == 0 {
-		return to, nil
-	}
-	m := &meteredSink{to, b.allowance(), rel}
-	return m, m.allow()
-}
-
-// meteredSink is a sink that counts. Where the next block would be too much, it ends the download with
-// an error of its own, so that no mirror is asked for that block today.
-type meteredSink struct {
-	fetch.Sink
-	allowance
-	rel trust.Release
-}
-
-// WriteBlock takes a block and counts it.
-func (m *meteredSink) WriteBlock(i int, p []byte) error {
-	if err := m.Sink.WriteBlock(i, p); err != nil {
-		return err
-	}
-	here := m.rel.Length()
-	for _, n := range m.Missing() {
-		here -= update.BlockLength(m.rel.Length(), n)
-	}
-	if err := m.spendOn(m.rel, int64(len(p)), here); err != nil {
-		return err
-	}
-	return m.allow()
-}
-
-// allow refuses the next block where it is too much for today.
-func (m *meteredSink) allow() error {
-	missing := m.Missing()
-	if len(missing) == 0 {
-		return nil
-	}
-	if next := update.BlockLength(m.rel.Length(), missing[0]); next > m.left() {
-		return m.over(m.rel.Name(), next)
-	}
-	return nil
-}
-
-// budget is what may come in a day of an update that comes in one piece.
+// budget is what may come in a day of an update.
 type budget struct {
 	allowance
 	name   update.Name
@@ -165,3 +114,16 @@ func (b budget) Spend(bytes, here int64) error {
 
 // Over says that no more may come today.
 func (b budget) Over(need int64) error { return b.over(b.name, need) }
+
+// releaseBudget is the budget of an update of the signed list, of which no more than a block has to come at once, unless no mirror
+// has a block list.
+type releaseBudget struct{ budget }
+
+// Over says that no more may come today, or ever.
+func (b releaseBudget) Over(need int64) error {
+	if need > b.most {
+		return status.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
+			b.name, need, b.most), status.ExitHeld)
+	}
+	return b.budget.Over(need)
+}

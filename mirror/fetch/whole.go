@@ -51,15 +51,12 @@ func (c *Client) fileOf(rel trust.Release) File {
 	}
 }
 
-// Whole brings an archive for which no upstream has a block list into file, within budget if that is not nil; see
-// WholeFile.
-func (c *Client) Whole(ctx context.Context, rel trust.Release, file *os.File, budget Budget) (update.Blocks, error) {
+// Whole brings an archive for which no upstream has a block list into file; see WholeFile.
+func (c *Client) Whole(ctx context.Context, rel trust.Release, file *os.File) (update.Blocks, error) {
 	if rel.IsZero() {
 		return nil, errNoRelease
 	}
-	what := c.fileOf(rel)
-	what.Budget = budget
-	return c.WholeFile(ctx, what, file)
+	return c.WholeFile(ctx, c.fileOf(rel), file)
 }
 
 // WholeFile brings an archive into file, goes on with what file holds already, and returns the block list, which it
