@@ -63,7 +63,7 @@ func (m *Mirror) bringAll(ctx context.Context, missing []trust.Release, repo *tr
 	return t.result, errors.Join(ctx.Err(), t.error())
 }
 
-// plan says which archives are being fetched by one whose turn it is: what comes on demand leaves their room.
+// plan says which archives are being fetched by whoever has the lock: what comes on demand leaves their room.
 func (m *Mirror) plan(wanted []trust.Release) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

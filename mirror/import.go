@@ -83,7 +83,7 @@ func (i Import) into(ctx context.Context, r io.Reader, note func(*trust.Reposito
 func (m *Mirror) Import(ctx context.Context, i Import, r io.Reader) (Result, error) {
 	i.Store, i.FS, i.Now, i.Built, i.AcceptStale, i.MaxBytes = m.c.Store, m.c.FS, m.c.Now, m.c.Built, m.c.AcceptStale, m.c.MaxBytes
 	var result Result
-	err := m.turn.comingFirst(ctx, func() (err error) {
+	err := m.lock.runExclusive(ctx, func() (err error) {
 		result, err = i.into(ctx, r, m.noteImport)
 		return err
 	})

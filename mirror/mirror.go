@@ -107,7 +107,7 @@ type Mirror struct {
 	c  Config
 	id string // see newID
 
-	turn      *turn
+	lock      *storeLock
 	demanding sync.Mutex     // held while something on demand begins, and while none may; taken before mu
 	demanded  sync.WaitGroup // what is being fetched on demand; added to with demanding held
 
@@ -133,7 +133,7 @@ func New(c Config) (*Mirror, error) {
 		return nil, err
 	}
 	m := &Mirror{
-		c: c, id: newID(), turn: newTurn(),
+		c: c, id: newID(), lock: newStoreLock(),
 		trigger: make(chan struct{}, 1), wanted: make(chan trust.Release, maxWanted),
 		flights: map[update.Digest]*flight{}, wants: map[update.Digest]*want{},
 		demands: map[update.Digest]context.CancelFunc{},

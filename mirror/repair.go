@@ -25,7 +25,7 @@ func (m *Mirror) Repair(ctx context.Context, look store.Check) (Repaired, error)
 		return Repaired{}, fmt.Errorf("repair: %w", err)
 	}
 	var all Result
-	err = m.turn.givingWay(ctx, func(ctx context.Context) error {
+	err = m.lock.runPreemptible(ctx, func(ctx context.Context) error {
 		result, err := m.bringAll(ctx, s.Missing(s.Repository()), s.Repository())
 		m.c.Ended()
 		all.add(result)

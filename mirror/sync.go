@@ -34,7 +34,7 @@ func (r *Result) add(more Result) {
 // The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; disk.ErrNoSpace
 // is also the one of a store that would exceed its cap.
 func (m *Mirror) Sync(ctx context.Context) (all Result, err error) {
-	err = m.turn.givingWay(ctx, func(ctx context.Context) error {
+	err = m.lock.runPreemptible(ctx, func(ctx context.Context) error {
 		began := m.c.Now()
 		stop := m.watch()
 		result, err := m.sync(ctx)
@@ -191,7 +191,7 @@ func biggestFirst(missing []trust.Release) []trust.Release {
 	return missing
 }
 
-// collectIfDue removes archives now and then. It is the caller's turn.
+// collectIfDue removes archives now and then. The caller has the lock.
 func (m *Mirror) collectIfDue(ctx context.Context) {
 	if ctx.Err() == nil && m.c.Store.GCDue(m.c.GCEvery) {
 		m.collect(ctx)
