@@ -78,3 +78,20 @@ func BenchmarkNoChange(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkNoChangeOfAMirror is BenchmarkNoChange for a directory that others read, which has copies of its files.
+func BenchmarkNoChangeOfAMirror(b *testing.B) {
+	w := full(b)
+	x, _ := newMirror(b, w)
+	f := copyOf(b, w.dir)
+	b.ReportAllocs()
+	for b.Loop() {
+		x.reopen()
+		if err := x.state.Mend(); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := x.state.Refresh(b.Context(), f, w.clock()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

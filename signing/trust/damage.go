@@ -44,8 +44,12 @@ func (s *State) Mend() error {
 	if s.current == nil {
 		return nil
 	}
+	put := s.put
+	if len(s.damage) == 0 {
+		put = s.putCopy // Open read the files themselves, and a full list is long
+	}
 	for _, role := range []Role{RoleTargets, RoleSnapshot, RoleTimestamp} {
-		if err := s.put(FileName(role, s.current.Version(role)), s.current.Raw(role)); err != nil {
+		if err := put(FileName(role, s.current.Version(role)), s.current.Raw(role)); err != nil {
 			return err
 		}
 	}

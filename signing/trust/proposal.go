@@ -171,11 +171,22 @@ func (p *Proposal) Plan() Plan { return p.plan }
 func (p *Proposal) Version() int64 { return p.plan.To }
 
 // Raw returns the file as signed so far. The caller must not change it.
-func (p *Proposal) Raw() []byte {
+func (p *Proposal) Raw() []byte { return p.file().raw }
+
+func (p *Proposal) file() *file {
 	if p.role == RoleRoot {
-		return p.root.raw
+		return p.root.file
 	}
-	return p.targets.raw
+	return p.targets.file
+}
+
+// again checks the proposal with other signatures as it was checked before.
+func (p *Proposal) again(sigs []fileSignature) (*Proposal, error) {
+	raw, err := join(sigs, p.file().signed)
+	if err != nil {
+		return nil, err
+	}
+	return p.base.check(p.role, p.known, p.reserved, raw, p.at)
 }
 
 // Releases returns what a list holds, nil for a root.
@@ -240,11 +251,7 @@ func (p *Proposal) Cosign(ctx context.Context, by ...signing.Signer) (*Proposal,
 			return nil, err
 		}
 	}
-	raw, err := join(sigs, p.targets.signed)
-	if err != nil {
-		return nil, err
-	}
-	return p.base.CheckTargets(p.known, p.reserved, raw, p.at)
+	return p.again(sigs)
 }
 
 // detached returns the field updates of the signature entry of s.
@@ -272,22 +279,7 @@ func (p *Proposal) Merge(q *Proposal) (*Proposal, error) {
 	if p.role != q.role || p.Version() != q.Version() {
 		return nil, fmt.Errorf("%s %d: %w: expected %s %d", q.role, q.Version(), ErrConflict, p.role, p.Version())
 	}
-	if p.role == RoleRoot {
-		raw, err := union(p.root.file, q.root.file)
-		if err != nil {
-			return nil, err
-		}
-		return p.base.CheckRoot(raw, p.at)
-	}
-	raw, err := union(p.targets.file, q.targets.file)
-	if err != nil {
-		return nil, err
-	}
-	return p.base.CheckTargets(p.known, p.reserved, raw, p.at)
-}
-
-// union returns a with the signatures of b that it lacks.
-func union(a, b *file) ([]byte, error) {
+	a, b := p.file(), q.file()
 	if !bytes.Equal(a.signed, b.signed) {
 		return nil, fmt.Errorf("%s: %w: its content is another", b.name(), ErrConflict)
 	}
@@ -297,7 +289,7 @@ func union(a, b *file) ([]byte, error) {
 			sigs = append(sigs, s)
 		}
 	}
-	return join(sigs, a.signed)
+	return p.again(sigs)
 }
 
 // Plan says what a proposal changes, for a person to see before signing.

@@ -106,7 +106,7 @@ func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 		return seen, err
 	}
 	seen.asked = c.Now
-	r := refresh{f: f, clock: c, chain: seen.chain, root: seen.chain[len(seen.chain)-1], memory: s.memory, set: s.set.timestamp}
+	r := refresh{f: f, clock: c, chain: seen.chain, root: seen.chain[len(seen.chain)-1], memory: s.memory, set: s.set.timestamp, current: s.current}
 	if len(seen.chain) > len(s.roots) {
 		r.memory, r.set = s.memory.stillValid(r.root), s.set.stillValid(r.root).timestamp
 		seen.memory = r.memory
@@ -123,11 +123,7 @@ func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 	if _, err := s.ledger.under(repo.chain).with(repo.targets.releases); err != nil {
 		return seen, err
 	}
-	seen.memory.targets = repo.targets
-	if s.current != nil && s.current.root.version == r.root.version && bytes.Equal(repo.timestamp.raw, s.current.timestamp.raw) {
-		repo = s.current
-	}
-	seen.Repository = repo
+	seen.memory.targets, seen.Repository = repo.targets, repo
 	return seen, nil
 }
 
@@ -204,6 +200,8 @@ type refresh struct {
 	root   *Root
 	memory memory
 	set    *online // that of the current set, nil for none that counts
+
+	current *Repository
 }
 
 func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
@@ -237,6 +235,9 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 	}
 	if err := r.clock.judge(tg.file, reference); err != nil {
 		return nil, err
+	}
+	if c := r.current; c != nil && c.root.version == r.root.version && bytes.Equal(ts.raw, c.timestamp.raw) {
+		return c, nil // there is nothing new, and a full list takes long to put in order again
 	}
 	return assemble(r.chain, ts, sn, tg)
 }
