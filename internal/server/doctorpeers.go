@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/acme/autocert"
@@ -106,9 +105,6 @@ func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 		return []Finding{wrong("upstream", "correct upstream and redirects", "%v", err)}
 	}
 	defer client.Close()
-	asker := &http.Client{Timeout: peerTimeout, Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true,
-	}}
 	shown := c.verifyUpstreams(ctx, client)
 	if c.store != nil {
 		if f, _, err := mirror.ReadHealth(c.store, c.settings.Interval, c.now()); err == nil { // another check reports an error
@@ -120,9 +116,9 @@ func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 			}
 		}
 	}
-	for i, u := range client.Upstreams() {
+	for _, u := range client.Upstreams() {
 		found = append(found, shown[u])
-		found = append(found, c.skew(ctx, asker, u.String(), c.settings.Upstream[i])...)
+		found = append(found, c.skew(ctx, u)...)
 	}
 	return found
 }
@@ -163,14 +159,10 @@ func (c *checked) judgeUpstream(u *fetch.Upstream, theirs *trust.Repository, err
 	return ok(check, "%v: verifies, with snapshot %d", u, theirs.Version(trust.RoleSnapshot))
 }
 
-// skew compares the clock with the Date of an upstream. name is the URL without a password.
-func (c *checked) skew(ctx context.Context, client *http.Client, name, base string) []Finding {
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, strings.TrimRight(base, "/")+"/metadata/timestamp.json", nil)
-	if err != nil {
-		return nil
-	}
+// skew compares the clock with the Date of an upstream.
+func (c *checked) skew(ctx context.Context, u *fetch.Upstream) []Finding {
 	before := c.now()
-	resp, err := client.Do(req)
+	resp, err := u.Send(ctx, fetch.Request{Method: http.MethodHead, File: "metadata/timestamp.json", Wait: peerTimeout})
 	if err != nil {
 		return nil // another check reported it
 	}
@@ -179,7 +171,7 @@ func (c *checked) skew(ctx context.Context, client *http.Client, name, base stri
 	if err != nil {
 		return nil
 	}
-	return []Finding{judgeSkew(name, before, c.now(), theirs)}
+	return []Finding{judgeSkew(u.String(), before, c.now(), theirs)}
 }
 
 // judgeSkew judges a Date, which is in whole seconds, of an answer that came between two times.

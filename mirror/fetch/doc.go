@@ -9,18 +9,13 @@
 //	<base>/sha256/<digest>            the archive, whole or one range of bytes at a time
 //	<base>/targets/<digest>.<name>    the same, from a server that has TUF's paths alone
 //
-// An archive comes block by block:
+// An archive comes into a store block by block; where no upstream has its block list it comes in one piece, and is judged
+// by the digest of the whole:
 //
-//	blocks, err := client.Blocks(ctx, rel)
-//	in, err := store.Ingest(ctx, rel, blocks)
-//	err = client.Download(ctx, rel, blocks, in)
-//	err = in.Commit(ctx)
+//	bytes, err := fetch.Archives{Client: client, Store: s}.Bring(ctx, rel, nil)
 //
-// Where Blocks finds that no upstream has a block list, the archive comes in one piece, and is judged by
-// the digest of the whole:
-//
-//	blocks, err := client.Whole(ctx, rel, file)
-//	err = store.IngestFile(ctx, rel, blocks, file)
+// Blocks, Download and Whole are the steps of that. WholeFile brings an archive of which no signed list tells, into a file.
+// Send is one request, for whoever asks for something else: publishing, for example, which brings what others fetch.
 //
 // An upstream that is down, cut or busy is asked again, with growing pauses, while others are asked
 // instead. A wrong block is told, and costs that block, which the next one is asked for. An upstream of which several archives
