@@ -1,6 +1,7 @@
-// Package testworld holds what the tests of several packages need to set up a world of their own: signers
-// whose keys are always the same, directories that cost no time, processes that are killed or have no
-// permission. Tests alone import it.
+// Package testworld is the one world of tests: signers whose keys are always the same, repositories that they
+// sign, the programs as users have them, directories that cost no time, disks that fail, processes that are killed or
+// have no permission, and the data of an earlier version. What stands above it in the house, a store, a server or a
+// box, each package adds by itself. Tests alone import it.
 package testworld
 
 import (
