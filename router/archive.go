@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/router/front"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -31,7 +32,7 @@ func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, c
 		h[field.key] = field.values
 	}
 	h[cache.key] = cache.values
-	w.conn, w.pace = connOf(r), rt.limits.pace(w, r)
+	w.conn, w.pace = front.ConnOf(r), rt.limits.pace(w, r)
 	rt.metrics.begin()
 	defer rt.metrics.end(w, r)
 	http.ServeContent(w, r, "", time.Time{}, &content{file: f, size: u.Length})
@@ -91,7 +92,7 @@ func (c *content) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// chunk is the next n bytes of a file from off on. It is what a conn sends by sendfile.
+// chunk is the next n bytes of a file from off on.
 type chunk struct {
 	file   *openFile
 	off, n int64

@@ -98,20 +98,6 @@ func TestSlowClientIsNotCut(t *testing.T) {
 	}
 }
 
-// An idle connection leaves net/http and comes back, and does so again.
-func TestIdleConnectionIsParked(t *testing.T) {
-	l, addr := startLot(t)
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	for range 3 {
-		await(t, "the connection is parked", func() bool { return l.count() == 1 })
-		askOn(t, c, "GET /livez HTTP/1.1").hold(t, 200, nil)
-	}
-}
-
 // A connection on which nothing comes is closed, before its first request and after one.
 func TestIdleConnectionIsClosed(t *testing.T) {
 	s, err := NewServer(Config{Source: newFake(t), IdleTimeout: 300 * time.Millisecond})
@@ -146,54 +132,6 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 	<-done
 }
 
-// A part of a request that has come is not lost, and the rest has the time that it should have.
-func TestPartOfRequestIsKept(t *testing.T) {
-	const request = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
-	for name, first := range map[string]string{
-		"of the first":        request[:2],
-		"of the first's end":  request[:len(request)-2],
-		"of a pipelined":      request + request[:2],
-		"of a long pipelined": request + request[:20],
-	} {
-		t.Run(name, func(t *testing.T) {
-			l, addr := startLot(t)
-			c, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = c.Close() }()
-			if _, err := io.WriteString(c, first); err != nil {
-				t.Fatal(err)
-			}
-			// Another connection is silent for as long: once it is parked, this one would be.
-			other, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = other.Close() }()
-			await(t, "the other connection is parked", func() bool { return l.count() == 1 })
-			if _, err := io.WriteString(c, strings.Repeat(request, 2)[len(first):]); err != nil {
-				t.Fatal(err)
-			}
-			r := bufio.NewReader(c)
-			for range 2 {
-				readOK(t, r)
-			}
-		})
-	}
-}
-
-func readOK(t *testing.T, r *bufio.Reader) {
-	t.Helper()
-	resp, err := http.ReadResponse(r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || string(b) != "ok" {
-		t.Fatalf("%v %q %v", resp.Status, b, err)
-	}
-}
-
 func TestShutdownClosesParked(t *testing.T) {
 	s, err := NewServer(Config{Source: newFake(t)})
 	if err != nil {
@@ -218,35 +156,6 @@ func TestShutdownClosesParked(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); err == nil {
 		t.Errorf("read %d bytes of a connection that should be closed", n)
 	}
-}
-
-// startLot serves with a lot that the test can look into.
-func startLot(t *testing.T) (*lot, string) {
-	t.Helper()
-	s, err := NewServer(Config{Source: newFake(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := newLot(inner.Addr(), s.idle)
-	done := make(chan error, 2)
-	go func() { done <- s.http.Serve(l) }()
-	go func() { done <- s.http.Serve(listener{inner, l}) }()
-	t.Cleanup(func() {
-		_ = s.Close()
-		<-done
-		<-done
-	})
-	return l, inner.Addr().String()
-}
-
-func (l *lot) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.parked)
 }
 
 func TestRequestLine(t *testing.T) {

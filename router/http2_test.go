@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 // A rawHTTP2 is a client that keeps its windows shut: it takes nothing of any body.
@@ -95,8 +97,8 @@ func TestShutStreamsTakeLittleMemory(t *testing.T) {
 	}
 	for _, c := range all {
 		answered, _ := c.outcomes(t, func(answered, ended int) bool { return answered+ended == streams })
-		if answered != maxStreams {
-			t.Errorf("%d of %d streams are answered at once, want %d", answered, streams, maxStreams)
+		if answered != front.MaxStreams {
+			t.Errorf("%d of %d streams are answered at once, want %d", answered, streams, front.MaxStreams)
 		}
 	}
 	took := allocated() - before
@@ -111,7 +113,7 @@ func TestShutStreamEnds(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	f.add(t, newName, make([]byte, 1<<20), true)
-	s := startTLS(t, Config{Source: f, StallWindow: 200 * time.Millisecond, MinRate: leastStreamPiece * 5})
+	s := startTLS(t, Config{Source: f, StallWindow: 200 * time.Millisecond, MinRate: front.LeastStreamPiece * 5})
 	c := s.shut(t)
 	c.get(t, 1)
 	c.outcomes(t, func(_, ended int) bool { return ended == 1 })

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 // errCrowded says that as many downloads run as there may be.
@@ -75,7 +77,7 @@ type pace struct {
 // next waits until a body of which n bytes, at least one, are left may go on, and returns how many of them may
 // be sent. took must be called with how many were.
 func (p *pace) next(n int64) (int64, error) {
-	n = min(n, pieceSize)
+	n = min(n, front.PieceSize)
 	if p == nil {
 		return n, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,8 +12,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestMaxDownloads(t *testing.T) {
@@ -146,70 +143,6 @@ func TestBandwidthOfDownloads(t *testing.T) {
 	if took := time.Since(begun); took < least*95/100 {
 		t.Errorf("took %v, want at least %v", took, least)
 	}
-}
-
-// A client that was given nothing for a while is not cut for having taken nothing.
-func TestPausedDownloadIsNotStalled(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = client.Close() }()
-	tcp, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const window = 200 * time.Millisecond
-	server, err := newConn(tcp.(*net.TCPConn), &lot{config: func() Config { return Config{StallWindow: window, MinRate: 1 << 20} }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = server.Close() }()
-	if err := server.SetWriteBuffer(64 << 10); err != nil {
-		t.Fatal(err)
-	}
-	full := make([]byte, 16<<20)
-	written := make(chan error, 1)
-	go func() {
-		_, err := server.Write(full)
-		written <- err
-	}()
-	await(t, "the connection is full", func() bool { return queued(t, server) > 16<<10 })
-	drained := make(chan error, 1)
-	go func() {
-		_, err := io.CopyN(io.Discard, client, int64(len(full))+2)
-		drained <- err
-	}()
-	if err := <-written; err != nil || !server.timed {
-		t.Fatalf("no window began: %v", err)
-	}
-	for range 2 {
-		<-time.After(3 * window / 2) // the kernel's clock counts: there is no event to wait for
-		if err := server.SetWriteDeadline(time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := server.Write(full[:1]); err != nil {
-			t.Fatalf("after the pause: %v", err)
-		}
-	}
-	if err := <-drained; err != nil {
-		t.Error(err)
-	}
-}
-
-// queued returns how many bytes the client has not acknowledged.
-func queued(t *testing.T, c *conn) (n int) {
-	t.Helper()
-	err := c.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 func TestLimitsRefused(t *testing.T) {

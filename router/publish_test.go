@@ -18,6 +18,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
+	"github.com/openpowerquality/box-update-server/router/front"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
@@ -338,7 +339,7 @@ func TestBodyIsAskedForWhenItIsWanted(t *testing.T) {
 			t.Run(label+", "+expect, func(t *testing.T) {
 				begun := time.Now()
 				ask(t, addr, "PUT "+test.path+" HTTP/1.1", test.length, expect).fails(t, test.status, test.code)
-				if took := time.Since(begun); took > requestTimeout/2 {
+				if took := time.Since(begun); took > front.RequestTimeout/2 {
 					t.Errorf("answered after %v, as if it had waited for the body", took)
 				}
 			})
@@ -415,7 +416,7 @@ func TestLivingBodyIsNotCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.http.ReadTimeout = 200 * time.Millisecond
+	s.front.Plain.ReadTimeout = 200 * time.Millisecond
 	addr := serveOn(t, s)
 	c := connect(t, addr)
 	if _, err := fmt.Fprintf(c, "PUT /publish/%v/%v/0 HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n", p.id, p.digest, len(p.block)); err != nil {

@@ -6,13 +6,15 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 // A reply is a ResponseWriter that knows what was sent. It sends archives by sendfile where it has a
-// conn.
+// front.Conn.
 type reply struct {
 	http.ResponseWriter
-	conn    *conn         // nil where the server is not a Server
+	conn    *front.Conn   // nil where the server is not a Server
 	route   *route        // that answers; nil: none was found yet
 	measure *routeMetrics // of that route
 	pace    *pace         // nil: bodies are sent as fast as they are taken
@@ -99,9 +101,9 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 	if c.n == 0 {
 		return 0, nil
 	}
-	w.conn.follows = c.n // the header leaves here
+	w.conn.Follows(c.n) // the header leaves here
 	err := http.NewResponseController(w.ResponseWriter).Flush()
-	w.conn.follows = 0
+	w.conn.Follows(0)
 	if err != nil {
 		return 0, w.sent(0, err)
 	}
@@ -114,11 +116,11 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 		if w.sent(0, err) != nil {
 			return c.off - start, err
 		}
-		n, err := rf.ReadFrom(&chunk{c.file, c.off, size})
+		n, err := rf.ReadFrom(&front.Chunk{File: c.file.File, Off: c.off, N: size})
 		c.advance(n)
 		w.pace.took(n)
-		if errors.Is(err, errFull) {
-			err = w.conn.wait()
+		if errors.Is(err, front.ErrFull) {
+			err = w.conn.Wait()
 		}
 		if w.sent(n, err) != nil {
 			return c.off - start, err

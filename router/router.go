@@ -15,6 +15,7 @@ import (
 
 	"github.com/julienschmidt/httprouter"
 
+	"github.com/openpowerquality/box-update-server/router/front"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -152,6 +153,7 @@ func (c Config) withDefaults() (Config, error) {
 // archives by sendfile, cuts stalled clients and sets the timeouts.
 type router struct {
 	config     Config
+	front      front.Config       // of connections
 	routes     *httprouter.Router // by GET, whatever methods a route takes
 	negotiate  func(http.Handler) http.HandlerFunc
 	refusals   *refusals
@@ -186,7 +188,9 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 	}
 	c.Publisher = m.measured(c.Publisher)
 	rt := &router{
-		config:        c,
+		config: c,
+		front: front.Config{Logger: c.Logger, StallWindow: c.StallWindow, MinRate: c.MinRate, IdleTimeout: c.IdleTimeout,
+			MaxIdle: c.MaxIdle, TrustedProxies: c.TrustedProxies},
 		routes:        httprouter.New(),
 		refusals:      newRefusals(),
 		alive:         textAnswer(http.StatusOK, "ok"),

@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -256,49 +255,6 @@ func takeSlowly(r io.Reader, size int) (have []byte, waited time.Duration, err e
 		waited = max(waited, time.Since(last))
 	}
 	return b.Bytes(), waited, err
-}
-
-// TLS ends a connection by saying so. A client that takes nothing must not hold that up for longer than TLS
-// wants.
-func TestDeadlineOfSecureConn(t *testing.T) {
-	c := fullConn(t, time.Minute)
-	if err := c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Write(make([]byte, 1<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
-}
-
-// fullConn returns a connection that takes no more.
-func fullConn(t *testing.T, window time.Duration) *secureConn {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := func() Config { return Config{StallWindow: window, MinRate: 1} }
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		c, err := secureListener{l, config}.Accept()
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- c
-	}()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := (<-accepted).(*secureConn)
-	t.Cleanup(func() { _, _, _ = client.Close(), c.Close(), l.Close() })
-	if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Write(make([]byte, 32<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("the connection took all: %v", err)
-	}
-	return c
 }
 
 // Who comes without TLS is counted and logged once, whoever answers.

@@ -2,76 +2,54 @@ package router
 
 import (
 	"context"
-	"errors"
-	"log/slog"
+	"crypto/tls"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
-)
 
-// Timeouts against clients that hold connections without asking for anything.
-const (
-	headerTimeout  = 10 * time.Second // from a request's first byte to the end of its header
-	requestTimeout = 30 * time.Second // to the end of its body, where nothing else is said
-	maxHeaderBytes = 16 << 10
-)
-
-// What one connection with HTTP/2 may take. Each stream costs about what a connection costs.
-const (
-	maxStreams          = 32
-	maxConnectionBuffer = 512 << 10 // of bodies that nobody has read yet
-	maxStreamBuffer     = 256 << 10
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 // A Server serves the routes over TCP. It sends archives by sendfile, cuts idle and slow-header
 // connections by timeouts, and downloads only when they stall.
 type Server struct {
-	http    *http.Server
-	secure  *http.Server // with TLS
+	front   *front.Server
 	router  atomic.Pointer[router]
 	bodies  *bodies
-	idle    *idleConns
 	metrics *metrics
 }
 
 // NewServer returns a server that does not listen yet.
 func NewServer(c Config) (*Server, error) {
 	s := &Server{bodies: newBodies()}
-	s.idle = newIdleConns(func() Config { return s.router.Load().config })
 	s.metrics = newMetrics(s.router.Load)
 	rt, err := newRouter(c, s.bodies, s.metrics)
 	if err != nil {
 		return nil, err
 	}
 	s.router.Store(rt)
-	s.http = newHTTPServer(rt.config, s.answer)
-	s.http.ConnContext, s.http.ConnState = withConn, state
-	s.secure = newHTTPServer(rt.config, s.answerSecure)
-	s.secure.ConnState = s.idle.state
+	s.front = front.NewServer(func() front.Config { return s.router.Load().front }, s.servePlain, s.serveSecure)
 	return s, nil
 }
 
-// newHTTPServer returns a server with the timeouts that hold with TLS and without.
-func newHTTPServer(c Config, h http.HandlerFunc) *http.Server {
-	return &http.Server{
-		Handler:                      h,
-		DisableGeneralOptionsHandler: true,
-		ReadHeaderTimeout:            headerTimeout,
-		ReadTimeout:                  requestTimeout,
-		IdleTimeout:                  c.IdleTimeout,
-		MaxHeaderBytes:               maxHeaderBytes,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          maxStreams,
-			MaxReceiveBufferPerConnection: maxConnectionBuffer,
-			MaxReceiveBufferPerStream:     maxStreamBuffer,
-		},
-		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) { s.router.Load().servePlain(w, r) }
+
+func (s *Server) serveSecure(w http.ResponseWriter, r *http.Request) {
+	rt := s.router.Load()
+	if rt.hsts != nil {
+		w.Header()["Strict-Transport-Security"] = rt.hsts
 	}
+	rt.ServeHTTP(w, r)
 }
 
-func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
-	s.router.Load().servePlain(w, r)
+// hstsOf returns the values of Strict-Transport-Security (RFC 6797, section 6.1), none for 0.
+func hstsOf(d time.Duration) []string {
+	if d <= 0 {
+		return nil
+	}
+	return []string{"max-age=" + strconv.FormatInt(int64(d.Seconds()), 10)}
 }
 
 // Reload answers requests from now on as c says. Requests that are being answered end as they began.
@@ -96,15 +74,12 @@ func (rt *router) closeFiles() {
 
 // Serve accepts connections until Shutdown or Close, and then returns http.ErrServerClosed. It closes
 // l. Connections that are not TCP are served without sendfile and stall detection.
-func (s *Server) Serve(l net.Listener) error {
-	idle := newLot(l.Addr(), s.idle)
-	resumed := make(chan error, 1)
-	go func() { resumed <- s.http.Serve(idle) }()
-	err := s.http.Serve(listener{l, idle})
-	_ = idle.Close() // never fails
-	<-resumed
-	return err
-}
+func (s *Server) Serve(l net.Listener) error { return s.front.Serve(l) }
+
+// ServeTLS accepts connections with TLS until Shutdown or Close, and then returns http.ErrServerClosed. It
+// closes l. It is called at most once, beside Serve or alone. c says which certificate is shown. HTTP/2 is
+// spoken with clients that want it. Clients that stall are cut as they are without TLS.
+func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error { return s.front.ServeTLS(l, c) }
 
 // Metrics answers for the series, as /metrics does.
 func (s *Server) Metrics() http.Handler {
@@ -119,33 +94,11 @@ func (s *Server) Metrics() http.Handler {
 // Shutdown stops listening, closes idle connections and waits for the others until ctx is done.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer func() { s.router.Load().closeFiles() }()
-	ended := make(chan error, 1)
-	go func() { ended <- s.secure.Shutdown(ctx) }()
-	err := s.http.Shutdown(ctx)
-	return errors.Join(err, <-ended)
+	return s.front.Shutdown(ctx)
 }
 
 // Close stops listening and closes all connections.
 func (s *Server) Close() error {
 	defer func() { s.router.Load().closeFiles() }()
-	return errors.Join(s.http.Close(), s.secure.Close())
-}
-
-// A listener makes a conn of each TCP connection.
-type listener struct {
-	net.Listener
-	lot *lot
-}
-
-// Accept returns the next connection.
-func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return c, nil
-	}
-	return newConn(tcp, l.lot)
+	return s.front.Close()
 }

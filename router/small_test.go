@@ -14,12 +14,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 // TestSmallRangesToALateReader asks for more than a connection takes before it reads the first answer, so
 // that sending stops in the middle of headers and of bodies.
 func TestSmallRangesToALateReader(t *testing.T) {
-	for name, c := range map[string]struct{ requests, most int }{"bodies": {1000, smallBody}, "headers": {20_000, 50}} {
+	for name, c := range map[string]struct{ requests, most int }{"bodies": {1000, front.SmallBody}, "headers": {20_000, 50}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			readsLate(t, c.requests, c.most)
@@ -44,7 +46,7 @@ func readsLate(t *testing.T, requests, most int) {
 	if err := c.(*net.TCPConn).SetReadBuffer(128 << 10); err != nil {
 		t.Fatal(err)
 	}
-	offset := func(i int) int { return i * 977 % (len(body) - smallBody) }
+	offset := func(i int) int { return i * 977 % (len(body) - front.SmallBody) }
 	length := func(i int) int { return most - i*i%most }
 	sent := make(chan error, 1)
 	go func() {
@@ -128,8 +130,8 @@ func TestSmallBodyLeavesWithItsHeader(t *testing.T) {
 	}
 	wait()
 	sent := sums(t, trace)
-	if n := sent["write"]; n < 3*smallBody || n > 3*(smallBody+4096) || sent["sendfile"] != 0 {
-		t.Errorf("expected %d bytes and their headers written, got %v", 3*smallBody, sent)
+	if n := sent["write"]; n < 3*front.SmallBody || n > 3*(front.SmallBody+4096) || sent["sendfile"] != 0 {
+		t.Errorf("expected %d bytes and their headers written, got %v", 3*front.SmallBody, sent)
 	}
 	calls, err := os.ReadFile(trace)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 // The memory of bodies that anybody may send.
@@ -48,7 +50,7 @@ var errMadeWay = fmt.Errorf("%w: others needed the memory that it took", errSlow
 // its header announces them: whoever sends nothing takes nothing.
 type upload struct {
 	list    *uploads
-	from    address
+	from    front.Address
 	size    int64 // at least 1
 	body    io.Reader
 	control *http.ResponseController
@@ -63,7 +65,7 @@ type upload struct {
 	ended bool      // it made way, and its memory is others'
 }
 
-func newUpload(l *uploads, from address, size int64, body io.Reader, c *http.ResponseController) *upload {
+func newUpload(l *uploads, from front.Address, size int64, body io.Reader, c *http.ResponseController) *upload {
 	return &upload{list: l, from: from, size: size, body: body, control: c, rate: newRate, last: time.Now()}
 }
 
@@ -93,12 +95,12 @@ type uploads struct {
 // A pool is memory that uploads share.
 type pool struct {
 	room, total int64
-	byFrom      map[address]int64 // what the uploads of an address hold
+	byFrom      map[front.Address]int64 // what the uploads of an address hold
 	coming      map[*upload]struct{}
 }
 
 func newPool(room int64) pool {
-	return pool{room: room, byFrom: map[address]int64{}, coming: map[*upload]struct{}{}}
+	return pool{room: room, byFrom: map[front.Address]int64{}, coming: map[*upload]struct{}{}}
 }
 
 func newUploads() *uploads {
@@ -200,7 +202,7 @@ func (u *upload) setDeadline(t time.Time) error {
 // upload reads the body of a request whose length was checked, whoever sends it. Once it is there,
 // admitted says when there may be a copy in one piece, which is returned, until the caller calls done.
 func (rt *router) upload(w *reply, r *http.Request, admitted func() (done func(), err error)) (body []byte, done func(), err error) {
-	u := newUpload(rt.bodies.uploads, clientOf(r, rt.config.TrustedProxies), r.ContentLength, r.Body, http.NewResponseController(w))
+	u := newUpload(rt.bodies.uploads, front.ClientOf(r, rt.config.TrustedProxies), r.ContentLength, r.Body, http.NewResponseController(w))
 	defer u.list.remove(u)
 	pieces, back, err := rt.receive(u)
 	defer back()

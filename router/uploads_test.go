@@ -11,11 +11,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 const uploadPath = "/publish/targets/1"
@@ -108,7 +109,7 @@ type bodySender struct {
 }
 
 // upload has a router read the body of somebody at that address.
-func (s bodySender) upload(rt *router, from address) error {
+func (s bodySender) upload(rt *router, from front.Address) error {
 	client, server := net.Pipe()
 	var sending sync.WaitGroup
 	defer sending.Wait()
@@ -135,7 +136,7 @@ func (s bodySender) upload(rt *router, from address) error {
 // Long lists arrive beside strangers who keep a hundred connections, each of which is opened again once it is cut.
 func TestUploadsArriveBesideStrangers(t *testing.T) {
 	t.Parallel()
-	mine, theirs := addressOf(netip.MustParseAddr("192.0.2.1")), addressOf(netip.MustParseAddr("192.0.2.2"))
+	mine, theirs := front.AddressOf(netip.MustParseAddr("192.0.2.1")), front.AddressOf(netip.MustParseAddr("192.0.2.2"))
 	const long = 3_000_000
 	for label, stranger := range map[string]bodySender{
 		"nothing":                   {size: long},
@@ -148,7 +149,7 @@ func TestUploadsArriveBesideStrangers(t *testing.T) {
 		"four times as fast":        {size: long, perSecond: 16_000},
 		"small bodies":              {size: smallUpload, perSecond: 4100},
 	} {
-		for _, from := range []address{mine, theirs} {
+		for _, from := range []front.Address{mine, theirs} {
 			t.Run(fmt.Sprintf("%s, the same address %v", label, from == mine), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					config, err := Config{Source: newFake(t)}.withDefaults()
@@ -233,9 +234,9 @@ func (d *deadlines) SetReadDeadline(at time.Time) error {
 func TestWhoMakesWay(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	one, other := addressOf(netip.MustParseAddr("192.0.2.1")), addressOf(netip.MustParseAddr("2001:db8::1"))
+	one, other := front.AddressOf(netip.MustParseAddr("192.0.2.1")), front.AddressOf(netip.MustParseAddr("2001:db8::1"))
 	type state struct {
-		from  address
+		from  front.Address
 		held  int64
 		came  int // bytes in the last second
 		ago   time.Duration
@@ -273,7 +274,9 @@ func TestSmallUploadsHaveTheirMemory(t *testing.T) {
 	t.Parallel()
 	l := newUploads()
 	end := &deadlines{}
-	begin := func(size int64) *upload { return newUpload(l, address{}, size, nil, http.NewResponseController(end)) }
+	begin := func(size int64) *upload {
+		return newUpload(l, front.Address{}, size, nil, http.NewResponseController(end))
+	}
 	large, later, small, smaller := begin(5<<20), begin(smallUpload+1), begin(smallUpload), begin(1)
 	for _, u := range []*upload{large, later} {
 		if err := l.grow(u, uploadCost); err != nil || u.pool != &l.small {
@@ -302,36 +305,6 @@ func TestSmallUploadsHaveTheirMemory(t *testing.T) {
 	for _, p := range []*pool{&l.small, &l.large} {
 		if p.total != 0 || len(p.byFrom) != 0 || len(p.coming) != 0 {
 			t.Errorf("%d bytes are held, by %v", p.total, p.byFrom)
-		}
-	}
-}
-
-func TestClientOf(t *testing.T) {
-	t.Parallel()
-	trusted := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
-	for _, test := range []struct{ remote, forwarded, want string }{
-		{"192.0.2.1:5", "", "192.0.2.1/32"},
-		{"[2001:db8:1:2:3::4]:5", "", "2001:db8:1:2::/64"},
-		{"[::ffff:192.0.2.1]:5", "", "192.0.2.1/32"},
-		{"[fe80::1%eth0]:5", "", "fe80::/64"},
-		{"192.0.2.1:5", "198.51.100.1", "192.0.2.1/32"}, // nobody asked it
-		{"127.0.0.1:5", "", "127.0.0.1/32"},
-		{"127.0.0.1:5", "198.51.100.1", "198.51.100.1/32"},
-		{"127.0.0.1:5", "203.0.113.9, 198.51.100.1", "198.51.100.1/32"}, // the client wrote the first
-		{"127.0.0.1:5", "203.0.113.9,198.51.100.1 , 10.1.2.3", "198.51.100.1/32"},
-		{"127.0.0.1:5", "198.51.100.1|10.1.2.3", "198.51.100.1/32"}, // two fields
-		{"127.0.0.1:5", "10.1.2.3", "10.1.2.3/32"},
-		{"127.0.0.1:5", "unknown, 10.1.2.3", "10.1.2.3/32"},
-		{"[fd00::1]:5", "[2001:db8::1]:7", "2001:db8::/64"},
-		{"[::ffff:127.0.0.1]:5", "198.51.100.1:99", "198.51.100.1/32"},
-		{"@", "198.51.100.1", "invalid Prefix"},
-	} {
-		r := &http.Request{RemoteAddr: test.remote, Header: http.Header{}}
-		if test.forwarded != "" {
-			r.Header["X-Forwarded-For"] = strings.Split(test.forwarded, "|")
-		}
-		if got := netip.Prefix(clientOf(r, trusted)).String(); got != test.want {
-			t.Errorf("%s, %q: %s, want %s", test.remote, test.forwarded, got, test.want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package router
+package front
 
 import (
 	"net"
@@ -11,15 +11,15 @@ import (
 // parkAfter is how long a connection may be silent between requests before it leaves net/http.
 const parkAfter = 200 * time.Millisecond
 
-// A lot holds idle connections. net/http spends 20 kB on each, most of it on buffers and on a stack
+// idleConns holds idle connections. net/http spends 20 kB on each, most of it on buffers and on a stack
 // that grew while a request was answered; here an idle connection costs 6 kB. A connection enters
 // when net/http gives up on it because it was silent, and leaves by Accept, as if it were new, when
 // there is something to read.
 //
-// A lot is a net.Listener.
-type lot struct {
+// It is a net.Listener.
+type idleConns struct {
 	config func() Config // as it is now
-	idle   *idleConns
+	limit  *idleLimit
 	addr   net.Addr
 	ready  chan *net.TCPConn
 	done   chan struct{} // closed by Close
@@ -31,10 +31,10 @@ type lot struct {
 	buffers sync.Pool // of *[]byte, in which small bodies leave
 }
 
-func newLot(addr net.Addr, idle *idleConns) *lot {
-	return &lot{
-		config: idle.config,
-		idle:   idle,
+func newIdleConns(addr net.Addr, limit *idleLimit) *idleConns {
+	return &idleConns{
+		config: limit.config,
+		limit:  limit,
 		addr:   addr,
 		ready:  make(chan *net.TCPConn),
 		done:   make(chan struct{}),
@@ -43,31 +43,31 @@ func newLot(addr net.Addr, idle *idleConns) *lot {
 }
 
 // buffer returns room for a header and a small body.
-func (l *lot) buffer() *[]byte {
+func (l *idleConns) buffer() *[]byte {
 	if b, ok := l.buffers.Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, 0, maxHeader+smallBody)
+	b := make([]byte, 0, maxHeader+SmallBody)
 	return &b
 }
 
 // park takes over a connection on which nothing has been read since its last request. It closes the
 // connection when it stays silent for Config.IdleTimeout, and at Close.
-func (l *lot) park(c *net.TCPConn) error {
+func (l *idleConns) park(c *net.TCPConn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return c.Close()
 	}
 	l.parked[c] = struct{}{}
-	l.idle.enter(c)
+	l.limit.enter(c)
 	go l.watch(c)
 	return nil
 }
 
-func (l *lot) watch(c *net.TCPConn) {
+func (l *idleConns) watch(c *net.TCPConn) {
 	readable := awaitReadable(c, l.config().IdleTimeout)
-	l.idle.leave(c)
+	l.limit.leave(c)
 	l.mu.Lock()
 	delete(l.parked, c)
 	l.mu.Unlock()
@@ -101,7 +101,7 @@ func polled(fd uintptr, events int16) bool {
 }
 
 // Accept returns the next connection that has something to read.
-func (l *lot) Accept() (net.Conn, error) {
+func (l *idleConns) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:
 		return newConn(c, l)
@@ -110,8 +110,8 @@ func (l *lot) Accept() (net.Conn, error) {
 	}
 }
 
-// Close closes all connections in the lot.
-func (l *lot) Close() error {
+// Close closes all connections that are held.
+func (l *idleConns) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -126,4 +126,4 @@ func (l *lot) Close() error {
 }
 
 // Addr returns the address of the listener that the connections came from.
-func (l *lot) Addr() net.Addr { return l.addr }
+func (l *idleConns) Addr() net.Addr { return l.addr }

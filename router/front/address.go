@@ -1,4 +1,4 @@
-package router
+package front
 
 import (
 	"net/http"
@@ -6,28 +6,28 @@ import (
 	"strings"
 )
 
-// An address is what one client counts as, whatever it opens: an IPv4 address, or the /64 of an IPv6
-// address, which is what one customer gets. The zero address stands for all whose address is not known.
-type address netip.Prefix
+// An Address is what one client counts as, whatever it opens: an IPv4 address, or the /64 of an IPv6
+// address, which is what one customer gets. The zero Address stands for all whose address is not known.
+type Address netip.Prefix
 
-// addressOf returns the address that an IP address belongs to.
-func addressOf(ip netip.Addr) address {
+// AddressOf returns the address that an IP address belongs to.
+func AddressOf(ip netip.Addr) Address {
 	ip = ip.Unmap().WithZone("")
 	bits := 64
 	if ip.Is4() {
 		bits = 32
 	}
 	p, _ := ip.Prefix(bits) // fails for the zero address alone
-	return address(p)
+	return Address(p)
 }
 
-// clientOf returns whose request it is: the peer of its connection or, where that is a trusted proxy, whom
+// ClientOf returns whose request it is: the peer of its connection or, where that is a trusted proxy, whom
 // the proxy names. Each proxy appends its peer to X-Forwarded-For, so the list is read from its end, and
 // whatever stands before the first address that is no trusted proxy's is the client's own invention.
-func clientOf(r *http.Request, trusted []netip.Prefix) address {
+func ClientOf(r *http.Request, trusted []netip.Prefix) Address {
 	peer, ok := parseHost(r.RemoteAddr)
 	if !ok {
-		return address{}
+		return Address{}
 	}
 	named := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
 	for i := len(named) - 1; i >= 0 && within(peer, trusted); i-- {
@@ -37,7 +37,7 @@ func clientOf(r *http.Request, trusted []netip.Prefix) address {
 		}
 		peer = next
 	}
-	return addressOf(peer)
+	return AddressOf(peer)
 }
 
 // parseHost parses an IP address, with a port or without.

@@ -1,44 +1,14 @@
-package router
+package front
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 )
-
-// ServeTLS accepts connections with TLS until Shutdown or Close, and then returns http.ErrServerClosed. It
-// closes l. It is called at most once, beside Serve or alone. c says which certificate is shown. HTTP/2 is
-// spoken with clients that want it. Clients that stall are cut as they are without TLS.
-func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error {
-	s.secure.TLSConfig = c.Clone()
-	return s.secure.ServeTLS(secureListener{l, func() Config { return s.router.Load().config }}, "", "")
-}
-
-// answerSecure answers a request that came over TLS.
-func (s *Server) answerSecure(w http.ResponseWriter, r *http.Request) {
-	rt := s.router.Load()
-	if rt.hsts != nil {
-		w.Header()["Strict-Transport-Security"] = rt.hsts
-	}
-	if r.ProtoMajor > 1 {
-		w = newStream(w, rt.config, r.RemoteAddr)
-	}
-	rt.ServeHTTP(w, r)
-}
-
-// hstsOf returns the values of Strict-Transport-Security (RFC 6797, section 6.1), none for 0.
-func hstsOf(d time.Duration) []string {
-	if d <= 0 {
-		return nil
-	}
-	return []string{"max-age=" + strconv.FormatInt(int64(d.Seconds()), 10)}
-}
 
 // A secureListener makes a secureConn of each TCP connection.
 type secureListener struct {
@@ -56,40 +26,40 @@ func (l secureListener) Accept() (net.Conn, error) {
 	if !ok {
 		return c, nil
 	}
-	inner, err := newConn(tcp, &lot{config: l.config})
+	inner, err := newConn(tcp, &idleConns{config: l.config})
 	if err != nil {
 		return nil, err
 	}
-	inner.quiet = false // a connection with TLS has a state that no lot could keep
-	return &secureConn{conn: inner}, nil
+	inner.quiet = false // a connection with TLS has a state that idleConns could not keep
+	return &secureConn{Conn: inner}, nil
 }
 
 // A secureConn is what TLS runs over. TLS writes for those who read as well, and needs its deadlines when
 // it ends.
 type secureConn struct {
-	*conn
-	mu sync.Mutex // held while conn is written to
+	*Conn
+	mu sync.Mutex // held while Conn is written to
 }
 
 // Write writes all of p unless the client stalls, or a deadline passes.
 func (c *secureConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.conn.Write(p)
+	return c.Conn.Write(p)
 }
 
-// SetWriteDeadline sets a deadline beside the windows of the conn. None begins a new window.
+// SetWriteDeadline sets a deadline beside the windows of the Conn. None begins a new window.
 func (c *secureConn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.until = t
-	return c.conn.SetWriteDeadline(time.Time{})
+	return c.Conn.SetWriteDeadline(time.Time{})
 }
 
 // How much one write gives to a stream, in bytes. A write holds its buffer until the client has taken all of
 // it, so it is small at first and for slow clients.
 const (
-	leastStreamPiece = 4 << 10
+	LeastStreamPiece = 4 << 10
 	mostStreamPiece  = 16 << 10
 )
 
@@ -105,8 +75,8 @@ type stream struct {
 
 func newStream(w http.ResponseWriter, c Config, peer string) *stream {
 	window, _ := c.stallLimit(peer)
-	atLeast := time.Duration(float64(leastStreamPiece) / float64(c.MinRate) * float64(time.Second))
-	return &stream{w, http.NewResponseController(w), max(window, atLeast), time.Time{}, leastStreamPiece}
+	atLeast := time.Duration(float64(LeastStreamPiece) / float64(c.MinRate) * float64(time.Second))
+	return &stream{w, http.NewResponseController(w), max(window, atLeast), time.Time{}, LeastStreamPiece}
 }
 
 // Unwrap serves http.ResponseController.
@@ -131,7 +101,7 @@ func (s *stream) Write(p []byte) (n int, err error) {
 			return n, err
 		}
 		if time.Since(began) > time.Second {
-			s.piece = leastStreamPiece
+			s.piece = LeastStreamPiece
 		} else {
 			s.piece = min(2*s.piece, mostStreamPiece)
 		}

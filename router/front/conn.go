@@ -1,4 +1,4 @@
-package router
+package front
 
 import (
 	"bytes"
@@ -17,15 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pieceSize is how much of an archive one call to sendfile takes, so that a fast client does not keep
+// PieceSize is how much of an archive one call to sendfile takes, so that a fast client does not keep
 // a thread to itself.
-const pieceSize = 1 << 20
+const PieceSize = 1 << 20
 
-// Up to smallBody bytes of an archive are copied behind their header, and both leave by one system call: to
+// Up to SmallBody bytes of an archive are copied behind their header, and both leave by one system call: to
 // have so few sent by sendfile costs more than to copy them. A header of more than maxHeader bytes leaves
 // by itself.
 const (
-	smallBody = 64 << 10
+	SmallBody = 64 << 10
 	maxHeader = 4 << 10
 )
 
@@ -37,19 +37,21 @@ const proxyWindow = 12 * time.Hour
 const requestEnd = "\r\n\r\n"
 
 var (
-	errFull    = errors.New("the client's connection takes no more now")
+	// ErrFull says that a Chunk was sent in part, as far as the client's connection takes it now: Wait for more.
+	ErrFull = errors.New("the client's connection takes no more now")
+
 	errStalled = errors.New("the client has stalled")
 )
 
-// A conn is a connection that cuts a client which takes too little, and no other: each time a write
+// A Conn is a connection that cuts a client which takes too little, and no other: each time a write
 // has waited for the length of a window, it asks the kernel how much the client has acknowledged.
 //
 // It is written to by one goroutine at a time. When it is silent between requests, it leaves net/http
-// for a lot.
-type conn struct {
+// for idleConns.
+type Conn struct {
 	*net.TCPConn
 	raw     syscall.RawConn
-	lot     *lot
+	idle    *idleConns
 	window  time.Duration
 	minimum int64 // bytes that must be acknowledged in a window
 
@@ -61,7 +63,7 @@ type conn struct {
 	quiet  bool        // nothing has been read since the last request
 	wanted time.Time   // what net/http set for reading, where an earlier deadline holds
 	clean  bool        // what was read last ended with the end of a request
-	parked atomic.Bool // Close hands the connection to the lot
+	parked atomic.Bool // Close hands the connection to idle
 
 	follows int64   // the next Write is a header, behind which a chunk of so many bytes is sent at once; 0: it is not
 	held    *[]byte // the header of a small chunk; nil: none is held
@@ -83,12 +85,12 @@ type sendOp struct {
 	err  error
 }
 
-func newConn(c *net.TCPConn, l *lot) (*conn, error) {
+func newConn(c *net.TCPConn, l *idleConns) (*Conn, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	out := &conn{TCPConn: c, raw: raw, lot: l, quiet: true, clean: true}
+	out := &Conn{TCPConn: c, raw: raw, idle: l, quiet: true, clean: true}
 	out.window, out.minimum = l.config().stallLimit(c.RemoteAddr().String())
 	out.write, out.send, out.poll = out.writeOnce, out.sendOnce, out.pollOnce
 	return out, nil
@@ -102,20 +104,47 @@ func (c Config) stallLimit(peer string) (window time.Duration, bytes int64) {
 	return c.StallWindow, max(1, int64(float64(c.MinRate)*c.StallWindow.Seconds()))
 }
 
+// A Chunk is the next N bytes of a file from Off on. A Conn sends it by sendfile.
+type Chunk struct {
+	File   *os.File
+	Off, N int64
+}
+
+// Read reads by offset, for a writer that is no Conn. A file that ends early is io.ErrUnexpectedEOF.
+func (k *Chunk) Read(p []byte) (int, error) {
+	if k.N <= 0 {
+		return 0, io.EOF
+	}
+	n, err := k.File.ReadAt(p[:min(int64(len(p)), k.N)], k.Off)
+	k.advance(int64(n))
+	if n > 0 {
+		return n, nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return 0, err
+}
+
+func (k *Chunk) advance(n int64) {
+	k.Off += n
+	k.N -= n
+}
+
 type connKey struct{}
 
 func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// connOf returns the connection of a request, nil where the server is not a Server.
-func connOf(r *http.Request) *conn {
-	c, _ := r.Context().Value(connKey{}).(*conn)
+// ConnOf returns the connection of a request, nil where the server is not a Server.
+func ConnOf(r *http.Request) *Conn {
+	c, _ := r.Context().Value(connKey{}).(*Conn)
 	return c
 }
 
 // Write writes all of p unless the client stalls. The header of a small chunk is held until that comes.
-func (c *conn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	if err := c.release(); err != nil {
 		return 0, err
 	}
@@ -123,8 +152,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.follows = 0
 	switch {
 	case follows == 0:
-	case follows <= smallBody && len(p) <= maxHeader:
-		c.held = c.lot.buffer()
+	case follows <= SmallBody && len(p) <= maxHeader:
+		c.held = c.idle.buffer()
 		*c.held = append((*c.held)[:0], p...)
 		return len(p), nil
 	default:
@@ -134,7 +163,7 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // release writes a header that was held.
-func (c *conn) release() error {
+func (c *Conn) release() error {
 	if c.held == nil {
 		return nil
 	}
@@ -143,14 +172,14 @@ func (c *conn) release() error {
 }
 
 // letGo returns a copy of a part of what is held, whose room others may have: the client may take its time.
-func (c *conn) letGo(part []byte) []byte {
+func (c *Conn) letGo(part []byte) []byte {
 	part = bytes.Clone(part)
-	c.lot.buffers.Put(c.held)
+	c.idle.buffers.Put(c.held)
 	c.held = nil
 	return part
 }
 
-func (c *conn) writeAll(p []byte, flags int) (int, error) {
+func (c *Conn) writeAll(p []byte, flags int) (int, error) {
 	c.op = sendOp{data: p, flags: flags}
 	for done := 0; ; {
 		if err := c.do(c.write); err != nil {
@@ -174,7 +203,7 @@ func (c *conn) writeAll(p []byte, flags int) (int, error) {
 	}
 }
 
-func (c *conn) writeOnce(fd uintptr) bool {
+func (c *Conn) writeOnce(fd uintptr) bool {
 	o := &c.op
 	o.n, o.err = again(func() (int, error) {
 		if o.flags == 0 {
@@ -185,40 +214,40 @@ func (c *conn) writeOnce(fd uintptr) bool {
 	return c.note()
 }
 
-// ReadFrom sends a chunk by sendfile as far as the connection takes it at once; errFull says that it
+// ReadFrom sends a chunk by sendfile as far as the connection takes it at once; ErrFull says that it
 // took less. From any other reader it copies all.
-func (c *conn) ReadFrom(src io.Reader) (int64, error) {
-	k, ok := src.(*chunk)
+func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
+	k, ok := src.(*Chunk)
 	if !ok {
 		return io.Copy(struct{ io.Writer }{c}, src)
 	}
-	start := k.off
+	start := k.Off
 	if err := c.sendHeld(k); err != nil {
-		return k.off - start, err
+		return k.Off - start, err
 	}
-	for k.n > 0 {
-		c.op = sendOp{file: int(k.file.Fd()), off: k.off, count: int(k.n)}
+	for k.N > 0 {
+		c.op = sendOp{file: int(k.File.Fd()), off: k.Off, count: int(k.N)}
 		err := c.do(c.send)
-		runtime.KeepAlive(k.file)
+		runtime.KeepAlive(k.File)
 		if err != nil {
-			return k.off - start, err
+			return k.Off - start, err
 		}
 		if err := sendError(c.op); err != nil {
-			return k.off - start, err
+			return k.Off - start, err
 		}
 		k.advance(int64(c.op.n))
 	}
-	return k.off - start, nil
+	return k.Off - start, nil
 }
 
 // sendHeld sends the header that is held, with its chunk as far as the connection takes it at once.
-func (c *conn) sendHeld(k *chunk) error {
+func (c *Conn) sendHeld(k *Chunk) error {
 	if c.held == nil {
 		return nil
 	}
 	header := len(*c.held)
-	both := (*c.held)[:header+int(k.n)]
-	if _, err := k.file.ReadAt(both[header:], k.off); err != nil {
+	both := (*c.held)[:header+int(k.N)]
+	if _, err := k.File.ReadAt(both[header:], k.Off); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF // the header says that more was to come
 		}
@@ -232,7 +261,7 @@ func (c *conn) sendHeld(k *chunk) error {
 	if err == nil {
 		err = sendError(c.op)
 	}
-	if err != nil && !errors.Is(err, errFull) || len(rest) == 0 {
+	if err != nil && !errors.Is(err, ErrFull) || len(rest) == 0 {
 		return err
 	}
 	_, err = c.writeAll(rest, unix.MSG_MORE)
@@ -242,7 +271,7 @@ func (c *conn) sendHeld(k *chunk) error {
 func sendError(o sendOp) error {
 	switch {
 	case errors.Is(o.err, unix.EAGAIN):
-		return errFull
+		return ErrFull
 	case o.err != nil:
 		return os.NewSyscallError("send", o.err)
 	case o.n == 0:
@@ -251,7 +280,7 @@ func sendError(o sendOp) error {
 	return nil
 }
 
-func (c *conn) sendOnce(fd uintptr) bool {
+func (c *Conn) sendOnce(fd uintptr) bool {
 	o := &c.op
 	o.n, o.err = again(func() (int, error) { return unix.Sendfile(int(fd), o.file, &o.off, o.count) })
 	return c.note()
@@ -259,7 +288,7 @@ func (c *conn) sendOnce(fd uintptr) bool {
 
 // note counts what was sent. It reports whether the operation is done: a full connection is waited
 // for only where that is wanted.
-func (c *conn) note() bool {
+func (c *Conn) note() bool {
 	if c.op.n < 0 {
 		c.op.n = 0
 	}
@@ -276,18 +305,21 @@ func again(call func() (int, error)) (int, error) {
 	}
 }
 
-// wait returns when the connection takes more, or with errStalled.
-func (c *conn) wait() error {
+// Follows says that the next Write is a header, behind which a Chunk of n bytes is sent at once; 0: it is not.
+func (c *Conn) Follows(n int64) { c.follows = n }
+
+// Wait returns when the connection takes more after ErrFull. The error says that the client has stalled.
+func (c *Conn) Wait() error {
 	if err := c.begin(); err != nil {
 		return err
 	}
 	return c.do(c.poll)
 }
 
-func (c *conn) pollOnce(fd uintptr) bool { return polled(fd, unix.POLLOUT) }
+func (c *Conn) pollOnce(fd uintptr) bool { return polled(fd, unix.POLLOUT) }
 
 // do runs a system call, again and again while windows end and the client lives.
-func (c *conn) do(op func(fd uintptr) bool) error {
+func (c *Conn) do(op func(fd uintptr) bool) error {
 	for {
 		err := c.raw.Write(op)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -300,7 +332,7 @@ func (c *conn) do(op func(fd uintptr) bool) error {
 }
 
 // begin begins a window unless there is one.
-func (c *conn) begin() error {
+func (c *Conn) begin() error {
 	if c.timed {
 		return nil
 	}
@@ -318,7 +350,7 @@ func (c *conn) begin() error {
 
 // next ends a window and begins the next. A client that took too little is told nothing more: what
 // the kernel still holds for it is dropped.
-func (c *conn) next() error {
+func (c *Conn) next() error {
 	if err := passed(c.until); err != nil {
 		return err
 	}
@@ -335,7 +367,7 @@ func (c *conn) next() error {
 }
 
 // acknowledged returns how many of the bytes that were sent the client's kernel has.
-func (c *conn) acknowledged() (int64, error) {
+func (c *Conn) acknowledged() (int64, error) {
 	queued, err := 0, error(nil)
 	if e := c.raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); e != nil {
 		return 0, e
@@ -344,8 +376,8 @@ func (c *conn) acknowledged() (int64, error) {
 }
 
 // SetWriteDeadline is net/http's way to end a window: it clears the deadline after each request.
-// Deadlines other than none are the conn's own and not taken.
-func (c *conn) SetWriteDeadline(t time.Time) error {
+// Deadlines other than none are the Conn's own and not taken.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if !c.timed || !t.IsZero() {
 		return nil
 	}
@@ -355,7 +387,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 
 // state follows net/http's view of the connection.
 func state(nc net.Conn, s http.ConnState) {
-	c, ok := nc.(*conn)
+	c, ok := nc.(*Conn)
 	if !ok {
 		return
 	}
@@ -370,7 +402,7 @@ func state(nc net.Conn, s http.ConnState) {
 }
 
 // Read reads. Between requests it gives up early, for Close to park the connection.
-func (c *conn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	if n == 0 {
 		if c.quiet && c.clean && errors.Is(err, os.ErrDeadlineExceeded) {
@@ -390,7 +422,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // SetReadDeadline sets the deadline, and an earlier one between requests. A connection stays with
 // net/http where a part of the next request may be in its buffer.
-func (c *conn) SetReadDeadline(t time.Time) error {
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.wanted = time.Time{}
 	if c.quiet && c.clean && !t.IsZero() {
 		c.wanted = t
@@ -400,7 +432,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 }
 
 // restore sets the deadline that net/http wants.
-func (c *conn) restore() {
+func (c *Conn) restore() {
 	if c.wanted.IsZero() {
 		return
 	}
@@ -416,9 +448,9 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // Close closes the connection, or parks it where it was only silent.
-func (c *conn) Close() error {
+func (c *Conn) Close() error {
 	if c.parked.Load() {
-		return c.lot.park(c.TCPConn)
+		return c.idle.park(c.TCPConn)
 	}
 	return c.TCPConn.Close()
 }

@@ -1,4 +1,4 @@
-package router
+package front
 
 import (
 	"container/list"
@@ -8,40 +8,40 @@ import (
 	"sync"
 )
 
-// idleConns are the connections on which nothing is under way, by address. An address that has as many as it
+// idleLimit counts the connections on which nothing is under way, by address. An address that has as many as it
 // may closes its oldest one with each more.
-type idleConns struct {
+type idleLimit struct {
 	config func() Config // as it is now
 
 	mu     sync.Mutex
-	byFrom map[address]*list.List // of net.Conn, the oldest first
+	byFrom map[Address]*list.List // of net.Conn, the oldest first
 	places map[net.Conn]place
 }
 
 // A place is where an idle connection stands.
 type place struct {
-	from    address
+	from    Address
 	element *list.Element
 }
 
-func newIdleConns(c func() Config) *idleConns {
-	return &idleConns{config: c, byFrom: map[address]*list.List{}, places: map[net.Conn]place{}}
+func newIdleLimit(c func() Config) *idleLimit {
+	return &idleLimit{config: c, byFrom: map[Address]*list.List{}, places: map[net.Conn]place{}}
 }
 
 // enter adds a connection, which is idle until it leaves. Those of trusted proxies are not counted.
-func (i *idleConns) enter(c net.Conn) {
+func (i *idleLimit) enter(c net.Conn) {
 	config := i.config()
 	peer, ok := parseHost(c.RemoteAddr().String())
 	if config.MaxIdle == 0 || ok && within(peer, config.TrustedProxies) {
 		return
 	}
-	if oldest := i.add(c, addressOf(peer), config.MaxIdle); oldest != nil {
+	if oldest := i.add(c, AddressOf(peer), config.MaxIdle); oldest != nil {
 		_ = closeNow(oldest) // nothing is under way
 	}
 }
 
 // add returns which connection has to be closed, nil if none.
-func (i *idleConns) add(c net.Conn, from address, most int64) net.Conn {
+func (i *idleLimit) add(c net.Conn, from Address, most int64) net.Conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.remove(c)
@@ -60,14 +60,14 @@ func (i *idleConns) add(c net.Conn, from address, most int64) net.Conn {
 }
 
 // leave removes a connection that is idle no more, or closed.
-func (i *idleConns) leave(c net.Conn) {
+func (i *idleLimit) leave(c net.Conn) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.remove(c)
 }
 
 // remove removes a connection, if it is there. i.mu is held.
-func (i *idleConns) remove(c net.Conn) {
+func (i *idleLimit) remove(c net.Conn) {
 	p, there := i.places[c]
 	if !there {
 		return
@@ -81,7 +81,7 @@ func (i *idleConns) remove(c net.Conn) {
 }
 
 // state follows the connections of an http.Server.
-func (i *idleConns) state(c net.Conn, s http.ConnState) {
+func (i *idleLimit) state(c net.Conn, s http.ConnState) {
 	if s == http.StateIdle {
 		i.enter(c)
 	} else {

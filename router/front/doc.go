@@ -1,0 +1,3 @@
+// Package front carries HTTP over TCP and TLS for many slow clients. It sends files by sendfile, cuts clients that stall and no
+// others, keeps idle connections at little cost and bounds how many an address has, and tells whose a request is.
+package front

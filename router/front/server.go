@@ -1,0 +1,135 @@
+package front
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Timeouts against clients that hold connections without asking for anything.
+const (
+	headerTimeout  = 10 * time.Second // from a request's first byte to the end of its header
+	RequestTimeout = 30 * time.Second // to the end of its body, where nothing else is said
+	maxHeaderBytes = 16 << 10
+)
+
+// What one connection with HTTP/2 may take. Each stream costs about what a connection costs.
+const (
+	MaxStreams          = 32        // at once
+	maxConnectionBuffer = 512 << 10 // of bodies that nobody has read yet
+	maxStreamBuffer     = 256 << 10
+)
+
+// Config says what clients may do with connections.
+type Config struct {
+	Logger *slog.Logger
+
+	// A client that takes fewer than MinRate bytes per second, averaged over StallWindow, is cut.
+	StallWindow time.Duration
+	MinRate     int64
+
+	// A connection on which no request comes for IdleTimeout is closed. One address may have MaxIdle of them; one more
+	// closes the oldest. Zero means any number.
+	IdleTimeout time.Duration
+	MaxIdle     int64
+
+	TrustedProxies []netip.Prefix // neither stall soon nor are counted
+}
+
+// A Server accepts connections over TCP and TLS. Plain and Secure are the servers of the two; what they answer with is the
+// caller's.
+type Server struct {
+	Plain, Secure *http.Server
+
+	config func() Config
+	limit  *idleLimit
+}
+
+// NewServer returns a server that does not listen yet. config returns what holds for a connection that begins; its
+// Logger and IdleTimeout hold as they are first. plain answers requests without TLS, and secure those with it.
+func NewServer(config func() Config, plain, secure http.HandlerFunc) *Server {
+	s := &Server{config: config, limit: newIdleLimit(config)}
+	s.Plain = newHTTPServer(config(), plain)
+	s.Plain.ConnContext, s.Plain.ConnState = withConn, state
+	s.Secure = newHTTPServer(config(), func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor > 1 {
+			w = newStream(w, config(), r.RemoteAddr)
+		}
+		secure(w, r)
+	})
+	s.Secure.ConnState = s.limit.state
+	return s
+}
+
+// newHTTPServer returns a server with the timeouts that hold with TLS and without.
+func newHTTPServer(c Config, h http.HandlerFunc) *http.Server {
+	return &http.Server{
+		Handler:                      h,
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            headerTimeout,
+		ReadTimeout:                  RequestTimeout,
+		IdleTimeout:                  c.IdleTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          MaxStreams,
+			MaxReceiveBufferPerConnection: maxConnectionBuffer,
+			MaxReceiveBufferPerStream:     maxStreamBuffer,
+		},
+		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn),
+	}
+}
+
+// Serve accepts connections until Shutdown or Close, and then returns http.ErrServerClosed. It closes
+// l. Connections that are not TCP are served without sendfile and stall detection.
+func (s *Server) Serve(l net.Listener) error {
+	idle := newIdleConns(l.Addr(), s.limit)
+	resumed := make(chan error, 1)
+	go func() { resumed <- s.Plain.Serve(idle) }()
+	err := s.Plain.Serve(listener{l, idle})
+	_ = idle.Close() // never fails
+	<-resumed
+	return err
+}
+
+// ServeTLS accepts connections with TLS until Shutdown or Close, and then returns http.ErrServerClosed. It
+// closes l. It is called at most once, beside Serve or alone. c says which certificate is shown. HTTP/2 is
+// spoken with clients that want it. Clients that stall are cut as they are without TLS.
+func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error {
+	s.Secure.TLSConfig = c.Clone()
+	return s.Secure.ServeTLS(secureListener{l, s.config}, "", "")
+}
+
+// Shutdown stops listening, closes idle connections and waits for the others until ctx is done.
+func (s *Server) Shutdown(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.Secure.Shutdown(ctx) }()
+	err := s.Plain.Shutdown(ctx)
+	return errors.Join(err, <-ended)
+}
+
+// Close stops listening and closes all connections.
+func (s *Server) Close() error { return errors.Join(s.Plain.Close(), s.Secure.Close()) }
+
+// A listener makes a Conn of each TCP connection.
+type listener struct {
+	net.Listener
+	idle *idleConns
+}
+
+// Accept returns the next connection.
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return c, nil
+	}
+	return newConn(tcp, l.idle)
+}
