@@ -18,7 +18,7 @@ func TestWithoutDemands(t *testing.T) {
 		go func() { alone <- m.withoutDemands(func() error { return nil }) }()
 		runtime.Gosched()
 		go func() {
-			ended <- m.demand(ctx, update.Digest{}, func(ctx context.Context) error {
+			ended <- m.runOnDemand(ctx, update.Digest{}, func(ctx context.Context) error {
 				<-ctx.Done()
 				return nil
 			})

@@ -47,8 +47,8 @@ func (r *record) freshness(own *trust.Repository, at time.Time) status.Freshness
 	return f
 }
 
-// saw takes in the newest repository that the upstreams have.
-func (m *Mirror) saw(newest *trust.Repository) {
+// noteNewest takes in the newest repository that the upstreams have.
+func (m *Mirror) noteNewest(newest *trust.Repository) {
 	own, at := m.c.Store.Repository(), m.c.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()

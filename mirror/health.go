@@ -20,7 +20,7 @@ func (m *Mirror) Health(at time.Time) []status.Warning {
 	r := m.record
 	f := r.freshness(m.c.Store.Repository(), at)
 	m.mu.Unlock()
-	return judge(m.c.Store, f, r.damage, m.c.Interval, at)
+	return warningsOf(m.c.Store, f, r.damage, m.c.Interval, at)
 }
 
 // ReadHealth returns how new a copy is and what Health says of it, as far as its directory tells, beside the process
@@ -31,10 +31,10 @@ func ReadHealth(s *store.Store, interval time.Duration, at time.Time) (status.Fr
 		return status.Freshness{}, nil, err
 	}
 	f := r.freshness(s.Repository(), at)
-	return f, judge(s, f, r.damage, orDefault(interval, defaultInterval), at), nil
+	return f, warningsOf(s, f, r.damage, orDefault(interval, defaultInterval), at), nil
 }
 
-func judge(s *store.Store, f status.Freshness, damage error, interval time.Duration, at time.Time) (out []status.Warning) {
+func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.Duration, at time.Time) (out []status.Warning) {
 	warn := func(subject string, urgent bool, format string, args ...any) {
 		out = append(out, status.Warning{Subject: subject, Urgent: urgent, Text: fmt.Sprintf(format, args...)})
 	}
@@ -45,16 +45,16 @@ func judge(s *store.Store, f status.Freshness, damage error, interval time.Durat
 	if !f.Synced {
 		text := "not synced: nothing is served before the first sync is complete"
 		if f.Error != "" {
-			text += fmt.Sprintf("; no sync went well since %s: %s", f.Since.Format(time.RFC3339), why(f))
+			text += fmt.Sprintf("; no sync went well since %s: %s", f.Since.Format(time.RFC3339), describeReason(f))
 		}
 		warn("sync", true, "%s", text)
 		return out
 	}
-	if text := expiry(f, repo, at); text != "" {
+	if text := describeExpiry(f, repo, at); text != "" {
 		warn("expiry", true, "%s", text)
 	}
 	out = append(out, s.WarnOfLost(repo, at, "damaged here, or at the upstreams; they are fetched as soon as one of these has them whole")...)
-	if text := silence(f, interval, at); text != "" {
+	if text := describeSilence(f, interval, at); text != "" {
 		warn("sync", false, "%s", text)
 	}
 	if f.Ring {
@@ -81,8 +81,8 @@ func judge(s *store.Store, f status.Freshness, damage error, interval time.Durat
 	return out
 }
 
-// expiry warns, with more than "", when three quarters of a file's life are over: half-way its signer was to renew it.
-func expiry(f status.Freshness, repo *trust.Repository, at time.Time) string {
+// describeExpiry warns, with more than "", when three quarters of a file's life are over: half-way its signer was to renew it.
+func describeExpiry(f status.Freshness, repo *trust.Repository, at time.Time) string {
 	life := f.Expires.Sub(repo.Issued(trust.Role(f.Expiring)))
 	left := f.Expires.Sub(at)
 	if left > life/4 && !f.Expired {
@@ -96,8 +96,8 @@ func expiry(f status.Freshness, repo *trust.Repository, at time.Time) string {
 		f.Expiring, repo.Version(trust.Role(f.Expiring)), verb, f.Expires.Format(time.RFC3339))
 }
 
-// why returns the reason why no sync goes well, and the upstreams that are to blame.
-func why(f status.Freshness) string {
+// describeReason returns the reason why no sync goes well, and the upstreams that are to blame.
+func describeReason(f status.Freshness) string {
 	text := string(f.Reason)
 	for _, u := range f.Upstreams {
 		if u.Error != "" {
@@ -107,12 +107,12 @@ func why(f status.Freshness) string {
 	return text
 }
 
-// silence tells of syncs that fail, and of upstreams that were not heard of for long, "" where all is well.
-func silence(f status.Freshness, interval time.Duration, at time.Time) string {
+// describeSilence tells of syncs that fail, and of upstreams that were not heard of for long, "" where all is well.
+func describeSilence(f status.Freshness, interval time.Duration, at time.Time) string {
 	long := at.Sub(f.Checked) > silentFor*interval
 	switch {
 	case f.Error != "":
-		return fmt.Sprintf("no sync went well since %s; what is there is served: %s", f.Since.Format(time.RFC3339), why(f))
+		return fmt.Sprintf("no sync went well since %s; what is there is served: %s", f.Since.Format(time.RFC3339), describeReason(f))
 	case long && f.Checked.IsZero():
 		return "no upstream was asked yet; what is there is served"
 	case long:

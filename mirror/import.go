@@ -348,7 +348,7 @@ func (i Import) note(repo *trust.Repository) error {
 
 // imported notes that a repository came from elsewhere than an upstream, which may be behind it.
 func (r *record) imported(repo *trust.Repository, at time.Time) {
-	r.well()
+	r.clearProblem()
 	r.Checked, r.Complete = at, at
 	r.Newest, r.UpdatesBehind, r.BehindSince = repo.Versions(), 0, time.Time{}
 }

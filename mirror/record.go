@@ -94,8 +94,8 @@ func (r record) write(disk disk.FS, dir string) error {
 	return disk.WriteState(filepath.Join(dir, recordName), append(raw, '\n'), 0o600)
 }
 
-// ended takes in how a sync went. One that was ended by its caller says nothing about the copy.
-func (m *Mirror) ended(ctx context.Context, began time.Time, result Result, err error) {
+// noteSync takes in how a sync went. One that was ended by its caller says nothing about the copy.
+func (m *Mirror) noteSync(ctx context.Context, began time.Time, result Result, err error) {
 	if err != nil && ctx.Err() != nil {
 		return
 	}
@@ -108,40 +108,40 @@ func (m *Mirror) ended(ctx context.Context, began time.Time, result Result, err 
 	r := &m.record
 	if err == nil {
 		m.succeeded++
-		r.well()
+		r.clearProblem()
 		r.Complete, r.UpdatesBehind, r.BehindSince = at, 0, time.Time{}
 	} else {
 		m.failed++
-		r.failed(message(err), one.Reason, at)
+		r.noteProblem(message(err), one.Reason, at)
 	}
-	r.Upstreams = m.present(r.Upstreams)
+	r.Upstreams = m.askedUpstreams(r.Upstreams)
 	m.save()
 }
 
-// well forgets what went wrong.
-func (r *record) well() { r.Error, r.Reason, r.Since = "", "", time.Time{} }
+// clearProblem forgets what went wrong.
+func (r *record) clearProblem() { r.Error, r.Reason, r.Since = "", "", time.Time{} }
 
-// failed notes what went wrong.
-func (r *record) failed(text string, reason status.Reason, at time.Time) {
+// noteProblem notes what went wrong.
+func (r *record) noteProblem(text string, reason status.Reason, at time.Time) {
 	if r.Error == "" {
 		r.Since = at
 	}
 	r.Error, r.Reason = text, reason
 }
 
-// present returns what is known of the upstreams that are asked, in their order.
-func (m *Mirror) present(known []status.Upstream) []status.Upstream {
+// askedUpstreams returns what is known of the upstreams that are asked, in their order.
+func (m *Mirror) askedUpstreams(known []status.Upstream) []status.Upstream {
 	out := []status.Upstream{}
 	for _, u := range m.c.Client.Upstreams() {
 		f := *find(&known, u)
-		f.Slow, f.Damaged = lastOf(u.State())
+		f.Slow, f.Damaged = askedLast(u.State())
 		out = append(out, f)
 	}
 	return out
 }
 
-// lastOf returns why an upstream is asked last.
-func lastOf(s fetch.State) (slow, damaged bool) { return !s.Slow.IsZero(), !s.Damaged.IsZero() }
+// askedLast returns why an upstream is asked last.
+func askedLast(s fetch.State) (slow, damaged bool) { return !s.Slow.IsZero(), !s.Damaged.IsZero() }
 
 // find returns what is known of an upstream, after adding it where it is new.
 func find(all *[]status.Upstream, u *fetch.Upstream) *status.Upstream {
@@ -154,8 +154,8 @@ func find(all *[]status.Upstream, u *fetch.Upstream) *status.Upstream {
 	return &(*all)[len(*all)-1]
 }
 
-// looked takes in what an upstream showed: a repository, or an error.
-func (m *Mirror) looked(u *fetch.Upstream, repo *trust.Repository, err error) {
+// noteLook takes in what an upstream showed: a repository, or an error.
+func (m *Mirror) noteLook(u *fetch.Upstream, repo *trust.Repository, err error) {
 	at := seconds(m.c.Now())
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -174,7 +174,7 @@ func (m *Mirror) looked(u *fetch.Upstream, repo *trust.Repository, err error) {
 	}
 }
 
-func (m *Mirror) behind(u *fetch.Upstream, behind bool) {
+func (m *Mirror) noteBehind(u *fetch.Upstream, behind bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	find(&m.record.Upstreams, u).Behind = behind

@@ -54,8 +54,8 @@ func (m *Mirror) withoutDemands(do func() error) error {
 	return do()
 }
 
-// demand calls do, whose context ends when a sync needs the room.
-func (m *Mirror) demand(ctx context.Context, d update.Digest, do func(context.Context) error) error {
+// runOnDemand calls do, whose context ends when a sync needs the room.
+func (m *Mirror) runOnDemand(ctx context.Context, d update.Digest, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	m.demanding.Lock() // withoutDemands finds all that began, and waits for no other
@@ -80,12 +80,12 @@ func (m *Mirror) evict(ctx context.Context, wanted []trust.Release, keep func(up
 		return err
 	}
 	got, evictErr := m.c.Store.Evict(ctx, store.Eviction{Bytes: lack, Unused: unused, Keep: keep, Damaged: true})
-	m.removed("archives on demand, or damaged, removed for others", got, evictErr)
+	m.logRemoved("archives on demand, or damaged, removed for others", got, evictErr)
 	_, err = m.lack(ctx, wanted)
 	return err
 }
 
-func (m *Mirror) removed(what string, got store.Collected, err error) {
+func (m *Mirror) logRemoved(what string, got store.Collected, err error) {
 	if len(got.Digests) > 0 {
 		m.c.Logger.Info(what, "count", len(got.Digests), "bytes", got.Bytes)
 	}

@@ -44,7 +44,7 @@ func (m *Mirror) Sync(ctx context.Context) (all Result, err error) {
 			err = fmt.Errorf("sync: %w", err)
 		}
 		all.add(result)
-		m.ended(ctx, began, result, err)
+		m.noteSync(ctx, began, result, err)
 		m.collectIfDue(ctx)
 		return err
 	})
@@ -56,9 +56,9 @@ func (m *Mirror) sync(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	m.saw(newest)
+	m.noteNewest(newest)
 	fresh, gone := m.lacking(newest)
-	result, err := m.take(ctx, newest, fresh, gone)
+	result, err := m.serveNewest(ctx, newest, fresh, gone)
 	if len(gone) == 0 || ctx.Err() != nil {
 		return result, err
 	}
@@ -88,9 +88,9 @@ func lists(repo *trust.Repository, rel trust.Release) bool {
 	return ok && known.Digest() == rel.Digest()
 }
 
-// take fetches what is new of a repository, and has it served. What is gone holds nothing back, whatever the
+// serveNewest fetches what is new of a repository, and has it served. What is gone holds nothing back, whatever the
 // reason: boxes lack it in the repository that is served now, too.
-func (m *Mirror) take(ctx context.Context, newest *trust.Repository, fresh, gone []trust.Release) (Result, error) {
+func (m *Mirror) serveNewest(ctx context.Context, newest *trust.Repository, fresh, gone []trust.Release) (Result, error) {
 	s := m.c.Store
 	result, err := m.bringAll(ctx, fresh, newest)
 	var l *lost
@@ -123,7 +123,7 @@ func (m *Mirror) refresh(ctx context.Context) (*trust.Repository, error) {
 	newest, err := m.c.Client.Newest(ctx, fetch.Search{
 		Trusted: m.c.Store, Clock: m.clock(),
 		Looked: func(u *fetch.Upstream, repo *trust.Repository, err error) {
-			m.looked(u, repo, err)
+			m.noteLook(u, repo, err)
 			if err == nil {
 				accepted = append(accepted, u)
 			}
@@ -133,7 +133,7 @@ func (m *Mirror) refresh(ctx context.Context) (*trust.Repository, error) {
 		return nil, err
 	}
 	for _, u := range accepted {
-		m.behind(u, u.State().Behind)
+		m.noteBehind(u, u.State().Behind)
 	}
 	return newest, nil
 }
@@ -200,5 +200,5 @@ func (m *Mirror) collectIfDue(ctx context.Context) {
 
 func (m *Mirror) collect(ctx context.Context) {
 	got, err := m.c.Store.GC(ctx, store.GC{})
-	m.removed("archives removed that are not kept any more", got, err)
+	m.logRemoved("archives removed that are not kept any more", got, err)
 }

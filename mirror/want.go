@@ -95,11 +95,11 @@ func (m *Mirror) want(rel trust.Release) time.Duration {
 			return longestReturn
 		}
 	}
-	return m.arrival(rel)
+	return m.estimateArrival(rel)
 }
 
-// arrival returns how long an archive takes to arrive. The caller holds mu.
-func (m *Mirror) arrival(rel trust.Release) time.Duration {
+// estimateArrival returns how long an archive takes to arrive. The caller holds mu.
+func (m *Mirror) estimateArrival(rel trust.Release) time.Duration {
 	rate := m.rate
 	if rate == 0 {
 		rate = assumedRate
@@ -115,14 +115,14 @@ func (m *Mirror) serveWants(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case rel := <-m.wanted:
-			err := m.demand(ctx, rel.Digest(), func(ctx context.Context) error {
+			err := m.runOnDemand(ctx, rel.Digest(), func(ctx context.Context) error {
 				if err := m.checkRoomOnDemand(ctx, rel); err != nil {
 					return err
 				}
 				_, err := m.bring(ctx, rel, func() {})
 				return err
 			})
-			m.served(rel, err)
+			m.noteFetched(rel, err)
 			if err != nil && ctx.Err() == nil {
 				m.c.Logger.Error("update on demand", "err", err)
 			}
@@ -130,7 +130,7 @@ func (m *Mirror) serveWants(ctx context.Context) {
 	}
 }
 
-func (m *Mirror) served(rel trust.Release, err error) {
+func (m *Mirror) noteFetched(rel trust.Release, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil || ended(err) {

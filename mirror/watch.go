@@ -24,7 +24,7 @@ func (m *Mirror) watch() (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				w.look()
+				w.check()
 			case <-done:
 				return
 			}
@@ -33,7 +33,7 @@ func (m *Mirror) watch() (stop func()) {
 	return func() {
 		close(done)
 		<-ended
-		w.look()
+		w.check()
 	}
 }
 
@@ -44,8 +44,8 @@ type watch struct {
 	all  bool                     // that no upstream is left
 }
 
-// look takes in which upstreams fail now, and writes it down where that has changed.
-func (w *watch) look() {
+// check takes in which upstreams fail now, and writes it down where that has changed.
+func (w *watch) check() {
 	m := w.m
 	at := seconds(m.c.Now())
 	m.mu.Lock()
@@ -57,22 +57,22 @@ func (w *watch) look() {
 			failing = append(failing, s.Reason)
 		}
 		known := find(&m.record.Upstreams, u)
-		if slow, damaged := lastOf(s); known.Slow != slow || known.Damaged != damaged {
+		if slow, damaged := askedLast(s); known.Slow != slow || known.Damaged != damaged {
 			known.Slow, known.Damaged, changed = slow, damaged, true
 		}
 		if s.Failing != w.told[u] {
 			w.told[u], changed = s.Failing, true
-			w.tell(u, s)
+			w.noteFailing(u, s)
 		}
 	}
 	r := &m.record
 	switch all := len(failing) == len(m.c.Client.Upstreams()); {
 	case all && r.Error == "":
 		err := errors.New("every upstream fails, and is asked again: " + strings.Join(failing, "; "))
-		r.failed(message(err), status.ReasonUnavailable, at)
+		r.noteProblem(message(err), status.ReasonUnavailable, at)
 		w.all, changed = true, true
 	case !all && w.all:
-		r.well()
+		r.clearProblem()
 		w.all, changed = false, true
 	}
 	if changed {
@@ -80,8 +80,8 @@ func (w *watch) look() {
 	}
 }
 
-// tell notes whether an upstream fails. The caller holds mu.
-func (w *watch) tell(u *fetch.Upstream, s fetch.State) {
+// noteFailing notes whether an upstream fails. The caller holds mu.
+func (w *watch) noteFailing(u *fetch.Upstream, s fetch.State) {
 	known := find(&w.m.record.Upstreams, u)
 	if s.Failing {
 		known.Error, known.Reason = s.Reason, status.ReasonUnavailable
