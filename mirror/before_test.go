@@ -8,6 +8,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -37,7 +38,7 @@ func TestBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if _, err := (mirror.Import{Store: s, Now: now}).Read(t.Context(), file); err != nil {
+	if _, err := (export.Import{Store: s, Now: now}).Read(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}
 	for _, rel := range s.Repository().Releases() {

@@ -25,7 +25,7 @@ const maxSettling = 32
 // bringAll fetches archives that a repository lacks, several at once, the biggest first. One that no upstream has
 // right doesn't keep the others from arriving; a full disk, and upstreams that are gone, do.
 func (m *Mirror) bringAll(ctx context.Context, missing []trust.Release, repo *trust.Repository) (Result, error) {
-	wanted := biggestFirst(missing)
+	wanted := BiggestFirst(missing)
 	if len(wanted) == 0 {
 		return Result{}, nil
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -23,10 +24,10 @@ import (
 )
 
 // export returns an export of the origin.
-func (o *origin) export(since mirror.Since) []byte {
+func (o *origin) export(since export.Since) []byte {
 	o.t.Helper()
 	var out bytes.Buffer
-	_, err := mirror.Export{Store: o.s, Since: since}.Write(o.t.Context(), &out)
+	_, err := export.Export{Store: o.s, Since: since}.Write(o.t.Context(), &out)
 	must(o.t, err)
 	return out.Bytes()
 }
@@ -38,7 +39,7 @@ func (o *origin) newIsland(change func(*store.Config)) *site {
 
 func (s *site) read(r io.Reader) (mirror.Result, error) {
 	s.o.t.Helper()
-	result, err := mirror.Import{Store: s.s, Now: func() time.Time { return s.o.at }}.Read(s.o.t.Context(), r)
+	result, err := export.Import{Store: s.s, Now: func() time.Time { return s.o.at }}.Read(s.o.t.Context(), r)
 	s.whole()
 	return result, err
 }
@@ -65,7 +66,7 @@ func TestExportAndImport(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one, big)
 	island := o.newIsland(nil)
-	if got := island.mustRead(o.export(mirror.Since{})); !got.Changed || got.Archives != 2 || got.Bytes != int64(len(content(one))+len(content(big))) {
+	if got := island.mustRead(o.export(export.Since{})); !got.Changed || got.Archives != 2 || got.Bytes != int64(len(content(one))+len(content(big))) {
 		t.Errorf("expected a first copy, got %+v", got)
 	}
 	wantSame(t, o.s.Repository(), o.url, island.url)
@@ -73,7 +74,7 @@ func TestExportAndImport(t *testing.T) {
 	o.at = day.Add(time.Hour)
 	o.newRoot()
 	o.publish(two)
-	byTime := o.export(mirror.Since{Time: o.at})
+	byTime := o.export(export.Since{Time: o.at})
 	if len(byTime) > 100_000 {
 		t.Errorf("expected an increment without the old archives, got %d bytes", len(byTime))
 	}
@@ -84,7 +85,7 @@ func TestExportAndImport(t *testing.T) {
 
 	o.withdraw(one)
 	o.publish("opq-box-update-10.tar.gz")
-	byVersion := o.export(mirror.Since{Version: name(big).Version()})
+	byVersion := o.export(export.Since{Version: name(big).Version()})
 	if len(byVersion) > 100_000 {
 		t.Errorf("expected an increment without the old archives, got %d bytes", len(byVersion))
 	}
@@ -93,7 +94,7 @@ func TestExportAndImport(t *testing.T) {
 	}
 	wantSame(t, o.s.Repository(), o.url, island.url)
 
-	if got := island.mustRead(o.export(mirror.Since{})); got != (mirror.Result{}) {
+	if got := island.mustRead(o.export(export.Since{})); got != (mirror.Result{}) {
 		t.Errorf("expected nothing new, got %+v", got)
 	}
 	if f := island.Freshness(o.at); f.Own != f.Upstream && f.Upstream != (status.Versions{}) || !f.Synced {
@@ -116,7 +117,7 @@ func TestExportThroughAPipe(t *testing.T) {
 	defer r.Close()
 	written := make(chan error, 1)
 	go func() {
-		_, err := mirror.Export{Store: o.s}.Write(context.Background(), w)
+		_, err := export.Export{Store: o.s}.Write(context.Background(), w)
 		written <- errors.Join(err, w.Close())
 	}()
 	_, err = island.read(r)
@@ -133,9 +134,9 @@ func TestExportIsTheSame(t *testing.T) {
 	reader, err := store.OpenReadOnly(t.Context(), store.Config{Dir: m.s.Dir(), Root: o.rootOne()})
 	must(t, err)
 	var out bytes.Buffer
-	_, err = mirror.Export{Store: reader}.Write(t.Context(), &out)
+	_, err = export.Export{Store: reader}.Write(t.Context(), &out)
 	must(t, err)
-	if !bytes.Equal(out.Bytes(), o.export(mirror.Since{})) {
+	if !bytes.Equal(out.Bytes(), o.export(export.Since{})) {
 		t.Error("expected the same bytes")
 	}
 }
@@ -145,8 +146,8 @@ func TestIncrementWithoutItsBase(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one, two)
 	island := o.newIsland(nil)
-	island.readFails(o.export(mirror.Since{Version: name(one).Version()}), store.ErrIncomplete)
-	if got := island.mustRead(o.export(mirror.Since{})); got.Archives != 1 {
+	island.readFails(o.export(export.Since{Version: name(one).Version()}), store.ErrIncomplete)
+	if got := island.mustRead(o.export(export.Since{})); got.Archives != 1 {
 		t.Errorf("expected the one that was missing, got %+v", got)
 	}
 }
@@ -156,7 +157,7 @@ func TestImportKeepsWhatIsKept(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one, two)
 	island := o.newIsland(newestOnly)
-	if got := island.mustRead(o.export(mirror.Since{})); got.Archives != 1 || island.has(one) || !island.has(two) {
+	if got := island.mustRead(o.export(export.Since{})); got.Archives != 1 || island.has(one) || !island.has(two) {
 		t.Errorf("expected the newest alone, got %+v", got)
 	}
 }
@@ -166,23 +167,23 @@ func TestImportFits(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
 	island := o.newIsland(func(c *store.Config) { c.Reserve = 1 << 60 })
-	island.readFails(o.export(mirror.Since{}), disk.ErrNoSpace)
+	island.readFails(o.export(export.Since{}), disk.ErrNoSpace)
 }
 
 // TestOldExport: what is older than what is here, or too old for boxes, is refused.
 func TestOldExport(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
-	old := o.export(mirror.Since{})
+	old := o.export(export.Since{})
 	o.publish(two)
-	now := o.export(mirror.Since{})
+	now := o.export(export.Since{})
 	island := o.newIsland(nil)
 	island.mustRead(now)
 	island.readFails(old, trust.ErrRollback)
 	o.at = day.Add(8 * 24 * time.Hour)
 	o.newIsland(nil).readFails(now, trust.ErrExpired)
 	late := o.newIsland(nil)
-	_, err := mirror.Import{Store: late.s, Now: func() time.Time { return o.at }, AcceptStale: 48 * time.Hour}.Read(t.Context(), bytes.NewReader(now))
+	_, err := export.Import{Store: late.s, Now: func() time.Time { return o.at }, AcceptStale: 48 * time.Hour}.Read(t.Context(), bytes.NewReader(now))
 	must(t, err)
 	late.wantListed(one, two)
 }
@@ -191,7 +192,7 @@ func TestOldExport(t *testing.T) {
 func TestStrangersExport(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
-	o.newIsland(nil).readFails(newOriginOf(t, "stranger's ", one).export(mirror.Since{}), trust.ErrThreshold)
+	o.newIsland(nil).readFails(newOriginOf(t, "stranger's ", one).export(export.Since{}), trust.ErrThreshold)
 }
 
 // TestDamageStopsAnExport: what is not right is never carried on.
@@ -200,9 +201,9 @@ func TestDamageStopsAnExport(t *testing.T) {
 	o := newOrigin(t, one, big)
 	damage(t, o.s, o.rel(big), 2*update.BlockSize)
 	var out bytes.Buffer
-	_, err := mirror.Export{Store: o.s}.Write(t.Context(), &out)
+	_, err := export.Export{Store: o.s}.Write(t.Context(), &out)
 	wantErr(t, err, store.ErrCorrupt)
-	o.newIsland(nil).readFails(out.Bytes(), mirror.ErrExport)
+	o.newIsland(nil).readFails(out.Bytes(), export.ErrExport)
 }
 
 // damage changes a byte of an archive in a store.
@@ -223,17 +224,17 @@ func damage(t *testing.T, s *store.Store, rel trust.Release, at int64) {
 func TestCutExport(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one, big)
-	whole := o.export(mirror.Since{})
+	whole := o.export(export.Since{})
 	end := len(whole) - 1024 - 512 // the header of the last entry
 	cuts := []int{0, 1, 511, 512, 1024, 1500, 3000, 5000, len(whole) / 3, len(whole) / 2, end - 1, end, end + 511}
 	for _, n := range cuts {
 		island := o.newIsland(nil)
-		island.readFails(whole[:n], mirror.ErrExport)
+		island.readFails(whole[:n], export.ErrExport)
 		island.mustRead(whole)
 	}
 	// Half of the bytes hold more than one block of the big archive: it is there when the network is.
 	island := o.newIsland(nil)
-	island.readFails(whole[:len(whole)/3*2], mirror.ErrExport)
+	island.readFails(whole[:len(whole)/3*2], export.ErrExport)
 	p := newProxy(t, o.url)
 	m, _ := newMirror(t, island.s, func() time.Time { return o.at }, []string{p.url}, nil)
 	_, err := m.Sync(t.Context())
@@ -255,7 +256,7 @@ func TestCutExport(t *testing.T) {
 func TestChangedExport(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
-	whole := o.export(mirror.Since{})
+	whole := o.export(export.Since{})
 	refused := 0
 	for n := 0; n < len(whole); n += 37 {
 		raw := slices.Clone(whole)
@@ -317,7 +318,7 @@ func archiveOf(t testing.TB, all []entry) []byte {
 func TestNoExport(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one, two)
-	whole := o.export(mirror.Since{})
+	whole := o.export(export.Since{})
 	d := o.rel(one).Digest().String()
 	at := func(all []entry, name string) int {
 		i := slices.IndexFunc(all, func(e entry) bool { return e.Name == name })
@@ -332,29 +333,29 @@ func TestNoExport(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{"nothing", func([]entry) []entry { return nil }, mirror.ErrExport, "ends too early"},
-		{"another name first", func(all []entry) []entry { all[0].Name = "import"; return all }, mirror.ErrExport, `expected "export" first`},
-		{"another format", func(all []entry) []entry { all[0].data = []byte("box-update-export 2\n"); return all }, mirror.ErrExport, "expected the text"},
+		{"nothing", func([]entry) []entry { return nil }, export.ErrExport, "ends too early"},
+		{"another name first", func(all []entry) []entry { all[0].Name = "import"; return all }, export.ErrExport, `expected "export" first`},
+		{"another format", func(all []entry) []entry { all[0].data = []byte("box-update-export 2\n"); return all }, export.ErrExport, "expected the text"},
 		{"a link", func(all []entry) []entry {
 			i := at(all, "metadata/timestamp.json")
 			all[i].Typeflag, all[i].Linkname = tar.TypeSymlink, "/etc/passwd"
 			return all
-		}, mirror.ErrExport, "regular files alone"},
+		}, export.ErrExport, "regular files alone"},
 		{"metadata out of order", func(all []entry) []entry {
 			i := at(all, "metadata/timestamp.json")
 			all[i], all[i-1] = all[i-1], all[i]
 			return all
-		}, mirror.ErrExport, "in this order"},
+		}, export.ErrExport, "in this order"},
 		{"metadata twice", func(all []entry) []entry {
 			i := at(all, "metadata/timestamp.json")
 			return slices.Insert(all, i, all[i])
-		}, mirror.ErrExport, "in this order"},
-		{"metadata of no role", func(all []entry) []entry { all[1].Name = "metadata/1.mirrors.json"; return all }, mirror.ErrExport, "in this order"},
-		{"a path that leads out", func(all []entry) []entry { all[1].Name = "metadata/../../1.root.json"; return all }, mirror.ErrExport, "in this order"},
+		}, export.ErrExport, "in this order"},
+		{"metadata of no role", func(all []entry) []entry { all[1].Name = "metadata/1.mirrors.json"; return all }, export.ErrExport, "in this order"},
+		{"a path that leads out", func(all []entry) []entry { all[1].Name = "metadata/../../1.root.json"; return all }, export.ErrExport, "in this order"},
 		{"too much metadata", func(all []entry) []entry {
 			all[at(all, "metadata/timestamp.json")].data = make([]byte, 20_000)
 			return all
-		}, mirror.ErrExport, "expected at most 16384 bytes"},
+		}, export.ErrExport, "expected at most 16384 bytes"},
 		{"no timestamp", func(all []entry) []entry {
 			i := at(all, "metadata/timestamp.json")
 			return slices.Delete(all, i, i+1)
@@ -362,21 +363,21 @@ func TestNoExport(t *testing.T) {
 		{"an archive without its block list", func(all []entry) []entry {
 			i := at(all, "sha256/"+d+".blocks")
 			return slices.Delete(all, i, i+1)
-		}, mirror.ErrExport, "expected sha256/<digest>.blocks"},
+		}, export.ErrExport, "expected sha256/<digest>.blocks"},
 		{"a block list without its archive", func(all []entry) []entry {
 			i := at(all, "sha256/"+d)
 			return slices.Delete(all, i, i+1)
-		}, mirror.ErrExport, "expected archive"},
+		}, export.ErrExport, "expected archive"},
 		{"another archive after the block list", func(all []entry) []entry {
 			i, j := at(all, "sha256/"+d), at(all, "sha256/"+o.rel(two).Digest().String())
 			all[i], all[j] = all[j], all[i]
 			return all
-		}, mirror.ErrExport, "expected archive"},
+		}, export.ErrExport, "expected archive"},
 		{"an archive that is not listed", func(all []entry) []entry {
 			other := strings.Repeat("0", 64)
 			all[at(all, "sha256/"+d+".blocks")].Name = "sha256/" + other + ".blocks"
 			return all
-		}, mirror.ErrExport, "not listed"},
+		}, export.ErrExport, "not listed"},
 		{"a wrong block list", func(all []entry) []entry {
 			all[at(all, "sha256/"+d+".blocks")].data[0] ^= 1
 			return all
@@ -389,9 +390,9 @@ func TestNoExport(t *testing.T) {
 			i := at(all, "sha256/"+d)
 			all[i].data = append(all[i].data, 'x')
 			return all
-		}, mirror.ErrExport, "bytes, got"},
-		{"no end", func(all []entry) []entry { return all[:len(all)-1] }, mirror.ErrExport, "ends too early"},
-		{"something after the end", func(all []entry) []entry { return append(all, all[0]) }, mirror.ErrExport, "nothing after"},
+		}, export.ErrExport, "bytes, got"},
+		{"no end", func(all []entry) []entry { return all[:len(all)-1] }, export.ErrExport, "ends too early"},
+		{"something after the end", func(all []entry) []entry { return append(all, all[0]) }, export.ErrExport, "nothing after"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -413,10 +414,10 @@ func TestImportEndsWithItsContext(t *testing.T) {
 	o := newOrigin(t, big)
 	island := o.newIsland(nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	i := mirror.Import{Store: island.s, Now: func() time.Time { return o.at }, Progress: func(trust.Release, int64) { cancel() }}
-	_, err := i.Read(ctx, bytes.NewReader(o.export(mirror.Since{})))
+	i := export.Import{Store: island.s, Now: func() time.Time { return o.at }, Progress: func(trust.Release, int64) { cancel() }}
+	_, err := i.Read(ctx, bytes.NewReader(o.export(export.Since{})))
 	wantErr(t, err, context.Canceled)
-	island.mustRead(o.export(mirror.Since{}))
+	island.mustRead(o.export(export.Since{}))
 }
 
 // TestRepair: what was damaged is right again, and only its damaged blocks were fetched.

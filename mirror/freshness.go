@@ -54,7 +54,7 @@ func (m *Mirror) noteNewest(newest *trust.Repository) {
 	defer m.mu.Unlock()
 	r := &m.record
 	r.Newest = newest.Versions()
-	if same(own, newest) {
+	if Same(own, newest) {
 		r.UpdatesBehind, r.BehindSince = 0, time.Time{}
 		return
 	}

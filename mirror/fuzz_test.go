@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/store"
 )
 
@@ -16,7 +16,7 @@ import (
 // and no archive differs from its name.
 func FuzzImport(f *testing.F) {
 	o := newOrigin(f, one)
-	whole := o.export(mirror.Since{})
+	whole := o.export(export.Since{})
 	f.Add(whole)
 	f.Add(whole[:len(whole)/2])
 	f.Add([]byte{})
@@ -33,7 +33,7 @@ func FuzzImport(f *testing.F) {
 		s, err := store.Open(t.Context(), store.Config{Dir: filepath.Join(testworld.TempDir(t), "D"), Root: root})
 		must(t, err)
 		defer func() { must(t, s.Close()) }()
-		_, err = mirror.Import{Store: s, Now: func() time.Time { return day }}.Read(t.Context(), bytes.NewReader(raw))
+		_, err = export.Import{Store: s, Now: func() time.Time { return day }}.Read(t.Context(), bytes.NewReader(raw))
 		repo := s.Repository()
 		if (err == nil) != (repo != nil) {
 			t.Fatalf("expected a repository or an error, got %v and %v", testworld.Listed(repo), err)

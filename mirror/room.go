@@ -24,7 +24,7 @@ func (m *Mirror) checkRoom(ctx context.Context, wanted []trust.Release, repo *tr
 		return err
 	}
 	m.collect(ctx)
-	keep := digestsOf(m.c.Store.Kept(repo))
+	keep := DigestsOf(m.c.Store.Kept(repo))
 	err = m.evict(ctx, wanted, keep, 0)
 	if !errors.Is(err, disk.ErrNoSpace) {
 		return err
@@ -38,7 +38,7 @@ func (m *Mirror) checkRoomOnDemand(ctx context.Context, rel trust.Release) error
 	m.mu.Lock()
 	wanted := append([]trust.Release{rel}, m.planned...)
 	m.mu.Unlock()
-	return m.evict(ctx, wanted, digestsOf(wanted), demandRest)
+	return m.evict(ctx, wanted, DigestsOf(wanted), demandRest)
 }
 
 // withoutDemands ends what is being fetched on demand, keeps more from beginning, and calls do.
@@ -94,8 +94,8 @@ func (m *Mirror) logRemoved(what string, got store.Collected, err error) {
 	}
 }
 
-// digestsOf returns what reports whether an archive is one of those.
-func digestsOf(releases []trust.Release) func(update.Digest) bool {
+// DigestsOf returns what reports whether an archive is one of those.
+func DigestsOf(releases []trust.Release) func(update.Digest) bool {
 	of := map[update.Digest]bool{}
 	for _, rel := range releases {
 		of[rel.Digest()] = true
@@ -104,12 +104,12 @@ func digestsOf(releases []trust.Release) func(update.Digest) bool {
 }
 
 func (m *Mirror) lack(ctx context.Context, wanted []trust.Release) (int64, error) {
-	return lack(ctx, m.c.Store, m.c.MaxBytes, wanted)
+	return CheckRoom(ctx, m.c.Store, m.c.MaxBytes, wanted)
 }
 
-// lack returns how many bytes archives lack of the room on the disk, or below the cap, unless it is 0. Where
+// CheckRoom returns how many bytes archives lack of the room on the disk, or below the cap, unless it is 0. Where
 // they lack any, the error is disk.ErrNoSpace.
-func lack(ctx context.Context, s *store.Store, limit int64, wanted []trust.Release) (int64, error) {
+func CheckRoom(ctx context.Context, s *store.Store, limit int64, wanted []trust.Release) (int64, error) {
 	room, err := s.Room(ctx, wanted)
 	if err != nil {
 		return 0, err

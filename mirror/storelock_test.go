@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 )
@@ -39,7 +39,7 @@ func TestImportComesFirst(t *testing.T) {
 	m := o.newMirror(setup{upstreams: []string{p.url}})
 	m.sync()
 	o.publish(two)
-	export := o.export(mirror.Since{})
+	carried := o.export(export.Since{})
 	o.publish(three)
 	goOn := make(chan struct{})
 	begun := p.stuckOn(goOn)
@@ -49,7 +49,7 @@ func TestImportComesFirst(t *testing.T) {
 		synced <- err
 	}()
 	<-begun
-	if got, err := m.Import(t.Context(), mirror.Import{}, bytes.NewReader(export)); err != nil || got.Archives != 1 {
+	if got, err := (export.Import{Mirror: m.Mirror}).Read(t.Context(), bytes.NewReader(carried)); err != nil || got.Archives != 1 {
 		t.Errorf("expected one archive imported, got %+v, %v", got, err)
 	}
 	m.whole()
@@ -72,12 +72,12 @@ func TestImportComesFirst(t *testing.T) {
 func TestImportsWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, one)
-	export := o.export(mirror.Since{})
+	carried := o.export(export.Since{})
 	m := o.newMirror(setup{})
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() {
-			if _, err := m.Import(t.Context(), mirror.Import{}, bytes.NewReader(export)); err != nil {
+			if _, err := (export.Import{Mirror: m.Mirror}).Read(t.Context(), bytes.NewReader(carried)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -102,7 +102,7 @@ func TestEndedCallsLeaveTheirTurn(t *testing.T) {
 	for range 20 {
 		_, err := m.Sync(ended)
 		wantErr(t, err, context.Canceled)
-		_, err = m.Import(ended, mirror.Import{}, bytes.NewReader(nil))
+		_, err = export.Import{Mirror: m.Mirror}.Read(ended, bytes.NewReader(nil))
 		wantErr(t, err, context.Canceled)
 	}
 	m.sync()

@@ -101,7 +101,7 @@ func (m *Mirror) serveNewest(ctx context.Context, newest *trust.Repository, fres
 	} else if err != nil {
 		return result, err
 	}
-	if same(newest, s.Repository()) {
+	if Same(newest, s.Repository()) {
 		return result, err
 	}
 	for _, rel := range gone {
@@ -138,8 +138,8 @@ func (m *Mirror) refresh(ctx context.Context) (*trust.Repository, error) {
 	return newest, nil
 }
 
-// same reports whether both are one repository.
-func same(a, b *trust.Repository) bool {
+// Same reports whether both are one repository.
+func Same(a, b *trust.Repository) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
@@ -171,8 +171,8 @@ func (m *Mirror) gains(served, newest *trust.Repository, lost []update.Digest) b
 	return false
 }
 
-// biggestFirst sorts archives so that the last ones to arrive are small, and leaves one of each digest.
-func biggestFirst(missing []trust.Release) []trust.Release {
+// BiggestFirst sorts archives so that the last ones to arrive are small, and leaves one of each digest.
+func BiggestFirst(missing []trust.Release) []trust.Release {
 	seen := map[update.Digest]bool{}
 	missing = slices.DeleteFunc(missing, func(rel trust.Release) bool {
 		twice := seen[rel.Digest()]

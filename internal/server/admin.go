@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -187,9 +188,9 @@ func (a *admin) importExport(r *http.Request) (any, error) {
 		return nil, errors.New("this is an origin: its updates come from those who sign")
 	}
 	if c := a.repository.copy; c != nil {
-		result, err = c.Import(r.Context(), mirror.Import{}, r.Body)
+		result, err = export.Import{Mirror: c.Mirror}.Read(r.Context(), r.Body)
 	} else {
-		result, err = mirror.Import{Store: a.repository.store, Now: a.repository.now, Built: a.built}.Read(r.Context(), r.Body)
+		result, err = export.Import{Store: a.repository.store, Now: a.repository.now, Built: a.built}.Read(r.Context(), r.Body)
 	}
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -54,7 +55,7 @@ func (p *Program) Import(ctx context.Context, path string) (report ImportReport,
 		return ImportReport{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	result, err := mirror.Import{
+	result, err := export.Import{
 		Store: st, Now: p.Now, Built: p.Built, AcceptStale: s.AcceptStale, MaxBytes: s.MaxBytes,
 		Planned: meter.plan, Progress: meter.progress,
 	}.Read(ctx, bufio.NewReaderSize(in, 1<<20))

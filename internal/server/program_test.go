@@ -13,7 +13,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
-	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -87,7 +87,7 @@ func TestLacking(t *testing.T) {
 		"status": func(p *Program) error { _, err := p.Status(t.Context()); return err },
 		"fsck":   func(p *Program) error { _, err := p.Fsck(t.Context(), 0); return err },
 		"gc":     func(p *Program) error { _, err := p.GC(t.Context(), false); return err },
-		"export": func(p *Program) error { _, err := p.Export(t.Context(), mirror.Since{}, "-"); return err },
+		"export": func(p *Program) error { _, err := p.Export(t.Context(), export.Since{}, "-"); return err },
 		"import": func(p *Program) error { _, err := p.Import(t.Context(), "-"); return err },
 		"config": func(p *Program) error { _, _, err := p.CheckConfig(); return err },
 		"mirror": func(p *Program) error { p.Mirrors = true; _, err := p.SyncOnce(t.Context()); return err },

@@ -11,27 +11,28 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
+	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
 // ParseSince parses a version, a day or a time.
-func ParseSince(text string) (mirror.Since, error) {
+func ParseSince(text string) (export.Since, error) {
 	if text == "" {
-		return mirror.Since{}, nil
+		return export.Since{}, nil
 	}
 	if at, err := settings.ParseTime(text); err == nil {
-		return mirror.Since{Time: at}, nil
+		return export.Since{Time: at}, nil
 	}
 	v, err := update.ParseVersion(text)
 	if err != nil {
-		return mirror.Since{}, cli.Usagef("--since: expected a version such as 1550190683 or a day such as 2026-01-31, got %q", text)
+		return export.Since{}, cli.Usagef("--since: expected a version such as 1550190683 or a day such as 2026-01-31, got %q", text)
 	}
-	return mirror.Since{Version: v}, nil
+	return export.Since{Version: v}, nil
 }
 
 // Export writes the repository of the data directory to a file that is not there yet, or with - to standard output.
-func (p *Program) Export(ctx context.Context, since mirror.Since, to string) (result mirror.Result, err error) {
+func (p *Program) Export(ctx context.Context, since export.Since, to string) (result mirror.Result, err error) {
 	s, err := p.data()
 	if err != nil {
 		return mirror.Result{}, err
@@ -43,7 +44,7 @@ func (p *Program) Export(ctx context.Context, since mirror.Since, to string) (re
 	defer func() { err = errors.Join(err, st.Close()) }()
 	meter := newMeter(p.Streams)
 	defer meter.End()
-	e := mirror.Export{Store: st, Since: since, Planned: meter.plan, Progress: meter.progress}
+	e := export.Export{Store: st, Since: since, Planned: meter.plan, Progress: meter.progress}
 	write := func(w io.Writer) error {
 		b := bufio.NewWriterSize(w, 1<<20)
 		result, err = e.Write(ctx, b)

@@ -1,4 +1,4 @@
-package mirror
+package export
 
 import (
 	"archive/tar"
@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -51,10 +52,10 @@ type Export struct {
 // that are not kept here are left out. The error is trust.ErrNone where there is no repository and
 // store.ErrCorrupt where an archive is damaged; what was written until then is a cut export, which
 // importers refuse.
-func (e Export) Write(ctx context.Context, w io.Writer) (Result, error) {
+func (e Export) Write(ctx context.Context, w io.Writer) (mirror.Result, error) {
 	repo := e.Store.Repository()
 	if repo == nil {
-		return Result{}, fmt.Errorf("export: %s: %w", e.Store.Dir(), trust.ErrNone)
+		return mirror.Result{}, fmt.Errorf("export: %s: %w", e.Store.Dir(), trust.ErrNone)
 	}
 	if e.Planned == nil {
 		e.Planned = func([]trust.Release) {}
@@ -74,7 +75,7 @@ type exporter struct {
 	e      Export
 	tar    *tar.Writer
 	at     time.Time // of all entries: an export of the same is the same
-	result Result
+	result mirror.Result
 }
 
 func (x *exporter) write(ctx context.Context, repo *trust.Repository) error {
