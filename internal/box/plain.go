@@ -1,9 +1,7 @@
 package box
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +14,6 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
-	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -31,13 +28,10 @@ import (
 // asked for. A checksum line of the server's is never asked for. The digest that /updates.json has is a hint:
 // where the signature does not fit it, nothing comes, and what comes must have it.
 
-// The bounds of what a server says in the plain mode, in bytes.
+// The bounds of files, in bytes.
 const (
-	maxKey     = 4 << 10
-	maxSig     = 64
-	maxUpdates = 8 << 20
-	maxList    = 1 << 20
-	maxVersion = 32
+	maxKey = 4 << 10
+	maxSig = 64
 )
 
 // readKey reads a public key file.
@@ -338,132 +332,4 @@ func (b *plainBox) dropBut(name update.Name, wanted bool) error {
 		}
 	}
 	return nil
-}
-
-// plainServer is a server that is asked by the URLs that every box knows.
-type plainServer struct{ *fetch.Client }
-
-// small brings a file of at most so many bytes.
-func (s plainServer) small(ctx context.Context, file string, most int64) (b []byte, err error) {
-	err = s.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
-		b, err = u.Text(ctx, file, most)
-		return err
-	})
-	return b, err
-}
-
-// refusedf says what is wrong with a file that came.
-func (s plainServer) refusedf(file string, err error) error {
-	return fmt.Errorf("%v/%s: %w: %w", s.Upstreams()[0], file, fetch.ErrRefused, err)
-}
-
-// version returns the newest version that is for every box: the smallest answer that a server has.
-func (s plainServer) version(ctx context.Context) (update.Version, error) {
-	b, err := s.small(ctx, "version", maxVersion)
-	if err != nil {
-		return update.Version{}, err
-	}
-	v, err := update.ParseVersion(string(b))
-	if err != nil {
-		return update.Version{}, s.refusedf("version", err)
-	}
-	return v, nil
-}
-
-// newest returns the newest update that is for every box, by /updates.json or, where a server doesn't
-// have that, by /version and /ls, without a digest.
-func (s plainServer) newest(ctx context.Context, product update.Product) (update.Update, error) {
-	b, err := s.small(ctx, "updates.json", maxUpdates)
-	if err == nil {
-		u, err := parseUpdates(b, product)
-		if err != nil {
-			return update.Update{}, s.refusedf("updates.json", err)
-		}
-		return u, nil
-	}
-	if !errors.Is(err, fetch.ErrNotFound) {
-		return update.Update{}, err
-	}
-	v, err := s.version(ctx)
-	if err != nil {
-		return update.Update{}, err
-	}
-	list, err := s.small(ctx, "ls", maxList)
-	if err != nil {
-		return update.Update{}, err
-	}
-	name, err := parseList(v, list, product)
-	if err != nil {
-		return update.Update{}, s.refusedf("ls", err)
-	}
-	return update.Update{Name: name}, nil
-}
-
-// signature returns the detached signature of an update, that by the key where there are several.
-func (s plainServer) signature(ctx context.Context, n update.Name, k keys.Public) (signing.Signature, error) {
-	file := "update/" + n.String() + ".sig"
-	b, err := s.small(ctx, file+"?key="+string(k.ID()), maxSig)
-	if errors.Is(err, fetch.ErrNotFound) {
-		b, err = s.small(ctx, file, maxSig)
-	}
-	if err != nil {
-		return signing.Signature{}, err
-	}
-	sig, err := signing.ParseSignature(b)
-	if err != nil {
-		return signing.Signature{}, s.refusedf(file, err)
-	}
-	return sig, nil
-}
-
-// parseUpdates returns the update that the catalog of a server names as the newest for every box. Digest and length
-// are zero where the catalog doesn't have them.
-func parseUpdates(b []byte, product update.Product) (update.Update, error) {
-	var catalog struct {
-		Newest  *update.Name `json:"newest"`
-		Updates []struct {
-			Name   string         `json:"name"`
-			SHA256 *update.Digest `json:"sha256"`
-			Length int64          `json:"length"`
-		} `json:"updates"`
-	}
-	if err := json.Unmarshal(b, &catalog); err != nil {
-		return update.Update{}, explain.JSON(b, err)
-	}
-	if catalog.Newest == nil || catalog.Newest.IsZero() {
-		return update.Update{}, errors.New("expected the newest update for every box, got none")
-	}
-	newest := update.Update{Name: *catalog.Newest}
-	if got := newest.Name.Product(); got != product {
-		return update.Update{}, fmt.Errorf("expected an update of product %s, got one of %s", product, got)
-	}
-	for _, u := range catalog.Updates {
-		if u.Name != newest.Name.String() || u.SHA256 == nil {
-			continue
-		}
-		if u.Length < 0 || u.Length > update.MaxLength {
-			return update.Update{}, fmt.Errorf("%v: expected a length up to %d, got %d", newest.Name, int64(update.MaxLength), u.Length)
-		}
-		newest.Digest, newest.Length = *u.SHA256, u.Length
-	}
-	return newest, nil
-}
-
-// parseList returns the name, of those that a server lists, of the version that it says is the newest.
-// Of several formats that is the one which every box unpacks.
-func parseList(v update.Version, list []byte, product update.Product) (update.Name, error) {
-	var best update.Name
-	for line := range bytes.SplitSeq(list, []byte("\n")) {
-		n, err := update.ParseName(string(line))
-		if err != nil || n.Product() != product || n.Version().Compare(v) != 0 {
-			continue
-		}
-		if best.IsZero() || n.Compare(best) > 0 {
-			best = n
-		}
-	}
-	if best.IsZero() {
-		return update.Name{}, fmt.Errorf("expected version %v of product %s in the list, got none", v, product)
-	}
-	return best, nil
 }

@@ -34,7 +34,7 @@ func (c *Client) inquire(ctx context.Context, overdue time.Duration, ask func(co
 		running: map[*Upstream]*attempt{}, done: make(chan *attempt, len(c.upstreams)),
 	}
 	var patient context.Context
-	patient, q.patience = c.bePatient(ctx)
+	patient, q.patience = c.withPatience(ctx)
 	defer q.patience.end(nil)
 	defer q.abandon()
 	for {
@@ -77,17 +77,17 @@ func (e *local) Unwrap() error { return e.err }
 
 // inquiry is one call of Ask.
 type inquiry struct {
-	client   *Client
-	overdue  time.Duration
-	patience *patience
-	last     map[*Upstream]error
-	out      map[*Upstream]bool // not to be asked again
-	asked    map[*Upstream]int  // how often
-	due      time.Time          // when one more is asked, where nothing comes beyond had
-	had      int64              // bytes
-	goOn     *Upstream          // the one to go on with; nil: whose turn it is
-	running  map[*Upstream]*attempt
-	done     chan *attempt
+	client    *Client
+	overdue   time.Duration
+	patience  *patience
+	last      map[*Upstream]error
+	out       map[*Upstream]bool // not to be asked again
+	asked     map[*Upstream]int  // how often
+	due       time.Time          // when one more is asked, where nothing comes beyond had
+	had       int64              // bytes
+	preferred *Upstream          // the one to go on with; nil: whose turn it is
+	running   map[*Upstream]*attempt
+	done      chan *attempt
 }
 
 // attempt is one call of ask.
@@ -196,13 +196,13 @@ func (q *inquiry) failed(u *Upstream, err error) {
 	var away *unavailable
 	temporary := errors.As(err, &away) && !errors.Is(err, ErrRefused)
 	again := temporary && q.client.c.Patience > 0
-	q.goOn = nil
+	q.preferred = nil
 	switch {
 	case again && away.by != nil:
-		q.goOn = away.by
+		q.preferred = away.by
 		q.patience.renew() // it sent what it could, and comes last from now on
 	case again && away.progress:
-		q.goOn = u
+		q.preferred = u
 		q.patience.renew()
 	case len(q.running) == 0:
 		q.patience.takeBack()
@@ -213,7 +213,7 @@ func (q *inquiry) failed(u *Upstream, err error) {
 	if errors.Is(err, ErrDamaged) {
 		return // which is told
 	}
-	q.client.tellFailed(u, err)
+	q.client.logFailure(u, err)
 }
 
 // pause waits for an upstream that pauses.
@@ -233,7 +233,7 @@ func (q *inquiry) choose() *Upstream {
 		if q.out[u] || s.Refused || q.running[u] != nil {
 			continue
 		}
-		if u == q.goOn {
+		if u == q.preferred {
 			return u
 		}
 		if best == nil || s.before(bestState, q.asked[u]-q.asked[best]) {
@@ -308,11 +308,11 @@ func (c *Client) withProgress(err error, bytes int64) error {
 // distrust sets an upstream aside although it sent everything.
 func (c *Client) distrust(u *Upstream, err error) {
 	u.SetAside(err)
-	c.tellFailed(u, err)
+	c.logFailure(u, err)
 }
 
-// tellFailed logs what went wrong with an upstream and, where it pauses, until when.
-func (c *Client) tellFailed(u *Upstream, err error) {
+// logFailure logs what went wrong with an upstream and, where it pauses, until when.
+func (c *Client) logFailure(u *Upstream, err error) {
 	args := []any{"upstream", u.String(), "err", oneLine(err)}
 	if until := u.State().Until; !until.IsZero() {
 		args = append(args, "again", until)

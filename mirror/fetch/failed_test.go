@@ -10,12 +10,12 @@ import (
 func TestFailedIsTold(t *testing.T) {
 	c, log := client(t, quick("http://127.0.0.1:1"))
 	u := c.Upstreams()[0]
-	c.tellFailed(u, errors.New("cut"))
+	c.logFailure(u, errors.New("cut"))
 	if s := log.String(); !strings.Contains(s, "err=cut") || strings.Contains(s, "again=") {
 		t.Errorf("without a pause the log says %s", s)
 	}
 	u.SetAside(errors.New("wrong"))
-	c.tellFailed(u, errors.New("wrong"))
+	c.logFailure(u, errors.New("wrong"))
 	if s := log.String(); !strings.Contains(s, "err=wrong again=") {
 		t.Errorf("with a pause the log says %s", s)
 	}

@@ -26,8 +26,8 @@ type patience struct {
 
 type patienceKey struct{}
 
-// bePatient returns a context that ends, with ErrUnavailable, when Config.Patience does. The caller calls end.
-func (c *Client) bePatient(ctx context.Context) (context.Context, *patience) {
+// withPatience returns a context that ends, with ErrUnavailable, when Config.Patience does. The caller calls end.
+func (c *Client) withPatience(ctx context.Context) (context.Context, *patience) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	p := &patience{span: c.c.Patience, end: cancel}
 	if p.span <= 0 {

@@ -291,7 +291,7 @@ func TestFailing(t *testing.T) {
 		check("after a failure", true)
 		time.Sleep(time.Hour)
 		check("when it may be asked again", true)
-		u.hears()
+		u.noteProgress()
 		check("when something came", false)
 		time.Sleep(time.Second)
 		u.note(time.Now(), down(u, 0, false))

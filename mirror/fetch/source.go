@@ -148,7 +148,7 @@ func (p *piece) fill(buf []byte, progress func(n int)) (n int, err error) {
 		got, err = p.Body.Read(buf[n:])
 		n += got
 		if got > 0 {
-			p.u.hears()
+			p.u.noteProgress()
 			progress(got)
 		}
 	}

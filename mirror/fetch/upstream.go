@@ -20,15 +20,15 @@ type Upstream struct {
 	received atomic.Int64 // bytes of bodies
 	asks     atomic.Int64 // calls of Ask that are asking it
 
-	mu     sync.Mutex
-	state  State
-	fails  int                    // in a row
-	failed time.Time              // the last time
-	heard  time.Time              // when part of an archive came last
-	via    []string               // see Via
-	spoilt map[update.Digest]bool // archives that were wrong, of late
-	rate   float64                // bytes per second of the last trial, or when it was outpaced, see race
-	rated  time.Time              // when that was; zero: never
+	mu         sync.Mutex
+	state      State
+	fails      int                    // in a row
+	failed     time.Time              // the last time
+	progressed time.Time              // when part of an archive came last
+	via        []string               // see Via
+	spoilt     map[update.Digest]bool // archives that were wrong, of late
+	rate       float64                // bytes per second of the last trial, or when it was outpaced, see race
+	rated      time.Time              // when that was; zero: never
 }
 
 // State is what is known of an upstream. The zero State has nothing against it.
@@ -59,7 +59,7 @@ func (u *Upstream) State() State {
 // current returns the state, without what is over. The caller holds mu.
 func (u *Upstream) current() State {
 	s := u.state
-	s.Failing = u.fails > 0 && !s.Refused && !u.heard.After(u.failed)
+	s.Failing = u.fails > 0 && !s.Refused && !u.progressed.After(u.failed)
 	if !time.Now().Before(s.Slow) {
 		s.Slow = time.Time{}
 	}
@@ -75,11 +75,11 @@ func (u *Upstream) current() State {
 	return s
 }
 
-// hears notes that part of an archive came.
-func (u *Upstream) hears() {
+// noteProgress notes that part of an archive came.
+func (u *Upstream) noteProgress() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.heard = time.Now()
+	u.progressed = time.Now()
 }
 
 // SetBehind says whether the upstream has older metadata than another one. Such an upstream is asked
