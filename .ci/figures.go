@@ -143,6 +143,9 @@ func printLines(fset *token.FileSet, ours []*pkg) {
 	fmt.Println("lines per package (files)")
 	var lines, files int
 	for _, p := range ours {
+		if len(p.files) == 0 {
+			continue // of tests alone
+		}
 		n := 0
 		for _, f := range p.files {
 			n += fset.File(f.Pos()).LineCount() - 1
