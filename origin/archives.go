@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
@@ -72,7 +71,7 @@ func (o *Origin) PutBlocks(ctx context.Context, id, digest update.Digest, list [
 		return nil
 	}
 	if err := o.c.FS.WriteFile(o.listPath(r), list, 0o644); err != nil {
-		return fmt.Errorf("%v: %w", r.Name(), disk.AsNoSpace(err))
+		return fmt.Errorf("%v: %w", r.Name(), err)
 	}
 	return nil
 }
@@ -98,9 +97,9 @@ func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, 
 	}
 	in, err := o.c.Store.Ingest(ctx, r, blocks)
 	if err != nil {
-		return disk.AsNoSpace(err)
+		return err
 	}
-	return disk.AsNoSpace(errors.Join(in.WriteBlock(i, p), o.keepOpen(digest, in)))
+	return errors.Join(in.WriteBlock(i, p), o.keepOpen(digest, in))
 }
 
 func (o *Origin) listPath(r trust.Release) string {
@@ -133,9 +132,9 @@ func (o *Origin) missing(ctx context.Context, r trust.Release) (blocks []int, kn
 	}
 	in, err := o.c.Store.Ingest(ctx, r, list)
 	if err != nil {
-		return nil, false, disk.AsNoSpace(err)
+		return nil, false, err
 	}
-	return in.Missing(), true, disk.AsNoSpace(o.keepOpen(r.Digest(), in))
+	return in.Missing(), true, o.keepOpen(r.Digest(), in)
 }
 
 func upTo(n int) []int {
@@ -240,9 +239,9 @@ func (o *Origin) placeOne(ctx context.Context, r trust.Release) (err error) {
 	}
 	in, err := o.c.Store.Ingest(ctx, r, list)
 	if err != nil {
-		return disk.AsNoSpace(err)
+		return err
 	}
-	defer func() { err = disk.AsNoSpace(errors.Join(err, in.Close())) }()
+	defer func() { err = errors.Join(err, in.Close()) }()
 	return in.Commit(ctx)
 }
 

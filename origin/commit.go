@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -115,7 +114,7 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 		o.recheck()
 	}
 	if err != nil {
-		return disk.AsNoSpace(err)
+		return err
 	}
 	o.unsettled = false
 	o.mu.Lock()

@@ -63,7 +63,7 @@ func (p *proposal) signers() map[keys.ID]bool {
 // load reads the proposals that are on the disk.
 func (o *Origin) load(ctx context.Context) error {
 	if err := o.c.FS.MkdirAll(o.dir, 0o755); err != nil {
-		return disk.AsNoSpace(err)
+		return err
 	}
 	if err := o.c.FS.RemoveTemps(o.dir); err != nil {
 		return err
@@ -134,7 +134,7 @@ func (o *Origin) notBefore(since time.Time) time.Time {
 // keep writes a proposal, durably, and shows it.
 func (o *Origin) keep(p *proposal) error {
 	if err := o.c.FS.WriteFile(filepath.Join(o.dir, p.fileName()), p.Raw(), 0o644); err != nil {
-		return disk.AsNoSpace(err)
+		return err
 	}
 	o.mu.Lock()
 	o.kept[p.id] = p
