@@ -14,12 +14,12 @@ const (
 	RolledBack // the check after it failed: the update before runs again
 	NoWayBack  // the check after it failed, and so did going back
 
-	// Of this computer. Nobody else is to blame for them.
+	// Of this computer, and what is on its media. Nobody else is to blame for them.
 	NoSpace      // too little room on the disk, or below a cap
+	BrokenExport // a file is no whole export, whatever else kept it from being read
 	Machine      // the disk is read-only or fails, or there is no memory for a program
 	Locked       // another process uses the directory
 	Passphrase   // a private key can't be read with this passphrase
-	BrokenExport // a file is no whole export
 
 	// Of installing an update.
 	ScriptFailed    // the install script failed

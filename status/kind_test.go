@@ -54,6 +54,7 @@ func TestGravest(t *testing.T) {
 		{"forged by none", Mismatch, ReasonRefused, ExitRefused, "internal"},
 		{"missing", NoMetadata, ReasonMissing, ExitUnavailable, "internal"},
 		{"ahead", ClockAhead, ReasonOther, 0, "signer_clock"},
+		{"an export on a bad medium", errors.Join(broken, BrokenExport), ReasonOther, ExitRefused, "internal"},
 		{"an export on a bad network", errors.Join(Unavailable, BrokenExport), ReasonUnavailable, ExitRefused, "internal"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
