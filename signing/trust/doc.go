@@ -14,6 +14,9 @@
 //
 //	{"signatures":[{"keyid":"<key ID>","sig":"<128 hex digits>"}],"signed":{…}}
 //
+// All four are read by structs of this package, after their length and spelling were checked. Other clients of the
+// standard are in its tests alone: they accept what it makes, and what they refuse it refuses, too.
+//
 // Keys are Ed25519, hashes SHA-256; whatever names a file gives its length, hash and version. All
 // times are UTC in whole seconds. Beyond the standard, each signed part carries "issued", the time at
 // which it was signed. A target's path is the name of an update, and its custom field holds:

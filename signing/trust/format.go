@@ -88,7 +88,7 @@ type file struct {
 	expires    time.Time
 	issued     time.Time
 
-	fits sync.Map // by keys.Public: whether its signature fits, once that was asked
+	verified sync.Map // by keys.Public: whether its signature fits, once that was asked
 }
 
 // fileSignature is an entry of the signatures of a file.
@@ -126,11 +126,11 @@ func (f *file) signedBy(k keys.Public, id keys.ID) bool {
 	if i < 0 {
 		return false
 	}
-	if fits, ok := f.fits.Load(k); ok {
+	if fits, ok := f.verified.Load(k); ok {
 		return fits == true
 	}
 	fits := k.Verify(f.signed, f.signatures[i].Sig[:])
-	f.fits.Store(k, fits)
+	f.verified.Store(k, fits)
 	return fits
 }
 

@@ -63,14 +63,14 @@ func (t *targets) readContent(root *Root) error {
 
 // openTargets reads the targets file that a snapshot names and that root accepts.
 func openTargets(root *Root, named link, raw []byte) (*targets, error) {
-	if err := named.fits(raw); err != nil {
+	if err := named.checkBytes(raw); err != nil {
 		return nil, err
 	}
 	tg, err := parseTargets(root, raw, root.Threshold(RoleTargets))
 	if err != nil {
 		return nil, err
 	}
-	if err := named.is(tg.file); err != nil {
+	if err := named.checkVersion(tg.file); err != nil {
 		return nil, err
 	}
 	return tg, nil

@@ -19,16 +19,16 @@ type link struct {
 
 func (l link) name() string { return fmt.Sprintf("%s %d", l.role, l.version) }
 
-// fits checks the bytes alone; the version is checked where they are parsed.
-func (l link) fits(raw []byte) error {
+// checkBytes refuses other bytes than those that are named. Their version is checked once they are parsed.
+func (l link) checkBytes(raw []byte) error {
 	if got := update.Sum(raw); int64(len(raw)) != l.length || got != l.digest {
 		return fmt.Errorf("%s: %w: expected %d bytes with digest %v, got %d with %v", l.name(), ErrMismatch, l.length, l.digest, len(raw), got)
 	}
 	return nil
 }
 
-// is checks the version of the file that was found to fit.
-func (l link) is(f *file) error {
+// checkVersion refuses a file of another version than the one that is named.
+func (l link) checkVersion(f *file) error {
 	if f.version != l.version {
 		return fmt.Errorf("%s: %w: expected %s", f.name(), ErrMismatch, l.name())
 	}
@@ -56,8 +56,8 @@ type linkContent struct {
 	Version int64   `json:"version"`
 }
 
-// named is the role that a role of the online key names.
-func named(role Role) Role {
+// namedBy returns the role that a file of a role of the online key names.
+func namedBy(role Role) Role {
 	if role == RoleTimestamp {
 		return RoleSnapshot
 	}
@@ -85,7 +85,7 @@ func (o *online) readContent() error {
 	if err := o.read(&c, &c.header); err != nil {
 		return err
 	}
-	role := named(o.role)
+	role := namedBy(o.role)
 	l, ok := c.Meta[string(role)+".json"]
 	if len(c.Meta) != 1 || !ok {
 		return fmt.Errorf("meta: expected %s.json alone", role)
@@ -102,14 +102,14 @@ func (o *online) readContent() error {
 
 // openSnapshot reads the snapshot that a timestamp names and that root accepts.
 func openSnapshot(root *Root, named link, raw []byte) (*online, error) {
-	if err := named.fits(raw); err != nil {
+	if err := named.checkBytes(raw); err != nil {
 		return nil, err
 	}
 	sn, err := openOnline(root, RoleSnapshot, raw)
 	if err != nil {
 		return nil, err
 	}
-	if err := named.is(sn.file); err != nil {
+	if err := named.checkVersion(sn.file); err != nil {
 		return nil, err
 	}
 	return sn, nil

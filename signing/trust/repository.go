@@ -146,7 +146,7 @@ func VerifyArchive(ctx context.Context, r Release, src io.Reader) error {
 	if err := copyAll(ctx, &h, src, r.Length()); err != nil {
 		return err
 	}
-	return fits(r, &h)
+	return checkArchive(r, &h)
 }
 
 // copyAll copies at most one byte more than length.
@@ -164,7 +164,7 @@ func copyAll(ctx context.Context, to io.Writer, from io.Reader, length int64) er
 	}
 }
 
-func fits(r Release, h *update.Hasher) error {
+func checkArchive(r Release, h *update.Hasher) error {
 	digest, blocks, length := h.Result()
 	if length > r.Length() {
 		return fmt.Errorf("%w: expected %d bytes, got more", ErrMismatch, r.Length())
