@@ -300,6 +300,21 @@ func tooLong(m *mirror, length int64) {
 	m.put("updates.json", fmt.Appendf(nil, `{"newest":%q,"updates":[{"name":%q,"sha256":"%v","length":%d}]}`, one, one, update.Sum(m.files["update/"+one]), length))
 }
 
+// TestPlainHint: where the signature does not fit the digest that the server names, the archive is not asked for.
+func TestPlainHint(t *testing.T) {
+	_, m, d := newPlain(t, one)
+	m.put("updates.json", fmt.Appendf(nil, `{"newest":%q,"updates":[{"name":%q,"sha256":"%v","length":7}]}`, one, one, update.Sum([]byte("another"))))
+	m.put("update/"+one, []byte("another"))
+	d.must(status.ExitRefused, "update", "--key", d.key(), m.URL).says("signature does not fit")
+	for _, r := range m.asked() {
+		if strings.HasPrefix(r, "GET update/"+one+" ") {
+			t.Errorf("asked for it: %s", r)
+		}
+	}
+	d.has("", "")
+	d.clean()
+}
+
 // TestPlainSecondKey: of several signatures the one by the box's key is asked for.
 func TestPlainSecondKey(t *testing.T) {
 	w, m, d := newPlain(t, one)
