@@ -75,6 +75,29 @@ func TestShownIsGiven(t *testing.T) {
 	}
 }
 
+// FuzzServer: what is accepted can be given again as it is shown.
+func FuzzServer(f *testing.F) {
+	f.Add([]byte(values))
+	f.Add([]byte(`{"port": 8151, "updates_dir": "/srv/updates", "workers": 4}`))
+	f.Add([]byte(`{"listen": "\ud800", "keep_since": "2026-01-31T12:00:00.5+02:00", "upstream": [], "hsts": "-1ns", "on_demand": "none"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s := NewServer()
+		if _, err := s.Parse("F", raw); err != nil {
+			return
+		}
+		b, err := json.Marshal(s.Show())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := NewServer()
+		if unknown, err := again.Parse("shown", b); err != nil || len(unknown) > 0 || !reflect.DeepEqual(again.Show(), s.Show()) {
+			t.Fatalf("%s: %s became %v, %q, %v", raw, b, again.Show(), unknown, err)
+		}
+		Mask(s.Show())
+		_ = s.Check()
+	})
+}
+
 // A value that is refused leaves the setting as it was.
 func TestRefusedValues(t *testing.T) {
 	refused := map[string][]string{
