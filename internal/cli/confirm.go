@@ -45,16 +45,3 @@ func (s Streams) Confirm(ctx context.Context, question string) error {
 func (s Streams) Warn(prog, message string) {
 	fmt.Fprintf(s.Err, "%s: warning: %s\n", prog, Printable(message))
 }
-
-// Progress shows on a terminal, in place of the last one, how far something has come; the last one of
-// a thing ends its line. Elsewhere it shows nothing.
-func (s Streams) Progress(text string, last bool) {
-	if !isTerminal(s.Err) {
-		return
-	}
-	end := ""
-	if last {
-		end = "\n"
-	}
-	fmt.Fprintf(s.Err, "\r\x1b[K%s%s", Printable(text), end)
-}
