@@ -7,6 +7,7 @@ package box
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
+	"github.com/openpowerquality/box-update-server/update/install"
 )
 
 // What lies in the state directory:
@@ -57,12 +60,21 @@ type Box struct {
 	Progress func(rel trust.Release, done int64) // how many bytes of an archive are here
 }
 
-func (p *Box) warn(format string, args ...any) { p.Warn(fmt.Sprintf(format, args...)) }
+func (b *Box) warn(format string, args ...any) { b.Warn(fmt.Sprintf(format, args...)) }
 
-func (p *Box) userAgent() string { return "boxup/" + p.Version }
+func (b *Box) userAgent() string { return "boxup/" + b.Version }
 
 // The exit codes of boxup alone.
 const (
 	CodeLocked    = 6  // another boxup is running
 	CodeAvailable = 10 // an update is there for this box
 )
+
+// DiskError gives an error of the local disk its exit code and a hint; others stay as they are, and so does the failure of a
+// check after an installation, which is told first.
+func DiskError(err error) error {
+	if errors.Is(err, install.ErrRolledBack) || errors.Is(err, install.ErrDamaged) || !status.NoSpace.In(err) && !status.Machine.In(err) {
+		return err
+	}
+	return status.WithHint(status.Coded(err), status.BoxHint(err, ""))
+}

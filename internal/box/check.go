@@ -24,28 +24,28 @@ type Offer struct {
 }
 
 // Check asks the mirrors whether there is an update for this box.
-func (p *Box) Check(ctx context.Context) (o Offer, err error) {
-	err = p.change(func(b *box) error {
-		repo, err := b.refresh(ctx)
+func (b *Box) Check(ctx context.Context) (o Offer, err error) {
+	err = b.change(func(s *session) error {
+		repo, err := s.refresh(ctx)
 		if err != nil {
 			return err
 		}
-		o = b.offer(repo, b.readStatus(), false)
-		b.warnStale(o)
+		o = s.offer(repo, s.readStatus(), false)
+		s.warnStale(o)
 		return nil
 	})
 	return o, err
 }
 
 // offer says what a repository has for this box.
-func (b *box) offer(repo *trust.Repository, s install.Status, downgrade bool) Offer {
-	c := chooser{product: b.Product, machine: b.machine, hardware: b.Hardware, status: s, downgrade: downgrade}
-	if b.MaxBytesPerDay > 0 && !downgrade {
-		c.part = b.record.Part
+func (s *session) offer(repo *trust.Repository, installed install.Status, downgrade bool) Offer {
+	c := chooser{product: s.Product, machine: s.machine, hardware: s.Hardware, status: installed, downgrade: downgrade}
+	if s.MaxBytesPerDay > 0 && !downgrade {
+		c.part = s.record.Part
 	}
-	chosen := c.choose(repo, repo.RolloutTime(b.clock()))
-	o := Offer{Held: chosen.Held, Stale: repo.StaleSince(b.clock()), Expires: expiry(repo), release: chosen.Release}
-	if in := installedName(s); in != nil {
+	chosen := c.choose(repo, repo.RolloutTime(s.clock()))
+	o := Offer{Held: chosen.Held, Stale: repo.StaleSince(s.clock()), Expires: expiry(repo), release: chosen.Release}
+	if in := installedName(installed); in != nil {
 		o.Installed = in
 		_, listed := repo.Release(*in)
 		o.Withdrawn = !listed
@@ -68,21 +68,21 @@ func expiry(repo *trust.Repository) (first time.Time) {
 }
 
 // warnStale says that what is known would be refused without accept_stale.
-func (b *box) warnStale(o Offer) {
+func (s *session) warnStale(o Offer) {
 	if !o.Stale.IsZero() {
-		b.warn("what the mirrors have expired at %s, and accept_stale lets it in: updates that were withdrawn since may be offered",
+		s.warn("what the mirrors have expired at %s, and accept_stale lets it in: updates that were withdrawn since may be offered",
 			o.Stale.Format(time.RFC3339))
 	}
 }
 
 // readStatus returns what is installed. Where the record can't be read, that is nothing: the next
 // installation says so too, and begins a new one.
-func (b *box) readStatus() install.Status {
-	s, err := install.ReadStatus(b.dir)
+func (s *session) readStatus() install.Status {
+	installed, err := install.ReadStatus(s.dir)
 	if err != nil {
-		b.warn("what is installed is not known: %v", err)
+		s.warn("what is installed is not known: %v", err)
 	}
-	return s
+	return installed
 }
 
 // installedName returns the name of what is installed, nil where nothing is.

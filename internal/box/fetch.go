@@ -32,31 +32,31 @@ type Fetched struct {
 }
 
 // Fetch asks the mirrors and downloads the update of that name or, where that is "", the one for this box.
-func (p *Box) Fetch(ctx context.Context, name string) (out Fetched, err error) {
-	err = p.change(func(b *box) error {
-		out, err = b.fetchNamed(ctx, name)
+func (b *Box) Fetch(ctx context.Context, name string) (out Fetched, err error) {
+	err = b.change(func(s *session) error {
+		out, err = s.fetchNamed(ctx, name)
 		return err
 	})
 	return out, err
 }
 
-func (b *box) fetchNamed(ctx context.Context, arg string) (Fetched, error) {
-	repo, err := b.refresh(ctx)
+func (s *session) fetchNamed(ctx context.Context, arg string) (Fetched, error) {
+	repo, err := s.refresh(ctx)
 	if err != nil {
 		return Fetched{}, err
 	}
-	o := b.offer(repo, b.readStatus(), false)
-	b.warnStale(o)
+	o := s.offer(repo, s.readStatus(), false)
+	s.warnStale(o)
 	rel := o.release
 	if arg != "" {
-		if rel, err = b.named(arg); err != nil {
+		if rel, err = s.releaseNamed(arg); err != nil {
 			return Fetched{}, err
 		}
 	}
 	if rel.IsZero() {
 		return Fetched{Held: o.Held, Offer: o}, nil
 	}
-	f, err := b.fetch(ctx, rel)
+	f, err := s.fetchRelease(ctx, rel)
 	if err != nil {
 		return Fetched{}, err
 	}
@@ -65,13 +65,13 @@ func (b *box) fetchNamed(ctx context.Context, arg string) (Fetched, error) {
 	return Fetched{&name, &digest, f.Name(), o.Held, o}, nil
 }
 
-// named returns the trusted update of that name.
-func (b *box) named(arg string) (trust.Release, error) {
+// releaseNamed returns the trusted update of that name.
+func (s *session) releaseNamed(arg string) (trust.Release, error) {
 	name, err := update.ParseName(arg)
 	if err != nil {
 		return trust.Release{}, status.Usagef("expected the name of an update, or a file that is there: %w", err)
 	}
-	repo, err := b.trusted()
+	repo, err := s.trusted()
 	if err != nil {
 		return trust.Release{}, err
 	}
@@ -83,35 +83,35 @@ func (b *box) named(arg string) (trust.Release, error) {
 	return rel, nil
 }
 
-// fetch brings an update into the store, unless it is there, and opens it. What is left there of others
+// fetchRelease brings an update into the store, unless it is there, and opens it. What is left there of others
 // is removed first.
-func (b *box) fetch(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
-	if err := b.tidy(rel.Digest()); err != nil {
+func (s *session) fetchRelease(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
+	if err := s.removeOthers(rel.Digest()); err != nil {
 		return nil, fmt.Errorf("fetch %v: %w", rel.Name(), err)
 	}
-	s, err := b.openStore(ctx)
+	st, err := s.openStore(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if !s.Has(rel) {
-		err := b.bring(ctx, s, rel)
-		b.noteMirrors()
-		if err := errors.Join(err, b.remember()); err != nil {
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if !st.Has(rel) {
+		err := s.download(ctx, st, rel)
+		s.noteMirrors()
+		if err := errors.Join(err, s.remember()); err != nil {
 			return nil, explain.At(rel.Name().String(), status.Coded(err))
 		}
 	}
-	return s.Open(rel.Update())
+	return st.Open(rel.Update())
 }
 
-// stored opens an update that was fetched before.
-func (b *box) stored(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
-	s, err := b.openStore(ctx)
+// openFetched opens an update that was fetched before.
+func (s *session) openFetched(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
+	st, err := s.openStore(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	f, err := s.Open(rel.Update())
+	defer func() { err = errors.Join(err, st.Close()) }()
+	f, err := st.Open(rel.Update())
 	if errors.Is(err, fs.ErrNotExist) {
 		err = status.WithHint(fmt.Errorf("%v was not fetched", rel.Name()), "download it with boxup fetch "+rel.Name().String()+", or name a file")
 	}
@@ -119,24 +119,24 @@ func (b *box) stored(ctx context.Context, rel trust.Release) (_ *os.File, err er
 }
 
 // openStore opens the state directory as a store that needs to hold no update of its list.
-func (b *box) openStore(ctx context.Context) (*store.Store, error) {
+func (s *session) openStore(ctx context.Context) (*store.Store, error) {
 	return store.Open(ctx, store.Config{
-		Dir: b.dir, Root: b.pinned, FS: b.FS, Logger: b.Logger,
+		Dir: s.dir, Root: s.pinned, FS: s.FS, Logger: s.Logger,
 		Kept: func(*trust.Repository) []trust.Release { return nil },
 	})
 }
 
-func (b *box) bring(ctx context.Context, s *store.Store, rel trust.Release) error {
-	if err := checkRoom(ctx, s, rel); err != nil {
+func (s *session) download(ctx context.Context, st *store.Store, rel trust.Release) error {
+	if err := checkRoom(ctx, st, rel); err != nil {
 		return err
 	}
-	if err := b.connect(); err != nil {
+	if err := s.connect(); err != nil {
 		return err
 	}
-	a := fetch.Archives{Client: b.client, Store: s, Resume: true}
-	if b.MaxBytesPerDay > 0 {
+	a := fetch.Archives{Client: s.client, Store: st, Resume: true}
+	if s.MaxBytesPerDay > 0 {
 		a.Budget = func(rel trust.Release) fetch.Budget {
-			return releaseBudget{budget{b.allowance(), rel.Name(), rel.Digest()}}
+			return releaseBudget{budget{s.allowance(), rel.Name(), rel.Digest()}}
 		}
 	}
 	_, err := a.Bring(ctx, rel, nil)
@@ -158,18 +158,18 @@ func checkRoom(ctx context.Context, s *store.Store, rel trust.Release) error {
 	return nil
 }
 
-// tidy removes from the state directory what is not of one of those archives.
-func (b *box) tidy(keep ...update.Digest) error {
+// removeOthers removes from the state directory what is not of one of those archives.
+func (s *session) removeOthers(keep ...update.Digest) error {
 	kept := func(name string) bool {
 		return slices.ContainsFunc(keep, func(d update.Digest) bool { return strings.HasPrefix(name, d.String()) })
 	}
-	dirs := []string{filepath.Join(b.dir, stagingDir), filepath.Join(b.dir, targetsDir), filepath.Join(b.dir, quarantineDir)}
-	blobs, err := inside(filepath.Join(b.dir, blobDir))
+	dirs := []string{filepath.Join(s.dir, stagingDir), filepath.Join(s.dir, targetsDir), filepath.Join(s.dir, quarantineDir)}
+	blobs, err := pathsIn(filepath.Join(s.dir, blobDir))
 	if err != nil {
 		return err
 	}
 	for _, dir := range append(dirs, blobs...) {
-		files, err := inside(dir)
+		files, err := pathsIn(dir)
 		if err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (b *box) tidy(keep ...update.Digest) error {
 			if kept(filepath.Base(path)) {
 				continue
 			}
-			if err := b.drop(path); err != nil {
+			if err := s.removeUnneeded(path); err != nil {
 				return fmt.Errorf("remove what is not needed any more: %w", err)
 			}
 		}
@@ -185,19 +185,19 @@ func (b *box) tidy(keep ...update.Digest) error {
 	return removeEmpty(blobs)
 }
 
-// drop removes a file that is not needed. One that may not be removed, because it is immutable for example, is told of
+// removeUnneeded removes a file that is not needed. One that may not be removed, because it is immutable for example, is told of
 // and stays: it must not keep every update away.
-func (p *Box) drop(path string) error {
-	err := p.FS.Remove(path)
+func (b *Box) removeUnneeded(path string) error {
+	err := b.FS.Remove(path)
 	if errors.Is(err, fs.ErrPermission) {
-		p.warn("%v: it is not needed, and stays", err)
+		b.warn("%v: it is not needed, and stays", err)
 		return nil
 	}
 	return err
 }
 
-// inside returns the paths of what is in a directory; one that isn't there is empty.
-func inside(dir string) (paths []string, err error) {
+// pathsIn returns the paths of what is in a directory; one that isn't there is empty.
+func pathsIn(dir string) (paths []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -208,15 +208,15 @@ func inside(dir string) (paths []string, err error) {
 	return paths, nil
 }
 
-// tidyListed removes what was fetched of updates that are not listed any more, or are installed.
-func (b *box) tidyListed(repo *trust.Repository, s install.Status) error {
+// removeUnlisted removes what was fetched of updates that are not listed any more, or are installed.
+func (s *session) removeUnlisted(repo *trust.Repository, installed install.Status) error {
 	var keep []update.Digest
 	for _, rel := range repo.Releases() {
-		if s.Installed == nil || rel.Digest() != s.Installed.Digest {
+		if installed.Installed == nil || rel.Digest() != installed.Installed.Digest {
 			keep = append(keep, rel.Digest())
 		}
 	}
-	return b.tidy(keep...)
+	return s.removeOthers(keep...)
 }
 
 // removeEmpty removes those of the directories that are empty.

@@ -47,7 +47,7 @@ type Initiated struct {
 
 // Init writes the root and the configuration. Another root than the one that the box trusts is refused, unless it is
 // to be replaced: then what was trusted by the old one is forgotten.
-func (p *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
+func (b *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 	raw, err := disk.ReadFile(in.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		return Initiated{}, fmt.Errorf("root: %w", err)
@@ -56,7 +56,7 @@ func (p *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 	if err != nil {
 		return Initiated{}, refused(fmt.Errorf("%s: %w", in.Root, err))
 	}
-	i := initiation{p, in}
+	i := initiation{b, in}
 	text, c, err := i.wanted()
 	if err != nil {
 		return Initiated{}, err
@@ -74,7 +74,7 @@ func (p *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 	if err := i.write(c, raw, text, had); err != nil {
 		return Initiated{}, err
 	}
-	out := Initiated{Config: p.ConfigPath, State: c.State, Root: root.Version(), Fingerprint: root.Digest(), Expires: root.Expires()}
+	out := Initiated{Config: b.ConfigPath, State: c.State, Root: root.Version(), Fingerprint: root.Digest(), Expires: root.Expires()}
 	for _, m := range c.Mirrors {
 		out.Mirrors = append(out.Mirrors, explain.MaskURLs(m))
 	}

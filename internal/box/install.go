@@ -30,15 +30,15 @@ type Options struct {
 
 // Install installs a file, the update of that name that was fetched or, where what is "", the one that was fetched
 // for this box. Mirrors are not asked.
-func (p *Box) Install(ctx context.Context, what string, w Options) error {
+func (b *Box) Install(ctx context.Context, what string, w Options) error {
 	if w.Key != "" {
-		return p.plainInstall(ctx, w, what)
+		return b.plainInstall(ctx, w, what)
 	}
-	return p.changeInstalled(ctx, func(b *box, i *install.Installer) error { return b.installNamed(ctx, i, w, what) })
+	return b.changeInstalled(ctx, func(s *session, i *install.Installer) error { return s.installNamed(ctx, i, w, what) })
 }
 
-func (b *box) installNamed(ctx context.Context, i *install.Installer, w Options, what string) error {
-	rel, f, err := b.toInstall(ctx, i.Status(), w, what)
+func (s *session) installNamed(ctx context.Context, i *install.Installer, w Options, what string) error {
+	rel, f, err := s.toInstall(ctx, i.Status(), w, what)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (b *box) installNamed(ctx context.Context, i *install.Installer, w Options,
 		return w.Report(Outcome{Status: statusOf(i.Status())})
 	}
 	defer f.Close() // opened for reading
-	result, err := b.install(ctx, i, rel, f, w)
+	result, err := s.install(ctx, i, rel, f, w)
 	if err != nil {
 		return err
 	}
@@ -54,35 +54,35 @@ func (b *box) installNamed(ctx context.Context, i *install.Installer, w Options,
 }
 
 // toInstall returns what to install; no file where there is nothing to do.
-func (b *box) toInstall(ctx context.Context, s install.Status, w Options, what string) (trust.Release, *os.File, error) {
+func (s *session) toInstall(ctx context.Context, installed install.Status, w Options, what string) (trust.Release, *os.File, error) {
 	if what == "" {
-		repo, err := b.trusted()
+		repo, err := s.trusted()
 		if err != nil {
 			return trust.Release{}, nil, err
 		}
-		o := b.offer(repo, s, w.AllowDowngrade)
+		o := s.offer(repo, installed, w.AllowDowngrade)
 		if o.release.IsZero() {
 			return trust.Release{}, nil, nil
 		}
-		f, err := b.stored(ctx, o.release)
+		f, err := s.openFetched(ctx, o.release)
 		return o.release, f, err
 	}
-	rel, err := b.named(filepath.Base(what))
+	rel, err := s.releaseNamed(filepath.Base(what))
 	if err != nil {
 		return trust.Release{}, nil, err
 	}
-	if err := b.checkFits(rel, s); err != nil {
+	if err := s.checkFits(rel, installed); err != nil {
 		return trust.Release{}, nil, err
 	}
 	if !isFile(what) {
-		f, err := b.stored(ctx, rel)
+		f, err := s.openFetched(ctx, rel)
 		return rel, f, err
 	}
 	f, err := os.Open(what)
 	if err != nil {
 		return trust.Release{}, nil, err
 	}
-	if err := compare(ctx, rel, f); err != nil {
+	if err := verifyArchive(ctx, rel, f); err != nil {
 		return trust.Release{}, nil, errors.Join(err, f.Close())
 	}
 	return rel, f, nil
@@ -90,28 +90,28 @@ func (b *box) toInstall(ctx context.Context, s install.Status, w Options, what s
 
 // checkFits refuses an update that is for other boxes, or that another one has to be installed before. That
 // the rollout has not reached this box, or is paused, it says.
-func (b *box) checkFits(rel trust.Release, s install.Status) error {
-	repo, err := b.trusted()
+func (s *session) checkFits(rel trust.Release, installed install.Status) error {
+	repo, err := s.trusted()
 	if err != nil {
 		return err
 	}
-	v := rel.Takes(trust.Box{Machine: b.machine, Hardware: b.Hardware, Installed: s.Version}, repo.RolloutTime(b.clock()))
+	v := rel.Takes(trust.Box{Machine: s.machine, Hardware: s.Hardware, Installed: installed.Version}, repo.RolloutTime(s.clock()))
 	switch v.Hold {
 	case trust.HoldHardware, trust.HoldVersion:
 		return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))
 	case trust.HoldRollout:
-		b.warn("%v: %s; it is installed all the same, because it was named", rel.Name(), v.Reason)
+		s.warn("%v: %s; it is installed all the same, because it was named", rel.Name(), v.Reason)
 	}
 	return nil
 }
 
 // install installs a trusted update. Its download is removed after that, where it was set aside, and where
 // the disk lost something of it, so that it comes again.
-func (b *box) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w Options) (install.Result, error) {
+func (s *session) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w Options) (install.Result, error) {
 	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.AllowDowngrade, Force: w.Force})
 	_, aside := i.Status().SetAside(rel.Name(), rel.Digest())
 	if err == nil || aside || errors.Is(err, install.ErrMismatch) {
-		err = errors.Join(installError(i, err), b.tidy())
+		err = errors.Join(installError(i, err), s.removeOthers())
 		return result, err
 	}
 	return install.Result{}, installError(i, err)
@@ -127,11 +127,11 @@ func installError(i *install.Installer, err error) error {
 
 // withInstaller opens the installer, which finishes what a crash interrupted, and reboots at the end
 // where that is due.
-func (p *Box) withInstaller(ctx context.Context, c config, run func(*install.Installer) error) (err error) {
+func (b *Box) withInstaller(ctx context.Context, c config, run func(*install.Installer) error) (err error) {
 	i, err := install.Open(install.Config{
-		FS: p.FS, Dir: c.State, Product: c.Product, PreHooks: c.PreInstall, PostHooks: c.PostInstall,
+		FS: b.FS, Dir: c.State, Product: c.Product, PreHooks: c.PreInstall, PostHooks: c.PostInstall,
 		Timeout: c.Timeout, Reboot: install.RebootPolicy(c.Reboot), MaxFailures: c.MaxFailures,
-		Now: p.Now, Logger: p.Logger,
+		Now: b.Now, Logger: b.Logger,
 	})
 	if err != nil {
 		return withHolder(err)

@@ -62,16 +62,16 @@ type allowance struct {
 	save   func() error
 }
 
-func (b *box) allowance() allowance {
-	return allowance{b.MaxBytesPerDay, b.today, &b.record, b.remember}
+func (s *session) allowance() allowance {
+	return allowance{s.MaxBytesPerDay, s.today, &s.record, s.remember}
 }
 
 // today returns the time by which days are told.
-func (b *box) today() time.Time {
-	if repo, err := b.state.Current(); err == nil {
-		return b.at(repo)
+func (s *session) today() time.Time {
+	if repo, err := s.state.Current(); err == nil {
+		return s.at(repo)
 	}
-	return b.Now()
+	return s.Now()
 }
 
 // left returns how many bytes may come today.

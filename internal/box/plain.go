@@ -70,13 +70,13 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 }
 
 // plainConfig returns the configuration, which the plain mode does without.
-func (p *Box) plainConfig() (config, error) {
-	c, err := readConfig(p.ConfigPath)
+func (b *Box) plainConfig() (config, error) {
+	c, err := readConfig(b.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		c, err = parseConfig(p.ConfigPath, []byte("{}"))
+		c, err = parseConfig(b.ConfigPath, []byte("{}"))
 	}
-	if p.StateDir != "" {
-		c.State = p.StateDir
+	if b.StateDir != "" {
+		c.State = b.StateDir
 	}
 	return c, err
 }
@@ -92,8 +92,8 @@ type plainBox struct {
 }
 
 // withPlain runs a command of the plain mode.
-func (p *Box) withPlain(ctx context.Context, w Options, run func(*plainBox) error) error {
-	c, err := p.plainConfig()
+func (b *Box) withPlain(ctx context.Context, w Options, run func(*plainBox) error) error {
+	c, err := b.plainConfig()
 	if err != nil {
 		return err
 	}
@@ -101,19 +101,19 @@ func (p *Box) withPlain(ctx context.Context, w Options, run func(*plainBox) erro
 	if lost != nil && !c.interrupted() {
 		return lost
 	}
-	lock, err := p.lockState(c)
+	lock, err := b.lockState(c)
 	if err != nil {
 		return err
 	}
-	err = p.withInstaller(ctx, c, func(i *install.Installer) error {
+	err = b.withInstaller(ctx, c, func(i *install.Installer) error {
 		if lost != nil {
 			return lost
 		}
-		b := &plainBox{Box: p, config: c, Options: w, by: k, installer: i}
-		if b.record, err = readRecord(c.State); err != nil {
-			b.warn("%v", err)
+		s := &plainBox{Box: b, config: c, Options: w, by: k, installer: i}
+		if s.record, err = readRecord(c.State); err != nil {
+			s.warn("%v", err)
 		}
-		return run(b)
+		return run(s)
 	})
 	return errors.Join(err, lock.Unlock())
 }
@@ -132,21 +132,21 @@ func (b *plainBox) today() time.Time {
 	return b.Built
 }
 
-func (p *Box) plainInstall(ctx context.Context, w Options, path string) error {
+func (b *Box) plainInstall(ctx context.Context, w Options, path string) error {
 	if path == "" {
 		return status.Usagef("--key needs a file to install")
 	}
-	return p.withPlain(ctx, w, func(b *plainBox) error {
+	return b.withPlain(ctx, w, func(s *plainBox) error {
 		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
 		defer f.Close() // opened for reading
-		v, err := openPlain(ctx, b.by, f, path, w.Sig)
+		v, err := openPlain(ctx, s.by, f, path, w.Sig)
 		if err != nil {
 			return err
 		}
-		return b.install(ctx, v, f)
+		return s.install(ctx, v, f)
 	})
 }
 
@@ -159,12 +159,12 @@ func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) 
 	return b.Report(Outcome{Installed: []install.Result{result}, Status: statusOf(b.installer.Status())})
 }
 
-func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
+func (b *Box) plainUpdate(ctx context.Context, w Options, server string) error {
 	if err := settings.CheckURLs([]string{server}); err != nil {
 		return status.Usagef("expected http://host or https://host: %w", err)
 	}
-	return p.withPlain(ctx, w, func(b *plainBox) error {
-		c, err := p.fetchConfig(b.config)
+	return b.withPlain(ctx, w, func(s *plainBox) error {
+		c, err := b.fetchConfig(s.config)
 		if err != nil {
 			return err
 		}
@@ -175,15 +175,15 @@ func (p *Box) plainUpdate(ctx context.Context, w Options, server string) error {
 			return err
 		}
 		defer client.Close()
-		if m, resting := b.record.paused(server, b.Now()); resting {
+		if m, resting := s.record.paused(server, s.Now()); resting {
 			return status.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
 				fetch.ErrUnavailable, server, m.Until.UTC().Format(time.RFC3339), m.Reason), status.ExitUnavailable)
 		}
-		err = b.update(ctx, plainServer{client})
+		err = s.update(ctx, plainServer{client})
 		m := Mirror{URL: server}
-		m.Until, m.Reason = restOf(client.Upstreams()[0].State(), time.Now(), b.Now())
-		b.record.notePause(m)
-		return errors.Join(err, b.remember())
+		m.Until, m.Reason = restOf(client.Upstreams()[0].State(), time.Now(), s.Now())
+		s.record.notePause(m)
+		return errors.Join(err, s.remember())
 	})
 }
 
@@ -202,7 +202,7 @@ func (b *plainBox) update(ctx context.Context, s plainServer) error {
 		}
 	}
 	o.Status = statusOf(b.installer.Status())
-	return errors.Join(b.dropBut(newest.Name, o.Update != nil), b.Report(o))
+	return errors.Join(b.removeDownloadsBut(newest.Name, o.Update != nil), b.Report(o))
 }
 
 // newer returns the newest update of a server, the zero Update where what is installed is as new. That
@@ -276,7 +276,7 @@ func (b *plainBox) step(ctx context.Context, s plainServer, newest update.Update
 // and removes those of other archives.
 func (b *plainBox) download(ctx context.Context, s plainServer, newest update.Update) (_ *os.File, err error) {
 	dir := filepath.Join(b.State, stagingDir)
-	if err := errors.Join(b.FS.MkdirAll(dir, 0o755), b.dropBut(newest.Name, true)); err != nil {
+	if err := errors.Join(b.FS.MkdirAll(dir, 0o755), b.removeDownloadsBut(newest.Name, true)); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, newest.Name.String()), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
@@ -316,8 +316,8 @@ func checkPlainRoom(dir string, length, have int64) error {
 	return nil
 }
 
-// dropBut removes downloads, except, where it is still wanted, that of name.
-func (b *plainBox) dropBut(name update.Name, wanted bool) error {
+// removeDownloadsBut removes downloads, except, where it is still wanted, that of name.
+func (b *plainBox) removeDownloadsBut(name update.Name, wanted bool) error {
 	dir := filepath.Join(b.State, stagingDir)
 	old, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -327,7 +327,7 @@ func (b *plainBox) dropBut(name update.Name, wanted bool) error {
 		if n, err := update.ParseName(e.Name()); err != nil || n == name && wanted {
 			continue
 		}
-		if err := b.drop(filepath.Join(dir, e.Name())); err != nil {
+		if err := b.removeUnneeded(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}

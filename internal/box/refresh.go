@@ -22,7 +22,7 @@ const (
 )
 
 // fetchConfig says how servers are asked.
-func (p *Box) fetchConfig(c config) (fetch.Config, error) {
+func (b *Box) fetchConfig(c config) (fetch.Config, error) {
 	authorities, err := c.certificates()
 	if err != nil {
 		return fetch.Config{}, err
@@ -31,28 +31,28 @@ func (p *Box) fetchConfig(c config) (fetch.Config, error) {
 		c.Patience = -1 // each server is asked once
 	}
 	return fetch.Config{
-		Redirects: c.Redirects, Roots: authorities, UserAgent: p.userAgent(), Rate: c.Rate, Jitter: p.Random,
+		Redirects: c.Redirects, Roots: authorities, UserAgent: b.userAgent(), Rate: c.Rate, Jitter: b.Random,
 		Connections: connections, MaxBackoff: longestBackoff, MaxRetryAfter: longestPause, Patience: c.Patience,
 	}, nil
 }
 
 // connect makes the client, of the mirrors that don't want to be left alone, those that are behind last.
-func (b *box) connect() error {
-	if b.client != nil {
+func (s *session) connect() error {
+	if s.client != nil {
 		return nil
 	}
-	ask, first := b.record.mirrorsToAsk(b.Now())
+	ask, first := s.record.mirrorsToAsk(s.Now())
 	if len(ask) == 0 {
 		return status.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
 			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), status.ExitUnavailable)
 	}
-	c, err := b.fetchConfig(b.config)
+	c, err := s.fetchConfig(s.config)
 	if err != nil {
 		return err
 	}
-	c.Progress = b.Progress
+	c.Progress = s.Progress
 	if len(ask) > 1 { // of a sole mirror the error tells all
-		c.Logger = b.Logger
+		c.Logger = s.Logger
 	}
 	for _, m := range ask {
 		c.Upstreams = append(c.Upstreams, m.URL)
@@ -63,28 +63,28 @@ func (b *box) connect() error {
 	}
 	for i, u := range client.Upstreams() {
 		u.SetBehind(ask[i].Behind)
-		if left := ask[i].Slow.Sub(b.Now()); left > 0 && left <= longestPause { // longer ones come from a clock that was wrong
+		if left := ask[i].Slow.Sub(s.Now()); left > 0 && left <= longestPause { // longer ones come from a clock that was wrong
 			u.SetSlow(time.Now().Add(left))
 		}
 	}
-	b.client, b.asked = client, ask
+	s.client, s.asked = client, ask
 	return nil
 }
 
 // noteMirrors takes in what became known of the mirrors.
-func (b *box) noteMirrors() {
-	if b.client == nil {
+func (s *session) noteMirrors() {
+	if s.client == nil {
 		return
 	}
 	now := time.Now()
-	for i, u := range b.client.Upstreams() {
-		s := u.State()
-		m := b.record.mirrorOf(b.asked[i].URL)
-		m.Behind, m.Slow = s.Behind, time.Time{}
-		if left := s.Slow.Sub(now); left > 0 {
-			m.Slow = b.Now().Add(left).UTC().Truncate(time.Second)
+	for i, u := range s.client.Upstreams() {
+		st := u.State()
+		m := s.record.mirrorOf(s.asked[i].URL)
+		m.Behind, m.Slow = st.Behind, time.Time{}
+		if left := st.Slow.Sub(now); left > 0 {
+			m.Slow = s.Now().Add(left).UTC().Truncate(time.Second)
 		}
-		m.Until, m.Reason = restOf(s, now, b.Now())
+		m.Until, m.Reason = restOf(st, now, s.Now())
 	}
 }
 
@@ -104,38 +104,37 @@ func restOf(s fetch.State, now, at time.Time) (until time.Time, reason string) {
 // Where the first mirror has nothing new that is one request, and once a day a second one for a newer root, unless what it has is so old that the
 // origin must have signed again: then, and whenever something is new, the others are asked too. A mirror
 // that turns out to be behind is asked last from then on.
-func (b *box) refresh(ctx context.Context) (*trust.Repository, error) {
-	repo, err := b.askAll(ctx)
+func (s *session) refresh(ctx context.Context) (*trust.Repository, error) {
+	repo, err := s.askMirrors(ctx)
 	if ctx.Err() != nil {
-		return nil, errors.Join(ctx.Err(), err)
+		return nil, errors.Join(ctx.Err(), err) // what an interruption looked like says nothing of a mirror
 	}
-	b.noteMirrors()
-	b.record.RootsAsked = b.state.RootsAsked().UTC().Truncate(time.Second)
+	s.noteMirrors()
+	s.record.RootsAsked = s.state.RootsAsked().UTC().Truncate(time.Second)
 	if err == nil {
-		b.record.Checked, b.record.Error = b.Now().UTC().Truncate(time.Second), ""
+		s.record.Checked, s.record.Error = s.Now().UTC().Truncate(time.Second), ""
 	} else {
-		b.record.Error = brief(err.Error())
-		err = status.Coded(err)
+		s.record.Error = brief(err.Error())
 	}
-	return repo, errors.Join(err, status.Coded(b.remember()))
+	return repo, errors.Join(status.Coded(err), status.Coded(s.remember()))
 }
 
-func (b *box) askAll(ctx context.Context) (*trust.Repository, error) {
-	if err := b.connect(); err != nil {
+func (s *session) askMirrors(ctx context.Context) (*trust.Repository, error) {
+	if err := s.connect(); err != nil {
 		return nil, err
 	}
-	before, _ := b.state.Current() // nil: none yet
-	repo, err := b.client.Newest(ctx, fetch.Search{
-		Trusted: b.state, Clock: b.clock(),
-		Enough: func(r *trust.Repository) bool { return r == before && !r.RenewalDue(b.at(r)) },
+	before, _ := s.state.Current() // nil: none yet
+	repo, err := s.client.Newest(ctx, fetch.Search{
+		Trusted: s.state, Clock: s.clock(),
+		Enough: func(r *trust.Repository) bool { return r == before && !r.RenewalDue(s.at(r)) },
 	})
 	if err != nil || repo == before {
 		return repo, err
 	}
-	for _, bound := range b.state.Ledger().Rebound(repo) {
-		b.warn("%v", bound)
+	for _, bound := range s.state.Ledger().Rebound(repo) {
+		s.warn("%v", bound)
 	}
-	return repo, b.state.Commit(repo)
+	return repo, s.state.Commit(repo)
 }
 
 // brief returns a message on one line of bounded length.

@@ -2,23 +2,26 @@ package box
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// box is a box with its configuration, and its state directory for this process alone.
-type box struct {
+// session is a box with its configuration and what lies in its state directory.
+type session struct {
 	*Box
 	config
 	dir     string
@@ -33,22 +36,22 @@ type box struct {
 }
 
 // readConfiguration reads the configuration of a box that has a root.
-func (p *Box) readConfiguration() (config, error) {
-	c, err := readConfig(p.ConfigPath)
+func (b *Box) readConfiguration() (config, error) {
+	c, err := readConfig(b.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return config{}, status.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
 	}
 	if err != nil {
 		return config{}, err
 	}
-	if info, err := os.Stat(p.ConfigPath); err == nil && hasPassword(c.Mirrors) && info.Mode().Perm()&0o077 != 0 {
-		p.warn("others may read the password in %s: chmod 600 it", p.ConfigPath)
+	if info, err := os.Stat(b.ConfigPath); err == nil && hasPassword(c.Mirrors) && info.Mode().Perm()&0o077 != 0 {
+		b.warn("others may read the password in %s: chmod 600 it", b.ConfigPath)
 	}
-	if p.StateDir != "" {
-		c.State = p.StateDir
+	if b.StateDir != "" {
+		c.State = b.StateDir
 	}
 	if len(c.Mirrors) == 0 || c.Root == "" {
-		return config{}, status.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", p.ConfigPath), "boxup init writes them")
+		return config{}, status.WithHint(fmt.Errorf("configuration: %s: expected mirrors and root", b.ConfigPath), "boxup init writes them")
 	}
 	return c, nil
 }
@@ -58,7 +61,7 @@ const againRoot = "get the file again from whoever made the repository"
 
 // readRoot returns the root file from which trust comes. Where the disk damaged it, that is the copy which lies beside
 // the metadata that were verified by it.
-func (p *Box) readRoot(c config) ([]byte, error) {
+func (b *Box) readRoot(c config) ([]byte, error) {
 	root, err := disk.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
 	if err == nil {
 		if _, err = trust.ParseRoot(root); err == nil {
@@ -73,101 +76,101 @@ func (p *Box) readRoot(c config) ([]byte, error) {
 		return nil, status.WithHint(explain.At(c.Root, err), againRoot)
 	}
 	path := filepath.Join(dir, trust.FileName(trust.RoleRoot, copies[0].Version()))
-	p.warn("%s is damaged: its copy is used, which this command brings back: cp %s %s (%v)", c.Root, path, c.Root, err)
+	b.warn("%s is damaged: its copy is used, which this command brings back: cp %s %s (%v)", c.Root, path, c.Root, err)
 	return copies[0].Raw(), nil
 }
 
 // openToRead opens the state directory for reading, beside whoever works on it. Nothing is to be closed.
-func (p *Box) openToRead() (*box, error) {
-	c, err := p.readConfiguration()
+func (b *Box) openToRead() (*session, error) {
+	c, err := b.readConfiguration()
 	if err != nil {
 		return nil, err
 	}
-	root, err := p.readRoot(c)
+	root, err := b.readRoot(c)
 	if err != nil {
 		return nil, err
 	}
-	b := &box{Box: p, config: c, dir: c.State, pinned: root}
-	return b, b.load()
+	s := &session{Box: b, config: c, dir: c.State, pinned: root}
+	return s, s.load()
 }
 
 // change runs what changes the state, in a state directory for this process alone. It makes that where it is missing.
-func (p *Box) change(run func(*box) error) (err error) {
-	c, err := p.readConfiguration()
+func (b *Box) change(run func(*session) error) (err error) {
+	c, err := b.readConfiguration()
 	if err != nil {
 		return err
 	}
-	root, err := p.readRoot(c)
+	root, err := b.readRoot(c)
 	if err != nil {
 		return err
 	}
-	lock, err := p.lockState(c)
+	lock, err := b.lockState(c)
 	if err != nil {
 		return err
 	}
-	b := &box{Box: p, config: c, dir: c.State, pinned: root}
+	s := &session{Box: b, config: c, dir: c.State, pinned: root}
 	defer func() {
-		b.disconnect()
+		s.disconnect()
 		err = errors.Join(err, lock.Unlock())
 	}()
-	if err := b.loadToChange(); err != nil {
+	if err := s.loadToChange(); err != nil {
 		return err
 	}
-	return run(b)
+	return run(s)
 }
 
 // changeInstalled is change for what installs. What was interrupted is finished first, whatever is wrong with root and
 // trusted metadata: services may be stopped.
-func (p *Box) changeInstalled(ctx context.Context, run func(*box, *install.Installer) error) (err error) {
-	c, err := p.readConfiguration()
+func (b *Box) changeInstalled(ctx context.Context, run func(*session, *install.Installer) error) (err error) {
+	c, err := b.readConfiguration()
 	if err != nil {
 		return err
 	}
-	root, lost := p.readRoot(c)
+	root, lost := b.readRoot(c)
 	if lost != nil && !c.interrupted() {
 		return lost
 	}
-	lock, err := p.lockState(c)
+	lock, err := b.lockState(c)
 	if err != nil {
 		return err
 	}
-	b := &box{Box: p, config: c, dir: c.State, pinned: root}
+	s := &session{Box: b, config: c, dir: c.State, pinned: root}
 	defer func() {
-		b.disconnect()
+		s.disconnect()
 		err = errors.Join(err, lock.Unlock())
 	}()
-	return p.withInstaller(ctx, c, func(i *install.Installer) error {
+	return b.withInstaller(ctx, c, func(i *install.Installer) error {
 		if lost != nil {
 			return lost
 		}
-		if err := b.loadToChange(); err != nil {
+		if err := s.loadToChange(); err != nil {
 			return err
 		}
-		return run(b, i)
+		return run(s, i)
 	})
 }
 
 // lockState makes this the one boxup that works on the state directory. It refuses that of another product, whose
 // versions say nothing about this one's.
-func (p *Box) lockState(c config) (*disk.Lock, error) {
+func (b *Box) lockState(c config) (*disk.Lock, error) {
 	// What can't be read, the installer tells of.
 	if s, err := install.ReadStatus(c.State); err == nil && s.Installed != nil && s.Installed.Name.Product() != c.Product {
 		return nil, refused(status.WithHint(fmt.Errorf("%s: expected updates of product %s, got %v", c.State, c.Product, s.Installed.Name),
 			`give each product a state directory of its own: "state" in the configuration, or --state`))
 	}
-	return p.lockDir(c.State)
+	return b.lockDir(c.State)
 }
 
 // lockDir makes this the one boxup that works on a state directory, which it makes where it is missing.
-func (p *Box) lockDir(dir string) (*disk.Lock, error) {
-	if err := p.FS.MkdirAll(dir, 0o700); err != nil {
+func (b *Box) lockDir(dir string) (*disk.Lock, error) {
+	if err := b.FS.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	lock, err := disk.TryLock(filepath.Join(dir, lockName))
 	if err != nil {
 		return nil, withHolder(fmt.Errorf("state: %w", err))
 	}
-	if err := p.FS.RemoveTemps(dir); err != nil {
+	if err := b.FS.RemoveTemps(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("state: %w", err), lock.Unlock())
 	}
 	return lock, nil
@@ -182,15 +185,15 @@ func withHolder(err error) error {
 }
 
 // load reads what the box remembers and opens the trusted metadata.
-func (b *box) load() (err error) {
-	if b.record, err = readRecord(b.dir); err != nil {
-		b.warn("%v", err)
+func (s *session) load() (err error) {
+	if s.record, err = readRecord(s.dir); err != nil {
+		s.warn("%v", err)
 	}
-	b.record.arrangeMirrors(b.Mirrors, b.Random)
-	if b.machine, err = b.record.machineID(b.MachineID, b.MachineIDFile); err != nil {
+	s.record.arrangeMirrors(s.Mirrors, s.Random)
+	if s.machine, err = s.record.machineID(s.MachineID, s.MachineIDFile); err != nil {
 		return err
 	}
-	b.state, err = trust.Open(trust.Config{FS: b.FS, Dir: filepath.Join(b.dir, metadataDir), Pinned: b.pinned, RootsAsked: b.record.RootsAsked})
+	s.state, err = trust.Open(trust.Config{FS: s.FS, Dir: filepath.Join(s.dir, metadataDir), Pinned: s.pinned, RootsAsked: s.record.RootsAsked})
 	if errors.Is(err, trust.ErrFork) {
 		err = status.WithHint(err, "to trust another root from now on say boxup init --replace-root")
 	}
@@ -202,29 +205,29 @@ func (b *box) load() (err error) {
 
 // loadToChange is load where this process alone works on the state directory: metadata that the disk damaged are written
 // again. Where that fails, what is in memory is right all the same.
-func (b *box) loadToChange() error {
-	if err := b.load(); err != nil {
+func (s *session) loadToChange() error {
+	if err := s.load(); err != nil {
 		return err
 	}
-	if damage := b.state.Damage(); len(damage) > 0 {
+	if damage := s.state.Damage(); len(damage) > 0 {
 		for _, d := range damage {
-			b.warn("the disk damaged a file, which is written again: %v", d)
+			s.warn("the disk damaged a file, which is written again: %v", d)
 		}
-		if err := b.state.Mend(); err != nil {
-			b.warn("trusted metadata not written again: %v", err)
+		if err := s.state.Mend(); err != nil {
+			s.warn("trusted metadata not written again: %v", err)
 		}
 	}
-	return status.Coded(b.remember())
+	return status.Coded(s.remember())
 }
 
 // disconnect ends the connections to mirrors.
-func (b *box) disconnect() {
-	if b.client != nil {
-		b.client.Close()
+func (s *session) disconnect() {
+	if s.client != nil {
+		s.client.Close()
 	}
 }
 
-func (b *box) remember() error { return b.record.write(b.FS, b.dir) }
+func (s *session) remember() error { return s.record.write(s.FS, s.dir) }
 
 // interrupted reports whether an installation was interrupted, so that services may be stopped.
 func (c *config) interrupted() bool {
@@ -232,20 +235,20 @@ func (c *config) interrupted() bool {
 	return err == nil && s.Attempt != nil
 }
 
-func (b *box) clock() trust.Clock {
-	return trust.Clock{Now: b.Now(), Built: b.Built, AcceptStale: b.AcceptStale}
+func (s *session) clock() trust.Clock {
+	return trust.Clock{Now: s.Now(), Built: s.Built, AcceptStale: s.AcceptStale}
 }
 
 // at returns the reference time by what is trusted.
-func (b *box) at(repo *trust.Repository) time.Time { return repo.Reference(b.clock()) }
+func (s *session) at(repo *trust.Repository) time.Time { return repo.Reference(s.clock()) }
 
 // trusted returns the repository that is trusted, unless it is expired.
-func (b *box) trusted() (*trust.Repository, error) {
-	repo, err := b.state.Current()
+func (s *session) trusted() (*trust.Repository, error) {
+	repo, err := s.state.Current()
 	if err != nil {
 		return nil, status.WithHint(fmt.Errorf("nothing is known of updates yet: %w", err), "ask the mirrors with boxup check")
 	}
-	if err := repo.Fresh(b.clock()); err != nil {
+	if err := repo.Fresh(s.clock()); err != nil {
 		return nil, refused(status.WithHint(fmt.Errorf("what is known of updates: %w", err), "ask the mirrors with boxup check"))
 	}
 	return repo, nil
@@ -258,4 +261,33 @@ func isFile(arg string) bool {
 	}
 	info, err := os.Stat(arg)
 	return err == nil && !info.IsDir()
+}
+
+// config is what an operator says about a box.
+type config struct{ settings.Box }
+
+// readConfig reads the configuration.
+func readConfig(path string) (config, error) {
+	c, err := settings.ReadBox(path)
+	return config{c}, err
+}
+
+// parseConfig parses a configuration that lies at path.
+func parseConfig(path string, b []byte) (config, error) {
+	c, err := settings.ParseBox(path, b)
+	return config{c}, err
+}
+
+// hasPassword reports whether one of the URLs has a user or a password, which is for nobody else to read.
+func hasPassword(urls []string) bool {
+	return slices.ContainsFunc(urls, func(s string) bool { return explain.MaskURLs(s) != s })
+}
+
+// certificates returns the authorities in the configured file, nil for those of the system.
+func (c *config) certificates() (*x509.CertPool, error) {
+	pool, err := fetch.Authorities(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	return pool, nil
 }

@@ -35,7 +35,7 @@ type Report struct {
 	Today   *int64    `json:"bytes_left_today,omitempty"`
 }
 
-// trustedRoot is the newest root that is trusted.
+// TrustedRoot is the newest root that is trusted.
 type TrustedRoot struct {
 	Version     int64         `json:"version"`
 	Fingerprint update.Digest `json:"fingerprint"`
@@ -44,12 +44,12 @@ type TrustedRoot struct {
 
 // Status says what is installed and what is known of updates, without asking anybody and beside a boxup that is at
 // work.
-func (p *Box) Status() (Report, error) {
-	b, err := p.openToRead()
+func (b *Box) Status() (Report, error) {
+	s, err := b.openToRead()
 	if err == nil {
-		return b.report(), nil
+		return s.report(), nil
 	}
-	if r, ok := p.plainReport(err); ok {
+	if r, ok := b.plainReport(err); ok {
 		return r, nil
 	}
 	return Report{}, err
@@ -57,8 +57,8 @@ func (p *Box) Status() (Report, error) {
 
 // plainReport returns what there is to say of a box without a root, and whether anything is: it has
 // installed an update with release.pub alone, or tried to.
-func (p *Box) plainReport(problem error) (Report, bool) {
-	c, err := p.plainConfig()
+func (b *Box) plainReport(problem error) (Report, bool) {
+	c, err := b.plainConfig()
 	if err != nil || len(c.Mirrors) > 0 && c.Root != "" {
 		return Report{}, false
 	}
@@ -66,40 +66,40 @@ func (p *Box) plainReport(problem error) (Report, bool) {
 	if err != nil || len(s.History) == 0 {
 		return Report{}, false
 	}
-	r := p.installedReport(c, s)
+	r := b.installedReport(c, s)
 	r.Problem = brief(problem.Error())
 	return r, true
 }
 
 // installedReport returns what is known of installations.
-func (p *Box) installedReport(c config, s install.Status) Report {
+func (b *Box) installedReport(c config, s install.Status) Report {
 	return Report{
-		Version: p.Version, Config: p.ConfigPath, State: c.State, Product: c.Product,
+		Version: b.Version, Config: b.ConfigPath, State: c.State, Product: c.Product,
 		Installed: s.Installed, Previous: s.Previous, Attempt: s.Attempt, Failures: s.Failures, AsideTo: s.AsideTo, Reboot: s.Reboot,
 		Damaged: s.Damaged, Log: s.Log, Mirrors: []Mirror{}, Window: c.Window.String(),
 	}
 }
 
-func (b *box) report() Report {
-	s := b.readStatus()
-	root := b.state.Root()
-	r := b.installedReport(b.config, s)
-	r.Machine, r.Root = b.machine, &TrustedRoot{root.Version(), root.Digest(), root.Expires()}
-	r.Checked, r.Error = b.record.Checked, b.record.Error
-	for _, m := range b.record.Mirrors {
+func (s *session) report() Report {
+	installed := s.readStatus()
+	root := s.state.Root()
+	r := s.installedReport(s.config, installed)
+	r.Machine, r.Root = s.machine, &TrustedRoot{root.Version(), root.Digest(), root.Expires()}
+	r.Checked, r.Error = s.record.Checked, s.record.Error
+	for _, m := range s.record.Mirrors {
 		m.URL = explain.MaskURLs(m.URL)
 		r.Mirrors = append(r.Mirrors, m)
 	}
-	if b.MaxBytesPerDay > 0 {
-		left := b.allowance().left()
+	if s.MaxBytesPerDay > 0 {
+		left := s.allowance().left()
 		r.Today = &left
 	}
-	repo, err := b.trusted()
+	repo, err := s.trusted()
 	if err != nil {
 		r.Problem = brief(err.Error())
 		return r
 	}
-	o := b.offer(repo, s, false)
+	o := s.offer(repo, installed, false)
 	r.Known = &o
 	return r
 }

@@ -29,14 +29,14 @@ func describe(v signing.Verified, by string) VerifiedFile {
 
 // Verify verifies that a file is the update of its name, by what this box trusts or by Options.Key. It works
 // beside another boxup.
-func (p *Box) Verify(ctx context.Context, path string, w Options) (VerifiedFile, error) {
+func (b *Box) Verify(ctx context.Context, path string, w Options) (VerifiedFile, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return VerifiedFile{}, err
 	}
 	defer f.Close() // opened for reading
 	if w.Key == "" {
-		return p.verifyTrusted(ctx, f, path)
+		return b.verifyTrusted(ctx, f, path)
 	}
 	k, err := readKey(w.Key)
 	if err != nil {
@@ -50,27 +50,27 @@ func (p *Box) Verify(ctx context.Context, path string, w Options) (VerifiedFile,
 }
 
 // verifyTrusted verifies a file by the metadata that are trusted.
-func (p *Box) verifyTrusted(ctx context.Context, f *os.File, path string) (VerifiedFile, error) {
-	b, err := p.openToRead()
+func (b *Box) verifyTrusted(ctx context.Context, f *os.File, path string) (VerifiedFile, error) {
+	s, err := b.openToRead()
 	if err != nil {
 		return VerifiedFile{}, err
 	}
-	rel, err := b.named(filepath.Base(path))
+	rel, err := s.releaseNamed(filepath.Base(path))
 	if err != nil {
 		return VerifiedFile{}, err
 	}
-	if err := compare(ctx, rel, f); err != nil {
+	if err := verifyArchive(ctx, rel, f); err != nil {
 		return VerifiedFile{}, err
 	}
-	repo, err := b.state.Current()
+	repo, err := s.state.Current()
 	if err != nil {
 		return VerifiedFile{}, err
 	}
 	return describe(rel.Verified(), fmt.Sprintf("list %d of the trusted repository", repo.Version(trust.RoleTargets))), nil
 }
 
-// compare refuses a file that is not the archive of a trusted update, and leaves it at its beginning.
-func compare(ctx context.Context, rel trust.Release, f *os.File) error {
+// verifyArchive refuses a file that is not the archive of a trusted update, and leaves it at its beginning.
+func verifyArchive(ctx context.Context, rel trust.Release, f *os.File) error {
 	err := trust.VerifyArchive(ctx, rel, f)
 	if errors.Is(err, trust.ErrMismatch) {
 		err = refused(status.WithHint(err, "this is not the file that was signed: get it again"))
