@@ -20,7 +20,7 @@ import (
 
 // What a box has room for.
 const (
-	maxProgram = 12 << 20 // bytes, stripped
+	maxProgram = 10 << 20 // bytes, stripped
 	maxMemory  = 48 << 20 // bytes at the peak
 	largeFile  = 1 << 30  // bytes in the update that is installed for it
 )
