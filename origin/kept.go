@@ -3,19 +3,15 @@ package origin
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
-	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -58,59 +54,6 @@ func (p *proposal) signers() map[keys.ID]bool {
 		}
 	}
 	return out
-}
-
-// load reads the proposals that are on the disk.
-func (o *Origin) load(ctx context.Context) error {
-	if err := o.c.FS.MkdirAll(o.dir, 0o755); err != nil {
-		return err
-	}
-	if err := o.c.FS.RemoveTemps(o.dir); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(o.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := parseFileName(e.Name())
-		if err != nil {
-			continue // a block list, or nobody's
-		}
-		p, err := o.read(n)
-		if err != nil {
-			o.c.Logger.Warn("proposal dropped", "file", e.Name(), "err", err)
-			o.removeFile(e.Name())
-			continue
-		}
-		o.kept[p.id] = p
-	}
-	if err := o.adopt(); err != nil {
-		return err
-	}
-	o.tidy()
-	return nil
-}
-
-func (o *Origin) read(n fileName) (*proposal, error) {
-	raw, err := readUpTo(filepath.Join(o.dir, n.String()), trust.MaxLength(n.role))
-	if err != nil {
-		return nil, err
-	}
-	if got := update.Sum(raw); got != n.id {
-		return nil, fmt.Errorf("%w: expected digest %v, got %v", store.ErrCorrupt, n.id, got)
-	}
-	p, err := o.check(n.role, n.version, raw, o.notBefore(n.since))
-	if err != nil {
-		return nil, err
-	}
-	if p.Version() != n.version {
-		return nil, fmt.Errorf("%w: expected version %d, got %d", store.ErrCorrupt, n.version, p.Version())
-	}
-	return newProposal(p, n.since), nil
 }
 
 // check checks a proposal against what is published.
@@ -182,6 +125,9 @@ func (o *Origin) superfluous(p *proposal, all []*proposal) string {
 	newer := slices.DeleteFunc(slices.Clone(all), func(q *proposal) bool { return q.Role() != p.Role() || compare(q, p) <= 0 })
 	if p.staged() {
 		newer = slices.DeleteFunc(newer, func(q *proposal) bool { return !q.staged() })
+		if slices.ContainsFunc(newer, func(q *proposal) bool { return sameContent(p.Raw(), q.Raw()) }) {
+			return "more have signed"
+		}
 		if len(newer) >= o.c.MaxStaged {
 			return "too many are staged"
 		}
@@ -214,34 +160,20 @@ func compare(a, b *proposal) int {
 
 // drop forgets a proposal, and removes its file.
 func (o *Origin) drop(p *proposal) {
-	o.mu.Lock()
-	delete(o.kept, p.id)
-	o.mu.Unlock()
+	o.forget(p)
 	o.removeFile(p.fileName())
+}
+
+func (o *Origin) forget(p *proposal) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.kept, p.id)
 }
 
 func (o *Origin) removeFile(name string) {
 	if err := o.c.FS.Remove(filepath.Join(o.dir, name)); err != nil {
 		o.c.Logger.Warn("file not removed", "file", name, "err", err)
 	}
-}
-
-// removeUnused removes the files that belong to no proposal, and ends the arrivals that do not.
-func (o *Origin) removeUnused() {
-	files, archives := o.used()
-	entries, err := os.ReadDir(o.dir)
-	if err != nil {
-		o.c.Logger.Warn("staging not read", "err", err)
-		return
-	}
-	for _, e := range entries {
-		if !files[e.Name()] && !e.IsDir() && !strings.HasPrefix(e.Name(), disk.TempPrefix) {
-			o.removeFile(e.Name())
-		}
-	}
-	unused := func(d update.Digest) bool { return !archives[d] }
-	o.closeArrivals(unused)
-	o.dropBegun(unused)
 }
 
 // used returns the files of staging/publish and the archives that proposals need.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,11 @@ type Config struct {
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 
+	// Local says that the caller is the signer, who publishes in a directory without a server. Then a proposal waits until
+	// it is published or dropped, however long; a complete list that waits takes further signatures; what is damaged or
+	// can't be published stays, for Read to tell of; and errors speak of the signer's clock and keys, not of an origin's.
+	Local bool
+
 	Built        time.Time // the program's build date; zero: not known
 	ClockChecked time.Time // when somebody looked, and found that the clock is right; zero: never
 
@@ -76,6 +82,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Local {
+		c.Keep, c.MaxStaged = forever, math.MaxInt
 	}
 	c.Keep = orDefault(c.Keep, 7*24*time.Hour)
 	c.MaxStaged = orDefault(c.MaxStaged, 4)
@@ -106,6 +115,7 @@ type Origin struct {
 
 	mu      sync.Mutex
 	kept    map[update.Digest]*proposal // by ID
+	unfit   map[string]stagedFile       // files of staging/publish that nobody can publish, by name
 	open    map[update.Digest]*arrival  // archives that are open for writing, by digest
 	uses    int64                       // counts uses of open, to find the one that was used least recently
 	parts   []*begunBlock               // blocks that arrive in parts; the one touched last stands last
@@ -120,6 +130,18 @@ type Origin struct {
 // Open reads the proposals that wait, and drops those that no longer follow what is published. The
 // error is trust.ErrNone where the store has no repository.
 func Open(ctx context.Context, c Config) (*Origin, error) {
+	o, err := newOrigin(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.load(ctx); err != nil {
+		return nil, fmt.Errorf("origin: %w", err)
+	}
+	return o, nil
+}
+
+// newOrigin returns an Origin that knows of no proposal yet.
+func newOrigin(c Config) (*Origin, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
@@ -127,15 +149,11 @@ func Open(ctx context.Context, c Config) (*Origin, error) {
 	if c.Store.Repository() == nil {
 		return nil, noRepository(c.Store)
 	}
-	o := &Origin{
+	return &Origin{
 		c: c, dir: filepath.Join(c.Store.Dir(), "staging", "publish"),
 		changing: make(chan struct{}, 1), unsettled: true,
-		kept: map[update.Digest]*proposal{}, open: map[update.Digest]*arrival{},
-	}
-	if err := o.load(ctx); err != nil {
-		return nil, fmt.Errorf("origin: %w", err)
-	}
-	return o, nil
+		kept: map[update.Digest]*proposal{}, open: map[update.Digest]*arrival{}, unfit: map[string]stagedFile{},
+	}, nil
 }
 
 // noRepository says why there is none. Over one that is damaged nobody must make another: boxes would refuse that.

@@ -28,6 +28,11 @@ func (o *Origin) State() State {
 			s.Reserved = max(s.Reserved, p.Version())
 		}
 	}
+	for _, f := range o.unfit {
+		if f.role == trust.RoleTargets {
+			s.Reserved = max(s.Reserved, f.version) // its number may be signed
+		}
+	}
 	return s
 }
 
@@ -125,14 +130,14 @@ func (o *Origin) admit(ctx context.Context, checked *trust.Proposal) (Outcome, e
 	return o.outcome(ctx, p)
 }
 
-// join puts a proposal together with those that are kept and have the same content. One that is staged
-// stays as it is, since others know it by its ID.
+// join puts a proposal together with those that are kept and have the same content. At a server one that is staged stays
+// as it is, since others know it by its ID.
 func (o *Origin) join(p *proposal) (*proposal, error) {
 	for _, q := range o.proposals() {
 		if q.Role() != p.Role() || !sameContent(p.Raw(), q.Raw()) {
 			continue
 		}
-		if q.staged() {
+		if q.staged() && !o.c.Local {
 			return q, nil
 		}
 		merged, err := q.Merge(p.Proposal)
@@ -148,7 +153,7 @@ func (o *Origin) join(p *proposal) (*proposal, error) {
 func (o *Origin) admissible(ctx context.Context, p *proposal) error {
 	all := append(o.proposals(), p)
 	for _, q := range all {
-		if q != p && q.staged() && p.Role() == trust.RoleTargets && q.Version() >= p.Version() {
+		if q != p && q.staged() && p.Role() == trust.RoleTargets && q.Version() >= p.Version() && !sameContent(p.Raw(), q.Raw()) {
 			return o.refused(fmt.Errorf("list %d: %w: list %d is complete and waits for its archives; wait for it, or replace it by list %d", p.Version(), trust.ErrConflict, q.Version(), q.Version()+1))
 		}
 	}

@@ -8,11 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -25,7 +27,6 @@ type directory struct {
 	path   string
 	disk   disk.FS
 	store  *store.Store
-	files  trust.Directory
 	now    func() time.Time
 	online func(context.Context) ([]signing.Signer, error)
 	unfit  []error // which files that wait can't be published, and why
@@ -50,7 +51,7 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 	if damage := s.Damage(); s.Repository() == nil && len(damage) > 0 {
 		return nil, errors.Join(d.lostHint(damage[len(damage)-1]), s.Close())
 	}
-	d.store, d.files = s, trust.Directory{FS: d.disk, Path: d.path}
+	d.store = s
 	return &d, nil
 }
 
@@ -159,85 +160,108 @@ func (d *directory) linked(r trust.Release, f *os.File) error {
 	return nil
 }
 
-func (d *directory) Pending(_ context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error) {
-	reserved, err := d.files.Reserved()
+// Pending checks what waits once more, against what the keys know of names.
+func (d *directory) Pending(ctx context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error) {
+	w, err := origin.Read(ctx, d.config(func() time.Time { return at }))
 	if err != nil {
 		return nil, 0, err
 	}
-	waiting, unfit, err := d.files.Pending(base, known, at)
-	d.unfit = unfit
-	return waiting, reserved, err
+	d.unfit = w.Unfit
+	var out []*trust.Proposal
+	for _, p := range w.Proposals {
+		var err error
+		if p.Role() == trust.RoleRoot {
+			p, err = base.CheckRoot(p.Raw(), at)
+		} else {
+			p, err = base.CheckTargets(known, w.Reserved, p.Raw(), at)
+		}
+		switch {
+		case err == nil:
+			out = append(out, p)
+		case !errors.Is(err, trust.ErrConflict): // else it was just published
+			d.unfit = append(d.unfit, err)
+		}
+	}
+	return out, w.Reserved, nil
+}
+
+func (d *directory) config(now func() time.Time, online ...signing.Signer) origin.Config {
+	return origin.Config{Store: d.store, FS: d.disk, Now: now, Online: online, Local: true}
+}
+
+// inOrigin runs what changes the directory with the origin on it that a server would have.
+func (d *directory) inOrigin(ctx context.Context, run func(*origin.Origin) error, online ...signing.Signer) error {
+	o, err := origin.Open(ctx, d.config(d.now, online...))
+	if err != nil {
+		return err
+	}
+	return errors.Join(run(o), o.Close())
 }
 
 func (d *directory) Hold(ctx context.Context, p *trust.Proposal, files publish.Files) error {
-	if err := d.same(p); err != nil {
-		return err
-	}
-	if err := d.take(ctx, p.Releases(), files); err != nil {
-		return err
-	}
-	return d.files.SavePending(p)
-}
-
-func (d *directory) Drop(_ context.Context, p *trust.Proposal) error { return d.files.DropPending(p) }
-
-func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.Files) error {
-	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
-		if p == nil {
-			continue
-		}
-		if err := d.same(p); err != nil {
+	return d.inOrigin(ctx, func(o *origin.Origin) error {
+		if err := d.ingest(ctx, p.Releases(), files); err != nil {
 			return err
 		}
-	}
+		_, err := o.Propose(ctx, p.Role(), p.Raw())
+		return err
+	})
+}
+
+func (d *directory) Drop(ctx context.Context, p *trust.Proposal) error {
+	return d.inOrigin(ctx, func(o *origin.Origin) error { return o.Drop(ctx, p) })
+}
+
+func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.Files) error {
 	online, err := d.online(ctx)
 	if err != nil {
 		return err
 	}
-	here, at := d.store.Repository(), d.now()
-	if err := here.CheckJump(at, c); err != nil {
-		return err
-	}
-	next, err := here.Next(ctx, at, c, online...)
-	if err != nil {
-		return err
-	}
-	if err := d.take(ctx, next.Releases(), files); err != nil {
-		return err
-	}
-	// The same list is renewed without an archive that was lost, so that the others don't expire with it.
-	if missing := d.store.Missing(next); len(missing) > 0 && c.Targets != nil {
-		return fmt.Errorf("%v: %w: it is not in %s", missing[0].Name(), publish.ErrNoFile, d.path)
-	}
-	if err := d.store.Commit(ctx, next); err != nil {
-		return err
-	}
-	return d.files.DropOld(next)
+	return d.inOrigin(ctx, func(o *origin.Origin) error {
+		if c == (trust.Change{}) {
+			return o.Renew(ctx)
+		}
+		if c.Root != nil {
+			if _, err := o.Propose(ctx, trust.RoleRoot, c.Root.Raw()); err != nil {
+				return err
+			}
+		}
+		if c.Targets == nil {
+			return nil
+		}
+		return d.publishList(ctx, o, c.Targets, files)
+	}, online...)
 }
 
-// same checks a proposal once more against what lies here, names that were withdrawn included.
-func (d *directory) same(p *trust.Proposal) error {
-	here := d.store.Repository()
-	if here == nil {
-		return fmt.Errorf("%s: %w", d.path, trust.ErrNone)
-	}
-	if p.Role() == trust.RoleRoot {
-		_, err := here.CheckRoot(p.Raw(), d.now())
+// publishList brings the archives first: a list is staged only once nothing but the disk can keep it from going out.
+func (d *directory) publishList(ctx context.Context, o *origin.Origin, p *trust.Proposal, files publish.Files) error {
+	if err := d.ingest(ctx, p.Releases(), files); err != nil {
 		return err
 	}
-	reserved, err := d.files.Reserved()
+	for _, r := range p.Releases() {
+		if !d.store.Has(r) {
+			return fmt.Errorf("%v: %w: it is not in %s", r.Name(), publish.ErrNoFile, d.path)
+		}
+	}
+	held := slices.Contains(o.State().Staged, p.Version())
+	out, err := o.Propose(ctx, trust.RoleTargets, p.Raw())
 	if err != nil {
 		return err
 	}
-	_, err = here.CheckTargets(d.store.Ledger(), reserved, p.Raw(), d.now())
+	if _, err = o.Commit(ctx, out.ID); err != nil && !held {
+		// The next command must not find a list waiting that nobody held. It is gone where only the last step failed.
+		if dropped := o.Drop(ctx, p); !errors.Is(dropped, origin.ErrNotFound) {
+			err = errors.Join(err, dropped)
+		}
+	}
 	return err
 }
 
-// take copies those archives of a list that are not here yet.
-func (d *directory) take(ctx context.Context, list []trust.Release, files publish.Files) error {
+// ingest copies those archives of a list that are not here yet.
+func (d *directory) ingest(ctx context.Context, list []trust.Release, files publish.Files) error {
 	for _, r := range list {
 		if file, ok := files[r.Digest()]; ok && !d.store.Has(r) {
-			if err := d.takeFile(ctx, r, file); err != nil {
+			if err := d.ingestFile(ctx, r, file); err != nil {
 				return err
 			}
 		}
@@ -245,7 +269,7 @@ func (d *directory) take(ctx context.Context, list []trust.Release, files publis
 	return nil
 }
 
-func (d *directory) takeFile(ctx context.Context, r trust.Release, file publish.File) error {
+func (d *directory) ingestFile(ctx context.Context, r trust.Release, file publish.File) error {
 	f, err := os.Open(file.Path)
 	if err != nil {
 		return err

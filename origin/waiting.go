@@ -1,0 +1,215 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
+	"github.com/openpowerquality/box-update-server/update"
+)
+
+// Waiting is what waits in a directory.
+type Waiting struct {
+	Proposals []*trust.Proposal // lists before roots, the oldest first
+	Reserved  int64             // the highest version of a list that waits, 0 for none; what can't be read counts
+	Unfit     []error           // which files nobody can publish, and why: the disk damaged them, or they expired
+}
+
+// Read returns what waits in the directory of a store, which may be open for reading alone. Nothing is changed. An Origin
+// that others use is asked by State.
+func Read(ctx context.Context, c Config) (Waiting, error) {
+	o, err := newOrigin(c)
+	if err != nil {
+		return Waiting{}, err
+	}
+	found, err := o.scan(ctx)
+	if err != nil {
+		return Waiting{}, err
+	}
+	var w Waiting
+	for _, f := range found {
+		switch {
+		case f.unread():
+			return Waiting{}, f.err
+		case f.err == nil:
+			o.kept[f.p.id] = f.p
+		case !f.gone(o.repository()):
+			w.Unfit = append(w.Unfit, fmt.Errorf("%s: %w", f.path, f.err))
+			o.unfit[filepath.Base(f.path)] = f
+		}
+	}
+	all := o.proposals()
+	for _, p := range all {
+		if o.superfluous(p, all) == "" {
+			w.Proposals = append(w.Proposals, p.Proposal)
+		}
+	}
+	w.Reserved = o.reserved()
+	return w, nil
+}
+
+// Drop forgets a proposal. Whoever has a copy of it with enough signatures can still publish it, until a higher version
+// is out.
+func (o *Origin) Drop(ctx context.Context, p *trust.Proposal) error {
+	if err := o.take(ctx); err != nil {
+		return err
+	}
+	defer o.release()
+	kept, err := o.find(update.Sum(p.Raw()))
+	if err != nil {
+		return err
+	}
+	o.forget(kept)
+	return o.c.FS.Remove(filepath.Join(o.dir, kept.fileName()))
+}
+
+// stagedFile is a file of staging that should hold a proposal.
+type stagedFile struct {
+	path    string
+	role    trust.Role
+	version int64
+	old     bool // it has the name under which boxsign once kept it: <dir>/staging/<N>.<role>.json
+	p       *proposal
+	err     error // why p is nil
+}
+
+// gone reports whether what a file holds is published, or was overtaken.
+func (f stagedFile) gone(repo *trust.Repository) bool {
+	return f.version <= repo.Version(f.role) || errors.Is(f.err, trust.ErrConflict) || errors.Is(f.err, fs.ErrNotExist)
+}
+
+// unread reports whether the disk, or the system, does not give the file out: nothing is known of what it holds.
+func (f stagedFile) unread() bool {
+	return errors.As(f.err, new(*fs.PathError)) && !errors.Is(f.err, fs.ErrNotExist) && !disk.Unreadable(f.err)
+}
+
+// scan reads the files of proposals, and checks them against what is published.
+func (o *Origin) scan(ctx context.Context) ([]stagedFile, error) {
+	var out []stagedFile
+	for _, dir := range []string{o.dir, filepath.Dir(o.dir)} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			f := stagedFile{path: filepath.Join(dir, e.Name()), old: dir != o.dir}
+			n, err := parseFileName(e.Name())
+			f.role, f.version = n.role, n.version
+			if f.old {
+				var ok bool
+				if f.role, f.version, ok = trust.ParseFileName(e.Name()); !ok || f.role != trust.RoleRoot && f.role != trust.RoleTargets {
+					continue
+				}
+			} else if err != nil {
+				continue // a block list, or nobody's
+			}
+			f.p, f.err = o.read(f, n)
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// read reads a file of a proposal, n being its name where it is not an old one.
+func (o *Origin) read(f stagedFile, n fileName) (*proposal, error) {
+	since := n.since
+	if f.old {
+		info, err := os.Lstat(f.path)
+		if err != nil {
+			return nil, err
+		}
+		since = info.ModTime()
+	}
+	raw, err := readUpTo(f.path, trust.MaxLength(f.role))
+	if err != nil {
+		return nil, err
+	}
+	if got := update.Sum(raw); !f.old && got != n.id {
+		return nil, fmt.Errorf("%w: expected digest %v, got %v", store.ErrCorrupt, n.id, got)
+	}
+	p, err := o.check(f.role, f.version, raw, o.notBefore(since))
+	if err != nil {
+		return nil, err
+	}
+	if p.Version() != f.version {
+		return nil, fmt.Errorf("%w: expected version %d, got %d", store.ErrCorrupt, f.version, p.Version())
+	}
+	return newProposal(p, since), nil
+}
+
+// load takes in the proposals that are on the disk.
+func (o *Origin) load(ctx context.Context) error {
+	if err := o.c.FS.MkdirAll(o.dir, 0o755); err != nil {
+		return err
+	}
+	if err := o.c.FS.RemoveTemps(o.dir); err != nil {
+		return err
+	}
+	found, err := o.scan(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		switch {
+		case f.err == nil && !f.old:
+			o.kept[f.p.id] = f.p
+		case f.unread() && (f.old || o.c.Local):
+			return f.err
+		case f.err == nil && (o.c.Local || !f.p.complete):
+			// One that is complete was held back: only its signer knows why, so that a server leaves it alone.
+			if err := o.keep(f.p); err != nil {
+				return err
+			}
+			if err := o.c.FS.Remove(f.path); err != nil {
+				return err
+			}
+		case o.c.Local && f.gone(o.repository()):
+			if err := o.c.FS.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		case o.c.Local && f.err != nil:
+			o.unfit[filepath.Base(f.path)] = f
+		case f.err != nil && !f.old:
+			o.c.Logger.Warn("proposal dropped", "file", filepath.Base(f.path), "err", f.err)
+			o.removeFile(filepath.Base(f.path))
+		}
+	}
+	o.tidy()
+	return nil
+}
+
+// removeUnused removes the files that belong to no proposal, and ends the arrivals that do not.
+func (o *Origin) removeUnused() {
+	files, archives := o.used()
+	entries, err := os.ReadDir(o.dir)
+	if err != nil {
+		o.c.Logger.Warn("staging not read", "err", err)
+		return
+	}
+	for _, e := range entries {
+		// What nobody can publish stays until its signer was told and removes it, or another is published.
+		if f, unfit := o.unfit[e.Name()]; unfit && !f.gone(o.repository()) {
+			continue
+		}
+		if !files[e.Name()] && !e.IsDir() && !strings.HasPrefix(e.Name(), disk.TempPrefix) {
+			o.removeFile(e.Name())
+		}
+	}
+	unused := func(d update.Digest) bool { return !archives[d] }
+	o.closeArrivals(unused)
+	o.dropBegun(unused)
+}
+
+// forever is longer than a proposal waits for anything.
+const forever = 100 * 365 * 24 * time.Hour
