@@ -43,12 +43,12 @@ func (o *Origin) Archive(ctx context.Context, id, digest update.Digest) (Archive
 	if err != nil {
 		return Archive{}, err
 	}
-	return o.arriving(r, missing, known), nil
+	return o.describeArchive(r, missing, known), nil
 }
 
-// arriving tells of an archive which blocks are missing, and whether its block list is here.
-func (o *Origin) arriving(r trust.Release, missing []int, known bool) Archive {
-	return Archive{r.Name(), r.Digest(), r.Length(), known, ranges(missing), o.begunOf(r.Digest())}
+// describeArchive tells of an archive which blocks are missing, and whether its block list is here.
+func (o *Origin) describeArchive(r trust.Release, missing []int, known bool) Archive {
+	return Archive{r.Name(), r.Digest(), r.Length(), known, ranges(missing), o.begunBlocks(r.Digest())}
 }
 
 // PutBlocks takes the block list of an archive of a staged list. The errors are those of Archive, and
@@ -215,21 +215,21 @@ func (o *Origin) closeArrivals(which func(update.Digest) bool) {
 	}
 }
 
-// place gives each archive of a staged list its name. The error is store.ErrIncomplete where blocks
+// placeArchives gives each archive of a staged list its name. The error is store.ErrIncomplete where blocks
 // are missing.
-func (o *Origin) place(ctx context.Context, p *proposal) error {
+func (o *Origin) placeArchives(ctx context.Context, p *proposal) error {
 	for _, r := range p.Releases() {
 		if o.c.Store.Has(r) {
 			continue
 		}
-		if err := o.placeOne(ctx, r); err != nil {
+		if err := o.placeArchive(ctx, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (o *Origin) placeOne(ctx context.Context, r trust.Release) (err error) {
+func (o *Origin) placeArchive(ctx context.Context, r trust.Release) (err error) {
 	list, err := o.blocks(r)
 	if errors.Is(err, ErrBlocks) {
 		return fmt.Errorf("%w: %w", store.ErrIncomplete, err)
@@ -245,8 +245,8 @@ func (o *Origin) placeOne(ctx context.Context, r trust.Release) (err error) {
 	return in.Commit(ctx)
 }
 
-// spokenFor reports whether a staged list names the archive.
-func (o *Origin) spokenFor(d update.Digest) bool {
+// wantsArchive reports whether a staged list names the archive.
+func (o *Origin) wantsArchive(d update.Digest) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.wanted(d)

@@ -25,17 +25,17 @@ import (
 func (o *Origin) Commit(ctx context.Context, id update.Digest) (status.Versions, error) {
 	// Archives are hashed and synced here, where they keep nobody waiting.
 	if p, err := o.find(id); err == nil && p.staged() {
-		if err := o.place(ctx, p); err != nil {
+		if err := o.placeArchives(ctx, p); err != nil {
 			return status.Versions{}, fmt.Errorf("commit: %w", err)
 		}
 	}
-	if err := o.take(ctx); err != nil {
+	if err := o.acquire(ctx); err != nil {
 		return status.Versions{}, err
 	}
 	defer o.release()
 	repo := o.repository()
 	if update.Sum(repo.Raw(trust.RoleTargets)) == id {
-		err := o.settle(ctx)
+		err := o.finishCommit(ctx)
 		return o.repository().Versions(), err
 	}
 	p, err := o.find(id)
@@ -68,7 +68,7 @@ func (o *Origin) commitRoot(ctx context.Context, p *proposal) (Outcome, error) {
 
 // Renew signs a new timestamp and, where it is needed, a new snapshot.
 func (o *Origin) Renew(ctx context.Context) error {
-	if err := o.take(ctx); err != nil {
+	if err := o.acquire(ctx); err != nil {
 		return err
 	}
 	defer o.release()
@@ -78,10 +78,10 @@ func (o *Origin) Renew(ctx context.Context) error {
 	return nil
 }
 
-// settle makes sure that what is published lies on the disk, whole, and that a timestamp was signed
+// finishCommit makes sure that what is published lies on the disk, whole, and that a timestamp was signed
 // after its root. A crash or an error in the middle of a commit may have left that open. The caller
 // has the token.
-func (o *Origin) settle(ctx context.Context) error {
+func (o *Origin) finishCommit(ctx context.Context) error {
 	if !o.unsettled {
 		return nil
 	}

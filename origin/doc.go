@@ -30,6 +30,8 @@
 //	<dir>/staging/publish/<digest>.blocks                        a block list, by its own digest
 //
 // Both are named by what is in them, are written durably, and are gone when the proposal went out, no
-// longer follows what is published, or was kept for a week. What boxsign left waiting in a directory,
+// longer follows what is published, or was kept for a week. What an earlier boxsign left waiting in a directory,
 // <dir>/staging/<N>.<role>.json, is taken over by Open.
+//
+// A signer who publishes in a directory of this computer opens an Origin on it as well: see Config.Local.
 package origin

@@ -74,8 +74,8 @@ func (o *Origin) notBefore(since time.Time) time.Time {
 	return since
 }
 
-// keep writes a proposal, durably, and shows it.
-func (o *Origin) keep(p *proposal) error {
+// write writes a proposal, durably, and shows it.
+func (o *Origin) write(p *proposal) error {
 	if err := o.c.FS.WriteFile(filepath.Join(o.dir, p.fileName()), p.Raw(), 0o644); err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (o *Origin) recheck() {
 func (o *Origin) tidy() {
 	all := o.proposals()
 	for _, p := range all {
-		if why := o.superfluous(p, all); why != "" {
+		if why := o.whySuperfluous(p, all); why != "" {
 			o.c.Logger.Info("proposal dropped", "role", p.Role(), "version", p.Version(), "reason", why)
 			o.drop(p)
 		}
@@ -117,8 +117,8 @@ func (o *Origin) tidy() {
 	o.removeUnused()
 }
 
-// superfluous says why a proposal need not be kept, "" if it must.
-func (o *Origin) superfluous(p *proposal, all []*proposal) string {
+// whySuperfluous says why a proposal need not be kept, "" if it must.
+func (o *Origin) whySuperfluous(p *proposal, all []*proposal) string {
 	if !o.c.Now().Before(p.since.Add(o.c.Keep)) {
 		return "it was kept for too long"
 	}

@@ -187,8 +187,8 @@ func (o *Origin) repository() *trust.Repository {
 	return o.last.Load()
 }
 
-// take takes the token, or ends with ctx.
-func (o *Origin) take(ctx context.Context) error {
+// acquire takes the token, or ends with ctx.
+func (o *Origin) acquire(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -113,9 +113,9 @@ func (o *Origin) addPart(archive update.Digest, i int, length, at int64, p []byt
 	return nil, nil
 }
 
-// begunOf returns how much is here of the blocks of an archive that arrive in parts, ascending by block. It
+// begunBlocks returns how much is here of the blocks of an archive that arrive in parts, ascending by block. It
 // is never nil: by the field a signer knows that this origin takes parts.
-func (o *Origin) begunOf(archive update.Digest) []Begun {
+func (o *Origin) begunBlocks(archive update.Digest) []Begun {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	out := []Begun{}

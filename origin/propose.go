@@ -68,18 +68,18 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 			return Outcome{}, o.refused(err)
 		}
 	}
-	if err := o.take(ctx); err != nil {
+	if err := o.acquire(ctx); err != nil {
 		return Outcome{}, err
 	}
 	defer o.release()
 	if published() {
-		return o.again(ctx, role)
+		return o.alreadyPublished(ctx, role)
 	}
 	p, err := o.check(role, o.reserved(), bytes.Clone(raw), o.c.Now())
 	if err != nil {
 		return Outcome{}, o.refused(err)
 	}
-	return o.admit(ctx, p)
+	return o.keepOrCommit(ctx, p)
 }
 
 func (o *Origin) reserved() int64 { return o.State().Reserved }
@@ -99,18 +99,18 @@ func (o *Origin) refused(err error) error {
 	return fmt.Errorf("propose: %w", err)
 }
 
-// again answers for what is published already. The caller has the token.
-func (o *Origin) again(ctx context.Context, role trust.Role) (Outcome, error) {
-	if err := o.settle(ctx); err != nil {
+// alreadyPublished answers for what is published already. The caller has the token.
+func (o *Origin) alreadyPublished(ctx context.Context, role trust.Role) (Outcome, error) {
+	if err := o.finishCommit(ctx); err != nil {
 		return Outcome{}, err
 	}
 	repo := o.repository()
 	return Outcome{Status: StatusCommitted, ID: update.Sum(repo.Raw(role)), Current: repo.Versions()}, nil
 }
 
-// admit keeps or commits a proposal that was checked. The caller has the token.
-func (o *Origin) admit(ctx context.Context, checked *trust.Proposal) (Outcome, error) {
-	p, err := o.join(newProposal(checked, o.c.Now()))
+// keepOrCommit keeps or commits a proposal that was checked. The caller has the token.
+func (o *Origin) keepOrCommit(ctx context.Context, checked *trust.Proposal) (Outcome, error) {
+	p, err := o.mergeSignatures(newProposal(checked, o.c.Now()))
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -120,19 +120,19 @@ func (o *Origin) admit(ctx context.Context, checked *trust.Proposal) (Outcome, e
 	if _, err := o.find(p.id); err == nil {
 		return o.outcome(ctx, p)
 	}
-	if err := o.admissible(ctx, p); err != nil {
+	if err := o.checkAdmissible(ctx, p); err != nil {
 		return Outcome{}, err
 	}
-	if err := o.keep(p); err != nil {
+	if err := o.write(p); err != nil {
 		return Outcome{}, fmt.Errorf("propose: %w", err)
 	}
 	o.tidy()
 	return o.outcome(ctx, p)
 }
 
-// join puts a proposal together with those that are kept and have the same content. At a server one that is staged stays
+// mergeSignatures puts a proposal together with those that are kept and have the same content. At a server one that is staged stays
 // as it is, since others know it by its ID.
-func (o *Origin) join(p *proposal) (*proposal, error) {
+func (o *Origin) mergeSignatures(p *proposal) (*proposal, error) {
 	for _, q := range o.proposals() {
 		if q.Role() != p.Role() || !sameContent(p.Raw(), q.Raw()) {
 			continue
@@ -149,15 +149,15 @@ func (o *Origin) join(p *proposal) (*proposal, error) {
 	return p, nil
 }
 
-// admissible refuses a proposal that would not be kept.
-func (o *Origin) admissible(ctx context.Context, p *proposal) error {
+// checkAdmissible refuses a proposal that would not be kept.
+func (o *Origin) checkAdmissible(ctx context.Context, p *proposal) error {
 	all := append(o.proposals(), p)
 	for _, q := range all {
 		if q != p && q.staged() && p.Role() == trust.RoleTargets && q.Version() >= p.Version() && !sameContent(p.Raw(), q.Raw()) {
 			return o.refused(fmt.Errorf("list %d: %w: list %d is complete and waits for its archives; wait for it, or replace it by list %d", p.Version(), trust.ErrConflict, q.Version(), q.Version()+1))
 		}
 	}
-	if why := o.superfluous(p, all); why != "" {
+	if why := o.whySuperfluous(p, all); why != "" {
 		return o.refused(fmt.Errorf("%s %d: %w: %s", p.Role(), p.Version(), trust.ErrConflict, why))
 	}
 	if !p.staged() {
@@ -166,18 +166,18 @@ func (o *Origin) admissible(ctx context.Context, p *proposal) error {
 	if err := o.haveKey(o.repository().Root()); err != nil {
 		return fmt.Errorf("propose: %w", err)
 	}
-	return o.room(ctx, p)
+	return o.makeRoom(ctx, p)
 }
 
-// room refuses a list whose archives would not fit beside those of the other staged lists, as far as these
+// makeRoom refuses a list whose archives would not fit beside those of the other staged lists, as far as these
 // have no place on the disk yet. A list that brings nothing takes no room, whatever waits beside it.
-func (o *Origin) room(ctx context.Context, p *proposal) error {
+func (o *Origin) makeRoom(ctx context.Context, p *proposal) error {
 	room, err := o.roomBeside(ctx, p)
 	if err == nil && room.Need > max(room.Free, 0) {
 		// What was withdrawn makes room at once.
 		o.collect(ctx)
 		if room, err = o.roomBeside(ctx, p); err == nil && room.Need > max(room.Free, 0) {
-			keep := func(d update.Digest) bool { return !p.archives[d].IsZero() || o.spokenFor(d) }
+			keep := func(d update.Digest) bool { return !p.archives[d].IsZero() || o.wantsArchive(d) }
 			_, err = o.c.Store.Evict(ctx, store.Eviction{Bytes: room.Need - room.Free, Keep: keep})
 		}
 		if err == nil {
@@ -221,7 +221,7 @@ func (o *Origin) outcome(ctx context.Context, p *proposal) (Outcome, error) {
 		if err != nil {
 			return Outcome{}, fmt.Errorf("propose: %w", err)
 		}
-		out.Archives = append(out.Archives, o.arriving(r, missing, known))
+		out.Archives = append(out.Archives, o.describeArchive(r, missing, known))
 	}
 	return out, nil
 }

@@ -83,7 +83,7 @@ func (o *Origin) plausible() error {
 }
 
 func (o *Origin) expire(ctx context.Context) {
-	if o.take(ctx) != nil {
+	if o.acquire(ctx) != nil {
 		return
 	}
 	defer o.release()
@@ -92,7 +92,7 @@ func (o *Origin) expire(ctx context.Context) {
 
 // GC removes what no list names that is published or staged; see store.Store.GC.
 func (o *Origin) GC(ctx context.Context, dryRun bool) (store.Collected, error) {
-	return o.c.Store.GC(ctx, store.GC{Keep: o.spokenFor, DryRun: dryRun})
+	return o.c.Store.GC(ctx, store.GC{Keep: o.wantsArchive, DryRun: dryRun})
 }
 
 func (o *Origin) collect(ctx context.Context) {

@@ -48,7 +48,7 @@ func Read(ctx context.Context, c Config) (Waiting, error) {
 	}
 	all := o.proposals()
 	for _, p := range all {
-		if o.superfluous(p, all) == "" {
+		if o.whySuperfluous(p, all) == "" {
 			w.Proposals = append(w.Proposals, p.Proposal)
 		}
 	}
@@ -59,7 +59,7 @@ func Read(ctx context.Context, c Config) (Waiting, error) {
 // Drop forgets a proposal. Whoever has a copy of it with enough signatures can still publish it, until a higher version
 // is out.
 func (o *Origin) Drop(ctx context.Context, p *trust.Proposal) error {
-	if err := o.take(ctx); err != nil {
+	if err := o.acquire(ctx); err != nil {
 		return err
 	}
 	defer o.release()
@@ -168,7 +168,7 @@ func (o *Origin) load(ctx context.Context) error {
 			return f.err
 		case f.err == nil && (o.c.Local || !f.p.complete):
 			// One that is complete was held back: only its signer knows why, so that a server leaves it alone.
-			if err := o.keep(f.p); err != nil {
+			if err := o.write(f.p); err != nil {
 				return err
 			}
 			if err := o.c.FS.Remove(f.path); err != nil {

@@ -135,7 +135,7 @@ func (x *session) finish(ctx context.Context, p *trust.Proposal, files publish.F
 	if err != nil {
 		return Change{}, err
 	}
-	if err := x.settled(done); err != nil {
+	if err := x.forgetPublished(done); err != nil {
 		return Change{}, err
 	}
 	if done.At, err = x.served(ctx, p, files); err != nil {

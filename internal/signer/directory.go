@@ -38,7 +38,7 @@ const metadataDir = "metadata"
 // openDirectory opens a repository that is there; for writing, no other program may be writing to it.
 func openDirectory(ctx context.Context, d directory, write bool) (*directory, error) {
 	if err := begun(d.path); err != nil {
-		return nil, d.lostHint(err)
+		return nil, d.withLostHint(err)
 	}
 	open := store.OpenReadOnly
 	if write {
@@ -46,10 +46,10 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 	}
 	s, err := open(ctx, store.Config{Dir: d.path, FS: d.disk, Now: d.now})
 	if err != nil {
-		return nil, d.lostHint(withHint(err))
+		return nil, d.withLostHint(withHint(err))
 	}
 	if damage := s.Damage(); s.Repository() == nil && len(damage) > 0 {
-		return nil, errors.Join(d.lostHint(damage[len(damage)-1]), s.Close())
+		return nil, errors.Join(d.withLostHint(damage[len(damage)-1]), s.Close())
 	}
 	d.store = s
 	return &d, nil
@@ -64,8 +64,8 @@ func begun(path string) error {
 	return err
 }
 
-// lostHint says how a metadata file comes back that is damaged as its copy is, or is missing.
-func (d *directory) lostHint(err error) error {
+// withLostHint says how a metadata file comes back that is damaged as its copy is, or is missing.
+func (d *directory) withLostHint(err error) error {
 	var lost *fs.PathError
 	if !errors.As(err, &lost) && errors.Is(err, store.ErrNoRoot) {
 		return d.lostRoots(err)
@@ -104,7 +104,7 @@ func (d *directory) lacksRoot(seen *trust.Root) error {
 	}
 	path := filepath.Join(d.path, metadataDir, trust.FileName(trust.RoleRoot, next))
 	lost := &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
-	return d.lostHint(fmt.Errorf("%s: the repository is damaged: your keys saw root %d: %w", d.path, seen.Version(), lost))
+	return d.withLostHint(fmt.Errorf("%s: the repository is damaged: your keys saw root %d: %w", d.path, seen.Version(), lost))
 }
 
 // Problems says which metadata files the disk damaged that have an intact copy, and which proposals nobody can publish.

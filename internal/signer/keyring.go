@@ -146,7 +146,7 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 	for _, name := range names {
 		key, err := k.load(ctx, name)
 		if err != nil {
-			return nil, k.lostHint(name, fmt.Errorf("%s key: %w", p, err))
+			return nil, k.withRestoreHint(name, fmt.Errorf("%s key: %w", p, err))
 		}
 		if err := k.fits(name, key); err != nil {
 			return nil, fmt.Errorf("%s key: %w", p, err)
@@ -178,8 +178,8 @@ func (k *keyring) fits(name string, key *secret.Key) error {
 	return nil // without a public file nothing can be said
 }
 
-// lostHint says how a private key comes back whose file is damaged.
-func (k *keyring) lostHint(name string, err error) error {
+// withRestoreHint says how a private key comes back whose file is damaged.
+func (k *keyring) withRestoreHint(name string, err error) error {
 	raw, unread := disk.ReadFile(name, maxBundle)
 	defer clear(raw)
 	if unread != nil {

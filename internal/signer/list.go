@@ -110,7 +110,7 @@ func (s *Signer) changeList(ctx context.Context, o ListOptions, files publish.Fi
 // changeList makes the next list anew, on the new base, as often as another signer was faster.
 func (x *session) changeList(ctx context.Context, o ListOptions, files publish.Files, edit listEdit) (Change, error) {
 	if !x.DryRun {
-		if err := x.afterOthers(ctx, o, edit); err != nil {
+		if err := x.awaitAndShowOthers(ctx, o, edit); err != nil {
 			return Change{}, err
 		}
 	}
@@ -132,7 +132,7 @@ func (x *session) changeList(ctx context.Context, o ListOptions, files publish.F
 		if !errors.Is(err, trust.ErrConflict) {
 			return c, err
 		}
-		if err := x.meanwhile(ctx, e.Plan(), err); err != nil {
+		if err := x.afterConflict(ctx, e.Plan(), err); err != nil {
 			return Change{}, err
 		}
 	}
@@ -147,8 +147,8 @@ func (x *session) unchangedList(ctx context.Context) (Change, error) {
 	return x.unchanged(ctx, trust.RoleTargets, notes...)
 }
 
-// afterOthers waits for the list that another signer is sending, and shows what it changed.
-func (x *session) afterOthers(ctx context.Context, o ListOptions, edit listEdit) error {
+// awaitAndShowOthers waits for the list that another signer is sending, and shows what it changed.
+func (x *session) awaitAndShowOthers(ctx context.Context, o ListOptions, edit listEdit) error {
 	before := x.base
 	if x.othersList() == 0 {
 		return nil
@@ -160,7 +160,7 @@ func (x *session) afterOthers(ctx context.Context, o ListOptions, edit listEdit)
 	if _, err := x.awaitOthers(ctx); err != nil {
 		return err
 	}
-	return x.apart(before, names(mine.Plan()))
+	return x.checkOverlap(before, names(mine.Plan()))
 }
 
 func (x *session) editList(o ListOptions, edit listEdit) (*trust.TargetsEdit, error) {
@@ -194,7 +194,7 @@ func (s *Signer) Abort(ctx context.Context) ([]Change, error) {
 		lists, roots := x.reserved > x.base.Version(trust.RoleTargets), x.waiting(trust.RoleRoot)
 		if !lists && len(roots) == 0 {
 			if !x.DryRun {
-				if err := x.settle(ctx, trust.RoleTargets); err != nil {
+				if err := x.finishPublished(ctx, trust.RoleTargets); err != nil {
 					return nil, err
 				}
 			}

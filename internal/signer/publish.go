@@ -33,10 +33,10 @@ func (x *session) served(ctx context.Context, p *trust.Proposal, files publish.F
 	return out, nil
 }
 
-// meanwhile shows what another signer published while mine was being signed, and waits for what is on
+// afterConflict shows what another signer published while mine was being signed, and waits for what is on
 // its way. Without a person to ask it goes on only where the two changes have no name in common.
 // conflict is what the origin said.
-func (x *session) meanwhile(ctx context.Context, mine trust.Plan, conflict error) error {
+func (x *session) afterConflict(ctx context.Context, mine trust.Plan, conflict error) error {
 	before := x.base
 	if err := x.forgetSigned(); err != nil {
 		return err
@@ -51,12 +51,12 @@ func (x *session) meanwhile(ctx context.Context, mine trust.Plan, conflict error
 	if !waited && x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
 		return status.WithHint(conflict, "another signer's list is on its way there: wait until it is published, then run the command again")
 	}
-	return x.apart(before, names(mine))
+	return x.checkOverlap(before, names(mine))
 }
 
-// apart shows what another signer published since before. Where nobody is asked it is trust.ErrConflict
+// checkOverlap shows what another signer published since before. Where nobody is asked it is trust.ErrConflict
 // if that touched one of mine too.
-func (x *session) apart(before *trust.Repository, mine []update.Name) error {
+func (x *session) checkOverlap(before *trust.Repository, mine []update.Name) error {
 	if x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
 		return nil // it was given up
 	}

@@ -147,7 +147,7 @@ func (s *Signer) changeRoot(ctx context.Context, edit rootEdit) (Change, error) 
 // open.
 func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...string) (Change, error) {
 	if !x.DryRun {
-		if err := x.settle(ctx, role); err != nil {
+		if err := x.finishPublished(ctx, role); err != nil {
 			return Change{}, err
 		}
 	}
@@ -155,8 +155,8 @@ func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...strin
 	return Change{Role: role, From: version, To: version, Expires: x.base.Expires(role).UTC(), State: stateUnchanged, Notes: notes}, nil
 }
 
-// settle finishes a publish that may have been cut after what it published was there.
-func (x *session) settle(ctx context.Context, role trust.Role) error {
+// finishPublished finishes a publish that may have been cut after what it published was there.
+func (x *session) finishPublished(ctx context.Context, role trust.Role) error {
 	if role == trust.RoleRoot {
 		return x.followRoot(ctx)
 	}

@@ -151,7 +151,7 @@ func (r *rotation) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.settle(ctx)
+	return r.placeKeys(ctx)
 }
 
 // errWaits says that others must sign before the rotation can go on.
@@ -284,8 +284,8 @@ func (r *rotation) signAgain(ctx context.Context) error {
 	return nil
 }
 
-// settle gives the new key the place of the old one, which stays under its fingerprint.
-func (r *rotation) settle(ctx context.Context) error {
+// placeKeys gives the new key the place of the old one, which stays under its fingerprint.
+func (r *rotation) placeKeys(ctx context.Context) error {
 	had, err := r.ring.completed(ctx, string(r.part))
 	if err != nil {
 		return err

@@ -170,7 +170,7 @@ func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error)
 func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (Change, error) {
 	c := x.describe(p.Plan())
 	if hold || !p.Complete() {
-		return x.hold(ctx, c, p, files)
+		return x.keepWaiting(ctx, c, p, files)
 	}
 	next := trust.Change{Targets: p}
 	if p.Role() == trust.RoleRoot {
@@ -185,8 +185,8 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.F
 	return c, nil
 }
 
-// hold keeps a proposal waiting, unless others have signed it meanwhile: then it is published.
-func (x *session) hold(ctx context.Context, c Change, p *trust.Proposal, files publish.Files) (Change, error) {
+// keepWaiting keeps a proposal waiting, unless others have signed it meanwhile: then it is published.
+func (x *session) keepWaiting(ctx context.Context, c Change, p *trust.Proposal, files publish.Files) (Change, error) {
 	if err := x.place.Hold(ctx, p, files); err != nil {
 		return Change{}, err
 	}

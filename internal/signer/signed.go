@@ -39,9 +39,9 @@ func (x *session) keepSigned(p *trust.Proposal) error {
 	return x.ring.disk.WriteFile(x.ring.path(signedFile), p.Raw(), 0o600)
 }
 
-// settled forgets the list that was signed once it is published. One that waits for signatures is kept:
+// forgetPublished forgets the list that was signed once it is published. One that waits for signatures is kept:
 // when it has them, whoever has the archives says the same again to send them.
-func (x *session) settled(c Change) error {
+func (x *session) forgetPublished(c Change) error {
 	if c.State == stateWaiting || c.State == stateArchives {
 		return nil
 	}

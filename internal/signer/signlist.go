@@ -40,7 +40,7 @@ func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing)
 	if err != nil {
 		return Change{}, err
 	}
-	if err := x.settled(done); err != nil {
+	if err := x.forgetPublished(done); err != nil {
 		return Change{}, err
 	}
 	if done.At, err = x.served(ctx, p, l.files); err != nil {
