@@ -67,7 +67,7 @@ func crashOnce(t *testing.T, w *world, next *trust.Repository, step int, after b
 	b := newBox(t, old.Root())
 	b.must(w.dir, w.clock())
 	commit := func(fs disk.FS) error {
-		return reopened(t, trust.Directory{FS: fs, Path: w.dir.Path}).Commit(next)
+		return reopened(t, directory{FS: fs, Path: w.dir.Path}).Commit(next)
 	}
 	fs, counted := testworld.Crash(step, after)
 	if err := commit(fs); err == nil {

@@ -42,7 +42,7 @@ func TestDamagedBits(t *testing.T) {
 			if c.pinned != nil {
 				c.pinned = read(t, filepath.Join(dir, "metadata", "1.root.json"))
 			}
-			d := trust.Directory{Path: dir}
+			d := directory{Path: dir}
 			files, err := filepath.Glob(filepath.Join(dir, "metadata", "*"))
 			if err != nil || len(files) < 14 {
 				t.Fatal(files, err)
@@ -60,7 +60,7 @@ func TestDamagedBits(t *testing.T) {
 	t.Logf("%d bits", sum)
 }
 
-func damageBits(t *testing.T, d trust.Directory, pinned []byte, path string, copies bool, w *world) (n int) {
+func damageBits(t *testing.T, d directory, pinned []byte, path string, copies bool, w *world) (n int) {
 	good := read(t, path)
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {

@@ -55,33 +55,6 @@ func TestCommitNothing(t *testing.T) {
 	}
 }
 
-// TestDropOld keeps the list with a higher number than the one that is out, and removes the rest.
-func TestDropOld(t *testing.T) {
-	w := newWorld(t)
-	if err := w.dir.DropOld(w.repo); err != nil {
-		t.Fatalf("where nothing ever waited: %v", err)
-	}
-	var lists []*trust.Proposal
-	for _, n := range []string{one, two} {
-		lists = append(lists, w.propose(w.releases, n)) // the second gets a higher number
-		if err := w.dir.SavePending(lists[len(lists)-1]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	root := w.proposeRoot(w.roots, nil)
-	if err := w.dir.SavePending(root); err != nil {
-		t.Fatal(err)
-	}
-	next := w.next(trust.Change{Targets: lists[0], Root: root})
-	if err := w.dir.DropOld(next); err != nil {
-		t.Fatal(err)
-	}
-	left, err := filepath.Glob(filepath.Join(w.dir.Path, "staging", "*"))
-	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "3.targets.json" {
-		t.Errorf("expected 3.targets.json to be left alone, got %v, %v", left, err)
-	}
-}
-
 func TestVerifyNamesWhatIsWrong(t *testing.T) {
 	cases := []struct {
 		name   string

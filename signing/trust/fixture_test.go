@@ -141,7 +141,7 @@ func directories(t testing.TB) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(w.dir.SavePending(w.sign(proposed, w.releases[0])), w.dir.SavePending(w.proposeRoot(w.roots[:1], nil))); err != nil {
+	if err := errors.Join(w.dir.savePending(w.sign(proposed, w.releases[0])), w.dir.savePending(w.proposeRoot(w.roots[:1], nil))); err != nil {
 		t.Fatal(err)
 	}
 	return map[string]string{"origin": w.dir.Path, "box": b.cfg.Dir, "mirror": m.cfg.Dir}
@@ -206,7 +206,7 @@ func TestSameBytesAsBefore(t *testing.T) {
 // TestReadsDirectoriesOfBefore opens what an earlier version left and goes on from there.
 func TestReadsDirectoriesOfBefore(t *testing.T) {
 	dir := unpack(t)
-	d := trust.Directory{Path: filepath.Join(dir, "origin")}
+	d := directory{Path: filepath.Join(dir, "origin")}
 	state := reopened(t, d)
 	r, err := state.Current()
 	if err != nil || len(state.Damage()) > 0 {
@@ -220,9 +220,9 @@ func TestReadsDirectoriesOfBefore(t *testing.T) {
 	if _, err := verify(d, read(t, filepath.Join(d.Path, "metadata", "1.root.json")), trust.Clock{Now: at}); err != nil {
 		t.Error(err)
 	}
-	waiting, unfit, err := d.Pending(r, state.Ledger(), at)
-	if err != nil || len(unfit) > 0 || len(waiting) != 2 || waiting[0].Role() != trust.RoleTargets || waiting[1].Role() != trust.RoleRoot {
-		t.Fatalf("got %v, %v, %v", waiting, unfit, err)
+	waiting, err := d.pending(r, state.Ledger(), at)
+	if err != nil || len(waiting) != 2 || waiting[0].Role() != trust.RoleTargets || waiting[1].Role() != trust.RoleRoot {
+		t.Fatalf("got %v, %v", waiting, err)
 	}
 	next, err := r.Next(t.Context(), at.Add(time.Hour), trust.Change{Targets: waiting[0]}, testworld.NewSigner("online 2"))
 	if err == nil {

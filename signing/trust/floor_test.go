@@ -90,7 +90,7 @@ func TestDamagedRootTakesNoOther(t *testing.T) {
 	w := newWorld(t)
 	b := newBox(t, w.repo.Root())
 	thief := *w
-	thief.dir = trust.Directory{Path: filepath.Join(testworld.TempDir(t), "R")}
+	thief.dir = directory{Path: filepath.Join(testworld.TempDir(t), "R")}
 	if err := os.CopyFS(thief.dir.Path, os.DirFS(w.dir.Path)); err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ const hours24 = 24 * time.Hour
 // world is an origin's directory, its present repository, and who holds which keys.
 type world struct {
 	t                     testing.TB
-	dir                   trust.Directory
+	dir                   directory
 	state                 *trust.State
 	repo                  *trust.Repository
 	at                    time.Time
@@ -43,7 +43,7 @@ func newWorldOf(t testing.TB, n, need int) *world {
 		w.roots = append(w.roots, testworld.NewSigner(fmt.Sprintf("root %d", i)))
 		w.releases = append(w.releases, testworld.NewSigner(fmt.Sprintf("release %d", i)))
 	}
-	w.dir = trust.Directory{Path: filepath.Join(testworld.TempDir(t), "R")}
+	w.dir = directory{Path: filepath.Join(testworld.TempDir(t), "R")}
 	w.repo = testworld.Keyring{Roots: w.roots, Releases: w.releases, Online: w.online[0]}.Init(t, w.at, need)
 	state, err := trust.Open(config(w.dir, w.repo.Raw(trust.RoleRoot)))
 	if err == nil {
@@ -57,12 +57,12 @@ func newWorldOf(t testing.TB, n, need int) *world {
 }
 
 // config is that of an origin's state.
-func config(d trust.Directory, pinned []byte) trust.Config {
+func config(d directory, pinned []byte) trust.Config {
 	return trust.Config{FS: d.FS, Dir: filepath.Join(d.Path, "metadata"), Pinned: pinned, DeferRoots: true}
 }
 
 // reopened is an origin's state after a restart.
-func reopened(t testing.TB, d trust.Directory) *trust.State {
+func reopened(t testing.TB, d directory) *trust.State {
 	t.Helper()
 	s, err := trust.Open(config(d, nil))
 	if err != nil {
@@ -72,7 +72,7 @@ func reopened(t testing.TB, d trust.Directory) *trust.State {
 }
 
 // verify reads the metadata of a directory and checks all that can be checked from a pinned root.
-func verify(d trust.Directory, pinned []byte, c trust.Clock) (*trust.Repository, error) {
+func verify(d directory, pinned []byte, c trust.Clock) (*trust.Repository, error) {
 	s, err := trust.Open(config(d, pinned))
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func addition(t testing.TB, n string, data []byte) trust.Addition {
 
 func (w *world) edit() *trust.TargetsEdit {
 	w.t.Helper()
-	reserved, err := w.dir.Reserved()
+	reserved, err := w.dir.reserved()
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func (w *world) sign(e *trust.TargetsEdit, by ...*testworld.Signer) *trust.Propo
 func (w *world) publish(c trust.Change) {
 	w.t.Helper()
 	next := w.next(c)
-	if err := errors.Join(w.state.Commit(next), w.dir.DropOld(next)); err != nil {
+	if err := w.state.Commit(next); err != nil {
 		w.t.Fatal(err)
 	}
 	w.repo = next

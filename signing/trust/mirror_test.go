@@ -17,7 +17,7 @@ type files struct {
 }
 
 // copyOf returns a mirror with the metadata of a directory.
-func copyOf(t testing.TB, d trust.Directory) *files {
+func copyOf(t testing.TB, d directory) *files {
 	t.Helper()
 	f := &files{data: map[string][]byte{}}
 	paths, err := filepath.Glob(filepath.Join(d.Path, "metadata", "*.json"))

@@ -48,6 +48,13 @@ func needOf(r *Root, f *file) Need {
 	return Need{r.version, f.role, r.Threshold(f.role), have, without(r.roles[f.role].keys, have)}
 }
 
+func (r *Repository) check(role Role, known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {
+	if role == RoleRoot {
+		return r.CheckRoot(raw, at)
+	}
+	return r.CheckTargets(known, reserved, raw, at)
+}
+
 // CheckTargets checks a list that is to follow r, as it came from a signer. known and reserved are as
 // for EditTargets; at is the present time. The errors are ErrMalformed, ErrConflict, ErrThreshold
 // where a signature doesn't fit or none is there, ErrExpired, ErrClock, ErrSecondDigest.

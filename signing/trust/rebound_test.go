@@ -162,7 +162,7 @@ func TestListNumberCountedUp(t *testing.T) {
 	w := newWorld(t)
 	w.add(one)
 	all := readers(t, w)
-	backup := trust.Directory{Path: filepath.Join(testworld.TempDir(t), "backup")}
+	backup := directory{Path: filepath.Join(testworld.TempDir(t), "backup")}
 	if err := os.CopyFS(backup.Path, os.DirFS(w.dir.Path)); err != nil {
 		t.Fatal(err)
 	}

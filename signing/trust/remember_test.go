@@ -13,9 +13,9 @@ import (
 )
 
 // newMirror is a client that others read, with the set that w has now.
-func newMirror(t testing.TB, w *world) (*box, trust.Directory) {
+func newMirror(t testing.TB, w *world) (*box, directory) {
 	t.Helper()
-	d := trust.Directory{Path: filepath.Join(testworld.TempDir(t), "M")}
+	d := directory{Path: filepath.Join(testworld.TempDir(t), "M")}
 	b := &box{t: t, cfg: config(d, read(t, filepath.Join(w.dir.Path, "metadata", "1.root.json")))}
 	b.reopen()
 	b.must(w.dir, w.clock())
@@ -185,7 +185,7 @@ func TestRememberingCrashesAtEveryStep(t *testing.T) {
 	steps := 0
 	for done := false; !done; steps++ {
 		for _, after := range []bool{false, true} {
-			d := trust.Directory{Path: filepath.Join(testworld.TempDir(t), "M")}
+			d := directory{Path: filepath.Join(testworld.TempDir(t), "M")}
 			b := &box{t: t, cfg: config(d, nil)}
 			if err := os.CopyFS(b.cfg.Dir, os.DirFS(before)); err != nil {
 				t.Fatal(err)

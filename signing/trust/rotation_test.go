@@ -31,10 +31,10 @@ func TestTwoOfThree(t *testing.T) {
 		t.Fatalf("expected %v, got %v", trust.ErrThreshold, err)
 	}
 	// The first signer leaves it in the directory, the second finds it there.
-	if err := w.dir.SavePending(p); err != nil {
+	if err := w.dir.savePending(p); err != nil {
 		t.Fatal(err)
 	}
-	pending, _, err := w.dir.Pending(w.repo, w.state.Ledger(), w.at)
+	pending, err := w.dir.pending(w.repo, w.state.Ledger(), w.at)
 	if err != nil || len(pending) != 1 {
 		t.Fatalf("expected one proposal, got %d, %v", len(pending), err)
 	}
@@ -56,7 +56,7 @@ func TestTwoOfThree(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if pending, _, _ = w.dir.Pending(w.repo, w.state.Ledger(), w.at); len(pending) != 0 {
+	if pending, _ = w.dir.pending(w.repo, w.state.Ledger(), w.at); len(pending) != 0 {
 		t.Error("expected no proposal to be left")
 	}
 
@@ -208,7 +208,7 @@ func TestSecondDigest(t *testing.T) {
 func TestAbortGetsAHigherNumber(t *testing.T) {
 	w := newWorldOf(t, 2, 2)
 	p := w.propose(w.releases[:1], one)
-	if err := w.dir.SavePending(p); err != nil {
+	if err := w.dir.savePending(p); err != nil {
 		t.Fatal(err)
 	}
 	q := w.propose(w.releases, two)
