@@ -243,13 +243,16 @@ func (d *directory) publishList(ctx context.Context, o *origin.Origin, p *trust.
 			return fmt.Errorf("%v: %w: it is not in %s", r.Name(), publish.ErrNoFile, d.path)
 		}
 	}
-	held := slices.Contains(o.State().Staged, p.Version())
+	before := o.State()
+	waited := slices.Contains(before.Staged, p.Version()) || slices.ContainsFunc(before.Pending, func(q origin.Pending) bool {
+		return q.Role == trust.RoleTargets && q.Version == p.Version()
+	})
 	out, err := o.Propose(ctx, trust.RoleTargets, p.Raw())
 	if err != nil {
 		return err
 	}
-	if _, err = o.Commit(ctx, out.ID); err != nil && !held {
-		// The next command must not find a list waiting that nobody held. It is gone where only the last step failed.
+	if _, err = o.Commit(ctx, out.ID); err != nil && !waited {
+		// The next command must not find a list waiting that did not wait before. It is gone where only the last step failed.
 		if dropped := o.Drop(ctx, p); !errors.Is(dropped, origin.ErrNotFound) {
 			err = errors.Join(err, dropped)
 		}
