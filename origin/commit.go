@@ -26,7 +26,7 @@ func (o *Origin) Commit(ctx context.Context, id update.Digest) (status.Versions,
 	// Archives are hashed and synced here, where they keep nobody waiting.
 	if p, err := o.find(id); err == nil && p.staged() {
 		if err := o.placeArchives(ctx, p); err != nil {
-			return status.Versions{}, fmt.Errorf("commit: %w", err)
+			return status.Versions{}, o.during("commit", err)
 		}
 	}
 	if err := o.acquire(ctx); err != nil {
@@ -43,10 +43,10 @@ func (o *Origin) Commit(ctx context.Context, id update.Digest) (status.Versions,
 		err = fmt.Errorf("%s %d: %w: it is pending", p.Role(), p.Version(), ErrNotFound)
 	}
 	if err != nil {
-		return status.Versions{}, fmt.Errorf("commit: %w", err)
+		return status.Versions{}, o.during("commit", err)
 	}
 	if err := o.publish(ctx, trust.Change{Targets: p.Proposal}); err != nil {
-		return status.Versions{}, fmt.Errorf("commit: %w", err)
+		return status.Versions{}, o.during("commit", err)
 	}
 	return o.repository().Versions(), nil
 }
@@ -55,13 +55,13 @@ func (o *Origin) Commit(ctx context.Context, id update.Digest) (status.Versions,
 func (o *Origin) commitRoot(ctx context.Context, p *proposal) (Outcome, error) {
 	root, err := trust.ParseRoot(p.Raw())
 	if err != nil {
-		return Outcome{}, fmt.Errorf("propose: %w", err)
+		return Outcome{}, o.during("propose", err)
 	}
 	if err := o.haveKey(root); err != nil {
-		return Outcome{}, fmt.Errorf("propose: %w", err)
+		return Outcome{}, o.during("propose", err)
 	}
 	if err := o.publish(ctx, trust.Change{Root: p.Proposal}); err != nil {
-		return Outcome{}, fmt.Errorf("propose: %w", err)
+		return Outcome{}, o.during("propose", err)
 	}
 	return Outcome{Status: StatusCommitted, ID: p.id, Current: o.repository().Versions()}, nil
 }
@@ -73,7 +73,7 @@ func (o *Origin) Renew(ctx context.Context) error {
 	}
 	defer o.release()
 	if err := o.publish(ctx, trust.Change{}); err != nil {
-		return fmt.Errorf("renew: %w", err)
+		return o.during("renew", err)
 	}
 	return nil
 }

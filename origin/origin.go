@@ -201,3 +201,11 @@ func (o *Origin) acquire(ctx context.Context) error {
 }
 
 func (o *Origin) release() { <-o.changing }
+
+// during says what err came of. A signer who is there knows what was asked for.
+func (o *Origin) during(operation string, err error) error {
+	if o.c.Local {
+		return err
+	}
+	return fmt.Errorf("%s: %w", operation, err)
+}

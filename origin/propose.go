@@ -89,14 +89,14 @@ func (o *Origin) refused(err error) error {
 	for _, conflict := range []error{trust.ErrConflict, trust.ErrRollback, trust.ErrStranded, trust.ErrSecondDigest} {
 		if errors.Is(err, conflict) {
 			s := o.State()
-			e := &ConflictError{Current: s.Versions, Err: fmt.Errorf("propose: %w", err)}
+			e := &ConflictError{Current: s.Versions, Err: o.during("propose", err)}
 			if n := len(s.Staged); n > 0 {
 				e.Staged = s.Staged[n-1]
 			}
 			return e
 		}
 	}
-	return fmt.Errorf("propose: %w", err)
+	return o.during("propose", err)
 }
 
 // alreadyPublished answers for what is published already. The caller has the token.
@@ -124,7 +124,7 @@ func (o *Origin) keepOrCommit(ctx context.Context, checked *trust.Proposal) (Out
 		return Outcome{}, err
 	}
 	if err := o.write(p); err != nil {
-		return Outcome{}, fmt.Errorf("propose: %w", err)
+		return Outcome{}, o.during("propose", err)
 	}
 	o.tidy()
 	return o.outcome(ctx, p)
@@ -164,7 +164,7 @@ func (o *Origin) checkAdmissible(ctx context.Context, p *proposal) error {
 		return nil
 	}
 	if err := o.haveKey(o.repository().Root()); err != nil {
-		return fmt.Errorf("propose: %w", err)
+		return o.during("propose", err)
 	}
 	return o.makeRoom(ctx, p)
 }
@@ -186,7 +186,7 @@ func (o *Origin) makeRoom(ctx context.Context, p *proposal) error {
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("propose: %w", err)
+		return o.during("propose", err)
 	case room.Need > max(room.Free, 0):
 		return fmt.Errorf("propose: %w: the archives need %d bytes in %s, and %d can be used", disk.ErrNoSpace, room.Need, o.c.Store.Dir(), max(room.Free, 0))
 	}
@@ -219,7 +219,7 @@ func (o *Origin) outcome(ctx context.Context, p *proposal) (Outcome, error) {
 		}
 		missing, known, err := o.missing(ctx, r)
 		if err != nil {
-			return Outcome{}, fmt.Errorf("propose: %w", err)
+			return Outcome{}, o.during("propose", err)
 		}
 		out.Archives = append(out.Archives, o.describeArchive(r, missing, known))
 	}

@@ -200,10 +200,7 @@ func (d *directory) inOrigin(ctx context.Context, run func(*origin.Origin) error
 
 func (d *directory) Hold(ctx context.Context, p *trust.Proposal, files publish.Files) error {
 	return d.inOrigin(ctx, func(o *origin.Origin) error {
-		if err := d.ingest(ctx, p.Releases(), files); err != nil {
-			return err
-		}
-		_, err := o.Propose(ctx, p.Role(), p.Raw())
+		_, err := d.stage(ctx, o, p, files)
 		return err
 	})
 }
@@ -229,35 +226,54 @@ func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.F
 		if c.Targets == nil {
 			return nil
 		}
-		return d.publishList(ctx, o, c.Targets, files)
+		// What refuses a list is asked before a byte is copied: the clock, and whether each archive is at hand.
+		here, at := d.store.Repository(), d.now()
+		if err := here.CheckJump(at, c); err != nil {
+			return err
+		}
+		if _, err := here.Next(ctx, at, c, online...); err != nil {
+			return err
+		}
+		for _, r := range c.Targets.Releases() {
+			if _, given := files[r.Digest()]; !given && !d.store.Has(r) {
+				return fmt.Errorf("%v: %w: it is not in %s", r.Name(), publish.ErrNoFile, d.path)
+			}
+		}
+		commit, err := d.stage(ctx, o, c.Targets, files)
+		if err != nil {
+			return err
+		}
+		return commit()
 	}, online...)
 }
 
-// publishList brings the archives first: a list is staged only once nothing but the disk can keep it from going out.
-func (d *directory) publishList(ctx context.Context, o *origin.Origin, p *trust.Proposal, files publish.Files) error {
-	if err := d.ingest(ctx, p.Releases(), files); err != nil {
-		return err
-	}
-	for _, r := range p.Releases() {
-		if !d.store.Has(r) {
-			return fmt.Errorf("%v: %w: it is not in %s", r.Name(), publish.ErrNoFile, d.path)
-		}
-	}
+// stage has a proposal wait, with its archives in place; commit publishes it, if it is a list. Where one of the two fails, it
+// waits no more than before: the next command must not find a list that nobody held.
+func (d *directory) stage(ctx context.Context, o *origin.Origin, p *trust.Proposal, files publish.Files) (commit func() error, err error) {
 	before := o.State()
 	waited := slices.Contains(before.Staged, p.Version()) || slices.ContainsFunc(before.Pending, func(q origin.Pending) bool {
-		return q.Role == trust.RoleTargets && q.Version == p.Version()
+		return q.Role == p.Role() && q.Version == p.Version()
 	})
-	out, err := o.Propose(ctx, trust.RoleTargets, p.Raw())
-	if err != nil {
+	undo := func(err error) error {
+		if err != nil && !waited {
+			// It is gone where only the last step failed.
+			if dropped := o.Drop(ctx, p); !errors.Is(dropped, origin.ErrNotFound) {
+				err = errors.Join(err, dropped)
+			}
+		}
 		return err
 	}
-	if _, err = o.Commit(ctx, out.ID); err != nil && !waited {
-		// The next command must not find a list waiting that did not wait before. It is gone where only the last step failed.
-		if dropped := o.Drop(ctx, p); !errors.Is(dropped, origin.ErrNotFound) {
-			err = errors.Join(err, dropped)
-		}
+	out, err := o.Propose(ctx, p.Role(), p.Raw())
+	if err != nil {
+		return nil, err
 	}
-	return err
+	if err := d.ingest(ctx, p.Releases(), files); err != nil {
+		return nil, undo(err)
+	}
+	return func() error {
+		_, err := o.Commit(ctx, out.ID)
+		return undo(err)
+	}, nil
 }
 
 // ingest copies those archives of a list that are not here yet.
