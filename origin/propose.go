@@ -173,7 +173,7 @@ func (o *Origin) checkAdmissible(ctx context.Context, p *proposal) error {
 // have no place on the disk yet. A list that brings nothing takes no room, whatever waits beside it.
 func (o *Origin) makeRoom(ctx context.Context, p *proposal) error {
 	room, err := o.roomBeside(ctx, p)
-	if err == nil && room.Need > max(room.Free, 0) {
+	if err == nil && room.Need > max(room.Free, 0) && !o.c.Local {
 		// What was withdrawn makes room at once.
 		o.collect(ctx)
 		if room, err = o.roomBeside(ctx, p); err == nil && room.Need > max(room.Free, 0) {
@@ -188,7 +188,7 @@ func (o *Origin) makeRoom(ctx context.Context, p *proposal) error {
 	case err != nil:
 		return o.during("propose", err)
 	case room.Need > max(room.Free, 0):
-		return fmt.Errorf("propose: %w: the archives need %d bytes in %s, and %d can be used", disk.ErrNoSpace, room.Need, o.c.Store.Dir(), max(room.Free, 0))
+		return o.during("propose", fmt.Errorf("%w: the archives need %d bytes in %s, and %d can be used", disk.ErrNoSpace, room.Need, o.c.Store.Dir(), max(room.Free, 0)))
 	}
 	return nil
 }
