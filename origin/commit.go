@@ -66,6 +66,24 @@ func (o *Origin) commitRoot(ctx context.Context, p *proposal) (Outcome, error) {
 	return Outcome{Status: StatusCommitted, ID: p.id, Current: o.repository().Versions()}, nil
 }
 
+// Publish makes a repository with that change the current one, in one step: nothing is staged, so that nothing waits after
+// an error or a crash. It is for a signer who has the archives of a list in the store already; the zero Change renews.
+func (o *Origin) Publish(ctx context.Context, c trust.Change) error {
+	if err := o.acquire(ctx); err != nil {
+		return err
+	}
+	defer o.release()
+	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
+		if p == nil {
+			continue
+		}
+		if _, err := o.check(p.Role(), o.reserved(), p.Raw(), o.c.Now()); err != nil {
+			return o.refused(err)
+		}
+	}
+	return o.publish(ctx, c)
+}
+
 // Renew signs a new timestamp and, where it is needed, a new snapshot.
 func (o *Origin) Renew(ctx context.Context) error {
 	if err := o.acquire(ctx); err != nil {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -201,9 +200,26 @@ func (d *directory) inOrigin(ctx context.Context, run func(*origin.Origin) error
 
 func (d *directory) Hold(ctx context.Context, p *trust.Proposal, files publish.Files) error {
 	return d.inOrigin(ctx, func(o *origin.Origin) error {
-		_, err := d.stage(ctx, o, p, files)
+		if err := d.check(o, p); err != nil {
+			return err
+		}
+		if err := d.ingest(ctx, p.Releases(), files); err != nil {
+			return err
+		}
+		_, err := o.Propose(ctx, p.Role(), p.Raw())
 		return err
 	})
+}
+
+// check asks what would refuse a proposal, before a byte is copied.
+func (d *directory) check(o *origin.Origin, p *trust.Proposal) error {
+	here, at := d.store.Repository(), d.now()
+	if p.Role() == trust.RoleRoot {
+		_, err := here.CheckRoot(p.Raw(), at)
+		return err
+	}
+	_, err := here.CheckTargets(d.store.Ledger(), o.State().Reserved, p.Raw(), at)
+	return err
 }
 
 func (d *directory) Drop(ctx context.Context, p *trust.Proposal) error {
@@ -216,18 +232,12 @@ func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.F
 		return err
 	}
 	return d.inOrigin(ctx, func(o *origin.Origin) error {
-		if c == (trust.Change{}) {
-			return o.Renew(ctx)
-		}
-		if c.Root != nil {
-			if _, err := o.Propose(ctx, trust.RoleRoot, c.Root.Raw()); err != nil {
-				return err
-			}
-		}
 		if c.Targets == nil {
-			return nil
+			return o.Publish(ctx, c)
 		}
-		// What refuses a list is asked before a byte is copied: the clock, and whether each archive is at hand.
+		if err := d.check(o, c.Targets); err != nil {
+			return err
+		}
 		here, at := d.store.Repository(), d.now()
 		if err := here.CheckJump(at, c); err != nil {
 			return err
@@ -240,41 +250,11 @@ func (d *directory) Publish(ctx context.Context, c trust.Change, files publish.F
 				return fmt.Errorf("%v: %w: it is not in %s", r.Name(), publish.ErrNoFile, d.path)
 			}
 		}
-		commit, err := d.stage(ctx, o, c.Targets, files)
-		if err != nil {
+		if err := d.ingest(ctx, c.Targets.Releases(), files); err != nil {
 			return err
 		}
-		return commit()
+		return o.Publish(ctx, c)
 	}, online...)
-}
-
-// stage has a proposal wait, with its archives in place; commit publishes it, if it is a list. Where one of the two fails, it
-// waits no more than before: the next command must not find a list that nobody held.
-func (d *directory) stage(ctx context.Context, o *origin.Origin, p *trust.Proposal, files publish.Files) (commit func() error, err error) {
-	before := o.State()
-	waited := slices.Contains(before.Staged, p.Version()) || slices.ContainsFunc(before.Pending, func(q origin.Pending) bool {
-		return q.Role == p.Role() && q.Version == p.Version()
-	})
-	undo := func(err error) error {
-		if err != nil && !waited {
-			// It is gone where only the last step failed.
-			if dropped := o.Drop(ctx, p); !errors.Is(dropped, origin.ErrNotFound) {
-				err = errors.Join(err, dropped)
-			}
-		}
-		return err
-	}
-	out, err := o.Propose(ctx, p.Role(), p.Raw())
-	if err != nil {
-		return nil, err
-	}
-	if err := d.ingest(ctx, p.Releases(), files); err != nil {
-		return nil, undo(err)
-	}
-	return func() error {
-		_, err := o.Commit(ctx, out.ID)
-		return undo(err)
-	}, nil
 }
 
 // ingest copies those archives of a list that are not here yet.
