@@ -91,8 +91,7 @@ func (d *directory) lostRoots(err error) error {
 	if kept, noMatch := disk.Glob(d.kept, pattern); d.kept == "" || noMatch != nil || len(kept) == 0 {
 		return err
 	}
-	// What is at hand is the better hint than that of the store.
-	return status.WithHint(errors.New(err.Error()), fmt.Sprintf("your keys keep the roots too: cp %s %s", filepath.Join(d.kept, pattern), filepath.Join(d.path, metadataDir)))
+	return status.WithHint(err, fmt.Sprintf("your keys keep the roots too: cp %s %s", filepath.Join(d.kept, pattern), filepath.Join(d.path, metadataDir)))
 }
 
 // lacksRoot refuses a directory that lost the newest root, which the keys saw: the set that it has may be right under an older
