@@ -85,7 +85,7 @@ func (d *directory) withLostHint(err error) error {
 	return status.WithHint(err, brings)
 }
 
-// lostRoots is lostHint for a directory that has no root at all.
+// lostRoots is withLostHint for a directory that has no root at all.
 func (d *directory) lostRoots(err error) error {
 	pattern := "*." + string(trust.RoleRoot) + ".json"
 	if kept, noMatch := disk.Glob(d.kept, pattern); d.kept == "" || noMatch != nil || len(kept) == 0 {
