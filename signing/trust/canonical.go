@@ -15,12 +15,11 @@ const (
 	maxItems = 64      // of an array; the longest of ours holds signatures
 )
 
-// checkCanonical accepts exactly the JSON that canonical JSON prints and that every reader of JSON
-// reads alike: one object, no white space, object keys ascending (so none twice) and of the letters
-// "a-z0-9_.-", strings of printable ASCII in which only '"' and '\' are escaped, whole numbers up to
-// 2^53, no null, at most maxDepth levels, arrays of at most maxItems and objects of
-// at most MaxUpdates. It reads every byte once. What
-// passes costs encoding/json no more than some ten times its length.
+// checkCanonical checks that b is one object in canonical JSON, which every reader of JSON reads alike. It requires:
+// no white space; object keys of the letters "a-z0-9_.-" in ascending order, so that none occurs twice; strings of
+// printable ASCII in which only '"' and '\' are escaped; whole numbers up to 2^53; no null; at most maxDepth levels,
+// maxItems elements in an array and MaxUpdates members in an object. It reads every byte once. encoding/json spends
+// at most about ten times the length on what passes.
 func checkCanonical(b []byte) error {
 	w := walker{b: b}
 	if w.peek() != '{' {
@@ -47,8 +46,8 @@ func canonical(v any) ([]byte, error) {
 	return b, checkCanonical(b)
 }
 
-// mergeInto returns the object old with the fields of the object ours in place of those of the same names. Of the fields
-// that only old has, those in without are left out.
+// mergeInto returns the object old with the fields of ours added or replaced, in canonical JSON. The fields in
+// without are dropped unless ours has them.
 func mergeInto(old []byte, ours any, without ...string) (json.RawMessage, error) {
 	all := map[string]json.RawMessage{}
 	if err := json.Unmarshal(old, &all); err != nil {
@@ -67,8 +66,8 @@ func mergeInto(old []byte, ours any, without ...string) (json.RawMessage, error)
 	return canonical(all)
 }
 
-// eachText calls f with each member of an object of texts in canonical JSON, which is b, until the first error. An
-// escape stays as it is written. f must not keep what it is given.
+// eachText calls f for each member of b, which must be an object of strings in canonical JSON, and stops at the first
+// error. Escapes in text are passed as written. f must not keep key and text.
 func eachText(b []byte, f func(key, text []byte) error) error {
 	w := walker{b: b}
 	if !w.skip("{") {
@@ -182,7 +181,7 @@ func (w *walker) object() error {
 	return fmt.Errorf("%w: byte %d: an object of more than %d", ErrMalformed, w.at, MaxUpdates)
 }
 
-// key reads an object key. Upper case is refused since Go's reader of JSON would take it for lower.
+// key reads an object key. Upper case is refused because encoding/json ignores case when it matches field names.
 func (w *walker) key() ([]byte, error) {
 	if w.peek() != '"' {
 		return nil, w.fail("a key")

@@ -8,7 +8,7 @@ import (
 	"github.com/openpowerquality/box-update-server/signing"
 )
 
-// How long what is signed stays valid.
+// The lifetimes of signed metadata.
 const (
 	RootLife      = 365 * 24 * time.Hour
 	TargetsLife   = 365 * 24 * time.Hour
@@ -16,27 +16,26 @@ const (
 	TimestampLife = 7 * 24 * time.Hour
 )
 
-// maxSkew is by how much two honest clocks may differ.
+// maxSkew is the difference that is allowed between two honest clocks.
 const maxSkew = 10 * time.Minute
 
-// Clock says what time it is and how strictly expiry is judged. The reference time is the latest of
-// Now, Built and the newest signed time of issue that was accepted: a box without a battery-backed
-// clock starts in 1970 and is not fooled for longer than it has to be.
+// Clock gives the time and says how strictly expiry is judged. Expiry is compared with the reference time: the latest
+// of Now, Built and the newest accepted time of issue. So a box without a battery-backed clock, which starts in 1970,
+// still refuses metadata that expired before the newest that it has accepted.
 type Clock struct {
 	Now   time.Time // of the system clock
 	Built time.Time // the program's build date; zero: not known
 
-	// AcceptStale is for how long past its expiry a timestamp or a snapshot is accepted all the same.
-	// Root and targets are never accepted past theirs.
+	// AcceptStale is how long after its expiry a timestamp or a snapshot is still accepted. Root and targets are
+	// never accepted after theirs.
 	AcceptStale time.Duration
 
-	// Repair accepts everything that is expired. It is for programs that sign: they must read an
-	// expired repository to renew it. A box never sets it.
+	// Repair accepts all expired metadata. It is for programs that sign: they must read an expired repository to
+	// renew it. A box never sets it.
 	Repair bool
 }
 
-// reference returns the reference time, given the newest timestamps that were accepted, some of which
-// may be nil.
+// reference returns the reference time. accepted are the newest accepted timestamps; nil ones are ignored.
 func (c Clock) reference(accepted ...*online) time.Time {
 	at := c.Now
 	if c.Built.After(at) {
@@ -50,9 +49,10 @@ func (c Clock) reference(accepted ...*online) time.Time {
 	return at
 }
 
-// RolloutTime returns the time by which a box counts the steps of rollouts. A clock that is not behind what root and release
-// signers signed, nor behind the program, is believed, and no online key then moves a step: one that is late only takes an
-// update late. Without such a clock there is nothing better than the reference time.
+// RolloutTime returns the time by which a box counts the steps of rollouts. It is c.Now, unless that is more than
+// maxSkew before Built or before what the root or release signers signed last. No online key can then move a step,
+// and a late clock only delays an update. With a clock that is further behind, it is the reference time: nothing
+// better is known.
 func (r *Repository) RolloutTime(c Clock) time.Time {
 	offline := slices.MaxFunc([]time.Time{c.Built, r.root.issued, r.targets.issued}, time.Time.Compare)
 	if c.Now.Add(maxSkew).Before(offline) {
@@ -61,7 +61,8 @@ func (r *Repository) RolloutTime(c Clock) time.Time {
 	return c.Now
 }
 
-// judge refuses what expired at the reference time.
+// judge refuses, with ErrExpired, a file that expired before the reference time. It allows for Repair and
+// AcceptStale.
 func (c Clock) judge(f *file, reference time.Time) error {
 	if c.Repair || !reference.After(f.expires.Add(c.grace(f.role))) {
 		return nil
@@ -89,15 +90,15 @@ func (c Clock) hint(role Role, reference time.Time) string {
 	return "; if the clock is right, the origin is down or this mirror is behind"
 }
 
-// maxAbsence is how far a clock may be ahead of the newest time that is known to have been, before nobody
-// renews by it without a person's word. A timestamp from a clock that is ahead by d keeps the boxes that saw it from all
-// that is signed in the d-TimestampLife after the clock was set right, unless the online key is replaced: up
-// to a week, nothing happens at all. A month is what a clock is wrong by where somebody set it by hand, and what
-// an origin is rarely off for without a person who switches it on; one that was off for less comes back by itself.
+// maxAbsence is how far a clock may be ahead of the newest known time. Beyond it, nothing is renewed until a person
+// confirms the clock. Suppose an origin signs a timestamp while its clock is ahead by d. The boxes that saw it refuse
+// what is signed in the d-TimestampLife after the clock is set right, unless the online key is replaced; up to a week
+// has no effect at all. A month is a likely error of a clock that was set by hand, and few origins are off for longer
+// without a person who switches them on again. An origin that was off for less resumes by itself.
 const maxAbsence = 30 * 24 * time.Hour
 
-// CheckJump refuses, with ErrJump, a time that is more than a month after everything that is known to have been: the times at
-// which the files of r and the proposals of the change were signed, and those that the caller knows. Zero times are ignored.
+// CheckJump refuses, with ErrJump, a time that is more than a month after the newest known time. Known are the times
+// at which the files of r and the proposals of the change were signed, and those in known. Zero times are ignored.
 func (r *Repository) CheckJump(at time.Time, c Change, known ...time.Time) error {
 	known = append(known, r.root.issued, r.targets.issued, r.timestamp.issued)
 	if c.Root != nil {
@@ -114,9 +115,9 @@ func (r *Repository) CheckJump(at time.Time, c Change, known ...time.Time) error
 		at.Sub(newest)/(24*time.Hour), formatTime(newest))
 }
 
-// CheckClock refuses, with ErrAhead, a time before that of the published timestamp, but for what two honest
-// clocks may differ by. Either the clock that says it is behind, or the one that the timestamp was signed by
-// was ahead: by an origin with a wrong clock, or by a thief of the online key.
+// CheckClock refuses, with ErrAhead, a time that is before the issue of the published timestamp by more than maxSkew.
+// Either this clock is behind, or the timestamp was signed by a clock that was ahead: by an origin with a wrong
+// clock, or by a thief of the online key.
 func (r *Repository) CheckClock(at time.Time) error {
 	ts := r.timestamp
 	if !at.Add(maxSkew).Before(ts.issued) {
@@ -125,17 +126,18 @@ func (r *Repository) CheckClock(at time.Time) error {
 	return fmt.Errorf("%w: this computer says %s, and timestamp %d was issued at %s", ErrAhead, formatTime(at), ts.version, formatTime(ts.issued))
 }
 
-// issueAt returns the time of issue of the timestamp that is to follow r, with that change, under root, signed by
-// those signers: at, unless that is behind what they signed before. Then boxes that saw this would take the
-// new one for expired, so that a key can't take back a time: ErrAhead. Two things go ahead all the same, since
-// otherwise nobody could ever end it:
+// issueAt returns the time of issue for the timestamp that follows r under root, with the list tg, signed by those
+// signers. It is at, unless the same keys signed a later time before. Boxes that saw that time would judge the new
+// timestamp expired, so a key can't take back a time: the error is ErrAhead. In two cases there is no error, because
+// otherwise nobody could ever end this state:
 //
-//   - The first timestamp of a key that takes over has the right time. What the old key said counts until a
-//     root drops it, and no longer.
-//   - A root that changes no more than other keys has the time that was signed before, so that boxes take it and everybody
-//     goes on being told, until the online key is replaced. A time past the end of list or root is not said again: under it
-//     nobody takes any set. Boxes remember a timestamp before they judge the list, so that some may know such a time; they
-//     too go on once the online key is replaced.
+//   - The first timestamp of a key that takes over gets the right time. The time that the old
+//     key signed counts until a root drops that key.
+//   - A new root that does not replace the online key repeats the time that was signed before.
+//     Boxes accept the root, and CheckClock keeps reporting the error until the online key is
+//     replaced. A time after the expiry of the list or of the root is not repeated, because no
+//     box accepts a set under it; at is used. Boxes remember a timestamp before they judge the
+//     list, so some may know such a time; they too recover once the online key is replaced.
 func (r *Repository) issueAt(at time.Time, root *Root, tg *targets, by []signing.Signer) (time.Time, error) {
 	err := r.CheckClock(at)
 	if err == nil {

@@ -13,13 +13,12 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
-// Commit makes a repository the current one, durably: roots, ledger, targets, snapshot and, last, the
-// timestamp. After an error, or a crash at any instant, the directory holds the old repository or the
-// new one, whole; which one, Open says. Where it is served, every archive that the repository lists
-// must be in place before.
+// Commit makes r the current repository, durably. It writes roots, ledger, targets, snapshot and, last, the
+// timestamp. After an error, or a crash at any instant, the directory holds the old repository or the new one, whole;
+// Open tells which. In a directory that is served, every archive that r lists must be in place before the call.
 //
-// A repository that is older than the current one is refused with ErrRollback, another digest for a
-// name with ErrSecondDigest, and one that follows from other roots with ErrFork.
+// Commit refuses a repository older than the current one with ErrRollback, another digest for a name with
+// ErrSecondDigest, and one that follows from other roots with ErrFork.
 func (s *State) Commit(r *Repository) error {
 	if r == nil {
 		return errors.New("commit: no repository")
@@ -44,8 +43,8 @@ func (s *State) Commit(r *Repository) error {
 	return errors.Join(err, s.forget())
 }
 
-// admit checks r against the stored set and returns the memory that holds r. What was accepted since and is
-// no whole set does not count here: Refresh judged r by it before.
+// admit checks r against the stored set and returns the memory that holds r. What was accepted since and is not a
+// whole set is not compared here: Refresh judged r by it before.
 func (s *State) admit(r *Repository) (memory, error) {
 	if err := s.admitRoots(r.chain); err != nil {
 		return memory{}, err
@@ -57,7 +56,7 @@ func (s *State) admit(r *Repository) (memory, error) {
 	return memory{r.timestamp, r.snapshot, r.targets}, nil
 }
 
-// admitRoots checks that a chain goes on from the roots of s, and ends with none that is older.
+// admitRoots checks that chain continues the roots of s and does not end with an older one.
 func (s *State) admitRoots(chain []*Root) error {
 	for _, mine := range s.roots {
 		i := slices.IndexFunc(chain, func(theirs *Root) bool { return theirs.version == mine.version })
@@ -75,7 +74,7 @@ func (s *State) admitRoots(chain []*Root) error {
 	return nil
 }
 
-// joined returns the roots of s and those of chain that are newer.
+// joined returns the roots of s, followed by those of chain that are newer.
 func (s *State) joined(chain []*Root) []*Root {
 	out := slices.Clone(s.roots)
 	for _, r := range chain {
@@ -99,15 +98,15 @@ func (s *State) store(r *Repository, ledger *Ledger) error {
 	for _, role := range []Role{RoleTargets, RoleSnapshot, RoleTimestamp} {
 		put := s.put
 		if s.current == nil || s.current.Version(role) != r.Version(role) {
-			// What a commit that failed left is written again: from this commit on it is in force, and
-			// Prune counts from its modification time.
+			// A file that a failed commit left is written again: it is in force from this commit on, and Prune counts
+			// from its modification time.
 			put = s.write
 		}
 		if err := put(FileName(role, r.Version(role)), r.Raw(role)); err != nil {
 			return err
 		}
 	}
-	// What was there already may come from a crash before the directory was synced.
+	// A file that was there already may be from a run that crashed before it synced the directory.
 	return s.cfg.FS.SyncDir(s.cfg.Dir)
 }
 
@@ -119,7 +118,7 @@ func (s *State) put(name string, data []byte) error {
 	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
 }
 
-// write is put, and writes the file in any case.
+// write is like put, but always writes the file itself.
 func (s *State) write(name string, data []byte) error {
 	if err := s.putCopy(name, data); err != nil {
 		return err
@@ -127,8 +126,9 @@ func (s *State) write(name string, data []byte) error {
 	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
 }
 
-// putCopy writes the copy of a file that others read: nobody may be there to fetch it from again. A copy that is there already,
-// as the store of a box makes them, must not stay behind: it would bring an older file back.
+// putCopy writes the copy of a file if others read the directory: there may be nobody to fetch the file from again. A
+// copy that exists, such as those in the store of a box, is always replaced: an outdated one would bring an older
+// file back.
 func (s *State) putCopy(name string, data []byte) error {
 	name = disk.CopyPath(name)
 	_, none := os.Lstat(filepath.Join(s.cfg.Dir, name))
@@ -143,7 +143,7 @@ func (s *State) has(name string, data []byte) bool {
 	return err == nil && bytes.Equal(old, data)
 }
 
-// storeRoots makes chain the stored roots.
+// storeRoots stores the roots of chain and makes them the roots of s.
 func (s *State) storeRoots(chain []*Root) error {
 	if err := s.cfg.FS.MkdirAll(s.cfg.Dir, 0o755); err != nil {
 		return err
@@ -157,8 +157,8 @@ func (s *State) storeRoots(chain []*Root) error {
 	return nil
 }
 
-// maxSuperseded bounds the superseded files that are kept, in bytes: an online key in the wrong hands can make
-// any number of snapshots.
+// maxSuperseded bounds the superseded files that are kept, in bytes: a thief of the online key can make any number of
+// snapshots.
 const maxSuperseded = 64 << 20
 
 // Superseded is what Prune removed, or would remove, and what it leaves.
@@ -169,8 +169,9 @@ type Superseded struct {
 	KeptBytes int64
 }
 
-// Prune removes the snapshot and targets files that were superseded for Config.Superseded, and what a crash
-// left behind. Where that is 0, the set before the current one is left alone whatever its age. dry only tells.
+// Prune removes the snapshot and targets files that were superseded longer ago than Config.Superseded, and temporary
+// files and copies that a crash left behind. If Config.Superseded is 0, the set before the current one stays whatever
+// its age. With dry, Prune only reports what it would remove.
 func (s *State) Prune(dry bool) (Superseded, error) {
 	var out Superseded
 	if s.current == nil {
@@ -212,11 +213,11 @@ func (s *State) Prune(dry bool) (Superseded, error) {
 	return out, s.removeCopies()
 }
 
-// spared reports whether the age of the stored version i of a role, which is superseded, lets it stay.
+// spared reports whether version stored[i] of a role, which is superseded, is young enough to stay.
 //
-// It was superseded when the next one was written here. That is the modification time of the next one, which
-// outlives restarts and copies of the directory. When the next one was issued says less: a mirror
-// goes on serving the old one until its own sync.
+// A version was superseded when the next one was written here. That is the modification time of the next one, which
+// outlives restarts and copies of the directory. Its time of issue would be too early, because a mirror serves the
+// old one until its own sync.
 func (s *State) spared(role Role, stored []int64, i int, dry bool) bool {
 	if s.cfg.Superseded == 0 {
 		return stored[i+1] == s.current.Version(role)
@@ -228,8 +229,8 @@ func (s *State) spared(role Role, stored []int64, i int, dry bool) bool {
 	}
 	now := s.now()
 	if info.ModTime().After(now) && !dry {
-		// A clock that was ahead must not keep withdrawn archives for years: the time begins anew. Where that
-		// fails, the file only stays for longer.
+		// A clock that was ahead must not keep withdrawn archives for years, so the time is counted from now. If
+		// Chtimes fails, the file only stays for longer.
 		_ = os.Chtimes(next, time.Time{}, now)
 	}
 	return now.Sub(info.ModTime()) < s.cfg.Superseded

@@ -20,8 +20,7 @@ const (
 	maxAfter    = 10 * 365 * 24 * time.Hour
 )
 
-// Rollout says which share of the boxes takes an update from when on. A nil Rollout means all boxes
-// at once.
+// Rollout says which share of the boxes takes an update, and from when. A nil Rollout means all boxes at once.
 type Rollout struct {
 	// Steps ascend in both fields and there is at least one. Before the first, no box takes the update.
 	Steps []Step
@@ -37,8 +36,7 @@ type Step struct {
 	Percent int           // 1 to 100
 }
 
-// Share returns the share of the boxes, in percent, that takes the update at that time since it was
-// published.
+// Share returns the percentage of the boxes that takes the update when elapsed has passed since it was published.
 func (r *Rollout) Share(elapsed time.Duration) int {
 	if r == nil {
 		return 100
@@ -55,8 +53,7 @@ func (r *Rollout) Share(elapsed time.Duration) int {
 	return share
 }
 
-// completeAfter returns when, since the publish time, all boxes take the update; ok is false where that
-// never comes.
+// completeAfter returns how long after the publish time all boxes take the update; ok is false if they never do.
 func (r *Rollout) completeAfter() (after time.Duration, ok bool) {
 	last := r.Steps[len(r.Steps)-1]
 	return last.After, last.Percent == 100 && (!r.Paused || last.After <= r.PausedAt)
@@ -132,7 +129,7 @@ func (w *wireRollout) open() (*Rollout, error) {
 	return r, r.check()
 }
 
-// offset returns -1, which check refuses, for what is out of bounds and might overflow.
+// offset converts seconds. It returns -1, which check refuses, for a number that is out of bounds and might overflow.
 func offset(seconds int64) time.Duration {
 	if seconds < 0 || seconds > int64(maxAfter/time.Second) {
 		return -1
@@ -166,39 +163,38 @@ func (r *Rollout) same(o *Rollout) bool {
 	return slices.Equal(r.Steps, o.Steps) && r.Paused == o.Paused && r.PausedAt == o.PausedAt
 }
 
-// Box is what decides which updates a box takes.
+// Box is what is known of a box to decide which updates it takes.
 type Box struct {
-	Machine   string         // what tells the box from all others, for ever; never empty
-	Hardware  string         // "" where it is not known
+	Machine   string         // identifies the box among all others, for ever; never empty
+	Hardware  string         // "" if it is not known
 	Installed update.Version // zero: none
 }
 
 // Hold says what keeps a box from taking an update.
 type Hold string
 
-// What keeps it from that.
+// The holds.
 const (
-	HoldNone     Hold = ""            // nothing: it takes it
+	HoldNone     Hold = ""            // nothing: the box takes it
 	HoldHardware Hold = "hardware"    // it is for other hardware
-	HoldVersion  Hold = "min_version" // another update has to be installed before
+	HoldVersion  Hold = "min_version" // another update has to be installed first
 	HoldRollout  Hold = "rollout"     // its share of the boxes does not include this one yet
 )
 
-// Verdict is whether a box takes an update.
+// Verdict says whether a box takes an update and, if not, why.
 type Verdict struct {
 	Hold   Hold
 	Reason string    // in words, "" for HoldNone
-	Next   time.Time // for HoldRollout: from when the box takes it; zero: not as things stand
+	Next   time.Time // for HoldRollout: when the box will take it; zero: never under the present steps
 }
 
-// Takes says whether a box takes the release at that time, by what is signed alone: no server knows or
-// decides. Hardware and the lowest version come before the share of the boxes, since these don't pass by
-// waiting.
+// Takes decides whether a box takes the release at that time, from signed data alone: no server knows or decides.
+// Hardware and the lowest version are checked before the rollout, since these don't pass by waiting.
 //
-// A box is in a share by the SHA-256 of its machine id, a newline and the name of the update in the format
-// .tar.bz2, whatever its own: the first 8 bytes, as a big-endian fraction of 2^64, are below the share. So a box
-// that takes an update keeps taking it while the share grows, which boxes are early differs from update to update,
-// and a version in two formats reaches the same ones.
+// The place of a box comes from the SHA-256 of its machine id, a newline and the name of the update in the format
+// .tar.bz2, whatever its own. The box is in a share if the first 8 bytes, as a big-endian fraction of 2^64, are below
+// the share. So a box that takes an update still takes it when the share grows, each update has other early boxes,
+// and a version in two formats reaches the same boxes.
 func (r Release) Takes(b Box, at time.Time) Verdict {
 	c := r.conditions
 	if len(c.Hardware) > 0 && !slices.Contains(c.Hardware, b.Hardware) {
@@ -217,8 +213,8 @@ func (r Release) Takes(b Box, at time.Time) Verdict {
 	return c.Rollout.hold(place, share, r.published)
 }
 
-// percentile returns the place of a box among all, from 0 to 99: it takes the update from a share above
-// that on.
+// percentile returns the place of a box among all boxes, from 0 to 99. The box takes the update if the share is above
+// its place.
 func percentile(machine string, n update.Name) int {
 	sum := sha256.Sum256([]byte(machine + "\n" + n.Top() + ".tar.bz2"))
 	place, _ := bits.Mul64(binary.BigEndian.Uint64(sum[:]), 100)

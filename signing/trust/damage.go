@@ -12,8 +12,8 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
-// Damage says which stored files the disk damaged, as Open found it: what they held came from their copies, from the
-// pinned root, or, for the ledger, from the list. Mend writes them again.
+// Damage returns an error for each stored file that Open found damaged. Their contents came from their copies, from
+// the pinned root or, for the ledger, from the list. Mend writes them again.
 func (s *State) Damage() []error { return s.damage }
 
 func (s *State) damaged(err error) { s.damage = append(s.damage, err) }
@@ -21,14 +21,14 @@ func (s *State) damaged(err error) { s.damage = append(s.damage, err) }
 // Mend writes again what Open found damaged, and the copies that are missing.
 func (s *State) Mend() error {
 	if s.current == nil && len(s.damage) == 0 {
-		return nil // there may be nothing at all yet
+		return nil // a directory that is still empty stays so
 	}
 	stored, err := s.versions(RoleRoot)
 	if err != nil {
 		return err
 	}
 	for _, r := range s.roots {
-		// Beyond those that are stored are some that are remembered, without a set of their own.
+		// Newer roots than the stored ones are only remembered: they have no set of their own yet.
 		if len(stored) > 0 && r.version <= stored[len(stored)-1] {
 			if err := s.put(FileName(RoleRoot, r.version), r.raw); err != nil {
 				return err
@@ -36,7 +36,7 @@ func (s *State) Mend() error {
 		}
 	}
 	if s.floor > 0 {
-		return nil // what roots vouch for waits for them
+		return nil // nothing else can be verified before the roots are back
 	}
 	if err := errors.Join(s.storeLedger(s.ledger), s.storeBound(s.ledger)); err != nil {
 		return err
@@ -56,10 +56,9 @@ func (s *State) Mend() error {
 	return nil
 }
 
-// whole returns s as a chain of roots makes it that leads to the newest one that was there; s itself where no root is
-// damaged. With less than that root no chain is believed, so that it can't bring a revoked key back; nor is one that has
-// another root in the place of one that is intact, because whoever has the revoked keys of an older root can make such a
-// chain.
+// whole returns s as Open would have read it with the damaged roots taken from chain; s itself if no root is damaged.
+// The chain must lead to the newest root that was stored, or it could bring a revoked key back. It must also agree
+// with every stored root that is intact: a thief of the revoked keys of an older root can make another chain.
 func (s *State) whole(chain []*Root) (*State, error) {
 	if s.floor == 0 {
 		return s, nil
@@ -78,7 +77,7 @@ func (s *State) whole(chain []*Root) (*State, error) {
 			return nil, fmt.Errorf("%s: %w: the one that was accepted before has digest %v, and this one %v", r.name(), ErrFork, had.Digest(), r.Digest())
 		}
 	}
-	chain = slices.DeleteFunc(chain, func(r *Root) bool { return r.version > s.floor }) // those are new
+	chain = slices.DeleteFunc(chain, func(r *Root) bool { return r.version > s.floor }) // these were never stored
 	out := &State{cfg: s.cfg, roots: chain, damage: s.damage, rootsAsked: s.rootsAsked}
 	if err := out.loadRest(); err != nil {
 		return nil, err
@@ -99,7 +98,7 @@ func (s *State) heal(chain []*Root) error {
 	return nil
 }
 
-// removeCopies removes the copies of files that are gone.
+// removeCopies removes each copy whose file no longer exists.
 func (s *State) removeCopies() error {
 	names, err := os.ReadDir(s.cfg.Dir)
 	if err != nil {

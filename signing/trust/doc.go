@@ -1,25 +1,25 @@
-// Package trust holds the signed metadata of a repository, The Update Framework 1.0: what a signer
-// makes, an origin publishes, a mirror passes on and a box believes.
+// Package trust holds the signed metadata of a repository, The Update Framework 1.0: what a signer makes, an origin
+// publishes, a mirror passes on and a box believes.
 //
 // Parties and roles:
 //
-//	root       root keys, offline, k of n   says who holds which role           1 year
+//	root       root keys, offline, k of n     names the keys of each role       1 year
 //	targets    release keys, offline, k of n  lists the updates                 1 year
-//	snapshot   online key, on the origin    names the newest targets file      30 days
-//	timestamp  online key, on the origin    names the newest snapshot           7 days
+//	snapshot   online key, on the origin      names the newest targets file    30 days
+//	timestamp  online key, on the origin      names the newest snapshot         7 days
 //
-// Files: N.root.json, N.targets.json and N.snapshot.json never change under their number, and
-// timestamp.json is replaced. Each is one line of canonical JSON, so that its content has one
-// spelling, and is kept as the bytes that were signed:
+// Files: N.root.json, N.targets.json and N.snapshot.json never change under their number, and timestamp.json is
+// replaced. Each is one line of canonical JSON, so that its content has one spelling, and is kept as the bytes that
+// were signed:
 //
 //	{"signatures":[{"keyid":"<key ID>","sig":"<128 hex digits>"}],"signed":{…}}
 //
-// All four are read by structs of this package, after their length and spelling were checked. Other clients of the
-// standard are in its tests alone: they accept what it makes, and what they refuse it refuses, too.
+// This package reads all four with structs of its own, after it has checked their length and spelling. Its tests
+// compare it with other clients of the standard: they accept what it makes, and it refuses whatever they refuse.
 //
-// Keys are Ed25519, hashes SHA-256; whatever names a file gives its length, hash and version. All
-// times are UTC in whole seconds. Beyond the standard, each signed part carries "issued", the time at
-// which it was signed. A target's path is the name of an update, and its custom field holds:
+// Keys are Ed25519 and hashes are SHA-256. A file that names another gives its length, hash and version. All times
+// are UTC in whole seconds. Beyond the standard, each signed part carries "issued", the time at which it was signed.
+// A target's path is the name of an update, and its custom field holds:
 //
 //	{"blocks":"<digest of the block list>",
 //	 "hardware":["…"],                     for these boxes only; optional
@@ -30,33 +30,33 @@
 //	 "unpacked":1234,                      bytes, 0 where not known
 //	 "version":"<version>"}                that of the name
 //
-// Who signs a list that others have signed can't change it; such a cosigner's detached signatures
-// stand in its signature entry, {"keyid":…,"sig":…,"updates":{"<name>":"<128 hex digits>"}}, and the
-// next list takes them into custom.
+// A cosigner signs a list that others have signed already and can't change it. Its detached signatures are therefore
+// in its signature entry, {"keyid":…,"sig":…,"updates":{"<name>":"<128 hex digits>"}}, and the next list takes them
+// into custom.
 //
-// Reading. A State is a directory of metadata that was verified before. Refresh asks a Fetcher for
-// what is new and returns a Repository; Commit makes it the current one. A Repository, and each
-// Release in it, exists only verified.
+// Reading. A State is a directory of verified metadata. Refresh asks a Fetcher for newer metadata and returns a
+// Repository; Commit makes it the current one. A Repository, and each Release in it, exists only verified.
 //
 //	state, err := trust.Open(trust.Config{Dir: dir, Pinned: root})
 //	repo, err := state.Refresh(ctx, mirror, trust.Clock{Now: time.Now()})
 //	err = state.Commit(repo)
 //
-// Writing. Init makes a repository. EditTargets and EditRoot make a Proposal, which Plan describes and
-// which may need more signatures (Cosign, Merge) until it is Complete; whoever receives one checks it
-// with CheckTargets or CheckRoot. Next makes of complete proposals the repository that follows:
+// Writing. Init makes a repository. EditTargets and EditRoot begin an edit, and Sign makes it a Proposal, which Plan
+// describes. Cosign and Merge add signatures until it is Complete. Whoever receives a proposal checks it with
+// CheckTargets or CheckRoot. Next makes the repository that follows from complete proposals:
 //
 //	edit, err := repo.EditTargets(state.Ledger(), 0, now)
 //	err = edit.Add(addition)
 //	proposal, err := edit.Sign(ctx, release)
 //	next, err := repo.Next(ctx, now, trust.Change{Targets: proposal}, online)
 //
-// A signer refreshes a State of its own beside its keys from whatever it signs on, with Clock.Repair
-// set, and commits there what it published: a base older than it has seen is ErrRollback.
+// A signer keeps a State of its own beside its keys. It refreshes that State, with Clock.Repair set, from the
+// repository that it is about to change, and commits there what it published. A base that is older than it has seen
+// is ErrRollback.
 //
-// Replacing a key takes two roots, so that whatever is published is accepted at every instant: the
-// first adds the new key, then something signed by the new key is published, and the second root drops
-// the old key. From the second on, boxes forget the versions that the old online key counted.
+// Replacing a key takes two roots, so that boxes accept what is published at every instant: the first root adds the
+// new key, then something signed by the new key is published, and the second root drops the old key. From the second
+// on, boxes no longer compare with the versions that the old online key signed.
 //
 // A name keeps its digest for ever: the Ledger of each State remembers withdrawn names too.
 package trust

@@ -23,7 +23,7 @@ type Addition struct {
 	Conditions Conditions
 }
 
-// TargetsEdit is the next list of a repository in the making.
+// TargetsEdit is the next list of a repository while it is edited.
 type TargetsEdit struct {
 	base     *Repository
 	known    *Ledger
@@ -32,9 +32,9 @@ type TargetsEdit struct {
 	releases map[update.Name]Release
 }
 
-// EditTargets begins the next list. known remembers the digests of all names. reserved is the highest
-// version that was signed and never went out, 0 for none: the new list gets a higher one. at is the
-// time of signing; the error is ErrAhead where what is published was signed later.
+// EditTargets begins the next list. known remembers the digests of all names. reserved is the highest version that
+// was signed but not published, 0 for none; the new list gets a higher one. at is the time of signing. The error is
+// ErrAhead if the published timestamp was signed later.
 func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*TargetsEdit, error) {
 	if err := r.CheckClock(at); err != nil {
 		return nil, err
@@ -49,8 +49,8 @@ func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*
 	return &TargetsEdit{r, known.following(r), reserved, at, releases}, nil
 }
 
-// Add lists an update. One that is listed with that digest stays as it is; under another digest, even
-// a withdrawn one, it is refused with ErrSecondDigest; see Ledger.Rebound for the exception.
+// Add lists an update. An update that is listed with the same digest stays as it is. Another digest for a name, even
+// a withdrawn one, is refused with ErrSecondDigest; see Ledger.Rebound for the exception.
 func (e *TargetsEdit) Add(a Addition) error {
 	if err := e.known.check(a.Name, a.Digest); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (a Addition) release(at time.Time) (Release, error) {
 	return newRelease(a.Name, a.Digest, a.Length, raw)
 }
 
-// Withdraw takes an update off the list.
+// Withdraw takes an update off the list. It is an error if the update is not listed.
 func (e *TargetsEdit) Withdraw(n update.Name) error {
 	if _, ok := e.releases[n]; !ok {
 		return fmt.Errorf("withdraw %v: it is not listed", n)
@@ -90,7 +90,8 @@ func (e *TargetsEdit) Withdraw(n update.Name) error {
 	return nil
 }
 
-// Condition changes which boxes a listed update is for. Its publish time stays.
+// Condition changes which boxes a listed update is for. Its publish time stays. It is an error if the update is not
+// listed.
 func (e *TargetsEdit) Condition(n update.Name, c Conditions) error {
 	r, ok := e.releases[n]
 	if !ok {
@@ -109,7 +110,7 @@ func (e *TargetsEdit) Condition(n update.Name, c Conditions) error {
 	return nil
 }
 
-// Keep takes the oldest updates off the list so that each product has at most most versions.
+// Keep takes the oldest updates off the list until each product has at most most versions.
 func (e *TargetsEdit) Keep(most int) {
 	versions := map[update.Product][]update.Version{}
 	for n := range e.releases {
@@ -135,8 +136,8 @@ func (e *TargetsEdit) Plan() Plan {
 	return p
 }
 
-// Sign makes the next list and signs it with those signers whose key has the role, ErrKey where none
-// has: detached signatures for what is new, and for what no present key signed; then the list.
+// Sign makes the next list and signs it with those signers whose key has the role; the error is ErrKey if none has.
+// First it makes detached signatures for each update that has none by a present key.
 func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
 	if len(e.releases) > MaxUpdates {
 		return nil, fmt.Errorf("%w: %d, and a list holds %d: keep fewer", ErrTooMany, len(e.releases), MaxUpdates)
@@ -162,8 +163,7 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 	return e.base.CheckTargets(e.known, e.reserved, raw, e.at)
 }
 
-// signRelease gives a release its detached signatures: those of present keys stay, where there is none
-// the signers make one each.
+// signRelease returns r with its detached signatures by present keys. If there is none, each signer makes one.
 func (e *TargetsEdit) signRelease(ctx context.Context, r Release, by []signing.Signer) (Release, error) {
 	var sigs detached
 	for _, s := range r.sigs {
@@ -186,7 +186,7 @@ func (e *TargetsEdit) signRelease(ctx context.Context, r Release, by []signing.S
 	return r.edited(func(c *custom) { c.Sigs = sigs })
 }
 
-// choose returns the signers whose key has the role.
+// choose returns the signers whose key has the role. The error is ErrKey if none has.
 func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) {
 	var out []signing.Signer
 	var have []keys.Public
@@ -202,20 +202,20 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 	return out, nil
 }
 
-// RootEdit is the next root of a repository in the making.
+// RootEdit is the next root of a repository while it is edited.
 type RootEdit struct {
 	base  *Repository
 	at    time.Time
 	roles map[Role]holders
 }
 
-// EditRoot begins the next root. Without a change it renews the present one. It goes ahead where CheckClock
-// refuses: only a root that replaces the online key ends the time that this key signed.
+// EditRoot begins the next root. Without a change it renews the present one. The clock is not checked as CheckClock
+// does: if the online key signed a time in the future, only a root that replaces this key ends that.
 func (r *Repository) EditRoot(at time.Time) (*RootEdit, error) {
 	return &RootEdit{base: r, at: at, roles: maps.Clone(r.root.roles)}, nil
 }
 
-// AddKey gives a key a role. One that has it already is refused.
+// AddKey gives a key a role. It is an error if the key has the role already.
 func (e *RootEdit) AddKey(role Role, k keys.Public) error {
 	h, ok := e.roles[role]
 	if !ok || k.IsZero() || h.has(k.ID()) {
@@ -225,7 +225,8 @@ func (e *RootEdit) AddKey(role Role, k keys.Public) error {
 	return nil
 }
 
-// RemoveKey takes a role from a key. The threshold stays: see SetThreshold.
+// RemoveKey takes a role from a key. The threshold stays: see SetThreshold. The error is ErrKey if the key does not
+// have the role.
 func (e *RootEdit) RemoveKey(role Role, id keys.ID) error {
 	h := e.roles[role]
 	if !h.has(id) {
@@ -241,7 +242,7 @@ func (e *RootEdit) RemoveKey(role Role, id keys.ID) error {
 	return nil
 }
 
-// SetThreshold says how many keys of a role must sign.
+// SetThreshold says how many keys of a role must sign, at least 1.
 func (e *RootEdit) SetThreshold(role Role, n int) error {
 	h, ok := e.roles[role]
 	if !ok || n < 1 {
@@ -256,8 +257,7 @@ func (e *RootEdit) root() (*Root, error) {
 	return unsignedRoot(e.base.root.signed, e.base.root.version+1, e.at, e.roles)
 }
 
-// Plan says what the edit changes, or why it can't be: each role needs at least as many keys as its
-// threshold.
+// Plan says what the edit changes. It is an error if a role has fewer keys than its threshold.
 func (e *RootEdit) Plan() (Plan, error) {
 	next, err := e.root()
 	if err != nil {
@@ -266,8 +266,8 @@ func (e *RootEdit) Plan() (Plan, error) {
 	return planRoot(e.base.root, next), nil
 }
 
-// Sign makes the next root and signs it with those signers whose key is a root key of the present root
-// or the next, ErrKey where none is.
+// Sign makes the next root and signs it with those signers whose key is a root key of the present root or of the
+// next; the error is ErrKey if none is.
 func (e *RootEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
 	next, err := e.root()
 	if err != nil {
@@ -280,7 +280,7 @@ func (e *RootEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, e
 	return e.base.CheckRoot(raw, e.at)
 }
 
-// signBoth signs next with the root keys of both roots.
+// signBoth signs next with those signers whose key is a root key of either root. A key of both signs once.
 func signBoth(ctx context.Context, base, next *Root, by []signing.Signer) ([]byte, error) {
 	old, errOld := base.choose(RoleRoot, by)
 	own, errNew := next.choose(RoleRoot, by)

@@ -6,8 +6,8 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// What a caller may branch on. Each refusal wraps one of them and says which file, role, version or
-// key is at fault, what was expected, and what to do.
+// The errors that a caller may branch on. Each refusal wraps one of them and says which file, role, version or key is
+// at fault, what was expected, and what to do.
 var (
 	// ErrMalformed says that a file is not what its role requires, whoever signed it.
 	ErrMalformed error = status.Malformed
@@ -18,7 +18,7 @@ var (
 	// ErrExpired says that a file is past its expiry at the reference time.
 	ErrExpired error = status.Expired
 
-	// ErrRollback says that what is offered is older than what was accepted before.
+	// ErrRollback says that metadata are older than what was accepted before.
 	ErrRollback error = status.Rollback
 
 	// ErrFork says that two different files carry one version, or that two roots are no chain.
@@ -39,23 +39,22 @@ var (
 	// ErrClock says that the clock of the signing computer, or this one, is off.
 	ErrClock error = status.Clock
 
-	// ErrAhead says that what is published was signed at a time that is still to come by this clock.
+	// ErrAhead says that, by this clock, the published timestamp was signed in the future.
 	ErrAhead error = status.ClockBehind
 
-	// ErrJump says that this clock is further ahead of all that was signed than can be believed.
+	// ErrJump says that this clock is too far ahead of everything that was signed to be believed.
 	ErrJump error = status.ClockAhead
 
-	// ErrKey says that a key has no part in the role.
+	// ErrKey says that a key does not have the role.
 	ErrKey error = status.Key
 
 	// ErrTooMany says that a list would exceed MaxUpdates.
 	ErrTooMany error = status.TooMany
 
-	// ErrNotFound says that a file is not there. A Fetcher returns it for a file that its source does
-	// not have.
+	// ErrNotFound says that a file is not there. A Fetcher returns it for a file that its source does not have.
 	ErrNotFound error = status.NoMetadata
 
-	// ErrUnchanged is what a Fetcher returns where its source says that the caller has the file.
+	// ErrUnchanged is what a Fetcher returns if its source says that the caller's file is the current one.
 	ErrUnchanged = errors.New("metadata unchanged")
 
 	// ErrNone says that a directory holds no complete repository.

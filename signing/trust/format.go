@@ -58,8 +58,8 @@ func ParseFileName(name string) (role Role, version int64, ok bool) {
 	return role, version, true
 }
 
-// MaxLength returns the length in bytes up to which a metadata file of that role is read: the limits
-// that other clients have too. It is 0 for what is no role.
+// MaxLength returns the maximum length in bytes of a metadata file of that role, 0 for an unknown role. Other TUF
+// clients have the same limits.
 func MaxLength(role Role) int64 {
 	switch role {
 	case RoleRoot:
@@ -74,11 +74,11 @@ func MaxLength(role Role) int64 {
 
 const (
 	maxVersion  = 1<<31 - 1
-	specVersion = "1.0.31" // of The Update Framework; each 1.0 is read
+	specVersion = "1.0.31" // of The Update Framework; any 1.0 is read
 	timeLayout  = "2006-01-02T15:04:05Z"
 )
 
-// file is one metadata file that was parsed; who signed it is another question.
+// file is one parsed metadata file. Whether its signatures count is decided elsewhere; see verify.
 type file struct {
 	role       Role
 	raw        []byte // as signed, never re-encoded
@@ -88,7 +88,7 @@ type file struct {
 	expires    time.Time
 	issued     time.Time
 
-	verified sync.Map // by keys.Public: whether its signature fits, once that was asked
+	verified sync.Map // from keys.Public to bool: whether its signature is valid, if it was verified yet
 }
 
 // fileSignature is an entry of the signatures of a file.
@@ -96,11 +96,11 @@ type fileSignature struct {
 	Key keys.ID           `json:"keyid"`
 	Sig signing.Signature `json:"sig"` // over the signed part
 
-	// Updates are the detached signatures of a cosigner by name, for a list alone.
+	// Updates holds a cosigner's detached signatures by name. Only a list has it.
 	Updates json.RawMessage `json:"updates,omitempty"`
 }
 
-// header is what the signed parts of all roles have in common.
+// header holds the fields that the signed parts of all roles have in common.
 type header struct {
 	Type    string `json:"_type"`
 	Expires string `json:"expires"`
@@ -109,7 +109,7 @@ type header struct {
 	Version int64  `json:"version"`
 }
 
-// name returns how messages call the file: "targets 5".
+// name returns the name of the file for messages, such as "targets 5".
 func (f *file) name() string {
 	if f.version == 0 {
 		return string(f.role)
@@ -119,8 +119,8 @@ func (f *file) name() string {
 
 func (f *file) digest() update.Digest { return update.Sum(f.raw) }
 
-// signedBy reports whether k signed the file. Each signature is verified once, under however many roots the file is
-// judged: which keys count is for a root to say, whether a signature fits is not.
+// signedBy reports whether k signed the file. Each signature is verified once, however many roots judge the file: the
+// root decides which keys count, but not whether a signature is valid.
 func (f *file) signedBy(k keys.Public, id keys.ID) bool {
 	i := slices.IndexFunc(f.signatures, func(s fileSignature) bool { return s.Key == id })
 	if i < 0 {
@@ -134,8 +134,7 @@ func (f *file) signedBy(k keys.Public, id keys.ID) bool {
 	return fits
 }
 
-// openFile bounds a file, checks its spelling, and reads its signatures alone: what nobody signed is
-// read no further.
+// openFile checks the length and the spelling of a file and reads its signatures. The signed part is not read yet.
 func openFile(role Role, raw []byte) (*file, error) {
 	if limit := MaxLength(role); int64(len(raw)) > limit {
 		return nil, fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
@@ -150,16 +149,16 @@ func openFile(role Role, raw []byte) (*file, error) {
 	return f, nil
 }
 
-// What stands around the signatures and the signed part of a file.
+// The bytes around the signatures and the signed part of a file.
 const (
 	beforeSignatures = `{"signatures":`
 	beforeSigned     = `,"signed":`
 	afterSigned      = `}`
 )
 
-// readSignatures relies on the file being canonical.
+// readSignatures splits f.raw, which must be canonical, into its signatures and its signed part.
 func (f *file) readSignatures() error {
-	// No signature has an array inside, so that the first one to end is that of all signatures.
+	// No signature contains an array, so the first array that ends is that of the signatures.
 	end := bytes.Index(f.raw, []byte("]"+beforeSigned)) + len("]")
 	if end < len(beforeSignatures) || !bytes.HasPrefix(f.raw, []byte(beforeSignatures)) {
 		return errors.New("expected them first, and then what is signed")
@@ -185,17 +184,18 @@ func (f *file) readSignatures() error {
 	return nil
 }
 
-// join returns the file that has those signatures over those bytes.
+// join returns the file with those signatures over signed.
 func join(signatures []fileSignature, signed []byte) ([]byte, error) {
 	list, err := json.Marshal(signatures)
 	return slices.Concat([]byte(beforeSignatures), list, []byte(beforeSigned), signed, []byte(afterSigned)), err
 }
 
-// read reads the signed part into content, a pointer to a struct with h in it, and takes over what all roles have in common.
-// The strictness of each field, on top of checkCanonical, leaves no second spelling.
+// read reads the signed part into content, a pointer to a struct that holds h, checks the fields that all roles have
+// in common, and copies them to f. Each field is parsed strictly, so that with checkCanonical no second spelling is
+// left.
 func (f *file) read(content any, h *header) error {
 	if err := json.Unmarshal(f.signed, content); err != nil {
-		// A file of another role may fit in no field: then that is what to say.
+		// A file of another role may not fit the struct at all; then the wrong role is the better message.
 		if json.Unmarshal(f.signed, h) != nil || h.Type == string(f.role) {
 			return explain.JSON(f.signed, err)
 		}
@@ -242,8 +242,8 @@ func expiry(at time.Time, life time.Duration) time.Time {
 	return at.UTC().Truncate(time.Second).Add(life)
 }
 
-// encode returns canonical JSON of the signed part of a file that this package makes: what all roles have in common, and
-// more.
+// encode returns the signed part of a new file in canonical JSON: the fields that all roles have in common, and those
+// in more.
 func encode(role Role, version int64, at time.Time, life time.Duration, more map[string]any) ([]byte, error) {
 	content := map[string]any{
 		"_type": role, "expires": formatTime(expiry(at, life)), "issued": formatTime(at), "spec_version": specVersion, "version": version,
@@ -276,7 +276,7 @@ func sign(ctx context.Context, root *Root, role Role, signed []byte, old []fileS
 	return out, nil
 }
 
-// signFile returns the file with that signed part, signed as sign does.
+// signFile returns the file with that signed part, signed by the signers that sign chooses.
 func signFile(ctx context.Context, root *Root, role Role, signed []byte, by []signing.Signer) ([]byte, error) {
 	sigs, err := sign(ctx, root, role, signed, []fileSignature{}, by, nil)
 	if err != nil {

@@ -21,16 +21,18 @@ const LedgerName = "ledger"
 // maxLedger bounds the ledger in bytes: some 150,000 names.
 const maxLedger = 16 << 20
 
-// Ledger remembers the digest of every name that was ever accepted, withdrawn names included, so that
-// no name gets a second one; unless the release keys were replaced since, see Rebound. It is immutable. The zero Ledger remembers nothing.
+// Ledger remembers the digest of every name that was ever accepted, withdrawn names included, so that no name gets a
+// second one unless the release keys were replaced since; see Rebound. It is immutable. The zero Ledger remembers
+// nothing.
 //
 // Its file is a list of checksum lines, ascending by name: sha256sum -c reads it.
 type Ledger struct {
 	digests map[update.Name]update.Digest
 
-	roots []*Root // those stored that lead to the pinned one, from which chains begin; see loadBound
-	since int64   // the newest root that replaced the release keys, 0: none
-	// learned before that root and not since: each of these names may be bound to another digest, once
+	roots []*Root // the stored roots before the pinned one that lead to it; see loadBound
+	since int64   // the newest root that replaced the release keys; 0: none
+	// rebindable holds the names that were learned before root since and not again later. Each may be bound to
+	// another digest, once.
 	rebindable map[update.Name]bool
 }
 
@@ -72,7 +74,7 @@ func (l *Ledger) Digest(n update.Name) (update.Digest, bool) {
 // Len returns how many names the ledger remembers.
 func (l *Ledger) Len() int { return len(l.digests) }
 
-// check refuses a name that had another digest, unless it is rebindable.
+// check refuses, with ErrSecondDigest, a name that had another digest, unless it is rebindable.
 func (l *Ledger) check(n update.Name, d update.Digest) error {
 	if had, ok := l.digests[n]; ok && had != d && !l.rebindable[n] {
 		return fmt.Errorf("%v: %w: it had %v and is offered with %v; build the update again under a new version", n, ErrSecondDigest, had, d)
@@ -80,8 +82,8 @@ func (l *Ledger) check(n update.Name, d update.Digest) error {
 	return nil
 }
 
-// rebound returns a ledger that has the releases, whatever digests their names had, and binds their names for good; l itself
-// where it does already.
+// rebound returns a ledger in which the names of the releases are bound to their digests for good, whatever digests
+// they had. It returns l itself if nothing changes.
 func (l *Ledger) rebound(releases []Release) *Ledger {
 	out := l
 	for _, r := range releases {
@@ -98,7 +100,7 @@ func (l *Ledger) rebound(releases []Release) *Ledger {
 	return out
 }
 
-// with returns a ledger that remembers the releases too, l itself where it does already.
+// with returns a ledger that remembers the releases too, l itself if nothing changes. The error is ErrSecondDigest.
 func (l *Ledger) with(releases []Release) (*Ledger, error) {
 	for _, r := range releases {
 		if err := l.check(r.Name(), r.Digest()); err != nil {
@@ -114,13 +116,13 @@ type Binding struct {
 	Was, Now update.Digest
 }
 
-// String says for people what became of the name.
+// String describes the binding for people.
 func (b Binding) String() string {
 	return fmt.Sprintf("%v: it had digest %v, in a list by keys that the root has replaced, and now has %v", b.Name, b.Was, b.Now)
 }
 
-// Rebound returns the names that r, which was accepted, binds to another digest than l remembers: it may, where a root has
-// replaced the release keys since.
+// Rebound returns the names that r binds to another digest than l remembers. r was accepted, so a root has replaced
+// the release keys since l learned them.
 func (l *Ledger) Rebound(r *Repository) (out []Binding) {
 	l = l.under(r.chain)
 	for _, rel := range r.targets.releases {
@@ -131,10 +133,10 @@ func (l *Ledger) Rebound(r *Repository) (out []Binding) {
 	return out
 }
 
-// replacedAt returns the version of the newest root of a chain that replaced the release keys: of those of an older root so
-// many are gone that they could have signed a list by themselves. It is 0 where none did.
+// replacedAt returns the version of the newest root of a chain that replaced the release keys, 0 if none did. A root
+// replaces them if it lacks so many keys of an older root that these could have signed a list by themselves.
 func replacedAt(chain []*Root) (version int64) {
-	first := 0 // the oldest root whose lists have not been dealt with
+	first := 0 // the oldest root whose lists may still count
 	for i, root := range chain {
 		for _, older := range chain[first:i] {
 			gone := without(older.roles[RoleTargets].keys, root.roles[RoleTargets].keys)
@@ -147,13 +149,14 @@ func replacedAt(chain []*Root) (version int64) {
 	return version
 }
 
-// under returns l as the newest root of a chain has it: what was learned from lists before a root that replaced the release
-// keys may be bound anew, once. A thief of these keys may have listed it.
+// under returns l as it is under the newest root of a chain. If a root replaced the release keys, names that were
+// learned from lists before may be bound anew, once: a thief of the old keys may have listed them.
 func (l *Ledger) under(chain []*Root) *Ledger {
 	return l.after(replacedAt(slices.Concat(l.roots, chain)))
 }
 
-// after returns l as it is where that root replaced the release keys.
+// after returns l with all its names rebindable, because root since replaced the release keys; l itself if it knows
+// of that root or of a newer one that did.
 func (l *Ledger) after(since int64) *Ledger {
 	if since <= l.since {
 		return l
@@ -165,14 +168,14 @@ func (l *Ledger) after(since int64) *Ledger {
 	return out
 }
 
-// following returns l as a list that is to follow r has it: the names that r lists keep their digests, whatever the ledger of whoever
-// asks knows of them. It may end before the release keys were replaced, or be empty.
+// following returns l for checking a list that is to follow r. The names that r lists keep their digests, whatever l
+// has for them: l may be empty, or end before the release keys were replaced.
 func (l *Ledger) following(r *Repository) *Ledger {
 	return l.under(r.chain).rebound(r.targets.releases)
 }
 
-// boundName is the file that holds what of a ledger was learned since that root, which replaced the release keys: those
-// names are bound for good. It has the form of the ledger.
+// boundName returns the name of the file with the names that are bound for good: those learned since that root, which
+// replaced the release keys. The file has the format of the ledger.
 func boundName(since int64) string { return fmt.Sprintf("%d.%s", since, LedgerName) }
 
 // bound returns the content of that file.
@@ -186,13 +189,13 @@ func (l *Ledger) bound() []byte {
 	return out.Bytes()
 }
 
-// loadBound reads which names of the ledger are bound for good, from the file and its copy: each line that the ledger has too
-// counts. A file that is missing, since a crash came before it, or can't be read binds none: what is listed now is
-// learned again.
+// loadBound reads which names of the ledger are bound for good, from the file and its copy. A line counts if the
+// ledger has it too. A file that is missing or can't be read binds no name; a crash before it was written leaves
+// none. The names that are listed now are learned again.
 //
-// Where a newer root was pinned than the ledger began under, its chain alone does not tell which keys were replaced. The older
-// roots that are stored tell it; where they don't lead to the pinned one, all that was learned may be from before. And a
-// file of this kind was written under a root that did replace them.
+// If the pinned root is newer than the ledger's first, the chain from it does not tell which keys were replaced. Then
+// the older stored roots tell; if they don't lead to the pinned one, everything learned may be from before a
+// replacement. A file of this kind also proves that its root replaced the keys.
 func (s *State) loadBound() {
 	roots, whole := s.olderRoots()
 	s.ledger.roots = roots
@@ -218,12 +221,12 @@ func (s *State) loadBound() {
 	}
 }
 
-// olderRoots returns the stored roots that lead to the first one of the chain, and whether they begin with the oldest that is
-// stored.
+// olderRoots returns the stored roots that lead to the first one of the chain. whole reports whether they reach back
+// to the oldest stored root.
 func (s *State) olderRoots() (older []*Root, whole bool) {
 	stored, err := s.versions(RoleRoot)
 	if err != nil {
-		return nil, true // then the chain was not read either
+		return nil, true // then the chain could not be read either
 	}
 	next := s.roots[0]
 	for _, v := range slices.Backward(stored) {
@@ -245,7 +248,7 @@ func (s *State) olderRoots() (older []*Root, whole bool) {
 	return older, true
 }
 
-// newestBound returns the newest root that a stored file of names that are bound for good is of, 0 for none.
+// newestBound returns the newest root that has a stored file of bound names, see boundName; 0 for none.
 func (s *State) newestBound() (newest int64) {
 	files, err := os.ReadDir(s.cfg.Dir)
 	if err != nil {
@@ -260,8 +263,8 @@ func (s *State) newestBound() (newest int64) {
 	return newest
 }
 
-// storeBound stores which names are bound for good. It comes after the ledger: after a crash in between a name that is bound
-// anew is rebindable and has its new digest.
+// storeBound stores which names are bound for good. It is called after the ledger is stored: after a crash in
+// between, a name that was bound anew has its new digest and is still rebindable.
 func (s *State) storeBound(l *Ledger) error {
 	if l.since == 0 {
 		return nil
@@ -275,8 +278,8 @@ func (s *State) storeBound(l *Ledger) error {
 	return nil
 }
 
-// loadLedger reads the ledger. One that is lost is not missed by much: what the list has is learned anew, and signed
-// lists are all that any name comes from.
+// loadLedger reads the ledger. A lost ledger is no error: the names of the list are learned again, and names come
+// from signed lists alone.
 func (s *State) loadLedger() error {
 	path := filepath.Join(s.cfg.Dir, LedgerName)
 	raw, damage, err := disk.ReadState(path, maxLedger, func(raw []byte) error {
@@ -306,8 +309,9 @@ func (s *State) loadLedger() error {
 	return nil
 }
 
-// grownLedger returns the ledger that the file holds where it has more than s.ledger, and all of that; else nil. Where s.ledger
-// is of the copy, an older program, which writes no copies, added to the file: no turned bit adds a line.
+// grownLedger returns the ledger in the file if it has all names of s.ledger and more, else nil. It is called if file
+// and copy differ and s.ledger is from the copy. Then an older program, which writes no copies, added to the file: a
+// damaged disk adds no lines.
 func (s *State) grownLedger() *Ledger {
 	raw, err := readFile(filepath.Join(s.cfg.Dir, LedgerName), maxLedger)
 	if err != nil {
@@ -325,7 +329,7 @@ func (s *State) grownLedger() *Ledger {
 	return l
 }
 
-// storeLedger writes the ledger, where it differs from what is there.
+// storeLedger writes the ledger unless file and copy have it already.
 func (s *State) storeLedger(l *Ledger) error {
 	path := filepath.Join(s.cfg.Dir, LedgerName)
 	old, damage, err := disk.ReadState(path, maxLedger, nil)
@@ -335,9 +339,9 @@ func (s *State) storeLedger(l *Ledger) error {
 	return s.cfg.FS.WriteState(path, l.Bytes(), 0o644)
 }
 
-// learn adds what the newest list has to the ledger in memory: a ledger that was lost, or is older than the list, is
-// as good as can be. The list was accepted under the ledger, so that where they differ it is the ledger that the disk
-// damaged.
+// learn adds the names of the newest list to the ledger in memory. That restores what can be restored of a ledger
+// that was lost or is older than the list. The list was accepted under the ledger; if they differ, the disk damaged
+// the ledger.
 func (s *State) learn() {
 	if s.memory.targets == nil {
 		return
@@ -347,7 +351,7 @@ func (s *State) learn() {
 		if s.ledger.check(r.Name(), r.Digest()) != nil {
 			had, _ := s.ledger.Digest(r.Name())
 			s.damaged(fmt.Errorf("%s: %w: %v: expected digest %v, which the list has, got %v", filepath.Join(s.cfg.Dir, LedgerName), disk.ErrDamaged, r.Name(), r.Digest(), had))
-			break // a damaged file is told once
+			break // one message for a damaged file is enough
 		}
 	}
 	s.ledger = s.ledger.rebound(releases)

@@ -16,7 +16,7 @@ import (
 // MaxUpdates bounds how many updates one repository lists.
 const MaxUpdates = 2000
 
-// targets is a targets file and what it lists, ascending as a catalog.
+// targets is a targets file and the releases that it lists, in the order of the catalog.
 type targets struct {
 	*file
 	releases   []Release
@@ -30,8 +30,8 @@ type listContent struct {
 	Targets     map[string]entry `json:"targets"`
 }
 
-// parseTargets reads a targets file that at least so many release keys of root signed, and gives
-// detached signatures the order of root.
+// parseTargets reads a targets file that at least least release keys of root signed, else the error is ErrThreshold.
+// It puts the detached signatures in the order of root.
 func parseTargets(root *Root, raw []byte, least int) (*targets, error) {
 	f, err := openFile(RoleTargets, raw)
 	if err != nil {
@@ -86,8 +86,8 @@ func (t *targets) readReleases(root *Root, entries map[string]entry) error {
 	for path, e := range entries {
 		r, err := e.release(path)
 		if errors.Is(err, errImpossible) {
-			// The rest of the list counts: refusing all of it would keep every box that meets it from the next
-			// updates too, and its signer from signing a better one. What no archive can be is safe to leave out.
+			// Only this entry is left out, which is safe because no archive can match it. Refusing the whole list
+			// would keep every box that meets it from later updates too, and its signer from signing a better list.
 			t.impossible = append(t.impossible, err)
 			delete(cosigned, path)
 			continue
@@ -109,7 +109,7 @@ func (t *targets) readReleases(root *Root, entries map[string]entry) error {
 	return nil
 }
 
-// forEdit returns the releases by name with their custom fields as they stand in the file.
+// forEdit returns the releases by name, with their custom fields exactly as they are in the file.
 func (t *targets) forEdit() (map[update.Name]Release, error) {
 	var l struct {
 		Targets map[string]struct {
@@ -159,7 +159,7 @@ func readCosigned(sigs []fileSignature) (map[string][]KeySignature, error) {
 	return out, nil
 }
 
-// sortSignatures puts keys of a lower rank first and refuses two by one key.
+// sortSignatures sorts by rank, then by key ID, and refuses two signatures by one key.
 func sortSignatures(rank map[keys.ID]int, sigs []KeySignature) error {
 	slices.SortFunc(sigs, func(a, b KeySignature) int {
 		return cmp.Or(cmp.Compare(rank[a.Key], rank[b.Key]), cmp.Compare(a.Key, b.Key))
@@ -172,7 +172,7 @@ func sortSignatures(rank map[keys.ID]int, sigs []KeySignature) error {
 	return nil
 }
 
-// verifyDetached verifies the detached signatures of those keys that root still has.
+// verifyDetached verifies the detached signatures by keys that root still has and ignores the others.
 func verifyDetached(root *Root, releases []Release) error {
 	for _, r := range releases {
 		for _, s := range r.sigs {
@@ -188,8 +188,8 @@ func verifyDetached(root *Root, releases []Release) error {
 	return nil
 }
 
-// catalog says of an empty list whether there ever was an update: the first targets file of a
-// repository is empty.
+// catalog returns the list as a catalog. An empty list of version 1 means that there never was an update: the first
+// targets file of a repository is empty.
 func (t *targets) catalog() (*update.Catalog, error) {
 	updates := make([]update.Update, len(t.releases))
 	for i, r := range t.releases {

@@ -11,13 +11,13 @@ import (
 	"github.com/openpowerquality/box-update-server/signing"
 )
 
-// Holder is who signs for a role.
+// Holder says which keys hold a role, and how many of them must sign.
 type Holder struct {
 	Keys      []keys.Public // at least Threshold of them
 	Threshold int           // 0 means 1
 }
 
-// Setup says what a new repository starts with.
+// Setup says which keys a new repository starts with.
 type Setup struct {
 	Root, Release Holder
 
@@ -74,7 +74,7 @@ func firstRoot(ctx context.Context, at time.Time, setup Setup, by []signing.Sign
 	return ParseRoot(raw)
 }
 
-// unsignedRoot returns a root that this package makes and that nobody has signed yet; see encodeRoot.
+// unsignedRoot returns a new root that nobody has signed yet; see encodeRoot.
 func unsignedRoot(base []byte, version int64, at time.Time, roles map[Role]holders) (*Root, error) {
 	signed, err := encodeRoot(base, version, at, roles)
 	if err != nil {
@@ -87,17 +87,16 @@ func unsignedRoot(base []byte, version int64, at time.Time, roles map[Role]holde
 	return parseRoot(nil, raw)
 }
 
-// Change says what the next repository has that the one before hasn't. The zero Change has nothing
-// new: snapshot and timestamp are renewed.
+// Change says what is new in the next repository. With the zero Change, only snapshot and timestamp are renewed.
 type Change struct {
 	Root    *Proposal // complete, or nil
 	Targets *Proposal // complete, or nil
 }
 
-// Next makes the repository that follows r: with the change, a timestamp of now and, where it is
-// needed, a new snapshot. The signers are those of the online key, both where it is being replaced;
-// signers without a part in these roles are ignored. What it returns is verified like anything that
-// comes from outside. The error is ErrAhead where the same keys signed a later time before.
+// Next makes the repository that follows r. It applies the change, signs a timestamp issued at at and, if needed, a
+// new snapshot. by are signers of the online key, of both keys while it is being replaced; signers whose key does not
+// have these roles are ignored. The result is verified like anything that comes from outside. The error is ErrAhead
+// if the same keys signed a later time before.
 func (r *Repository) Next(ctx context.Context, at time.Time, c Change, by ...signing.Signer) (*Repository, error) {
 	chain, tg := r.chain, r.targets
 	if c.Root != nil {
@@ -126,7 +125,7 @@ func (r *Repository) Next(ctx context.Context, at time.Time, c Change, by ...sig
 	return seal(ctx, chain, tg, n)
 }
 
-// renewal is what it takes to sign snapshot and timestamp.
+// renewal holds what is needed to sign snapshot and timestamp.
 type renewal struct {
 	at                  time.Time
 	by                  []signing.Signer
@@ -134,7 +133,8 @@ type renewal struct {
 	keep                *online // the snapshot that stays; nil: a new one is made
 }
 
-// signed reports whether each of the signers that root has for snapshots signed sn.
+// signed reports whether sn has enough signatures under root, among them those of all signers whose key root has for
+// snapshots.
 func (n renewal) signed(root *Root, sn *online) bool {
 	good := signers(root, sn.file)
 	for _, s := range n.by {
@@ -145,7 +145,7 @@ func (n renewal) signed(root *Root, sn *online) bool {
 	return len(good) >= root.Threshold(RoleSnapshot)
 }
 
-// seal signs snapshot and timestamp over targets.
+// seal signs a snapshot, unless n.keep is set, and a timestamp over tg, and assembles the repository.
 func seal(ctx context.Context, chain []*Root, tg *targets, n renewal) (*Repository, error) {
 	root := chain[len(chain)-1]
 	if err := verify(root, tg.file); err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// link is what a timestamp says of a snapshot, and a snapshot of a targets file.
+// link is how a timestamp names a snapshot, and a snapshot a targets file.
 type link struct {
 	role    Role // of the file that is named
 	version int64
@@ -19,7 +19,8 @@ type link struct {
 
 func (l link) name() string { return fmt.Sprintf("%s %d", l.role, l.version) }
 
-// checkBytes refuses other bytes than those that are named. Their version is checked once they are parsed.
+// checkBytes refuses, with ErrMismatch, bytes other than the named ones. Their version is checked after they are
+// parsed.
 func (l link) checkBytes(raw []byte) error {
 	if got := update.Sum(raw); int64(len(raw)) != l.length || got != l.digest {
 		return fmt.Errorf("%s: %w: expected %d bytes with digest %v, got %d with %v", l.name(), ErrMismatch, l.length, l.digest, len(raw), got)
@@ -27,7 +28,7 @@ func (l link) checkBytes(raw []byte) error {
 	return nil
 }
 
-// checkVersion refuses a file of another version than the one that is named.
+// checkVersion refuses, with ErrMismatch, a file of another version than the named one.
 func (l link) checkVersion(f *file) error {
 	if f.version != l.version {
 		return fmt.Errorf("%s: %w: expected %s", f.name(), ErrMismatch, l.name())
@@ -56,7 +57,7 @@ type linkContent struct {
 	Version int64   `json:"version"`
 }
 
-// namedBy returns the role that a file of a role of the online key names.
+// namedBy returns the role of the file that a timestamp or a snapshot names.
 func namedBy(role Role) Role {
 	if role == RoleTimestamp {
 		return RoleSnapshot
@@ -115,7 +116,7 @@ func openSnapshot(root *Root, named link, raw []byte) (*online, error) {
 	return sn, nil
 }
 
-// signOnline makes the timestamp or snapshot that names a file.
+// signOnline makes and signs the timestamp or snapshot that names the file names.
 func signOnline(ctx context.Context, root *Root, role Role, version int64, at time.Time, life time.Duration, names *file, by []signing.Signer) (*online, error) {
 	l := linkTo(names)
 	signed, err := encode(role, version, at, life, map[string]any{

@@ -14,9 +14,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Proposal is a next root or a next list that was checked against the repository that it follows. At
-// least one key of its role signed it, and each of its signatures fits. Only this package makes one.
-// It is immutable.
+// Proposal is a next root or a next list that was checked against the repository that it follows. At least one key of
+// its role signed it, and each of its signatures is valid. Only this package makes one. It is immutable.
 type Proposal struct {
 	base    *Repository
 	role    Role
@@ -25,7 +24,7 @@ type Proposal struct {
 	plan    Plan
 	needs   []Need
 
-	// What it was checked with, for the next check.
+	// The arguments of the check, for checking again with more signatures.
 	known    *Ledger
 	reserved int64
 	at       time.Time
@@ -36,8 +35,8 @@ type Need struct {
 	Root      int64 // the root that asks
 	Role      Role
 	Threshold int
-	Have      []keys.Public // whose signature is there
-	Missing   []keys.Public // who could sign
+	Have      []keys.Public // those that signed
+	Missing   []keys.Public // those that could still sign
 }
 
 // Met reports whether enough keys signed.
@@ -55,9 +54,9 @@ func (r *Repository) check(role Role, known *Ledger, reserved int64, raw []byte,
 	return r.CheckTargets(known, reserved, raw, at)
 }
 
-// CheckTargets checks a list that is to follow r, as it came from a signer. known and reserved are as
-// for EditTargets; at is the present time. The errors are ErrMalformed, ErrConflict, ErrThreshold
-// where a signature doesn't fit or none is there, ErrExpired, ErrClock, ErrSecondDigest.
+// CheckTargets checks raw, a list from a signer that is to follow r. known and reserved are as for EditTargets; at is
+// the present time. The errors are ErrMalformed, ErrConflict, ErrExpired, ErrClock, ErrSecondDigest, and ErrThreshold
+// if a signature is invalid or none is there.
 func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {
 	tg, err := parseTargets(r.root, raw, 1)
 	if err != nil {
@@ -95,8 +94,7 @@ func byName(releases []Release) map[update.Name]Release {
 	return out
 }
 
-// checkDetached verifies the detached signatures that r doesn't have, and wants one for each new
-// update.
+// checkDetached verifies the detached signatures that r doesn't have, and requires at least one for each new update.
 func (r *Repository) checkDetached(tg *targets) error {
 	var news []Release
 	for _, rel := range tg.releases {
@@ -115,9 +113,9 @@ func (r *Repository) checkDetached(tg *targets) error {
 	return nil
 }
 
-// CheckRoot checks a root that is to follow r's, as it came from a signer. The errors are those of
-// CheckTargets, and ErrStranded where it doesn't accept what r consists of: keys are replaced by
-// adding the new one, publishing with it, and only then removing the old one.
+// CheckRoot checks raw, a root from a signer that is to follow the root of r. The errors are those of CheckTargets,
+// and ErrStranded if it doesn't accept the present files of r: to replace a key, add the new one, publish with it,
+// and only then remove the old one.
 func (r *Repository) CheckRoot(raw []byte, at time.Time) (*Proposal, error) {
 	next, err := parseRoot(r.root, raw)
 	if err != nil {
@@ -147,8 +145,8 @@ func (r *Repository) stranded(next *Root) error {
 	return nil
 }
 
-// checkProposed refuses what is expired, comes from the future, or carries a signature that fits under
-// none of the roots.
+// checkProposed refuses a file that is expired, was issued in the future, has no signature, or has one that is valid
+// under none of the roots.
 func checkProposed(f *file, at time.Time, roots ...*Root) error {
 	if at.After(f.expires) {
 		return fmt.Errorf("%s: %w at %s", f.name(), ErrExpired, formatTime(f.expires))
@@ -187,7 +185,7 @@ func (p *Proposal) file() *file {
 	return p.targets.file
 }
 
-// again checks the proposal with other signatures as it was checked before.
+// again makes the proposal with other signatures and repeats the check.
 func (p *Proposal) again(sigs []fileSignature) (*Proposal, error) {
 	raw, err := join(sigs, p.file().signed)
 	if err != nil {
@@ -204,7 +202,7 @@ func (p *Proposal) Releases() []Release {
 	return slices.Clone(p.targets.releases)
 }
 
-// Needs returns the thresholds: one for a list, two for a root, the present root's and its own.
+// Needs returns the thresholds to meet: one for a list; for a root two, that of the present root and its own.
 func (p *Proposal) Needs() []Need { return slices.Clone(p.needs) }
 
 // Complete reports whether every threshold is met.
@@ -212,7 +210,8 @@ func (p *Proposal) Complete() bool {
 	return !slices.ContainsFunc(p.needs, func(n Need) bool { return !n.Met() })
 }
 
-// ready refuses a proposal that can't become part of what follows r.
+// ready refuses a proposal that can't become part of the repository that follows r: ErrConflict if it has another
+// base, ErrThreshold if signatures are missing.
 func (p *Proposal) ready(r *Repository, role Role) error {
 	if p.role != role {
 		return fmt.Errorf("expected a proposal of %s, got one of %s", role, p.role)
@@ -230,10 +229,9 @@ func (p *Proposal) ready(r *Repository, role Role) error {
 	return nil
 }
 
-// Cosign adds the signatures of those signers whose key has the role, ErrKey where none has. For a
-// list, a cosigner makes detached signatures too, where fewer keys than the threshold have: they
-// travel in its signature entry, since the list itself must stay as the others signed it, and the next
-// list takes them in.
+// Cosign adds the signatures of those signers whose key has the role; the error is ErrKey if none has. For a list, a
+// cosigner also makes detached signatures for updates that have fewer than the threshold. They are kept in its
+// signature entry, because the list itself must stay as the others signed it, and the next list takes them in.
 func (p *Proposal) Cosign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
 	if p.role == RoleRoot {
 		raw, err := signBoth(ctx, p.base.root, p.root, by)
@@ -261,7 +259,7 @@ func (p *Proposal) Cosign(ctx context.Context, by ...signing.Signer) (*Proposal,
 	return p.again(sigs)
 }
 
-// detached returns the field updates of the signature entry of s.
+// detached returns the field updates for the signature entry of s, nil if no detached signature is needed.
 func (p *Proposal) detached(ctx context.Context, s signing.Signer) (json.RawMessage, error) {
 	updates := map[update.Name]signing.Signature{}
 	for _, r := range p.targets.releases {
@@ -280,8 +278,8 @@ func (p *Proposal) detached(ctx context.Context, s signing.Signer) (json.RawMess
 	return json.Marshal(updates) // ascending by key, as canonical JSON is
 }
 
-// Merge adds the signatures of q, which must be the same proposal with other signatures; ErrConflict
-// where it is not.
+// Merge adds the signatures of q, which must be the same proposal with other signatures; otherwise the error is
+// ErrConflict.
 func (p *Proposal) Merge(q *Proposal) (*Proposal, error) {
 	if p.role != q.role || p.Version() != q.Version() {
 		return nil, fmt.Errorf("%s %d: %w: expected %s %d", q.role, q.Version(), ErrConflict, p.role, p.Version())
@@ -336,7 +334,7 @@ func planTargets(known *Ledger, from, to map[update.Name]Release) Plan {
 	for name, r := range to {
 		old, ok := from[name]
 		was, had := known.Digest(name)
-		if ok { // what is published counts, whatever the ledger has
+		if ok { // what is published counts, not what the ledger has
 			was, had = old.Digest(), true
 		}
 		if had && was != r.Digest() {
@@ -381,7 +379,7 @@ func planRoot(from, to *Root) Plan {
 	return p
 }
 
-// without returns the keys of a that b hasn't.
+// without returns the keys of a that are not in b.
 func without(a, b []keys.Public) []keys.Public {
 	return slices.DeleteFunc(slices.Clone(a), func(k keys.Public) bool { return slices.Contains(b, k) })
 }

@@ -11,23 +11,23 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// rootsEvery is after which time a newer root is looked for although the timestamp is the same: a root may
-// be published alone, to take a stolen key away.
+// rootsEvery is how often a newer root is looked for while the timestamp stays the same: a root may be published
+// alone, to revoke a stolen key.
 const rootsEvery = 24 * time.Hour
 
-// Fetcher brings metadata files from somewhere that nobody has to trust.
+// Fetcher fetches metadata files from a source that need not be trusted.
 type Fetcher interface {
-	// Fetch returns the file of that name, which FileName made. It reads no more than limit bytes and
-	// is free to return an error where there are more. A source that doesn't have the file gives
-	// ErrNotFound. known, unless it is zero, is the digest of the file that the caller has: where the
-	// source has the same, ErrUnchanged may be returned instead. An error says where the file was asked for.
+	// Fetch returns the file with that name, which FileName made. It reads no more than limit bytes and may return an
+	// error if there are more. The error is ErrNotFound if the source doesn't have the file. known, unless it is
+	// zero, is the digest of the file that the caller has: if the source has the same, Fetch may return ErrUnchanged
+	// instead. An error says where the file was asked for.
 	Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error)
 }
 
-// IsNotFound reports whether a server that answers a request for a metadata file with that HTTP status doesn't
-// have it. Object stores answer 403 where there is no such file, and some caches 410: for the root after the
-// newest, which every client asks for, that is the end of the chain. It is no more than who serves could
-// say with 404.
+// IsNotFound reports whether that HTTP status, as the answer to a request for a metadata file, means that the server
+// doesn't have it. For a root, 403 and 410 mean that too: object stores answer 403 if there is no such file, and some
+// caches 410, and every client asks for the root after the newest to find the end of the chain. Accepting them gives
+// a hostile server no more than it could say with 404.
 func IsNotFound(name string, status int) bool {
 	role, _, ok := ParseFileName(name)
 	switch status {
@@ -39,18 +39,18 @@ func IsNotFound(name string, status int) bool {
 	return false
 }
 
-// Refresh brings the state up to date, as the client workflow of TUF 1.0 (section 5) says, and returns
-// the newest repository: the current one itself where there is nothing new, which costs one fetch, and once
-// a day another one for the root that would follow. Another one is not stored until Commit; a mirror gets
-// the archives that it lists in between.
+// Refresh brings the state up to date, as the client workflow of TUF 1.0 (section 5) says, and returns the newest
+// repository. If nothing is new that is the current one itself; this costs one fetch, and once a day another one for
+// the root that would follow. A new repository is not stored until Commit; a mirror fetches the archives that it
+// lists in between.
 //
-// What is accepted on the way counts from then on, and is remembered: see Look and Remember. A state that is
-// served stays as it is, and judges by the set that is served alone: so it is for what a person brings, which
-// may be newer than that set and older than what an upstream showed and can't send. After an error nothing
-// else has changed. The errors are ErrExpired, ErrRollback, ErrThreshold, ErrMismatch, ErrFork,
-// ErrSecondDigest, ErrMalformed, ErrNotFound and those of the Fetcher.
+// What is accepted on the way counts from then on and is remembered: see Look and Remember. With Config.DeferRoots it
+// is not: the state stays as it is, and new metadata are compared with the served set alone. So such a state takes
+// what a person brings, which may be newer than that set and yet older than what an upstream has shown but can't
+// send. After an error nothing else has changed. The errors are ErrExpired, ErrRollback, ErrThreshold, ErrMismatch,
+// ErrFork, ErrSecondDigest, ErrMalformed, ErrNotFound and those of the Fetcher.
 //
-// Where a file is gone that the timestamp names, Refresh begins once more: newer ones may have replaced it since.
+// If a file that the timestamp names is gone, Refresh starts once more: newer metadata may have replaced it since.
 func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, error) {
 	if s.cfg.DeferRoots {
 		whole, err := s.restored(ctx, f)
@@ -64,13 +64,13 @@ func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, e
 	}
 	seen, err := s.Look(ctx, f, c)
 	if err == nil {
-		_ = s.Remember(seen) // Commit stores it all once more, and tells of a disk that takes nothing
+		_ = s.Remember(seen) // Commit stores all of it again and reports a disk error
 		return seen.Repository, nil
 	}
 	return nil, errors.Join(err, s.Remember(seen))
 }
 
-// Look is Refresh without what is remembered of it. It only reads the state.
+// Look does what Refresh does and remembers nothing: it only reads the state.
 func (s *State) Look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 	seen, err := s.look(ctx, f, c)
 	if !errors.As(err, new(*gone)) || ctx.Err() != nil {
@@ -80,7 +80,7 @@ func (s *State) Look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 	if err == nil || errors.As(err, new(*gone)) {
 		return again, err
 	}
-	return seen, err // what was verified the first time counts
+	return seen, err // what was verified the first time still counts
 }
 
 // gone is an ErrNotFound about a file that a timestamp or a snapshot names.
@@ -110,7 +110,7 @@ func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 	if len(seen.chain) > len(s.roots) {
 		r.memory, r.set = s.memory.stillValid(r.root), s.set.stillValid(r.root).timestamp
 		seen.memory = r.memory
-		// The one in hand may be older than the newest root.
+		// The timestamp that was fetched may be older than the newest root.
 		if raw, err = f.Fetch(ctx, TimestampName, MaxLength(RoleTimestamp), update.Digest{}); err != nil {
 			return seen, err
 		}
@@ -127,15 +127,15 @@ func (s *State) look(ctx context.Context, f Fetcher, c Clock) (Seen, error) {
 	return seen, nil
 }
 
-// rootsDue reports whether it is time to ask for a newer root. A clock that is behind signed time can't tell: then
-// each Look asks.
+// rootsDue reports whether it is time to ask for a newer root. With a clock that is behind signed time nobody can
+// tell, so each Look asks.
 func (s *State) rootsDue(c Clock) bool {
 	since := c.Now.Sub(s.rootsAsked)
 	return since < 0 || since >= rootsEvery || c.reference(s.memory.timestamp).After(c.Now)
 }
 
-// complete reports whether raw is the newest timestamp that was accepted, and the current repository has it
-// and the newest root.
+// complete reports whether raw is the newest accepted timestamp and the current repository has both it and the newest
+// root.
 func (s *State) complete(raw []byte) bool {
 	return s.current != nil && s.current.root.version == s.Root().version && s.current.timestamp == s.memory.timestamp &&
 		bytes.Equal(raw, s.current.timestamp.raw)
@@ -157,7 +157,7 @@ func (s *State) fetchTimestamp(ctx context.Context, f Fetcher) ([]byte, error) {
 	return raw, nil
 }
 
-// restored returns s as it is once the damaged roots are back; s itself where none are damaged.
+// restored returns s with its damaged roots fetched from f; s itself if none are damaged.
 func (s *State) restored(ctx context.Context, f Fetcher) (*State, error) {
 	if s.floor == 0 {
 		return s, nil
@@ -165,13 +165,13 @@ func (s *State) restored(ctx context.Context, f Fetcher) (*State, error) {
 	chain, err := s.walkRoots(ctx, f)
 	whole, lacking := s.whole(chain)
 	if lacking != nil && err != nil {
-		return nil, err // that is why
+		return nil, err // the fetch error is why roots are still lacking
 	}
-	return whole, lacking // what is wrong beyond is met again
+	return whole, lacking // an error after those roots is met again by the caller's own walk
 }
 
-// walkRoots returns the chain of roots, those that f has beyond the known ones included; after an error
-// those up to it. Nobody but the holders of root keys can make it long.
+// walkRoots returns the known chain of roots with the newer ones that f has. With an error it returns the chain up to
+// that point. Only holders of root keys can make the chain long, so there is no limit.
 func (s *State) walkRoots(ctx context.Context, f Fetcher) ([]*Root, error) {
 	chain := s.roots[:len(s.roots):len(s.roots)]
 	for {
@@ -192,14 +192,14 @@ func (s *State) walkRoots(ctx context.Context, f Fetcher) ([]*Root, error) {
 	}
 }
 
-// refresh is one run of the workflow below the root. What it accepts gets into memory, the list excepted.
+// refresh is one run of the workflow after the roots. Accepted parts are kept in memory, except the list.
 type refresh struct {
 	f      Fetcher
 	clock  Clock
 	chain  []*Root
 	root   *Root
 	memory memory
-	set    *online // that of the current set, nil for none that counts
+	set    *online // the timestamp of the current set; nil: none that counts
 
 	current *Repository
 }
@@ -237,13 +237,14 @@ func (r *refresh) run(ctx context.Context, raw []byte) (*Repository, error) {
 		return nil, err
 	}
 	if c := r.current; c != nil && c.root.version == r.root.version && bytes.Equal(ts.raw, c.timestamp.raw) {
-		return c, nil // there is nothing new, and a full list takes long to put in order again
+		return c, nil // nothing is new, and sorting a full list again takes long
 	}
 	return assemble(r.chain, ts, sn, tg)
 }
 
-// timestamp keeps the one of the current set where the version is the same. Of one that was accepted alone
-// the number counts, and no more: whoever made its set impossible must not keep the genuine one out.
+// timestamp reads the new timestamp and checks it against memory. If its version is that of the current set, it
+// returns the stored one. Of a timestamp that was accepted without its set only the version counts: otherwise a thief
+// who signed one without a set could keep the genuine one out.
 func (r *refresh) timestamp(raw []byte) (*online, error) {
 	ts, err := openOnline(r.root, RoleTimestamp, raw)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // maxUnpacked bounds the unpacked size of an update in bytes, 16 TiB.
 const maxUnpacked = 16 << 40
 
-// Conditions say which boxes an update is for, and when. The zero value means every box at once.
+// Conditions says which boxes an update is for, and when. The zero value means every box at once.
 type Conditions struct {
 	Rollout    *Rollout       // nil: all boxes at once
 	Hardware   []string       // empty: every hardware
@@ -31,29 +31,28 @@ func (c Conditions) check() error {
 	return checkHardware(c.Hardware)
 }
 
-// KeySignature is a detached signature and the ID of the key that is said to have made it. Readers of
-// a repository don't verify it, since metadata signatures cover it; publishing servers do.
+// KeySignature is a detached signature and the ID of the key that claims to have made it. Readers of a repository
+// don't verify it, since metadata signatures cover it; publishing servers do.
 type KeySignature struct {
 	Key       keys.ID
 	Signature signing.Signature
 }
 
-// Release is an update as verified metadata lists it. Only this package makes one; the zero Release is
-// none.
+// Release is an update as verified metadata list it. Only this package makes one; the zero Release is none.
 type Release struct {
 	verified   signing.Verified
 	published  time.Time
 	unpacked   int64
 	conditions Conditions
 	sigs       []KeySignature
-	cosigned   bool            // some of sigs stand in signature entries, not in custom
-	custom     json.RawMessage // as it stands in the list, in an edit alone; never changed
+	cosigned   bool            // some of sigs are in signature entries, not in custom
+	custom     json.RawMessage // as in the list; only set during an edit; never changed
 }
 
 // IsZero reports whether r is the zero Release.
 func (r Release) IsZero() bool { return r.verified.IsZero() }
 
-// Verified returns what the metadata vouches for: name, digest, length and block list digest.
+// Verified returns what the metadata vouch for: name, digest, length and digest of the block list.
 func (r Release) Verified() signing.Verified { return r.verified }
 
 // Name returns the name of the update.
@@ -68,14 +67,14 @@ func (r Release) Length() int64 { return r.verified.Length() }
 // Blocks returns the SHA-256 of the block list.
 func (r Release) Blocks() update.Digest { return r.verified.Blocks() }
 
-// Update returns what a catalog says of the release.
+// Update returns the release as a catalog has it.
 func (r Release) Update() update.Update {
 	u := update.Update{Name: r.Name(), Digest: r.Digest(), Length: r.Length(), Time: r.published}
 	u.Limited, u.Until = r.limited()
 	return u
 }
 
-// limited returns whether only some boxes may ever install the release, and until when; a zero time means for good.
+// limited reports whether only some boxes may install the release, and until when; a zero time means for good.
 func (r Release) limited() (bool, time.Time) {
 	c := r.conditions
 	if len(c.Hardware) > 0 || !c.MinVersion.IsZero() {
@@ -105,11 +104,11 @@ func (r Release) ForEveryBox(at time.Time) bool {
 	return r.Update().ForEveryBox(at)
 }
 
-// Signatures returns the detached signatures, those of the root's present keys first and in its order.
-// The first is what is served as .sig.
+// Signatures returns the detached signatures. Those by present keys of the root come first, in its order. The first
+// one is served as .sig.
 func (r Release) Signatures() []KeySignature { return slices.Clone(r.sigs) }
 
-// Signature returns the detached signature by that key.
+// Signature returns the detached signature by that key, if there is one.
 func (r Release) Signature(id keys.ID) (signing.Signature, bool) {
 	i := slices.IndexFunc(r.sigs, func(s KeySignature) bool { return s.Key == id })
 	if i < 0 {
@@ -118,7 +117,8 @@ func (r Release) Signature(id keys.ID) (signing.Signature, bool) {
 	return r.sigs[i].Signature, true
 }
 
-// custom is what we read in the custom field of a target. Other fields are kept and ignored.
+// custom holds the fields that this package reads in the custom field of a target. Other fields are ignored, and an
+// edit keeps them.
 type custom struct {
 	Blocks     update.Digest `json:"blocks"`
 	Hardware   []string      `json:"hardware,omitempty"`
@@ -130,15 +130,15 @@ type custom struct {
 	Version    string        `json:"version"`
 }
 
-// entry is a target in a targets file. What else it may hold is ignored.
+// entry is a target in a targets file. Other fields are ignored.
 type entry struct {
 	Custom *custom `json:"custom"`
 	Hashes oneHash `json:"hashes"`
 	Length *int64  `json:"length"`
 }
 
-// oneHash is the hashes of a target, of which there is one, SHA-256. It and detached are no maps, since maps of one entry were
-// two fifths of what it cost to read a full list.
+// oneHash is the hashes of a target, which has exactly one, SHA-256. It and detached are not maps, because maps of
+// one entry made up two fifths of the cost of reading a full list.
 type oneHash update.Digest
 
 // UnmarshalJSON reads canonical JSON.
@@ -156,7 +156,7 @@ func (h oneHash) MarshalJSON() ([]byte, error) {
 	return []byte(`{"sha256":"` + update.Digest(h).String() + `"}`), nil
 }
 
-// detached is the detached signatures in a custom field, each by its key's ID, in the order of the IDs.
+// detached holds the detached signatures of a custom field in the order of their key IDs.
 type detached []KeySignature
 
 // UnmarshalJSON reads canonical JSON.
@@ -186,7 +186,8 @@ func (d detached) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// release reads an entry, without the signatures of cosigners.
+// release reads an entry, without the signatures of cosigners. The error is errImpossible for an entry that no
+// archive can match.
 func (e entry) release(path string) (Release, error) {
 	name, err := update.ParseName(path)
 	if err != nil {
@@ -211,11 +212,12 @@ func (e entry) release(path string) (Release, error) {
 	return r, err
 }
 
-// errImpossible says that a list has an entry which no archive can be.
+// errImpossible says that a list has an entry that no archive can match.
 var errImpossible = errors.New("no archive can be this")
 
-// checkPossible refuses a claim that contradicts itself as far as that shows without the archive: one without bytes
-// has one digest, and one of a single block has the block list that its digest makes.
+// checkPossible refuses, with errImpossible, a claim that contradicts itself, as far as that shows without the
+// archive: an archive without bytes has one digest, and the digest of an archive of at most one block determines its
+// block list.
 func checkPossible(c verified.Claim) error {
 	if empty := update.Sum(nil); (c.Length == 0) != (c.Digest == empty) {
 		return fmt.Errorf("%v: %w: an archive of 0 bytes has digest %v and no other has, got length %d and digest %v", c.Name, errImpossible, empty, c.Length, c.Digest)
@@ -279,7 +281,7 @@ func (c custom) conditions() (Conditions, error) {
 	return out, out.check()
 }
 
-// edited returns the release with its custom field changed; fields of custom that we don't know stay.
+// edited returns the release with its custom field changed. Fields of custom that this package doesn't know stay.
 func (r Release) edited(change func(*custom)) (Release, error) {
 	var c custom
 	if err := json.Unmarshal(r.custom, &c); err != nil {

@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// memory is what was accepted before and guards against going back. Each part is nil where nothing was
-// accepted, or where a newer root took the keys away that had signed it: then its version numbers
-// count no longer, which is the recovery from a thief who counted them up.
+// memory is what was accepted before; new metadata must not go back behind it. A part is nil if nothing was accepted,
+// or if a newer root revoked the keys that had signed it. Then its version numbers no longer count: that is how boxes
+// recover from a thief who signed high ones.
 type memory struct {
 	timestamp *online
 	snapshot  *online
 	targets   *targets
 }
 
-// stillValid returns what of m a newer root still accepts. Timestamp and snapshot are forgotten together
+// stillValid returns the parts of m that a newer root still accepts. Timestamp and snapshot are forgotten together
 // (TUF 1.0, 5.3.11).
 func (m memory) stillValid(root *Root) memory {
 	online := (m.timestamp == nil || verify(root, m.timestamp.file) == nil) &&
@@ -34,7 +34,7 @@ func (m memory) stillValid(root *Root) memory {
 	return m
 }
 
-// newest returns the newer ones of the parts of m and of other; of equals those of m.
+// newest returns, for each part, the newer one of m and other, and that of m if their versions are equal.
 func (m memory) newest(other memory) memory {
 	if other.timestamp != nil && (m.timestamp == nil || other.timestamp.version > m.timestamp.version) {
 		m.timestamp = other.timestamp
@@ -48,8 +48,8 @@ func (m memory) newest(other memory) memory {
 	return m
 }
 
-// checkTimestamp refuses a timestamp that is older than the accepted one, or that names an older
-// snapshot. Equal is accepted.
+// checkTimestamp refuses, with ErrRollback, a timestamp that is older than the accepted one, or that names an older
+// snapshot. Equal versions are accepted.
 func (m memory) checkTimestamp(ts *online) error {
 	if m.timestamp == nil {
 		return nil
@@ -63,7 +63,7 @@ func (m memory) checkTimestamp(ts *online) error {
 	return nil
 }
 
-// checkSnapshot refuses a snapshot that names a targets file older than the accepted one.
+// checkSnapshot refuses, with ErrRollback, a snapshot that names a targets file older than the accepted one.
 func (m memory) checkSnapshot(sn *online) error {
 	if m.snapshot != nil && sn.next.version < m.snapshot.next.version {
 		return rollback(fmt.Sprintf("%s names %s", sn.name(), sn.next.name()), m.snapshot.next.version)
@@ -74,8 +74,8 @@ func (m memory) checkSnapshot(sn *online) error {
 	return nil
 }
 
-// checkTargets refuses another list under the version of the accepted one. More signatures are no
-// other list.
+// checkTargets refuses a list older than the accepted one with ErrRollback, and another list under its version with
+// ErrFork. The same list with more signatures is not another list.
 func (m memory) checkTargets(tg *targets) error {
 	if m.targets == nil || tg.version > m.targets.version {
 		return nil
@@ -93,27 +93,27 @@ func rollback(what string, had int64) error {
 	return fmt.Errorf("%s: %w: version %d was; ask another mirror, this one is behind or hostile", what, ErrRollback, had)
 }
 
-// rememberedDir is the directory, within that of a State, of what was accepted and is no whole set yet:
+// rememberedDir is the directory, within that of a State, for what was accepted and is not a whole set yet:
 //
-//	2.root.json …                                  of a State that is served, roots without a set of their own
+//	2.root.json …                                  newer roots without a set of their own; only with Config.DeferRoots
 //	timestamp.json, snapshot.json, targets.json    the newest of each that is not in the set
 //
-// Each file is signed, and is verified again when it is read: what is damaged counts as missing. A program
-// that doesn't know the directory does without it.
+// Each file is signed and is verified again when it is read; a damaged one counts as missing. A program that doesn't
+// know the directory works without it.
 const rememberedDir = "remembered"
 
-// Seen is what one Look accepted. Each file counts as soon as it is verified (TUF 1.0, 5.3 to 5.6),
-// whether the rest can be had or not.
+// Seen is what one Look accepted. Each file counts as soon as it is verified (TUF 1.0, 5.3 to 5.6), whether or not
+// the rest can be fetched.
 type Seen struct {
-	Repository *Repository // the newest, the current one itself where there is nothing new; nil: no whole one
+	Repository *Repository // the newest; the current one itself if nothing is new; nil: no whole one
 
 	chain  []*Root
 	memory memory
-	asked  time.Time // when the source said that there is no newer root; zero: it didn't
+	asked  time.Time // when the source said that there is no newer root; zero: it did not
 }
 
-// Remember keeps what a Look accepted, durably, beside the current repository, which stays what it is. Of
-// two Looks the later one may be remembered first, and a Commit may have come between.
+// Remember stores what a Look accepted, durably, beside the current repository, which stays current. Looks may be
+// remembered in any order, and a Commit may have come in between.
 func (s *State) Remember(seen Seen) error {
 	if err := s.adopt(seen.chain); err != nil {
 		return fmt.Errorf("remember what was accepted: %w", err)
@@ -130,10 +130,10 @@ func (s *State) Remember(seen Seen) error {
 
 func (s *State) remembered(name string) string { return filepath.Join(s.cfg.Dir, rememberedDir, name) }
 
-// adopt takes over the new roots of a chain, and forgets what the newest of them no longer accepts.
+// adopt takes over the new roots of a chain and forgets what the newest of them no longer accepts.
 func (s *State) adopt(chain []*Root) error {
 	if len(chain) == 0 {
-		return nil // of damaged roots too few are back
+		return nil // too few of the damaged roots could be fetched
 	}
 	if err := s.heal(chain); err != nil {
 		return err
@@ -147,7 +147,7 @@ func (s *State) adopt(chain []*Root) error {
 		return fmt.Errorf("%s: %w", mine.name(), ErrFork)
 	}
 	fresh := chain[i+1:]
-	if s.cfg.DeferRoots { // until a set that fits is there too, the one that is there is served
+	if s.cfg.DeferRoots { // the present set is served until one that fits the new roots is there too
 		for _, r := range fresh {
 			if err := s.putRemembered(FileName(RoleRoot, r.version), r.raw); err != nil {
 				return err
@@ -168,7 +168,7 @@ func (s *State) adopt(chain []*Root) error {
 	return nil
 }
 
-// storeRemembered writes what of memory is not in the set.
+// storeRemembered writes the parts of memory that are not in the set.
 func (s *State) storeRemembered() error {
 	files := map[Role]*file{}
 	if ts := s.memory.timestamp; ts != nil && ts != s.set.timestamp {
@@ -199,7 +199,8 @@ func (s *State) putRemembered(name string, raw []byte) error {
 	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), raw, 0o644)
 }
 
-// recall adds what was remembered to roots and memory.
+// recall adds what was remembered to s.roots and s.memory. Files that are damaged, or signed with revoked keys, are
+// ignored.
 func (s *State) recall() {
 	for {
 		last := s.Root()
@@ -217,7 +218,7 @@ func (s *State) recall() {
 	var m memory
 	if raw, err := readFile(s.remembered(TimestampName), MaxLength(RoleTimestamp)); err == nil {
 		if ts, err := openOnline(root, RoleTimestamp, raw); err == nil {
-			m.timestamp = ts // else it is damaged, or a newer root took its keys away
+			m.timestamp = ts
 		}
 	}
 	if raw, err := readFile(s.remembered("snapshot.json"), MaxLength(RoleSnapshot)); err == nil {
@@ -231,7 +232,7 @@ func (s *State) recall() {
 	s.memory = s.memory.stillValid(root).newest(m)
 }
 
-// forget removes what was remembered and is now in the set, or counts no longer.
+// forget removes remembered files that are in the set now or no longer count.
 func (s *State) forget() error {
 	entries, err := os.ReadDir(s.remembered(""))
 	if errors.Is(err, fs.ErrNotExist) {

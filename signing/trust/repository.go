@@ -13,9 +13,9 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Repository is one complete repository: a root, and the timestamp, snapshot and targets that it
-// accepts and that fit together. It is immutable and safe for concurrent use. Only this package makes
-// one; nil is none. Whether it is expired is another question: see Fresh.
+// Repository is one complete repository: a root, and the timestamp, snapshot and targets that it accepts and that fit
+// together. It is immutable and safe for concurrent use. Only this package makes one; nil is none. It may be expired:
+// see Fresh.
 type Repository struct {
 	root      *Root
 	chain     []*Root // the roots up to root that a State may not have stored yet, ascending
@@ -47,8 +47,8 @@ func (r *Repository) Catalog() *update.Catalog { return r.catalog }
 // Releases returns what the repository lists, ascending as the catalog does.
 func (r *Repository) Releases() []Release { return slices.Clone(r.targets.releases) }
 
-// LeftOut returns why entries of the list are not among Releases: no archive can be them. Every reader leaves
-// them out, and so does the next list.
+// LeftOut returns an error for each entry of the list that is not among Releases because no archive can match it.
+// Every reader leaves these out, and so does the next list.
 func (r *Repository) LeftOut() []error { return slices.Clone(r.targets.impossible) }
 
 // Release returns the release of that name.
@@ -57,7 +57,7 @@ func (r *Repository) Release(n update.Name) (Release, bool) {
 	return rel, ok
 }
 
-// file returns the file of that role, an empty one for what is no role.
+// file returns the file of that role, an empty one for an unknown role.
 func (r *Repository) file(role Role) *file {
 	switch role {
 	case RoleRoot:
@@ -72,10 +72,10 @@ func (r *Repository) file(role Role) *file {
 	return &file{}
 }
 
-// Version returns the version of the file of that role, 0 for what is no role.
+// Version returns the version of the file of that role, 0 for an unknown role.
 func (r *Repository) Version(role Role) int64 { return r.file(role).version }
 
-// Versions returns the versions of the four files, 0 each where r is nil.
+// Versions returns the versions of the four files, all 0 if r is nil.
 func (r *Repository) Versions() status.Versions {
 	if r == nil {
 		return status.Versions{}
@@ -92,13 +92,13 @@ func (r *Repository) Issued(role Role) time.Time { return r.file(role).issued }
 // Raw returns the file of that role as signed. The caller must not change it.
 func (r *Repository) Raw(role Role) []byte { return r.file(role).raw }
 
-// Signers returns the keys that the root lets sign for that role and that signed its file.
+// Signers returns the keys that signed the file of that role and that the root has for it.
 func (r *Repository) Signers(role Role) []keys.Public { return signers(r.root, r.file(role)) }
 
 // Reference returns the reference time by that clock.
 func (r *Repository) Reference(c Clock) time.Time { return c.reference(r.timestamp) }
 
-// Fresh refuses, with ErrExpired, a repository of which a file expired at the reference time.
+// Fresh refuses, with ErrExpired, a repository if one of its files expired before the reference time.
 func (r *Repository) Fresh(c Clock) error {
 	reference := r.Reference(c)
 	for _, role := range Roles() {
@@ -109,8 +109,8 @@ func (r *Repository) Fresh(c Clock) error {
 	return nil
 }
 
-// StaleSince returns since when the repository is accepted only by Clock.AcceptStale, and the zero
-// time where it is not expired.
+// StaleSince returns since when only Clock.AcceptStale makes the repository acceptable, and the zero time if it is
+// not expired.
 func (r *Repository) StaleSince(c Clock) time.Time {
 	first := r.timestamp.expires
 	if r.snapshot.expires.Before(first) {
@@ -122,8 +122,8 @@ func (r *Repository) StaleSince(c Clock) time.Time {
 	return time.Time{}
 }
 
-// RenewalDue reports whether the timestamp or the snapshot has less than half of its life left, so
-// that the holder of the online key must call Next.
+// RenewalDue reports whether the timestamp or the snapshot has less than half of its life left. The holder of the
+// online key must call Next then.
 func (r *Repository) RenewalDue(at time.Time) bool {
 	return halfOver(r.timestamp.issued, r.timestamp.expires, at) || halfOver(r.snapshot.issued, r.snapshot.expires, at)
 }
@@ -132,12 +132,11 @@ func halfOver(issued, expires, at time.Time) bool {
 	return at.After(issued.Add(expires.Sub(issued) / 2))
 }
 
-// VerifyDetached verifies the detached signatures by keys that the root has. The error is that of
-// signing.Open.
+// VerifyDetached verifies the detached signatures by keys that the root has. The error wraps that of signing.Open.
 func (r *Repository) VerifyDetached() error { return verifyDetached(r.root, r.targets.releases) }
 
-// VerifyArchive reads src to its end, in constant memory, and refuses with ErrMismatch what is not the
-// archive of the release.
+// VerifyArchive reads src to its end, in constant memory. The error is ErrMismatch if src is not the archive of the
+// release.
 func VerifyArchive(ctx context.Context, r Release, src io.Reader) error {
 	if r.IsZero() {
 		return errors.New("verify: no release")
@@ -149,7 +148,7 @@ func VerifyArchive(ctx context.Context, r Release, src io.Reader) error {
 	return checkArchive(r, &h)
 }
 
-// copyAll copies at most one byte more than length.
+// copyAll copies from until its end, but at most one byte more than length.
 func copyAll(ctx context.Context, to io.Writer, from io.Reader, length int64) error {
 	from = io.LimitReader(from, length+1)
 	for {

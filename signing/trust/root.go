@@ -38,7 +38,7 @@ type roleContent struct {
 	Threshold int       `json:"threshold"`
 }
 
-// keyContent is a key in a root file. Its canonical JSON is what the ID of the key is the SHA-256 of.
+// keyContent is a key in a root file. The ID of the key is the SHA-256 of its canonical JSON.
 type keyContent struct {
 	Type  string `json:"keytype"`
 	Value struct {
@@ -47,7 +47,7 @@ type keyContent struct {
 	Scheme string `json:"scheme"`
 }
 
-// holders are the keys of a role.
+// holders are the keys of a role and its threshold.
 type holders struct {
 	keys      []keys.Public // in the order in which they were added
 	ids       []keys.ID     // of these keys
@@ -68,8 +68,8 @@ func (h holders) with(k keys.Public, id keys.ID) holders {
 	return holders{append(slices.Clone(h.keys), k), append(slices.Clone(h.ids), id), h.threshold}
 }
 
-// ParseRoot parses a root file and verifies that the threshold of its own root keys signed it. Whether
-// those keys are the right ones is for the caller to know: a person compares the Digest.
+// ParseRoot parses a root file and verifies that the threshold of its own root keys signed it. The caller must make
+// sure that they are the right keys: a person compares the Digest.
 func ParseRoot(raw []byte) (*Root, error) {
 	r, err := parseRoot(nil, raw)
 	if err != nil {
@@ -81,8 +81,8 @@ func ParseRoot(raw []byte) (*Root, error) {
 	return r, nil
 }
 
-// parseRoot leaves thresholds unjudged, but reads no more than the signatures of a file that no root key
-// of by signed, unless by is nil.
+// parseRoot parses a root file without judging thresholds. Unless by is nil, at least one root key of by must have
+// signed the file, or nothing but its signatures is read and the error is ErrThreshold.
 func parseRoot(by *Root, raw []byte) (*Root, error) {
 	f, err := openFile(RoleRoot, raw)
 	if err != nil {
@@ -139,7 +139,7 @@ func readKey(id keys.ID, raw json.RawMessage) (keys.Public, error) {
 	if c.Type != ed25519Name || c.Scheme != ed25519Name {
 		return keys.Public{}, fmt.Errorf("expected keytype and scheme ed25519, got %.40q and %.40q", c.Type, c.Scheme)
 	}
-	d, err := update.ParseDigest(c.Value.Public) // 32 bytes in the one spelling, as a digest is
+	d, err := update.ParseDigest(c.Value.Public) // 32 bytes have the same one spelling as a digest
 	if err != nil {
 		return keys.Public{}, err
 	}
@@ -150,7 +150,7 @@ func readKey(id keys.ID, raw json.RawMessage) (keys.Public, error) {
 	if k.ID() != id {
 		return keys.Public{}, fmt.Errorf("expected the ID %s", k.ID())
 	}
-	// Another client may take the ID of all that stands here, and refuse a root with more in it.
+	// Other clients may compute the ID over the whole object and refuse a root whose keys have more fields.
 	if update.Sum(raw).String() != string(id) {
 		return keys.Public{}, errors.New("expected the fields keytype, keyval.public and scheme alone")
 	}
@@ -175,8 +175,8 @@ func (c roleContent) holders(known map[keys.ID]keys.Public) (holders, error) {
 	return h, nil
 }
 
-// encodeRoot returns the signed part of a root with those roles. base is that of the root before, whose fields that we don't
-// know are kept; nil: there is none.
+// encodeRoot returns the signed part of a root with those roles. base is that of the root before, whose unknown
+// fields are kept; nil: there is none.
 func encodeRoot(base []byte, version int64, at time.Time, roles map[Role]holders) ([]byte, error) {
 	if base == nil {
 		first, err := encode(RoleRoot, version, at, RootLife, map[string]any{"consistent_snapshot": true, "roles": map[Role]any{}})
@@ -212,8 +212,8 @@ func encodeRoot(base []byte, version int64, at time.Time, roles map[Role]holders
 	})
 }
 
-// ranks numbers the keys of a role so that the first has the lowest number and all are below 0, the
-// number of keys that are not in it.
+// ranks gives the keys of a role ascending negative numbers in their order, so that a key that is not in the map,
+// which reads as 0, sorts last.
 func (r *Root) ranks(role Role) map[keys.ID]int {
 	ids := r.roles[role].ids
 	out := make(map[keys.ID]int, len(ids))
@@ -244,7 +244,7 @@ func (r *Root) Raw() []byte { return r.raw }
 // Digest returns the SHA-256 of the file as signed, the root's fingerprint.
 func (r *Root) Digest() update.Digest { return r.digest() }
 
-// verify checks that the threshold of the keys that r has for f's role signed f.
+// verify checks that enough keys that r has for f's role signed f. The error is ErrThreshold.
 func verify(r *Root, f *file) error {
 	if len(signers(r, f)) < r.Threshold(f.role) {
 		return fmt.Errorf("%s: %w: %s", f.name(), ErrThreshold, describeSigners(r, f))
@@ -264,7 +264,7 @@ func signers(r *Root, f *file) []keys.Public {
 	return out
 }
 
-// describeSigners says for people which keys signed and which could have.
+// describeSigners says, for people, which keys signed f and which could have.
 func describeSigners(r *Root, f *file) string {
 	good := signers(r, f)
 	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), fingerprints(r.roles[f.role].keys), len(good))
@@ -286,7 +286,7 @@ func fingerprints(ks []keys.Public) string {
 	return strings.Join(names, ", ")
 }
 
-// openNext reads a root that follows r.
+// openNext reads a root that must follow r; see verifyRootChain.
 func (r *Root) openNext(raw []byte) (*Root, error) {
 	next, err := parseRoot(r, raw)
 	if err != nil {
@@ -298,7 +298,8 @@ func (r *Root) openNext(raw []byte) (*Root, error) {
 	return next, nil
 }
 
-// verifyRootChain checks that next follows r: one version on, signed by the thresholds of both.
+// verifyRootChain checks that next follows r: its version is one higher, else the error is ErrFork, and the
+// thresholds of both signed it, else ErrThreshold.
 func verifyRootChain(r, next *Root) error {
 	if next.version != r.version+1 {
 		return fmt.Errorf("%s: %w: expected root %d", next.name(), ErrFork, r.version+1)

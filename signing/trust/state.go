@@ -15,41 +15,41 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
-// Config says where a State lies.
+// Config says where a State is and how it is used.
 type Config struct {
 	FS  disk.FS
 	Dir string
 
-	// Pinned is the root file from which trust comes. Where newer roots are stored, they must follow
-	// from it. nil means that the oldest root in Dir is trusted, because nobody else writes there.
+	// Pinned is the root file that is trusted. Stored newer roots must follow from it. nil means that the oldest root
+	// in Dir is trusted, because nobody else writes there.
 	Pinned []byte
 
-	// DeferRoots is for a Dir that others read while it is in use. A root that Refresh finds then gets its
-	// place together with the set that fits it, by Commit; otherwise Refresh puts it there at once. Such a Dir
-	// also has copies of its files: nobody may be there to fetch them from again.
+	// DeferRoots is for a Dir that others read while it is in use. Then a new root is stored by Commit, together with
+	// the set that fits it; otherwise Refresh stores it at once. Such a Dir also has copies of its files, because
+	// there may be nobody to fetch them from again.
 	DeferRoots bool
 
-	// Superseded is how long a snapshot or targets file stays in Dir after Commit replaced it by a newer one,
-	// for clients and caches that have the timestamp of before. 0: until the next Commit.
+	// Superseded is how long a snapshot or targets file stays in Dir after Commit replaced it, for clients and caches
+	// that still have the timestamp before. 0: until the next Commit.
 	Superseded time.Duration
 	Now        func() time.Time // for Superseded; nil: time.Now
 
-	// RootsAsked is when a source last said that there is no newer root, as State.RootsAsked told before.
-	// The zero time has the first Refresh ask.
+	// RootsAsked is when a source last said that there is no newer root, from State.RootsAsked of an earlier run.
+	// With the zero time the first Refresh asks.
 	RootsAsked time.Time
 }
 
-// State is a directory of metadata that was verified: what a box, a mirror or a signer trusts, or what
-// an origin publishes. Its files are named as FileName says, and the ledger:
+// State is a directory of verified metadata: what a box, a mirror or a signer trusts, or what an origin publishes.
+// Its files are named as FileName says, and the ledger:
 //
 //	1.root.json 2.root.json …  every root, for ever
-//	7.snapshot.json 5.targets.json timestamp.json  the set accepted last; beside it those before, see Prune
+//	7.snapshot.json 5.targets.json timestamp.json  the current set; beside it superseded ones, see Prune
 //	ledger                     the digest of every name that was accepted, see Ledger
-//	9.ledger                   what of it was learned since root 9, which replaced the release keys; else there is none
-//	remembered/                what was accepted and is no whole set yet; see rememberedDir
+//	9.ledger                   the part of it learned since root 9, if that root replaced the release keys
+//	remembered/                what was accepted and is not a whole set yet; see rememberedDir
 //
-// The timestamp is written last: it says which set counts. A State has one user at a time; the caller
-// locks the directory.
+// The timestamp is written last: it says which set is current. A State has one user at a time; the caller locks the
+// directory.
 type State struct {
 	cfg     Config
 	roots   []*Root // a chain; the last is the newest that is stored, remembered or, before the first Commit, pinned
@@ -58,22 +58,23 @@ type State struct {
 	current *Repository
 	problem error // why current is nil
 	damage  []error
-	floor   int64 // the newest root that was there, where the chain to it is damaged, so that nothing else counts; 0: it is whole
+	floor   int64 // the newest stored root if the chain to it is damaged, and then nothing else counts; 0: the chain is whole
 	ledger  *Ledger
 
 	rootsAsked time.Time
 }
 
-// Open reads and verifies the state in a directory. One that is missing or empty is a state without a
-// current repository, provided that a root is pinned; without a root the error is ErrNotFound. Nothing
-// is written, and expiry is not judged.
+// Open reads and verifies the state in a directory. A directory that is missing or empty gives a state without a
+// current repository if a root is pinned; without a pinned root the error is ErrNotFound. Open writes nothing and
+// does not judge expiry.
 func Open(cfg Config) (*State, error) {
 	s := &State{cfg: cfg, rootsAsked: cfg.RootsAsked}
 	if err := s.loadRoots(); err != nil {
 		return nil, explain.At(cfg.Dir, err)
 	}
 	if s.floor > 0 {
-		// An older root accepts what a newer one took back, and does not accept what guards against going back.
+		// An older root accepts keys that a newer one revoked, and may refuse the metadata that guard against
+		// rollback.
 		s.ledger, s.problem = &Ledger{}, errors.Join(s.damage...)
 		return s, nil
 	}
@@ -83,7 +84,7 @@ func Open(cfg Config) (*State, error) {
 	return s, nil
 }
 
-// loadRest reads what the roots vouch for.
+// loadRest reads everything but the roots, as the newest of them accepts it.
 func (s *State) loadRest() error {
 	if err := s.loadLedger(); err != nil {
 		return err
@@ -101,9 +102,9 @@ func (s *State) loadRest() error {
 	return nil
 }
 
-// loadOlder makes current the stored set under an older root that accepts it. A Commit that follows several
-// new roots at once stores them first: until its timestamp is stored too, the set before is what is
-// served. What guards against going back stays as the newest root has it.
+// loadOlder makes the stored set current under an older root that accepts it. A Commit with several new roots stores
+// them first; until its timestamp is stored too, the set before is served. The memory that guards against rollback
+// stays that of the newest root.
 func (s *State) loadOlder() {
 	for n := len(s.roots) - 1; n > 0; n-- {
 		old := State{cfg: s.cfg, roots: s.roots[:n]}
@@ -130,8 +131,8 @@ func (s *State) Roots() []*Root { return slices.Clone(s.roots) }
 // Ledger returns the ledger.
 func (s *State) Ledger() *Ledger { return s.ledger }
 
-// Current returns the repository that was committed last. Where there is none, or where a newer root
-// no longer accepts it, or a file is damaged, the error is ErrNone and says which.
+// Current returns the repository that was committed last. The error is ErrNone if there is none, if a newer root no
+// longer accepts it, or if a file is damaged, and says which.
 func (s *State) Current() (*Repository, error) {
 	if s.current == nil {
 		return nil, fmt.Errorf("%s: %w: %w", s.cfg.Dir, ErrNone, s.problem)
@@ -139,8 +140,8 @@ func (s *State) Current() (*Repository, error) {
 	return s.current, nil
 }
 
-// readFile reads a regular file of at most limit bytes. One that is longer, or that the disk can't read, is ErrMalformed: it
-// no longer holds what was written.
+// readFile reads a regular file of at most limit bytes. A file that is longer, or that the disk can't read, no longer
+// holds what was written: the error is ErrMalformed.
 func readFile(path string, limit int64) ([]byte, error) {
 	raw, err := disk.ReadFile(path, limit)
 	switch {
@@ -154,8 +155,8 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return raw, err
 }
 
-// load reads a stored file by open, and its copy where the file is refused. The error is an *fs.PathError, which names
-// the file.
+// load reads a stored file with open, and its copy if open refuses the file. The error is an *fs.PathError, which
+// names the file.
 func load[T any](s *State, role Role, version int64, open func(raw []byte) (T, error)) (T, error) {
 	path := filepath.Join(s.cfg.Dir, FileName(role, version))
 	raw, err := readFile(path, MaxLength(role))
@@ -193,7 +194,7 @@ func (s *State) loadRoots() error {
 			if s.cfg.Pinned == nil {
 				return err
 			}
-			// It comes from the upstream again, see whole.
+			// Refresh fetches it again; see whole.
 			s.damaged(fmt.Errorf("%w; it is fetched again", err))
 			s.floor = stored[len(stored)-1]
 			return nil
@@ -202,15 +203,15 @@ func (s *State) loadRoots() error {
 	return nil
 }
 
-// Roots returns the roots in the directory of a State, each of which follows from the one before; the first is the one
-// from which the State was trusted. With an error they are those before the one that is missing or damaged.
+// Roots returns the roots in the directory of a State, each of which follows from the one before. The first is the
+// oldest stored one. With an error, Roots returns those before the root that is missing or damaged.
 func Roots(dir string) ([]*Root, error) {
 	s := &State{cfg: Config{Dir: dir}}
 	err := s.loadRoots()
 	return s.roots, err
 }
 
-// firstRoot returns the root from which trust comes.
+// firstRoot returns the pinned root or, if none is pinned, the oldest stored one.
 func (s *State) firstRoot(stored []int64) (*Root, error) {
 	if s.cfg.Pinned == nil {
 		if len(stored) == 0 {
@@ -249,8 +250,9 @@ func (s *State) loadRoot(version int64) error {
 
 func (s *State) versions(role Role) ([]int64, error) { return storedVersions(s.cfg.Dir, role) }
 
-// storedVersions lists the versions of a role in a directory, ascending. A root that is lost is there as long as its copy
-// is: whoever took the one before for the newest would make another. A directory that is missing has none.
+// storedVersions lists the versions of a role in a directory, ascending. A root counts as stored if only its copy is
+// left: otherwise the root before would be taken for the newest, and another one be made in its place. A missing
+// directory has none.
 func storedVersions(dir string, role Role) ([]int64, error) {
 	names, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -270,8 +272,8 @@ func storedVersions(dir string, role Role) ([]int64, error) {
 	return slices.Compact(out), nil
 }
 
-// loadSet fills memory with what of the stored set the newest root accepts, and says why that is not a
-// whole set.
+// loadSet fills memory with the parts of the stored set that the newest root accepts. The error says why they are not
+// a whole set.
 func (s *State) loadSet() (err error) {
 	root, m := s.Root(), &s.memory
 	if m.timestamp, err = load(s, RoleTimestamp, 0, func(raw []byte) (*online, error) { return openOnline(root, RoleTimestamp, raw) }); err == nil {
@@ -291,8 +293,8 @@ func (s *State) loadSet() (err error) {
 	return err
 }
 
-// lastTargets returns the newest stored targets file that the newest root accepts, nil for none. It
-// still guards against going back where the timestamp that led to it is forgotten.
+// lastTargets returns the newest stored targets file that the newest root accepts, nil for none. It still guards
+// against rollback when the timestamp that led to it is forgotten.
 func (s *State) lastTargets() *targets {
 	stored, err := s.versions(RoleTargets)
 	if err != nil {
