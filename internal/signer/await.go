@@ -12,14 +12,15 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// For how long a list that another signer is sending keeps others waiting, and how often they ask.
+// othersTime is how long a signer waits for the list that another signer is sending; askAgain is the pause between two
+// looks at the origin.
 const (
 	othersTime = 5 * time.Minute
 	askAgain   = time.Second
 )
 
 // othersList returns the version of the complete list that another signer is sending to the origin, 0
-// for none. A list with a higher number and without its changes would take them back.
+// for none. A new list with a higher number that lacks the changes of that one would revert them.
 func (x *session) othersList() int64 {
 	_, remote := x.place.(*publish.Remote)
 	if !remote || x.reserved <= x.base.Version(trust.RoleTargets) {
@@ -35,8 +36,8 @@ func (x *session) othersList() int64 {
 	return x.reserved
 }
 
-// awaitOthers waits until no other signer is sending a list, and reports whether it had to. After
-// othersTime it is trust.ErrConflict.
+// awaitOthers waits until no other signer is sending a list, and reports whether it had to wait. After
+// othersTime it gives up with trust.ErrConflict.
 func (x *session) awaitOthers(ctx context.Context) (waited bool, err error) {
 	until := time.Now().Add(othersTime)
 	for {

@@ -21,24 +21,24 @@ import (
 
 // BackupOptions say what a backup holds and where it goes.
 type BackupOptions struct {
-	Passphrase secret.Passphrase // of the backup, which is not that of a key
+	Passphrase secret.Passphrase // of the backup; it is independent of the passphrases of the keys
 	Out        string            // the file, which must not exist; "" to return the bytes alone
-	Roles      []string          // only the keys of these, and no trusted state; none for all
-	Paper      bool              // as text that can be typed or scanned again, of the root key alone where there are no Roles
+	Roles      []string          // only the keys of these roles, without the trusted state; empty for everything
+	Paper      bool              // as text to print, and to type or scan in again; without Roles it holds the root key alone
 }
 
-// Contents are what is said of a backup.
+// Contents describes a backup.
 type Contents struct {
 	File    string        `json:"file,omitempty"`
 	Made    time.Time     `json:"made"`
-	Keys    []string      `json:"keys"`              // the files
-	Trusted *TrustedFacts `json:"trusted,omitempty"` // nil: it has none
+	Keys    []string      `json:"keys"`              // names of the key files
+	Trusted *TrustedFacts `json:"trusted,omitempty"` // nil: the backup has no trusted state
 	Notes   []string      `json:"notes,omitempty"`
-	Into    string        `json:"into,omitempty"` // of restore
+	Into    string        `json:"into,omitempty"` // the directory of keys that Restore wrote to
 	State   string        `json:"state,omitempty"`
 }
 
-// TrustedFacts are the versions that a trusted state knows, 0 for none.
+// TrustedFacts are the versions of the metadata in a trusted state, 0 where it has none of that role.
 type TrustedFacts struct {
 	Root      int64 `json:"root"`
 	Targets   int64 `json:"targets"`
@@ -46,7 +46,8 @@ type TrustedFacts struct {
 	Timestamp int64 `json:"timestamp"`
 }
 
-// Backup writes keys and trusted state into one encrypted file, or returns its bytes where o names none.
+// Backup encrypts keys and trusted state. It writes them into the file o.Out, unless that is "", and returns what the
+// backup holds and its bytes. A file that exists is refused with fs.ErrExist.
 func (s *Signer) Backup(ctx context.Context, o BackupOptions) (c Contents, raw []byte, err error) {
 	defer func() { err = withHint(err) }()
 	if o.Paper && len(o.Roles) == 0 {
@@ -88,7 +89,8 @@ func (s *Signer) Backup(ctx context.Context, o BackupOptions) (c Contents, raw [
 	return c, raw, nil
 }
 
-// sealedBundle encrypts a bundle, and makes sure that it can be read again.
+// sealedBundle encrypts a bundle, then decrypts the result and compares the two: a backup that can't be read
+// would be noticed only when it is needed.
 func sealedBundle(b bundle, passphrase []byte, cost int) ([]byte, error) {
 	plain := b.Bytes()
 	defer clear(plain)
@@ -107,7 +109,8 @@ func sealedBundle(b bundle, passphrase []byte, cost int) ([]byte, error) {
 	return sealed, nil
 }
 
-// paper returns a backup as text with what a person has to know about it.
+// paper returns a backup as text, with instructions for the person who restores it. A backup of more than
+// maxPrinted bytes is refused.
 func paper(sealed []byte, c Contents) ([]byte, error) {
 	if len(sealed) > maxPrinted {
 		return nil, status.WithHint(fmt.Errorf("a backup of %d bytes is too long for paper", len(sealed)), "choose keys with --role")
@@ -121,8 +124,8 @@ func paper(sealed []byte, c Contents) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// bundle reads what a backup holds: the keys of those roles, or without a role all keys and the trusted
-// state. No other program may be signing meanwhile.
+// bundle reads what goes into a backup: the keys of the given roles or, without roles, all keys and the
+// trusted state. It holds the lock of the directory, so that no other program signs meanwhile.
 func (k *keyring) bundle(roles []string, at time.Time) (b bundle, err error) {
 	for _, r := range roles {
 		if _, err := parsePart(r); err != nil {
@@ -142,7 +145,8 @@ func (k *keyring) bundle(roles []string, at time.Time) (b bundle, err error) {
 	private := false
 	for _, name := range names {
 		m := keyFile.FindStringSubmatch(name)
-		// On paper and in parts there is no room for keys that were replaced, and none for what they trust.
+		// A backup of some roles, which may go onto paper, has only the present keys and the next ones: no
+		// replaced keys, whose names have a fingerprint, and no trusted state.
 		if len(roles) > 0 && (m == nil || !slices.Contains(roles, m[1]) || len(m[2]) > len(nextInfix)) {
 			continue
 		}
@@ -159,7 +163,7 @@ func (k *keyring) bundle(roles []string, at time.Time) (b bundle, err error) {
 	return b, nil
 }
 
-// keptFiles returns the files of the directory that a backup holds, ascending.
+// keptFiles returns the paths of the files that a full backup of the directory holds, in ascending order.
 func (k *keyring) keptFiles() ([]string, error) {
 	var out []string
 	for _, dir := range []string{"", trustedDir + "/"} {
@@ -177,7 +181,7 @@ func (k *keyring) keptFiles() ([]string, error) {
 	return out, nil
 }
 
-// Text returns it for people.
+// Text returns the contents for people.
 func (c Contents) Text() string {
 	var facts []any
 	if c.File != "" {
@@ -202,7 +206,7 @@ func (c Contents) Text() string {
 	return lines(facts...)
 }
 
-// versions returns what a state knows.
+// versions returns the versions of the metadata in a state.
 func versions(s *trust.State) TrustedFacts {
 	t := TrustedFacts{Root: s.Root().Version()}
 	if r, err := s.Current(); err == nil {
@@ -211,7 +215,7 @@ func versions(s *trust.State) TrustedFacts {
 	return t
 }
 
-// covers reports whether t is in nothing older than u.
+// covers reports whether no version of t is lower than that of u.
 func (t TrustedFacts) covers(u TrustedFacts) bool {
 	return min(cmp.Compare(t.Root, u.Root), cmp.Compare(t.Targets, u.Targets), cmp.Compare(t.Snapshot, u.Snapshot), cmp.Compare(t.Timestamp, u.Timestamp)) >= 0
 }

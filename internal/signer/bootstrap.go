@@ -22,15 +22,15 @@ import (
 
 // BootstrapOptions say what goes into a bootstrap update.
 type BootstrapOptions struct {
-	Arch  string   // of the boxes, one of ArchNames
-	Root  string   // the file of the root that they will trust
-	URLs  []string // of mirrors, or of the origin
-	Boxup string   // the file of boxup for that architecture, "" for the one that lies beside this program
-	Out   string   // the archive, "" to name it by the time and put it into the current directory
-	Epoch time.Time
+	Arch  string    // architecture of the boxes, one of ArchNames
+	Root  string    // the file of the root that the boxes will trust
+	URLs  []string  // of mirrors, or of the origin
+	Boxup string    // the file of boxup for that architecture, "" for the one that lies beside this program
+	Out   string    // the archive, "" to name it by the time and put it into the current directory
+	Epoch time.Time // for reproducible builds: the version where Out is "", and the time of all files; zero for now
 }
 
-// Bootstrap is what is said of a bootstrap update.
+// Bootstrap describes a bootstrap update.
 type Bootstrap struct {
 	Archive
 	Arch  string        `json:"arch"`
@@ -39,7 +39,7 @@ type Bootstrap struct {
 	URLs  []string      `json:"urls"`
 }
 
-// Text returns it for people.
+// Text returns the description for people.
 func (b Bootstrap) Text() string {
 	text := b.Archive.Text() + lines("arch", b.Arch, "boxup", b.Boxup, "root digest", b.Root)
 	for _, u := range b.URLs {
@@ -48,7 +48,7 @@ func (b Bootstrap) Text() string {
 	return text
 }
 
-// Bootstrap makes the update that moves old boxes over to boxup.
+// Bootstrap makes the update that moves old boxes over to boxup. No file is ever replaced; after an error there is none.
 func (s *Signer) Bootstrap(ctx context.Context, o BootstrapOptions) (_ Bootstrap, err error) {
 	defer func() { err = withBuildHint(err) }()
 	path, name, err := BuildOptions{Out: o.Out, Epoch: o.Epoch}.target(s.Now())
@@ -91,7 +91,7 @@ type packed struct {
 	mode fs.FileMode
 }
 
-// collect reads and checks all that goes into the update.
+// collect reads and checks all files that go into the update.
 func (o BootstrapOptions) collect(name update.Name) ([]packed, Bootstrap, error) {
 	arch, err := parseArch(o.Arch)
 	if err != nil {
@@ -130,7 +130,7 @@ func (o BootstrapOptions) readRoot() (*trust.Root, error) {
 	return trust.ParseRoot(raw)
 }
 
-// config returns the configuration that boxup finds in /etc/boxup/config.json.
+// config returns the configuration that the update installs as /etc/boxup/config.json.
 func (o BootstrapOptions) config(p update.Product) ([]byte, error) {
 	if len(o.URLs) == 0 {
 		return nil, status.WithHint(usagef("which mirrors?"), "name each with --url")
@@ -149,8 +149,8 @@ func (o BootstrapOptions) config(p update.Product) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// program reads boxup for an architecture: the file at path or, where that is "", one that lies beside
-// this program.
+// program reads boxup for an architecture, and returns its path and its bytes. It reads the file at path or,
+// if path is "", one that lies beside this program.
 func (a arch) program(path string) (string, []byte, error) {
 	if path == "" {
 		self, err := os.Executable()
@@ -171,7 +171,7 @@ func (a arch) program(path string) (string, []byte, error) {
 	return path, program, nil
 }
 
-// beside returns the path of boxup in a directory.
+// beside returns the path of boxup for the architecture in a directory.
 func (a arch) beside(dir string) (string, error) {
 	names := []string{"boxup-linux-" + a.name}
 	if a.goarch == runtime.GOARCH {

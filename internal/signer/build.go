@@ -16,11 +16,11 @@ import (
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// BuildOptions say what an archive is to be called, "" or zero where that is left to Build.
+// BuildOptions name the archive that Build makes. Build chooses what is "" or zero.
 type BuildOptions struct {
-	Out                      string // the file
-	Version, Format, Product string
-	Epoch                    time.Time // of reproducible builds
+	Out                      string    // path of the archive; its last element is the name of the update
+	Version, Format, Product string    // parts of the name; where Out gives them too, they must agree
+	Epoch                    time.Time // for reproducible builds: the version where Out and Version are "", and the time of all files
 }
 
 // Build makes an update from a directory that holds install_update.sh and the files to install. No file is ever
@@ -56,7 +56,7 @@ func writeArchive(ctx context.Context, path string, src *os.Root, o archive.Opti
 		return packErr
 	})
 	if packErr != nil {
-		return Archive{}, packErr // says what and where by itself
+		return Archive{}, packErr // it names the file already
 	}
 	if err != nil {
 		return Archive{}, err
@@ -64,7 +64,7 @@ func writeArchive(ctx context.Context, path string, src *os.Root, o archive.Opti
 	return result, nil
 }
 
-// pack builds an archive into file and reads it back.
+// pack builds an archive into file, reads it back, and refuses it unless it is a proper update.
 func pack(ctx context.Context, file *os.File, src *os.Root, o archive.Options) (Archive, error) {
 	if err := archive.Build(ctx, file, src, o); err != nil {
 		return Archive{}, err
@@ -98,7 +98,7 @@ func (o BuildOptions) target(now time.Time) (string, update.Name, error) {
 	return name.String(), name, err
 }
 
-// agree refuses flags that say something else than the name of the output file does.
+// agree refuses flags that contradict the name of the output file.
 func (o BuildOptions) agree(n update.Name) error {
 	for _, c := range []struct{ flag, value, name string }{
 		{"version", o.Version, n.Version().String()},
@@ -113,7 +113,7 @@ func (o BuildOptions) agree(n update.Name) error {
 	return nil
 }
 
-// name puts the flags together.
+// name makes the name of the archive from the flags. version stands in for a Version that is "".
 func (o BuildOptions) name(version update.Version) (update.Name, error) {
 	product, format := update.DefaultProduct, update.TarBzip2
 	var errs [3]error
@@ -132,7 +132,7 @@ func (o BuildOptions) name(version update.Version) (update.Name, error) {
 	return update.NewName(product, version, format), nil
 }
 
-// checkTarget refuses, before anything is read, a path that exists or that lies in the tree to pack.
+// checkTarget refuses a path that exists or that lies in the tree to pack. It runs before anything is read.
 func checkTarget(path, dir string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return withBuildHint(fmt.Errorf("%s: %w", path, fs.ErrExist))

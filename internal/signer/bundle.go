@@ -25,14 +25,14 @@ import (
 //	…
 //	end
 //
-// Each file is its path in the directory of keys, its length in bytes, its bytes, and a newline; the paths
-// ascend. So a person can take a key out with age and a text editor alone.
+// Each file is its path in the directory of keys, its length in bytes, its bytes, and a newline. Paths are in
+// ascending order. A person can get a key out of a backup with age and a text editor alone.
 const (
 	bundleBegin = "boxsign backup 1\n"
 	bundleEnd   = "end\n"
 )
 
-// maxBundle bounds a bundle in bytes: the largest list, the largest ledger, and roots for centuries.
+// maxBundle bounds a bundle in bytes. The largest list, the largest ledger and the roots of centuries fit in.
 const maxBundle = 64 << 20
 
 // bundle is what a backup holds.
@@ -47,10 +47,11 @@ type bundled struct {
 	data []byte
 }
 
-// keyFile is the name of a file that belongs to a key, and says what it is for.
+// keyFile matches the name of a file of a key: its part, whether it is the next key or a replaced one (by
+// fingerprint), and its suffix.
 var keyFile = regexp.MustCompile(`^(root|release|online)(\.next|\.[0-9a-f]{4}(?:-[0-9a-f]{4}){3})?(\.pem|\.agent|\.pub)$`)
 
-// kept reports whether a path is one of those that a backup holds.
+// kept reports whether a backup holds the file at a path in the directory of keys.
 func kept(file string) bool {
 	if keyFile.MatchString(file) {
 		return true
@@ -63,7 +64,7 @@ func kept(file string) bool {
 	return ok || name == trust.LedgerName
 }
 
-// Bytes returns the bundle as parseBundle parses it.
+// Bytes returns the bundle in the form that parseBundle parses.
 func (b bundle) Bytes() []byte {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%smade %s\n", bundleBegin, stamp(b.made))
@@ -74,7 +75,7 @@ func (b bundle) Bytes() []byte {
 	return out.Bytes()
 }
 
-// parseBundle parses the one spelling of a bundle. What the files hold is not looked at.
+// parseBundle parses the one accepted spelling of a bundle. It doesn't look into the files; check does.
 func parseBundle(raw []byte) (bundle, error) {
 	rest, ok := bytes.CutPrefix(raw, []byte(bundleBegin))
 	if !ok {
@@ -113,7 +114,7 @@ func parseBundled(text []byte) (bundled, []byte, error) {
 	return bundled{words[1], rest[:n]}, rest[n+1:], nil
 }
 
-// find returns the content of a file, nil where the bundle lacks it.
+// find returns the content of the file at path, nil if the bundle lacks it.
 func (b bundle) find(path string) []byte {
 	for _, f := range b.files {
 		if f.path == path {

@@ -12,8 +12,8 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-// check looks at what the files of a bundle hold, as far as that goes without the passphrases of the keys:
-// each is what its name says, the files of a key fit together, and the trusted state verifies.
+// check checks the files of a bundle, as far as that is possible without the passphrases of the keys:
+// each file is what its name says, the files of a key fit together, and the trusted state verifies.
 func (b bundle) check() (Contents, error) {
 	c := Contents{Made: b.made, Keys: []string{}}
 	for _, f := range b.files {

@@ -13,8 +13,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ParseConditions parses which boxes an update is for, "" where nothing is said: a rollout like 5%,24h:50%,72h:100%,
-// hardware like rev2,rev3, and the lowest version that a box must have.
+// ParseConditions parses the conditions of an update: a rollout like 5%,24h:50%,72h:100%, hardware like rev2,rev3, and
+// the lowest version that a box must have. An argument that is "" sets no condition.
 func ParseConditions(rollout, hardware, minVersion string) (trust.Conditions, error) {
 	var out trust.Conditions
 	var err error
@@ -37,9 +37,9 @@ func ParseConditions(rollout, hardware, minVersion string) (trust.Conditions, er
 	return out, nil
 }
 
-// parseRollout parses steps like "5%,24h:50%,72h:100%": a share of the boxes and, but for a first step
-// that begins at once, the time after publishing from which they take the update, a whole number of s,
-// m, h or d. Both ascend.
+// parseRollout parses steps like "5%,24h:50%,72h:100%". A step is the time after publishing at which it begins
+// and the share of the boxes that take the update from then on. The time is a whole number of s, m, h or d;
+// only the first step may lack it, and then begins at once. Times and shares must ascend.
 func parseRollout(text string) (*trust.Rollout, error) {
 	out := &trust.Rollout{}
 	for i, word := range strings.Split(text, ",") {
@@ -101,7 +101,7 @@ func parseNumber(text string) (int, error) {
 	return n, err
 }
 
-// parseHardware parses names with commas between them.
+// parseHardware parses names that are separated by commas.
 func parseHardware(text string) ([]string, error) {
 	list := strings.Split(text, ",")
 	for _, name := range list {
@@ -112,7 +112,8 @@ func parseHardware(text string) ([]string, error) {
 	return list, nil
 }
 
-// checkMinVersion refuses an update that no box could install, because it needs itself.
+// checkMinVersion refuses an update that no box could install, because a box would need that version, or a
+// higher one, before it.
 func checkMinVersion(a trust.Addition) error {
 	if least := a.Conditions.MinVersion; least.Compare(a.Name.Version()) >= 0 {
 		return usagef("--min-version %v: expected less than the %v of %v itself", least, a.Name.Version(), a.Name)
@@ -122,20 +123,20 @@ func checkMinVersion(a trust.Addition) error {
 
 func sameConditions(a, b trust.Conditions) bool { return reflect.DeepEqual(a, b) }
 
-// RolloutFacts are what is said of a rollout at some time.
+// RolloutFacts describes a rollout at some time.
 type RolloutFacts struct {
-	Share  int         `json:"share"` // of the boxes, in percent, at that time
+	Share  int         `json:"share"` // percentage of the boxes that take the update at that time
 	Steps  []StepFacts `json:"steps"`
-	Paused *time.Time  `json:"paused,omitempty"` // since when the share stays
+	Paused *time.Time  `json:"paused,omitempty"` // when the rollout was paused; nil: it is not paused
 }
 
-// StepFacts is from when how many of the boxes take it.
+// StepFacts says that Percent of the boxes take the update from the time From on.
 type StepFacts struct {
 	From    time.Time `json:"from"`
 	Percent int       `json:"percent"`
 }
 
-// rolloutOf returns nil for an update that all boxes take at once.
+// rolloutOf describes the rollout of an update at a time. It returns nil for an update that all boxes take at once.
 func rolloutOf(r trust.Release, at time.Time) *RolloutFacts {
 	plan, began := r.Conditions().Rollout, r.Published().UTC()
 	if plan == nil {
@@ -176,7 +177,8 @@ func boxes(percent int) string {
 	return fmt.Sprintf("%d%% of the boxes", percent)
 }
 
-// conditions returns for people which boxes an update is for, "" where it is for all.
+// conditions says in lines for people which boxes an update is for, "" for all boxes. when follows the name of
+// each line, such as " before".
 func (l Listed) conditions(when string) string {
 	text := ""
 	if l.Rollout != nil {
@@ -192,7 +194,7 @@ func (l Listed) conditions(when string) string {
 }
 
 // conditionNotes says what follows from the conditions in a plan: that old boxes wait, and when a pause
-// has reached the last box. lastWithout is when the newest timestamp without the plan expires.
+// has reached the last box. lastWithout is the expiry of the newest timestamp that doesn't know of the plan.
 func conditionNotes(p trust.Plan, lastWithout, at time.Time) []string {
 	var out []string
 	for _, r := range p.Added {
@@ -207,8 +209,9 @@ func conditionNotes(p trust.Plan, lastWithout, at time.Time) []string {
 	return out
 }
 
-// oldBoxNote says that a list makes an update the newest for every box that old boxes can't unpack: they know
-// bzip2 alone. It is "" where the newest before was none of theirs either: then there are no old boxes.
+// oldBoxNote warns if the plan makes an update the newest one for every box that old boxes can't unpack, because
+// they know bzip2 alone. It returns "" if old boxes could not unpack the newest update before either: then there are
+// no old boxes.
 func oldBoxNote(p trust.Plan, before []trust.Release) string {
 	after := slices.Clone(before)
 	for _, r := range p.Withdrawn {
@@ -243,7 +246,7 @@ func paused(r trust.Release) bool {
 	return plan != nil && plan.Paused
 }
 
-// limitedNotes says for how long an update is not what boxes get that only ask for the newest.
+// limitedNotes says how long /latest and /version don't name an update, because it is not for every box.
 func limitedNotes(r trust.Release, at time.Time) []string {
 	u := r.Update()
 	switch {
@@ -256,8 +259,8 @@ func limitedNotes(r trust.Release, at time.Time) []string {
 }
 
 // lastWithout returns when the newest timestamp expires that doesn't know of what was published between
-// two repositories. Where the origin renewed in between it is not known exactly: later than the one that
-// followed it can't be.
+// two repositories. If the origin renewed its timestamp in between, that time is not known exactly; the expiry of the
+// later repository's timestamp is an upper bound.
 func lastWithout(before, after *trust.Repository) time.Time {
 	if after.Version(trust.RoleTimestamp) <= before.Version(trust.RoleTimestamp)+1 {
 		return before.Expires(trust.RoleTimestamp)

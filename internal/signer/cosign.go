@@ -12,15 +12,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// CosignOptions say what is signed and what becomes of it.
+// CosignOptions say which proposal Cosign and SignRoot sign, and whether they publish it.
 type CosignOptions struct {
 	ID   string // of the proposal, "" for the newest
-	Hold bool   // it goes on waiting, even where there are enough signatures
+	Hold bool   // keep it waiting, even if it has enough signatures
 }
 
-// choose returns the proposal to sign among those that wait, of which there is one: that with the ID or
-// else the newest. A thief of one key may have put another beside it, so that of two with one number none is
-// the newest.
+// choose returns the proposal to sign among those that wait, at least one: the one with the ID or, without an
+// ID, the newest. Two newest proposals with the same number are refused without an ID, because a thief of one key may
+// have added one of them.
 func (o CosignOptions) choose(waiting []*trust.Proposal) (*trust.Proposal, error) {
 	var out []*trust.Proposal
 	newest := waiting[len(waiting)-1].Version()
@@ -38,7 +38,8 @@ func (o CosignOptions) choose(waiting []*trust.Proposal) (*trust.Proposal, error
 	return out[0], nil
 }
 
-// match refuses files that are not what a list names: whoever gives one has looked at that.
+// match refuses files that differ from what a list names. The signer who gives a file has looked at that one, and
+// must not sign another.
 func match(p *trust.Proposal, given []trust.Addition) error {
 	for _, a := range given {
 		at := slices.IndexFunc(p.Releases(), func(r trust.Release) bool { return r.Name() == a.Name })
@@ -53,13 +54,13 @@ func match(p *trust.Proposal, given []trust.Addition) error {
 	return nil
 }
 
-// Cosign signs the list that waits. An archive that is not in the repository yet comes from one of the files at paths;
-// a file that is not what the list names is refused.
+// Cosign signs the list that waits for signatures. The files at paths are archives that the list names; those that the
+// repository lacks are added from them. A file that is not what the list names is refused before anything is signed.
 func (s *Signer) Cosign(ctx context.Context, o CosignOptions, paths ...string) (Change, error) {
 	return s.cosign(ctx, o, trust.RoleTargets, paths)
 }
 
-// SignRoot signs the root that waits.
+// SignRoot signs the root that waits for signatures.
 func (s *Signer) SignRoot(ctx context.Context, o CosignOptions) (Change, error) {
 	return s.cosign(ctx, o, trust.RoleRoot, nil)
 }
@@ -75,7 +76,7 @@ func (s *Signer) cosign(ctx context.Context, o CosignOptions, role trust.Role, p
 			if err := match(p, given); err != nil {
 				return Change{}, err
 			}
-			return x.finish(ctx, p, files, false) // signed the last time, and cut
+			return x.finish(ctx, p, files, false) // an earlier run signed it and was interrupted
 		}
 		if len(waiting) == 0 && o.ID == "" && slices.ContainsFunc(x.base.Signers(role), x.ring.owns) {
 			return x.unchanged(ctx, role, fmt.Sprintf("%v: %s %d, which you signed, is published", errNothingWaits, role, x.base.Version(role)))
@@ -123,11 +124,11 @@ func (x *session) addSignature(ctx context.Context, p *trust.Proposal, files pub
 	return x.finish(ctx, p, files, hold)
 }
 
-// finish submits a list or a root, and looks at what is then served.
+// finish submits a list or a root, and checks that the server serves what was signed.
 func (x *session) finish(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (Change, error) {
 	done, err := x.submit(ctx, p, files, hold)
 	if _, remote := x.place.(*publish.Remote); remote && errors.Is(err, publish.ErrNoFile) {
-		// The signature counts there: what is missing is not the cosigner's to bring.
+		// The origin has the signature. The missing archives are not the cosigner's to send.
 		done, err = x.describe(p.Plan()), nil
 		done.State = stateArchives
 		done.Notes = append(done.Notes, "it has its signatures; whoever has the archives says boxsign publish FILE again to send them")

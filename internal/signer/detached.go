@@ -16,13 +16,13 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// The files beside an archive that is signed.
+// Suffixes of the files that SignFile writes beside an archive.
 const (
 	lineSuffix      = ".sha256"
 	signatureSuffix = ".sig"
 )
 
-// Detached is what is said of an archive and its detached signature.
+// Detached describes an archive and its detached signature.
 type Detached struct {
 	Name   update.Name   `json:"name"`
 	Digest update.Digest `json:"digest"`
@@ -30,12 +30,14 @@ type Detached struct {
 	Key    keys.ID       `json:"key"`
 }
 
-// Text returns it for people.
+// Text returns the description for people.
 func (d Detached) Text() string {
 	return lines("name", d.Name, "digest", d.Digest, "length", d.Length, "key", d.Key)
 }
 
-// SignFile signs an archive beside itself, without a repository. force signs one that is no proper update.
+// SignFile writes the checksum line and the detached signature of an archive beside it, without a repository. force
+// signs an archive that is not a proper update too. Files that exist with another content are refused; after an error,
+// what SignFile wrote is removed.
 func (s *Signer) SignFile(ctx context.Context, path string, force bool) (_ Detached, err error) {
 	defer func() { err = withHint(err) }()
 	read, err := s.readProper(ctx, force, path)
@@ -64,7 +66,7 @@ func (s *Signer) SignFile(ctx context.Context, path string, force bool) (_ Detac
 	return Detached{what.Name, what.Digest, what.Length, by[0].Public().ID()}, nil
 }
 
-// writeDetached writes both files or none.
+// writeDetached writes both files, or neither if there is an error.
 func writeDetached(path string, line, sig []byte) error {
 	made, err := putNew(path+lineSuffix, line)
 	if err != nil {
@@ -79,7 +81,8 @@ func writeDetached(path string, line, sig []byte) error {
 	return nil
 }
 
-// putNew writes a new file and reports whether it did: one with the same bytes is left alone.
+// putNew writes a new file and reports whether it did. A file that has the same bytes already is left alone; one
+// with other bytes is fs.ErrExist.
 func putNew(path string, data []byte) (made bool, err error) {
 	err = disk.FS{}.CreateFile(path, data, 0o644)
 	if !errors.Is(err, fs.ErrExist) {
@@ -92,7 +95,8 @@ func putNew(path string, data []byte) (made bool, err error) {
 		"it belongs to another archive or another key: look at it, and remove it if it is not wanted")
 }
 
-// Verify verifies an archive by a detached signature, "" for the one beside it, and one of the public keys in files.
+// Verify verifies an archive by the detached signature in sigFile, "" for the one beside the archive, and the public
+// keys in keyFiles. One of the keys must have made the signature.
 func Verify(ctx context.Context, path, sigFile string, keyFiles ...string) (_ Detached, err error) {
 	defer func() { err = withHint(err) }()
 	name, err := parseArchivePath(filepath.Base(path))

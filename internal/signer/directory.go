@@ -21,20 +21,21 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// directory is a repository on a disk of this computer. Whoever publishes there needs the online key.
+// directory is a repository on a disk of this computer. Publishing there needs the online key.
 type directory struct {
 	path   string
 	disk   disk.FS
 	store  *store.Store
 	now    func() time.Time
 	online func(context.Context) ([]signing.Signer, error)
-	unfit  []error // which files that wait can't be published, and why
-	kept   string  // the directory of what the keys trust, "" where no keys are at hand
+	unfit  []error // which pending files can't be published, and why
+	kept   string  // the directory of the trusted state of the keys, "" if no keys are at hand
 }
 
 const metadataDir = "metadata"
 
-// openDirectory opens a repository that is there; for writing, no other program may be writing to it.
+// openDirectory opens an existing repository. With write it locks the repository, and fails while another program
+// holds that lock.
 func openDirectory(ctx context.Context, d directory, write bool) (*directory, error) {
 	if err := begun(d.path); err != nil {
 		return nil, d.withLostHint(err)
@@ -54,7 +55,8 @@ func openDirectory(ctx context.Context, d directory, write bool) (*directory, er
 	return &d, nil
 }
 
-// begun refuses a directory without a repository. Over one that lost its roots nobody may make another.
+// begun refuses a directory without a repository. A repository that lost its roots gets another error, without the
+// hint to make a new one, which would replace it.
 func begun(path string) error {
 	err := store.Begun(path)
 	if errors.Is(err, trust.ErrNone) {
@@ -63,7 +65,7 @@ func begun(path string) error {
 	return err
 }
 
-// withLostHint says how a metadata file comes back that is damaged as its copy is, or is missing.
+// withLostHint adds how to get back a metadata file that is missing, or is damaged together with its copy.
 func (d *directory) withLostHint(err error) error {
 	var lost *fs.PathError
 	if !errors.As(err, &lost) && errors.Is(err, store.ErrNoRoot) {
@@ -94,8 +96,8 @@ func (d *directory) lostRoots(err error) error {
 	return status.WithHint(err, fmt.Sprintf("your keys keep the roots too: cp %s %s", filepath.Join(d.kept, pattern), filepath.Join(d.path, metadataDir)))
 }
 
-// lacksRoot refuses a directory that lost the newest root, which the keys saw: the set that it has may be right under an older
-// one as well, whose keys may be revoked.
+// lacksRoot refuses a directory that lost the newest root that the keys have seen. Its other metadata may still verify
+// under an older root, whose keys may be revoked.
 func (d *directory) lacksRoot(seen *trust.Root) error {
 	next := d.store.Repository().Root().Version() + 1
 	if seen.Version() < next {
@@ -106,7 +108,7 @@ func (d *directory) lacksRoot(seen *trust.Root) error {
 	return d.withLostHint(fmt.Errorf("%s: the repository is damaged: your keys saw root %d: %w", d.path, seen.Version(), lost))
 }
 
-// Problems says which metadata files the disk damaged that have an intact copy, and which proposals nobody can publish.
+// Problems returns which metadata files are damaged and have an intact copy, and which proposals nobody can publish.
 func (d *directory) Problems() []error {
 	out := d.store.Damage()
 	for _, err := range d.unfit {
@@ -117,7 +119,7 @@ func (d *directory) Problems() []error {
 
 func (d *directory) Close() error { return d.store.Close() }
 
-// Fetch brings what was verified when the directory was opened, whatever the disk made of its files.
+// Fetch returns the metadata that were verified when the directory was opened, even if the files changed since.
 func (d *directory) Fetch(_ context.Context, name string, _ int64, _ update.Digest) ([]byte, error) {
 	raw, err := d.store.Metadata(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,7 +128,7 @@ func (d *directory) Fetch(_ context.Context, name string, _ int64, _ update.Dige
 	return raw, err
 }
 
-// Archive refuses an archive that clients get another file for.
+// Archive opens the archive of an update. It refuses one for which TUF clients would get another file.
 func (d *directory) Archive(_ context.Context, r trust.Release) (io.ReadCloser, error) {
 	f, err := d.store.Open(r.Update())
 	if err != nil {
@@ -142,7 +144,7 @@ func (d *directory) Archive(_ context.Context, r trust.Release) (io.ReadCloser, 
 func (d *directory) linked(r trust.Release, f *os.File) error {
 	digest := r.Digest().String()
 	if filepath.Clean(f.Name()) != filepath.Join(d.path, "sha256", digest[:2], digest) {
-		return nil // it lies elsewhere, and a server brings it from there
+		return nil // it lies elsewhere, and a server serves it from there
 	}
 	have, err := f.Stat()
 	if err != nil {
@@ -159,7 +161,8 @@ func (d *directory) linked(r trust.Release, f *os.File) error {
 	return nil
 }
 
-// Pending checks what waits once more, against what the keys know of names.
+// Pending returns the proposals that wait. It checks each against base and the ledger of the keys; those that fail
+// are kept for Problems.
 func (d *directory) Pending(ctx context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error) {
 	w, err := origin.Read(ctx, d.config(func() time.Time { return at }))
 	if err != nil {
@@ -188,7 +191,7 @@ func (d *directory) config(now func() time.Time, online ...signing.Signer) origi
 	return origin.Config{Store: d.store, FS: d.disk, Now: now, Online: online, Local: true}
 }
 
-// inOrigin runs what changes the directory with the origin on it that a server would have.
+// inOrigin opens the directory as an origin, as a server would, and calls run with it.
 func (d *directory) inOrigin(ctx context.Context, run func(*origin.Origin) error, online ...signing.Signer) error {
 	o, err := origin.Open(ctx, d.config(d.now, online...))
 	if err != nil {
@@ -210,7 +213,7 @@ func (d *directory) Hold(ctx context.Context, p *trust.Proposal, files publish.F
 	})
 }
 
-// check asks what would refuse a proposal, before a byte is copied.
+// check refuses a proposal that the origin would refuse. It runs before any archive is copied.
 func (d *directory) check(o *origin.Origin, p *trust.Proposal) error {
 	here, at := d.store.Repository(), d.now()
 	if p.Role() == trust.RoleRoot {
@@ -277,7 +280,7 @@ func (d *directory) ingestFile(ctx context.Context, r trust.Release, file publis
 	return d.store.IngestFile(ctx, r, file.Blocks, f)
 }
 
-// createDirectory makes a directory the home of a new repository.
+// createDirectory writes a new repository into a directory.
 func createDirectory(ctx context.Context, fsys disk.FS, path string, r *trust.Repository, now func() time.Time) (err error) {
 	s, err := store.Open(ctx, store.Config{Dir: path, FS: fsys, Root: r.Raw(trust.RoleRoot), Now: now})
 	if err != nil {
@@ -287,8 +290,8 @@ func createDirectory(ctx context.Context, fsys disk.FS, path string, r *trust.Re
 	return s.Commit(ctx, r)
 }
 
-// vacant refuses a directory that has a repository. The beginnings of one don't count: without a
-// timestamp nobody can have read it.
+// vacant refuses a directory that has a repository. Metadata of version 1 without a timestamp don't count: an
+// interrupted init leaves them, and nobody can have read them.
 func vacant(path string) error {
 	versions, err := beginnings(path)
 	if err != nil {
@@ -302,7 +305,7 @@ func vacant(path string) error {
 	return nil
 }
 
-// beginnings returns the version of each metadata file, by path.
+// beginnings returns the version of each metadata file, keyed by its path. A missing directory has none.
 func beginnings(path string) (map[string]int64, error) {
 	dir := filepath.Join(path, metadataDir)
 	entries, err := os.ReadDir(dir)
@@ -311,7 +314,7 @@ func beginnings(path string) (map[string]int64, error) {
 	}
 	out := map[string]int64{}
 	for _, e := range entries {
-		// A copy may outlive its file, and an init that is killed writes copies first.
+		// Copies count too: a copy may outlive its file, and an init that was killed wrote the copies first.
 		if _, version, ok := trust.ParseFileName(strings.TrimSuffix(e.Name(), disk.CopyPath(""))); ok {
 			out[filepath.Join(dir, e.Name())] = version
 		}
@@ -319,9 +322,8 @@ func beginnings(path string) (map[string]int64, error) {
 	return out, nil
 }
 
-// clearBeginnings makes a directory ready for a new repository: one that is missing is made, and the
-// beginnings of a repository are removed. The error is disk.ErrLocked where another program works
-// there.
+// clearBeginnings makes a directory ready for a new repository: it makes the directory if it is missing, and
+// removes what an interrupted init left. The error is disk.ErrLocked if another program works there.
 func clearBeginnings(fsys disk.FS, path string) (err error) {
 	if err := fsys.MkdirAll(path, 0o755); err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// Archive is what is said of an archive.
+// Archive describes an archive.
 type Archive struct {
 	Name     update.Name    `json:"name"`
 	Version  update.Version `json:"version"`
@@ -38,7 +38,8 @@ func examine(ctx context.Context, r io.Reader, name update.Name, o archive.Inspe
 	if err != nil {
 		return Archive{}, archive.Report{}, err
 	}
-	// What follows the first fault. A reader that reads ahead may report once more that it was at its end.
+	// Inspect may stop at a fault, and the digest is over the rest too. A reader that reads ahead may return io.EOF
+	// itself, once more.
 	if _, err := io.Copy(&h, r); err != nil && !errors.Is(err, io.EOF) {
 		return Archive{}, archive.Report{}, err
 	}
@@ -46,14 +47,14 @@ func examine(ctx context.Context, r io.Reader, name update.Name, o archive.Inspe
 	return Archive{name, name.Version(), digest, length, report.Unpacked, report.Entries, report.Interpreter, blocks}, report, nil
 }
 
-// improperError is of archives that are no proper updates: a line for each thing that is wrong with one.
+// improperError says why archives are not proper updates, one line per problem.
 type improperError []string
 
-// Error names all of them.
+// Error returns all lines.
 func (e improperError) Error() string { return strings.Join(e, "\n") }
 
-// readProper examines the archives at these paths. Those that are not proper updates are refused together, unless
-// forced: then each is told of.
+// readProper examines the archives at paths. Those that are not proper updates are refused, all in one error; with
+// force it warns of each instead.
 func (s *Signer) readProper(ctx context.Context, force bool, paths ...string) ([]Archive, error) {
 	var out []Archive
 	var improper improperError
@@ -82,7 +83,7 @@ func (s *Signer) readProper(ctx context.Context, force bool, paths ...string) ([
 	return out, nil
 }
 
-// warnOfInterpreter says what every box must have to install an update, where this computer doesn't have it.
+// warnOfInterpreter warns of an install script whose interpreter this computer lacks: every box must have it.
 func (s *Signer) warnOfInterpreter(what Archive) {
 	if what.Interpreter == "" || what.Interpreter == archive.Shell {
 		return
@@ -107,11 +108,11 @@ func readArchive(ctx context.Context, path string) (Archive, archive.Report, err
 	if err != nil {
 		return Archive{}, archive.Report{}, err
 	}
-	defer ahead.Close() // of the reading ahead alone
+	defer ahead.Close() // stops reading ahead; file is closed above
 	return examine(ctx, ahead, name, archive.InspectOptions{})
 }
 
-// Text returns it for people.
+// Text returns the description for people.
 func (a Archive) Text() string {
 	text := lines("name", a.Name, "digest", a.Digest, "length", a.Length, "unpacked", a.Unpacked, "entries", a.Entries)
 	if a.Interpreter != "" {
@@ -120,7 +121,7 @@ func (a Archive) Text() string {
 	return text
 }
 
-// parseArchivePath returns the name of the update in the last part of a path.
+// parseArchivePath parses the last element of a path as the name of an update.
 func parseArchivePath(base string) (update.Name, error) {
 	name, err := update.ParseName(base)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// withHint says what to do about an error that can happen to every command that signs: what the origin says, or
-// what is known of its kind. It returns nil for nil.
+// withHint adds a hint to an error that any signing command can return: the origin's hint if it sent one, else the
+// hint for that kind of failure. It returns nil for nil.
 func withHint(err error) error {
 	hint := status.SignerHint(err)
 	if refused := (*publish.Error)(nil); errors.As(err, &refused) && refused.Hint != "" {

@@ -19,7 +19,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Founding is a new repository.
+// Founding describes a new repository.
 type Founding struct {
 	Repository string        `json:"repository"`
 	Root       string        `json:"root"`
@@ -33,12 +33,12 @@ type founder struct {
 	Signer
 	ring       *keyring
 	thresholds map[part]int
-	fresh      map[part]*secret.Key // to be written
+	fresh      map[part]*secret.Key // keys that were made, and that are still to be written
 	undo       []func() error       // removes what was written, the newest last
 }
 
-// Init makes the keys that the directory lacks and an empty repository in a directory. It returns a Founding, or an
-// Intent for a dry run.
+// Init makes an empty repository in a directory, and the keys that the directory of keys lacks. It returns a Founding,
+// or an Intent for a dry run.
 func (s *Signer) Init(ctx context.Context, rootThreshold, releaseThreshold int) (Result, error) {
 	ring, err := s.ring()
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Signer) Init(ctx context.Context, rootThreshold, releaseThreshold int) 
 
 func (f *founder) run(ctx context.Context) (Result, error) {
 	if r := f.begun(); r != nil && !f.DryRun {
-		// The last files may have been cut, which nobody needs to read the repository.
+		// An earlier init made the repository, and may have been interrupted before its last files were written.
 		if err := createDirectory(ctx, f.Disk, f.Repository, r, f.Now); err != nil {
 			return nil, fmt.Errorf("repository: %w", err)
 		}
@@ -94,7 +94,7 @@ func (f *founder) run(ctx context.Context) (Result, error) {
 	if err := errors.Join(f.write(ctx, r), lock.Unlock()); err != nil {
 		for _, undo := range slices.Backward(f.undo) {
 			if failed := undo(); failed != nil {
-				return nil, errors.Join(err, failed) // keys stay as long as there is a repository of theirs
+				return nil, errors.Join(err, failed) // the repository could not be removed, so its keys stay too
 			}
 		}
 		return nil, err
@@ -102,8 +102,8 @@ func (f *founder) run(ctx context.Context) (Result, error) {
 	return f.remember(r)
 }
 
-// begun returns the repository that these keys made just now and don't remember yet, because init was cut
-// in between, and nil for none.
+// begun returns the repository that an interrupted init made with these keys, and that the keys don't trust yet.
+// It returns nil if there is none.
 func (f *founder) begun() *trust.Repository {
 	if s, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), DeferRoots: true}); err == nil {
 		if _, err := s.Current(); err == nil {
@@ -127,7 +127,7 @@ func (f *founder) begun() *trust.Repository {
 	return r
 }
 
-// remember makes a new repository the one that the keys trust.
+// remember stores a new repository as the trusted state of the keys.
 func (f *founder) remember(r *trust.Repository) (Result, error) {
 	root := filepath.Join(f.Repository, metadataDir, trust.FileName(trust.RoleRoot, 1))
 	trusted, err := trust.Open(trust.Config{FS: f.Disk, Dir: f.ring.path(trustedDir), Pinned: r.Raw(trust.RoleRoot)})
@@ -146,7 +146,7 @@ func (f *founder) remember(r *trust.Repository) (Result, error) {
 	return out, nil
 }
 
-// Text returns it for people.
+// Text returns the description for people.
 func (f Founding) Text() string {
 	text := lines("repository", f.Repository, "root", f.Root, "root digest", f.Digest, "root expires", stamp(f.Expires))
 	for _, k := range f.Keys {
@@ -163,7 +163,7 @@ type Intent struct {
 	State      string   `json:"state"`
 }
 
-// Text returns it for people.
+// Text returns the description for people.
 func (i Intent) Text() string {
 	text := ""
 	for _, n := range i.Uses {
@@ -257,14 +257,14 @@ func (f *founder) write(ctx context.Context, r *trust.Repository) error {
 	return nil
 }
 
-// later undoes what is done to a directory, unless it is there already.
+// later records undo, to be run if init fails, unless dir exists already.
 func (f *founder) later(dir string, undo func() error) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		f.undo = append(f.undo, undo)
 	}
 }
 
-// removeEmpty removes those of the directories that are empty.
+// removeEmpty removes those directories that are empty.
 func removeEmpty(dirs ...string) error {
 	var errs []error
 	for _, dir := range dirs {
@@ -276,8 +276,8 @@ func removeEmpty(dirs ...string) error {
 	return errors.Join(errs...)
 }
 
-// writeKey writes a key that was made, or notes the name of one that an agent keeps. The public file
-// of a key that came from elsewhere is made too.
+// writeKey writes the files of a key: a key that was made, or the name of one that an agent keeps. For a key
+// from elsewhere it writes the public file alone.
 func (f *founder) writeKey(ctx context.Context, p part) error {
 	if key := f.fresh[p]; key != nil {
 		return f.createKey(ctx, p, key, "")

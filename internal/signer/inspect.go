@@ -15,7 +15,7 @@ type Inspection struct {
 	Problems []string `json:"problems"`
 }
 
-// Text returns it for people.
+// Text returns the result for people.
 func (i Inspection) Text() string {
 	text := i.Archive.Text()
 	for _, p := range i.Problems {
@@ -27,8 +27,8 @@ func (i Inspection) Text() string {
 	return text + lines("verdict", "a proper update")
 }
 
-// Inspect reads an archive and says whether it is a proper update. entry is called for each of its entries; an error of
-// it ends the reading.
+// Inspect reads an archive and reports whether it is a proper update. It calls entry, which may be nil, for each entry of
+// the archive; an error from entry ends the reading and is returned.
 func Inspect(ctx context.Context, path string, entry func(archive.Entry) error) (Inspection, error) {
 	name, err := parseArchivePath(filepath.Base(path))
 	if err != nil {

@@ -11,19 +11,19 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// KeyFacts are what is said of a key.
+// KeyFacts describes a key.
 type KeyFacts struct {
 	Key         string  `json:"key"` // the base name of its files
 	ID          keys.ID `json:"id"`
 	Fingerprint string  `json:"fingerprint"`
-	SSH         string  `json:"ssh"`     // what ssh-add calls it
-	Private     string  `json:"private"` // where the private key is, "" where it isn't at hand
+	SSH         string  `json:"ssh"`     // the fingerprint that ssh-add shows
+	Private     string  `json:"private"` // the file of the private key or its name in the agent, "" if it isn't at hand
 }
 
-// KeyList is what is said of keys.
+// KeyList describes keys.
 type KeyList []KeyFacts
 
-// Text returns it for people.
+// Text returns the keys for people.
 func (l KeyList) Text() string {
 	text := ""
 	for _, k := range l {
@@ -36,8 +36,8 @@ func (l KeyList) Text() string {
 	return text
 }
 
-// Keygen makes a key for a role: root, release or online. agent is the name of a key that stays in the ssh-agent, "" to
-// make one.
+// Keygen makes a key for a role: root, release or online. If agent is not "", it names a key that stays in the ssh-agent,
+// and no new key is made. A key that exists is refused with fs.ErrExist.
 func (s *Signer) Keygen(ctx context.Context, role, agent string) (KeyList, error) {
 	p, err := parsePart(role)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *Signer) Keygen(ctx context.Context, role, agent string) (KeyList, error
 	return ring.describe(string(p))
 }
 
-// makeKey makes a key that is not there, or what a crash left out of it.
+// makeKey makes a key, or the public file that a crash left out. A complete key is refused with fs.ErrExist.
 func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
 	name, err := ring.name(string(p))
 	if err != nil {
@@ -82,7 +82,7 @@ func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
 	return ring.create(ctx, string(p), key, agent)
 }
 
-// newKey makes a key, or takes one of the ssh-agent.
+// newKey generates a key or, if agent is not "", loads that key of the ssh-agent.
 func newKey(ctx context.Context, ring *keyring, agent string) (*secret.Key, error) {
 	if agent != "" {
 		return ring.load(ctx, agent)
@@ -90,7 +90,7 @@ func newKey(ctx context.Context, ring *keyring, agent string) (*secret.Key, erro
 	return secret.Generate()
 }
 
-// allBases are the base names that the keys of a directory may have.
+// allBases returns the base names of the present and the next key of each part.
 func allBases() []string {
 	var out []string
 	for _, p := range parts() {
@@ -108,7 +108,8 @@ func (s *Signer) ShowKeys() (KeyList, error) {
 	return ring.describe(allBases()...)
 }
 
-// describe returns those of the keys with these base names that are there, at least one.
+// describe describes the keys with these base names, without those that are missing. If all are missing, it is an
+// error.
 func (k *keyring) describe(bases ...string) (KeyList, error) {
 	var all KeyList
 	for _, base := range bases {

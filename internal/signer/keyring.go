@@ -19,7 +19,7 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// part is what a key is for, in the words of this command.
+// part is what a key is for, as boxsign names it. The online part stands for two roles of the metadata.
 type part string
 
 const (
@@ -37,7 +37,7 @@ func parsePart(s string) (part, error) {
 	return "", usagef("role %q: expected root, release or online", s)
 }
 
-// roles returns the roles in the metadata that a key of this part has.
+// roles returns the roles of the metadata that a key of this part signs for.
 func (p part) roles() []trust.Role {
 	switch p {
 	case rootPart:
@@ -55,8 +55,9 @@ func (p part) roles() []trust.Role {
 //	root.pub release.pub online.pub        public keys
 //	release.next.pem …                     the key that is about to take over
 //	release.<fingerprint>.pem …            a key that was replaced
-//	lock                                   held by the one program that signs
-//	trusted/                               the newest repository that was seen
+//	signed.targets.json                    the list that was signed last, until it is published
+//	lock                                   locked by the program that signs
+//	trusted/                               the newest metadata that were seen, see trust.State
 const (
 	privateSuffix = ".pem"
 	agentSuffix   = ".agent"
@@ -70,14 +71,14 @@ const (
 type keyring struct {
 	dir    string
 	disk   disk.FS
-	named  map[part][]string // keys that flags name, in place of those of the directory
+	named  map[part][]string // keys that are used in place of those of the directory
 	loader secret.Loader
 	loaded map[string]*secret.Key // by name
 }
 
 func (k *keyring) path(name string) string { return filepath.Join(k.dir, name) }
 
-// names returns the names of the private keys of a part; none is no error.
+// names returns the names of the private keys of a part. It is no error if there are none.
 func (k *keyring) names(p part) ([]string, error) {
 	if named := k.named[p]; len(named) > 0 {
 		return named, nil
@@ -95,7 +96,8 @@ func (k *keyring) names(p part) ([]string, error) {
 	return out, nil
 }
 
-// name returns the name of the private key in the file with that base name, "" where there is none.
+// name returns the name of the private key with that base name, by which load finds it: the path of its file or,
+// for a key in an agent, the content of the .agent file. It returns "" if there is neither.
 func (k *keyring) name(base string) (string, error) {
 	path := k.path(base + privateSuffix)
 	if _, err := os.Lstat(path); err == nil {
@@ -108,10 +110,11 @@ func (k *keyring) name(base string) (string, error) {
 	return strings.TrimSuffix(string(raw), "\n"), err
 }
 
-// errFirstTime says that keys have not met their repository yet.
+// errFirstTime says that the keys have no trusted state yet.
 var errFirstTime = errors.New("no repository was seen yet")
 
-// openTrusted opens what the keys trust. Without a pinned root the error is errFirstTime where there is nothing yet.
+// openTrusted opens the trusted state of the keys. pinned is a root to trust, nil for none; if it is nil and there is
+// no state yet, the error is errFirstTime.
 func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error) {
 	dir := k.path(trustedDir)
 	state, err := trust.Open(trust.Config{FS: k.disk, Dir: dir, Pinned: pinned, DeferRoots: readOnly})
@@ -122,11 +125,11 @@ func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error
 		return nil, errFirstTime
 	}
 	root := "FILE, the 1.root.json that you got from whoever made the repository"
-	if roots, _ := trust.Roots(dir); len(roots) > 0 { // else none is intact
+	if roots, _ := trust.Roots(dir); len(roots) > 0 { // the first root, if it is intact
 		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, roots[0].Version()))
 	}
 	var lost *fs.PathError
-	if pinned == nil && (errors.As(err, &lost) || errors.Is(err, trust.ErrNotFound)) { // a file, or all roots
+	if pinned == nil && (errors.As(err, &lost) || errors.Is(err, trust.ErrNotFound)) { // a file is lost, or all roots are
 		return nil, status.WithHint(err, "run the command again with --root "+root)
 	}
 	return nil, withHint(err)
@@ -156,14 +159,14 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 	return out, nil
 }
 
-// fits refuses a private key of the directory that is another than the public one beside it. A bit that the
-// disk lost in a file without a passphrase makes it another key.
+// fits refuses a private key of the directory that differs from the public key beside it. In a file without a
+// passphrase, a flipped bit makes another key, and nothing else notices that.
 func (k *keyring) fits(name string, key *secret.Key) error {
 	base, private := strings.CutSuffix(name, privateSuffix)
 	if !private || filepath.Dir(name) != filepath.Clean(k.dir) {
 		return nil
 	}
-	// While the next key waits for its place, the public file may be that one's already: rotate sorts them out.
+	// During a rotation the public file may be that of the next key already: rotate completes that.
 	if waits, err := k.name(filepath.Base(base) + nextInfix); err != nil || waits != "" {
 		return err
 	}
@@ -175,15 +178,15 @@ func (k *keyring) fits(name string, key *secret.Key) error {
 		return status.WithHint(fmt.Errorf("private key %s: it is key %s, and %s says %s: one of the two is damaged", name, key.Public().Fingerprint(), base+publicSuffix, public.Fingerprint()),
 			"move both away, and get them back from a backup with boxsign restore; without one replace the key: boxsign rotate")
 	}
-	return nil // without a public file nothing can be said
+	return nil // there is no public file to compare with
 }
 
-// withRestoreHint says how a private key comes back whose file is damaged.
+// withRestoreHint adds how to get a private key back if its file is damaged.
 func (k *keyring) withRestoreHint(name string, err error) error {
 	raw, unread := disk.ReadFile(name, maxBundle)
 	defer clear(raw)
 	if unread != nil {
-		return withHint(err) // an agent's, or one that the system gives no access to
+		return withHint(err) // a key of an agent, or a file that can't be read
 	}
 	if _, damaged := secret.CheckFile(raw); damaged != nil {
 		return status.WithHint(err, "if it is damaged, move it away and get it back from a backup with boxsign restore; without one replace the key, as docs/TRUST.md says")
@@ -206,7 +209,7 @@ func (k *keyring) load(ctx context.Context, name string) (*secret.Key, error) {
 	return key, nil
 }
 
-// public returns the public key in the file with that base name, zero where there is none.
+// public returns the public key in the file with that base name, the zero key if there is no such file.
 func (k *keyring) public(base string) (keys.Public, error) {
 	p, err := readPublic(k.path(base + publicSuffix))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -235,8 +238,9 @@ func readPublic(path string) (keys.Public, error) {
 	return p, nil
 }
 
-// lock locks the directory for a program that signs, and removes what a crash left half written: no key
-// that was ever used has such a name.
+// lock locks the directory for a program that signs, and removes the temporary files that a crash left. A key is
+// used only after its file has its final name, so that no such file holds the only copy of a used key. The error is
+// disk.ErrLocked if another program holds the lock.
 func (k *keyring) lock() (*disk.Lock, error) {
 	if _, err := os.Stat(k.dir); err != nil {
 		return nil, status.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $BOXSIGN_KEYS")
@@ -251,8 +255,8 @@ func (k *keyring) lock() (*disk.Lock, error) {
 	return lock, nil
 }
 
-// lockNew is lock for a directory that is made where it is missing. undo removes what that made, if
-// nothing else is in it.
+// lockNew makes the directory if it is missing, and locks it. undo removes what lockNew made, and the directory
+// only if it is empty.
 func (k *keyring) lockNew() (lock *disk.Lock, undo func() error, err error) {
 	var made []func() error
 	undo = func() error {
@@ -272,15 +276,15 @@ func (k *keyring) lockNew() (lock *disk.Lock, undo func() error, err error) {
 		made = append(made, func() error { return k.disk.Remove(k.path(lockFile)) })
 	}
 	if lock, err = k.lock(); errors.Is(err, disk.ErrLocked) {
-		return nil, nil, err // another program made them meanwhile
+		return nil, nil, err // another program made them meanwhile: they are not ours to undo
 	} else if err != nil {
 		return nil, nil, errors.Join(err, undo())
 	}
 	return lock, undo, nil
 }
 
-// completed returns the public key of the private key with that base name, zero where there is neither. A
-// crash between the two files leaves the private one alone: then the public one is made from it.
+// completed returns the public key with that base name, the zero key if there is no such key. A crash in create
+// may leave the private file alone: then completed writes the public file.
 func (k *keyring) completed(ctx context.Context, base string) (keys.Public, error) {
 	public, err := k.public(base)
 	if err != nil || !public.IsZero() {
@@ -297,7 +301,8 @@ func (k *keyring) completed(ctx context.Context, base string) (keys.Public, erro
 	return key.Public(), k.disk.CreateFile(k.path(base+publicSuffix), key.Public().PEM(), 0o644)
 }
 
-// create makes the private and the public file of a key, or of a key that an agent keeps.
+// create writes the files of a key: the private one or, if agent is not "", the one with that name of a key in an
+// ssh-agent, then the public one. It overwrites nothing; after an error neither file is left.
 func (k *keyring) create(ctx context.Context, base string, key *secret.Key, agent string) (err error) {
 	if err := k.disk.MkdirAll(k.dir, 0o700); err != nil {
 		return err
@@ -321,7 +326,7 @@ func (k *keyring) create(ctx context.Context, base string, key *secret.Key, agen
 	return nil
 }
 
-// remove removes what create made.
+// remove removes the files that create made.
 func (k *keyring) remove(base string) error {
 	var errs []error
 	for _, suffix := range []string{publicSuffix, privateSuffix, agentSuffix} {
@@ -330,8 +335,8 @@ func (k *keyring) remove(base string) error {
 	return errors.Join(errs...)
 }
 
-// rename gives the files of a key another base name, the public one last: it says whose the private one
-// is, so that the same again goes on after a crash. Nothing is overwritten by another content.
+// rename gives the files of a key another base name. The public file, which identifies the private one, is last, so
+// that after a crash the same call completes the renaming. A file with another content is never overwritten.
 func (k *keyring) rename(from, to string) error {
 	if err := k.renamePrivate(from, to); err != nil {
 		return err

@@ -11,23 +11,23 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ListOptions say what else a new list does.
+// ListOptions apply to every command that makes a new list.
 type ListOptions struct {
-	Keep int  // only so many of the newest versions of each product stay listed, 0 for all
-	Hold bool // it waits for more signatures, even where there are enough
+	Keep int  // how many of the newest versions of each product stay listed, 0 for all
+	Hold bool // keep the list waiting for more signatures, even if it has enough
 }
 
-// AddOptions say how updates are added.
+// AddOptions say how Add adds updates.
 type AddOptions struct {
 	ListOptions
-	Force      bool // archives that are no proper updates are signed too
-	Conditions trust.Conditions
+	Force      bool             // sign archives that are not proper updates too
+	Conditions trust.Conditions // of all updates that are added
 }
 
-// listEdit makes the changes of a new list; nil makes none.
+// listEdit makes the changes of a new list. A nil listEdit makes none.
 type listEdit func(*session, *trust.TargetsEdit) error
 
-// Add signs the updates in files and publishes a list with them.
+// Add signs the archives at paths and publishes a list with them.
 func (s *Signer) Add(ctx context.Context, o AddOptions, paths ...string) (Change, error) {
 	files, additions, err := s.readAll(ctx, paths, o.Force)
 	if err != nil {
@@ -44,8 +44,8 @@ func (s *Signer) Add(ctx context.Context, o AddOptions, paths ...string) (Change
 	})
 }
 
-// add lists an update. One that is listed stays as it is; where other conditions are given for it, it is
-// refused.
+// add adds an update to a list. An update that is listed already stays as it is, and is refused if other conditions
+// are given for it.
 func (x *session) add(e *trust.TargetsEdit, a trust.Addition) error {
 	if err := checkMinVersion(a); err != nil {
 		return err
@@ -58,7 +58,8 @@ func (x *session) add(e *trust.TargetsEdit, a trust.Addition) error {
 	return e.Add(a)
 }
 
-// readAll inspects and hashes archives.
+// readAll inspects and hashes the archives at paths. It refuses those that are not proper updates, unless force is
+// set.
 func (s *Signer) readAll(ctx context.Context, paths []string, force bool) (publish.Files, []trust.Addition, error) {
 	read, err := s.readProper(ctx, force, paths...)
 	if err != nil {
@@ -76,7 +77,8 @@ func (s *Signer) readAll(ctx context.Context, paths []string, force bool) (publi
 	return files, out, nil
 }
 
-// Withdraw publishes a list without these updates.
+// Withdraw publishes a list without the updates of these names. It ignores a name that was withdrawn before, and
+// refuses one that was never listed.
 func (s *Signer) Withdraw(ctx context.Context, o ListOptions, updates ...string) (Change, error) {
 	var names []update.Name
 	for _, u := range updates {
@@ -90,7 +92,7 @@ func (s *Signer) Withdraw(ctx context.Context, o ListOptions, updates ...string)
 		for _, n := range names {
 			_, listed := x.base.Release(n)
 			if _, was := x.trusted.Ledger().Digest(n); was && !listed {
-				continue // withdrawn already
+				continue // withdrawn before
 			}
 			if err := e.Withdraw(n); err != nil {
 				return status.WithHint(err, "boxsign status lists what is published")
@@ -107,7 +109,8 @@ func (s *Signer) changeList(ctx context.Context, o ListOptions, files publish.Fi
 	})
 }
 
-// changeList makes the next list anew, on the new base, as often as another signer was faster.
+// changeList makes, signs and submits the next list. When another signer publishes first, it makes the list anew on
+// the new base.
 func (x *session) changeList(ctx context.Context, o ListOptions, files publish.Files, edit listEdit) (Change, error) {
 	if !x.DryRun {
 		if err := x.awaitAndShowOthers(ctx, o, edit); err != nil {
@@ -138,7 +141,7 @@ func (x *session) changeList(ctx context.Context, o ListOptions, files publish.F
 	}
 }
 
-// unchangedList says that there is nothing to sign in the list. What waits goes on waiting.
+// unchangedList reports that the list needs no change, and which lists still wait for signatures.
 func (x *session) unchangedList(ctx context.Context) (Change, error) {
 	var notes []string
 	for _, w := range x.waiting(trust.RoleTargets) {
@@ -147,7 +150,7 @@ func (x *session) unchangedList(ctx context.Context) (Change, error) {
 	return x.unchanged(ctx, trust.RoleTargets, notes...)
 }
 
-// awaitAndShowOthers waits for the list that another signer is sending, and shows what it changed.
+// awaitAndShowOthers waits for the list that another signer is sending, if there is one, and shows what it changed.
 func (x *session) awaitAndShowOthers(ctx context.Context, o ListOptions, edit listEdit) error {
 	before := x.base
 	if x.othersList() == 0 {
@@ -187,8 +190,8 @@ func (x *session) editList(o ListOptions, edit listEdit) (*trust.TargetsEdit, er
 
 var errNothingWaits = errors.New("nothing waits for signatures")
 
-// Abort replaces a list that waits for signatures by one with a higher number and no change, or puts the roots away
-// that wait. It returns what it did before an error too.
+// Abort replaces a waiting list by one with a higher number and no change or, if no list waits, drops the roots that
+// wait. Beside an error it returns what it did before that.
 func (s *Signer) Abort(ctx context.Context) ([]Change, error) {
 	return inSession(ctx, s, !s.DryRun, func(x *session) ([]Change, error) {
 		lists, roots := x.reserved > x.base.Version(trust.RoleTargets), x.waiting(trust.RoleRoot)

@@ -11,7 +11,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// lost returns which of the archives at hand are listed and are not where the repository is: a disk was
+// lost returns the listed updates whose archives are at hand, in files, but missing in the repository: a disk was
 // replaced there, or a damaged archive was put away.
 func (x *session) lost(ctx context.Context, files publish.Files) ([]trust.Release, error) {
 	var out []trust.Release
@@ -32,7 +32,7 @@ func (x *session) lost(ctx context.Context, files publish.Files) ([]trust.Releas
 	return out, nil
 }
 
-// has reports whether the archive of an update is where the repository is. It doesn't read it.
+// has reports whether the repository has the archive of an update. It doesn't read the archive.
 func (x *session) has(ctx context.Context, r trust.Release) (bool, error) {
 	f, err := x.place.Archive(ctx, r)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,7 +44,7 @@ func (x *session) has(ctx context.Context, r trust.Release) (bool, error) {
 	return true, f.Close()
 }
 
-// bringsBack says of each archive that was lost that a list is signed for its sake.
+// bringsBack returns a note for each lost archive: why a list without a change is signed.
 func bringsBack(lost []trust.Release) []string {
 	var out []string
 	for _, r := range lost {

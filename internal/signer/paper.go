@@ -15,17 +15,18 @@ import (
 //
 //	1/14: C5JP 8S9E CNQQ 4WBE DXT6 2TBE E8PP 2VK5 CHJQ 6X1Q
 //
-// A line is its number and how many there are, and up to 26 bytes of the backup with a checksum of 4 bytes,
-// in the base 32 of Crockford: no I, L, O or U. The checksum is CRC-32C, big-endian, over both numbers, each
-// of 4 bytes, big-endian, and the bytes of the line: one wrong character, or two that changed places, are always
-// found. What is typed may be in lower case, have O for 0 and I or L for 1, and spaces anywhere; empty lines
-// and those that begin with # don't count.
+// A line has its number, the number of lines, and up to 26 bytes of the backup with a checksum of 4 bytes, in
+// Crockford's base 32, which has no I, L, O or U. The checksum is CRC-32C, big-endian, over both numbers (4 bytes
+// each, big-endian) and the bytes of the line. It finds every single wrong character and every swap of two.
+//
+// Typed text may be in lower case, and may have O for 0, I or L for 1, and spaces anywhere. Empty lines and those that
+// begin with # are ignored.
 const (
-	paperLine  = 26      // bytes of the backup in a line
-	paperGroup = 4       // characters
-	maxPaper   = 1 << 20 // bytes of text
-	maxPrinted = 64 << 10
-	checkSize  = 4
+	paperLine  = 26       // bytes of the backup in a line
+	paperGroup = 4        // characters
+	maxPaper   = 1 << 20  // bytes of text
+	maxPrinted = 64 << 10 // bytes of a backup that is printed
+	checkSize  = 4        // bytes of the checksum
 )
 
 var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
@@ -53,17 +54,18 @@ func paperCheck(number, total int, data []byte) []byte {
 	return binary.BigEndian.AppendUint32(nil, crc32.Checksum(append(head, data...), crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// maxMistakes is how many wrong lines are told at once.
+// maxMistakes is how many wrong lines one error names.
 const maxMistakes = 20
 
-// paperReader puts together what lines hold.
+// paperReader puts the bytes of the lines together.
 type paperReader struct {
-	next, total int // the line that must come, and how many there are
+	next, total int // number of the line that must come next, and of lines
 	data        []byte
 	mistakes    []error
 }
 
-// parsePaper returns what printPaper printed. It tells of every line that is wrong, by its number in text.
+// parsePaper returns the backup that printPaper printed. The error names up to maxMistakes wrong lines, by their
+// numbers in text.
 func parsePaper(text []byte) ([]byte, error) {
 	if len(text) > maxPaper {
 		return nil, fmt.Errorf("expected at most %d bytes of text, got more", maxPaper)
@@ -87,13 +89,14 @@ func parsePaper(text []byte) ([]byte, error) {
 	return p.data, nil
 }
 
-// counts reports whether a line of text is one of a backup.
+// counts reports whether a line of text is neither empty nor a comment.
 func counts(line string) bool {
 	line = strings.TrimSpace(line)
 	return line != "" && line[0] != '#'
 }
 
-// paperTotal returns how many lines there are by what most lines say, 0 where none says it.
+// paperTotal returns the number of lines that most lines state, 0 if none states one. A mistyped number in one
+// line must not make all others wrong.
 func paperTotal(lines []string) int {
 	votes, best := map[int]int{}, 0
 	for _, line := range lines {
@@ -106,7 +109,7 @@ func paperTotal(lines []string) int {
 	return best
 }
 
-// cutPaperLine returns the two numbers of a line, from 1, and what follows them.
+// cutPaperLine returns the two numbers of a line, both from 1, and the text that follows them.
 func cutPaperLine(line string) (number, total int, rest string, err error) {
 	head, rest, _ := strings.Cut(line, ":")
 	first, second, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(head), " ", ""), "/")
@@ -126,7 +129,8 @@ func (p *paperReader) mistaken(err error) {
 	}
 }
 
-// read takes the line of text with that number.
+// read parses a line, which has the number at in the text, and appends its bytes. After a mistake it goes on with the
+// next line.
 func (p *paperReader) read(at int, line string) {
 	number, total, rest, err := cutPaperLine(line)
 	if err == nil && total == p.total && number > p.next {
@@ -147,7 +151,7 @@ func (p *paperReader) read(at int, line string) {
 	p.next++
 }
 
-// parsePaperLine parses what follows the two numbers.
+// parsePaperLine parses the text that follows the two numbers of a line, and checks its checksum.
 func parsePaperLine(typed string, number, total int) ([]byte, error) {
 	text := strings.Map(paperDigit, typed)
 	raw, err := crockford.DecodeString(text)
@@ -164,7 +168,7 @@ func parsePaperLine(typed string, number, total int) ([]byte, error) {
 	return data, nil
 }
 
-// paperDigit makes the one spelling of what may be typed.
+// paperDigit maps a typed character to its one spelling, and white space to -1.
 func paperDigit(r rune) rune {
 	switch r {
 	case ' ', '\t', '\r':

@@ -13,32 +13,32 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// place is where a repository is. What it says is verified by whoever asks it.
+// place is where a repository is: a directory or an origin. Its answers are untrusted; callers verify them.
 type place interface {
-	// Fetch reads the metadata that are published.
+	// Fetch reads published metadata.
 	trust.Fetcher
 
-	// Archive opens the archive of an update, fs.ErrNotExist where it is not there.
+	// Archive opens the archive of an update. The error is fs.ErrNotExist if the repository lacks it. The caller
+	// closes it.
 	Archive(ctx context.Context, r trust.Release) (io.ReadCloser, error)
 
-	// Pending returns the proposals that wait for more signatures and that follow base, lists before
-	// roots, and the highest version of all lists that wait, 0 for none.
+	// Pending returns the proposals that wait for more signatures and follow base, lists before roots. It also
+	// returns the highest reserved version of the list, 0 for none.
 	Pending(ctx context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error)
 
-	// Hold keeps a proposal until more keys have signed it; Drop forgets one.
+	// Hold keeps a proposal until more keys have signed it. Drop removes one.
 	Hold(ctx context.Context, p *trust.Proposal, files publish.Files) error
 	Drop(ctx context.Context, p *trust.Proposal) error
 
-	// Publish makes a repository with that change the current one, and keeps those of the archives
-	// that it lists. After an error the old repository is current or, where only the last step failed,
-	// the new one.
+	// Publish makes a repository with that change the current one, and stores those of the files that it
+	// lists. After an error the old repository is current or, if only the last step failed, the new one.
 	Publish(ctx context.Context, c trust.Change, files publish.Files) error
 
 	Close() error
 }
 
-// openPlace opens the repository of a signer at its URL or in its directory. A directory is published into with the online key of the
-// ring; at a URL the origin has it. ring is nil for reading alone.
+// openPlace opens the repository of a signer, at its URL or in its directory. Publishing into a directory takes the online
+// key from ring; at a URL, the origin has that key. ring may be nil for reading only.
 func openPlace(ctx context.Context, s *Signer, write bool, ring *keyring) (place, error) {
 	if IsURL(s.Repository) {
 		return s.openRemote()
@@ -70,7 +70,7 @@ func (s *Signer) openRemote() (place, error) {
 	return r, nil
 }
 
-// checkPlace refuses what is neither a directory nor a URL that is understood.
+// checkPlace refuses an empty repository, and a URL that is neither http nor https.
 func checkPlace(where string) error {
 	switch {
 	case where == "":
@@ -81,7 +81,7 @@ func checkPlace(where string) error {
 	return nil
 }
 
-// IsURL reports whether a repository is at a URL, else it is in a directory.
+// IsURL reports whether a repository is at a URL rather than in a directory.
 func IsURL(where string) bool {
 	return strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://")
 }

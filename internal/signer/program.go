@@ -15,11 +15,11 @@ import (
 // maxProgram bounds the length in bytes of a program that goes into an update.
 const maxProgram = 64 << 20
 
-// arch is an architecture that boxes have.
+// arch is an architecture of boxes.
 type arch struct {
-	name    string // as Debian calls it, but for armv6, which it lacks
+	name    string // the name in Debian, except armv6, which Debian lacks
 	goarch  string
-	goarm   int // the newest GOARM that runs there, 0 where there is none
+	goarm   int // the highest GOARM that runs there, 0 if GOARM doesn't apply
 	machine elf.Machine
 	class   elf.Class
 }
@@ -33,7 +33,7 @@ func arches() []arch {
 	}
 }
 
-// ArchNames returns the architectures that boxes have.
+// ArchNames returns the names of the architectures of boxes, separated by commas.
 func ArchNames() string {
 	var names []string
 	for _, a := range arches() {
@@ -51,7 +51,7 @@ func parseArch(name string) (arch, error) {
 	return arch{}, usagef("--arch %.40q: expected one of %s", name, ArchNames())
 }
 
-// environment is what go build needs to build for the architecture.
+// environment returns the environment variables with which go build builds for the architecture.
 func (a arch) environment() string {
 	env := "CGO_ENABLED=0 GOOS=linux GOARCH=" + a.goarch
 	if a.goarm > 0 {
@@ -60,8 +60,8 @@ func (a arch) environment() string {
 	return env
 }
 
-// check refuses what is not boxup for Linux on the architecture, linked statically: a box has no other
-// way back than the updater that it leaves.
+// check refuses a program that is not boxup for Linux on the architecture, linked statically. It is strict because a box
+// that installs a wrong program has no updater left to repair that.
 func (a arch) check(program []byte) error {
 	if len(program) > maxProgram {
 		return fmt.Errorf("expected a program of at most %d bytes, got more", maxProgram)
@@ -92,7 +92,7 @@ func (a arch) checkFile(program []byte) error {
 	return nil
 }
 
-// checkBuild checks what Go wrote into the program: which it is and, on ARM, for which version.
+// checkBuild checks the build information in the program: that it is boxup and, on ARM, its GOARM.
 func (a arch) checkBuild(info *debug.BuildInfo) error {
 	if !strings.HasSuffix(info.Path, "/cmd/boxup") {
 		return fmt.Errorf("expected boxup, got the program %q", info.Path)

@@ -12,8 +12,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// served compares what a server shows of the archives that a list added, or that are at hand, with what
-// was signed, and returns where they are.
+// served checks that an origin serves the archives that a list added, or that are in files, as they were signed. It
+// returns their URLs. For a directory, or a list that is not published yet, it does nothing.
 func (x *session) served(ctx context.Context, p *trust.Proposal, files publish.Files) ([]string, error) {
 	remote, ok := x.place.(*publish.Remote)
 	if !ok || p.Role() != trust.RoleTargets || x.base.Version(trust.RoleTargets) != p.Version() {
@@ -33,9 +33,9 @@ func (x *session) served(ctx context.Context, p *trust.Proposal, files publish.F
 	return out, nil
 }
 
-// afterConflict shows what another signer published while mine was being signed, and waits for what is on
-// its way. Without a person to ask it goes on only where the two changes have no name in common.
-// conflict is what the origin said.
+// afterConflict is called when another signer published first; conflict is the error of the origin. It waits for
+// a list that is still being sent, and shows what the other signer changed. It returns nil if the change mine may be
+// made again on the new base: a person is asked, or the two changes have no name in common.
 func (x *session) afterConflict(ctx context.Context, mine trust.Plan, conflict error) error {
 	before := x.base
 	if err := x.forgetSigned(); err != nil {
@@ -54,17 +54,17 @@ func (x *session) afterConflict(ctx context.Context, mine trust.Plan, conflict e
 	return x.checkOverlap(before, names(mine))
 }
 
-// checkOverlap shows what another signer published since before. Where nobody is asked it is trust.ErrConflict
-// if that touched one of mine too.
+// checkOverlap shows what another signer published since before. If nobody is asked (Confirm is nil) and that touched
+// one of the names in mine, the error is trust.ErrConflict.
 func (x *session) checkOverlap(before *trust.Repository, mine []update.Name) error {
 	if x.base.Version(trust.RoleTargets) == before.Version(trust.RoleTargets) {
-		return nil // it was given up
+		return nil // the other signer gave up
 	}
 	theirs := touched(before, x.base)
 	x.Warn(fmt.Sprintf("another signer published targets %d meanwhile: %s; yours is made on top of it",
 		x.base.Version(trust.RoleTargets), strings.Join(describeTouched(theirs, before, x.base), ", ")))
 	if x.Confirm != nil {
-		return nil // the new list is shown and asked for
+		return nil // Confirm shows the new list and asks
 	}
 	for _, n := range mine {
 		if slices.Contains(theirs, n) {
@@ -85,8 +85,7 @@ func names(p trust.Plan) []update.Name {
 	return out
 }
 
-// touched returns the names that one of two repositories lists and the other doesn't, or lists for other
-// boxes.
+// touched returns the names that only one of two repositories lists, or that they list with different conditions.
 func touched(a, b *trust.Repository) []update.Name {
 	var out []update.Name
 	for _, r := range a.Releases() {

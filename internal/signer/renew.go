@@ -14,12 +14,12 @@ type Renewal struct {
 	Expires   time.Time `json:"expires"` // of the timestamp
 }
 
-// Text returns it for people.
+// Text returns the renewal for people.
 func (r Renewal) Text() string {
 	return lines("snapshot", r.Snapshot, "timestamp", r.Timestamp, "expires", stamp(r.Expires))
 }
 
-// Renew signs a new timestamp and, when it is half over, a new snapshot, with the online key.
+// Renew signs a new timestamp with the online key and, when half of its time is over, a new snapshot.
 func (s *Signer) Renew(ctx context.Context) (Renewal, error) {
 	return inSession(ctx, s, !s.DryRun, func(x *session) (Renewal, error) {
 		if err := x.current(); err != nil {
@@ -34,7 +34,7 @@ func (s *Signer) Renew(ctx context.Context) (Renewal, error) {
 	})
 }
 
-// RenewList signs the list again, without a change, valid for another year.
+// RenewList publishes the list again without a change, valid for another year.
 func (s *Signer) RenewList(ctx context.Context) (Change, error) {
 	return inSession(ctx, s, !s.DryRun, func(x *session) (Change, error) {
 		e, err := x.editList(ListOptions{}, nil)

@@ -10,7 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// What became of a change.
+// The values of Change.State.
 const (
 	statePublished = "published"
 	stateWaiting   = "waiting for signatures"
@@ -19,7 +19,7 @@ const (
 	stateUnchanged = "unchanged"
 )
 
-// Change is what a proposal changes and what became of it.
+// Change describes what a proposal changes, and its state after the command.
 type Change struct {
 	Role    trust.Role `json:"role"`
 	From    int64      `json:"from"`
@@ -33,10 +33,10 @@ type Change struct {
 	Notes     []string  `json:"notes,omitempty"`
 
 	State string        `json:"state,omitempty"`
-	ID    update.Digest `json:"id,omitzero"`     // of the file as signed so far, in status
-	Needs []Need        `json:"needs,omitempty"` // while it waits
+	ID    update.Digest `json:"id,omitzero"`     // digest of the proposal as signed so far; only Status sets it
+	Needs []Need        `json:"needs,omitempty"` // the thresholds that count, while the proposal waits
 
-	At []string `json:"at,omitempty"` // where what was added is served
+	At []string `json:"at,omitempty"` // URLs of the archives that were added
 }
 
 // Listed is an update in a list.
@@ -53,7 +53,7 @@ type Listed struct {
 	MinVersion update.Version `json:"min_version,omitzero"`
 }
 
-// Changed is an update that is from now on for other boxes.
+// Changed is an update whose conditions change.
 type Changed struct {
 	Listed
 	Before Listed `json:"before"`
@@ -67,16 +67,16 @@ type Holder struct {
 	Threshold [2]int     `json:"threshold"` // before, after
 }
 
-// Need is a threshold that is or isn't met.
+// Need says which keys signed a proposal, of those that a root requires.
 type Need struct {
-	Root      int64      `json:"root"`
+	Root      int64      `json:"root"` // version of the root that sets the threshold
 	Role      trust.Role `json:"role"`
 	Threshold int        `json:"threshold"`
 	Have      []keys.ID  `json:"have"`
 	Missing   []keys.ID  `json:"missing"`
 }
 
-// describe says what a plan changes, as seen now.
+// describe returns what a plan changes, with rollouts as they are at x.at.
 func (x *session) describe(p trust.Plan) Change {
 	c := Change{Role: p.Role, From: p.From, To: p.To, Expires: p.ToExpires.UTC()}
 	c.Added, c.Withdrawn = releases(p.Added, x.at), releases(p.Withdrawn, x.at)
@@ -98,7 +98,7 @@ func (x *session) describe(p trust.Plan) Change {
 	return c
 }
 
-// release says what a list says of an update, and how far its rollout is at that time.
+// release describes an update of a list, with its rollout as it is at that time.
 func release(r trust.Release, at time.Time) Listed {
 	c := r.Conditions()
 	return Listed{
@@ -133,10 +133,10 @@ func needsOf(ns []trust.Need) []Need {
 
 func (c *Change) wait(ns []trust.Need) { c.State, c.Needs = stateWaiting, needsOf(ns) }
 
-// boxCheck is how a box checks an update U with what it has: it makes the line L itself.
+// boxCheck is how a box without boxup checks an update U. It makes the checksum line L itself.
 const boxCheck = "sha256sum U > L && openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in L -sigfile U.sig"
 
-// Text returns it for people.
+// Text returns the change for people.
 func (c Change) Text() string {
 	text := lines(c.Role, fmt.Sprintf("%d -> %d", c.From, c.To))
 	if c.From == c.To {
@@ -182,7 +182,7 @@ func (c Change) Text() string {
 // Changes are the steps of a command that has several.
 type Changes []Change
 
-// Text returns them for people.
+// Text returns the steps for people.
 func (cs Changes) Text() string {
 	text := ""
 	for _, c := range cs {
@@ -191,7 +191,7 @@ func (cs Changes) Text() string {
 	return text
 }
 
-// String returns what tells an update from another.
+// String returns the facts that identify an update.
 func (l Listed) String() string {
 	return fmt.Sprintf("%v version %v, digest %v, %d bytes, unpacked %d", l.Name, l.Version, l.Digest, l.Length, l.Unpacked)
 }
@@ -210,7 +210,7 @@ func (h Holder) text() string {
 	return text
 }
 
-// fingerprints returns what people compare, "nobody" for no key.
+// fingerprints returns the fingerprints of keys, separated by commas, or "nobody" if there are none.
 func fingerprints(ks []keys.ID) string {
 	if len(ks) == 0 {
 		return "nobody"
@@ -222,7 +222,7 @@ func fingerprints(ks []keys.ID) string {
 	return strings.Join(names, ", ")
 }
 
-// lines returns facts, each a name and a value, one per line.
+// lines returns facts, alternately names and values, as one "name: value" per line.
 func lines(facts ...any) string {
 	var b strings.Builder
 	for i := 0; i+1 < len(facts); i += 2 {

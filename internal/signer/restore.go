@@ -19,8 +19,9 @@ import (
 
 const stateRestored = "restored"
 
-// Restore gets keys and trusted state back from a backup: a file of Backup, or what was typed or scanned from paper. All of
-// it is verified before anything is written, and nothing is ever overwritten.
+// Restore writes the keys and the trusted state of a backup into the directory of keys. The file at path is one that
+// Backup wrote, or text that was typed or scanned from paper. Restore verifies the whole backup before it writes
+// anything, and never overwrites a file.
 func (s *Signer) Restore(ctx context.Context, path string, of secret.Passphrase) (c Contents, err error) {
 	defer func() { err = withHint(err) }()
 	ring, err := s.ring()
@@ -29,7 +30,7 @@ func (s *Signer) Restore(ctx context.Context, path string, of secret.Passphrase)
 	}
 	sealed, err := readBackup(path)
 	if errors.As(err, new(*fs.PathError)) {
-		return Contents{}, fmt.Errorf("backup: %w", err) // which names the file
+		return Contents{}, fmt.Errorf("backup: %w", err) // a PathError names the file
 	}
 	if err != nil {
 		return Contents{}, fmt.Errorf("backup %s: %w", path, err)
@@ -62,7 +63,7 @@ func (s *Signer) Restore(ctx context.Context, path string, of secret.Passphrase)
 	return c, nil
 }
 
-// readBackup returns what age made, from its file or from typed text.
+// readBackup returns the encrypted backup, from the file that age made or from typed text.
 func readBackup(path string) ([]byte, error) {
 	raw, err := disk.ReadFile(path, maxSealed)
 	if err != nil || bytes.HasPrefix(raw, []byte(sealedPrefix)) {
@@ -75,8 +76,8 @@ func readBackup(path string) ([]byte, error) {
 	return sealed, nil
 }
 
-// restore writes what the directory lacks of a bundle that was checked, and returns what is to be said about
-// the rest. After an error nothing is there that was not before, unless it can't be removed.
+// restore writes the files of a checked bundle that the directory lacks, and returns notes about the others.
+// On an error, it removes what it wrote.
 func (k *keyring) restore(b bundle, c Contents) (notes []string, err error) {
 	var undo []func() error
 	defer func() {
@@ -104,7 +105,8 @@ func (k *keyring) restore(b bundle, c Contents) (notes []string, err error) {
 	return notes, nil
 }
 
-// makeDir makes a directory that is missing, for its owner alone.
+// makeDir makes a directory if it is missing, for its owner alone. It returns undo with what removes the directory
+// again.
 func (k *keyring) makeDir(dir string, undo []func() error) ([]func() error, error) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		undo = append(undo, func() error { return removeEmpty(dir) })
@@ -112,7 +114,7 @@ func (k *keyring) makeDir(dir string, undo []func() error) ([]func() error, erro
 	return undo, k.disk.MkdirAll(dir, 0o700)
 }
 
-// put writes a file that is not there.
+// put writes a file, which must not exist. It returns undo with what removes the file again.
 func (k *keyring) put(f bundled, undo []func() error) ([]func() error, error) {
 	path, mode := k.path(filepath.FromSlash(f.path)), fs.FileMode(0o644)
 	if strings.HasSuffix(path, privateSuffix) {
@@ -122,14 +124,15 @@ func (k *keyring) put(f bundled, undo []func() error) ([]func() error, error) {
 	if err != nil {
 		return undo, err
 	}
-	if err = k.disk.CreateFile(path, f.data, mode); !errors.Is(err, fs.ErrExist) { // else it is somebody else's
+	if err = k.disk.CreateFile(path, f.data, mode); !errors.Is(err, fs.ErrExist) { // another program made it: it is not ours to remove
 		undo = append(undo, func() error { return k.disk.Remove(path) })
 	}
 	return undo, err
 }
 
-// lacking returns the files that are not there, in the order in which they are written: nobody signs without a
-// private key, and until then what the keys trust is there, its timestamp last.
+// lacking returns the files that the directory lacks, in the order in which they are to be written: the trusted
+// state first, its timestamp last, and private keys at the end. So nobody can sign before the trusted state is
+// complete. A key file that exists with another content is refused.
 func (k *keyring) lacking(b bundle, c Contents) (files []bundled, notes []string, err error) {
 	trusted, note, err := k.lackingTrusted(b, c)
 	if err != nil {
@@ -161,14 +164,16 @@ func (k *keyring) lacking(b bundle, c Contents) (files []bundled, notes []string
 	return files, notes, nil
 }
 
-// same reports whether a file is there with that content.
+// same reports whether the directory has the file with that content. The error is fs.ErrNotExist if it lacks the
+// file.
 func (k *keyring) same(f bundled) (bool, error) {
 	raw, err := disk.ReadFile(k.path(filepath.FromSlash(f.path)), maxBundle)
 	return bytes.Equal(raw, f.data), err
 }
 
-// lackingTrusted returns the files of the trusted state that are not there. A state that is there and differs is
-// kept where it is newer, and refused where it isn't: numbers must never go back.
+// lackingTrusted returns the files of the trusted state that the directory lacks. If the directory has a state that
+// differs, it returns no files and a note where that state is newer, and an error where it is older: versions must
+// never go back.
 func (k *keyring) lackingTrusted(b bundle, c Contents) (files []bundled, note string, err error) {
 	differs := false
 	for _, f := range b.trusted() {

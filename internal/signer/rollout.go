@@ -12,21 +12,22 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A rolloutEdit returns what follows a rollout at that time since it began; nil stands for all boxes at
-// once. It doesn't change what r points to.
+// A rolloutEdit returns the rollout that replaces r, given the time since r began. A nil rollout means all boxes at
+// once. It doesn't modify *r.
 type rolloutEdit func(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, error)
 
-// PauseRollout keeps the share of the boxes that takes an update as it is now.
+// PauseRollout stops a rollout: the share of the boxes that takes the update stays as it is now. With hold, here and
+// below, the list waits for more signatures even if it has enough.
 func (s *Signer) PauseRollout(ctx context.Context, update string, hold bool) (Change, error) {
 	return s.changeRollout(ctx, update, hold, pauseRollout)
 }
 
-// ResumeRollout goes on where a rollout was paused: the steps that were still to come are later by as long as it was.
+// ResumeRollout continues a paused rollout. The steps that were still to come are delayed by the length of the pause.
 func (s *Signer) ResumeRollout(ctx context.Context, update string, hold bool) (Change, error) {
 	return s.changeRollout(ctx, update, hold, resumeRollout)
 }
 
-// FinishRollout has all boxes take an update now.
+// FinishRollout lets all boxes take an update now.
 func (s *Signer) FinishRollout(ctx context.Context, update string, hold bool) (Change, error) {
 	return s.changeRollout(ctx, update, hold, finishRollout)
 }
@@ -49,7 +50,7 @@ func (s *Signer) changeRollout(ctx context.Context, update string, hold bool, ed
 	})
 }
 
-// sinceStart returns for how long a rollout has been going on, in whole seconds.
+// sinceStart returns the time since the update was published, in whole seconds, at least 0.
 func sinceStart(r trust.Release, at time.Time) time.Duration {
 	return max(0, at.Sub(r.Published())).Truncate(time.Second)
 }
@@ -64,8 +65,8 @@ func (x *session) listed(name update.Name) (trust.Release, error) {
 
 var errEveryBox = errors.New("every box takes it already")
 
-// pauseRollout keeps the share that is reached. A rollout that is paused stays as it is; one that is
-// complete is errEveryBox.
+// pauseRollout keeps the share that was reached. A paused rollout stays as it is. A complete one is refused with
+// errEveryBox.
 func pauseRollout(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, error) {
 	if r.Share(elapsed) == 100 {
 		return nil, status.WithHint(errEveryBox, "boxsign withdraw takes it from boxes that have not installed it")
@@ -76,8 +77,8 @@ func pauseRollout(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, erro
 	return &trust.Rollout{Steps: r.Steps, Paused: true, PausedAt: elapsed}, nil
 }
 
-// resumeRollout moves the steps that were to come at the pause by as long as it was. A rollout that is
-// not paused stays as it is; none is errEveryBox.
+// resumeRollout delays the steps that were still to come at the pause by the length of the pause. A rollout that is
+// not paused stays as it is. A nil rollout is refused with errEveryBox.
 func resumeRollout(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, error) {
 	if r == nil {
 		return nil, errEveryBox
@@ -96,10 +97,10 @@ func resumeRollout(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, err
 
 func finishRollout(*trust.Rollout, time.Duration) (*trust.Rollout, error) { return nil, nil }
 
-// RolloutShown is which boxes take an update, and when.
+// RolloutShown describes which boxes take an update, and when.
 type RolloutShown struct{ Listed }
 
-// ShowRollout returns which boxes take an update.
+// ShowRollout returns which boxes take an update, and when.
 func (s *Signer) ShowRollout(ctx context.Context, update string) (RolloutShown, error) {
 	name, err := parseArchivePath(update)
 	if err != nil {
@@ -122,7 +123,7 @@ func (f *RolloutFacts) when(s StepFacts) string {
 	return "from " + stamp(s.From)
 }
 
-// Text returns it for people: also what is past and what is still to come.
+// Text returns the rollout for people, with the past steps too.
 func (l RolloutShown) Text() string {
 	text := lines("update", l.Name, "published", stamp(l.Published))
 	if l.Rollout == nil {

@@ -14,15 +14,15 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// rootEdit makes the changes of a new root, errAlready where the published one has them.
+// rootEdit makes the changes of a new root. It returns errAlready if the published root has them.
 type rootEdit func(x *session, e *trust.RootEdit) error
 
-// errAlready says that a root says already what it is to say: the command was run before, and cut
-// maybe.
+// errAlready says that the published root has the change already: the command was run before, and may have been
+// interrupted after it published the root.
 var errAlready = errors.New("the root says so already")
 
-// AddKey publishes a root that lets the public key in a file sign for a role: root, release or online. Each command that
-// makes a root has it wait where more signatures are needed.
+// AddKey publishes a root that lets the public key in a file sign for a role: root, release or online. If the root needs
+// more signatures, it waits for them instead; the same is true for the other methods that make a root.
 func (s *Signer) AddKey(ctx context.Context, role, file string) (Change, error) {
 	return s.changeRoot(ctx, func(x *session, e *trust.RootEdit) error {
 		p, err := parsePart(role)
@@ -40,7 +40,7 @@ func (s *Signer) AddKey(ctx context.Context, role, file string) (Change, error) 
 	})
 }
 
-// RemoveKey publishes a root that takes a role from a key: its ID, its fingerprint or its public key file.
+// RemoveKey publishes a root that takes a role from a key. key is the ID, the fingerprint or the public key file.
 func (s *Signer) RemoveKey(ctx context.Context, role, key string) (Change, error) {
 	return s.changeRoot(ctx, func(x *session, e *trust.RootEdit) error {
 		p, err := parsePart(role)
@@ -60,7 +60,7 @@ func (s *Signer) RemoveKey(ctx context.Context, role, key string) (Change, error
 	})
 }
 
-// RenewRoot publishes a root without a change that is valid for another year. The present one may be expired.
+// RenewRoot publishes the root again without a change, valid for another year. The present one may be expired.
 func (s *Signer) RenewRoot(ctx context.Context) (Change, error) {
 	return s.changeRoot(ctx, func(*session, *trust.RootEdit) error { return nil })
 }
@@ -83,7 +83,8 @@ func (p part) removeKey(e *trust.RootEdit, id keys.ID) error {
 	return nil
 }
 
-// findKey returns the key that a person means: by ID, by fingerprint or by public key file.
+// findKey returns the ID of the key that text names by its ID, its fingerprint or its public key file. A key that is
+// not among the given ones is trust.ErrKey.
 func findKey(among []keys.Public, text string) (keys.ID, error) {
 	for _, k := range among {
 		if string(k.ID()) == text || k.Fingerprint() == text {
@@ -100,8 +101,9 @@ func findKey(among []keys.Public, text string) (keys.ID, error) {
 	return k.ID(), nil
 }
 
-// Threshold publishes a root by which n keys of a role, root or release, must sign. Where the list that is published has
-// fewer signatures, a new one is made instead, which waits for them.
+// Threshold publishes a root by which n keys of a role, root or release, must sign. If the published list has fewer than n
+// signatures, the new root would invalidate it: then Threshold makes a new list instead, which waits for signatures, and
+// has to be called again once that is published.
 func (s *Signer) Threshold(ctx context.Context, role string, n int) (Change, error) {
 	p, err := parsePart(role)
 	if err != nil {
@@ -143,8 +145,8 @@ func (s *Signer) changeRoot(ctx context.Context, edit rootEdit) (Change, error) 
 	})
 }
 
-// unchanged says that nothing was left to sign in a role, and finishes what a run before may have left
-// open.
+// unchanged reports that a role needs no change. An earlier run may have been interrupted after it published, so
+// unchanged completes that first.
 func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...string) (Change, error) {
 	if !x.DryRun {
 		if err := x.finishPublished(ctx, role); err != nil {
@@ -155,7 +157,7 @@ func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...strin
 	return Change{Role: role, From: version, To: version, Expires: x.base.Expires(role).UTC(), State: stateUnchanged, Notes: notes}, nil
 }
 
-// finishPublished finishes a publish that may have been cut after what it published was there.
+// finishPublished completes a run that may have been interrupted after it published a root or a list.
 func (x *session) finishPublished(ctx context.Context, role trust.Role) error {
 	if role == trust.RoleRoot {
 		return x.followRoot(ctx)
@@ -168,8 +170,8 @@ func (x *session) finishPublished(ctx context.Context, role trust.Role) error {
 	return x.trusted.Commit(x.base)
 }
 
-// followRoot has a timestamp follow the root of a directory, without which many clients don't look for a
-// root. An origin does that by itself.
+// followRoot publishes a new timestamp after a root was published into a directory: many clients look for a new
+// root only when the timestamp is new. An origin does that by itself.
 func (x *session) followRoot(ctx context.Context) error {
 	if _, remote := x.place.(*publish.Remote); remote {
 		return x.trusted.Commit(x.base)
@@ -177,9 +179,10 @@ func (x *session) followRoot(ctx context.Context) error {
 	return x.publish(ctx, trust.Change{}, nil)
 }
 
-// nextRoot shows the next root, asks, signs it and submits it.
+// nextRoot makes the next root, shows it, asks, signs it and submits it.
 func (x *session) nextRoot(ctx context.Context, edit rootEdit) (Change, error) {
-	// An origin keeps one of each key: that of a thief, below the threshold, must not keep him in.
+	// An origin keeps one waiting root for each key. A root signed by a thief, below the threshold, must not prevent
+	// the root that revokes his key.
 	_, remote := x.place.(*publish.Remote)
 	waiting := x.waiting(trust.RoleRoot)
 	if len(waiting) > 0 && !remote {
@@ -222,8 +225,8 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (Change, error) {
 	return done, err
 }
 
-// clockNotes returns warnings for a signer whose clock is behind or far ahead of what is published. A root must go
-// ahead: it is how a time that was signed by mistake, or by a thief, ends.
+// clockNotes returns warnings for a signer whose clock is behind or far ahead of what is published. They are no
+// errors, because a new root is the way to end a wrong time that was signed by mistake or by a thief.
 func (x *session) clockNotes() []string {
 	if err := x.base.CheckClock(x.at); err != nil {
 		return []string{err.Error(), status.SignerHint(err)}

@@ -14,26 +14,27 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// rotation replaces a key of a part. What the repository says decides which step is next, so that it
-// goes on after whatever interrupted it.
+// rotation replaces a key of a part. Each step looks at the repository and does only what is missing, so that an
+// interrupted rotation is continued by running the command again.
 type rotation struct {
 	*session
 	part       part
-	old, fresh keys.Public // old is zero where it is out already
+	old, fresh keys.Public // old is zero if no root names it any more
 	done       Changes
 }
 
-// RotateRelease replaces the release key by a new one, or by one that stays in the ssh-agent if agent names it.
+// RotateRelease replaces the release key by a new one. If agent is not "", it names the new key, which stays in the
+// ssh-agent.
 func (s *Signer) RotateRelease(ctx context.Context, agent string) (Result, error) {
 	return s.rotate(ctx, releasePart, agent)
 }
 
-// RotateOnline replaces the online key.
+// RotateOnline replaces the online key by a new one.
 func (s *Signer) RotateOnline(ctx context.Context) (Result, error) {
 	return s.rotate(ctx, onlinePart, "")
 }
 
-// rotate returns the steps that were done, which come with an error too, or a Replacement for a dry run.
+// rotate returns the steps that were done, beside an error too. For a dry run it returns a Replacement.
 func (s *Signer) rotate(ctx context.Context, p part, agent string) (Result, error) {
 	return inSession(ctx, s, !s.DryRun, func(x *session) (Result, error) {
 		r := rotation{session: x, part: p}
@@ -47,7 +48,7 @@ func (s *Signer) rotate(ctx context.Context, p part, agent string) (Result, erro
 		if err := x.confirm(ctx, what, "Replace it?"); err != nil {
 			return nil, err
 		}
-		x.Confirm = nil // to all steps
+		x.Confirm = nil // the answer holds for all steps
 		err := r.prepare(ctx, agent)
 		if err == nil {
 			err = r.run(ctx)
@@ -58,7 +59,7 @@ func (s *Signer) rotate(ctx context.Context, p part, agent string) (Result, erro
 
 func (r *rotation) next() string { return string(r.part) + nextInfix }
 
-// choose finds the key that goes.
+// choose finds the key to replace, and the new key if an earlier run made it.
 func (r *rotation) choose(ctx context.Context) (err error) {
 	present := r.base.Root().Keys(r.part.roles()[0])
 	if r.old, err = r.public(ctx, string(r.part)); err != nil {
@@ -68,10 +69,10 @@ func (r *rotation) choose(ctx context.Context) (err error) {
 		return err
 	}
 	if r.old == r.fresh {
-		r.old = keys.Public{} // it has the place already, but for the private file
+		r.old = keys.Public{} // placeKeys was interrupted: the new key has its place, except the private file
 	}
 	if r.old.IsZero() && r.fresh.IsZero() && len(present) == 1 {
-		r.old = present[0] // it is lost, or is somebody else's
+		r.old = present[0] // the key files are lost, or another person has them
 	}
 	if !slices.Contains(present, r.old) {
 		if r.fresh.IsZero() || !slices.Contains(present, r.fresh) {
@@ -82,7 +83,8 @@ func (r *rotation) choose(ctx context.Context) (err error) {
 	return nil
 }
 
-// public returns the public key with that base name, which is made where a crash left it out.
+// public returns the public key with that base name. It writes the file if a crash left it out, unless this is a dry
+// run.
 func (r *rotation) public(ctx context.Context, base string) (keys.Public, error) {
 	if r.DryRun {
 		return r.ring.public(base)
@@ -90,17 +92,17 @@ func (r *rotation) public(ctx context.Context, base string) (keys.Public, error)
 	return r.ring.completed(ctx, base)
 }
 
-// Replacement is what a rotation is about to do.
+// Replacement describes what a rotation is about to do.
 type Replacement struct {
 	Role  string   `json:"role"`
 	Old   keys.ID  `json:"old"`
-	New   keys.ID  `json:"new,omitempty"` // "" for one that is to be made
-	Signs []Listed `json:"signs"`         // again, by the new key
+	New   keys.ID  `json:"new,omitempty"` // "" for a key that is still to be made
+	Signs []Listed `json:"signs"`         // the updates that the new key signs again
 	Notes []string `json:"notes,omitempty"`
 	State string   `json:"state"`
 }
 
-// Text returns it for people.
+// Text returns the replacement for people.
 func (r Replacement) Text() string {
 	fresh := string(r.New)
 	if fresh == "" {
@@ -124,7 +126,7 @@ func (r *rotation) replacement() Replacement {
 	return what
 }
 
-// prepare makes the new key.
+// prepare makes the new key, unless an earlier run did.
 func (r *rotation) prepare(ctx context.Context, agent string) error {
 	if !r.fresh.IsZero() {
 		return nil
@@ -157,7 +159,8 @@ func (r *rotation) run(ctx context.Context) error {
 // errWaits says that others must sign before the rotation can go on.
 var errWaits = errors.New("other signers are needed")
 
-// record notes a step, errWaits where it waits for signatures.
+// record adds a change to the steps that were done. It returns errWaits if the change waits for signatures, because
+// the later steps need it published.
 func (r *rotation) record(c Change, err error) error {
 	if err != nil {
 		return err
@@ -177,7 +180,7 @@ func (r *rotation) has(k keys.Public) bool {
 	return slices.Contains(r.base.Root().Keys(r.part.roles()[0]), k)
 }
 
-// letIn publishes a root with the new key.
+// letIn publishes a root that adds the new key.
 func (r *rotation) letIn(ctx context.Context) error {
 	if r.has(r.fresh) {
 		return nil
@@ -185,8 +188,8 @@ func (r *rotation) letIn(ctx context.Context) error {
 	return r.record(r.nextRoot(ctx, func(_ *session, e *trust.RootEdit) error { return r.part.addKey(e, r.fresh) }))
 }
 
-// useFresh publishes something that the new key signed, unless what is published can do without the
-// old one already.
+// useFresh publishes a list or a timestamp that the new key signed, unless the published metadata are valid
+// without the old key already.
 func (r *rotation) useFresh(ctx context.Context) error {
 	if r.old.IsZero() {
 		return nil
@@ -207,7 +210,8 @@ func (r *rotation) useFresh(ctx context.Context) error {
 	return r.list(ctx)
 }
 
-// tryOut makes the root without the old key and gives it up again.
+// tryOut makes the root without the old key, and discards it. The error is trust.ErrStranded if that root would
+// invalidate what is published.
 func (r *rotation) tryOut(ctx context.Context) error {
 	e, err := r.base.EditRoot(r.at)
 	if err != nil {
@@ -224,7 +228,7 @@ func (r *rotation) tryOut(ctx context.Context) error {
 	return err
 }
 
-// list publishes a list without a change that the new key signed.
+// list publishes the list again without a change, signed by the new key.
 func (r *rotation) list(ctx context.Context) error {
 	if len(r.waiting(trust.RoleTargets)) > 0 {
 		return r.record(Change{Role: trust.RoleTargets, To: r.reserved, State: stateWaiting}, nil)
@@ -261,7 +265,7 @@ func (r *rotation) freshSigner(ctx context.Context) (signing.Signer, error) {
 	return nil, fmt.Errorf("%s: %w", r.ring.path(r.next()+privateSuffix), fs.ErrNotExist)
 }
 
-// takeOut publishes a root without the old key.
+// takeOut publishes a root that removes the old key.
 func (r *rotation) takeOut(ctx context.Context) error {
 	if r.old.IsZero() {
 		return nil
@@ -270,7 +274,7 @@ func (r *rotation) takeOut(ctx context.Context) error {
 	return r.record(r.nextRoot(ctx, func(_ *session, e *trust.RootEdit) error { return r.part.removeKey(e, old) }))
 }
 
-// signAgain gives each update a detached signature by a present key.
+// signAgain publishes the list again if an update lacks a detached signature by a present key.
 func (r *rotation) signAgain(ctx context.Context) error {
 	if r.part != releasePart {
 		return nil
@@ -284,7 +288,8 @@ func (r *rotation) signAgain(ctx context.Context) error {
 	return nil
 }
 
-// placeKeys gives the new key the place of the old one, which stays under its fingerprint.
+// placeKeys gives the files of the new key the names of the old ones. The old key stays, with its fingerprint in
+// the names of its files.
 func (r *rotation) placeKeys(ctx context.Context) error {
 	had, err := r.ring.completed(ctx, string(r.part))
 	if err != nil {
@@ -300,7 +305,8 @@ func (r *rotation) placeKeys(ctx context.Context) error {
 	}
 	switch {
 	case had == r.fresh && waits != "" && placed != "":
-		// The public file went ahead of the private one, so that it doesn't say whose the other is.
+		// An interrupted run left the public file of the new key beside the private file of the old one, so that
+		// the fingerprint of the old one has to come from its private file.
 		key, err := r.ring.load(ctx, placed)
 		if err != nil {
 			return err

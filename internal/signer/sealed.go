@@ -12,8 +12,8 @@ import (
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
 
-// sealCost is the most that a try at the passphrase of a backup may cost, and what it costs where Signer.SealCost says nothing
-// else. A file that asks for more is refused.
+// sealCost is the binary logarithm of scrypt's N: the default cost of a backup, for which Signer.SealCost may be less,
+// and the highest cost that is accepted. A file that asks for more is refused.
 const sealCost = 18
 
 // sealedPrefix begins every file that age makes.
@@ -22,10 +22,10 @@ const sealedPrefix = "age-encryption.org/v1\n"
 // maxSealed bounds a backup in bytes.
 const maxSealed = maxBundle + maxBundle/1000 + 1000
 
-// errDamaged says that a backup is not what was written.
+// errDamaged says that a backup differs from what was written.
 var errDamaged = errors.New("the backup is damaged")
 
-// seal encrypts under a passphrase.
+// seal encrypts plain under a passphrase, with cost as the binary logarithm of scrypt's N.
 func seal(plain, passphrase []byte, cost int) ([]byte, error) {
 	to, err := age.NewScryptRecipient(string(passphrase))
 	if err != nil {
@@ -46,8 +46,8 @@ func seal(plain, passphrase []byte, cost int) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// unseal decrypts what seal made. The error is secret.ErrPassphrase or errDamaged; where the damage is
-// in what the passphrase is checked by, the first.
+// unseal decrypts what seal made. The error is secret.ErrPassphrase or errDamaged. Damage in the header, by which
+// age checks the passphrase, is secret.ErrPassphrase too, since nothing tells the two apart.
 func unseal(sealed, passphrase []byte) ([]byte, error) {
 	by, err := age.NewScryptIdentity(string(passphrase))
 	if err != nil {

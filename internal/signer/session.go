@@ -17,22 +17,23 @@ import (
 )
 
 // session is one run of a command on a repository: what the signer trusts, where the repository is,
-// and what waits there.
+// and which proposals wait there.
 type session struct {
 	Signer
 	ring    *keyring
-	lock    *disk.Lock // nil: for reading only
+	lock    *disk.Lock // nil: the session only reads
 	trusted *trust.State
 	place   place
 
-	// The rest changes with each publish.
-	base     *trust.Repository
+	// refresh sets these, also after each publish.
+	base     *trust.Repository // what is published
 	pending  []*trust.Proposal
-	reserved int64
-	at       time.Time
+	reserved int64     // the highest reserved version of the list, 0 for none
+	at       time.Time // now
 }
 
-// openSession opens the keys and the repository. Without write, nothing is locked or changed.
+// openSession opens the keys and the repository. Without write, it locks and changes nothing. The caller closes the
+// session.
 func openSession(ctx context.Context, s *Signer, write bool) (_ *session, err error) {
 	ring, err := s.ring()
 	if err != nil {
@@ -93,7 +94,7 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 	return state, err
 }
 
-// refresh reads what is published and what waits.
+// refresh reads the published repository and the proposals that wait.
 func (x *session) refresh(ctx context.Context) (err error) {
 	x.at = x.Now()
 	if err := x.refreshBase(ctx); err != nil {
@@ -108,9 +109,10 @@ func (x *session) refresh(ctx context.Context) (err error) {
 	return nil
 }
 
-// refreshBase refuses a repository that has another timestamp under the number that was seen: a
-// client keeps the first one that it accepted, a signer must not sign on something else. An origin may
-// publish a newer one at any instant.
+// refreshBase reads and verifies the published repository. If its timestamp differs from the one with the same
+// version that the keys trust, the error is trust.ErrFork: a client keeps the first one that it accepted, but a signer
+// must not sign on top of it. Since an origin may publish a newer timestamp between two reads, a difference counts
+// only if the version stays.
 func (x *session) refreshBase(ctx context.Context) error {
 	var last *trust.Repository
 	for {
@@ -145,7 +147,8 @@ func (x *session) close() error {
 	return errors.Join(errs...)
 }
 
-// inSession runs a command on a repository; unless the command changes nothing, for this one alone.
+// inSession runs a command in a session. With write, the command may change the keys and the repository, and both
+// are locked.
 func inSession[T any](ctx context.Context, s *Signer, write bool, run func(*session) (T, error)) (result T, err error) {
 	x, err := openSession(ctx, s, write)
 	if err != nil {
@@ -155,8 +158,8 @@ func inSession[T any](ctx context.Context, s *Signer, write bool, run func(*sess
 	return result, withHint(errors.Join(withHint(err), x.close()))
 }
 
-// signers returns the keys of a part and remembers the base that is signed on: from now on no older
-// one is accepted.
+// signers returns the private keys of a part. It stores the base that they are about to sign on as trusted, so
+// that no older one is accepted from now on.
 func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error) {
 	by, err := x.ring.signers(ctx, p)
 	if err != nil {
@@ -165,8 +168,8 @@ func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error)
 	return by, x.trusted.Commit(x.base)
 }
 
-// submit publishes a proposal with enough signatures and keeps another one waiting. hold keeps any
-// waiting. It returns what became of it.
+// submit publishes a proposal that has enough signatures, and keeps one that hasn't waiting. With hold it keeps
+// every proposal waiting. The returned Change has the resulting state.
 func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (Change, error) {
 	c := x.describe(p.Plan())
 	if hold || !p.Complete() {
@@ -185,7 +188,8 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.F
 	return c, nil
 }
 
-// keepWaiting keeps a proposal waiting, unless others have signed it meanwhile: then it is published.
+// keepWaiting keeps a proposal waiting. If others have signed it meanwhile, the origin publishes it, and the state
+// of c says so.
 func (x *session) keepWaiting(ctx context.Context, c Change, p *trust.Proposal, files publish.Files) (Change, error) {
 	if err := x.place.Hold(ctx, p, files); err != nil {
 		return Change{}, err
@@ -201,7 +205,7 @@ func (x *session) keepWaiting(ctx context.Context, c Change, p *trust.Proposal, 
 	return c, x.trusted.Commit(x.base)
 }
 
-// errNotServed says that what an origin shows is not what it said.
+// errNotServed says that an origin accepted a change and still serves older metadata.
 var errNotServed = errors.New("it is said to be published, and an older one is served")
 
 func (x *session) publish(ctx context.Context, c trust.Change, files publish.Files) error {
@@ -236,7 +240,7 @@ func (x *session) current() error {
 	return nil
 }
 
-// waiting returns the proposals of a role that wait.
+// waiting returns the proposals of a role that wait for signatures.
 func (x *session) waiting(role trust.Role) []*trust.Proposal {
 	var out []*trust.Proposal
 	for _, p := range x.pending {

@@ -11,15 +11,14 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-// signedFile holds the list that was signed last and may not have been published: the same command,
-// said again, goes on with it, so that there is one list with its number and what was sent counts.
+// signedFile holds the list that was signed last, until it is published. When an interrupted command is run again,
+// it continues with this list rather than sign another one with the same version; what it sent already counts.
 const signedFile = "signed.targets.json"
 
-// signedList returns the edited list, signed: the one that was signed before for the same change, else
-// a new one, which is kept until it is published. same says that one without a change will do: it brings
-// archives back.
+// signedList returns the edited list, signed. It reuses the list of signedFile if that makes the same change, else
+// it signs a new one and writes it to signedFile. Without same, a list without a change is always signed anew.
 func (x *session) signedList(ctx context.Context, e *trust.TargetsEdit, same bool) (*trust.Proposal, error) {
-	// In a directory a list that waits may have more signatures by now than this one.
+	// In a directory, the copy that waits may have more signatures by now than the one in signedFile.
 	_, remote := x.place.(*publish.Remote)
 	if p := x.unpublished(); p != nil && (p.Complete() || remote) && sameChange(p.Plan(), e.Plan()) && (same || !e.Plan().Empty()) {
 		return p, nil
@@ -39,8 +38,8 @@ func (x *session) keepSigned(p *trust.Proposal) error {
 	return x.ring.disk.WriteFile(x.ring.path(signedFile), p.Raw(), 0o600)
 }
 
-// forgetPublished forgets the list that was signed once it is published. One that waits for signatures is kept:
-// when it has them, whoever has the archives says the same again to send them.
+// forgetPublished removes signedFile once its list is published. It keeps a list that waits for signatures or
+// archives, because the same command, run again, sends the archives.
 func (x *session) forgetPublished(c Change) error {
 	if c.State == stateWaiting || c.State == stateArchives {
 		return nil
@@ -48,8 +47,7 @@ func (x *session) forgetPublished(c Change) error {
 	return x.forgetSigned()
 }
 
-// unpublished returns the list that was signed and not published, nil where there is none that follows
-// what is published now.
+// unpublished returns the list of signedFile, nil if there is none or it doesn't follow what is published now.
 func (x *session) unpublished() *trust.Proposal {
 	raw, err := disk.ReadFile(x.ring.path(signedFile), trust.MaxLength(trust.RoleTargets))
 	if err != nil {
@@ -62,20 +60,20 @@ func (x *session) unpublished() *trust.Proposal {
 	return p
 }
 
-// sameChange reports whether two lists on one base change the same. Of changed conditions it is never
-// sure.
+// sameChange reports whether two lists on one base make the same change. It returns false for every change of
+// conditions.
 func sameChange(a, b trust.Plan) bool {
 	return len(a.Changed)+len(b.Changed) == 0 && a.From == b.From &&
 		slices.EqualFunc(a.Added, b.Added, sameRelease) && slices.EqualFunc(a.Withdrawn, b.Withdrawn, sameRelease)
 }
 
-// sameRelease reports whether two lists say the same of an update but for the time of publishing.
+// sameRelease reports whether two entries for an update differ at most in the time of publishing.
 func sameRelease(a, b trust.Release) bool {
 	return a.Name() == b.Name() && a.Digest() == b.Digest() && a.Length() == b.Length() && a.Unpacked() == b.Unpacked() &&
 		sameConditions(a.Conditions(), b.Conditions())
 }
 
-// forgetSigned forgets the list that was signed, because it is published or was overtaken.
+// forgetSigned removes signedFile, if it exists: its list is published, or another list was published first.
 func (x *session) forgetSigned() error {
 	err := x.ring.disk.Remove(x.ring.path(signedFile))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,10 +1,11 @@
 // Package signer is what boxsign does: make keys, build, sign and publish updates, and keep the keys safe.
 //
-// A [Signer] stands for one person's keys and the repository that they sign for; each of its exported methods is one
-// command. It is told what a person may say on a command line (paths, thresholds, conditions), asks through Confirm before
-// it signs, and returns a [Result]. Whoever calls it prints that.
+// A [Signer] stands for one person's keys and the repository that they sign for. Each of its exported methods is one
+// command: it takes what a person gives on a command line (paths, thresholds, conditions), asks through Confirm before
+// it signs, and returns a [Result], which the caller prints.
 //
-// The person's files are described at the keyring (keyring.go), backups in bundle.go, their form on paper in paper.go.
+// keyring.go describes the files in the directory of keys, bundle.go the format of backups, and paper.go their form on
+// paper.
 package signer
 
 import (
@@ -20,46 +21,46 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// Signer is a person's keys, the repository that they sign for, and how they are asked and told. What a method has no use
-// for may be zero; Now and Warn are always required.
+// Signer is a person's keys, the repository that they sign for, and how to ask that person. Now and Warn are required;
+// other fields may be zero where a method doesn't use them.
 type Signer struct {
 	Keys        string // the directory of keys
 	Passphrase  secret.Passphrase
-	AgentSocket string // of an ssh-agent, "" for none
+	AgentSocket string // path of the socket of an ssh-agent, "" for none
 
 	// Keys that sign in place of those of the directory: files, or names of keys in the agent.
 	RootKeys, ReleaseKeys, OnlineKeys []string
 
 	Repository string // its directory or URL
-	Root       string // a file with a root to trust, the first time that the keys meet the repository, else ""
-	DryRun     bool   // nothing is signed or changed; results say what would be
+	Root       string // file of the root to trust; needed when the keys meet the repository for the first time, else ""
+	DryRun     bool   // sign and change nothing; results say what would be done
 
 	Disk      disk.FS // the zero value is the file system as it is
 	Now       func() time.Time
-	UserAgent string // for servers
+	UserAgent string // sent to servers
 
-	// SealCost is what a try at the passphrase of a new backup costs, as the binary logarithm of scrypt's N: 0 for 18, which
-	// takes 256 MiB and about a second. Only tests that are not about it take less.
+	// SealCost is the cost of trying one passphrase of a new backup, as the binary logarithm of scrypt's N. 0 stands for
+	// 18, which takes 256 MiB and about a second. Only tests set less.
 	SealCost int
 
-	// Confirm shows what is about to happen and asks. The error ends the command before anything is signed. nil agrees to
-	// all.
+	// Confirm shows what is about to happen and asks the question. An error ends the command before anything is signed.
+	// A nil Confirm agrees to everything.
 	Confirm func(ctx context.Context, what Result, question string) error
 
-	// Warn tells what is no error.
+	// Warn shows a message that is not an error.
 	Warn func(message string)
 
-	// Sending is told how far an archive has been sent, nil for nobody. It may be called concurrently.
+	// Sending, if not nil, is called with the progress of each archive that is sent. It may be called concurrently.
 	Sending func(publish.Progress)
 }
 
-// Result is what a command did or found. As JSON it is what programs read.
+// Result is what a command did or found. Programs read its JSON encoding.
 type Result interface {
-	// Text returns it for people: one fact per line.
+	// Text returns the result for people, one fact per line.
 	Text() string
 }
 
-// confirm is Confirm, which may be nil.
+// confirm calls Confirm, unless that is nil.
 func (s *Signer) confirm(ctx context.Context, what Result, question string) error {
 	if s.Confirm == nil {
 		return nil
@@ -67,7 +68,7 @@ func (s *Signer) confirm(ctx context.Context, what Result, question string) erro
 	return s.Confirm(ctx, what, question)
 }
 
-// ring returns the directory of keys. Whether it is there is not looked at.
+// ring returns the directory of keys. It doesn't check that the directory exists.
 func (s *Signer) ring() (*keyring, error) {
 	if s.Keys == "" {
 		return nil, status.WithHint(usagef("which keys?"), "name their directory with --keys DIR or $BOXSIGN_KEYS")
@@ -80,12 +81,12 @@ func (s *Signer) ring() (*keyring, error) {
 	}, nil
 }
 
-// usagef returns an error of what a person said, made as by fmt.Errorf.
+// usagef is like fmt.Errorf, for an error in what a person gave on the command line.
 func usagef(format string, args ...any) error {
 	return status.WithCode(fmt.Errorf(format, args...), status.ExitUsage)
 }
 
-// readRoot reads the file of a root that is to be trusted.
+// readRoot reads the file of a root that is to be trusted, and refuses one that doesn't parse.
 func readRoot(path string) ([]byte, error) {
 	raw, err := disk.ReadFile(path, trust.MaxLength(trust.RoleRoot))
 	if err != nil {

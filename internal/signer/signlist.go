@@ -10,11 +10,11 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// listing is what a new list comes with.
+// listing is what signList needs beside the list itself.
 type listing struct {
 	files publish.Files
-	hold  bool            // it waits, even where there are enough signatures
-	lost  []trust.Release // listed already, and to be brought back by a list without a change
+	hold  bool            // keep the list waiting, even if it has enough signatures
+	lost  []trust.Release // listed updates whose archives were lost, and are sent again with a list without a change
 }
 
 // signList shows the next list, asks, signs it and submits it.
@@ -50,7 +50,7 @@ func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing)
 	return done, nil
 }
 
-// notes says which lists wait that a new one would replace.
+// notes returns a note for each waiting list that a new one would replace.
 func (x *session) notes() []string {
 	var out []string
 	for _, p := range x.waiting(trust.RoleTargets) {
@@ -59,7 +59,7 @@ func (x *session) notes() []string {
 	return out
 }
 
-// holdable refuses, before anything is signed, to keep a list waiting at an origin that would publish it.
+// holdable refuses hold if the origin would publish the list with one signature. It runs before anything is signed.
 func (x *session) holdable(hold bool) error {
 	if _, remote := x.place.(*publish.Remote); !remote || !hold || x.base.Root().Threshold(trust.RoleTargets) > 1 {
 		return nil

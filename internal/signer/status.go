@@ -12,18 +12,18 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Status is how a repository stands.
+// Status says who can sign for a repository, what it lists, and what waits there.
 type Status struct {
 	Roles   []RoleStatus  `json:"roles"`
 	Updates []Listed      `json:"updates"`
 	Pending []Change      `json:"pending"`
 	Root    update.Digest `json:"root_digest"`
-	LeftOut []string      `json:"left_out,omitempty"` // what is listed, and no archive can be
+	LeftOut []string      `json:"left_out,omitempty"` // entries of the list that no archive can match, and why
 
 	at time.Time
 }
 
-// RoleStatus is who can sign for a role, and until when what they signed is valid.
+// RoleStatus says who can sign for a role, and until when its metadata are valid.
 type RoleStatus struct {
 	Role      trust.Role  `json:"role"`
 	Version   int64       `json:"version"`
@@ -37,10 +37,10 @@ type RoleStatus struct {
 // KeyStatus is a key of a role.
 type KeyStatus struct {
 	ID   keys.ID `json:"id"`
-	Mine bool    `json:"mine"` // it is one of the directory of keys
+	Mine bool    `json:"mine"` // it is in the directory of keys
 }
 
-// Status returns who can sign, what expires and what waits.
+// Status returns the status of the repository. It changes nothing.
 func (s *Signer) Status(ctx context.Context) (Status, error) {
 	return inSession(ctx, s, false, func(x *session) (Status, error) { return x.status() })
 }
@@ -79,8 +79,8 @@ func (x *session) status() (Status, error) {
 	return st, nil
 }
 
-// staged returns the list that has its signatures and waits at an origin for its archives. What it changes
-// is known where it was signed last with these keys: an origin gives it to nobody.
+// staged returns the list that has its signatures and waits at an origin for its archives, and whether there is one.
+// An origin doesn't show such a list, so its changes are known only if these keys signed it last.
 func (x *session) staged() (Change, bool) {
 	_, remote := x.place.(*publish.Remote)
 	if !remote || x.reserved <= x.base.Version(trust.RoleTargets) ||
@@ -96,7 +96,7 @@ func (x *session) staged() (Change, bool) {
 	return c, true
 }
 
-// Text returns it for people.
+// Text returns the status for people.
 func (st Status) Text() string {
 	text := lines("root digest", st.Root, "updates", len(st.Updates))
 	for _, r := range st.Roles {

@@ -15,18 +15,19 @@ import (
 // Verdict is what VerifyRepository found.
 type Verdict struct {
 	Root      int64         `json:"root"`
-	Digest    update.Digest `json:"digest"` // of the newest root
+	Digest    update.Digest `json:"digest"` // digest of the newest root
 	Targets   int64         `json:"targets"`
 	Snapshot  int64         `json:"snapshot"`
 	Timestamp int64         `json:"timestamp"`
-	Expires   time.Time     `json:"expires"` // the first that does
+	Expires   time.Time     `json:"expires"` // the earliest expiry of all roles
 	Updates   int           `json:"updates"`
-	Archives  int           `json:"archives"` // that were read and are right
+	Archives  int           `json:"archives"` // how many were read and are intact
 	Problems  []string      `json:"problems"`
 }
 
-// VerifyRepository verifies a repository as a box does, from the root that s trusts: every root since, signatures, expiry,
-// every detached signature and, if archives says so, every archive. What is wrong with archives is an error with a Verdict.
+// VerifyRepository verifies a repository as a box does, from the root in s.Root: every later root, signatures, expiry, every
+// detached signature and, if archives is set, every archive. If archives are missing or damaged, it returns an error and
+// a Verdict that names them.
 func (s *Signer) VerifyRepository(ctx context.Context, archives bool) (_ Verdict, err error) {
 	defer func() { err = withHint(err) }()
 	if s.Root == "" {
@@ -46,7 +47,7 @@ func (s *Signer) VerifyRepository(ctx context.Context, archives bool) (_ Verdict
 		return Verdict{}, err
 	}
 	if d, ok := p.(*directory); ok && len(d.store.Damage()) > 0 {
-		// A server of static files sends what is damaged.
+		// The store reads the intact copies instead, but a server of static files sends the damaged files.
 		return Verdict{}, status.WithHint(fmt.Errorf("the disk damaged %w", errors.Join(d.store.Damage()...)), "boxsign renew, or the server of the repository once it is started again, writes it again")
 	}
 	if err := r.VerifyDetached(); err != nil {
@@ -65,14 +66,14 @@ func (s *Signer) VerifyRepository(ctx context.Context, archives bool) (_ Verdict
 	return v, err
 }
 
-// readFrom reads the repository of a place as somebody does who trusts a root and knows nothing else.
+// readFrom reads and verifies the repository of a place, as a client that trusts root and has no other state.
 func readFrom(ctx context.Context, p place, root []byte, c trust.Clock) (r *trust.Repository, err error) {
 	dir, err := os.MkdirTemp("", "boxsign-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	fresh, err := trust.Open(trust.Config{Dir: dir, Pinned: root, DeferRoots: true}) // stores nothing
+	fresh, err := trust.Open(trust.Config{Dir: dir, Pinned: root, DeferRoots: true}) // nothing is stored before a Commit
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +94,7 @@ func verdictOn(r *trust.Repository) Verdict {
 	return v
 }
 
-// read reads every archive and notes what is wrong.
+// read verifies every archive, and counts the intact ones and adds the others to Problems.
 func (v *Verdict) read(ctx context.Context, p place, r *trust.Repository) error {
 	for _, rel := range r.Releases() {
 		err := verifyArchive(ctx, p, rel)
@@ -118,7 +119,7 @@ func verifyArchive(ctx context.Context, p place, rel trust.Release) (err error) 
 	return trust.VerifyArchive(ctx, rel, f)
 }
 
-// Text returns it for people.
+// Text returns the verdict for people.
 func (v Verdict) Text() string {
 	text := ""
 	for _, p := range v.Problems {
