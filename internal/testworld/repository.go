@@ -24,11 +24,12 @@ func NewKeyring(prefix string) Keyring {
 	return Keyring{[]*Signer{NewSigner(prefix + "root")}, []*Signer{NewSigner(prefix + "release")}, NewSigner(prefix + "online")}
 }
 
-// Init returns a repository without an update. need root keys and as many release keys must sign its next ones.
+// Init returns a repository without an update. Its next root needs the signatures of need root keys, or of all where there are
+// fewer; its next list those of need release keys.
 func (k Keyring) Init(t testing.TB, at time.Time, need int) *trust.Repository {
 	t.Helper()
 	repo, err := trust.Init(t.Context(), at, trust.Setup{
-		Root:    trust.Holder{Keys: Publics(k.Roots...), Threshold: need},
+		Root:    trust.Holder{Keys: Publics(k.Roots...), Threshold: min(need, len(k.Roots))},
 		Release: trust.Holder{Keys: Publics(k.Releases...), Threshold: need},
 		Online:  k.Online.Public(),
 	}, append(append(Signers(k.Roots...), Signers(k.Releases...)...), k.Online)...)
