@@ -9,8 +9,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A field is a header field, made beforehand. The key is in canonical form; the slice is shared by
-// all answers and never changed.
+// A field is a header field that is built once. The key is in canonical form; the slice is shared by all answers and
+// never changed.
 type field struct {
 	key    string
 	values []string
@@ -25,7 +25,7 @@ const (
 	cacheForever    = "public, max-age=31536000, immutable"
 )
 
-// An answer is a whole answer from memory, made beforehand and sent many times.
+// An answer is a complete answer in memory, which is built once and sent many times.
 type answer struct {
 	status int
 	fields []field
@@ -40,7 +40,7 @@ func newAnswer(status int, contentType string, body []byte, fields ...field) *an
 	}, fields...), body}
 }
 
-// textAnswer returns an answer that is not to be cached.
+// textAnswer returns a plain-text answer that must not be cached.
 func textAnswer(status int, text string, fields ...field) *answer {
 	return newAnswer(status, "text/plain", []byte(text), append(fields, one("Cache-Control", cacheNever))...)
 }
@@ -53,7 +53,7 @@ func cachedAnswer(contentType string, body []byte, cache string, fields ...field
 
 func etag(d update.Digest) string { return `"` + d.String() + `"` }
 
-// serve answers a request, which may be for a part or conditional. The answer is one of success.
+// serve answers a request, which may be conditional or for a range. The status of a must be 200.
 func (a *answer) serve(w *reply, r *http.Request) {
 	if !conditional(r) {
 		a.send(w)
@@ -63,7 +63,7 @@ func (a *answer) serve(w *reply, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.body))
 }
 
-// send answers in full. net/http leaves the body out where the request is HEAD.
+// send answers in full. net/http drops the body if the request is HEAD.
 func (a *answer) send(w *reply) {
 	a.head(w)
 	w.WriteHeader(a.status)

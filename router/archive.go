@@ -14,8 +14,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// archive answers a request for an archive, whole or in part. What it seldom does stands elsewhere: the stack of a
-// download that waits for its client is to be small.
+// archive answers a request for an archive, whole or in part. Rare cases are handled in functions of their own, so
+// that the stack of a download that waits for its client stays small.
 func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, cache field) error {
 	leave, err := rt.limits.enter(r)
 	if err != nil {
@@ -62,8 +62,8 @@ func archiveFields(u update.Update) []field {
 		one("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(u.Digest[:])+":"))
 }
 
-// content is an archive as http.ServeContent wants it. It seeks without system calls and reads by
-// offset, so that many may share a file.
+// content is an archive as an io.ReadSeeker for http.ServeContent. It seeks without system calls and reads by offset,
+// so that many requests can share a file.
 type content struct {
 	file      *openFile
 	size, pos int64
@@ -98,8 +98,8 @@ type chunk struct {
 	off, n int64
 }
 
-// Read reads by offset. A file that ends early is io.ErrUnexpectedEOF, one that was written to since it
-// was opened is errRewritten.
+// Read reads by offset. It returns io.ErrUnexpectedEOF if the file ends early, and errRewritten if the file was
+// written to since it was opened.
 func (c *chunk) Read(p []byte) (int, error) {
 	if c.n <= 0 {
 		return 0, io.EOF
@@ -123,7 +123,8 @@ func (c *chunk) advance(n int64) {
 	c.n -= n
 }
 
-// chunkOf returns what src has left to send where src is archive content, bounded or not.
+// chunkOf returns what is left to send of src. It reports false if src is neither a *content nor an io.LimitedReader
+// of one.
 func chunkOf(src io.Reader) (chunk, bool) {
 	limit := int64(-1)
 	if l, ok := src.(*io.LimitedReader); ok {

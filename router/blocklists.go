@@ -7,28 +7,29 @@ import (
 )
 
 const (
-	// maxBlockLists bounds what the block lists that are kept at hand take, in bytes.
+	// maxBlockLists bounds the memory of all cached block lists, in bytes.
 	maxBlockLists = 4 << 20
 
-	// answerOverhead is what an answer takes beside its body, in bytes.
+	// answerOverhead is the memory that an answer takes besides its body, in bytes.
 	answerOverhead = 1 << 10
 )
 
-// blockLists are answers for block lists by the digest of the archive. None of them ever changes.
+// blockLists caches answers for block lists, by the digest of the archive. A block list never changes.
 type blockLists struct {
 	mu       sync.Mutex
 	byDigest map[update.Digest]*answer
 	bytes    int
 }
 
-// find returns the answer that is kept, nil if there is none.
+// find returns the cached answer, nil if there is none.
 func (l *blockLists) find(d update.Digest) *answer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.byDigest[d]
 }
 
-// keep renders the answer and keeps it, unless it is very large. Where there are too many, the others go.
+// keep renders the answer for a block list and caches it, unless it is larger than maxBlockLists. If the cache is
+// full, keep drops all other answers.
 func (l *blockLists) keep(d update.Digest, list update.Blocks) *answer {
 	a := cachedAnswer("application/octet-stream", list.Bytes(), cacheForever)
 	size := len(a.body) + answerOverhead

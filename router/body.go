@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	// bodyMemory is how many bytes the bodies of those who know the ID of a staged list take together.
-	// Four blocks arrive at a time.
+	// bodyMemory bounds the memory of all bodies that are sent under the ID of a staged list, in bytes: four blocks
+	// at a time.
 	bodyMemory = 4 * update.BlockSize
 
-	// bodyWait is how long a request waits for its share.
+	// bodyWait is how long a request waits for memory.
 	bodyWait = 3 * time.Second
 
-	// restWait is how long the rest of a body, which nobody wants, may take before the answer.
+	// restWait is how long the rest of an unwanted body may delay the answer.
 	restWait = time.Second
 )
 
@@ -36,12 +36,12 @@ var (
 	errBusy     error = status.Busy
 )
 
-// bodies holds the memory for all bodies of requests.
+// bodies shares out the memory for the bodies of all requests.
 type bodies struct {
-	known    *semaphore.Weighted // of those who know the ID of a staged list
-	uploads  *uploads            // of anybody
-	checking *semaphore.Weighted // held while a proposal is looked at, which takes memory too
-	small    *semaphore.Weighted // the same for small ones, which wait for no large one
+	known    *semaphore.Weighted // for bodies under the ID of a staged list
+	uploads  *uploads            // lists and roots, which anybody may send
+	checking *semaphore.Weighted // held while a proposal is checked, which takes memory too
+	small    *semaphore.Weighted // the same for small proposals, which must not wait for a large one
 	blocks   sync.Pool           // *[]byte of the length of a block
 }
 
@@ -55,8 +55,8 @@ func newBodies() *bodies {
 	}
 }
 
-// acquire waits for a share of a semaphore, and returns what gives it back. The error is errBusy where it
-// takes too long.
+// acquire takes n from a semaphore; the caller calls release to give it back. It returns errBusy after waiting for
+// bodyWait, or when ctx is done.
 func acquire(ctx context.Context, n int64, from *semaphore.Weighted) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, bodyWait)
 	defer cancel()
@@ -66,7 +66,8 @@ func acquire(ctx context.Context, n int64, from *semaphore.Weighted) (release fu
 	return func() { from.Release(n) }, nil
 }
 
-// buffer returns n bytes, and what gives them back.
+// buffer returns n bytes. The caller calls done when it no longer needs them. Only buffers of about the size of a
+// block are pooled.
 func (b *bodies) buffer(n int64) (buf []byte, done func()) {
 	if n > update.BlockSize || n < update.BlockSize/2 {
 		return make([]byte, n), func() {}
@@ -75,7 +76,8 @@ func (b *bodies) buffer(n int64) (buf []byte, done func()) {
 	return (*whole)[:n], func() { b.blocks.Put(whole) }
 }
 
-// checkLength refuses a body by what the header says of it.
+// checkLength checks the length of a body that the header declares. It returns errLength if there is none, and
+// errTooLarge if it is over limit bytes. Where no body is expected, and limit is 0, the header may be missing.
 func checkLength(r *http.Request, limit int64) error {
 	switch {
 	case r.ContentLength < 0, r.ContentLength == 0 && limit > 0 && r.Header["Content-Length"] == nil:
@@ -86,8 +88,8 @@ func checkLength(r *http.Request, limit int64) error {
 	return nil
 }
 
-// body reads the body of a request whose length was checked, within a share of memory that is waited
-// for. The caller calls done when it needs the bytes no more.
+// body reads the body of a request whose length was checked, for which it waits for memory. It returns errBusy if
+// none becomes free. The caller calls done when it no longer needs the bytes.
 func (rt *router) body(w *reply, r *http.Request) (body []byte, done func(), err error) {
 	release, err := acquire(r.Context(), r.ContentLength, rt.bodies.known)
 	if err != nil {
@@ -107,22 +109,23 @@ func (rt *router) body(w *reply, r *http.Request) (body []byte, done func(), err
 	return body, done, nil
 }
 
-// A pacedBody is a body that must keep coming: each window must bring its part of it. There is no total
+// A pacedBody is a body that must keep coming: in each window, part bytes must arrive. There is no limit on the total
 // time.
 type pacedBody struct {
 	body        io.Reader
 	setDeadline func(time.Time) error
 
 	window time.Duration
-	part   int64         // bytes that a window must bring
+	part   int64         // bytes that must arrive in a window
 	first  time.Duration // how long the first byte may take; 0: a window, as any other
 
 	size, have int64
-	ends       int64 // the window has brought its part with so many bytes of the body
-	why        error // the window has not
+	ends       int64 // the window is fulfilled when have reaches it
+	why        error // the error if the window is not fulfilled
 }
 
-// paced returns a body of that size, at the pace of the configuration.
+// paced returns a body of size bytes that must come at Config.BodyRate over Config.BodyWindow. setDeadline sets the
+// read deadline of the request.
 func (rt *router) paced(body io.Reader, size int64, setDeadline func(time.Time) error) *pacedBody {
 	return &pacedBody{
 		body:        body,
@@ -133,7 +136,8 @@ func (rt *router) paced(body io.Reader, size int64, setDeadline func(time.Time) 
 	}
 }
 
-// Read reads from the body. The errors are errSlow, errCut where it ends early, and those of setDeadline.
+// Read reads from the body. It returns errSlow if the body comes too slowly, errCut if it ends early, and any error
+// of setDeadline.
 func (b *pacedBody) Read(p []byte) (int, error) {
 	if b.have >= b.ends {
 		if err := b.begin(); err != nil {
@@ -144,6 +148,8 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.have += int64(n)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		// The deadline may also be that of uploads.end: then setDeadline returns errMadeWay, which is the true
+		// reason.
 		if err = b.setDeadline(time.Now()); err == nil {
 			err = b.why
 		}
@@ -153,7 +159,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// begin begins a window.
+// begin starts a window, whose end becomes the read deadline.
 func (b *pacedBody) begin() error {
 	window, part := b.window, min(b.part, b.size-b.have)
 	if b.first > 0 && b.have == 0 {
@@ -164,12 +170,12 @@ func (b *pacedBody) begin() error {
 	return b.setDeadline(time.Now().Add(window))
 }
 
-// giveUp is called before an answer that does not depend on the rest of the body. net/http reads a
-// little of it, for the connection to go on with the next request; a client that does not send it must
-// not wait for its answer.
+// giveUp must be called before an answer that does not need the rest of the body. net/http reads some of that rest
+// before it answers, so that the connection can take the next request. giveUp bounds this to restWait, so that a
+// client which sends no more gets its answer.
 func giveUp(w *reply, r *http.Request) {
 	if r.ContentLength != 0 && !w.whole {
-		// Where it fails the connection is broken, or not net/http's.
+		// It fails only if the connection is broken or is not net/http's.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(restWait))
 	}
 }

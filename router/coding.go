@@ -8,12 +8,11 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 )
 
-// coded is an answer in the two codings that clients may ask for. Each is made once, not on each
-// request, so that it has its own length and ETag.
+// coded is one answer both plain and compressed with gzip. Each form is made once, not on each request, so that it
+// has its own length and ETag.
 type coded struct{ plain, gzipped func() *answer }
 
-// newNegotiator returns what makes handlers that know which coding a client accepts, which is gzhttp's
-// to say.
+// newNegotiator returns gzhttp's wrapper for handlers, by which coded.serve learns whether a client accepts gzip.
 func newNegotiator() (func(http.Handler) http.HandlerFunc, error) {
 	return gzhttp.NewWrapper(gzhttp.EnableZstd(false))
 }
@@ -33,7 +32,7 @@ func (c coded) serve(rt *router, w *reply, r *http.Request) {
 	})).ServeHTTP(w, r)
 }
 
-// gzipAnswer returns the same JSON, compressed.
+// gzipAnswer returns the JSON of a, compressed with gzip.
 func gzipAnswer(a *answer, cache string) *answer {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)

@@ -1,11 +1,11 @@
-// Package router is the HTTP surface of the Box Update Server: what boxes, mirrors and operators ask
-// for and what they are told.
+// Package router is the HTTP surface of the Box Update Server: the routes for boxes, mirrors, signers and operators,
+// and the answers to them.
 //
 // # Routes
 //
-// All but those below /publish/ take GET and HEAD; another method is answered 405 with Allow.
+// All routes except those below /publish/ take GET and HEAD; other methods are answered 405 with Allow.
 //
-//	/                        health, JSON, always 200; the status page for who prefers HTML
+//	/                        health, JSON, always 200; the status page for clients that prefer HTML
 //	/ls                      names of all updates, ascending by version, joined by newlines
 //	/version                 the newest version in decimal digits
 //	/latest                  303 to the newest update
@@ -22,24 +22,23 @@
 //	/publish/…               publishing; docs/PUBLISH.md specifies it
 //	/livez, /readyz          "ok", or 503; /readyz?verbose tells each part and warning
 //	/healthz                 as /, with the program's version, and 503 when not ok
-//	/metrics                 what Prometheus asks for
-//	/page.css, /page.js      what the status page needs
+//	/metrics                 metrics for Prometheus
+//	/page.css, /page.js      style and script of the status page
 //
 // Repeated leading slashes count as one. Apart from that every resource has one spelling: a path with
-// percent-encoding, in upper case or with a slash at its end is not found. What is not found is
-// answered 404 with the text "Resource not found." and nothing is opened for it.
+// percent-encoding, in upper case or with a slash at its end is not found. Such paths are answered 404 with the text
+// "Resource not found.", and no file is opened for them.
 //
-// A .sig by another key is had with ?key=<key ID>. Of the metadata, files with a number never change, and
-// timestamp.json is revalidated.
+// The query ?key=<key ID> asks for the .sig of another key. Metadata files with a number never change; caches must
+// revalidate timestamp.json.
 //
 // /version and /latest name the newest update that every box may install.
 //
-// An update whose digest is not known yet is served by name, without ETag and Repr-Digest; its
-// checksum line is answered 503 with Retry-After. An unknown digest is answered 503 too while there
-// is an update that has never been hashed, since it may be that one's; else 404. An update that
-// replaced another under its name does not count here: the digest of the bytes that are gone is
-// answered 404 at once. Where there are no updates any more, /version and /latest are answered 503;
-// where there never was one, 404.
+// An update whose digest is not known yet is served by name, without ETag and Repr-Digest; its checksum line is
+// answered 503 with Retry-After. An unknown digest is answered 503 too while some update has never been hashed, since
+// the digest may be that update's; otherwise 404. An update that replaced another of the same name does not count
+// here: the digest of the replaced bytes is answered 404 at once. When no updates are left, /version and /latest are
+// answered 503; when there never was one, 404.
 //
 // # The catalog
 //
@@ -60,40 +59,39 @@
 //	  ]
 //	}
 //
-// "newest" is what /latest names, null where there is none. "version" is a whole number of up to
-// 32 digits. "sha256" is null while it is not known. "length" is in bytes. "time" is in RFC 3339, UTC,
-// whole seconds. "signatures" goes from key ID to detached signature, 128 hex digits; one whose key is not
-// known is left out. "unsigned" is true for an update that lies beside a list of signed ones. Readers
-// must ignore fields that they don't know.
+// "newest" is what /latest names, null where there is none. "version" is a whole number of up to 32 digits. "sha256"
+// is null while it is not known. "length" is in bytes. "time" is in RFC 3339, UTC, whole seconds. "signatures" maps
+// key IDs to detached signatures of 128 hex digits; a signature whose key is not known is left out. "unsigned" is
+// true for an update that is served beside a signed list but is not in it; otherwise it is absent. Readers must
+// ignore fields that they don't know.
 //
 // # The status page
 //
-// A browser that asks for / gets a page for people: an Accept that names text/html and not application/json
-// decides. It is rendered when something that it says changes, not on each request. The list has 40 updates on
-// a page, ?page=2 and so on have the older ones. All that it says comes through html/template, its policy
-// lets nothing run or load but its own two files, and without them it can be read all the same. Links are
-// relative, so that a reverse proxy may strip a prefix.
+// A request for / whose Accept names text/html and not application/json gets a page for people. The page is rendered
+// when its content changes, not on each request. It lists 40 updates; ?page=2 and so on list older ones.
+// html/template escapes all of its text, its Content-Security-Policy allows only its own style sheet and script, and
+// it can be read without them. Links are relative, so that a reverse proxy may strip a prefix.
 //
 // # Metrics
 //
-// Every series is there from the start. Requests are counted by the pattern of their route, never by what a
-// client sends. What the router does not know itself comes from Config.Standing.
+// Every series exists from the start. Requests are counted by the pattern of their route, never by text from a
+// client. Values that the router does not know itself come from Config.Standing.
 //
-// # How bytes come
+// # Request bodies
 //
-// Only publishing takes bodies. Their length has to be told first. What is refused by its path, its length
-// or an unknown ID is refused before its body is asked for. All bodies share an amount of memory, of which
-// those that anybody can send, lists and roots, get less than half; whoever has waited in vain for a share
-// is answered 503. A body has no total time limit: it is cut, with 408, when less than Config.BodyRate comes
-// over Config.BodyWindow, and the slowest of those that anybody can send also when others wait for its memory.
+// Only publishing takes bodies, and their length must be declared. A request with a wrong path, a wrong length or an
+// unknown ID is refused before the client is asked for the body. Lists and roots, which anybody can send, share one
+// amount of memory; blocks and block lists share another one. A request that gets no memory is answered 503. A body
+// has no total time limit. It is cut, with 408, when less than Config.BodyRate comes over Config.BodyWindow; the
+// slowest list or root is also cut when others need its memory.
 //
-// # How bytes leave
+// # Response bodies
 //
-// Answers other than archives are rendered once for each catalog and sent from memory. Archives,
-// whole and in ranges, leave by sendfile; several ranges in one answer do not, nor does a body of up to
-// 64 kB, which leaves with its header. No download has a total time limit: a client is cut when it takes
-// less than Config.MinRate over Config.StallWindow, and what counts as taken is what the client's kernel has acknowledged.
+// Answers other than archives are rendered once for each catalog and sent from memory. Archives, whole or as one
+// range, are sent by sendfile. Several ranges in one answer are copied, and so is a body of up to 64 kB, which is
+// sent together with its header. Downloads have no total time limit: a client is cut when its kernel acknowledges
+// less than Config.MinRate over Config.StallWindow.
 //
-// A file that is written to while it is being sent is noticed from one piece to the next, and the
-// download then ends short of its Content-Length.
+// Before each piece the router checks whether the file was written to since it was opened. If it was, the download
+// ends short of its Content-Length.
 package router

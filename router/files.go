@@ -13,7 +13,7 @@ import (
 
 const (
 	maxIdleFiles = 128              // open files that nobody reads
-	idleFileTime = 10 * time.Second // how long a file that nobody reads stays open, at most twice
+	idleFileTime = 10 * time.Second // a file that nobody reads is closed after one to two of these
 )
 
 // files keeps the archives of one catalog open between requests, one file each, shared by all that
@@ -28,7 +28,7 @@ type files struct {
 	closed bool
 }
 
-// An openFile is an archive that is open, and what is known of it. Its users only read by offset.
+// An openFile is an open archive with its stamp and header fields. It is shared, so it is only read by offset.
 type openFile struct {
 	*os.File
 	name   update.Name
@@ -39,11 +39,11 @@ type openFile struct {
 	fresh   bool // used since the last sweep; guarded by files.mu
 }
 
-// errRewritten says that a file does not hold the bytes any more that it was opened with.
+// errRewritten says that a file no longer holds the bytes that it held when it was opened.
 var errRewritten = errors.New("the file was written to since it was opened")
 
-// intact returns errRewritten where the file was written to since it was opened. A removal, another link
-// or mode moves only the change time, which does not count: those who read go on.
+// intact returns errRewritten if the file was written to since it was opened. Removing, linking or chmod changes only
+// the file's ctime, which does not count, so that running downloads continue.
 func (f *openFile) intact() error {
 	now, err := disk.StampOpen(f.File)
 	if err == nil && (!now.SameBytes(f.stamp)) {
@@ -56,7 +56,7 @@ func newFiles(s Source) *files {
 	return &files{source: s, open: map[update.Name]*openFile{}}
 }
 
-// acquire opens an update or shares the file that is open. The caller releases it.
+// acquire returns the open file of an update, and opens it if it is not open yet. The caller must call release.
 func (s *files) acquire(u update.Update) (*openFile, error) {
 	f := s.share(u.Name)
 	if f == nil {
@@ -95,7 +95,7 @@ func (s *files) add(u update.Update) (*openFile, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	if stamp.Size != u.Length {
-		return nil, errors.Join(fs.ErrNotExist, file.Close()) // the catalog lags behind
+		return nil, errors.Join(fs.ErrNotExist, file.Close()) // the file has changed since the catalog was made
 	}
 	f := &openFile{File: file, name: u.Name, stamp: stamp, fields: archiveFields(u), readers: 1}
 	s.mu.Lock()
@@ -115,7 +115,8 @@ func (s *files) forget(f *openFile) {
 	}
 }
 
-// release gives a file back. It is closed where nobody can share it.
+// release ends one use of a file. It closes the file if nobody uses it and it can't be shared any more, or too many
+// idle files are open.
 func (s *files) release(f *openFile) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +140,7 @@ func (s *files) release(f *openFile) {
 	}
 }
 
-// closeIdle closes the files that nobody has read since the last time.
+// closeIdle closes the files that nobody has used since the last sweep.
 func (s *files) closeIdle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +162,7 @@ func (s *files) drop(f *openFile) {
 	_ = f.Close()
 }
 
-// close closes all files, those that are being read when they are released.
+// close closes all idle files now, and the others when they are released.
 func (s *files) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -32,7 +32,7 @@ func (rt *router) latest(w *reply, _ *http.Request, _ string) error {
 	return nil
 }
 
-// empty returns the error for a catalog without updates: never, where there never was one.
+// empty returns the error for a catalog without updates: errNoneLeft if it had some before, otherwise never.
 func (v *view) empty(never error) error {
 	if v.catalog.HadUpdates() {
 		return errNoneLeft

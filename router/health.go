@@ -8,7 +8,7 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// healthView is how the server was at one second.
+// healthView is the health of the server in one second, with the answers made from it.
 type healthView struct {
 	second                         int64
 	ok                             bool
@@ -21,7 +21,7 @@ func (rt *router) livez(w *reply, _ *http.Request, _ string) error {
 	return nil
 }
 
-// root answers a browser with the status page, and all others with the health.
+// root answers browsers with the status page, and other clients with the health in JSON.
 func (rt *router) root(w *reply, r *http.Request, _ string) error {
 	if prefersHTML(r.Header["Accept"]) {
 		return rt.statusPage(w, r)
@@ -44,7 +44,7 @@ func (rt *router) readyz(w *reply, r *http.Request, _ string) error {
 	return nil
 }
 
-// healthNow returns the health of this second, asking for it where nobody has yet.
+// healthNow returns the health of this second. It calls Config.Components only once in a second.
 func (rt *router) healthNow() *healthView {
 	second := rt.config.Now().Unix()
 	if v := rt.health.Load(); v != nil && v.second == second {
@@ -109,13 +109,13 @@ func jsonAnswer(code int, c componentJSON, fields ...field) *answer {
 	return newAnswer(code, "application/json", body, append(fields, one("Cache-Control", cacheNever))...)
 }
 
-// readyAnswers returns the answers of /readyz. The long one has a line for each component that is ready, a line for
-// each warning, those that are urgent first, and the verdict:
+// readyAnswers returns the answers of /readyz. The long one has a line for each ready component, then a line for each
+// warning, urgent ones first, and then the verdict:
 //
 //	[+] NAME ok: NOTE        nothing is urgent
-//	[+] NAME ready: NOTE     something is, and boxes take all the same what is served
-//	[-] NAME: WARNING        it is urgent
-//	[!] NAME: WARNING        it will want somebody some day
+//	[+] NAME ready: NOTE     something is urgent, but boxes still accept what is served
+//	[-] NAME: WARNING        the warning is urgent
+//	[!] NAME: WARNING        the warning is not urgent
 func readyAnswers(components []status.Component) (short, verbose *answer) {
 	var lines []string
 	for _, c := range components {

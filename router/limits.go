@@ -12,15 +12,15 @@ import (
 	"github.com/openpowerquality/box-update-server/router/front"
 )
 
-// errCrowded says that as many downloads run as there may be.
+// errCrowded says that Config.MaxDownloads downloads are already running.
 var errCrowded = errors.New("too many downloads at once")
 
-// leastPiece is the least that a download is given at a time where bandwidth is limited, in bytes.
+// leastPiece is the smallest number of bytes that a download is granted at a time if bandwidth is limited.
 const leastPiece = 4 << 10
 
-// limits bound what all downloads together take.
+// limits bound all downloads together.
 type limits struct {
-	running   *atomic.Int64 // downloads, those that began before a reload included
+	running   *atomic.Int64 // running downloads, including those that began before a reload
 	most      int64         // downloads at once; 0: any number
 	bandwidth *rate.Limiter // of all bodies together; nil: any
 }
@@ -28,13 +28,14 @@ type limits struct {
 func newLimits(c Config) limits {
 	l := limits{running: new(atomic.Int64), most: c.MaxDownloads}
 	if c.MaxBandwidth > 0 {
-		// A quarter of a second may be saved up, so that what a timer sleeps too long is made up for.
+		// A burst of a quarter of a second makes up for timers that fire late.
 		l.bandwidth = rate.NewLimiter(rate.Limit(c.MaxBandwidth), int(max(leastPiece, c.MaxBandwidth/4)))
 	}
 	return l
 }
 
-// following returns l for a server that had the limits old until now: what runs counts on.
+// following returns l as the successor of old after a reload: running downloads still count, and the limiter stays if
+// the bandwidth is the same.
 func (l limits) following(old limits) limits {
 	l.running = old.running
 	if l.bandwidth != nil && old.bandwidth != nil && l.bandwidth.Limit() == old.bandwidth.Limit() {
@@ -43,8 +44,8 @@ func (l limits) following(old limits) limits {
 	return l
 }
 
-// enter counts a download that begins, errCrowded where there may be no more. HEAD is none. leave must be
-// called when the download has ended.
+// enter counts a download that begins, or returns errCrowded. HEAD requests are not counted. The caller must call
+// leave when the download has ended.
 func (l limits) enter(r *http.Request) (leave func(), err error) {
 	if r.Method == http.MethodHead || l.most == 0 && l.bandwidth == nil {
 		return func() {}, nil
@@ -57,7 +58,7 @@ func (l limits) enter(r *http.Request) (leave func(), err error) {
 	return leave, nil
 }
 
-// pace returns the pace of one download, nil where bandwidth is not limited.
+// pace returns the pace of one download, nil if bandwidth is not limited.
 func (l limits) pace(w http.ResponseWriter, r *http.Request) *pace {
 	if l.bandwidth == nil {
 		return nil
@@ -69,13 +70,13 @@ func (l limits) pace(w http.ResponseWriter, r *http.Request) *pace {
 // gets an equal share. A nil *pace doesn't wait.
 type pace struct {
 	limits
-	ctx     context.Context // of the request: who is gone waits no more
+	ctx     context.Context // of the request: a client that is gone stops waiting
 	control *http.ResponseController
 	granted int64 // bytes that may be sent without waiting
 }
 
-// next waits until a body of which n bytes, at least one, are left may go on, and returns how many of them may
-// be sent. took must be called with how many were.
+// next waits until the download may send more, and returns how many bytes it may send: from 1 to n. n is how many are
+// left, at least 1. The caller must call took with the number of bytes that it sent.
 func (p *pace) next(n int64) (int64, error) {
 	n = min(n, front.PieceSize)
 	if p == nil {
@@ -84,13 +85,13 @@ func (p *pace) next(n int64) (int64, error) {
 	if p.granted > 0 {
 		return min(n, p.granted), nil
 	}
-	// Each gets its share four times a second: bodies that stand still would be cut by clients.
+	// Each download gets its share four times a second, because clients would cut a body that stands still.
 	share := int64(p.bandwidth.Limit()) / 4 / max(1, p.running.Load())
 	n = min(n, max(share, leastPiece))
 	if err := p.bandwidth.WaitN(p.ctx, int(n)); err != nil {
 		return 0, err
 	}
-	// A window in which the client was to take something ended or began while it was given nothing.
+	// A stall window may have begun before the wait. End it, because the client was given nothing to take.
 	if err := p.control.SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}

@@ -10,18 +10,18 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Metadata is where the signed metadata of a repository come from.
+// Metadata is the source of a repository's signed metadata.
 type Metadata interface {
-	// Metadata returns the file of that name, which trust.FileName made, as it was signed. Nobody
-	// changes the slice, and while the file is the same, timestamp.json is the same slice and costs
-	// nothing. What is not there is fs.ErrNotExist.
+	// Metadata returns the file of a name that trust.FileName made, byte for byte as it was signed, or
+	// fs.ErrNotExist. The slice must not be changed. As long as timestamp.json is the same, Metadata returns the same
+	// slice for it, at no cost.
 	Metadata(name string) ([]byte, error)
 }
 
-// Signatures is where the detached signatures of updates come from.
+// Signatures is the source of the detached signatures of updates.
 type Signatures interface {
-	// Signatures returns those of an update of the catalog, that of the first key first. An empty key
-	// ID says that the key is not known.
+	// Signatures returns the signatures of an update of the catalog, beginning with that of the first key that
+	// signed. An empty key ID means that the key is not known.
 	Signatures(u update.Update) []trust.KeySignature
 }
 
@@ -32,7 +32,7 @@ func (c Config) signatures(u update.Update) []trust.KeySignature {
 	return c.Signatures.Signatures(u)
 }
 
-// signature answers for the detached signature of an update, by the first key or the one asked for.
+// signature answers with the detached signature of an update, by the key of the query or else by the first key.
 func (rt *router) signature(w *reply, r *http.Request, u update.Update) error {
 	query := r.URL.Query()
 	wanted, first := keys.ID(query.Get("key")), !query.Has("key")
@@ -45,10 +45,10 @@ func (rt *router) signature(w *reply, r *http.Request, u update.Update) error {
 	return errNotFound
 }
 
-// maxMetadata bounds the metadata files that are kept at hand, in bytes before compression.
+// maxMetadata bounds all cached metadata files together, in bytes before compression.
 const maxMetadata = 12 << 20
 
-// metadataFiles are answers for metadata files. What has a number never changes.
+// metadataFiles caches answers for metadata files, by file name. A file with a number never changes.
 type metadataFiles struct {
 	mu     sync.Mutex
 	byName map[string]metadataFile
@@ -100,7 +100,8 @@ func (m *metadataFiles) find(name string) (metadataFile, bool) {
 	return f, ok
 }
 
-// keep returns the answers for a file, those that are kept where it is the same slice.
+// keep returns the answers for a file: the cached ones if raw is the same slice, otherwise new ones, which it caches.
+// If the cache is full, keep empties it first.
 func (m *metadataFiles) keep(name string, raw []byte, cache string) metadataFile {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -116,4 +117,5 @@ func (m *metadataFiles) keep(name string, raw []byte, cache string) metadataFile
 	return f
 }
 
+// same reports whether a and b are the same memory, without comparing their bytes.
 func same(a, b []byte) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }

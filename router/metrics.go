@@ -16,7 +16,7 @@ import (
 // namespace begins the names of all series that are this program's own.
 const namespace = "box_update_server"
 
-// scrapes is how many answers of /metrics are made at once.
+// scrapes is how many requests for /metrics are answered at once.
 const scrapes = 3
 
 // metrics are the series of a Server. They outlive a Reload.
@@ -28,10 +28,10 @@ type metrics struct {
 	downloads prometheus.Gauge
 	resumed   prometheus.Counter
 	publishes map[string]prometheus.Counter    // by outcome
-	refused   map[status.Refusal]*atomic.Int64 // what publishers sent
+	refused   map[status.Refusal]*atomic.Int64 // data from publishers that did not verify
 }
 
-// newMetrics returns the series of a server, all of them at 0. current returns what serves now.
+// newMetrics returns the series of a server, all of them at 0. current returns the router that serves now.
 func newMetrics(current func() *router) *metrics {
 	r := prometheus.NewRegistry()
 	m := &metrics{
@@ -52,7 +52,7 @@ func newMetrics(current func() *router) *metrics {
 	return m
 }
 
-// metricsPage answers for the series.
+// metricsPage answers with all series, or with errNotFound if nothing is measured.
 func (rt *router) metricsPage(w *reply, r *http.Request, _ string) error {
 	if rt.metrics == nil {
 		return errNotFound
@@ -62,21 +62,21 @@ func (rt *router) metricsPage(w *reply, r *http.Request, _ string) error {
 	return nil
 }
 
-// otherRoute stands for requests that no route takes.
+// otherRoute is the label of requests that match no route.
 const otherRoute = "other"
 
-// routeMetrics are the series of one route, found beforehand: a request costs no look-up by labels.
+// routeMetrics are the series of one route. They are looked up once, so that a request costs no look-up by labels.
 //
 // A nil *routeMetrics measures nothing.
 type routeMetrics struct {
 	route    string
-	byStatus map[int]prometheus.Counter // the statuses that are to be expected
+	byStatus map[int]prometheus.Counter // for the expected statuses
 	requests *prometheus.CounterVec     // for all others
 	duration prometheus.Observer
 	bytes    prometheus.Counter
 }
 
-// statuses returns what a route is expected to answer.
+// statuses returns the statuses with which a route is expected to answer; their series exist from the start.
 func statuses(route string) []int {
 	switch route {
 	case "/livez", "/metrics":
@@ -118,7 +118,7 @@ func newRouteMetrics(r prometheus.Registerer) map[string]*routeMetrics {
 	return all
 }
 
-// statusLabel returns a status as it is told: a code of three digits.
+// statusLabel returns a status as a label: three digits, 000 for an impossible one.
 func statusLabel(status int) string {
 	if status < 100 || status > 999 {
 		return "000"
@@ -154,7 +154,7 @@ func (m *routeMetrics) sent(n int64) {
 	}
 }
 
-// begin counts a download that begins, and end the same when it has ended.
+// begin counts a download that begins. end must be called when it has ended.
 func (m *metrics) begin() {
 	if m != nil {
 		m.downloads.Inc()
@@ -171,7 +171,7 @@ func (m *metrics) end(w *reply, r *http.Request) {
 	}
 }
 
-// resumes reports whether a Range asks for what follows after some bytes.
+// resumes reports whether a Range begins after the first byte, as that of a resumed download does.
 func resumes(fields []string) bool {
 	if len(fields) == 0 {
 		return false

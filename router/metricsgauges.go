@@ -12,14 +12,14 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// gauges are the series that are read when somebody asks for them: of the catalog, and of how the server stands.
+// gauges are the series that are read on each scrape: those of the catalog, and those of how the server stands.
 type gauges struct {
 	metrics *metrics
 	current func() *router
 	series  map[string]*prometheus.Desc
 }
 
-// A series is what gauges tell under one name.
+// A series describes one series of gauges.
 type series struct {
 	name, help string
 	labels     []string
@@ -62,7 +62,7 @@ func newGauges(m *metrics, current func() *router) *gauges {
 	return g
 }
 
-// Describe sends what series there are.
+// Describe sends the descriptions of all series.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range g.series {
 		ch <- d
@@ -130,7 +130,7 @@ func (s sender) roles(known []status.File) {
 	}
 }
 
-// sync sends what is known of a copy, and zeros where this is none.
+// sync sends the series of a copy, and zeros if this server is no mirror.
 func (s sender) sync(c *status.Freshness) {
 	s.gauge("mirror", truth(c != nil))
 	if c == nil {
@@ -146,7 +146,7 @@ func (s sender) sync(c *status.Freshness) {
 	s.gauge("sync_behind_updates", float64(c.UpdatesBehind))
 	seen := map[string]bool{}
 	for _, u := range c.Upstreams {
-		if !seen[u.URL] { // two of one name would be no series
+		if !seen[u.URL] { // a second series with the same labels would be an error
 			s.counter("upstream_received_bytes_total", u.Received, u.URL)
 			s.gauge("upstream_failing", truth(u.Problem() != ""), u.URL)
 		}

@@ -12,10 +12,10 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// What becomes of an attempt to publish, beside the statuses of package origin.
+// Outcomes of an attempt to publish, besides the statuses of package origin.
 const (
-	publishRefused = "refused" // for what the signer sent
-	publishFailed  = "failed"  // for what happened here
+	publishRefused = "refused" // because of what the signer sent
+	publishFailed  = "failed"  // because of an error of this server
 )
 
 func newPublishMetrics(r prometheus.Registerer) map[string]prometheus.Counter {
@@ -29,7 +29,7 @@ func newPublishMetrics(r prometheus.Registerer) map[string]prometheus.Counter {
 	return out
 }
 
-// measured returns a Publisher that counts, p itself where nothing is measured.
+// measured returns a Publisher that counts what p does, or p itself if nothing is measured.
 func (m *metrics) measured(p Publisher) Publisher {
 	if m == nil || p == nil {
 		return p
@@ -42,14 +42,14 @@ type measuredPublisher struct {
 	metrics *metrics
 }
 
-// Propose counts what becomes of a proposal.
+// Propose counts the outcome of a proposal.
 func (p measuredPublisher) Propose(ctx context.Context, role trust.Role, raw []byte) (origin.Outcome, error) {
 	out, err := p.Publisher.Propose(ctx, role, raw)
 	p.count(string(out.Status), err)
 	return out, err
 }
 
-// Commit counts what becomes of a commit.
+// Commit counts the outcome of a commit.
 func (p measuredPublisher) Commit(ctx context.Context, id update.Digest) (status.Versions, error) {
 	now, err := p.Publisher.Commit(ctx, id)
 	p.count(string(origin.StatusCommitted), err)
@@ -70,7 +70,7 @@ func (p measuredPublisher) PutBlock(ctx context.Context, id, digest update.Diges
 	return err
 }
 
-// verified counts what did not verify. Nothing at all is how it is asked whether a block is wanted.
+// verified counts bytes that did not verify. An empty body is not counted: it only asks whether a block is wanted.
 func (p measuredPublisher) verified(sent []byte, err error) {
 	if len(sent) > 0 {
 		p.refused(err)

@@ -17,27 +17,27 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Mirror is what is known of a copy that is kept up to date from elsewhere. Its methods are called
-// concurrently and must not block.
+// Mirror says how the copy of an upstream stands. Its methods are called concurrently and must not block.
 type Mirror interface {
-	// Synced reports whether there is something to serve. It stays true once it is.
+	// Synced reports whether there is something to serve. Once true, it stays true.
 	Synced() bool
 
 	// Freshness returns how new the copy is, which is shown as JSON to anyone who asks.
 	Freshness() *status.Freshness
 
-	// Via returns a field of answers for the timestamp, by which mirrors tell whether they copy from each other.
+	// Via returns a header field for answers with timestamp.json. By it, mirrors notice that they copy from each
+	// other.
 	Via() (field, value string)
 
-	// Want says what to tell a client who asks for an update of the catalog that is not in place: to
-	// come back after a time, or to go to a URL. Neither means that it is not to be had.
+	// Want says how to answer a request for an update of the catalog whose archive is missing: to ask again after a
+	// time, or to redirect to a URL. If both are zero, the archive is not available.
 	Want(u update.Update) (retryAfter time.Duration, redirect string)
 }
 
-// errNotSynced says that a mirror has nothing yet: neither updates nor the knowledge that there are none.
+// errNotSynced says that a mirror has had no complete sync, so that it does not yet know which updates exist.
 var errNotSynced = errors.New("the first sync is not complete")
 
-// An elsewhereError says where or when an update that is not in place is to be had.
+// An elsewhereError says when or where a client can get an update whose archive is missing here.
 type elsewhereError struct {
 	after    time.Duration
 	redirect string // a URL, or empty
@@ -51,7 +51,7 @@ func (e elsewhereError) Error() string {
 	return "the update is on its way"
 }
 
-// answer returns a redirect that nobody keeps, or when to come back.
+// answer returns a temporary redirect, or 503 with Retry-After.
 func (e elsewhereError) answer() *answer {
 	if e.redirect != "" {
 		return textAnswer(http.StatusTemporaryRedirect, "The update is elsewhere.", one("Location", e.redirect))
@@ -60,7 +60,8 @@ func (e elsewhereError) answer() *answer {
 	return textAnswer(http.StatusServiceUnavailable, "The update is on its way.", one("Retry-After", seconds))
 }
 
-// retryOrRedirect returns what a mirror has to say of an update that couldn't be opened, else err.
+// retryOrRedirect returns an elsewhereError for an update that couldn't be opened. It returns err if there is no
+// mirror or the mirror can't get the archive.
 func (rt *router) retryOrRedirect(r *http.Request, u update.Update, err error) error {
 	if rt.config.Mirror == nil {
 		return err
@@ -76,16 +77,18 @@ func (rt *router) retryOrRedirect(r *http.Request, u update.Update, err error) e
 	return elsewhereError{after, redirect}
 }
 
-// freshUpdates is the list of updates with how new it is, for as long as neither changes.
+// freshUpdates is the answer of /updates.json on a mirror: the list with its freshness. It is valid until one of them
+// changes.
 type freshUpdates struct {
 	of        *view
 	freshness []byte
 	coded
 }
 
-// freshList keeps the list that was asked for last.
+// freshList caches the last freshUpdates.
 type freshList struct{ last atomic.Pointer[freshUpdates] }
 
+// of returns the answer for a view and its freshness, the cached one if both are the same.
 func (l *freshList) of(v *view, freshness *status.Freshness) *freshUpdates {
 	text, err := json.Marshal(freshness)
 	if err != nil {

@@ -13,11 +13,11 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// maxPages bounds how many pages are kept at hand. A repository of 2,000 updates has fewer.
+// maxPages bounds how many rendered pages are cached. A repository of 2,000 updates has fewer.
 const maxPages = 64
 
-// Header fields of the status page. Nothing runs or loads but what this server sends, and no text in the
-// page can change that.
+// pageFields returns the header fields of the status page. Their policy lets only files of this server run or load,
+// whatever text the page contains.
 func pageFields() []field {
 	return []field{
 		one("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
@@ -43,30 +43,29 @@ func (rt *router) pageFile(a *answer) handler {
 	}
 }
 
-// pages is the status page as it is now.
+// pages holds the current status page.
 type pages struct {
 	last   atomic.Pointer[pageMoment]
 	making sync.Mutex // held while last is being replaced
 }
 
-// A pageMoment is the status page at one second. Where what it is made of is the same as the second before,
-// so are the answers.
+// A pageMoment is the status page in one second. If its facts are those of the previous one, it shares the answers.
 type pageMoment struct {
 	health  *healthView
 	view    *view
 	source  page.Source
-	special []update.Update // of the catalog: those that are not simply for every box
+	special []update.Update // updates of the catalog that are not simply for every box
 	facts   page.Facts
 	answers *pageAnswers
 }
 
-// pageAnswers are pages that were made of the same facts.
+// pageAnswers are the pages rendered from the same facts, by number.
 type pageAnswers struct {
 	mu       sync.Mutex
 	byNumber map[int]coded
 }
 
-// page answers with the status page, or with a further page of its list.
+// statusPage answers with the status page, or with a further page of its list.
 func (rt *router) statusPage(w *reply, r *http.Request) error {
 	number, ok := pageNumber(r)
 	m := rt.pageNow()
@@ -77,7 +76,8 @@ func (rt *router) statusPage(w *reply, r *http.Request) error {
 	return nil
 }
 
-// pageNumber returns which page is asked for, from 1 on, and false for one that is not in its one spelling.
+// pageNumber returns the number of the page that a request asks for, from 1 on. It reports false for any other
+// spelling of a number, such as 02.
 func pageNumber(r *http.Request) (int, bool) {
 	if r.URL.RawQuery == "" || !r.URL.Query().Has("page") {
 		return 1, true
@@ -132,7 +132,7 @@ func (m *pageMoment) page(number int) coded {
 	return a.byNumber[number]
 }
 
-// pageAnswer returns the answer of a page, which is rendered when it is sent first.
+// pageAnswer returns the answer of a page, which is rendered when it is first sent.
 func pageAnswer(render func() []byte) (c coded) {
 	c.plain = sync.OnceValue(func() *answer {
 		return newAnswer(http.StatusOK, "text/html; charset=utf-8", render(), pageFields()...)

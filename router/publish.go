@@ -15,8 +15,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Publisher takes what signers publish. An origin.Origin is one, and the contracts are those of its
-// methods.
+// Publisher takes lists, roots and archives from signers. An origin.Origin is one; its methods state the contracts in
+// full.
 type Publisher interface {
 	// State says what is published and what waits.
 	State() origin.State
@@ -24,21 +24,21 @@ type Publisher interface {
 	// PendingRaw returns the file of a proposal that lacks signatures.
 	PendingRaw(id update.Digest) ([]byte, error)
 
-	// Propose takes one. It does not keep raw.
+	// Propose takes a proposal. It does not retain raw.
 	Propose(ctx context.Context, role trust.Role, raw []byte) (origin.Outcome, error)
 
-	// Archive says how much of one has arrived.
+	// Archive says how much of an archive has arrived.
 	Archive(ctx context.Context, id, digest update.Digest) (origin.Archive, error)
 
-	// PutBlocks takes its block list. It does not keep list.
+	// PutBlocks takes the block list of an archive. It does not retain list.
 	PutBlocks(ctx context.Context, id, digest update.Digest, list []byte) error
 
-	// PutBlock takes a block, which it does not keep. What is not that block, nothing included, is
-	// store.ErrCorrupt, and no byte is written; other errors come first.
+	// PutBlock takes block i of an archive. It does not retain p. If p is not that block, as an empty p never is, it
+	// returns store.ErrCorrupt and writes nothing; all other refusals come before this one.
 	PutBlock(ctx context.Context, id, digest update.Digest, i int, p []byte) error
 
-	// PutPart takes a part of a block, from offset at on, which it does not keep. An empty one only asks
-	// whether a part that begins there is wanted.
+	// PutPart takes a part of block i, from offset at on. It does not retain p. An empty p only asks whether a part
+	// that begins there is wanted.
 	PutPart(ctx context.Context, id, digest update.Digest, i int, at int64, p []byte) error
 
 	// Commit publishes a staged list.
@@ -96,7 +96,7 @@ func takes(p publishPath, method string) bool {
 	return method == http.MethodPut
 }
 
-// send returns what answers with a result unless there is an error.
+// send returns a function that answers with a result, or returns the error that comes with it.
 func send(w *reply) func(origin.Archive, error) error {
 	return func(a origin.Archive, err error) error {
 		if err == nil {
@@ -114,7 +114,7 @@ func sendJSON(w *reply, code int, v any) {
 	newAnswer(code, "application/json", append(body, '\n'), one("Cache-Control", cacheNever)).send(w)
 }
 
-// propose takes a list or a root from anyone.
+// propose takes a list or a root, which anybody may send.
 func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
 	lane := rt.bodies.checking
 	if r.ContentLength <= smallUpload {
@@ -140,8 +140,8 @@ func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
 	return nil
 }
 
-// fits refuses a file that says of itself that it has another version. Whether it is well-formed is not
-// looked at.
+// fits refuses a file whose own version differs from that of the path. It does not check whether the file is
+// well-formed.
 func (p publishPath) fits(raw []byte) error {
 	var file struct {
 		Signed struct {
@@ -157,7 +157,8 @@ func (p publishPath) fits(raw []byte) error {
 	return nil
 }
 
-// arrive takes a block, a part of one, or a block list. Whether it is wanted is known before its body is asked for.
+// arrive takes a block, a part of one, or a block list. It asks the publisher first with an empty body, so that an
+// unwanted body is refused before the client sends it.
 func (rt *router) arrive(w *reply, r *http.Request, p publishPath) error {
 	if err := rt.deliver(r.Context(), p, nil); err != nil && !errors.Is(err, store.ErrCorrupt) {
 		return err
@@ -185,8 +186,8 @@ func (rt *router) deliver(ctx context.Context, p publishPath, body []byte) error
 	return rt.config.Publisher.PutBlock(ctx, p.id, p.digest, p.block, body)
 }
 
-// commit publishes a staged list. It goes on without its caller: a reverse proxy may lose patience
-// while large archives are looked at for the last time.
+// commit publishes a staged list. The commit continues even if the client goes away, because a reverse proxy may time
+// out while large archives are checked for the last time.
 func (rt *router) commit(w *reply, r *http.Request, p publishPath) error {
 	now, err := rt.config.Publisher.Commit(context.WithoutCancel(r.Context()), p.id)
 	if err != nil {
@@ -203,7 +204,7 @@ func (rt *router) refusePublish(w *reply, r *http.Request, err error) {
 		rt.config.Logger.LogAttrs(r.Context(), slog.LevelError, "publish failed",
 			slog.String("method", r.Method), slog.String("path", logged(r.URL.Path)), slog.Any("error", err))
 	}
-	if wire.Status != http.StatusRequestTimeout { // what comes too slowly is not waited for again
+	if wire.Status != http.StatusRequestTimeout { // a body that came too slowly is not waited for again
 		giveUp(w, r)
 	}
 	h := w.Header()

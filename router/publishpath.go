@@ -9,7 +9,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A publishPath is what a path below /publish says. Its kind says which fields count.
+// A publishPath is a parsed path below /publish. Its kind says which fields count.
 type publishPath struct {
 	kind    publishKind
 	role    trust.Role // trust.RoleRoot or trust.RoleTargets
@@ -39,7 +39,7 @@ const (
 	commitPart  = "commit"
 )
 
-// parsePublishPath parses what follows /publish, its slash included. The error is errNotFound.
+// parsePublishPath parses the part of a path after /publish, from the slash on. Every error is errNotFound.
 func parsePublishPath(s string) (publishPath, error) {
 	first, rest, _ := strings.Cut(strings.TrimPrefix(s, "/"), "/")
 	var p publishPath
@@ -49,7 +49,7 @@ func parsePublishPath(s string) (publishPath, error) {
 		p.kind, p.role = publishProposal, role
 		p.version, err = strconv.ParseInt(rest, 10, 32)
 		if p.version < 1 {
-			p.version = 1 // which String spells otherwise
+			p.version = 1 // String spells it differently, so s is refused below
 		}
 	case first == pendingPart:
 		p.kind = publishPending
@@ -93,7 +93,7 @@ func parseStagedPath(id, rest string) (p publishPath, err error) {
 	if part && err == nil {
 		p.kind = publishPart
 		p.at, err = strconv.ParseInt(at, 10, 64)
-		p.at = max(0, min(p.at, update.BlockSize)) // another number is spelled otherwise, too
+		p.at = max(0, min(p.at, update.BlockSize)) // any other number is spelled differently, too
 	}
 	return p, err
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// What a handler may return. Any other error is an internal one.
+// Errors that handlers return. An error that refusals.of does not know is an internal one.
 var (
 	errNotFound  error = status.NoResource
 	errNoUpdates       = errors.New("there never was an update")
@@ -21,16 +21,16 @@ var (
 // A methodError says which methods a resource takes, as Allow spells them.
 type methodError string
 
-// Error says that the method is another.
+// Error says which methods were expected.
 func (e methodError) Error() string { return "method not allowed: expected " + string(e) }
 
 // Unwrap returns the kind of the error.
 func (e methodError) Unwrap() error { return status.Method }
 
-// retryAfter is when to ask again, in seconds: hashing an archive takes about as long.
+// retryAfter is after how many seconds to ask again: hashing an archive takes about as long.
 const retryAfter = "10"
 
-// refusals are the answers to errors, and the only place where errors become statuses.
+// refusals are the answers to errors of all routes except those below /publish, whose errors refusePublish answers.
 type refusals struct {
 	notFound, noUpdates, noneLeft, pending, notSynced, crowded, chunked, internal *answer
 }
@@ -75,7 +75,7 @@ func (f *refusals) of(err error) *answer {
 	return f.internal
 }
 
-// refuse answers a request that a handler returned an error for.
+// refuse answers a request whose handler returned err. It logs internal errors.
 func (rt *router) refuse(w *reply, r *http.Request, err error) {
 	a := rt.refusals.of(err)
 	if a == rt.refusals.internal {

@@ -10,11 +10,10 @@ import (
 	"github.com/openpowerquality/box-update-server/router/front"
 )
 
-// A reply is a ResponseWriter that knows what was sent. It sends archives by sendfile where it has a
-// front.Conn.
+// A reply is a ResponseWriter that records what was sent. It sends archives by sendfile if it has a front.Conn.
 type reply struct {
 	http.ResponseWriter
-	conn    *front.Conn   // nil where the server is not a Server
+	conn    *front.Conn   // nil with TLS, or if the server is not a Server
 	route   *route        // that answers; nil: none was found yet
 	measure *routeMetrics // of that route
 	pace    *pace         // nil: bodies are sent as fast as they are taken
@@ -28,7 +27,7 @@ type reply struct {
 // Unwrap serves http.ResponseController.
 func (w *reply) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// WriteHeader writes the header. A refusal loses the fields that only suit the resource itself.
+// WriteHeader writes the header. With 412 and 416 it removes the fields that describe the archive.
 func (w *reply) WriteHeader(status int) {
 	if w.status != 0 {
 		return
@@ -63,7 +62,7 @@ func (w *reply) sent(n int64, err error) error {
 	return err
 }
 
-// ReadFrom writes all of src. It is what io.Copy calls, and with it http.ServeContent.
+// ReadFrom writes all of src. http.ServeContent calls it through io.Copy.
 func (w *reply) ReadFrom(src io.Reader) (int64, error) {
 	c, ok := chunkOf(src)
 	if !ok {
@@ -93,15 +92,14 @@ func (w *reply) copy(c chunk) (int64, error) {
 	return c.off - start, nil
 }
 
-// sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which
-// holds a buffer of 32 kB. Where the file was written to since the piece before, it ends with
-// errRewritten, and the client gets fewer bytes than it was told: half of one archive and half of
-// another must not look like a whole one.
+// sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which holds a buffer of
+// 32 kB. If the file was written to since the last piece, sendfile returns errRewritten and the client gets fewer
+// bytes than announced: half of one archive and half of another must not look like a complete one.
 func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 	if c.n == 0 {
 		return 0, nil
 	}
-	w.conn.Follows(c.n) // the header leaves here
+	w.conn.Follows(c.n) // this sends the header
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	w.conn.Follows(0)
 	if err != nil {
@@ -110,7 +108,7 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 	start := c.off
 	for first := true; c.n > 0; first = false {
 		size, err := w.pace.next(c.n)
-		if err == nil && !first { // else it was looked at when it was acquired
+		if err == nil && !first { // files.acquire checked it before the first piece
 			err = c.file.intact()
 		}
 		if w.sent(0, err) != nil {
@@ -129,7 +127,7 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 	return c.off - start, nil
 }
 
-// log writes the line of one request.
+// log logs one request.
 func (rt *router) log(w *reply, r *http.Request, took time.Duration) {
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs,

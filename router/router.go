@@ -23,16 +23,16 @@ import (
 
 // A Source says which updates there are and opens them. Its methods are called concurrently.
 type Source interface {
-	// Catalog returns the updates that there are, never nil. It is asked on each request and must be
-	// cheap: the same pointer as before unless something changed.
+	// Catalog returns the current catalog, never nil. It is called on each request and must be cheap. It returns the
+	// same pointer until something changes.
 	Catalog() *update.Catalog
 
-	// Open opens an update of the catalog. The file holds exactly u's bytes and is closed by the
-	// caller, which only uses it by offset. An update that is gone is reported as fs.ErrNotExist.
+	// Open opens an update of the catalog. The file holds exactly u's bytes. The caller reads it by offset only, and
+	// closes it. If the update is gone, Open returns fs.ErrNotExist.
 	Open(u update.Update) (*os.File, error)
 
-	// Blocks returns the block list of an update whose digest is known. An update that is gone is
-	// reported as fs.ErrNotExist.
+	// Blocks returns the block list of an update whose digest is known. If the update is gone, it returns
+	// fs.ErrNotExist.
 	Blocks(u update.Update) (update.Blocks, error)
 
 	// Replaced reports whether the name had other bytes before.
@@ -45,19 +45,19 @@ type Config struct {
 	Metadata   Metadata       // no /metadata/ if nil
 	Signatures Signatures     // no .sig if nil
 	Publisher  Publisher      // no /publish/ if nil
-	Mirror     Mirror         // what is served is no copy if nil
+	Mirror     Mirror         // this server is no mirror if nil
 	Product    update.Product // update.DefaultProduct if empty
 
-	// Components returns the state of the server's parts; nil: there is nothing to report. It is called at most once a
-	// second, and must not block.
+	// Components returns the state of the server's components; nil: there is nothing to report. It is called at most
+	// once a second, and must not block.
 	Components func() []status.Component
 
-	// Standing returns how the server stands beyond its catalog; nil: nothing is known. It is called concurrently, when
-	// somebody looks, and must not block. What it returns is not changed.
+	// Standing returns how the server stands, apart from its catalog; nil: nothing is known. It is called
+	// concurrently, for the status page and for metrics, and must not block. The router does not change the result.
 	Standing func() status.Standing
 
-	// Conditions returns which boxes an update of the catalog is for, and from when on; nil, and the zero value: all of
-	// them. It is called as Standing is.
+	// Conditions returns which boxes an update of the catalog is for, and from when on. A nil function and the zero
+	// value mean every box. Like Standing, it is called concurrently and must not block.
 	Conditions func(u update.Update) trust.Conditions
 
 	// NoMetrics leaves out /metrics, and measures nothing.
@@ -66,16 +66,16 @@ type Config struct {
 	Logger   *slog.Logger // logs nothing if nil
 	Requests *slog.Logger // has one line for each request; none if nil
 
-	// MaxDownloads is how many archives are sent at once; who asks for one more is told to come back.
-	// MaxBandwidth is how many bytes per second of all archives together are sent. Zero means no limit.
+	// MaxDownloads is how many archives are sent at once; further requests are answered 503 with Retry-After.
+	// MaxBandwidth bounds the bytes per second of all archives together. Zero means no limit.
 	MaxDownloads int64
 	MaxBandwidth int64
 
-	// Plain, where not nil, returns what answers requests that come without TLS instead of the routes, to which
-	// it may hand on the ResponseWriter and the request that it got.
+	// Plain, if not nil, returns the handler for requests without TLS. The handler may call routes, with the
+	// ResponseWriter and the request that it got.
 	Plain func(routes http.Handler) http.Handler
 
-	// HSTS is for how long browsers are told, over TLS, to come with TLS only. Zero: they aren't.
+	// HSTS is the max-age of the Strict-Transport-Security field in answers over TLS. Zero means no such field.
 	HSTS time.Duration
 
 	// A client that takes fewer than MinRate bytes per second, averaged over StallWindow, is cut.
@@ -84,19 +84,18 @@ type Config struct {
 	StallWindow time.Duration
 	MinRate     int64
 
-	// A connection on which no request comes for so long is closed. Zero means two minutes.
+	// IdleTimeout is the time without a request after which a connection is closed. Zero means two minutes.
 	IdleTimeout time.Duration
 
-	// MaxIdle is how many such connections one address may have; one more closes the oldest. Zero means any
-	// number.
+	// MaxIdle is how many idle connections one address may have; one more closes the oldest. Zero means any number.
 	MaxIdle int64
 
-	// A body is cut when fewer than BodyRate bytes per second of it arrive, averaged over BodyWindow. Zero
-	// means 4 kB per second and 20 seconds. Memory that all bodies share waits for it meanwhile.
+	// A body is cut when fewer than BodyRate bytes per second of it arrive, averaged over BodyWindow. Zero means 4 kB
+	// per second and 20 seconds. Meanwhile the body holds memory that all bodies share.
 	BodyWindow time.Duration
 	BodyRate   int64
 
-	// TrustedProxies are reverse proxies, whose X-Forwarded-For says whose a request is.
+	// TrustedProxies are the reverse proxies whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 
 	Version string           // of the program, as /healthz tells it
@@ -149,8 +148,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// A router is the handler of all routes. It is complete under any http.Server, but only a Server sends
-// archives by sendfile, cuts stalled clients and sets the timeouts.
+// A router is the handler of all routes. It works under any http.Server, but only a Server sends archives by
+// sendfile, cuts stalled clients and sets the timeouts.
 type router struct {
 	config     Config
 	front      front.Config       // of connections
@@ -169,7 +168,7 @@ type router struct {
 	hsts       []string     // of answers over TLS; none: no field
 	pages      *pages
 
-	// Cache-Control of archives. Nobody on the way may transform them.
+	// Cache-Control of archives, which proxies must not transform.
 	cacheByName, cacheByDigest field
 
 	view     atomic.Pointer[view]
@@ -217,11 +216,11 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 // A handler answers one route. target is the last part of the path where the route takes one.
 type handler func(w *reply, r *http.Request, target string) error
 
-// A route is what answers for one pattern of paths.
+// A route answers requests for one pattern of paths.
 type route struct {
 	handle  handler
-	copied  bool // a mirror has it after its first sync
-	changes bool // it says itself which methods and bodies it takes; others take GET and HEAD, and no body
+	copied  bool // a mirror has it only after its first sync
+	changes bool // handle checks the method and the body itself; other routes take GET and HEAD, and no body
 	measure *routeMetrics
 }
 
@@ -253,7 +252,8 @@ func (rt *router) reading() map[string]route {
 	}
 }
 
-// register tells httprouter of all routes. It only finds them: what it calls notes which route it is.
+// register registers all routes with httprouter, which is used only to find them: the registered function notes the
+// route in the reply, and answer calls its handler.
 func (rt *router) register() {
 	all := rt.reading()
 	if rt.config.Publisher != nil {
@@ -265,8 +265,8 @@ func (rt *router) register() {
 	}
 }
 
-// maxRanges is how many ranges of one file are sent at once. A request for more is answered with all of it
-// (RFC 9110, section 14.2): many small or overlapping ones cost far more than that.
+// maxRanges is how many ranges of one file are sent at once. A request for more is answered with the whole file (RFC
+// 9110, section 14.2): many small or overlapping ones cost far more than that.
 const maxRanges = 16
 
 // ServeHTTP answers one request, counts it and logs it.
@@ -279,12 +279,12 @@ func (rt *router) servePlain(rw http.ResponseWriter, r *http.Request) {
 	rt.serveLogged(rw, r, rt.plain)
 }
 
-// serveLogged has answer answer one request, counts it and logs it.
+// serveLogged answers one request by answer, counts it and logs it.
 func (rt *router) serveLogged(rw http.ResponseWriter, r *http.Request, answer http.Handler) {
 	w := &reply{ResponseWriter: rw, head: r.Method == http.MethodHead, measure: rt.metrics.of(otherRoute)}
 	if len(r.TransferEncoding) > 0 {
-		// No route takes a chunked body. Where such a request has a Content-Length too, which net/http hides,
-		// somebody on the way may see another end of it: nothing may follow (RFC 9112, section 6.1).
+		// No route takes a chunked body. If such a request also has a Content-Length, which net/http hides, a proxy
+		// may believe that it ends elsewhere. So no request may follow on this connection (RFC 9112, section 6.1).
 		w.Header()["Connection"] = []string{"close"}
 	}
 	if rt.config.Requests == nil && rt.metrics == nil {
@@ -309,7 +309,8 @@ func (rt *router) serve(rw http.ResponseWriter, r *http.Request) {
 		rt.refuse(w, r, errNotFound)
 		return
 	}
-	// Routes are registered as GET whatever they take, so that a wrong method is told from a wrong path.
+	// All routes are registered as GET, whatever methods they take, so that a wrong method can be told from a wrong
+	// path.
 	find, params, _ := rt.routes.Lookup(http.MethodGet, path)
 	if find == nil {
 		rt.refuse(w, r, errNotFound)
@@ -336,20 +337,20 @@ func (rt *router) answer(w *reply, r *http.Request, target string) error {
 		if len(r.TransferEncoding) > 0 {
 			return errChunked
 		}
-		// Range counts for GET and in bytes, else it has to be ignored (RFC 9110, section 14.2).
+		// A Range field that is not for GET or not in bytes must be ignored (RFC 9110, section 14.2).
 		if v := r.Header["Range"]; len(v) > 0 && (r.Method == http.MethodHead || !strings.HasPrefix(v[0], "bytes=") || strings.Count(v[0], ",") >= maxRanges) {
 			r = withoutRange(r)
 		}
 	}
-	// Before its first sync a mirror does not know what there is: "not found" would be believed.
+	// Before its first sync a mirror does not know which updates exist, and clients would believe "not found".
 	if m := rt.config.Mirror; w.route.copied && m != nil && !m.Synced() {
 		return errNotSynced
 	}
 	return w.route.handle(w, r, target)
 }
 
-// routePath returns the path to route by: its leading slashes are one. It reports false for a path
-// that no resource has: one with percent-encoding or without a slash at its start.
+// routePath returns the path to route by, in which leading slashes count as one. It reports false for a path that no
+// resource has: one with percent-encoding or without a slash at its start.
 func routePath(r *http.Request) (string, bool) {
 	path := r.URL.Path
 	if path == "" {

@@ -52,8 +52,8 @@ func hstsOf(d time.Duration) []string {
 	return []string{"max-age=" + strconv.FormatInt(int64(d.Seconds()), 10)}
 }
 
-// Reload answers requests from now on as c says. Requests that are being answered end as they began.
-// The logger of the connections stays, and open connections keep their stall limits.
+// Reload applies c to new requests. Requests under way finish with the old configuration. The logger of the
+// connections stays, and open connections keep their stall limits. After an error nothing has changed.
 func (s *Server) Reload(c Config) error {
 	rt, err := newRouter(c, s.bodies, s.metrics)
 	if err != nil {
@@ -76,12 +76,12 @@ func (rt *router) closeFiles() {
 // l. Connections that are not TCP are served without sendfile and stall detection.
 func (s *Server) Serve(l net.Listener) error { return s.front.Serve(l) }
 
-// ServeTLS accepts connections with TLS until Shutdown or Close, and then returns http.ErrServerClosed. It
-// closes l. It is called at most once, beside Serve or alone. c says which certificate is shown. HTTP/2 is
-// spoken with clients that want it. Clients that stall are cut as they are without TLS.
+// ServeTLS accepts connections with TLS until Shutdown or Close, and then returns http.ErrServerClosed. It closes l.
+// It may be called once, with or without Serve. c supplies the certificates. Clients may use HTTP/2. Stalled clients
+// are cut as they are without TLS.
 func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error { return s.front.ServeTLS(l, c) }
 
-// Metrics answers for the series, as /metrics does.
+// Metrics returns a handler that answers as /metrics does.
 func (s *Server) Metrics() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rt := s.router.Load()

@@ -7,7 +7,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A part says what of an update is asked for. Its text is the ending of the path.
+// A part says which resource of an update a request asks for. Its text is the suffix of the path.
 type part string
 
 const (

@@ -14,18 +14,19 @@ import (
 
 // The memory of bodies that anybody may send.
 const (
-	// smallMemory is for bodies of up to smallUpload bytes, and for the first piece of each larger one, which
-	// goes on in largeMemory. So neither small bodies nor the silent take what long ones need, nor do these
-	// keep others from beginning.
+	// smallMemory is for bodies of up to smallUpload bytes, and for the first piece of each larger one, which moves
+	// to largeMemory with its second piece. So small bodies and silent clients can't take the memory of large bodies,
+	// and large bodies can't keep others from beginning.
 	smallMemory = 4 << 20
 	largeMemory = 20 << 20
 	smallUpload = 256 << 10
 
-	// An address may hold one of so many shares of each, however slowly it sends, while others need memory.
+	// When memory runs out, an address that holds more than one of this many shares of a pool is the first to lose an
+	// upload.
 	sharesOfMemory = 4
 
-	// uploadCost is what an upload counts for beside its bytes. It covers its first piece, and bounds
-	// how many there are.
+	// uploadCost is what an upload counts for in addition to its later pieces. It covers the first piece, and bounds
+	// the number of uploads.
 	uploadCost  = 16 << 10
 	firstPiece  = 4 << 10
 	uploadPiece = 64 << 10
@@ -34,9 +35,9 @@ const (
 	firstByteTime = time.Second
 )
 
-// How the rate of an upload is measured: over the last seconds, so that one which stood still is soon told
-// from one that comes. In bytes per second, fastEnough is the most that counts, and newRate what an upload begins
-// with: more than a slow one has, so that it may begin, and less than a fast one, which no stream of new ones ends.
+// The rate of an upload is measured over the last rateTime or so, so that an upload which stops is soon seen as slow.
+// In bytes per second, fastEnough is the highest rate that counts. A new upload starts with newRate: more than a slow
+// one has, so that it can begin, and less than a fast one has, so that a stream of new uploads can't end a fast one.
 const (
 	rateTime   = 2 * time.Second
 	fastEnough = 256 << 10
@@ -46,8 +47,8 @@ const (
 // errMadeWay says that an upload was ended because others needed its memory.
 var errMadeWay = fmt.Errorf("%w: others needed the memory that it took", errSlow)
 
-// An upload is a body that anybody may send, while it comes. It takes memory as its bytes arrive, not as
-// its header announces them: whoever sends nothing takes nothing.
+// An upload is a body that is being received from a sender that has proved nothing: a list or a root. It takes memory
+// as its bytes arrive, not as its header announces them, so that a silent client takes almost none.
 type upload struct {
 	list    *uploads
 	from    front.Address
@@ -57,12 +58,12 @@ type upload struct {
 
 	// Guarded by uploads.mu.
 	have  int64     // bytes that arrived
-	rate  float64   // in bytes per second, as it was at last
-	last  time.Time // when bytes arrived, or it began
-	pool  *pool     // where its memory is from; nil: it has none
-	held  int64     // of memory
-	whole bool      // all has arrived: it can't be ended any more
-	ended bool      // it made way, and its memory is others'
+	rate  float64   // in bytes per second, at the time last
+	last  time.Time // when bytes last arrived, or when it began
+	pool  *pool     // that its memory is from; nil: it has none
+	held  int64     // bytes of memory that it holds
+	whole bool      // all has arrived: it is no longer ended for others
+	ended bool      // it was ended, because others needed its memory
 }
 
 func newUpload(l *uploads, from front.Address, size int64, body io.Reader, c *http.ResponseController) *upload {
@@ -77,12 +78,12 @@ func (u *upload) arrived(n int, now time.Time) {
 	u.whole = u.have == u.size
 }
 
-// rateAt returns how fast an upload comes: what came counts the less the longer ago it was. u.list.mu is held.
+// rateAt returns the rate of an upload at now. Bytes count less the longer ago they arrived. u.list.mu is held.
 func (u *upload) rateAt(now time.Time) float64 {
 	return u.rate * math.Exp(-now.Sub(u.last).Seconds()/rateTime.Seconds())
 }
 
-// uploads are those that come now. None waits for another: where the memory is used up, one of them ends.
+// uploads are all uploads under way. None waits for another: when the memory is used up, one of them is ended.
 type uploads struct {
 	first time.Duration // how long the first byte of a body may take
 
@@ -95,7 +96,7 @@ type uploads struct {
 // A pool is memory that uploads share.
 type pool struct {
 	room, total int64
-	byFrom      map[front.Address]int64 // what the uploads of an address hold
+	byFrom      map[front.Address]int64 // bytes that the uploads of an address hold
 	coming      map[*upload]struct{}
 }
 
@@ -112,14 +113,14 @@ func newUploads() *uploads {
 	}
 }
 
-// remove ends an upload whose bytes are needed no more. It is called before the request ends.
+// remove frees the memory of an upload whose bytes are no longer needed. It must be called before the request ends.
 func (l *uploads) remove(u *upload) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u.hold(nil, 0)
 }
 
-// hold has an upload hold so many bytes of a pool, and nothing of another. u.list.mu is held.
+// hold makes an upload hold n bytes of p and nothing of any other pool. A nil p frees its memory. u.list.mu is held.
 func (u *upload) hold(p *pool, n int64) {
 	if old := u.pool; old != nil {
 		delete(old.coming, u)
@@ -135,8 +136,8 @@ func (u *upload) hold(p *pool, n int64) {
 	}
 }
 
-// grow gives an upload n more bytes of memory. The error is errBusy where no other can make way for it, and
-// errMadeWay where it has made way itself.
+// grow gives an upload n more bytes of memory. It ends other uploads if that is needed. It returns errBusy if no
+// other upload should end before u, and errMadeWay if u itself was ended.
 func (l *uploads) grow(u *upload, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,8 +160,8 @@ func (l *uploads) grow(u *upload, n int64) error {
 	return nil
 }
 
-// slowest returns which upload is to make way, nil if none can: one of an address that holds more than its
-// share, else any, and of these the slowest. The uploads.mu of the pool is held.
+// slowest returns the upload to end next, nil if none can be: the slowest of those whose address holds more than its
+// share, or else the slowest of all. uploads.mu is held.
 func (p *pool) slowest(now time.Time) (out *upload) {
 	greedy := func(u *upload) bool { return p.byFrom[u.from] > p.room/sharesOfMemory }
 	for u := range p.coming {
@@ -189,7 +190,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// setDeadline sets until when an upload is read. The error is errMadeWay where it was ended.
+// setDeadline sets the read deadline of an upload. It returns errMadeWay if the upload was ended.
 func (u *upload) setDeadline(t time.Time) error {
 	u.list.mu.Lock()
 	defer u.list.mu.Unlock()
@@ -199,8 +200,9 @@ func (u *upload) setDeadline(t time.Time) error {
 	return u.control.SetReadDeadline(t)
 }
 
-// upload reads the body of a request whose length was checked, whoever sends it. Once it is there,
-// admitted says when there may be a copy in one piece, which is returned, until the caller calls done.
+// upload reads the body of a request whose length was checked and whose sender has proved nothing. When all of it has
+// arrived, upload calls admitted, which waits until there may be a copy in one piece, and returns that copy. The
+// caller calls done when it no longer needs the copy.
 func (rt *router) upload(w *reply, r *http.Request, admitted func() (done func(), err error)) (body []byte, done func(), err error) {
 	u := newUpload(rt.bodies.uploads, front.ClientOf(r, rt.config.TrustedProxies), r.ContentLength, r.Body, http.NewResponseController(w))
 	defer u.list.remove(u)
@@ -216,7 +218,7 @@ func (rt *router) upload(w *reply, r *http.Request, admitted func() (done func()
 	return bytes.Join(pieces, nil), done, nil
 }
 
-// receive reads an upload, in pieces that back gives back.
+// receive reads an upload in pieces. The caller must call back, after an error too, when it no longer needs them.
 func (rt *router) receive(u *upload) (pieces [][]byte, back func(), err error) {
 	l := u.list
 	var pooled []*[]byte

@@ -11,12 +11,12 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A view is all that is made beforehand for one catalog: answers, rendered when they are first asked
-// for, and files that are open.
+// A view is what the router keeps for one catalog: answers, which are rendered when they are first needed, and open
+// files.
 type view struct {
 	catalog     *update.Catalog
 	files       *files
-	from, until time.Time      // when newest is right; a zero until: for good
+	from, until time.Time      // the time in which newest is right; a zero until: for good
 	newest      *update.Update // that every box may install; nil: none
 
 	// unhashed says that some update has no digest yet and has not replaced another.
@@ -27,8 +27,8 @@ type view struct {
 	lines                 sync.Map // update.Name → *answer
 }
 
-// recheckEvery is how often to look which update is the newest while that depends on the time: somebody
-// may set the clock.
+// recheckEvery is how often the newest update is determined again while it depends on the time, because somebody may
+// set the clock.
 const recheckEvery = time.Minute
 
 func newView(c Config, catalog *update.Catalog, f *files) *view {
@@ -71,6 +71,8 @@ func (v *view) due(now func() time.Time) bool {
 	return !at.Before(v.until) || at.Before(v.from)
 }
 
+// change replaces the view if the catalog is another one or the view is due, and returns the current view. A due view
+// of the same catalog keeps its open files.
 func (rt *router) change() *view {
 	rt.changing.Lock()
 	defer rt.changing.Unlock()
