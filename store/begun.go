@@ -10,14 +10,14 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// ErrNoRoot says that a directory holds metadata, and no root from which they could be trusted. Nobody must make
-// another repository there: boxes would refuse it for good.
+// ErrNoRoot says that a directory holds metadata but lacks a root from which they can be trusted. No other repository
+// may be made there: boxes would refuse it for good.
 var ErrNoRoot = status.WithHint(errors.New("the repository is damaged"),
 	"bring N.root.json back from trusted/ of the signers' keys, from a backup, or from a mirror, which serves it under /metadata/")
 
-// Begun looks, without opening it, whether a directory holds a repository. It returns nil where there are roots to
-// trust, trust.ErrNone where there is nothing of a repository, and ErrNoRoot where metadata are there, and a root is
-// lost or damaged. Other errors are those of the disk.
+// Begun reports whether a directory holds a repository, without opening it. It returns nil if it has roots to trust,
+// trust.ErrNone if it has nothing of a repository, and ErrNoRoot if it has metadata and a root is lost or damaged.
+// Other errors are those of the disk.
 func Begun(dir string) error {
 	metadata := filepath.Join(dir, metadataDir)
 	roots, err := trust.Roots(metadata)
@@ -25,7 +25,7 @@ func Begun(dir string) error {
 		return nil
 	}
 	left, globbed := disk.Glob(metadata, "*.json*")
-	lost := errors.Is(err, trust.ErrNotFound) // the first, or one that a newer one follows
+	lost := errors.Is(err, trust.ErrNotFound) // the first root, or one before a newer root
 	switch {
 	case globbed != nil:
 		return globbed

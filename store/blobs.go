@@ -39,7 +39,7 @@ func (s *Store) blobPath(d update.Digest) string {
 
 func (s *Store) blocksPath(d update.Digest) string { return s.blobPath(d) + blocksSuffix }
 
-// Has reports whether the archive is in place, here or elsewhere, with its length.
+// Has reports whether the archive is in place with its length, in the store or in a place of Config.Elsewhere.
 func (s *Store) Has(r trust.Release) bool {
 	if s.hasBlob(r) {
 		return true
@@ -57,12 +57,12 @@ func (s *Store) hasBlob(r trust.Release) bool {
 	return err == nil && isArchive(info, r)
 }
 
-// isArchive reports whether a file is what the archive of a release looks like.
+// isArchive reports whether a file is regular and has the length of the release's archive.
 func isArchive(info fs.FileInfo, r trust.Release) bool {
 	return info.Mode().IsRegular() && info.Size() == r.Length()
 }
 
-// Missing returns the releases of a repository that are kept and whose archives are not in place.
+// Missing returns the releases of r that are kept and whose archives are not in place.
 func (s *Store) Missing(r *trust.Repository) []trust.Release {
 	var out []trust.Release
 	for _, rel := range s.Kept(r) {
@@ -73,8 +73,8 @@ func (s *Store) Missing(r *trust.Repository) []trust.Release {
 	return out
 }
 
-// Open opens the archive of an update. The error is fs.ErrNotExist where it is not there, and
-// ErrCorrupt where its length is wrong or it is no regular file.
+// Open opens the archive of an update. The error is fs.ErrNotExist if it is not there, and ErrCorrupt if its length
+// is wrong or it is not a regular file.
 func (s *Store) Open(u update.Update) (*os.File, error) {
 	f, err := openArchive(s.blobPath(u.Digest), u.Length)
 	if err != nil {
@@ -122,13 +122,14 @@ func checkArchive(f *os.File, length int64) error {
 	return err
 }
 
-// openRegular opens a file for reading, as disk.OpenRegular does. What is no regular file is ErrCorrupt.
+// openRegular opens a file for reading, as disk.OpenRegular does. If it is not a regular file, the error is
+// ErrCorrupt.
 func openRegular(path string) (*os.File, error) {
 	f, err := disk.OpenRegular(path)
 	return f, asCorrupt(err)
 }
 
-// asCorrupt makes ErrCorrupt of what package disk says about a file that this package did not write so.
+// asCorrupt turns errors of package disk about files that this package would not have written into ErrCorrupt.
 func asCorrupt(err error) error {
 	if errors.Is(err, disk.ErrNotRegular) || errors.Is(err, disk.ErrTooLong) {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -136,9 +137,9 @@ func asCorrupt(err error) error {
 	return err
 }
 
-// Blocks returns the block list of an update. The error is fs.ErrNotExist where it is not there. A
-// list that is damaged, or was never stored because the archive lies elsewhere, is computed anew; an
-// archive that turns out damaged then is ErrCorrupt and goes to quarantine.
+// Blocks returns the block list of an update. The error is fs.ErrNotExist if the archive is not there. A list that is
+// damaged, or was never stored because the archive is elsewhere, is computed from the archive. If the archive then
+// turns out to be damaged, the error is ErrCorrupt and it goes to quarantine.
 func (s *Store) Blocks(u update.Update) (update.Blocks, error) {
 	repo := s.Repository()
 	if repo == nil {
@@ -159,8 +160,8 @@ func (s *Store) Blocks(u update.Update) (update.Blocks, error) {
 	return s.computeBlocks(rel)
 }
 
-// storedBlocks reads a block list. The error is fs.ErrNotExist where it is not there, and ErrCorrupt
-// where it is not the one that the metadata names.
+// storedBlocks reads a block list. The error is fs.ErrNotExist if it is not there, and ErrCorrupt if it is not the
+// one that the metadata name.
 func (s *Store) storedBlocks(rel trust.Release) (update.Blocks, error) {
 	if one := (update.Blocks{rel.Digest()}); update.BlockCount(rel.Length()) == 1 && update.Sum(one.Bytes()) == rel.Blocks() {
 		return one, nil
@@ -187,7 +188,7 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 		return nil, s.condemn(rel.Digest(), f, err)
 	}
 	if err != nil {
-		return nil, err // one that can't be read now is judged by Scrub and Check, which read it again
+		return nil, err // an archive that can't be read now is judged by Scrub and Check, which read it again
 	}
 	if err := s.keepBlocks(rel.Digest(), blocks); err != nil && !errors.Is(err, ErrReadOnly) {
 		s.c.Logger.Warn("block list not stored", "name", rel.Name().String(), "err", err)
@@ -195,11 +196,11 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 	return blocks, nil
 }
 
-// damagedOnDisk reports whether an archive is not what it was: it reads as something else, or can't be read.
+// damagedOnDisk reports whether err says that an archive was damaged: its bytes differ, or the disk can't read them.
 func damagedOnDisk(err error) bool { return errors.Is(err, ErrCorrupt) || disk.Unreadable(err) }
 
-// readAgain calls read, and once more after a pause where the disk can't be read: a cable or a network that is gone
-// for a moment is no reason to take archives that are intact for damaged.
+// readAgain calls read and, if the disk can't be read, once more after the pause: a cable or a network that fails for
+// a moment is no reason to take intact archives for damaged.
 func (s *Store) readAgain(ctx context.Context, pause time.Duration, read func() error) error {
 	err := read()
 	if !errors.Is(err, unix.EIO) {
@@ -212,7 +213,7 @@ func (s *Store) readAgain(ctx context.Context, pause time.Duration, read func() 
 	return read()
 }
 
-// condemn moves an archive to quarantine where err says that it is damaged, and returns err.
+// condemn moves an archive to quarantine if err says that it is damaged, and returns err.
 func (s *Store) condemn(d update.Digest, f *os.File, err error) error {
 	if !damagedOnDisk(err) || s.writable() != nil {
 		return err
@@ -224,8 +225,8 @@ func (s *Store) condemn(d update.Digest, f *os.File, err error) error {
 	return errors.Join(err, s.quarantine(d, info))
 }
 
-// hashArchive reads an archive and returns its block list. The error is ErrCorrupt where it is not the
-// archive of that release.
+// hashArchive reads an archive and returns its block list. The error is ErrCorrupt if it is not the archive of that
+// release.
 func hashArchive(ctx context.Context, r io.Reader, rel trust.Release) (update.Blocks, error) {
 	d, blocks, length, err := hashAll(ctx, io.LimitReader(r, rel.Length()+1))
 	if err != nil {
@@ -255,7 +256,7 @@ func hashAll(ctx context.Context, r io.Reader) (update.Digest, update.Blocks, in
 	return d, blocks, length, nil
 }
 
-// readerFunc is an io.Reader.
+// readerFunc is a function as an io.Reader.
 type readerFunc func([]byte) (int, error)
 
 // Read calls f.
@@ -271,8 +272,8 @@ func (s *Store) keepBlocks(d update.Digest, blocks update.Blocks) error {
 	return s.putBlocks(d, blocks)
 }
 
-// putBlocks makes the directory of an archive and stores its block list there, that of one block
-// excepted: it is the digest.
+// putBlocks makes the directory of an archive and stores its block list there. The list of a single block is not
+// stored: it is the digest of the archive.
 func (s *Store) putBlocks(d update.Digest, blocks update.Blocks) error {
 	if err := s.makeBlobDir(filepath.Dir(s.blocksPath(d))); err != nil {
 		return err
@@ -283,25 +284,25 @@ func (s *Store) putBlocks(d update.Digest, blocks update.Blocks) error {
 	return s.c.FS.WriteFile(s.blocksPath(d), blocks.Bytes(), 0o444)
 }
 
-// makeBlobDir makes a directory of archives, whose name is on the disk afterwards.
+// makeBlobDir makes a directory for archives. Its name is on the disk when it returns.
 func (s *Store) makeBlobDir(dir string) error {
 	s.dirs.Lock()
 	defer s.dirs.Unlock()
-	// One that is there may have been made just before a crash, or by a try whose sync failed.
+	// An existing directory may have been made just before a crash, or by a call whose sync failed.
 	if _, err := os.Stat(dir); err == nil && s.dirsSynced {
 		return nil
 	}
-	err := s.c.FS.Mkdir(dir, 0o755) // which brings the names of all of them to the disk
+	err := s.c.FS.Mkdir(dir, 0o755) // it syncs the names of all of them
 	s.dirsSynced = err == nil
 	return err
 }
 
-// Replaced is false for every name: none ever gets a second digest.
+// Replaced returns false for every name: in a repository, no name gets a second digest.
 func (s *Store) Replaced(update.Name) bool { return false }
 
-// Metadata returns a metadata file as it was signed: one of the current repository or of those before
-// it that are kept. The error is fs.ErrNotExist for a file that is not there and for a name that no
-// metadata file has. What a commit is just writing, or failed to complete, is not there.
+// Metadata returns a metadata file as it was signed, of the current repository or of a superseded one that is kept.
+// The error is fs.ErrNotExist for a file that is not there and for a name that no metadata file has. Files of a
+// commit that is under way, or has failed, are not returned.
 func (s *Store) Metadata(name string) ([]byte, error) {
 	role, version, ok := trust.ParseFileName(name)
 	if !ok {

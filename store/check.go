@@ -20,7 +20,7 @@ const checkPause = 10 * time.Second
 
 // Problem is one thing that is wrong with a store.
 type Problem struct {
-	Name   update.Name   // zero where no update that is listed is concerned
+	Name   update.Name   // zero if no listed update is concerned
 	Digest update.Digest // of the archive
 	Err    error         // ErrCorrupt, fs.ErrNotExist, or what the system says
 }
@@ -33,26 +33,26 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%v: %v", p.Name, p.Err)
 }
 
-// Check says how thorough a check is.
+// Check says how thorough a check is and what it does about damage.
 type Check struct {
-	// Hash, if set, reads every archive, listed or not, and compares its digest and block list;
-	// otherwise only presence and length of those that are listed are looked at.
+	// Hash, if set, makes the check read every archive, listed or not, and compare its digest and block list.
+	// Otherwise only presence and length of the listed archives are checked.
 	Hash bool
 
-	// Quarantine, if set, moves what is damaged out of the way, so that it is never served again and
-	// can arrive anew, and replaces damaged block lists. With Hash, what lies there and reads right comes back first.
-	// The store must be open for writing.
+	// Quarantine, if set, moves damaged archives to quarantine, so that they are never served again and can arrive
+	// anew, and replaces damaged block lists. With Hash, archives in quarantine that read right come back first. The
+	// store must be open for writing.
 	Quarantine bool
 
 	// Checked, if not nil, is called after each listed archive.
 	Checked func(trust.Release)
 
-	// Read, if not nil, is called after each piece of an archive that was read, listed or not, with its
-	// length in bytes. The next piece is read when it has returned.
+	// Read, if not nil, is called after each piece of an archive that was read, listed or not, with the length of the
+	// piece in bytes. The next piece is read after Read has returned.
 	Read func(d update.Digest, n int)
 }
 
-// reader returns r, of which Read is told.
+// reader returns r, wrapped so that each read is reported to c.Read.
 func (c Check) reader(r io.Reader, d update.Digest) io.Reader {
 	if c.Read == nil {
 		return r
@@ -66,10 +66,9 @@ func (c Check) reader(r io.Reader, d update.Digest) io.Reader {
 	})
 }
 
-// Check looks whether what the current repository lists is right and, where it is kept, in place, and
-// returns what isn't.
-// The error is trust.ErrNone where there is no repository. The metadata themselves were verified when
-// they became current.
+// Check checks that the archives and block lists of the current repository are right and that those that are kept are
+// in place. It returns what is wrong. The error is trust.ErrNone if there is no repository. The metadata themselves
+// were verified when they became current.
 func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
 	if c.Quarantine {
 		if err := s.writable(); err != nil {
@@ -109,13 +108,13 @@ func (s *Store) Check(ctx context.Context, c Check) ([]Problem, error) {
 }
 
 func (s *Store) checkRelease(ctx context.Context, rel trust.Release, c Check) error {
-	// Before it is opened: what is moved away must be what was read.
+	// Lstat comes before the archive is opened, so that only the file that was read can be moved away.
 	info, statErr := os.Lstat(s.blobPath(rel.Digest()))
 	var blocks update.Blocks
 	look := c
 	err := s.readAgain(ctx, checkPause, func() (err error) {
 		blocks, err = s.readRelease(ctx, rel, look)
-		look.Read = nil // the second time tells nothing
+		look.Read = nil // the second reading is not reported
 		return err
 	})
 	if damagedOnDisk(err) && c.Quarantine && statErr == nil {
@@ -126,7 +125,7 @@ func (s *Store) checkRelease(ctx context.Context, rel trust.Release, c Check) er
 	}
 	_, err = s.storedBlocks(rel)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it is made when it is asked for
+		return nil // Blocks computes it on demand
 	}
 	if err != nil && c.Quarantine {
 		err = errors.Join(err, s.keepBlocks(rel.Digest(), blocks))
@@ -189,8 +188,8 @@ func (s *Store) checkBlob(ctx context.Context, d update.Digest, c Check) error {
 	return err
 }
 
-// quarantine moves a blob away, unless another file than that of info has its name by now. Its other
-// names go first: what is damaged must have none when it has left its place.
+// quarantine moves a blob to quarantine, unless its name belongs to another file than info by now. Its other names
+// are removed first, so that a damaged blob has none once it has left its place.
 func (s *Store) quarantine(d update.Digest, info fs.FileInfo) error {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -215,8 +214,8 @@ func (s *Store) quarantine(d update.Digest, info fs.FileInfo) error {
 	return nil
 }
 
-// restoreAll moves listed archives back that went to quarantine and read right now: what was damaged was a cable or
-// a network, and nothing else may bring them back.
+// restoreAll moves listed archives back that are in quarantine but read right now: a cable or a network was at fault.
+// Nothing else would bring them back.
 func (s *Store) restoreAll(ctx context.Context) {
 	repo := s.Repository()
 	if repo == nil {
@@ -233,8 +232,8 @@ func (s *Store) restoreAll(ctx context.Context) {
 	}
 }
 
-// restore moves an archive back from quarantine. The error is fs.ErrNotExist where it is not there, and ErrCorrupt
-// where it is damaged.
+// restore moves an archive back from quarantine. The error is fs.ErrNotExist if it is not there, and ErrCorrupt if it
+// is damaged.
 func (s *Store) restore(ctx context.Context, rel trust.Release) error {
 	d, path := rel.Digest(), s.path(quarantineDir, rel.Digest().String())
 	f, err := openArchive(path, rel.Length())
@@ -242,7 +241,7 @@ func (s *Store) restore(ctx context.Context, rel trust.Release) error {
 		return err
 	}
 	defer f.Close()                                         // opened for reading
-	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // what counts is on the disk
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // read what is on the disk, not in the page cache
 	blocks, err := hashArchive(ctx, f, rel)
 	if err != nil {
 		return err

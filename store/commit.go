@@ -15,15 +15,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Commit makes a repository the current one, durably, and from then on what is served. All archives
-// that it lists and that are kept must be in place, else the error is ErrIncomplete; unless it has the
-// same list as the current one: an archive that was lost must not let a whole repository expire. Nor need those be
-// in place that are without: archives that are nowhere to be had. The
-// other errors are those of trust.State.Commit, and disk.ErrNoSpace.
+// Commit makes r the current repository, durably, and serves it from then on. All archives that it lists and that are
+// kept must be in place, else the error is ErrIncomplete. There are two exceptions: if r has the same list as the
+// current repository, archives may be missing, because a lost archive must not let a whole repository expire; and so
+// may the archives in without, which nobody has any more. The other errors are those of trust.State.Commit, and
+// disk.ErrNoSpace.
 //
-// After an error Repository tells what is served: the old repository or, where only the last step
-// failed, the new one, which may be committed again to be sure of it. After a crash the directory holds
-// the old or the new one, whole.
+// After an error, Repository tells what is served: the old repository or, if only the last step failed, the new one,
+// which may be committed again to make sure that it is durable. After a crash the directory holds the old or the new
+// repository, whole.
 func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...update.Digest) error {
 	if r == nil {
 		return errors.New("commit: no repository")
@@ -42,7 +42,7 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 	}
 	rebound := s.state.Ledger().Rebound(r)
 	if err := s.state.Commit(r); err != nil {
-		// What counts is what lies on the disk now: the timestamp may have got there.
+		// Serve what is on the disk now: the timestamp may have been written.
 		return errors.Join(err, s.load())
 	}
 	for _, b := range rebound {
@@ -53,7 +53,7 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 		return err
 	}
 	s.unlink(r)
-	// The grace period of what was kept until now, and is listed but not kept any more, begins.
+	// The grace period of archives that were kept and are only listed now begins.
 	if optional := s.current.Load().optional; old != nil && len(optional) > 0 {
 		for _, rel := range s.Kept(old) {
 			if optional[rel.Digest()] {
@@ -64,22 +64,22 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 	return nil
 }
 
-// sameList reports whether two repositories, of which the first may be nil, have one list.
+// sameList reports whether two repositories have the same list. The first may be nil.
 func sameList(a, b *trust.Repository) bool {
 	return a != nil && bytes.Equal(a.Raw(trust.RoleTargets), b.Raw(trust.RoleTargets))
 }
 
 func targetFile(r trust.Release) string { return r.Digest().String() + "." + r.Name().String() }
 
-// link gives listed archives the path that TUF clients ask for, those that lie elsewhere excepted. The
-// names by digest and by path are on the disk afterwards. It reports whether all archives lie here, with their lengths.
+// link gives listed archives the path that TUF clients ask for, except those that are elsewhere. When it returns, the
+// names by digest and by path are on the disk. It reports whether all archives are in the store, with their lengths.
 func (s *Store) link(releases []trust.Release) (whole bool, err error) {
 	whole = true
-	fresh := map[string]bool{} // directories of archives that got a path
+	fresh := map[string]bool{} // directories of archives that got a new path
 	for _, rel := range releases {
 		blob, path := s.blobPath(rel.Digest()), s.path(targetsDir, targetFile(rel))
 		want, err := os.Lstat(blob)
-		if errors.Is(err, fs.ErrNotExist) { // it lies elsewhere, or is missing
+		if errors.Is(err, fs.ErrNotExist) { // it is elsewhere, or missing
 			whole = false
 			continue
 		}
@@ -91,7 +91,7 @@ func (s *Store) link(releases []trust.Release) (whole bool, err error) {
 		if err == nil && os.SameFile(have, want) {
 			continue
 		}
-		if err == nil { // of an archive that was damaged and replaced
+		if err == nil { // the path is that of a damaged archive that was replaced
 			if err := s.c.FS.Remove(path); err != nil {
 				return false, err
 			}
@@ -106,12 +106,12 @@ func (s *Store) link(releases []trust.Release) (whole bool, err error) {
 			return false, err
 		}
 	}
-	// A crash may have come between a link and this.
+	// An earlier run may have crashed between a link and this sync.
 	return whole, s.c.FS.SyncDir(s.path(targetsDir))
 }
 
-// linkListed gives an archive that came back the paths under which it is listed. The caller holds
-// committing for reading.
+// linkListed gives an archive that came back the paths under which it is listed. The caller holds committing for
+// reading.
 func (s *Store) linkListed(d update.Digest) error {
 	repo := s.Repository()
 	if repo == nil {
@@ -125,9 +125,8 @@ func (s *Store) linkListed(d update.Digest) error {
 	return err
 }
 
-// unlink removes the paths of archives that are not listed any more. The archives themselves stay
-// until GC, for whoever is still reading the old list. A path that can't be removed is tried again by
-// the next commit.
+// unlink removes the paths of archives that r does not list. The archives themselves stay until GC, for clients that
+// are still reading the old list. The next commit tries again to remove a path that could not be removed.
 func (s *Store) unlink(r *trust.Repository) {
 	listed := map[string]bool{}
 	for _, rel := range r.Releases() {
@@ -165,7 +164,7 @@ func (s *Store) Kept(r *trust.Repository) []trust.Release {
 	return s.c.Kept(r)
 }
 
-// optional returns the digests of what a repository lists and is not kept.
+// optional returns the digests that a repository lists and that are not kept.
 func (s *Store) optional(r *trust.Repository) map[update.Digest]bool {
 	out := map[update.Digest]bool{}
 	if s.c.Kept == nil {
@@ -180,9 +179,9 @@ func (s *Store) optional(r *trust.Repository) map[update.Digest]bool {
 	return out
 }
 
-// renewGrace begins the grace period of an archive that is in place anew.
+// renewGrace begins the grace period of an archive that is in place again from the start.
 func (s *Store) renewGrace(rel trust.Release) {
-	err := os.Chmod(s.blobPath(rel.Digest()), 0o444) // which sets its time of change
+	err := os.Chmod(s.blobPath(rel.Digest()), 0o444) // this sets its change time
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.c.Logger.Warn("grace period not renewed", "name", rel.Name().String(), "err", err)
 	}

@@ -14,27 +14,27 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// usedEvery is how exactly it is known when an archive that is not kept was used last.
+// usedEvery is the precision with which the last use of an archive that is not kept is recorded.
 const usedEvery = 10 * time.Minute
 
-// Eviction says what is to make room.
+// Eviction says what Evict may remove, and how much.
 type Eviction struct {
-	Bytes int64 // that are needed; no more archives go than these take
+	Bytes int64 // to be freed; Evict stops once this is reached
 
-	// Unused is for how long an archive was not used that may go. Where it is 0, so may those that no metadata
-	// name any more, within their grace period.
+	// Unused is how long an archive must not have been used before it may be removed. If it is 0, archives that no
+	// metadata name any more may be removed too, even within their grace period.
 	Unused time.Duration
 
-	Keep func(update.Digest) bool // which stay in any case; nil: none
+	Keep func(update.Digest) bool // which must stay in any case; nil: none
 
-	// Damaged says that what is in quarantine goes first, whatever Keep says. Only its right blocks are of use, and
-	// upstreams have these as well.
+	// Damaged says that archives in quarantine are removed first, whatever Keep says. Only their intact blocks are of
+	// use, and upstreams have these as well.
 	Damaged bool
 }
 
-// Evict removes archives that are listed and not kept, and what has arrived of them: what came on demand is a
-// cache. Those that were used longest ago go first, and before them what is in quarantine, if e says so. Nothing
-// goes that is kept, spoken for, or arriving.
+// Evict removes archives that are listed and not kept, and partials of such archives: what was fetched on demand is a
+// cache. The archives used longest ago go first; before them, if e says so, those in quarantine. Archives that are
+// kept, that e.Keep names, or that are arriving stay.
 func (s *Store) Evict(ctx context.Context, e Eviction) (Collected, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -96,8 +96,8 @@ func (s *Store) evict(ctx context.Context, e Eviction) (out Collected, err error
 	return out, nil
 }
 
-// evictDamaged removes archives in quarantine as far as so many bytes need. One that is arriving gives its right
-// blocks just now, and stays.
+// evictDamaged removes archives in quarantine until so many bytes are free. It spares an archive that is arriving,
+// because its intact blocks are being salvaged.
 func (s *Store) evictDamaged(need int64) (out Collected, err error) {
 	sizes, err := s.allocated(quarantineDir)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Store) evictDamaged(need int64) (out Collected, err error) {
 	return out, nil
 }
 
-// partBlobs returns what has arrived of archives that are not in place.
+// partBlobs returns the partials in staging.
 func (s *Store) partBlobs() (out []blob, err error) {
 	sizes, err := s.allocated(stagingDir)
 	if err != nil {
@@ -135,7 +135,8 @@ func (s *Store) partBlobs() (out []blob, err error) {
 	return out, nil
 }
 
-// used notes that an archive which is not kept was used. Its time of change says when: it outlives a restart.
+// used records that an archive that is not kept was used. The record is the file's change time, which outlives a
+// restart.
 func (s *Store) used(f *os.File, d update.Digest) {
 	if s.lock == nil || !s.current.Load().optional[d] {
 		return

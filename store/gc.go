@@ -18,12 +18,12 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// GC says what to remove.
+// GC says what a garbage collection may remove.
 type GC struct {
-	DryRun bool // only tell
+	DryRun bool // only report what would be removed
 
-	// Keep, if not nil, says which archives are spoken for although no metadata in force name them: those
-	// of a publish that is not complete.
+	// Keep, if not nil, reports which archives must stay although no metadata name them: those of a publish that is
+	// not complete.
 	Keep func(update.Digest) bool
 }
 
@@ -34,11 +34,11 @@ type Collected struct {
 	Bytes    int64           // of all of them
 }
 
-// GC removes the metadata that were superseded for Config.Superseded, and the archives that no metadata in the
-// store name any more and that are not arriving, once they were withdrawn, or last wanted by an Ingest, for the grace
-// period; and so those that the current repository lists and that are not kept. A reader that has an
-// archive open keeps it. Without a repository nothing is removed. On an error, what was already removed is returned with
-// it.
+// GC removes metadata that were superseded longer ago than Config.Superseded. It removes archives that no metadata in
+// the store name, or that the current repository lists but does not keep, once the grace period has passed since they
+// were withdrawn or last wanted by an Ingest. Archives that are arriving stay, and a reader that has an archive open
+// can read it to its end. Without a repository nothing is removed. On an error, what was already removed is returned
+// with it.
 func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -58,7 +58,7 @@ func (s *Store) GC(ctx context.Context, o GC) (Collected, error) {
 	return out, err
 }
 
-// Superseded tells which metadata are still there that newer ones replaced, and which the next GC removes.
+// Superseded returns the superseded metadata that are still there and those that the next GC removes.
 func (s *Store) Superseded() (trust.Superseded, error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -98,7 +98,7 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 			if optional[b.digest] {
 				s.unlinkDigest(b.digest)
 			}
-			// A list without an archive does no harm, and goes with the next GC.
+			// A block list that is left without its archive does no harm; the next GC removes it.
 			removed, err := s.removeUnused(b.digest, s.blobPath(b.digest), s.blocksPath(b.digest))
 			if err != nil {
 				return out, err
@@ -115,7 +115,8 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 	return out, nil
 }
 
-// removeQuarantined removes damaged archives that are of no use any more.
+// removeQuarantined removes damaged archives that nobody needs any more: those that are not missing and have been in
+// quarantine for partLife.
 func (s *Store) removeQuarantined() error {
 	entries, err := os.ReadDir(s.path(quarantineDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +147,8 @@ func (s *Store) removeQuarantined() error {
 	return nil
 }
 
-// named returns the digests that the current list and all stored ones but those files name, and maybe others.
+// named returns the digests that the current list names, and all stored lists except the files in but. There may be
+// others among them.
 func (s *Store) named(but []string) (map[update.Digest]bool, error) {
 	out := map[update.Digest]bool{}
 	for _, rel := range s.Repository().Releases() {
@@ -179,12 +181,12 @@ func (s *Store) named(but []string) (map[update.Digest]bool, error) {
 // blob is what the store has of one digest.
 type blob struct {
 	digest  update.Digest
-	there   bool      // else there is only a block list
-	changed time.Time // when a file of it last got or lost a name
+	there   bool      // the archive is there; else there is only a block list
+	changed time.Time // the latest change time of its files
 	bytes   int64     // of both files
 }
 
-// blobs lists what the store has, ascending by digest. What else lies there is left out.
+// blobs lists the archives and block lists in the store, ascending by digest. Other files are ignored.
 func (s *Store) blobs(ctx context.Context) ([]blob, error) {
 	dirs, err := disk.Glob(s.path(blobDir), "??")
 	if err != nil {
@@ -217,7 +219,7 @@ func (s *Store) blobs(ctx context.Context) ([]blob, error) {
 	return slices.SortedFunc(maps.Values(byDigest), func(a, b blob) int { return bytes.Compare(a.digest[:], b.digest[:]) }), nil
 }
 
-// collectedName is the file that says when GC was last.
+// collectedName is the file that records when GC last succeeded.
 const collectedName = "gc.json"
 
 // collectAgain is the pause after a GC that failed.
@@ -227,8 +229,8 @@ type collected struct {
 	At time.Time `json:"collected"`
 }
 
-// GCDue reports whether GC was last run so long ago, by whatever process, or never, or at a time that the clock
-// has not reached; and, where it failed last, whether that is a while ago.
+// GCDue reports whether GC is due: no process has run it with success for that long, or the recorded time is in the
+// future. After a failure in this process it is due again after collectAgain, or after every if that is less.
 func (s *Store) GCDue(every time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,8 +241,8 @@ func (s *Store) GCDue(every time.Duration) bool {
 	return due(s.collected, every) && due(s.notCollected, min(every, collectAgain))
 }
 
-// noteCollected remembers that GC is run now, and whether it succeeded: if not, it is due again after collectAgain, or
-// at once in the next process. Where the disk does not take it, that one collects once more.
+// noteCollected records a run of GC now. After a failed run GC is due again after collectAgain, or at once in the
+// next process. If a success can't be recorded on the disk, the next process runs GC once more.
 func (s *Store) noteCollected(well bool) {
 	at := s.c.Now()
 	s.mu.Lock()

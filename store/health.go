@@ -11,14 +11,14 @@ import (
 // lookEvery is how often Lost looks whether all archives are in place.
 const lookEvery = 30 * time.Second
 
-// presence is which archives were not in place at some time.
+// presence records which archives were not in place at some time.
 type presence struct {
 	repo *trust.Repository
 	at   time.Time
 	lost []trust.Release
 }
 
-// Lost returns what Missing does, as it was at most lookEvery before a time, for those who ask often.
+// Lost returns what Missing returns, but at most lookEvery old, for callers that ask often.
 func (s *Store) Lost(repo *trust.Repository, at time.Time) []trust.Release {
 	s.mu.Lock()
 	last := s.looked
@@ -33,8 +33,8 @@ func (s *Store) Lost(repo *trust.Repository, at time.Time) []trust.Release {
 	return now.lost
 }
 
-// WarnOfLost returns a warning of the archives that are listed and not in place, none where all are. advice says what
-// brings them back.
+// WarnOfLost returns a warning about the archives that are listed and not in place, none if all are there. advice
+// says how to bring them back.
 func (s *Store) WarnOfLost(repo *trust.Repository, at time.Time, advice string) []status.Warning {
 	lost := s.Lost(repo, at)
 	if len(lost) == 0 {

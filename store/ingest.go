@@ -13,19 +13,18 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Ingest is one caller's share in bringing an archive. Several callers may bring blocks of one
-// archive at the same time; each has an Ingest of its own, which it must close. While one is open, GC
-// leaves the archive alone.
+// Ingest is one caller's share in bringing an archive into the store. Several callers may bring blocks of one archive
+// at the same time. Each has an Ingest of its own and must close it. While one is open, GC leaves the archive alone.
 type Ingest struct {
 	partial *partial
 	close   sync.Once
 }
 
-// Ingest begins, or goes on with, bringing an archive that verified metadata lists, of which
-// blocks is the block list. Whatever was brought before, by this process or another, is kept.
+// Ingest begins, or continues, to bring an archive that verified metadata list. blocks is its block list. Blocks that
+// were brought before, by this process or another, are kept.
 //
-// The error is disk.ErrNoSpace where the disk has no room for the rest, which is set aside now, and
-// ErrCorrupt where the block list is not the one that the metadata names.
+// The error is disk.ErrNoSpace if the disk has no room for the rest, which is allocated now, and ErrCorrupt if the
+// block list is not the one that the metadata name.
 func (s *Store) Ingest(ctx context.Context, rel trust.Release, blocks update.Blocks) (*Ingest, error) {
 	if s.lock == nil {
 		return nil, ErrReadOnly
@@ -49,7 +48,7 @@ func (s *Store) Ingest(ctx context.Context, rel trust.Release, blocks update.Blo
 	return &Ingest{partial: p}, nil
 }
 
-// share returns the partial archive that all its callers share, with one user more.
+// share returns the partial of an archive, which all its callers share, and counts one user more.
 func (s *Store) share(rel trust.Release, blocks update.Blocks) (*partial, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,9 +67,9 @@ func (s *Store) share(rel trust.Release, blocks update.Blocks) (*partial, error)
 	return p, nil
 }
 
-// release takes one user from a partial archive. The last one brings what has arrived to the disk and closes it. Until
-// that is done others still find it: whoever joins waits, and opens it again. Callers who come and go while others
-// stay cost nothing.
+// release counts one user of a partial less. The last one syncs the blocks and closes the partial. Until then other
+// callers still find it: a new one waits and opens it again. So callers that come and go while others stay cost
+// nothing.
 func (s *Store) release(p *partial) error {
 	if s.removeUser(p, false) {
 		return nil
@@ -78,7 +77,7 @@ func (s *Store) release(p *partial) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.awaitSync()
-	if s.removeUser(p, false) { // somebody joined meanwhile
+	if s.removeUser(p, false) { // another caller has joined meanwhile
 		return nil
 	}
 	err := p.close()
@@ -86,8 +85,8 @@ func (s *Store) release(p *partial) error {
 	return err
 }
 
-// removeUser takes one user from a partial archive and forgets one that nobody uses. It reports false, and does
-// nothing, where that user is the last one and last is not set.
+// removeUser counts one user less and forgets a partial without users. If the user is the last one and last is not
+// set, it does nothing and returns false.
 func (s *Store) removeUser(p *partial, last bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +100,7 @@ func (s *Store) removeUser(p *partial, last bool) bool {
 	return true
 }
 
-// isIngesting reports whether an archive is being brought.
+// isIngesting reports whether an Ingest of the archive is open.
 func (s *Store) isIngesting(d update.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,9 +110,9 @@ func (s *Store) isIngesting(d update.Digest) bool {
 // Missing returns the numbers of the blocks that have not arrived, ascending.
 func (i *Ingest) Missing() []int { return i.partial.missing() }
 
-// WriteBlock takes block n, all of it. The error is ErrCorrupt where b is not that block; then nothing
-// was written. A block that is there already is not written again. It is disk.ErrNoSpace where the disk is
-// full; Missing then tells whether the block has arrived nevertheless.
+// WriteBlock verifies b, which must be the whole of block n, and writes it. The error is ErrCorrupt if b is not that
+// block; then nothing was written. A block that is there already is not written again. The error is disk.ErrNoSpace
+// if the disk is full; the block may have arrived nevertheless: see Missing.
 func (i *Ingest) WriteBlock(n int, b []byte) error {
 	if err := i.partial.writeBlock(n, b); err != nil {
 		return fmt.Errorf("%v: block %d: %w", i.partial.rel.Name(), n, err)
@@ -121,10 +120,10 @@ func (i *Ingest) WriteBlock(n int, b []byte) error {
 	return nil
 }
 
-// Commit gives the archive its name, durably, once all its blocks are there. The error is ErrIncomplete
-// where blocks are missing, those included which the disk turns out to have lost: Missing lists them
-// again. It is ErrCorrupt where the whole is not what the metadata say although each block is: then the
-// blocks are gone, and the signer has to publish again under another version.
+// Commit gives the archive its name, durably, once all its blocks are there. The error is ErrIncomplete if blocks are
+// missing, including blocks that the disk has lost: Missing then lists them. The error is ErrCorrupt if each block is
+// right but the whole is not what the metadata say: then the blocks are discarded, and the signer has to publish the
+// update again under another version.
 func (i *Ingest) Commit(ctx context.Context) error {
 	if err := i.partial.commit(ctx); err != nil {
 		return fmt.Errorf("%v: %w", i.partial.rel.Name(), err)
@@ -132,15 +131,15 @@ func (i *Ingest) Commit(ctx context.Context) error {
 	return nil
 }
 
-// Close ends this caller's share. What has arrived is kept, for whoever goes on with it. Closing again
-// does nothing.
+// Close ends this caller's share. The blocks that have arrived are kept for the next Ingest. Closing again does
+// nothing.
 func (i *Ingest) Close() (err error) {
 	i.close.Do(func() { err = i.partial.store.release(i.partial) })
 	return err
 }
 
-// IngestFile takes an archive from a file, from offset 0, through the same door: what lands is what
-// was verified, whatever happens to the file meanwhile.
+// IngestFile ingests an archive from a file, read from offset 0. Its blocks are verified like those of any Ingest,
+// whatever happens to the file meanwhile.
 func (s *Store) IngestFile(ctx context.Context, rel trust.Release, blocks update.Blocks, f io.ReaderAt) (err error) {
 	in, err := s.Ingest(ctx, rel, blocks)
 	if err != nil {
@@ -178,8 +177,8 @@ func (i *Ingest) copyFrom(ctx context.Context, f io.ReaderAt) error {
 	return nil
 }
 
-// Salvage takes over the blocks that are right in what went to quarantine of the archive, so that the
-// others alone have to come again, and returns how many. Nothing in quarantine is no error.
+// Salvage copies the intact blocks of the archive's file in quarantine, so that only the others have to be fetched
+// again, and returns how many it copied. It is no error if nothing is in quarantine.
 func (i *Ingest) Salvage(ctx context.Context) (int, error) {
 	rel := i.partial.rel
 	f, err := openRegular(i.partial.store.path(quarantineDir, rel.Digest().String()))
@@ -198,7 +197,7 @@ func (i *Ingest) Salvage(ctx context.Context) (int, error) {
 		}
 		b := buf[:update.BlockLength(rel.Length(), n)]
 		if got, _ := f.ReadAt(b, int64(n)*update.BlockSize); got < len(b) {
-			continue // what can't be read has to come again
+			continue // a block that can't be read has to be fetched again
 		}
 		err := i.WriteBlock(n, b)
 		if err != nil && !errors.Is(err, ErrCorrupt) {

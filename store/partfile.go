@@ -23,10 +23,10 @@ const (
 	partSuffix = ".part"
 	mapSuffix  = ".map"
 
-	// partLife is how long a part is kept that nobody goes on with.
+	// partLife is how long a part is kept that no Ingest continues.
 	partLife = 7 * 24 * time.Hour
 
-	// fileOverhead is what is set aside for the block list and the map beside their bytes, in bytes.
+	// fileOverhead is allowed for the block list and the map beside their bytes, in bytes.
 	fileOverhead = 64 << 10
 )
 
@@ -38,12 +38,12 @@ func (p *partial) mapPath() string {
 	return p.store.path(stagingDir, p.rel.Digest().String()+mapSuffix)
 }
 
-// openPart opens a part for writing, making it if it is missing. What is there and is not a regular file
-// with one name, and so none that a store made, is removed.
+// openPart opens a part for writing, and makes it if it is missing. A file that is not regular or has more than one
+// name is none that a store made: it is removed.
 func openPart(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if errors.Is(err, fs.ErrPermission) {
-		// A crash came between its last mode and its name.
+		// An earlier run set the last mode and crashed before the rename.
 		if err := makeWritable(path); err != nil {
 			return nil, err
 		}
@@ -73,8 +73,8 @@ func makeWritable(path string) error {
 	return f.Chmod(0o600)
 }
 
-// allocate gives the part its length and its space: a disk that is too full says so now and not after
-// the transfer. The error is disk.ErrNoSpace where the archive would not fit beside the reserve. The caller holds p.mu.
+// allocate gives the part its length and allocates its space, so that a full disk shows now and not after the
+// transfer. The error is disk.ErrNoSpace if the archive would not fit beside the reserve. The caller holds p.mu.
 func (p *partial) allocate() error {
 	s, length := p.store, p.rel.Length()
 	var st unix.Stat_t
@@ -82,7 +82,7 @@ func (p *partial) allocate() error {
 		return fmt.Errorf("part: %w", err)
 	}
 	if st.Size != length {
-		// A part of another length has lost its blocks. A map that outlives them would speak of others.
+		// A part of another length has lost its blocks, so the map is removed: it would claim blocks that are gone.
 		p.reset(newBlockSet(len(p.blocks)))
 		if err := p.removeMap(); err != nil {
 			return err
@@ -101,7 +101,7 @@ func (p *partial) allocate() error {
 		err = unix.Fallocate(int(p.file.Fd()), 0, 0, length)
 	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return nil // then a block may find the disk full
+		return nil // no allocation on this file system: a block may find the disk full
 	}
 	if err != nil {
 		return fmt.Errorf("set %d bytes aside: %w", length, err)
@@ -109,13 +109,13 @@ func (p *partial) allocate() error {
 	return nil
 }
 
-// overhead is what an archive takes beside its bytes.
+// overhead returns how many bytes an archive takes on the disk beside its own.
 func overhead(length int64) int64 {
 	return int64(update.BlockCount(length))*int64(len(update.Digest{})) + fileOverhead
 }
 
-// writeAt writes b in small pieces. For one write of 4 MiB the kernel takes pages from the largest ranges of
-// free memory, which the host of a virtual machine may have taken back: then it needs five times as long.
+// writeAt writes b in pieces of 64 KiB. A single write of 4 MiB takes pages from the largest ranges of free memory,
+// which the host of a virtual machine may have taken back; then it takes five times as long.
 func writeAt(f *os.File, b []byte, off int64) error {
 	const piece = 64 << 10
 	for len(b) > 0 {
@@ -128,14 +128,13 @@ func writeAt(f *os.File, b []byte, off int64) error {
 	return nil
 }
 
-// startWriting lets the disk begin with bytes that are synced later. It is a hint alone.
+// startWriting asks the kernel to begin writing bytes that are synced later. It is only a hint.
 func startWriting(f *os.File, offset, length int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), offset, length, unix.SYNC_FILE_RANGE_WRITE)
 }
 
-// startSync begins to bring blocks to the disk in the background where that is due. Where the disk can't keep up, it
-// waits for the sync under way. It returns what went wrong with one before. The caller holds p.mu, which is let go
-// while waiting.
+// startSync begins a sync in the background if one is due. If the disk can't keep up, it waits for the sync under
+// way. It returns the error of an earlier sync. The caller holds p.mu, which is released while waiting.
 func (p *partial) startSync() error {
 	if p.unsynced >= 2*syncBlocks {
 		p.awaitSync()
@@ -161,7 +160,7 @@ func (p *partial) startSync() error {
 	return nil
 }
 
-// syncNow brings all that has arrived to the disk. The caller holds p.mu and has awaited the sync under way.
+// syncNow syncs all blocks that have arrived. The caller holds p.mu and has awaited the sync under way.
 func (p *partial) syncNow() error {
 	if p.unsynced == 0 || p.file == nil {
 		return nil
@@ -173,7 +172,8 @@ func (p *partial) syncNow() error {
 	return err
 }
 
-// sync brings the blocks to the disk, and then the map that says that they are there.
+// sync syncs the blocks, and then writes the map that says that they are on the disk. synced reports whether the
+// first step succeeded.
 func (p *partial) sync(f *os.File, have blockSet) (synced bool, err error) {
 	if err := p.store.c.FS.Sync(f); err != nil {
 		return false, err
@@ -181,8 +181,8 @@ func (p *partial) sync(f *os.File, have blockSet) (synced bool, err error) {
 	return true, p.writeMap(have)
 }
 
-// finishSync takes over what a sync of count blocks came to. Where the disk failed, the blocks since the last time have
-// not arrived: a second fsync would not report them again. The caller holds p.mu.
+// finishSync records the result of a sync of count blocks. If it failed, all blocks since the last successful sync
+// count as not arrived, because a second fsync would not report them again. The caller holds p.mu.
 func (p *partial) finishSync(have blockSet, count int, synced bool, err error) {
 	switch {
 	case !synced:
@@ -192,7 +192,7 @@ func (p *partial) finishSync(have blockSet, count int, synced bool, err error) {
 	}
 }
 
-// awaitSync returns when no sync is under way. The caller holds p.mu, which is let go meanwhile.
+// awaitSync waits until no sync is under way. The caller holds p.mu, which is released meanwhile.
 func (p *partial) awaitSync() {
 	for p.syncing != nil {
 		syncing := p.syncing
@@ -202,14 +202,14 @@ func (p *partial) awaitSync() {
 	}
 }
 
-// takeSyncError returns, once, what went wrong with a sync in the background. The caller holds p.mu.
+// takeSyncError returns the error of a sync in the background, once. The caller holds p.mu.
 func (p *partial) takeSyncError() error {
 	err := p.syncErr
 	p.syncErr = nil
 	return err
 }
 
-// writeMap says on the disk that these blocks are there.
+// writeMap writes the map that says that these blocks are on the disk.
 func (p *partial) writeMap(have blockSet) error {
 	return p.store.c.FS.WriteFile(p.mapPath(), have.encode(p.rel.Blocks()), 0o600)
 }
@@ -222,7 +222,7 @@ func (p *partial) removeMap() error {
 	return p.store.c.FS.Remove(p.mapPath())
 }
 
-// removeTemps removes what crashed writes left, and parts that nobody has gone on with for a week.
+// removeTemps removes the temporary files of crashed writes, and parts that no Ingest has continued for partLife.
 func (s *Store) removeTemps(ctx context.Context) error {
 	dirs, err := disk.Glob(s.path(blobDir), "??")
 	if err != nil {
@@ -239,8 +239,8 @@ func (s *Store) removeTemps(ctx context.Context) error {
 	return s.removeStaleParts()
 }
 
-// removeStaleParts removes the parts that nobody goes on with, and maps without a part. Other files in the directory are
-// not ours to remove.
+// removeStaleParts removes the parts that no Ingest has continued for partLife, and maps without a part. Other files
+// in the directory stay: they are not ours.
 func (s *Store) removeStaleParts() error {
 	entries, err := os.ReadDir(s.path(stagingDir))
 	if err != nil {
@@ -279,7 +279,8 @@ func parsePartName(name string) (update.Digest, bool) {
 	return d, err == nil && isPart != isMap
 }
 
-// removeUnused removes files of an archive, unless it is arriving now; the first error ends it.
+// removeUnused removes the files of an archive at those paths, unless the archive is arriving now. It stops at the
+// first error.
 func (s *Store) removeUnused(d update.Digest, paths ...string) (removed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -305,7 +306,7 @@ const (
 	maxMap   = int64(len(mapMagic)) + 2*sha256.Size + update.MaxLength/update.BlockSize/8 + 1
 )
 
-// blockSet is a set of blocks of an archive of n.
+// blockSet is a set of blocks of an archive with n blocks.
 type blockSet struct {
 	bits []byte
 	n    int
@@ -328,7 +329,7 @@ func (b blockSet) missing() []int {
 	return out
 }
 
-// encode returns the map that says so, for an archive with that block list.
+// encode returns the map of the set, for an archive with that block list.
 func (b blockSet) encode(list update.Digest) []byte {
 	out := slices.Concat([]byte(mapMagic), list[:], b.bits)
 	sum := update.Sum(out)

@@ -20,17 +20,18 @@ import (
 )
 
 const (
-	// A block that overtook a few others waits so long for them: in order all are hashed in one pass.
+	// A block that is at most orderBlocks ahead waits up to orderTime for those before it: blocks in order are hashed
+	// once for both digests.
 	orderBlocks = 8
 	orderTime   = 20 * time.Millisecond
 
-	// Blocks are brought to the disk while others arrive: each time there are so many, or they are so old. A
-	// crash costs those of the sync under way and those that came since, twice as many at most.
+	// Blocks are synced while others arrive: each time there are syncBlocks of them, or they are syncTime old. A
+	// crash loses those of the sync under way and those after it, at most twice as many.
 	syncBlocks = 8
 	syncTime   = 2 * time.Second
 )
 
-// partial is an archive of which blocks are still to come. All its callers share it.
+// partial is an archive that lacks some of its blocks. All its callers share it.
 type partial struct {
 	store  *Store
 	rel    trust.Release
@@ -38,21 +39,21 @@ type partial struct {
 	users  int // guarded by Store.mu
 
 	mu   sync.Mutex
-	file *os.File // nil while it isn't open
+	file *os.File // nil while it is not open
 	done bool     // the archive is in place
 
 	have     blockSet      // what was written
-	synced   blockSet      // what the map on the disk says, and the disk has
+	synced   blockSet      // the blocks that are on the disk, as the map there says
 	unsynced int           // blocks written since
-	since    time.Time     // of the last sync
+	since    time.Time     // when the last sync was
 	syncing  chan struct{} // closed when the sync under way ends; nil: none is
-	syncErr  error         // of a sync that nobody was told of
+	syncErr  error         // of a sync in the background; not reported yet
 	mapped   bool          // there may be a map on the disk
 
-	whole   hash.Hash     // of the first hashed blocks
-	hashed  int           // how many these are
-	writers map[int]int   // how many callers of writeBlock have a block
-	changed chan struct{} // closed when that changes, or hashed
+	whole   hash.Hash     // of the first blocks, hashed in number
+	hashed  int           // how many blocks whole covers
+	writers map[int]int   // how many calls of writeBlock have each block
+	changed chan struct{} // closed when writers or hashed changes
 }
 
 func newPartial(s *Store, rel trust.Release, blocks update.Blocks) *partial {
@@ -63,7 +64,8 @@ func newPartial(s *Store, rel trust.Release, blocks update.Blocks) *partial {
 	}
 }
 
-// open makes the archive ready for blocks, unless it is or is in place. One that went to quarantine since arrives anew.
+// open makes the partial ready for blocks, unless it is open already or the archive is in place. If the archive went
+// to quarantine since, it arrives anew.
 func (p *partial) open(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +84,7 @@ func (p *partial) open(ctx context.Context) error {
 	raw, err := readUpTo(p.mapPath(), maxMap)
 	p.mapped = !errors.Is(err, fs.ErrNotExist)
 	if err == nil {
-		// A map that is damaged counts as empty: the blocks come again.
+		// A damaged map counts as empty: the blocks are fetched again.
 		if have, err := parseMap(raw, p.rel.Blocks(), len(p.blocks)); err == nil {
 			p.reset(have)
 		}
@@ -98,14 +100,14 @@ func (p *partial) open(ctx context.Context) error {
 	}
 	err = errors.Join(disk.AsNoSpace(err), p.file.Close())
 	p.file = nil
-	// A part that did not get its space is kept for its blocks alone.
+	// A part without its space is only kept for the blocks in it.
 	if p.have.count() == 0 {
 		err = errors.Join(err, s.c.FS.Remove(p.partPath()))
 	}
 	return err
 }
 
-// reset makes kept all that has arrived.
+// reset makes kept the set of blocks that have arrived.
 func (p *partial) reset(kept blockSet) {
 	p.have, p.synced, p.unsynced = kept.clone(), kept, 0
 	p.whole, p.hashed = sha256.New(), 0
@@ -135,7 +137,7 @@ func (p *partial) writeBlock(i int, b []byte) error {
 	whole := p.awaitBlocksBefore(i)
 	defer p.removeWriter(i)
 
-	// Hashing takes longest: others must get in meanwhile.
+	// The lock is released because hashing takes longest; others must get in meanwhile.
 	p.mu.Unlock()
 	var got update.Digest
 	if whole == nil {
@@ -167,8 +169,8 @@ func (p *partial) writeBlock(i int, b []byte) error {
 		}
 		p.whole, p.hashed = whole, i+1
 	}
-	// Blocks that arrived before their turn are still in memory more often than not. Two at a time keep this call
-	// short; what can't be read now, commit reads.
+	// Blocks that arrived out of order are probably still in the page cache, so they are hashed now. Two at a time
+	// keep this call short; commit reads those that can't be read now.
 	for range 2 {
 		if p.hashed == len(p.blocks) || !p.have.has(p.hashed) || p.hashNext() != nil {
 			break
@@ -177,9 +179,10 @@ func (p *partial) writeBlock(i int, b []byte) error {
 	return p.startSync()
 }
 
-// awaitBlocksBefore notes that a caller has block i. Where the few blocks before i are written or with other callers,
-// or come soon, it waits for them and returns a copy of the hash of them all, so that one pass over the block serves
-// that hash, too; else nil. The caller holds p.mu, which is let go while waiting, and calls removeWriter at the end.
+// awaitBlocksBefore records that a caller has block i. If the few blocks before i are written, with other callers, or
+// come soon, it waits for them and returns a copy of the hash of them all, so that block i needs to be read once for
+// its own hash and that of the whole. Otherwise it returns nil. The caller holds p.mu, which is released while
+// waiting, and must call removeWriter at the end.
 func (p *partial) awaitBlocksBefore(i int) hash.Hash {
 	p.writers[i]++
 	p.wakeWriters()
@@ -198,11 +201,11 @@ func (p *partial) awaitBlocksBefore(i int) hash.Hash {
 	if p.hashed != i {
 		return nil
 	}
-	whole, _ := cloneHash(p.whole) // without it the block is hashed twice
+	whole, _ := cloneHash(p.whole) // if it fails, the block is hashed twice
 	return whole
 }
 
-// removeWriter ends what awaitBlocksBefore began. The caller holds p.mu.
+// removeWriter undoes the record of awaitBlocksBefore. The caller holds p.mu.
 func (p *partial) removeWriter(i int) {
 	if p.writers[i]--; p.writers[i] == 0 {
 		delete(p.writers, i)
@@ -210,13 +213,13 @@ func (p *partial) removeWriter(i int) {
 	p.wakeWriters()
 }
 
-// wakeWriters wakes those who wait in awaitBlocksBefore. The caller holds p.mu.
+// wakeWriters wakes the calls that wait in awaitBlocksBefore. The caller holds p.mu.
 func (p *partial) wakeWriters() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// haveWriters reports whether callers of writeBlock have the blocks from begin to below end. The caller holds p.mu.
+// haveWriters reports whether calls of writeBlock have each block from begin to below end. The caller holds p.mu.
 func (p *partial) haveWriters(begin, end int) bool {
 	for i := begin; i < end; i++ {
 		if p.writers[i] == 0 {
@@ -228,7 +231,7 @@ func (p *partial) haveWriters(begin, end int) bool {
 
 // hashNext reads one block back and adds it to the hash of the whole.
 func (p *partial) hashNext() error {
-	// A hash that got a part of the block only would be worth nothing.
+	// The block goes into a copy: after a failed read, the hash would cover only a part of it.
 	whole, err := cloneHash(p.whole)
 	if err != nil {
 		return err
@@ -249,7 +252,7 @@ func (p *partial) readBlock(to io.Writer, i int) error {
 	return err
 }
 
-// commit verifies the whole and gives the archive its name.
+// commit verifies the whole archive and gives it its name; see Ingest.Commit.
 func (p *partial) commit(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -266,13 +269,13 @@ func (p *partial) commit(ctx context.Context) error {
 	if p.file == nil {
 		return fs.ErrClosed
 	}
-	// Mode and bytes reach the disk in one sync. The map is not written for it: a crash before the archive has its
-	// name costs what came since the last one.
+	// Mode and bytes are synced at once. The map is not written again: a crash before the archive has its name only
+	// loses the blocks since the last map.
 	if err := p.file.Chmod(0o444); err != nil {
 		return err
 	}
 	if err := p.store.c.FS.Sync(p.file); err != nil {
-		p.reset(p.synced) // what a failed fsync was for counts as lost
+		p.reset(p.synced) // after a failed fsync its blocks count as lost
 		return err
 	}
 	for p.hashed < len(p.blocks) {
@@ -281,7 +284,7 @@ func (p *partial) commit(ctx context.Context) error {
 		}
 	}
 	if got := update.Digest(p.whole.Sum(nil)); got != p.rel.Digest() {
-		// Either the disk lost blocks, which can come again, or the block list is of another archive.
+		// Either the disk lost blocks, which can be fetched again, or the block list belongs to another archive.
 		if err := p.rereadBlocks(ctx); err != nil {
 			return err
 		}
@@ -292,7 +295,7 @@ func (p *partial) commit(ctx context.Context) error {
 	return p.moveInPlace()
 }
 
-// rereadBlocks looks at each block on the disk, and where one is damaged, keeps the others.
+// rereadBlocks reads each block from the disk and keeps only those that are intact.
 func (p *partial) rereadBlocks(ctx context.Context) error {
 	good := newBlockSet(len(p.blocks))
 	for i, want := range p.blocks {
@@ -317,7 +320,7 @@ func (p *partial) rereadBlocks(ctx context.Context) error {
 	return errors.Join(err, p.writeMap(good))
 }
 
-// discard removes what has arrived.
+// discard removes the part and its map.
 func (p *partial) discard() error {
 	p.reset(newBlockSet(len(p.blocks)))
 	err := p.file.Close()
@@ -325,7 +328,7 @@ func (p *partial) discard() error {
 	return errors.Join(err, p.store.c.FS.Remove(p.mapPath()), p.store.c.FS.Remove(p.partPath()))
 }
 
-// moveInPlace moves an archive that is verified and synced where it belongs.
+// moveInPlace moves an archive that is verified and synced to its place.
 func (p *partial) moveInPlace() error {
 	s, d := p.store, p.rel.Digest()
 	s.committing.RLock()
@@ -333,7 +336,7 @@ func (p *partial) moveInPlace() error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	// The block list first: where the archive is, its list must be.
+	// The block list comes first: whenever the archive is in place, its list must be.
 	if err := s.putBlocks(d, p.blocks); err != nil {
 		return err
 	}
@@ -343,25 +346,25 @@ func (p *partial) moveInPlace() error {
 	}
 	to := s.blobPath(d)
 	if there, err := os.Lstat(to); err == nil && os.SameFile(there, mine) {
-		err = s.c.FS.SyncDir(filepath.Dir(to)) // an earlier try renamed it, and did not get further
+		err = s.c.FS.SyncDir(filepath.Dir(to)) // an earlier call renamed it and failed after that
 		if err != nil {
 			return err
 		}
 	} else if err := s.c.FS.RenameTo(p.partPath(), to); err != nil {
-		return err // a second name that a power cut leaves in staging is no part for openPart, which removes it
+		return err // after a power cut the part may have two names; openPart removes such a part
 	}
 	p.done = true
 	err = p.file.Close()
 	p.file = nil
-	// The archive is in place. What follows is done again by the next commit or start.
+	// The archive is in place. The next commit or start repeats the steps that follow if they fail.
 	if err := errors.Join(err, s.linkListed(d), p.removeMap()); err != nil {
 		s.c.Logger.Warn("after the arrival of an archive", "name", p.rel.Name().String(), "err", err)
 	}
 	return nil
 }
 
-// close syncs what has arrived, which is kept, and closes the part. The caller holds p.mu and has awaited the sync under
-// way.
+// close syncs the blocks that have arrived, which are kept, and closes the part. The caller holds p.mu and has
+// awaited the sync under way.
 func (p *partial) close() error {
 	err := p.takeSyncError()
 	if p.file == nil {
@@ -372,7 +375,7 @@ func (p *partial) close() error {
 	return err
 }
 
-// cloneHash returns a hash that goes on where h is.
+// cloneHash returns an independent copy of h.
 func cloneHash(h hash.Hash) (hash.Hash, error) {
 	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {

@@ -13,15 +13,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Room is how much there is, and how much fits. All numbers are bytes.
+// Room says how much space is used, free and needed, in bytes.
 type Room struct {
-	Used int64 // by archives, what has arrived of others, and what is in quarantine
-	Free int64 // on the disk beside the reserve, negative where that is used up
-	Need int64 // by the archives asked for, less what has arrived of them
+	Used int64 // by archives, partials and files in quarantine
+	Free int64 // beside the reserve; negative if the disk has less than that
+	Need int64 // by the archives asked for, less what their partials have
 }
 
-// Room tells what archives that are to arrive need and what there is for them. Of archives with the
-// same digest one counts.
+// Room returns how much space the wanted archives need and how much there is for them. Archives with the same digest
+// count once.
 func (s *Store) Room(ctx context.Context, wanted []trust.Release) (Room, error) {
 	space, err := disk.SpaceOf(s.c.Dir)
 	if err != nil {

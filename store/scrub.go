@@ -23,28 +23,28 @@ const (
 	scrubName = "scrub.json"
 
 	scrubSave  = time.Minute     // how often the position is written
-	scrubPause = 5 * time.Minute // while there is nothing to read, and before the disk is tried again
+	scrubPause = 5 * time.Minute // while there is nothing to read, and before a new try after an error
 )
 
-// Scrubbed is how far reading all archives again is, over restarts.
+// Scrubbed says how far Scrub has got. It outlives restarts.
 type Scrubbed struct {
-	Began    time.Time     `json:"began"`             // the pass under way
+	Began    time.Time     `json:"began"`             // when the present pass began
 	At       update.Digest `json:"at"`                // the archive that is being read; ascending
-	Block    int           `json:"block"`             // the next one of it
-	Complete time.Time     `json:"complete,omitzero"` // when a pass was last over
+	Block    int           `json:"block"`             // the next block of it
+	Complete time.Time     `json:"complete,omitzero"` // when the last pass ended
 	Damaged  int           `json:"damaged"`           // archives that were found damaged since the directory was made
 }
 
-// Scrub reads the archives that are listed again and again, each pass in about that time, evenly and behind
-// whatever else wants the disk, and compares each block with the block list. An archive with a block that differs, or
-// that the disk twice can't read, goes to quarantine and is not served any more, and found is called. Before each pass,
-// and the first time, what lies in quarantine and reads right comes back. Scrub goes on
-// after failures and over restarts, and returns when ctx ends, with its error.
+// Scrub reads the listed archives again and again, each pass in about every, evenly and with the lowest priority on
+// the disk, and compares each block with the block list. An archive with a block that differs, or that the disk can't
+// read twice, goes to quarantine and is no longer served; then found is called. At the start and before each pass,
+// archives in quarantine that read right come back. Scrub continues after errors and restarts, and returns when ctx
+// ends, with its error.
 func (s *Store) Scrub(ctx context.Context, every time.Duration, found func(Problem)) error {
-	// The thread is not unlocked, so that it ends with its priority.
+	// The thread stays locked, so that it ends with its low priority.
 	runtime.LockOSThread()
 	const thisThread, idle = 1, 3 << 13
-	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, thisThread, 0, idle) // where there are no priorities the pace alone counts
+	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, thisThread, 0, idle) // without I/O priorities the pace alone keeps the disk free
 	if err := s.writable(); err != nil {
 		return fmt.Errorf("scrub: %w", err)
 	}
@@ -61,14 +61,14 @@ func (s *Store) Scrub(ctx context.Context, every time.Duration, found func(Probl
 	}
 }
 
-// Scrubbed returns how far Scrub is.
+// Scrubbed returns how far Scrub has got.
 func (s *Store) Scrubbed() Scrubbed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.scrubbed
 }
 
-// scrubPass goes through the archives from where the last one stopped.
+// scrubPass reads the archives, beginning where the last pass stopped.
 func (s *Store) scrubPass(ctx context.Context, every time.Duration, found func(Problem)) error {
 	repo := s.Repository()
 	if repo == nil {
@@ -105,7 +105,8 @@ func (s *Store) scrubPass(ctx context.Context, every time.Duration, found func(P
 	return nil
 }
 
-// toScrub returns the archives of a repository that are in place here, ascending by digest, and their bytes.
+// toScrub returns the releases of a repository whose archives are in the store, ascending by digest, and their total
+// length in bytes.
 func (s *Store) toScrub(repo *trust.Repository) (releases []trust.Release, total int64) {
 	for _, rel := range repo.Releases() {
 		if s.hasBlob(rel) {
@@ -127,7 +128,7 @@ type reading struct {
 	pace     float64 // nanoseconds for each byte
 }
 
-// archive reads the rest of an archive. One that is damaged is in quarantine afterwards.
+// archive reads the rest of an archive. A damaged archive is in quarantine when it returns.
 func (r *reading) archive(ctx context.Context, rel trust.Release) error {
 	s := r.store
 	path := s.blobPath(rel.Digest())
@@ -167,9 +168,9 @@ func (r *reading) archive(ctx context.Context, rel trust.Release) error {
 	return nil
 }
 
-// readFromDisk reads what the disk has, and not what memory still holds of it.
+// readFromDisk reads from the disk instead of the page cache.
 func readFromDisk(f *os.File, b []byte, off int64) error {
-	_ = unix.Fadvise(int(f.Fd()), off, int64(len(b)), unix.FADV_DONTNEED) // a hint alone
+	_ = unix.Fadvise(int(f.Fd()), off, int64(len(b)), unix.FADV_DONTNEED) // only a hint
 	_, err := f.ReadAt(b, off)
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: it ends within the block", ErrCorrupt)
@@ -177,7 +178,8 @@ func readFromDisk(f *os.File, b []byte, off int64) error {
 	return err
 }
 
-// save shows and writes the position. Where the disk does not take it, what was read since is read once more.
+// save publishes the position and writes it to the disk. If that fails, the next process reads again what was read
+// since.
 func (r *reading) save() {
 	s := r.store
 	r.saved = s.c.Now()

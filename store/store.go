@@ -1,32 +1,31 @@
-// Package store keeps a repository on the disk: archives by digest, signed metadata as it was received,
-// and what is on its way in.
+// Package store keeps a repository on the disk: archives by digest, signed metadata as they were received, and
+// archives that are still arriving.
 //
 //	<dir>/lock                         held by the one process that writes
 //	<dir>/sha256/<ab>/<digest>         archives ("blobs"), mode 0444
 //	<dir>/sha256/<ab>/<digest>.blocks  their block lists
 //	<dir>/targets/<digest>.<name>      the same files by the path that TUF clients ask for
 //	<dir>/metadata/                    the signed files; see trust.State
-//	<dir>/staging/<digest>.part        an archive on its way in, of full length, its space allocated
+//	<dir>/staging/<digest>.part        an archive that is arriving, of full length, its space allocated
 //	<dir>/staging/<digest>.map         which blocks of it are verified and on the disk
 //	<dir>/quarantine/<digest>          a file that was found damaged
 //	<dir>/gc.json                      when GC was last
 //	<dir>/scrub.json                   how far Scrub is
 //
-// Any server of static files that is put in front of <dir> is a TUF repository; and a directory that
-// boxsign made is one that a server can go on with.
+// Any server of static files can serve <dir> as a TUF repository, and a server can continue with a directory that
+// boxsign made.
 //
-// # The one door
+// # Ingest and commit
 //
-// Bytes enter in one way only, whoever brings them: Ingest takes a release that verified metadata
-// lists, and blocks. Each block is verified in memory before a byte of it reaches the disk, the digest
-// of the whole before the archive gets its name. Commit then makes a repository the current one, once
-// all that it lists is in place, its timestamp last.
+// There is one way in for bytes, whoever brings them: Ingest takes a release that verified metadata list, and its
+// blocks. Each block is verified in memory before a byte of it is written, and the digest of the whole before the
+// archive gets its name. Commit then makes a repository the current one, once all archives that it needs are in
+// place. Its timestamp comes last.
 //
-// # What holds
+// # Invariants
 //
-// At any instant, whatever was killed or failed before: what is served is one complete, consistent,
-// verified repository; every update that it lists can be read; and no blob's content differs from
-// its name.
+// At any instant, whatever was killed or failed before: the served repository is complete, consistent and verified;
+// every update that it lists can be read; and each blob's content has the digest that is its name.
 //
 // The order in which an archive arrives:
 //
@@ -37,11 +36,11 @@
 //	fsync     <digest>.part          with its last mode, 0444; then the whole is verified
 //	create    <digest>.blocks
 //	rename    <digest>.part <digest> and fsync both directories
-//	link      targets/<digest>.<name>, where it is listed already
+//	link      targets/<digest>.<name>, if it is listed already
 //	remove    <digest>.map
 //
-// The order of a commit: links, fsync of their directories, then that of trust.State.Commit, then what
-// is served changes, then the links of what is not listed any more go.
+// The order of a commit: make the links, fsync their directories, commit as trust.State.Commit does, serve the new
+// repository, and remove the links of archives that are no longer listed.
 //
 // Files are opened without following a symbolic link, and only regular ones.
 package store
@@ -82,12 +81,12 @@ var (
 	errClosed = fmt.Errorf("store is closed: %w", fs.ErrClosed)
 )
 
-// Config says where a store lies. Only Dir is required.
+// Config says where a store is and how it behaves. Only Dir is required.
 type Config struct {
 	Dir string
 
-	// Root is the root file from which trust comes, for a store whose metadata come from elsewhere.
-	// nil means that the oldest root in the directory is trusted.
+	// Root is the root file that is trusted, for a store whose metadata come from elsewhere. nil means that the
+	// oldest root in the directory is trusted.
 	Root []byte
 
 	FS     disk.FS
@@ -95,25 +94,24 @@ type Config struct {
 	Now    func() time.Time // nil: time.Now
 	Grace  time.Duration    // how long GC keeps an archive after it was withdrawn; 0: 24 h
 
-	// Superseded is how long snapshots and lists are served after newer ones replaced them; 0: 1 h. A client,
-	// or a cache, that has the timestamp of before asks for them.
+	// Superseded is how long snapshots and lists are served after newer ones replaced them; 0: 1 h. A client or a
+	// cache that still has the timestamp before asks for them.
 	Superseded time.Duration
 
 	Reserve int64 // bytes of the disk that are left free
 
-	// Elsewhere are further places where archives may lie.
+	// Elsewhere are other places that may have archives.
 	Elsewhere []Place
 
-	// Kept, if not nil, returns those releases of a repository whose archives are kept: no other
-	// archive has to be in place, and GC removes the others. It returns the same for the same
-	// repository.
+	// Kept, if not nil, returns the releases of a repository whose archives are kept: only these must be in place,
+	// and GC removes the others. It must return the same releases for the same repository.
 	Kept func(*trust.Repository) []trust.Release
 }
 
 // Place is a source of archives that somebody else writes to.
 type Place interface {
-	// OpenDigest opens the archive with that digest, if the place has it. The file holds exactly
-	// the bytes of the digest, as far as is known.
+	// OpenDigest opens the archive with that digest, if the place has it. As far as the place knows, the file holds
+	// exactly those bytes. The caller closes it.
 	OpenDigest(d update.Digest) (*os.File, bool)
 }
 
@@ -136,34 +134,34 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// Store is a directory with a repository. Its methods are safe for concurrent use. What is served is
-// read without a lock: neither a commit nor a slow upstream holds a reader up.
+// Store is a directory with a repository. Its methods are safe for concurrent use. Readers take no lock: neither a
+// commit nor a slow upstream delays them.
 type Store struct {
 	c       Config
-	lock    *disk.Lock // nil: for reading only
+	lock    *disk.Lock // nil: open for reading only
 	current atomic.Pointer[view]
 
-	// The order of locks: partial.mu, committing, mu.
-	committing sync.RWMutex // held while names of archives or metadata change, for reading while archives get theirs
+	// Locks are taken in this order: partial.mu, committing, mu.
+	committing sync.RWMutex // held while names of archives or metadata change; for reading while archives get their names
 	state      *trust.State // guarded by committing
 
 	dirs       sync.Mutex
-	dirsSynced bool // the names of all directories of archives are on the disk; guarded by dirs
+	dirsSynced bool // the names of all directories for archives are on the disk; guarded by dirs
 
 	readFromDisk func(f *os.File, b []byte, off int64) error // for Scrub
 
-	hashing sync.Mutex // held while a block list is computed, which is worth doing once
+	hashing sync.Mutex // held while a block list is computed, so that it is computed once
 
 	mu           sync.Mutex
 	ingesting    map[update.Digest]*partial
 	closed       bool
 	collected    time.Time // when GC was last; zero: never
-	notCollected time.Time // when it failed, if it did last
+	notCollected time.Time // when GC failed; zero: its last run succeeded
 	scrubbed     Scrubbed
 	looked       presence // of Lost
 }
 
-// view is what is served.
+// view is what the store serves at one time.
 type view struct {
 	repo    *trust.Repository // nil: none
 	problem error             // why repo is nil
@@ -174,9 +172,8 @@ type view struct {
 	optional map[update.Digest]bool // archives that are listed and not kept
 }
 
-// Open opens the directory for this process alone, making it if it is missing, and clears up after a
-// crash. It is an error, disk.ErrLocked, if another process has it. A directory that can't be
-// written to is for OpenReadOnly.
+// Open opens the directory for this process alone, makes it if it is missing, and cleans up after a crash. The error
+// is disk.ErrLocked if another process has it open. For a directory that can't be written to, use OpenReadOnly.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -201,11 +198,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// readTries is how often a reader looks again where the writer was faster.
+// readTries is how often a reader tries again after the writer has changed files under it.
 const readTries = 5
 
-// OpenReadOnly opens the directory beside the process that writes to it. Nothing is changed, and the
-// repository stays the one that was current then.
+// OpenReadOnly opens the directory beside the process that writes to it. It changes nothing, and the repository stays
+// the one that was current at the time of the call.
 func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -224,12 +221,12 @@ func OpenReadOnly(ctx context.Context, c Config) (*Store, error) {
 
 func open(c Config, lock *disk.Lock) (*Store, error) {
 	s := &Store{c: c, lock: lock, readFromDisk: readFromDisk, ingesting: map[update.Digest]*partial{}}
-	s.scrubbed = readNote[Scrubbed](s, scrubName) // where that can't be read, a pass begins anew
+	s.scrubbed = readNote[Scrubbed](s, scrubName) // without it, a pass begins again
 	s.scrubbed.Block = max(0, s.scrubbed.Block)
 	return s, s.load()
 }
 
-// load makes what the directory holds the state, and what is served.
+// load reads the state from the directory and serves its repository.
 func (s *Store) load() error {
 	state, err := trust.Open(trust.Config{FS: s.c.FS, Dir: s.path(metadataDir), Pinned: s.c.Root, DeferRoots: true,
 		Superseded: s.c.Superseded, Now: func() time.Time { return s.c.Now() }}) // tests move the clock
@@ -245,8 +242,8 @@ func (s *Store) load() error {
 	return s.show(state)
 }
 
-// show makes state the state, and its repository what is served. A repository that is served already
-// stays the same pointer.
+// show makes state the state of the store and serves its repository. A repository that is served already stays the
+// same pointer.
 func (s *Store) show(state *trust.State) error {
 	v := &view{root: state.Root(), ledger: state.Ledger()}
 	v.repo, v.problem = state.Current()
@@ -260,7 +257,7 @@ func (s *Store) show(state *trust.State) error {
 	case v.repo != nil:
 		v.catalog, v.optional = v.repo.Catalog(), s.optional(v.repo)
 	default:
-		// Boxes must not take a repository that has not arrived for one that has nothing.
+		// Boxes must not take a repository that has not arrived for an empty one.
 		empty, err := update.NewCatalog(nil, true)
 		if err != nil {
 			return err
@@ -272,7 +269,7 @@ func (s *Store) show(state *trust.State) error {
 	return nil
 }
 
-// sameRepository reports whether both are none, or one repository.
+// sameRepository reports whether both are nil, or the same repository.
 func sameRepository(a, b *trust.Repository) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -280,18 +277,18 @@ func sameRepository(a, b *trust.Repository) bool {
 	return bytes.Equal(a.Raw(trust.RoleTimestamp), b.Raw(trust.RoleTimestamp)) && bytes.Equal(a.Raw(trust.RoleRoot), b.Raw(trust.RoleRoot))
 }
 
-// recover undoes what a crash left half done.
+// recover completes or undoes what a crash interrupted.
 func (s *Store) recover(ctx context.Context) error {
 	if err := s.removeTemps(ctx); err != nil {
 		return err
 	}
-	s.collected = readNote[collected](s, collectedName).At // where that can't be read GC is due: it removes nothing too early
+	s.collected = readNote[collected](s, collectedName).At // without it GC is due, which is safe: it removes nothing too early
 	s.mend()
 	repo := s.Repository()
 	if repo == nil {
 		return nil
 	}
-	// A crash may have come between a commit and its links.
+	// The last run may have crashed between a commit and its links.
 	whole, err := s.link(repo.Releases())
 	if err != nil {
 		return err
@@ -305,7 +302,7 @@ func (s *Store) recover(ctx context.Context) error {
 	return nil
 }
 
-// mend writes metadata again that the disk damaged. Where that fails, what is served is right all the same.
+// mend rewrites metadata files that the disk damaged. If that fails, the served repository is still right.
 func (s *Store) mend() {
 	for _, damage := range s.state.Damage() {
 		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
@@ -315,8 +312,8 @@ func (s *Store) mend() {
 	}
 }
 
-// Damage returns what of the metadata the disk damaged, as it was found when the directory was opened: the process that
-// writes mends it then. Where there is no repository, it says why.
+// Damage returns an error for each metadata file that was damaged when the directory was opened. A process that may
+// write has mended them then. If there is no repository, the errors say why.
 func (s *Store) Damage() []error {
 	s.committing.RLock()
 	defer s.committing.RUnlock()
@@ -327,9 +324,8 @@ func (s *Store) Damage() []error {
 	return out
 }
 
-// Close ends all that is being brought, whose blocks are kept, waits for what is being written, and releases the
-// directory. Nothing is written after it; what is current can still be read. Closing again does
-// nothing.
+// Close ends every open Ingest, whose blocks are kept, waits for writes that are under way, and releases the
+// directory. Nothing is written after it; the current repository can still be read. Closing again does nothing.
 func (s *Store) Close() error {
 	if s.lock == nil {
 		return nil
@@ -354,8 +350,8 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.lock.Unlock())
 }
 
-// writable says why nothing may be written. Where names change, the caller holds committing, so that
-// Close waits.
+// writable returns why nothing may be written, nil if writing is allowed. A caller that changes names holds
+// committing, so that Close waits for it.
 func (s *Store) writable() error {
 	if s.lock == nil {
 		return ErrReadOnly
@@ -371,30 +367,31 @@ func (s *Store) writable() error {
 // Dir returns the directory.
 func (s *Store) Dir() string { return s.c.Dir }
 
-// Repository returns the current repository, nil where there is none yet.
+// Repository returns the current repository, nil if there is none yet.
 func (s *Store) Repository() *trust.Repository { return s.current.Load().repo }
 
-// Catalog returns what the current repository lists: the same pointer until it changes.
+// Catalog returns the catalog of the current repository: the same pointer until it changes.
 func (s *Store) Catalog() *update.Catalog { return s.current.Load().catalog }
 
 // Root returns the newest root that the store trusts.
 func (s *Store) Root() *trust.Root { return s.current.Load().root }
 
-// Ledger returns the digests of all names that ever were listed.
+// Ledger returns the digests of all names that were ever listed.
 func (s *Store) Ledger() *trust.Ledger { return s.current.Load().ledger }
 
-// Refresh looks for a newer repository, by what is served alone; see trust.State.Refresh. Nothing is stored
-// before Commit, and nothing waits for a slow Fetcher.
+// Refresh looks for a newer repository and compares it with the served one alone; see trust.State.Refresh. Nothing is
+// stored before Commit, and nothing waits for a slow Fetcher.
 func (s *Store) Refresh(ctx context.Context, f trust.Fetcher, c trust.Clock) (*trust.Repository, error) {
 	return s.trusted().Refresh(ctx, f, c)
 }
 
-// Look is that of trust.State. Several may be under way.
+// Look calls trust.State.Look. Several calls may run at the same time.
 func (s *Store) Look(ctx context.Context, f trust.Fetcher, c trust.Clock) (trust.Seen, error) {
 	return s.trusted().Look(ctx, f, c)
 }
 
-// trusted returns the state for reading: Commit and Remember replace what it points to, so that a copy stays whole.
+// trusted returns a copy of the state for reading. Commit and Remember replace what it points to and never change it,
+// so the copy stays whole.
 func (s *Store) trusted() *trust.State {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -402,7 +399,7 @@ func (s *Store) trusted() *trust.State {
 	return &state
 }
 
-// Remember is that of trust.State. A store that is open for reading only remembers nothing.
+// Remember calls trust.State.Remember. A store that is open for reading only remembers nothing.
 func (s *Store) Remember(seen trust.Seen) error {
 	s.committing.Lock()
 	defer s.committing.Unlock()
@@ -412,10 +409,10 @@ func (s *Store) Remember(seen trust.Seen) error {
 	return s.state.Remember(seen)
 }
 
-// maxNote bounds a note in bytes.
+// maxNote bounds the length of a note in bytes.
 const maxNote = 4096
 
-// readNote returns what the store noted for the next process, zero where that is nothing or can't be read.
+// readNote returns what an earlier process noted, the zero value if there is nothing or it can't be read.
 func readNote[T any](s *Store, name string) T {
 	v, damage, err := disk.ReadJSON[T](s.path(name), maxNote)
 	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -424,7 +421,8 @@ func readNote[T any](s *Store, name string) T {
 	return v
 }
 
-// writeNote notes something for the next process, which does without where the disk does not take it.
+// writeNote stores a note for the next process. If that fails it is logged at most: the next process works without
+// it.
 func (s *Store) writeNote(name string, v any) {
 	if err := s.c.FS.WriteJSON(s.path(name), v, 0o644); err != nil {
 		s.c.Logger.Warn("a note for the next process is not written", "file", name, "err", err)
