@@ -1,8 +1,9 @@
-// Package box is what boxup does on a box: it asks mirrors that nobody has to trust for updates, verifies all that they
-// send against the root that the box was given, and installs what is meant for this box. Without a root it does the
-// same by a public key and detached signatures.
+// Package box is what boxup does on a box: it asks untrusted mirrors for updates, verifies everything that they send
+// against the root that the box was given, and installs the updates that are meant for this box. A box without a root
+// can do the same with a public key and detached signatures.
 //
-// A box has a configuration, one JSON file, and a state directory, in which at most one process works at a time.
+// A box has a configuration, which is one JSON file, and a state directory, in which at most one process makes changes
+// at a time.
 package box
 
 import (
@@ -21,10 +22,10 @@ import (
 
 // What lies in the state directory:
 //
-//	boxup.lock   held by the one boxup that changes something
+//	boxup.lock   locked by the boxup that makes changes
 //	box.json     see record
 //	metadata/    the trusted metadata, see trust.State
-//	staging/     an update on its way in; sha256/, targets/: one that has arrived; see package store
+//	staging/     an update that is being fetched; sha256/, targets/: one that is complete; see package store
 //	install/     what is installed, see package install
 const (
 	lockName      = "boxup.lock"
@@ -35,43 +36,43 @@ const (
 	quarantineDir = "quarantine"
 )
 
-// Where things are by default.
+// Default paths.
 const (
 	DefaultConfig = "/etc/boxup/config.json"
 	DefaultState  = settings.DefaultState
 )
 
-// Box is a machine that is kept up to date, and what it has of the outside world.
+// Box is the machine to keep up to date, with everything that the package uses of the outside world.
 type Box struct {
-	ConfigPath    string // file of the configuration
-	StateDir      string // directory of what the box knows; "": as configured
-	MachineIDFile string // file of the system's machine id
+	ConfigPath    string // configuration file
+	StateDir      string // state directory; "": as configured
+	MachineIDFile string // file with the machine id of the system
 
-	Version string    // of this program
-	Built   time.Time // when it was built, before which no clock is believed; zero: not known
+	Version string    // version of this program
+	Built   time.Time // when this program was built: a clock that shows an earlier time is wrong; zero: not known
 
 	FS     disk.FS
 	Now    func() time.Time
 	Sleep  func(context.Context, time.Duration) error
-	Random func() float64 // from 0 to below 1: spreads a fleet
+	Random func() float64 // from 0 to below 1; it spreads the requests of a fleet
 
 	Warn     func(message string)
-	Logger   *slog.Logger                        // of the packages below
-	Progress func(rel trust.Release, done int64) // how many bytes of an archive are here
+	Logger   *slog.Logger                        // for the packages that this one uses
+	Progress func(rel trust.Release, done int64) // is told how many bytes of an archive are here
 }
 
 func (b *Box) warn(format string, args ...any) { b.Warn(fmt.Sprintf(format, args...)) }
 
 func (b *Box) userAgent() string { return "boxup/" + b.Version }
 
-// The exit codes of boxup alone.
+// Exit codes that only boxup has.
 const (
 	CodeLocked    = 6  // another boxup is running
-	CodeAvailable = 10 // an update is there for this box
+	CodeAvailable = 10 // an update is available for this box
 )
 
-// DiskError gives an error of the local disk its exit code and a hint; others stay as they are, and so does the failure of a
-// check after an installation, which is told first.
+// DiskError adds an exit code and a hint to an error of the local disk. It returns other errors as they are, and also an
+// error that contains install.ErrRolledBack or install.ErrDamaged: what became of the installation is more important.
 func DiskError(err error) error {
 	if errors.Is(err, install.ErrRolledBack) || errors.Is(err, install.ErrDamaged) || !status.NoSpace.In(err) && !status.Machine.In(err) {
 		return err

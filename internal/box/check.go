@@ -16,14 +16,14 @@ type Offer struct {
 	Length    int64        `json:"length,omitempty"`
 	Published time.Time    `json:"published,omitzero"`
 	Held      []Held       `json:"held,omitempty"`
-	Withdrawn bool         `json:"withdrawn,omitempty"` // what is installed is not listed any more
+	Withdrawn bool         `json:"withdrawn,omitempty"` // the installed update is not listed any more
 	Stale     time.Time    `json:"stale_since,omitzero"`
-	Expires   time.Time    `json:"expires"` // when what is known stops being accepted
+	Expires   time.Time    `json:"expires"` // the earliest expiry of the known metadata
 
 	release trust.Release // zero: none
 }
 
-// Check asks the mirrors whether there is an update for this box.
+// Check asks the mirrors whether there is an update for this box. It downloads no archive.
 func (b *Box) Check(ctx context.Context) (o Offer, err error) {
 	err = b.change(func(s *session) error {
 		repo, err := s.refresh(ctx)
@@ -37,7 +37,7 @@ func (b *Box) Check(ctx context.Context) (o Offer, err error) {
 	return o, err
 }
 
-// offer says what a repository has for this box.
+// offer returns what a repository has for this box. With downgrade, that may be a version lower than the installed one.
 func (s *session) offer(repo *trust.Repository, installed install.Status, downgrade bool) Offer {
 	c := chooser{product: s.Product, machine: s.machine, hardware: s.Hardware, status: installed, downgrade: downgrade}
 	if s.MaxBytesPerDay > 0 && !downgrade {
@@ -57,7 +57,7 @@ func (s *session) offer(repo *trust.Repository, installed install.Status, downgr
 	return o
 }
 
-// expiry returns when the first file of a repository expires.
+// expiry returns the earliest expiry of all metadata of a repository.
 func expiry(repo *trust.Repository) (first time.Time) {
 	for _, role := range trust.Roles() {
 		if at := repo.Expires(role); first.IsZero() || at.Before(first) {
@@ -67,7 +67,7 @@ func expiry(repo *trust.Repository) (first time.Time) {
 	return first
 }
 
-// warnStale says that what is known would be refused without accept_stale.
+// warnStale warns of expired metadata that accept_stale still accepts.
 func (s *session) warnStale(o Offer) {
 	if !o.Stale.IsZero() {
 		s.warn("what the mirrors have expired at %s, and accept_stale lets it in: updates that were withdrawn since may be offered",
@@ -75,8 +75,8 @@ func (s *session) warnStale(o Offer) {
 	}
 }
 
-// readStatus returns what is installed. Where the record can't be read, that is nothing: the next
-// installation says so too, and begins a new one.
+// readStatus returns what is installed. If the record can't be read, it warns and returns the zero Status: the next
+// installation warns too, and begins a new record.
 func (s *session) readStatus() install.Status {
 	installed, err := install.ReadStatus(s.dir)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *session) readStatus() install.Status {
 	return installed
 }
 
-// installedName returns the name of what is installed, nil where nothing is.
+// installedName returns the name of the installed update, nil if there is none.
 func installedName(s install.Status) *update.Name {
 	if s.Installed == nil {
 		return nil

@@ -9,27 +9,27 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// maxHeld bounds how many updates are named that this box does not take.
+// maxHeld bounds how many held updates a choice names.
 const maxHeld = 5
 
-// holdFailed says that an update was set aside here, because it failed.
+// holdFailed says that this box set an update aside, because its installation failed.
 const holdFailed trust.Hold = "set aside"
 
-// holdMetered says that another update comes first, of which a part is here.
+// holdMetered says that another update comes first, because a part of it is here already.
 const holdMetered trust.Hold = "after another"
 
-// Held is an update that is newer than what is installed, and that this box does not take yet.
+// Held is an update that is newer than the installed one, and that this box does not take yet.
 type Held struct {
 	Name   update.Name `json:"name"`
 	Hold   trust.Hold  `json:"hold"`
 	Reason string      `json:"reason"`
-	Next   time.Time   `json:"next,omitzero"` // from when it takes it, as far as that is planned
+	Next   time.Time   `json:"next,omitzero"` // when the box will take it; zero: not known
 }
 
-// choice is what a box does now about what a repository lists.
+// choice is which update of a repository a box takes now.
 type choice struct {
-	Release trust.Release // to be installed; zero: none
-	Held    []Held        // newer than that, and not taken; the newest first, maxHeld at most
+	Release trust.Release // the update to install; zero: none
+	Held    []Held        // newer updates that the box does not take; the newest first, at most maxHeld
 }
 
 // chooser says which update a box takes.
@@ -39,16 +39,15 @@ type chooser struct {
 	hardware string
 	status   install.Status
 
-	// downgrade lets the box go to the highest version that is listed although a higher one is installed.
+	// downgrade lets the box take the highest listed version although a higher one is installed.
 	downgrade bool
 
-	// part is what is here of an update on a metered link; zero: nothing, or the link is not metered.
+	// part is how much of an update is here already on a metered link; zero: nothing, or the link is not metered.
 	part part
 }
 
-// choose returns the highest version that the box may take at that time. Where the newest one needs
-// another to be installed first, that is the one before; of one version in several formats the box
-// takes the shortest.
+// choose chooses the highest version that the box may take at that time. An update that needs another one to be
+// installed first is held until then. Of one version in several formats, the box takes the shortest archive.
 func (c chooser) choose(repo *trust.Repository, at time.Time) choice {
 	var out choice
 	releases := repo.Releases()
@@ -66,15 +65,14 @@ func (c chooser) choose(repo *trust.Repository, at time.Time) choice {
 		}
 	}
 	if !out.Release.IsZero() && c.installed(out.Release.Name()) {
-		out.Release = trust.Release{} // the highest one is there
+		out.Release = trust.Release{} // the highest version is installed
 	}
 	c.preferPart(&out, releases, at)
 	return out
 }
 
-// preferPart chooses the update of which a part is here rather than a newer one, where less of it is missing. Else a box
-// whose share of a day is small would begin anew with each update that comes before the last one has arrived, and
-// never install any.
+// preferPart replaces the choice by an older update of which a part is here, if less of that is missing. Without it, a
+// box with a small daily cap could begin anew with each newer update, and never complete one.
 func (c chooser) preferPart(out *choice, releases []trust.Release, at time.Time) {
 	newest := out.Release
 	if newest.IsZero() {
@@ -93,7 +91,7 @@ func (c chooser) preferPart(out *choice, releases []trust.Release, at time.Time)
 	}
 }
 
-// concerns reports whether an update is for this product, and not lower than it may be.
+// concerns reports whether an update is of this product, and newer than the installed one unless downgrade is set.
 func (c chooser) concerns(n update.Name) bool {
 	return n.Product() == c.product && (c.downgrade || n.Version().Compare(c.status.Version) > 0)
 }

@@ -21,9 +21,9 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// Fetched is what came of fetching.
+// Fetched is the result of Fetch.
 type Fetched struct {
-	Name   *update.Name   `json:"name"` // null: there is nothing for this box
+	Name   *update.Name   `json:"name"` // null: there is no update for this box
 	Digest *update.Digest `json:"sha256,omitempty"`
 	Path   string         `json:"path,omitempty"`
 	Held   []Held         `json:"held,omitempty"`
@@ -31,7 +31,7 @@ type Fetched struct {
 	Offer Offer `json:"-"` // what the mirrors have
 }
 
-// Fetch asks the mirrors and downloads the update of that name or, where that is "", the one for this box.
+// Fetch asks the mirrors and downloads the update of that name or, if name is "", the one for this box.
 func (b *Box) Fetch(ctx context.Context, name string) (out Fetched, err error) {
 	err = b.change(func(s *session) error {
 		out, err = s.fetchNamed(ctx, name)
@@ -65,7 +65,7 @@ func (s *session) fetchNamed(ctx context.Context, arg string) (Fetched, error) {
 	return Fetched{&name, &digest, f.Name(), o.Held, o}, nil
 }
 
-// releaseNamed returns the trusted update of that name.
+// releaseNamed returns the update of that name in the trusted list. It refuses a name that is not listed.
 func (s *session) releaseNamed(arg string) (trust.Release, error) {
 	name, err := update.ParseName(arg)
 	if err != nil {
@@ -83,8 +83,8 @@ func (s *session) releaseNamed(arg string) (trust.Release, error) {
 	return rel, nil
 }
 
-// fetchRelease brings an update into the store, unless it is there, and opens it. What is left there of others
-// is removed first.
+// fetchRelease downloads an update into the store, unless it is there, and opens it. First it removes all other
+// archives from the state directory.
 func (s *session) fetchRelease(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
 	if err := s.removeOthers(rel.Digest()); err != nil {
 		return nil, fmt.Errorf("fetch %v: %w", rel.Name(), err)
@@ -104,7 +104,7 @@ func (s *session) fetchRelease(ctx context.Context, rel trust.Release) (_ *os.Fi
 	return st.Open(rel.Update())
 }
 
-// openFetched opens an update that was fetched before.
+// openFetched opens an update that was fetched before. It asks no mirror.
 func (s *session) openFetched(ctx context.Context, rel trust.Release) (_ *os.File, err error) {
 	st, err := s.openStore(ctx)
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *session) openFetched(ctx context.Context, rel trust.Release) (_ *os.Fil
 	return f, err
 }
 
-// openStore opens the state directory as a store that needs to hold no update of its list.
+// openStore opens the state directory as a store that doesn't need to hold any archive of its list.
 func (s *session) openStore(ctx context.Context) (*store.Store, error) {
 	return store.Open(ctx, store.Config{
 		Dir: s.dir, Root: s.pinned, FS: s.FS, Logger: s.Logger,
@@ -143,8 +143,8 @@ func (s *session) download(ctx context.Context, st *store.Store, rel trust.Relea
 	return err
 }
 
-// checkRoom refuses an update that does not fit on the disk, packed and as installing it needs. What would only fail
-// after it has come would come for nothing.
+// checkRoom refuses an update for which the disk lacks room: for the archive and for its installation. It counts both
+// before the download, which would be wasted if the installation failed.
 func checkRoom(ctx context.Context, s *store.Store, rel trust.Release) error {
 	room, err := s.Room(ctx, []trust.Release{rel})
 	if err != nil {
@@ -158,7 +158,7 @@ func checkRoom(ctx context.Context, s *store.Store, rel trust.Release) error {
 	return nil
 }
 
-// removeOthers removes from the state directory what is not of one of those archives.
+// removeOthers removes all archives from the state directory, complete or not, except those with the digests in keep.
 func (s *session) removeOthers(keep ...update.Digest) error {
 	kept := func(name string) bool {
 		return slices.ContainsFunc(keep, func(d update.Digest) bool { return strings.HasPrefix(name, d.String()) })
@@ -185,8 +185,8 @@ func (s *session) removeOthers(keep ...update.Digest) error {
 	return removeEmpty(blobs)
 }
 
-// removeUnneeded removes a file that is not needed. One that may not be removed, because it is immutable for example, is told of
-// and stays: it must not keep every update away.
+// removeUnneeded removes a file that is not needed. If the system denies that, for example because the file is immutable,
+// it warns and leaves the file: one file must not block every update.
 func (b *Box) removeUnneeded(path string) error {
 	err := b.FS.Remove(path)
 	if errors.Is(err, fs.ErrPermission) {
@@ -196,7 +196,7 @@ func (b *Box) removeUnneeded(path string) error {
 	return err
 }
 
-// pathsIn returns the paths of what is in a directory; one that isn't there is empty.
+// pathsIn returns the paths of the entries of a directory, none if it doesn't exist.
 func pathsIn(dir string) (paths []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -208,7 +208,7 @@ func pathsIn(dir string) (paths []string, err error) {
 	return paths, nil
 }
 
-// removeUnlisted removes what was fetched of updates that are not listed any more, or are installed.
+// removeUnlisted removes the archives of updates that are installed or not listed any more.
 func (s *session) removeUnlisted(repo *trust.Repository, installed install.Status) error {
 	var keep []update.Digest
 	for _, rel := range repo.Releases() {
@@ -219,7 +219,7 @@ func (s *session) removeUnlisted(repo *trust.Repository, installed install.Statu
 	return s.removeOthers(keep...)
 }
 
-// removeEmpty removes those of the directories that are empty.
+// removeEmpty removes those directories that are empty.
 func removeEmpty(dirs []string) error {
 	for _, dir := range dirs {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EEXIST) {

@@ -19,14 +19,14 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// rootName is the copy of the pinned root beside the configuration.
+// rootName is the file name of the pinned root, which init copies beside the configuration.
 const rootName = "root.json"
 
-// Initiation is what a box is told at the beginning, and whenever that changes.
+// Initiation is what boxup init sets on a box, the first time or later.
 type Initiation struct {
 	Root        string   // file of the root
-	Fingerprint string   // SHA-256 of the root in hex, instead of asking; "": Confirm asks
-	Replace     bool     // trust this root instead of another one that the box trusts
+	Fingerprint string   // expected SHA-256 of the root, in hex; "": Confirm asks instead
+	Replace     bool     // trust this root in place of another one that the box trusts
 	Product     string   // "": as configured
 	Hardware    string   // "": as configured
 	Mirrors     []string // base URLs
@@ -35,7 +35,7 @@ type Initiation struct {
 	Confirm func(context.Context, *trust.Root) error
 }
 
-// Initiated says what a box was told.
+// Initiated is the result of Init.
 type Initiated struct {
 	Config      string        `json:"config"`
 	Fingerprint update.Digest `json:"fingerprint"`
@@ -45,8 +45,8 @@ type Initiated struct {
 	Expires     time.Time     `json:"-"` // of the root
 }
 
-// Init writes the root and the configuration. Another root than the one that the box trusts is refused, unless it is
-// to be replaced: then what was trusted by the old one is forgotten.
+// Init writes the root and the configuration; fields of the configuration that it doesn't set stay. If the box trusts
+// another root, Init refuses, unless in.Replace is set: then it removes the metadata that the old root verified.
 func (b *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 	raw, err := disk.ReadFile(in.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
@@ -65,7 +65,7 @@ func (b *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 	if err != nil {
 		return Initiated{}, err
 	}
-	// Who runs it again with the root that the box trusts changes the mirrors, and has compared it before.
+	// A person who runs init again with the trusted root only changes other settings, and compared the root before.
 	if had != sameRoot || in.Fingerprint != "" {
 		if err := i.confirm(ctx, root); err != nil {
 			return Initiated{}, err
@@ -81,13 +81,13 @@ func (b *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 	return out, nil
 }
 
-// initiation is what is under way.
+// initiation is a running Init.
 type initiation struct {
 	*Box
 	Initiation
 }
 
-// wanted returns the configuration as it will be.
+// wanted returns the new configuration: the present one, if there is one, with the fields that init sets.
 func (i *initiation) wanted() (text []byte, c config, err error) {
 	object := map[string]json.RawMessage{}
 	b, err := disk.ReadFile(i.ConfigPath, settings.MaxBox)
@@ -115,7 +115,7 @@ func (i *initiation) wanted() (text []byte, c config, err error) {
 	return text, c, nil
 }
 
-// values returns the fields that init sets.
+// values returns the fields that init sets. noState says that the present configuration names no state directory.
 func (i *initiation) values(noState bool) (map[string]any, error) {
 	configPath, err := filepath.Abs(i.ConfigPath)
 	if err != nil {
@@ -147,16 +147,17 @@ func marshal(object map[string]json.RawMessage) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// trusted is what a box trusts already, compared with the root that init is given.
+// trusted says which root a box trusts already, compared with the one that Init is given.
 type trusted int
 
 const (
 	noRoot    trusted = iota
-	sameRoot          // that root
-	otherRoot         // another one, which is to be replaced
+	sameRoot          // the given one
+	otherRoot         // another one, which Init replaces
 )
 
-// known says what the box trusts already, and refuses another root unless it is to be replaced.
+// known returns which root the box trusts already. It refuses another root than the given one, raw, unless Replace is
+// set.
 func (i *initiation) known(c config, raw []byte) (trusted, error) {
 	_, err := trust.Open(trust.Config{FS: i.FS, Dir: filepath.Join(c.State, metadataDir), Pinned: raw})
 	clash := errors.Is(err, trust.ErrFork)
@@ -178,7 +179,7 @@ func (i *initiation) known(c config, raw []byte) (trusted, error) {
 	return otherRoot, nil
 }
 
-// confirm shows the root and asks, unless the fingerprint was said.
+// confirm compares the root with Fingerprint or, if that is "", asks Confirm.
 func (i *initiation) confirm(ctx context.Context, root *trust.Root) error {
 	if i.Fingerprint != "" {
 		want, err := update.ParseDigest(i.Fingerprint)
@@ -194,7 +195,8 @@ func (i *initiation) confirm(ctx context.Context, root *trust.Root) error {
 	return i.Confirm(ctx, root)
 }
 
-// write writes root and configuration; what was trusted by another root goes first.
+// write writes the root and the configuration. It first removes metadata that another root verified. The configuration is
+// readable for its owner only if a mirror's URL has a password.
 func (i *initiation) write(c config, root, text []byte, had trusted) (err error) {
 	lock, err := i.lockDir(c.State)
 	if err != nil {

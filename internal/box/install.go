@@ -14,22 +14,23 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// Options are what a person may ask for beyond what a box does by itself.
+// Options are what a person may ask for beyond what a box does by default.
 type Options struct {
-	AllowDowngrade bool // install a version lower than what is installed
-	Force          bool // install what is installed already, was set aside, or waits because it filled the disk
+	AllowDowngrade bool // install a version lower than the installed one
+	Force          bool // install an update that is installed already, was set aside, or waits because it filled the disk
 	AnyTime        bool // install outside of the maintenance window too
 
-	// Key is the file of a public key: trust comes from a detached signature by it, rather than from signed
-	// metadata. Sig is the file of that signature; "": beside the archive. A server is asked for its own.
+	// Key, if not "", is the file of a public key and selects the plain mode: an update is trusted by a detached
+	// signature of that key rather than by signed metadata. Sig is the file of the signature, "" for the one beside
+	// the archive; Update asks the server for the signature instead.
 	Key, Sig string
 
-	// Report is told what came of it, before the box reboots. Its error is returned.
+	// Report is called with the outcome, before the box reboots. Its error is returned.
 	Report func(Outcome) error
 }
 
-// Install installs a file, the update of that name that was fetched or, where what is "", the one that was fetched
-// for this box. Mirrors are not asked.
+// Install installs what: a file, or the name of an update that was fetched. If what is "", it installs the update that
+// was fetched for this box. It asks no mirror.
 func (b *Box) Install(ctx context.Context, what string, w Options) error {
 	if w.Key != "" {
 		return b.plainInstall(ctx, w, what)
@@ -53,7 +54,8 @@ func (s *session) installNamed(ctx context.Context, i *install.Installer, w Opti
 	return w.Report(Outcome{Installed: []install.Result{result}, Status: statusOf(i.Status())})
 }
 
-// toInstall returns what to install; no file where there is nothing to do.
+// toInstall returns the update to install and its archive, which the caller closes. The file is nil if there is nothing
+// to install.
 func (s *session) toInstall(ctx context.Context, installed install.Status, w Options, what string) (trust.Release, *os.File, error) {
 	if what == "" {
 		repo, err := s.trusted()
@@ -88,8 +90,8 @@ func (s *session) toInstall(ctx context.Context, installed install.Status, w Opt
 	return rel, f, nil
 }
 
-// checkFits refuses an update that is for other boxes, or that another one has to be installed before. That
-// the rollout has not reached this box, or is paused, it says.
+// checkFits refuses an update that is for other hardware, or needs another one to be installed first. If the rollout has
+// not reached this box, or is paused, it only warns, because a person named the update.
 func (s *session) checkFits(rel trust.Release, installed install.Status) error {
 	repo, err := s.trusted()
 	if err != nil {
@@ -105,8 +107,8 @@ func (s *session) checkFits(rel trust.Release, installed install.Status) error {
 	return nil
 }
 
-// install installs a trusted update. Its download is removed after that, where it was set aside, and where
-// the disk lost something of it, so that it comes again.
+// install installs a trusted update. It then removes the download if the update is installed or was set aside, or if
+// the archive on the disk is damaged, so that it is downloaded again.
 func (s *session) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w Options) (install.Result, error) {
 	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.AllowDowngrade, Force: w.Force})
 	_, aside := i.Status().SetAside(rel.Name(), rel.Digest())
@@ -125,8 +127,8 @@ func installError(i *install.Installer, err error) error {
 	return err
 }
 
-// withInstaller opens the installer, which finishes what a crash interrupted, and reboots at the end
-// where that is due.
+// withInstaller opens the installer, finishes an installation that a crash interrupted, calls run, and reboots if that
+// is due.
 func (b *Box) withInstaller(ctx context.Context, c config, run func(*install.Installer) error) (err error) {
 	i, err := install.Open(install.Config{
 		FS: b.FS, Dir: c.State, Product: c.Product, PreHooks: c.PreInstall, PostHooks: c.PostInstall,
@@ -148,11 +150,11 @@ func (b *Box) withInstaller(ctx context.Context, c config, run func(*install.Ins
 	return err
 }
 
-// Outcome is what came of installing and updating.
+// Outcome is the result of Install and Update.
 type Outcome struct {
 	Installed []install.Result `json:"installed"` // by this run, in order
 	Status    Summary          `json:"status"`
-	Update    *update.Name     `json:"update,omitempty"` // that waits
+	Update    *update.Name     `json:"update,omitempty"` // the update that waits
 	Waits     string           `json:"waits,omitempty"`  // why
 	Held      []Held           `json:"held,omitempty"`
 }
@@ -160,12 +162,12 @@ type Outcome struct {
 // Summary is the short form of what is installed.
 type Summary struct {
 	Installed *update.Name `json:"installed"`
-	Reboot    bool         `json:"reboot"` // one was asked for, or is due
+	Reboot    bool         `json:"reboot"` // a reboot was requested, or is due
 }
 
 func statusOf(s install.Status) Summary { return Summary{installedName(s), s.Reboot != nil} }
 
-// Waiting reports whether an update has to wait, or nothing was installed because one was set aside.
+// Waiting reports whether an update waits, or nothing was installed and one was set aside.
 func (o Outcome) Waiting() bool {
 	failed := func(h Held) bool { return h.Hold == holdFailed }
 	return o.Update != nil || len(o.Installed) == 0 && slices.ContainsFunc(o.Held, failed)

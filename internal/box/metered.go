@@ -11,19 +11,19 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A metered link may bring so many bytes of archives a day, max_bytes_per_day. What is over comes on the
-// next days: an update that is longer than a day's share arrives in parts. Metadata don't count, and
-// neither does what a mirror sent wrong. Days are those of UTC, by the reference time.
+// On a metered link, a box downloads at most max_bytes_per_day bytes of archives a day. An update that is longer
+// arrives over several days. Metadata don't count, and neither do wrong bytes that a mirror sent. A day is a day of UTC,
+// by the reference time.
 
-// errCap says that no more may come today.
+// errCap says that no more bytes may come today.
 var errCap = errors.New("the daily cap is reached")
 
-// longestLag is by how much the clock of a box may go back without a new day: without a battery it begins
-// after each power cut with the newest signed time, which is as old as a timestamp may get. A day further
-// ahead was one of a clock that was wrong.
+// longestLag is how far the clock of a box may go back without starting a new day. A clock without a battery starts
+// after each power cut at the newest signed time, which is at most as old as a timestamp may get. A recorded day further
+// in the future came from a wrong clock.
 const longestLag = trust.TimestampLife
 
-// bytesOn returns how many bytes came on a day.
+// bytesOn returns how many bytes came on the day of today.
 func (r *record) bytesOn(today time.Time) int64 {
 	on, err := time.Parse(time.DateOnly, r.Day)
 	if err != nil || on.Before(today.UTC().Truncate(24*time.Hour)) || on.After(today.Add(longestLag)) {
@@ -32,7 +32,7 @@ func (r *record) bytesOn(today time.Time) int64 {
 	return r.Bytes
 }
 
-// addBytes counts bytes that came on a day.
+// addBytes adds n bytes to those that came on the day of today.
 func (r *record) addBytes(today time.Time, n int64) {
 	if r.bytesOn(today) == 0 {
 		r.Day, r.Bytes = today.UTC().Format(time.DateOnly), 0
@@ -40,13 +40,13 @@ func (r *record) addBytes(today time.Time, n int64) {
 	r.Bytes += n
 }
 
-// part is so many bytes of an archive that are here.
+// part says how many bytes of an archive are here.
 type part struct {
 	Digest update.Digest `json:"sha256"`
 	Bytes  int64         `json:"bytes"`
 }
 
-// missing returns how many bytes of an update have to come still, as far as the part tells.
+// missing returns how many bytes of an update still have to come: all, unless p is a part of its archive.
 func (p part) missing(rel trust.Release) int64 {
 	if p.Digest != rel.Digest() {
 		return rel.Length()
@@ -54,10 +54,10 @@ func (p part) missing(rel trust.Release) int64 {
 	return max(rel.Length()-p.Bytes, 0)
 }
 
-// allowance is what may come in a day.
+// allowance counts the bytes that may come in a day.
 type allowance struct {
-	most   int64            // bytes; 0: any
-	now    func() time.Time // by which days are told
+	most   int64            // bytes a day; 0: unlimited
+	now    func() time.Time // decides which day it is
 	record *record
 	save   func() error
 }
@@ -66,7 +66,7 @@ func (s *session) allowance() allowance {
 	return allowance{s.MaxBytesPerDay, s.today, &s.record, s.remember}
 }
 
-// today returns the time by which days are told.
+// today returns the time that decides which day it is: the reference time if there is a repository, else the clock.
 func (s *session) today() time.Time {
 	if repo, err := s.state.Current(); err == nil {
 		return s.at(repo)
@@ -74,7 +74,7 @@ func (s *session) today() time.Time {
 	return s.Now()
 }
 
-// left returns how many bytes may come today.
+// left returns how many bytes may still come today.
 func (a allowance) left() int64 {
 	if a.most == 0 {
 		return math.MaxInt64
@@ -82,7 +82,7 @@ func (a allowance) left() int64 {
 	return max(a.most-a.record.bytesOn(a.now()), 0)
 }
 
-// spend counts bytes that came.
+// spend counts n bytes that came, and saves the record.
 func (a allowance) spend(n int64) error {
 	if a.most == 0 || n == 0 {
 		return nil
@@ -96,30 +96,30 @@ func (a allowance) over(name update.Name, need int64) error {
 		name, errCap, need, a.left()), status.ExitHeld)
 }
 
-// budget is what may come in a day of an update.
+// budget is the allowance for the download of one update. It is a fetch.Budget.
 type budget struct {
 	allowance
 	name   update.Name
 	digest update.Digest
 }
 
-// Left returns how many bytes may come today.
+// Left returns how many bytes may still come today.
 func (b budget) Left() int64 { return b.left() }
 
-// Spend counts bytes that came.
+// Spend counts bytes that came, and records that here bytes of the archive are on the disk.
 func (b budget) Spend(bytes, here int64) error {
 	b.record.Part = part{b.digest, here}
 	return b.spend(bytes)
 }
 
-// Over says that no more may come today.
+// Over returns the error for need bytes that must come at once and are more than the cap leaves today.
 func (b budget) Over(need int64) error { return b.over(b.name, need) }
 
-// releaseBudget is the budget of an update of the signed list, of which no more than a block has to come at once, unless no mirror
-// has a block list.
+// releaseBudget is the budget of an update of the signed list. It downloads block by block or, if no mirror has the block
+// list, in one piece.
 type releaseBudget struct{ budget }
 
-// Over says that no more may come today, or ever.
+// Over is like budget.Over, and says so if need is more than the cap of a whole day: then waiting does not help.
 func (b releaseBudget) Over(need int64) error {
 	if need > b.most {
 		return status.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",

@@ -23,12 +23,12 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// The plain mode is for boxes that have release.pub and no root: an update counts when its detached
-// signature fits the checksum line that the box makes from the bytes at hand and from the name that it
-// asked for. A checksum line of the server's is never asked for. The digest that /updates.json has is a hint:
-// where the signature does not fit it, nothing comes, and what comes must have it.
+// The plain mode is for boxes that have release.pub and no root. An update is verified when its detached
+// signature fits the checksum line that the box makes itself, from the digest of the archive and the name that it
+// asked for. The box never uses a checksum line of the server. A digest in /updates.json is a hint: if the signature
+// does not fit it, the box downloads nothing, and a downloaded archive must have it.
 
-// The bounds of files, in bytes.
+// Bounds of files, in bytes.
 const (
 	maxKey = 4 << 10
 	maxSig = 64
@@ -47,8 +47,8 @@ func readKey(path string) (keys.Public, error) {
 	return k, nil
 }
 
-// openPlain verifies a file under the name that its path ends with. Where the path of the signature is
-// "", that is beside it.
+// openPlain verifies a file as the update that the last element of path names. sigPath is the file of the detached
+// signature, "" for the one beside path.
 func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath string) (signing.Verified, error) {
 	name, err := update.ParseName(filepath.Base(path))
 	if err != nil {
@@ -69,7 +69,7 @@ func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath str
 	return v, status.Coded(err)
 }
 
-// plainConfig returns the configuration, which the plain mode does without.
+// plainConfig returns the configuration, or the defaults if there is no file: the plain mode needs none.
 func (b *Box) plainConfig() (config, error) {
 	c, err := readConfig(b.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -81,7 +81,7 @@ func (b *Box) plainConfig() (config, error) {
 	return c, err
 }
 
-// plainBox is a box in the plain mode, with its state directory for this process alone.
+// plainBox is a box in the plain mode, whose state directory this process has locked.
 type plainBox struct {
 	*Box
 	config
@@ -91,7 +91,8 @@ type plainBox struct {
 	record    record
 }
 
-// withPlain runs a command of the plain mode.
+// withPlain locks the state directory, opens the installer and calls run. An interrupted installation is finished
+// first, even if the key can't be read: services may be stopped.
 func (b *Box) withPlain(ctx context.Context, w Options, run func(*plainBox) error) error {
 	c, err := b.plainConfig()
 	if err != nil {
@@ -124,7 +125,8 @@ func (b *plainBox) allowance() allowance {
 	return allowance{b.MaxBytesPerDay, b.today, &b.record, b.remember}
 }
 
-// today returns the time by which days are told. Nothing that is signed tells the time here.
+// today returns the time that decides which day it is. The plain mode has no signed time; the time of the build is a
+// lower bound.
 func (b *plainBox) today() time.Time {
 	if now := b.Now(); now.After(b.Built) {
 		return now
@@ -205,8 +207,8 @@ func (b *plainBox) update(ctx context.Context, s plainServer) error {
 	return errors.Join(b.removeDownloadsBut(newest.Name, o.Update != nil), b.Report(o))
 }
 
-// newer returns the newest update of a server, the zero Update where what is installed is as new. That
-// costs one small request.
+// newer returns the newest update of a server, the zero Update if the installed one is as new. In that case it makes only
+// one small request.
 func (b *plainBox) newer(ctx context.Context, s plainServer) (update.Update, error) {
 	if in := b.installer.Status().Installed; in != nil {
 		v, err := s.version(ctx)
@@ -220,7 +222,7 @@ func (b *plainBox) newer(ctx context.Context, s plainServer) (update.Update, err
 	return s.newest(ctx, b.Product)
 }
 
-// offer says what becomes of the newest update of a server.
+// offer returns whether the box takes the newest update of a server.
 func (b *plainBox) offer(newest update.Update) Outcome {
 	status, name := b.installer.Status(), newest.Name
 	var o Outcome
@@ -236,8 +238,8 @@ func (b *plainBox) offer(newest update.Update) Outcome {
 	return o
 }
 
-// step downloads, verifies and installs an update, unless it has to wait: then it says why. What does not
-// verify is removed.
+// step downloads, verifies and installs an update. If the update has to wait for the maintenance window, waits says so.
+// A download that does not verify is removed.
 func (b *plainBox) step(ctx context.Context, s plainServer, newest update.Update) (waits string, err error) {
 	name := newest.Name
 	sig, err := s.signature(ctx, name, b.by)
@@ -245,7 +247,7 @@ func (b *plainBox) step(ctx context.Context, s plainServer, newest update.Update
 		return "", status.Coded(err)
 	}
 	if !newest.Digest.IsZero() {
-		// The hint is wrong, or the signature is: nothing needs to come to know it.
+		// If these don't fit, the digest or the signature is wrong: refuse before anything is downloaded.
 		if _, err := signing.Open(newest.Digest, name, sig, b.by); err != nil {
 			return "", refused(fmt.Errorf("%v: %w", s.Upstreams()[0], err))
 		}
@@ -254,7 +256,7 @@ func (b *plainBox) step(ctx context.Context, s plainServer, newest update.Update
 	if err != nil {
 		return "", status.Coded(err)
 	}
-	defer f.Close() // what counts was read back
+	defer f.Close() // download synced it, and Verify reads it back
 	v, err := signing.Verify(ctx, io.NewSectionReader(f, 0, math.MaxInt64), name, sig, b.by)
 	if errors.Is(err, signing.ErrSignature) {
 		return "", errors.Join(refused(fmt.Errorf("%v: %w", s.Upstreams()[0], err)), b.FS.Remove(f.Name()))
@@ -272,8 +274,8 @@ func (b *plainBox) step(ctx context.Context, s plainServer, newest update.Update
 	return "", err
 }
 
-// download brings an archive into a file of its name, which is gone on with where it is there already,
-// and removes those of other archives.
+// download downloads an archive into a file of its name in the staging directory, and removes other archives there. If
+// a part of the archive is there, the download continues it. The caller closes the file.
 func (b *plainBox) download(ctx context.Context, s plainServer, newest update.Update) (_ *os.File, err error) {
 	dir := filepath.Join(b.State, stagingDir)
 	if err := errors.Join(b.FS.MkdirAll(dir, 0o755), b.removeDownloadsBut(newest.Name, true)); err != nil {
@@ -306,8 +308,8 @@ func (b *plainBox) download(ctx context.Context, s plainServer, newest update.Up
 	return f, nil
 }
 
-// checkPlainRoom refuses an archive that does not fit on the disk beside what is there of it, packed and as installing
-// it needs.
+// checkPlainRoom refuses an archive of length bytes, have of which are here, if the disk lacks room for the rest and for
+// the installation.
 func checkPlainRoom(dir string, length, have int64) error {
 	after := install.Needs(length, 0)
 	if err := disk.CheckSpace(dir, length-have+after, 0); err != nil {
@@ -316,7 +318,7 @@ func checkPlainRoom(dir string, length, have int64) error {
 	return nil
 }
 
-// removeDownloadsBut removes downloads, except, where it is still wanted, that of name.
+// removeDownloadsBut removes all downloads except, if it is wanted, that of name.
 func (b *plainBox) removeDownloadsBut(name update.Name, wanted bool) error {
 	dir := filepath.Join(b.State, stagingDir)
 	old, err := os.ReadDir(dir)

@@ -14,17 +14,17 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// The bounds of what a server says in the plain mode, in bytes.
+// Bounds of the answers of a server in the plain mode, in bytes.
 const (
 	maxUpdates = 8 << 20
 	maxList    = 1 << 20
 	maxVersion = 32
 )
 
-// plainServer is a server that is asked by the URLs that every box knows.
+// plainServer asks a server by the URLs of docs/COMPAT.md, without signed metadata.
 type plainServer struct{ *fetch.Client }
 
-// small brings a file of at most so many bytes.
+// small downloads a file of at most most bytes.
 func (s plainServer) small(ctx context.Context, file string, most int64) (b []byte, err error) {
 	err = s.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
 		b, err = u.Text(ctx, file, most)
@@ -33,12 +33,12 @@ func (s plainServer) small(ctx context.Context, file string, most int64) (b []by
 	return b, err
 }
 
-// refusedf says what is wrong with a file that came.
+// refusedf returns a fetch.ErrRefused that says what is wrong with a file of the server.
 func (s plainServer) refusedf(file string, err error) error {
 	return fmt.Errorf("%v/%s: %w: %w", s.Upstreams()[0], file, fetch.ErrRefused, err)
 }
 
-// version returns the newest version that is for every box: the smallest answer that a server has.
+// version returns the newest version that is for every box, by /version, the smallest answer that a server has.
 func (s plainServer) version(ctx context.Context) (update.Version, error) {
 	b, err := s.small(ctx, "version", maxVersion)
 	if err != nil {
@@ -51,8 +51,8 @@ func (s plainServer) version(ctx context.Context) (update.Version, error) {
 	return v, nil
 }
 
-// newest returns the newest update that is for every box, by /updates.json or, where a server doesn't
-// have that, by /version and /ls, without a digest.
+// newest returns the newest update that is for every box. It asks for /updates.json. If the server doesn't have that,
+// it asks for /version and /ls, and the update has no digest.
 func (s plainServer) newest(ctx context.Context, product update.Product) (update.Update, error) {
 	b, err := s.small(ctx, "updates.json", maxUpdates)
 	if err == nil {
@@ -80,7 +80,8 @@ func (s plainServer) newest(ctx context.Context, product update.Product) (update
 	return update.Update{Name: name}, nil
 }
 
-// signature returns the detached signature of an update, that by the key where there are several.
+// signature returns the detached signature of an update. It asks for the one by key k first, since an update may have
+// several.
 func (s plainServer) signature(ctx context.Context, n update.Name, k keys.Public) (signing.Signature, error) {
 	file := "update/" + n.String() + ".sig"
 	b, err := s.small(ctx, file+"?key="+string(k.ID()), maxSig)
@@ -97,8 +98,8 @@ func (s plainServer) signature(ctx context.Context, n update.Name, k keys.Public
 	return sig, nil
 }
 
-// parseUpdates returns the update that the catalog of a server names as the newest for every box. Digest and length
-// are zero where the catalog doesn't have them.
+// parseUpdates returns the update that the catalog in b names as the newest for every box. Digest and length are zero if
+// the catalog doesn't have them.
 func parseUpdates(b []byte, product update.Product) (update.Update, error) {
 	var catalog struct {
 		Newest  *update.Name `json:"newest"`
@@ -130,8 +131,8 @@ func parseUpdates(b []byte, product update.Product) (update.Update, error) {
 	return newest, nil
 }
 
-// parseList returns the name, of those that a server lists, of the version that it says is the newest.
-// Of several formats that is the one which every box unpacks.
+// parseList returns the name in list, one name a line, that has version v and this product. Of several formats it
+// returns the one that every box unpacks.
 func parseList(v update.Version, list []byte, product update.Product) (update.Name, error) {
 	var best update.Name
 	for line := range bytes.SplitSeq(list, []byte("\n")) {

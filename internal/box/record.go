@@ -25,36 +25,36 @@ const (
 	maxMachine = settings.MaxMachineID // bytes
 )
 
-// record is what a box remembers beside the metadata that it trusts, in box.json. Losing it costs a
-// little politeness and nothing else.
+// record is what a box remembers beside the trusted metadata, in box.json. Without it, the box asks mirrors too often
+// or in another order, forgets the daily cap, and gets a new machine id if that was made here.
 type record struct {
-	Machine string   `json:"machine_id,omitempty"` // made here, where neither configuration nor system has one
+	Machine string   `json:"machine_id,omitempty"` // made here, if neither the configuration nor the system has one
 	Mirrors []Mirror `json:"mirrors"`              // in the order in which they are asked
 
-	Checked time.Time `json:"checked,omitzero"` // when a mirror last showed a repository that was accepted
-	Error   string    `json:"error,omitempty"`  // why that failed since
+	Checked time.Time `json:"checked,omitzero"` // when the box last accepted the repository of a mirror
+	Error   string    `json:"error,omitempty"`  // why a later check failed
 
-	// RootsAsked is when a mirror last said that there is no newer root: once a day that costs a second request.
+	// RootsAsked is when a mirror last answered that there is no newer root. The box asks for one once a day.
 	RootsAsked time.Time `json:"roots_asked,omitzero"`
 
 	// Day and Bytes say how much of max_bytes_per_day is used.
 	Day   string `json:"day,omitempty"`
 	Bytes int64  `json:"bytes,omitempty"`
 
-	Part part `json:"part,omitzero"` // what comes on a metered link, and is not installed yet
+	Part part `json:"part,omitzero"` // the update that is being downloaded on a metered link
 }
 
 // Mirror is what is known of a mirror.
 type Mirror struct {
 	URL    string    `json:"url"`
-	Behind bool      `json:"behind,omitempty"` // it has older metadata than another one that was seen
-	Slow   time.Time `json:"slow,omitzero"`    // until then it is asked last: another one was much faster
-	Until  time.Time `json:"until,omitzero"`   // it asked not to be asked before
-	Reason string    `json:"reason,omitempty"`
+	Behind bool      `json:"behind,omitempty"` // it has older metadata than another mirror
+	Slow   time.Time `json:"slow,omitzero"`    // until then it is asked last, because another mirror was much faster
+	Until  time.Time `json:"until,omitzero"`   // it asked to be left alone until then
+	Reason string    `json:"reason,omitempty"` // why
 }
 
-// readRecord reads the record in a state directory. One that is missing is empty, and so is one that is lost; lost
-// says why, or what damage it had a copy against.
+// readRecord reads the record in a state directory. A missing record is the zero record, without an error. lost says why
+// a record can't be read, beside the zero record, or what damage a copy of it made good, beside that copy.
 func readRecord(dir string) (r record, lost error) {
 	b, damage, err := disk.ReadState(filepath.Join(dir, recordName), maxRecord, func(b []byte) error {
 		_, err := parseRecord(b)
@@ -72,7 +72,7 @@ func readRecord(dir string) (r record, lost error) {
 	return r, damage
 }
 
-// parseRecord leaves out what a later boxup may have added.
+// parseRecord parses a record. It ignores unknown fields, which a later boxup may have added.
 func parseRecord(b []byte) (record, error) {
 	var r record
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -93,7 +93,7 @@ func (r record) raw() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// write writes the record, where it differs from what is there.
+// write writes the record, unless the file has the same content.
 func (r record) write(fsys disk.FS, dir string) error {
 	b, err := r.raw()
 	if err != nil {
@@ -106,8 +106,8 @@ func (r record) write(fsys disk.FS, dir string) error {
 	return fsys.WriteState(path, b, 0o600)
 }
 
-// arrangeMirrors makes the mirrors those that are configured. Those that are known keep their places, and new
-// ones get a place at random: so each box has an order of its own, and the fleet spreads over all.
+// arrangeMirrors makes Mirrors the configured mirrors. Known ones keep their order, and each new one gets a random place,
+// so that the boxes of a fleet have different orders and spread over all mirrors.
 func (r *record) arrangeMirrors(urls []string, random func() float64) {
 	r.Mirrors = slices.DeleteFunc(slices.Clone(r.Mirrors), func(m Mirror) bool { return !slices.Contains(urls, m.URL) })
 	for _, u := range urls {
@@ -119,17 +119,17 @@ func (r *record) arrangeMirrors(urls []string, random func() float64) {
 	}
 }
 
-// longestPause bounds what a mirror can ask for.
+// longestPause bounds the pause that a mirror can ask for.
 const longestPause = time.Hour
 
-// paused reports whether the mirror asked not to be asked yet. A pause that ends later than one can comes from a clock
-// that was wrong.
+// paused reports whether the mirror asked to be left alone at that time. It ignores a pause that ends after longestPause,
+// which came from a wrong clock.
 func (m Mirror) paused(now time.Time) bool {
 	return m.Until.After(now) && !m.Until.After(now.Add(longestPause))
 }
 
-// mirrorsToAsk returns the mirrors that can be asked, and until when the first of the others wants to be left
-// alone.
+// mirrorsToAsk returns the mirrors that may be asked now, in order, and the paused mirror whose pause ends first, the zero
+// Mirror if none is paused.
 func (r *record) mirrorsToAsk(now time.Time) (ask []Mirror, first Mirror) {
 	for _, m := range r.Mirrors {
 		if !m.paused(now) {
@@ -141,7 +141,7 @@ func (r *record) mirrorsToAsk(now time.Time) (ask []Mirror, first Mirror) {
 	return ask, first
 }
 
-// paused returns what is known of a server, and whether it wants to be left alone.
+// paused returns the record of a server that asked to be left alone, and whether it did.
 func (r *record) paused(url string, now time.Time) (m Mirror, yes bool) {
 	for _, m := range r.Mirrors {
 		if m.URL == url && m.paused(now) {
@@ -151,7 +151,8 @@ func (r *record) paused(url string, now time.Time) (m Mirror, yes bool) {
 	return Mirror{}, false
 }
 
-// notePause takes in for how long a server that need not be configured wants to be left alone, if at all.
+// notePause records the pause that a server asked for, or that it asked for none. The server need not be a configured
+// mirror.
 func (r *record) notePause(m Mirror) {
 	at := slices.IndexFunc(r.Mirrors, func(old Mirror) bool { return old.URL == m.URL })
 	switch {
@@ -162,18 +163,18 @@ func (r *record) notePause(m Mirror) {
 	}
 }
 
-// mirrorOf returns what is known of a configured mirror.
+// mirrorOf returns the record of a configured mirror, to be changed. For another URL it returns one that is not kept.
 func (r *record) mirrorOf(url string) *Mirror {
 	for i := range r.Mirrors {
 		if r.Mirrors[i].URL == url {
 			return &r.Mirrors[i]
 		}
 	}
-	return &Mirror{} // nobody keeps it
+	return &Mirror{} // not kept
 }
 
-// machineID returns the machine id: the configured one, the system's, or one that is made once. That one
-// is for the caller to write.
+// machineID returns the machine id: the configured one, the one of the system, or the one of the record. If there is
+// none, it makes one and sets r.Machine; the caller writes the record.
 func (r *record) machineID(configured, systemFile string) (string, error) {
 	if configured != "" {
 		return configured, nil

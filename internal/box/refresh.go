@@ -15,13 +15,13 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// How mirrors are asked.
+// Bounds for requests to mirrors.
 const (
-	connections    = 2                // at once to each mirror
-	longestBackoff = 20 * time.Second // a longer pause is one that a mirror asked for
+	connections    = 2                // open at a time, to each mirror
+	longestBackoff = 20 * time.Second // a longer pause can only be one that a mirror asked for
 )
 
-// fetchConfig says how servers are asked.
+// fetchConfig returns the configuration of a client, without upstreams.
 func (b *Box) fetchConfig(c config) (fetch.Config, error) {
 	authorities, err := c.certificates()
 	if err != nil {
@@ -36,7 +36,8 @@ func (b *Box) fetchConfig(c config) (fetch.Config, error) {
 	}, nil
 }
 
-// connect makes the client, of the mirrors that don't want to be left alone, those that are behind last.
+// connect makes the client, unless there is one. Its upstreams are the mirrors that did not ask to be left alone. If
+// all did, the error is fetch.ErrUnavailable.
 func (s *session) connect() error {
 	if s.client != nil {
 		return nil
@@ -51,7 +52,7 @@ func (s *session) connect() error {
 		return err
 	}
 	c.Progress = s.Progress
-	if len(ask) > 1 { // of a sole mirror the error tells all
+	if len(ask) > 1 { // with a single mirror, the error says everything
 		c.Logger = s.Logger
 	}
 	for _, m := range ask {
@@ -63,7 +64,7 @@ func (s *session) connect() error {
 	}
 	for i, u := range client.Upstreams() {
 		u.SetBehind(ask[i].Behind)
-		if left := ask[i].Slow.Sub(s.Now()); left > 0 && left <= longestPause { // longer ones come from a clock that was wrong
+		if left := ask[i].Slow.Sub(s.Now()); left > 0 && left <= longestPause { // a longer time came from a wrong clock
 			u.SetSlow(time.Now().Add(left))
 		}
 	}
@@ -71,7 +72,7 @@ func (s *session) connect() error {
 	return nil
 }
 
-// noteMirrors takes in what became known of the mirrors.
+// noteMirrors records the state of the client's mirrors: which are behind or slow, and which asked for a pause.
 func (s *session) noteMirrors() {
 	if s.client == nil {
 		return
@@ -88,8 +89,8 @@ func (s *session) noteMirrors() {
 	}
 }
 
-// restOf returns until when a server wants to be left alone, by the clock that says at while the process's says now, and why;
-// zero where it doesn't.
+// restOf returns until when a server asked to be left alone, and why; the zero time if it did not ask. s.Until is by the
+// clock of the process, which shows now; the result is by the clock of the box, which shows at.
 func restOf(s fetch.State, now, at time.Time) (until time.Time, reason string) {
 	wait := s.Until.Sub(now)
 	if s.Refused || wait <= longestBackoff {
@@ -98,16 +99,15 @@ func restOf(s fetch.State, now, at time.Time) (until time.Time, reason string) {
 	return at.Add(wait.Round(time.Second)).UTC().Truncate(time.Second), brief(s.Reason)
 }
 
-// refresh asks the mirrors what is new, and returns the newest repository, which is trusted from then
-// on.
+// refresh asks the mirrors for newer metadata, and returns the newest repository, which is trusted from then on.
 //
-// Where the first mirror has nothing new that is one request, and once a day a second one for a newer root, unless what it has is so old that the
-// origin must have signed again: then, and whenever something is new, the others are asked too. A mirror
-// that turns out to be behind is asked last from then on.
+// If the first mirror has nothing new, that takes one request, and once a day a second one for a newer root. The other
+// mirrors are asked too if there is something new, or if the metadata are so old that the origin must have renewed them.
+// A mirror that is behind is asked last from then on.
 func (s *session) refresh(ctx context.Context) (*trust.Repository, error) {
 	repo, err := s.askMirrors(ctx)
 	if ctx.Err() != nil {
-		return nil, errors.Join(ctx.Err(), err) // what an interruption looked like says nothing of a mirror
+		return nil, errors.Join(ctx.Err(), err) // errors after an interruption say nothing about a mirror
 	}
 	s.noteMirrors()
 	s.record.RootsAsked = s.state.RootsAsked().UTC().Truncate(time.Second)
@@ -137,13 +137,13 @@ func (s *session) askMirrors(ctx context.Context) (*trust.Repository, error) {
 	return repo, s.state.Commit(repo)
 }
 
-// brief returns a message on one line of bounded length.
+// brief returns a message on one line of at most maxReason bytes, without passwords of URLs.
 func brief(s string) string {
 	s = explain.MaskURLs(strings.ReplaceAll(s, "\n", "; "))
 	return strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
 }
 
-// refused gives an error the exit code of a refusal, unless it is one of a local file.
+// refused gives an error the exit code of a refusal. An error of a local file gets its own code instead.
 func refused(err error) error {
 	var local *fs.PathError
 	if disk.Fault(err) || errors.As(err, &local) {
@@ -152,7 +152,8 @@ func refused(err error) error {
 	return status.WithCode(err, status.ExitRefused)
 }
 
-// unreachable reports whether mirrors were down or busy and nothing else: none sent anything to refuse.
+// unreachable reports whether the only reason for an error is that mirrors were down or busy: none sent anything that was
+// refused.
 func unreachable(err error) bool {
 	for _, e := range []error{fetch.ErrRefused, trust.ErrRollback, trust.ErrExpired} {
 		if errors.Is(err, e) {

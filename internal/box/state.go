@@ -20,13 +20,13 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// session is a box with its configuration and what lies in its state directory.
+// session is a box with its configuration and the content of its state directory.
 type session struct {
 	*Box
 	config
 	dir     string
-	machine string
-	pinned  []byte
+	machine string // machine id
+	pinned  []byte // root file from which trust comes
 
 	state  *trust.State
 	record record
@@ -35,7 +35,7 @@ type session struct {
 	asked  []Mirror      // the mirrors of client, in its order
 }
 
-// readConfiguration reads the configuration of a box that has a root.
+// readConfiguration reads the configuration of a box, and refuses one without mirrors or root.
 func (b *Box) readConfiguration() (config, error) {
 	c, err := readConfig(b.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -56,11 +56,11 @@ func (b *Box) readConfiguration() (config, error) {
 	return c, nil
 }
 
-// againRoot is what to do about a root that can't be used.
+// againRoot is the hint for a root file that can't be used.
 const againRoot = "get the file again from whoever made the repository"
 
-// readRoot returns the root file from which trust comes. Where the disk damaged it, that is the copy which lies beside
-// the metadata that were verified by it.
+// readRoot returns the root file from which trust comes. If the disk damaged that file, it warns and returns the copy in
+// the state directory, from which the metadata there were verified.
 func (b *Box) readRoot(c config) ([]byte, error) {
 	root, err := disk.ReadFile(c.Root, trust.MaxLength(trust.RoleRoot))
 	if err == nil {
@@ -71,7 +71,7 @@ func (b *Box) readRoot(c config) ([]byte, error) {
 		return nil, status.WithHint(fmt.Errorf("root: %w", err), againRoot)
 	}
 	dir := filepath.Join(c.State, metadataDir)
-	copies, _ := trust.Roots(dir) // more than the first are not needed
+	copies, _ := trust.Roots(dir) // after an error, the first may still be there
 	if len(copies) == 0 {
 		return nil, status.WithHint(explain.At(c.Root, err), againRoot)
 	}
@@ -80,7 +80,7 @@ func (b *Box) readRoot(c config) ([]byte, error) {
 	return copies[0].Raw(), nil
 }
 
-// openToRead opens the state directory for reading, beside whoever works on it. Nothing is to be closed.
+// openToRead opens the state directory for reading, also while another boxup makes changes. The session needs no closing.
 func (b *Box) openToRead() (*session, error) {
 	c, err := b.readConfiguration()
 	if err != nil {
@@ -94,7 +94,7 @@ func (b *Box) openToRead() (*session, error) {
 	return s, s.load()
 }
 
-// change runs what changes the state, in a state directory for this process alone. It makes that where it is missing.
+// change locks the state directory, which it makes if it is missing, and calls run with it. run may change the state.
 func (b *Box) change(run func(*session) error) (err error) {
 	c, err := b.readConfiguration()
 	if err != nil {
@@ -119,8 +119,8 @@ func (b *Box) change(run func(*session) error) (err error) {
 	return run(s)
 }
 
-// changeInstalled is change for what installs. What was interrupted is finished first, whatever is wrong with root and
-// trusted metadata: services may be stopped.
+// changeInstalled is like change, with an installer. An interrupted installation is finished first, even if the root or
+// the trusted metadata can't be read: services may be stopped.
 func (b *Box) changeInstalled(ctx context.Context, run func(*session, *install.Installer) error) (err error) {
 	c, err := b.readConfiguration()
 	if err != nil {
@@ -150,10 +150,10 @@ func (b *Box) changeInstalled(ctx context.Context, run func(*session, *install.I
 	})
 }
 
-// lockState makes this the one boxup that works on the state directory. It refuses that of another product, whose
-// versions say nothing about this one's.
+// lockState locks the configured state directory. It refuses a directory with updates of another product, because versions
+// of different products can't be compared.
 func (b *Box) lockState(c config) (*disk.Lock, error) {
-	// What can't be read, the installer tells of.
+	// If the status can't be read, the installer reports it later.
 	if s, err := install.ReadStatus(c.State); err == nil && s.Installed != nil && s.Installed.Name.Product() != c.Product {
 		return nil, refused(status.WithHint(fmt.Errorf("%s: expected updates of product %s, got %v", c.State, c.Product, s.Installed.Name),
 			`give each product a state directory of its own: "state" in the configuration, or --state`))
@@ -161,7 +161,7 @@ func (b *Box) lockState(c config) (*disk.Lock, error) {
 	return b.lockDir(c.State)
 }
 
-// lockDir makes this the one boxup that works on a state directory, which it makes where it is missing.
+// lockDir locks a state directory for this process, makes it if it is missing, and removes temporary files of a crash.
 func (b *Box) lockDir(dir string) (*disk.Lock, error) {
 	if err := b.FS.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
@@ -176,7 +176,7 @@ func (b *Box) lockDir(dir string) (*disk.Lock, error) {
 	return lock, nil
 }
 
-// withHolder says who is at work where a lock is held.
+// withHolder adds a hint and an exit code to the error that another boxup holds the lock. Other errors stay as they are.
 func withHolder(err error) error {
 	if errors.Is(err, disk.ErrLocked) {
 		return status.WithCode(status.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), CodeLocked)
@@ -184,7 +184,7 @@ func withHolder(err error) error {
 	return err
 }
 
-// load reads what the box remembers and opens the trusted metadata.
+// load reads the record and opens the trusted metadata. A damaged record is only a warning.
 func (s *session) load() (err error) {
 	if s.record, err = readRecord(s.dir); err != nil {
 		s.warn("%v", err)
@@ -203,8 +203,8 @@ func (s *session) load() (err error) {
 	return nil
 }
 
-// loadToChange is load where this process alone works on the state directory: metadata that the disk damaged are written
-// again. Where that fails, what is in memory is right all the same.
+// loadToChange is load in a locked state directory: it also repairs damaged metadata files. If that fails, it only warns,
+// because the metadata in memory are intact.
 func (s *session) loadToChange() error {
 	if err := s.load(); err != nil {
 		return err
@@ -220,7 +220,7 @@ func (s *session) loadToChange() error {
 	return status.Coded(s.remember())
 }
 
-// disconnect ends the connections to mirrors.
+// disconnect closes the client, if there is one.
 func (s *session) disconnect() {
 	if s.client != nil {
 		s.client.Close()
@@ -239,10 +239,10 @@ func (s *session) clock() trust.Clock {
 	return trust.Clock{Now: s.Now(), Built: s.Built, AcceptStale: s.AcceptStale}
 }
 
-// at returns the reference time by what is trusted.
+// at returns the reference time of a trusted repository.
 func (s *session) at(repo *trust.Repository) time.Time { return repo.Reference(s.clock()) }
 
-// trusted returns the repository that is trusted, unless it is expired.
+// trusted returns the trusted repository. It refuses one that is expired, and it is an error if there is none.
 func (s *session) trusted() (*trust.Repository, error) {
 	repo, err := s.state.Current()
 	if err != nil {
@@ -254,7 +254,8 @@ func (s *session) trusted() (*trust.Repository, error) {
 	return repo, nil
 }
 
-// isFile reports whether an argument is a file, rather than the name of an update.
+// isFile reports whether an argument is a file rather than the name of an update: it has a slash, or a file of that name
+// exists.
 func isFile(arg string) bool {
 	if filepath.Base(arg) != arg {
 		return true
@@ -263,27 +264,27 @@ func isFile(arg string) bool {
 	return err == nil && !info.IsDir()
 }
 
-// config is what an operator says about a box.
+// config is the configuration of a box.
 type config struct{ settings.Box }
 
-// readConfig reads the configuration.
+// readConfig reads the configuration at path.
 func readConfig(path string) (config, error) {
 	c, err := settings.ReadBox(path)
 	return config{c}, err
 }
 
-// parseConfig parses a configuration that lies at path.
+// parseConfig parses the configuration b, which lies at path.
 func parseConfig(path string, b []byte) (config, error) {
 	c, err := settings.ParseBox(path, b)
 	return config{c}, err
 }
 
-// hasPassword reports whether one of the URLs has a user or a password, which is for nobody else to read.
+// hasPassword reports whether one of the URLs has a user or a password, which other users of the box must not read.
 func hasPassword(urls []string) bool {
 	return slices.ContainsFunc(urls, func(s string) bool { return explain.MaskURLs(s) != s })
 }
 
-// certificates returns the authorities in the configured file, nil for those of the system.
+// certificates returns the certificate authorities in the configured file, nil for those of the system.
 func (c *config) certificates() (*x509.CertPool, error) {
 	pool, err := fetch.Authorities(c.CAFile)
 	if err != nil {

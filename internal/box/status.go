@@ -8,14 +8,14 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// Report is what a box knows.
+// Report is the result of Status.
 type Report struct {
 	Version string         `json:"boxup"`
 	Config  string         `json:"config"`
 	State   string         `json:"state"`
 	Product update.Product `json:"product"`
 	Machine string         `json:"machine_id"`
-	Root    *TrustedRoot   `json:"root"` // null: the box was given none
+	Root    *TrustedRoot   `json:"root"` // null: the box has none
 
 	Installed *install.Installed `json:"installed"` // null: nothing
 	Previous  *install.Installed `json:"previous"`
@@ -26,10 +26,10 @@ type Report struct {
 	Damaged   string             `json:"damaged,omitempty"`
 	Log       string             `json:"log"`
 
-	Known   *Offer    `json:"known"`             // null: nothing is known of updates, or it is expired
-	Problem string    `json:"problem,omitempty"` // why
+	Known   *Offer    `json:"known"`             // null: no metadata are known, or they are expired
+	Problem string    `json:"problem,omitempty"` // why Known is null
 	Checked time.Time `json:"checked,omitzero"`
-	Error   string    `json:"error,omitempty"` // of the last check, where it failed
+	Error   string    `json:"error,omitempty"` // why the last check failed
 	Mirrors []Mirror  `json:"mirrors"`
 	Window  string    `json:"window,omitempty"`
 	Today   *int64    `json:"bytes_left_today,omitempty"`
@@ -42,8 +42,8 @@ type TrustedRoot struct {
 	Expires     time.Time     `json:"expires"`
 }
 
-// Status says what is installed and what is known of updates, without asking anybody and beside a boxup that is at
-// work.
+// Status returns what is installed and what is known of updates. It asks no mirror, changes nothing, and also works while
+// another boxup makes changes.
 func (b *Box) Status() (Report, error) {
 	s, err := b.openToRead()
 	if err == nil {
@@ -55,8 +55,8 @@ func (b *Box) Status() (Report, error) {
 	return Report{}, err
 }
 
-// plainReport returns what there is to say of a box without a root, and whether anything is: it has
-// installed an update with release.pub alone, or tried to.
+// plainReport returns the report of a box that is updated in the plain mode, with problem as its Problem. It returns false
+// if the box is configured with mirrors and a root, or never tried to install an update.
 func (b *Box) plainReport(problem error) (Report, bool) {
 	c, err := b.plainConfig()
 	if err != nil || len(c.Mirrors) > 0 && c.Root != "" {
@@ -71,7 +71,7 @@ func (b *Box) plainReport(problem error) (Report, bool) {
 	return r, true
 }
 
-// installedReport returns what is known of installations.
+// installedReport returns the part of a report that is about installations.
 func (b *Box) installedReport(c config, s install.Status) Report {
 	return Report{
 		Version: b.Version, Config: b.ConfigPath, State: c.State, Product: c.Product,

@@ -9,10 +9,10 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// maxSteps bounds how many updates one run installs, each of which the next one needs.
+// maxSteps bounds how many updates one run installs, when each needs the one before.
 const maxSteps = 16
 
-// Update checks, fetches and installs. With Options.Key it asks that server, else, where server is "", the mirrors.
+// Update checks, fetches and installs. It asks the mirrors or, with w.Key, server in the plain mode.
 func (b *Box) Update(ctx context.Context, server string, w Options) error {
 	if w.Key != "" {
 		return b.plainUpdate(ctx, w, server)
@@ -20,7 +20,7 @@ func (b *Box) Update(ctx context.Context, server string, w Options) error {
 	return b.changeInstalled(ctx, func(s *session, i *install.Installer) error { return s.update(ctx, i, w) })
 }
 
-// Delay waits for a random time of at most so long, so that a fleet does not ask all at once.
+// Delay waits for a random time of less than splay, so that the boxes of a fleet don't ask all at once.
 func (b *Box) Delay(ctx context.Context, splay time.Duration) error {
 	if splay == 0 {
 		return nil
@@ -63,8 +63,8 @@ func (s *session) update(ctx context.Context, i *install.Installer, w Options) e
 	return errors.Join(err, w.Report(out))
 }
 
-// fetchedBefore returns the repository that is trusted already, where no mirror could be reached and an update
-// for this box was fetched before; else nil. A maintenance window may be the time at which a link is down.
+// fetchedBefore returns the trusted repository if err says that no mirror could be reached and an update for this box was
+// fetched before, else nil. The link may be down during every maintenance window, and a fetched update needs no link.
 func (s *session) fetchedBefore(ctx context.Context, err error, installed install.Status, w Options) *trust.Repository {
 	if ctx.Err() != nil || !unreachable(err) {
 		return nil
@@ -79,14 +79,14 @@ func (s *session) fetchedBefore(ctx context.Context, err error, installed instal
 	}
 	f, err := s.openFetched(ctx, rel)
 	if err != nil {
-		return nil // it has to come first
+		return nil // it was not fetched yet
 	}
 	f.Close() // opened for reading
 	return repo
 }
 
-// step fetches and installs one update, unless it has to wait. Where the disk lost something of what was
-// fetched before, it comes once more.
+// step fetches and installs one update, unless it has to wait for the maintenance window. If the archive that was fetched
+// before is damaged, step downloads it once more.
 func (s *session) step(ctx context.Context, i *install.Installer, w Options, rel trust.Release, out *Outcome) error {
 	err := s.tryStep(ctx, i, w, rel, out)
 	if errors.Is(err, install.ErrMismatch) {
@@ -107,7 +107,7 @@ func (s *session) tryStep(ctx context.Context, i *install.Installer, w Options, 
 		out.Update, out.Waits = &name, "it is fetched, and installed between "+s.Window.String()
 		return nil
 	}
-	// A slow download may have taken longer than what is known of updates stays valid.
+	// The metadata may have expired during a slow download.
 	if _, err := s.trusted(); err != nil {
 		return err
 	}

@@ -15,20 +15,20 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// VerifiedFile is a file and what vouches for it.
+// VerifiedFile describes a file that was verified.
 type VerifiedFile struct {
 	Name   update.Name   `json:"name"`
 	Digest update.Digest `json:"sha256"`
 	Length int64         `json:"length"`
-	By     string        `json:"by"`
+	By     string        `json:"by"` // the key or the list that it was verified with
 }
 
 func describe(v signing.Verified, by string) VerifiedFile {
 	return VerifiedFile{v.Name(), v.Digest(), v.Length(), by}
 }
 
-// Verify verifies that a file is the update of its name, by what this box trusts or by Options.Key. It works
-// beside another boxup.
+// Verify verifies that a file is the update of its name, by the trusted metadata or, if w.Key is set, by a detached
+// signature. It also works while another boxup makes changes.
 func (b *Box) Verify(ctx context.Context, path string, w Options) (VerifiedFile, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -49,7 +49,7 @@ func (b *Box) Verify(ctx context.Context, path string, w Options) (VerifiedFile,
 	return describe(v, "key "+k.Fingerprint()), nil
 }
 
-// verifyTrusted verifies a file by the metadata that are trusted.
+// verifyTrusted verifies a file by the trusted metadata.
 func (b *Box) verifyTrusted(ctx context.Context, f *os.File, path string) (VerifiedFile, error) {
 	s, err := b.openToRead()
 	if err != nil {
@@ -69,7 +69,8 @@ func (b *Box) verifyTrusted(ctx context.Context, f *os.File, path string) (Verif
 	return describe(rel.Verified(), fmt.Sprintf("list %d of the trusted repository", repo.Version(trust.RoleTargets))), nil
 }
 
-// verifyArchive refuses a file that is not the archive of a trusted update, and leaves it at its beginning.
+// verifyArchive refuses a file that is not the archive of a trusted update. Without an error, it leaves the offset of f at
+// the beginning.
 func verifyArchive(ctx context.Context, rel trust.Release, f *os.File) error {
 	err := trust.VerifyArchive(ctx, rel, f)
 	if errors.Is(err, trust.ErrMismatch) {
