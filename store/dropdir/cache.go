@@ -19,15 +19,15 @@ import (
 )
 
 const (
-	// cacheFile is the name of the cache in Config.Cache, oldCacheFile that of the versions before.
+	// cacheFile is the name of the cache in Config.Cache; oldCacheFile is that of earlier versions.
 	cacheFile    = "digests.json"
 	oldCacheFile = "digests.cache"
 
-	// maxCache bounds a cache in bytes. A list of 32 bytes for each 4 MiB makes that 24 TiB of archives.
+	// maxCache bounds a cache in bytes. With 32 bytes for each block of 4 MiB, it allows 24 TiB of archives.
 	maxCache = 256 << 20
 
-	// How often the cache is saved while digests arrive: a large one less often, so that saving takes
-	// saveRate bytes per second in the mean.
+	// How often the cache is saved while digests arrive. A large one is saved less often, so that saving takes
+	// saveRate bytes per second on average.
 	saveEvery = 5 * time.Second
 	saveLast  = 5 * time.Minute
 	saveRate  = 200 << 10
@@ -39,11 +39,11 @@ var errCorrupt = errors.New("corrupt digest cache")
 // cacheDocument is a cache: every name that was ever listed, ascending by version, product and format.
 type cacheDocument struct {
 	Format int           `json:"format"` // 2
-	SHA256 update.Digest `json:"sha256"` // of Files as they stand there, without white space
+	SHA256 update.Digest `json:"sha256"` // of Files as written, without white space
 	Files  []cachedFile  `json:"files"`
 }
 
-// cachedFile is what is remembered of one name.
+// cachedFile is what the cache has of one name.
 type cachedFile struct {
 	Name     update.Name   `json:"name"`
 	Inode    uint64        `json:"inode"`
@@ -52,11 +52,11 @@ type cachedFile struct {
 	Changed  int64         `json:"ctime"`
 	Replaced bool          `json:"replaced,omitempty"`
 	Digest   update.Digest `json:"digest,omitzero"`
-	Blocks   []byte        `json:"blocks,omitempty"`   // 32 bytes for each 4 MiB, where there is a digest
-	Problems *[]string     `json:"problems,omitempty"` // of an archive that was checked, which only one with a digest is
+	Blocks   []byte        `json:"blocks,omitempty"`   // 32 bytes for each 4 MiB; absent without a digest
+	Problems *[]string     `json:"problems,omitempty"` // absent if the archive was not checked; only hashed archives are
 }
 
-// encodeCache returns the cache of these entries.
+// encodeCache returns the cache document for these entries.
 func encodeCache(entries map[update.Name]*entry) []byte {
 	files := []cachedFile{}
 	for _, n := range slices.SortedFunc(maps.Keys(entries), byVersion) {
@@ -71,7 +71,7 @@ func encodeCache(entries map[update.Name]*entry) []byte {
 		}
 		files = append(files, f)
 	}
-	// Nothing in these types can fail to marshal.
+	// No value of these types can fail to marshal.
 	list, _ := json.Marshal(files)
 	b, _ := json.Marshal(struct {
 		cacheDocument
@@ -80,7 +80,7 @@ func encodeCache(entries map[update.Name]*entry) []byte {
 	return append(b, '\n')
 }
 
-// parseCache accepts exactly what encodeCache writes. The error is errCorrupt.
+// parseCache accepts exactly what encodeCache writes. Otherwise the error is errCorrupt.
 func parseCache(b []byte) (map[update.Name]*entry, error) {
 	var c cacheDocument
 	if err := json.Unmarshal(b, &c); err != nil {
@@ -104,23 +104,24 @@ func parseCache(b []byte) (map[update.Name]*entry, error) {
 		}
 		entries[f.Name] = &entry{known: k, replaced: f.Replaced}
 	}
-	// One spelling: whatever was left out, bounded, in another order, or does not fit the checksum, differs.
+	// There is one spelling: a document with something left out, shortened, out of order or with another checksum
+	// differs.
 	if !bytes.Equal(encodeCache(entries), b) {
 		return nil, fmt.Errorf("%w: it is not what was written", errCorrupt)
 	}
 	return entries, nil
 }
 
-// parseOldCache reads the cache of the versions before, which ends with the SHA-256 of all that is before it. What was
-// learned there is worth more than the time to hash it again: which names were replaced, and that there were updates.
-// A number is a varint, a time a zig-zag varint of nanoseconds since 1970, a text a number of bytes and these bytes:
+// parseOldCache reads the cache of earlier versions, which ends with the SHA-256 of all that is before it. It has
+// facts that hashing again can't tell: which names were replaced, and that there were updates. A number is a varint,
+// a time a zig-zag varint of nanoseconds since 1970, a text a number of bytes and these bytes:
 //
 //	"box-update-server digest cache 1\n"
 //	for each name:
 //	    name (text), inode, size (numbers), mtime, ctime (times)
 //	    flags (one byte: 1 replaced, 2 hashed, 4 checked)
-//	    where hashed: digest (32 bytes), block list (32 bytes for each 4 MiB of size)
-//	    where checked: number of problems, each a text
+//	    if hashed: digest (32 bytes), block list (32 bytes for each 4 MiB of size)
+//	    if checked: number of problems, each a text
 func parseOldCache(b []byte) (map[update.Name]*entry, error) {
 	const magic = "box-update-server digest cache 1\n"
 	body, sum := b[:max(0, len(b)-sha256.Size)], b[max(0, len(b)-sha256.Size):]
@@ -128,7 +129,7 @@ func parseOldCache(b []byte) (map[update.Name]*entry, error) {
 		return nil, fmt.Errorf("%w: wrong beginning or checksum", errCorrupt)
 	}
 	r := bytes.NewReader(body[len(magic):])
-	var failed error // the first; what is read after it is zero
+	var failed error // the first error; everything read after it is zero
 	number := func() uint64 {
 		n, err := binary.ReadUvarint(r)
 		failed = errors.Join(failed, err)
@@ -177,11 +178,11 @@ func parseOldCache(b []byte) (map[update.Name]*entry, error) {
 	if failed != nil {
 		return nil, fmt.Errorf("%w: %w", errCorrupt, failed)
 	}
-	return parseCache(encodeCache(entries)) // which holds all bounds
+	return parseCache(encodeCache(entries)) // this checks all bounds
 }
 
-// loadCache takes over the cache, where there is one that can be read. An error says that there is
-// no directory to keep one in.
+// loadCache reads the cache into the state, if there is one that can be read. An error says that there is no
+// directory to keep one in.
 func (d *Dir) loadCache() error {
 	if d.c.Cache == "" {
 		return nil
@@ -216,8 +217,8 @@ func (d *Dir) loadCache() error {
 	return nil
 }
 
-// saveCache writes the cache where it is not up to date. After an error the old one is still there
-// and the next call tries again.
+// saveCache writes the cache if it is not up to date. After an error the old one is still there and the next call
+// tries again.
 func (d *Dir) saveCache() error {
 	d.mu.Lock()
 	if !d.state.unsaved || d.c.Cache == "" {
@@ -234,7 +235,7 @@ func (d *Dir) saveCache() error {
 		err = d.files.WriteFile(filepath.Join(d.c.Cache, cacheFile), b, 0o600)
 	}
 	if err == nil {
-		err = d.files.Remove(filepath.Join(d.c.Cache, oldCacheFile)) // it would only get older
+		err = d.files.Remove(filepath.Join(d.c.Cache, oldCacheFile)) // it is never updated again
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,53 +1,50 @@
-// Package dropdir serves a plain directory into which somebody drops archives: as a catalog of
-// updates, and as a source of their bytes. The directory is only ever read.
+// Package dropdir serves a plain directory into which people copy archives: as a catalog of updates, and as a source
+// of their bytes. It never writes to the directory.
 //
 // # Which files count
 //
-// A file counts where its base name is the name of an update of the configured product and where it
-// is a regular file. Everything else is ignored, and told where it looks like an archive: other names, dotfiles, symbolic links, directories,
-// FIFOs, devices. A name that looks like one of the product's but does not parse
-// (opq-box-update-latest.tar.bz2) gets a warning and disturbs nothing else.
+// A file counts if it is regular and its base name is the name of an update of the configured product. Everything
+// else is ignored: other names, dotfiles, symbolic links, directories, FIFOs, devices. Of these, Health reports what
+// looks like an archive, such as a name of the product that does not parse (opq-box-update-latest.tar.bz2).
 //
-// A file is listed once its size and modification time have been still for Config.Still: at once
-// where the modification time is older than that, otherwise after two looks that far apart. The
-// looks alone decide where the modification time lies in the future and where the file was seen
-// changing. A listed file that changes leaves the catalog until it is still again. An empty file does
-// not count: it is an upload of which nothing has come yet.
+// A file is listed once its size and modification time have not changed for Config.Still. If its modification time is
+// older than that, it is listed at once; otherwise after two listings that far apart. The modification time is not
+// trusted if it lies in the future or if the file was seen to change: then only the listings count. A listed file
+// that changes leaves the catalog until it is still again. An empty file does not count: it is an upload that has
+// only begun.
 //
 // # Digests
 //
-// Digest and block list are computed in the background, two files at a time, the newest version
-// first. An update without a digest is in the catalog already and can be served by name. A file is
-// told from its successor by inode, size, modification time and change time; the device is left
-// out, since network and overlay file systems get another number at every mount. Only where all four
-// are the same before and after reading is the digest believed.
+// Digest and block list are computed in the background, two files at a time, the newest version first. An update
+// without a digest is in the catalog already and can be served by name. Inode, size, modification time and change
+// time identify a file; the device does not count, because network and overlay file systems get another number at
+// every mount. A digest is only used if all four are the same before and after reading.
 //
 // # Replaced files
 //
-// A name should never stand for other bytes. Where somebody replaces a file all the same, the old
-// digest leaves the catalog, a warning says so, and Replaced tells it ever after, so that a client
-// which resumes a download by name gets the whole file instead of two halves of different ones. A
-// file of which only the times changed (touch, chmod) is hashed again and counts as replaced only if
-// the digest differs or the old one was never learned.
+// A name should never stand for other bytes. If somebody replaces a file nevertheless, the old digest leaves the
+// catalog, a warning says so, and Replaced returns true for the name from then on. So a client that resumes a
+// download by name gets the whole file instead of two halves of different ones. If only the times of a file changed
+// (touch, chmod), it is hashed again, and it counts as replaced only if the digest differs or the old one was never
+// computed.
 //
 // # Signatures
 //
-// A file U.sig beside an archive U, of 64 bytes, is kept at hand as its detached signature; see package
-// signing. Nobody verifies it here.
+// The 64 bytes of a file U.sig beside an archive U are served as its detached signature; see package signing. They
+// are not verified here.
 //
 // # Failures
 //
-// A directory that is gone or can't be read has no updates that could be served: the catalog becomes
-// empty, remembers that it had some, and fills again when the directory is back. An error that does
-// not speak of the directory (too many open files) leaves the last listing as it is. A file that
-// can't be read is left out, so that the newest update which clients see is one that they can have;
-// it is tried again when its metadata change, and otherwise after a minute, then two, up to an hour,
-// and comes back once it has been read in whole.
+// If the directory is gone or can't be read, the catalog becomes empty, remembers that there were updates, and fills
+// again when the directory is back. An error that is not about the directory (too many open files) leaves the last
+// listing as it is. A file that can't be read is left out, so that clients can fetch the newest update that they see.
+// It is tried again when its metadata change, and otherwise after a minute, then two, up to an hour, and is listed
+// again once it has been read in whole.
 //
 // # Cache
 //
-// With Config.Cache, what was learned of each file is kept in the file digests.json in that
-// directory; see cacheDocument for its format. It is never trusted: a damaged cache is dropped and made anew.
+// With Config.Cache, what was learned of each file is kept in the file digests.json in that directory; see
+// cacheDocument for its format. A damaged cache is discarded and made anew.
 package dropdir
 
 import (
@@ -68,29 +65,29 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ErrPending says that an update has not been hashed yet. The caller should come back later.
+// ErrPending says that an update has not been hashed yet. The caller should try again later.
 var ErrPending = errors.New("not hashed yet")
 
-// ErrChanged says that a file no longer holds the bytes that the catalog listed. Those bytes are gone,
-// so it is an fs.ErrNotExist as well.
+// ErrChanged says that a file no longer holds the bytes that the catalog listed. Those bytes are gone, so it wraps
+// fs.ErrNotExist.
 var ErrChanged = fmt.Errorf("file changed since it was listed: %w", fs.ErrNotExist)
 
 // Config says which directory is served and how. Only Dir is required.
 type Config struct {
 	Dir     string         // the directory with the archives
-	Product update.Product // whose updates count; zero: update.DefaultProduct
+	Product update.Product // whose archives count; zero: update.DefaultProduct
 
-	// Cache is a directory for the digest cache and nothing else, made if missing, of which this is
-	// the only writer. Empty: nothing is kept, and every start hashes everything.
+	// Cache is a directory for the digest cache alone. It is made if it is missing, and nobody else may write there.
+	// Empty: nothing is kept, and every start hashes all archives.
 	Cache string
 
-	Still  time.Duration // how long a file must have been still to count; 0: 2 s
-	Poll   time.Duration // how often to look without being woken; 0: 30 s
+	Still  time.Duration // how long a file must not have changed to count; 0: 2 s
+	Poll   time.Duration // how often to list without an event; 0: 30 s
 	Logger *slog.Logger  // nil: no log
 
-	// Check looks into an archive and returns what is improper about it, nil for nothing. It is
-	// called with the file at offset 0, once for each archive, one at a time, after all hashing, and
-	// must return soon after ctx ends. It does not close f. Nil: no check.
+	// Check inspects an archive and returns what is improper about it, nil for nothing. It is called with the file at
+	// offset 0, once for each archive, one at a time, after all hashing, and must return soon after ctx ends. It does
+	// not close f. Nil: no check.
 	Check func(ctx context.Context, f *os.File, n update.Name) (problems []string, err error)
 }
 
@@ -121,16 +118,16 @@ type Dir struct {
 	files   disk.FS
 	open    func(update.Name) (*os.File, error)
 	watch   func() (*watcher, error)
-	quick   time.Duration // how long a check may keep others waiting
+	quick   time.Duration // how long a check may delay those of other archives
 
 	mu      sync.RWMutex
 	state   *state
-	health  *Health // of the state as it is; nil: has to be made
+	health  *Health // of the present state; nil: not computed yet
 	saveGap time.Duration
 }
 
-// Open lists the directory once, without hashing anything. What is not a directory that can be read
-// is refused. The caller then runs Run; until then the catalog stays as it is.
+// Open lists the directory once, without hashing anything. It is an error if it can't be read as a directory. The
+// caller then calls Run; until then the catalog stays as it is.
 func Open(ctx context.Context, c Config) (*Dir, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -153,7 +150,7 @@ func Open(ctx context.Context, c Config) (*Dir, error) {
 // signature, changes.
 func (d *Dir) Catalog() *update.Catalog { return d.catalog.Load() }
 
-// publish makes a new catalog where the state has changed. The caller holds d.mu.
+// publish makes a new catalog if the state has changed. The caller holds d.mu.
 func (d *Dir) publish() {
 	if !d.state.changed {
 		return
@@ -161,7 +158,7 @@ func (d *Dir) publish() {
 	d.state.changed = false
 	next, err := d.state.catalog()
 	if err != nil {
-		// Names are the keys of a map there, so none can stand twice.
+		// This can't happen: the names are the keys of a map, so none occurs twice.
 		d.c.Logger.Error("catalog", "err", err)
 		return
 	}
@@ -180,10 +177,9 @@ func (d *Dir) poke() {
 	}
 }
 
-// Open opens the file behind an update of a catalog and checks that it still is the file that was
-// listed. The error is fs.ErrNotExist where the directory has no such file any more, and ErrChanged
-// where the file is another one or has been changed; either way the directory is listed again soon.
-// The caller closes the file.
+// Open opens the file of an update in a catalog and checks that it still is the file that was listed. The error is
+// fs.ErrNotExist if the directory has no such file any more, and ErrChanged if it is another file or has changed;
+// either way the directory is listed again soon. The caller closes the file.
 func (d *Dir) Open(u update.Update) (*os.File, error) {
 	want, err := d.listedAs(u)
 	if err != nil {
@@ -196,7 +192,7 @@ func (d *Dir) Open(u update.Update) (*os.File, error) {
 		if errors.Is(err, fs.ErrPermission) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			// It leaves the catalog at once, so that nobody else is sent to it.
+			// It leaves the catalog at once, so that no further client is sent to it.
 			if e := d.state.entries[u.Name]; e != nil && e.state == listed && e.seen == want {
 				d.state.fail(u.Name, e, err, time.Now())
 				d.publish()
@@ -208,7 +204,7 @@ func (d *Dir) Open(u update.Update) (*os.File, error) {
 	return f, nil
 }
 
-// listedAs returns the stamp under which an update is listed now.
+// listedAs returns the stamp of the file under which an update is listed now.
 func (d *Dir) listedAs(u update.Update) (disk.Stamp, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -223,11 +219,11 @@ func (d *Dir) listedAs(u update.Update) (disk.Stamp, error) {
 	return e.seen, nil
 }
 
-// openListed opens a file and compares it with the stamp that it was listed with.
+// openListed opens the file of a task and compares it with the stamp that it was listed with.
 func (d *Dir) openListed(t task) (*os.File, error) {
 	f, err := d.open(t.name)
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) {
-		return nil, fmt.Errorf("%w: %w", ErrChanged, err) // a symbolic link or a socket by now
+		return nil, fmt.Errorf("%w: %w", ErrChanged, err) // it became a symbolic link or a socket
 	}
 	if err != nil {
 		return nil, err
@@ -239,7 +235,7 @@ func (d *Dir) openListed(t task) (*os.File, error) {
 	return f, nil
 }
 
-// unchanged reports whether an open file still has the stamp, nil for yes.
+// unchanged returns nil if an open file still has the stamp, else ErrChanged or why that can't be found out.
 func unchanged(f *os.File, want disk.Stamp) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -251,9 +247,9 @@ func unchanged(f *os.File, want disk.Stamp) error {
 	return nil
 }
 
-// Blocks returns the block list of an update with a digest. The error is ErrPending where it has
-// none yet, fs.ErrNotExist where the update is gone, and ErrChanged where its name stands for other
-// bytes by now. The caller must not change the list.
+// Blocks returns the block list of an update with a digest. The error is ErrPending if it has none yet,
+// fs.ErrNotExist if the update is gone, and ErrChanged if its name stands for other bytes by now. The caller must not
+// change the list.
 func (d *Dir) Blocks(u update.Update) (update.Blocks, error) {
 	if u.Digest.IsZero() {
 		return nil, fmt.Errorf("blocks of %v: %w", u.Name, ErrPending)
@@ -270,8 +266,8 @@ func (d *Dir) Blocks(u update.Update) (update.Blocks, error) {
 	return e.known.blocks, nil
 }
 
-// Replaced reports whether a name has or may have stood for other bytes before. A Range without
-// If-Range on such a name has to be answered with the whole file.
+// Replaced reports whether a name has or may have stood for other bytes before. A Range request without If-Range for
+// such a name must be answered with the whole file.
 func (d *Dir) Replaced(n update.Name) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -279,8 +275,7 @@ func (d *Dir) Replaced(n update.Name) bool {
 	return e != nil && (e.replaced || e.state != absent && e.everListed() && e.known.stamp != e.seen)
 }
 
-// Signature returns the detached signature that lies beside an update of the catalog. Nobody has
-// verified it.
+// Signature returns the detached signature beside an update of the catalog, if there is one. It is not verified.
 func (d *Dir) Signature(u update.Update) (signing.Signature, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -288,7 +283,7 @@ func (d *Dir) Signature(u update.Update) (signing.Signature, bool) {
 	return f.sig, ok
 }
 
-// OpenDigest opens an archive of the directory by its digest, as Open does.
+// OpenDigest opens the archive with that digest, as Open does.
 func (d *Dir) OpenDigest(digest update.Digest) (*os.File, bool) {
 	u, ok := d.Catalog().ByDigest(digest)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what is said at once, however many files are wrong.
+// Limits of what is reported at once, however many files are wrong.
 const (
 	maxWarnings = 50
 	maxText     = 300 // bytes
@@ -21,7 +21,7 @@ const (
 type Health struct {
 	Readable bool   // whether the last attempt to list the directory succeeded
 	Error    string // why not; "" where it did
-	Pending  int    // files that have still to be hashed
+	Pending  int    // files that are not hashed yet
 
 	// Warnings are at most 50 texts of at most 300 bytes, sorted: names that don't parse, files that
 	// were replaced, archives that are no proper updates, files that are empty or can't be read, archives of
@@ -29,7 +29,7 @@ type Health struct {
 	Warnings []string
 	More     int // how many warnings were left out
 
-	// Nothing says that there are files that look like archives, and none of them is served.
+	// Nothing says that there are files that look like archives, but none of them is served.
 	Nothing bool
 }
 
@@ -101,7 +101,7 @@ func (s *state) health() Health {
 	return h
 }
 
-// warnings returns what is wrong with one file that is there.
+// warnings returns what is wrong with one file that is in the directory.
 func (e *entry) warnings() (w []string) {
 	if e.state == absent {
 		return nil
@@ -121,7 +121,7 @@ func (e *entry) warnings() (w []string) {
 	return w
 }
 
-// clip bounds a text for log, health and cache, and makes it valid UTF-8.
+// clip shortens a text for log, health and cache, and makes it valid UTF-8.
 func clip(s string) string {
 	const mark = "…"
 	s = strings.ToValidUTF8(s, "\uFFFD")
@@ -135,7 +135,7 @@ func clip(s string) string {
 	return s[:end] + mark
 }
 
-// clipAll bounds the number and length of the problems of one archive.
+// clipAll limits the number and length of the problems of one archive.
 func clipAll(problems []string) []string {
 	out := make([]string, 0, min(len(problems), maxProblems))
 	for _, p := range problems[:min(len(problems), maxProblems)] {

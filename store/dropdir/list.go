@@ -21,19 +21,19 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// stampOf returns the stamp of a regular file, less its device: network and overlay file systems get another number at
-// every mount. ok is false for everything else.
+// stampOf returns the stamp of a regular file without its device: network and overlay file systems get another number
+// at every mount. ok is false if the file is not regular.
 func stampOf(info fs.FileInfo) (s disk.Stamp, ok bool) {
 	s = disk.StampOf(info)
 	s.Device = 0
 	return s, info.Mode().IsRegular()
 }
 
-// sighting is one file as a listing shows it.
+// sighting is one file in a listing.
 type sighting struct {
 	name  update.Name
 	stamp disk.Stamp
-	err   error // why it can't be read, where that was tried
+	err   error // why it can't be read; nil if it can or was not tried
 }
 
 // listing is what the directory holds at one time.
@@ -46,8 +46,8 @@ type listing struct {
 	signatures map[update.Name]signatureFile
 }
 
-// scan lists the directory. known reports whether a file is known to be readable; every other one is
-// opened once. An error means that there is no listing.
+// scan lists the directory. known reports whether a file is known to be readable; every other file is opened once to
+// find out. With an error there is no listing.
 func (d *Dir) scan(ctx context.Context, known func(update.Name, disk.Stamp) bool) (listing, error) {
 	dir, err := os.OpenFile(d.c.Dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -75,7 +75,7 @@ func (d *Dir) scan(ctx context.Context, known func(update.Name, disk.Stamp) bool
 	return listing{}, ctx.Err()
 }
 
-// addEntry adds one directory entry to the listing, where it counts. An error speaks of the whole directory.
+// addEntry adds one directory entry to the listing if it counts. An error is about the whole directory.
 func (d *Dir) addEntry(l *listing, e fs.DirEntry, known func(update.Name, disk.Stamp) bool) error {
 	if d.addSignature(l, e) {
 		return nil
@@ -100,7 +100,7 @@ func (d *Dir) addEntry(l *listing, e fs.DirEntry, known func(update.Name, disk.S
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, fs.ErrPermission):
-		return err // a file's metadata are refused by its directory
+		return err // an error of stat is about the directory, not the file
 	case err != nil:
 		l.odd[quote(e.Name())] = "left out: " + clip(err.Error())
 		return nil
@@ -121,7 +121,7 @@ func (d *Dir) addEntry(l *listing, e fs.DirEntry, known func(update.Name, disk.S
 	return nil
 }
 
-// kindOf says what is no regular file, and what to do about it.
+// kindOf describes a file that is not regular, and says what to do about it.
 func kindOf(m fs.FileMode) string {
 	switch {
 	case m&fs.ModeSymlink != 0:
@@ -138,7 +138,7 @@ func looksLike(p update.Product, base string) bool {
 		func(f update.Format) bool { return strings.HasSuffix(base, "."+string(f)) })
 }
 
-// probe reports why a file can't be opened, nil if it can or if that is not the file's fault.
+// probe returns why a file can't be opened, nil if it can or if the file is not to blame.
 func (d *Dir) probe(n update.Name) error {
 	f, err := d.open(n)
 	if err != nil {
@@ -150,27 +150,27 @@ func (d *Dir) probe(n update.Name) error {
 	return f.Close()
 }
 
-// exhausted reports whether an error speaks of this process or machine and not of a file.
+// exhausted reports whether an error is about this process or machine and not about a file.
 func exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
 		errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EINTR)
 }
 
-// unservable reports whether a directory that gives this error has no file that could be opened.
+// unservable reports whether no file of a directory that gives this error can be opened.
 func unservable(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || slices.ContainsFunc(
 		[]syscall.Errno{syscall.ENOTDIR, syscall.ELOOP, syscall.ESTALE, syscall.ENODEV, syscall.ENOTCONN},
 		func(e syscall.Errno) bool { return errors.Is(err, e) })
 }
 
-// openFile opens a file of the directory without following a symbolic link and without waiting for
-// the other end of a FIFO. A parsed name holds no slash, so it can't lead elsewhere.
+// openFile opens a file of the directory without following a symbolic link and without waiting for the other end of a
+// FIFO. A parsed name contains no slash, so it can't lead out of the directory.
 func (d *Dir) openFile(n update.Name) (*os.File, error) {
 	return os.OpenFile(filepath.Join(d.c.Dir, n.String()), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 }
 
-// list looks at the directory and takes over what it shows. After an error the state is that of a
-// directory without files, or the last one where the error does not speak of the directory.
+// list lists the directory and updates the state. After an error the state is that of a directory without files or,
+// if the error is not about the directory, the last one.
 func (d *Dir) list(ctx context.Context) error {
 	l, err := d.scan(ctx, func(n update.Name, s disk.Stamp) bool {
 		d.mu.RLock()
@@ -194,18 +194,18 @@ func (d *Dir) list(ctx context.Context) error {
 // signatureSuffix ends the name of a signature file: U.sig lies beside the archive U.
 const signatureSuffix = ".sig"
 
-// maxSignature is how many bytes of a signature file are read. One that is longer than a signature is told from it by
-// its length.
+// maxSignature is how many bytes of a signature file are read. It is more than a signature has, so that the length
+// shows that a longer file is none.
 const maxSignature = 1 << 10
 
-// signatureFile is a signature as a listing showed it.
+// signatureFile is a signature file in a listing.
 type signatureFile struct {
 	stamp disk.Stamp
 	sig   signing.Signature
 }
 
-// addSignature adds a directory entry to the listing where it is a signature file of the product, and
-// reports whether it is.
+// addSignature adds a directory entry to the listing if it is a signature file of the product, and reports whether it
+// is.
 func (d *Dir) addSignature(l *listing, e fs.DirEntry) bool {
 	stem, ok := strings.CutSuffix(e.Name(), signatureSuffix)
 	if !ok || !e.Type().IsRegular() {
@@ -225,7 +225,7 @@ func (d *Dir) addSignature(l *listing, e fs.DirEntry) bool {
 	return true
 }
 
-// readSignature reads a signature file, unless it is the one that was read before.
+// readSignature reads a signature file, unless the file is the same as at the last listing.
 func (d *Dir) readSignature(n update.Name, e fs.DirEntry) (signatureFile, error) {
 	info, err := e.Info()
 	if err != nil {
@@ -256,7 +256,7 @@ func (d *Dir) readSignature(n update.Name, e fs.DirEntry) (signatureFile, error)
 type watcher struct {
 	w    *fsnotify.Watcher
 	path string
-	at   disk.Stamp // what is watched
+	at   disk.Stamp // the directory that is watched
 	done sync.WaitGroup
 }
 
@@ -271,7 +271,7 @@ func (d *Dir) newWatcher() (*watcher, error) {
 	return t, nil
 }
 
-// forward turns events into requests to list again, until the watcher is closed.
+// forward turns events into requests to list again until the watcher is closed.
 func (d *Dir) forward(t *watcher) {
 	for {
 		select {
@@ -286,7 +286,7 @@ func (d *Dir) forward(t *watcher) {
 			if !ok {
 				return
 			}
-			d.poke() // events were lost
+			d.poke() // some events were lost
 		}
 	}
 }
@@ -296,14 +296,14 @@ func (d *Dir) matters(t *watcher, path string) bool {
 	return filepath.Clean(path) == t.path || strings.HasPrefix(filepath.Base(path), string(d.c.Product)+"-")
 }
 
-// follow watches the directory that is at the path now. The watch on an earlier one may be gone with
-// it, and a new directory may have the inode of the old one.
+// follow watches the directory that is at the path now. The watch on the directory before may be gone with it, and a
+// new directory may have the same inode.
 func (t *watcher) follow(dir disk.Stamp) error {
 	if t.at.SameFile(dir) && len(t.w.WatchList()) > 0 {
 		return nil
 	}
 	for _, path := range t.w.WatchList() {
-		// An error says that the kernel dropped the watch first.
+		// On an error the kernel has dropped the watch already.
 		_ = t.w.Remove(path)
 	}
 	t.at = disk.Stamp{}

@@ -16,14 +16,13 @@ import (
 
 const (
 	parallel     = 2                      // files hashed at a time
-	publishEvery = 500 * time.Millisecond // a new catalog for new digests, at most
-	listEvery    = 100 * time.Millisecond // the directory, at most; longer where listing takes long
+	publishEvery = 500 * time.Millisecond // at most one catalog per this time for new digests
+	listEvery    = 100 * time.Millisecond // at most one listing per this time; longer if a listing takes long
 	absentPoll   = time.Second            // how soon to look again after the directory could not be listed
 )
 
-// Run keeps the catalog up to date, hashes and checks, until ctx ends. It returns when all of its
-// goroutines have ended, with what kept it from saving the cache at the end, and may then be called
-// again.
+// Run keeps the catalog up to date, hashes and checks until ctx ends. It returns when all of its goroutines have
+// ended. The error says why the cache could not be saved at the end. Run may then be called again.
 func (d *Dir) Run(ctx context.Context) (err error) {
 	l := &loop{d: d, results: make(chan result, parallel+2), saved: make(chan struct{}, 1), checking: map[checkLane]bool{}}
 	for range parallel {
@@ -57,7 +56,7 @@ type loop struct {
 
 	checking                   map[checkLane]bool // a check is under way
 	saving                     bool
-	fresh                      bool      // a digest waits to be published
+	fresh                      bool      // a digest is not published yet
 	listAt, publishAt, saveAt  time.Time // zero: not planned
 	listed, published, savedAt time.Time // the last times
 	gap                        time.Duration
@@ -85,7 +84,7 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// act does what is due.
+// act lists, publishes and saves if these are due.
 func (l *loop) act(ctx context.Context, now time.Time) {
 	if due(l.listAt, now) {
 		l.list(ctx)
@@ -97,7 +96,7 @@ func (l *loop) act(ctx context.Context, now time.Time) {
 	if due(l.saveAt, now) && !l.saving {
 		l.saveAt, l.savedAt, l.saving = time.Time{}, now, true
 		l.workers.Go(func() {
-			_ = l.d.saveCache() // noted there, and tried again
+			_ = l.d.saveCache() // it reports the error and is called again
 			l.saved <- struct{}{}
 		})
 	}
@@ -106,7 +105,7 @@ func (l *loop) act(ctx context.Context, now time.Time) {
 	}
 }
 
-// next returns when the next planned thing is due.
+// next returns when the next of these is due.
 func (l *loop) next() time.Time {
 	at := earlier(l.listAt, l.publishAt)
 	if !l.saving {
@@ -125,11 +124,11 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// list lists the directory and plans the next time. The watch comes first, so that no change falls
-// between the two.
+// list lists the directory and plans the next listing. The watch is set first, so that no change is missed between
+// the two.
 func (l *loop) list(ctx context.Context) {
 	if l.watch != nil {
-		if dir, err := os.Stat(l.d.c.Dir); err == nil { // else listing says so
+		if dir, err := os.Stat(l.d.c.Dir); err == nil { // the listing reports an error
 			l.d.noteWatch(l.watch.follow(disk.StampOf(dir)))
 		}
 	}
@@ -144,7 +143,7 @@ func (l *loop) list(ctx context.Context) {
 	l.listAt = earlier(l.listed.Add(poll), l.d.settleTime())
 }
 
-// dispatch gives out as much work as may be done at a time.
+// dispatch starts as many tasks as may run at a time. Checks start only while nothing is hashed.
 func (l *loop) dispatch(ctx context.Context) {
 	d := l.d
 	d.mu.Lock()
@@ -173,14 +172,14 @@ func (l *loop) dispatch(ctx context.Context) {
 	}
 }
 
-// hurry publishes digests without delay where nothing is hashed any more that could join them.
+// hurry publishes new digests without delay if no more are being computed.
 func (l *loop) hurry() {
 	if l.fresh && len(l.buffers) == parallel {
 		l.publishAt = time.Now()
 	}
 }
 
-// take takes over a result and plans to publish it.
+// take applies a result to the state and plans to publish it.
 func (l *loop) take(r result) {
 	if r.checked {
 		l.checking[r.lane] = false
@@ -194,7 +193,7 @@ func (l *loop) take(r result) {
 	}
 }
 
-// drain takes over the results that came while the loop ended.
+// drain applies the results that came while the loop ended.
 func (l *loop) drain() {
 	for {
 		select {
@@ -213,7 +212,7 @@ func (d *Dir) publishNow() {
 	d.publish()
 }
 
-// settleTime returns when the next file may be still, zero for none.
+// settleTime returns when the next file may have been still for long enough, zero for none.
 func (d *Dir) settleTime() time.Time {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -227,7 +226,7 @@ func (d *Dir) savePlan() (gap time.Duration, unsaved bool) {
 	return max(d.saveGap, saveEvery), d.state.unsaved && d.c.Cache != ""
 }
 
-// noteWatch warns where changes are not noticed at once.
+// noteWatch sets or clears the warning that changes are noticed late.
 func (d *Dir) noteWatch(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -238,11 +237,11 @@ func (d *Dir) noteWatch(err error) {
 // readSize is how many bytes are read at once.
 const readSize = 256 << 10
 
-// result is what a task brought.
+// result is the result of a task.
 type result struct {
 	task
 	checked bool   // the task was a check
-	buf     []byte // of a hashing task, for the next one
+	buf     []byte // the buffer of a hashing task, for the next one
 	err     error
 
 	digest   update.Digest
@@ -250,8 +249,8 @@ type result struct {
 	problems []string
 }
 
-// hash computes digest and block list of a file. ErrChanged and fs.ErrNotExist say that the file is
-// not the one of the task any more.
+// hash computes digest and block list of a file. The error is ErrChanged or fs.ErrNotExist if the file is no longer
+// the one of the task.
 func (d *Dir) hash(ctx context.Context, t task, buf []byte) result {
 	r := result{task: t, buf: buf}
 	r.err = d.read(t, func(f *os.File) error {
@@ -265,10 +264,10 @@ func (d *Dir) hash(ctx context.Context, t task, buf []byte) result {
 	return r
 }
 
-// quickCheck is how long a check may take before it gives way to those of other archives.
+// quickCheck is how long a check may take before checks of other archives go first.
 const quickCheck = time.Minute
 
-// errSlowCheck says that a check was not through in that time: the archive unpacks to a lot.
+// errSlowCheck says that a check took longer than that: the archive unpacks to many bytes.
 var errSlowCheck = errors.New("the check takes long")
 
 // inspect calls Config.Check on a file.
@@ -291,7 +290,7 @@ func (d *Dir) inspect(ctx context.Context, t task) (r result) {
 	return r
 }
 
-// read opens the file of a task for a function and makes sure that it was the same before and after.
+// read calls use with the open file of a task and checks that the file was the same before and after.
 func (d *Dir) read(t task, use func(*os.File) error) error {
 	f, err := d.openListed(t)
 	if err != nil {
@@ -300,12 +299,12 @@ func (d *Dir) read(t task, use func(*os.File) error) error {
 	defer f.Close() // opened for reading
 	err = use(f)
 	if same := unchanged(f, t.stamp); same != nil {
-		return same // which explains the other error, too
+		return same // a changed file also explains an error of use
 	}
 	return err
 }
 
-// feed hashes exactly size bytes, so that a file which grows all the time comes to an end.
+// feed hashes exactly size bytes, so that it ends even if the file keeps growing.
 func feed(ctx context.Context, h *update.Hasher, f *os.File, size int64, buf []byte) error {
 	for size > 0 {
 		if err := ctx.Err(); err != nil {
@@ -324,15 +323,15 @@ func feed(ctx context.Context, h *update.Hasher, f *os.File, size int64, buf []b
 	return nil
 }
 
-// take takes over a result. Where the file was not the listed one, or could not be opened for
-// reasons that are not its own, the directory is listed again, which makes a new task.
+// take applies a result to the state. If the file was not the listed one, or could not be opened for reasons that are
+// not its own, the directory is listed again, which makes a new task.
 func (d *Dir) take(r result) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.report()
 	switch {
 	case errors.Is(r.err, context.Canceled) || errors.Is(r.err, context.DeadlineExceeded):
-		d.state.finish(r.task) // Run ends
+		d.state.finish(r.task) // Run is ending
 	case errors.Is(r.err, fs.ErrNotExist) || r.err != nil && exhausted(r.err):
 		d.state.finish(r.task)
 		d.poke()

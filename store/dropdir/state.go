@@ -14,14 +14,14 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// maxGone bounds how many names are remembered that are not in the directory any more.
+// maxGone bounds how many names are remembered that are no longer in the directory.
 const maxGone = 20_000
 
-// readAgain is the pauses after which a file that can't be read is tried again.
+// readAgain gives the pauses after which a file that can't be read is tried again.
 var readAgain = pace.Backoff{First: time.Minute, Most: time.Hour}
 
-// state is what is known of the directory. It does no I/O and reads no clock; listings, results and
-// times are given to it.
+// state is what is known of the directory. It does no I/O and reads no clock: its methods are given listings, results
+// and times.
 type state struct {
 	product update.Product
 	still   time.Duration
@@ -36,21 +36,21 @@ type state struct {
 
 	signatures map[update.Name]signatureFile // of the last listing
 
-	hashes   []update.Name               // to be hashed, the next one last; some may have nothing to do any more
+	hashes   []update.Name               // to be hashed, the next one last; some may need no hashing any more
 	checks   map[checkLane][]update.Name // the same for checks
 	reading  map[update.Name]bool        // being hashed or checked
-	settle   time.Time                   // when the next file may be still; zero: none waits
-	changed  bool                        // the catalog is not that of this state
-	resigned bool                        // nor are the signatures those that it was made with
-	unsaved  bool                        // nor is the cache
+	settle   time.Time                   // when the next file may be still for long enough; zero: none waits
+	changed  bool                        // the catalog is out of date
+	resigned bool                        // so are the signatures that it was made with
+	unsaved  bool                        // the cache is out of date
 	news     []item
 }
 
-// A fileState says how the file of a name stands. The first line that fits counts:
+// A fileState is the state of the file of a name. The first line that applies counts:
 //
 //	a listing shows                                           from             to
 //	no file                                                   any              absent
-//	one that is empty, or not still for long enough,          any              changing where the same inode has another
+//	one that is empty, or not still for long enough,          any              changing if the same inode has another
 //	  unless it is listed and only its change time differs                     size or modification time, else waiting
 //	one that can't be opened                                  any              failed
 //	exactly the same as before                                failed           failed
@@ -63,19 +63,20 @@ type fileState uint8
 
 const (
 	absent   fileState = iota
-	waiting            // it has to be still for a while, or old by its modification time
-	changing           // it was seen to be written to: its modification time alone does not vouch for it
+	waiting            // it must be still for a while, or old by its modification time
+	changing           // it was seen to change: its modification time alone is not trusted
 	listed             // in the catalog
-	failed             // left out, since it can't be read; hashing tries again
+	failed             // left out because it can't be read; hashing tries again
 )
 
-// A checkLane says which checks an archive waits for: those that take long must not hold the others up.
+// A checkLane is the queue in which an archive waits for its check. Slow checks have one of their own, so that they
+// don't delay the others.
 type checkLane uint8
 
 const (
 	quickLane checkLane = iota
-	slowLane            // the check did not end in time, and goes on for as long as it likes
-	noLane              // it ended without a result, and is not tried again
+	slowLane            // the first check took too long; this one has no time limit
+	noLane              // the check ended without a result and is not tried again
 )
 
 // entry is what is known of one name.
@@ -85,16 +86,16 @@ type entry struct {
 	since time.Time  // when this size and modification time were first seen
 	round int        // of that listing
 
-	known    record // of the bytes that the name stood for when it was last listed or hashed
+	known    record // the bytes that the name stood for when it was last listed or hashed
 	replaced bool   // the name stood for other bytes before, or may have
 	lane     checkLane
 
-	err      error // why it can't be read; of a failed one alone
+	err      error // why it can't be read; only if failed
 	failures int   // in a row
 	retry    time.Time
 }
 
-// record is what was learned of the bytes behind one stamp.
+// record is what was learned of the bytes with one stamp.
 type record struct {
 	stamp    disk.Stamp    // zero: the name never stood for any bytes
 	digest   update.Digest // zero: not hashed
@@ -108,7 +109,8 @@ func (e *entry) everListed() bool { return e.known.stamp != disk.Stamp{} }
 // isKnown reports whether the digest is that of the file as it was seen last.
 func (e *entry) isKnown() bool { return e.known.stamp == e.seen && !e.known.digest.IsZero() }
 
-// rewritten reports whether more than the change time differs: chmod and a new hard link touch only that.
+// rewritten reports whether the stamps differ in more than the change time, which is all that chmod and a new hard
+// link change.
 func rewritten(s, t disk.Stamp) bool { return !s.SameFile(t) || !s.SameBytes(t) }
 
 func newState(c Config) *state {
@@ -119,7 +121,7 @@ func newState(c Config) *state {
 	}
 }
 
-// readable reports whether bytes of this stamp were opened before and nothing speaks against them.
+// readable reports whether a file with this stamp was opened before and may be assumed to be readable still.
 func (s *state) readable(n update.Name, t disk.Stamp) bool {
 	switch e := s.entries[n]; {
 	case e == nil:
@@ -131,7 +133,7 @@ func (s *state) readable(n update.Name, t disk.Stamp) bool {
 	}
 }
 
-// takeListError takes over the outcome of an attempt to list.
+// takeListError records whether listing the directory failed; nil means that it did not.
 func (s *state) takeListError(err error) {
 	switch {
 	case err != nil && (s.err == nil || s.err.Error() != err.Error()):
@@ -142,7 +144,7 @@ func (s *state) takeListError(err error) {
 	s.err = err
 }
 
-// observe takes over a listing made at the time now.
+// observe applies a listing made at the time now.
 func (s *state) observe(l listing, now time.Time) {
 	s.round++
 	s.settle = time.Time{}
@@ -168,7 +170,7 @@ func (s *state) observe(l listing, now time.Time) {
 	s.queueWork(now)
 }
 
-// see takes over how a listing shows a file.
+// see applies one file of a listing.
 func (s *state) see(f sighting, now time.Time) {
 	e := s.entries[f.name]
 	if e == nil {
@@ -177,21 +179,21 @@ func (s *state) see(f sighting, now time.Time) {
 	}
 	was, before := e.state, e.seen
 	drifted := before != f.stamp
-	counts := was == listed && before.SameBytes(f.stamp) // whatever its times say
+	counts := was == listed && before.SameBytes(f.stamp) // whatever its change time says
 	switch {
 	case was == absent:
 		e.state, e.since = waiting, now
 	case !before.SameBytes(f.stamp) && before.SameFile(f.stamp):
 		e.state, e.since = changing, now
 	case !before.SameBytes(f.stamp):
-		e.state, e.since = waiting, now // another file was renamed over it
+		e.state, e.since = waiting, now // another file was renamed to this name
 	case drifted && was == failed:
 		e.state = waiting
 	}
 	if drifted {
 		s.loseSight(f.name, e, was == listed && rewritten(before, f.stamp))
 		e.err, e.failures, e.lane = nil, 0, quickLane
-		s.changed = s.changed || was == listed // the digest in the catalog is not known to be that of what is there now
+		s.changed = s.changed || was == listed // the digest in the catalog may not be that of the file now
 	}
 	e.seen, e.round = f.stamp, s.round
 	wait := s.wait(e, now)
@@ -201,7 +203,7 @@ func (s *state) see(f sighting, now time.Time) {
 		}
 	}
 	switch {
-	case f.stamp.Size == 0 || wait > 0 && !counts: // whatever fills an empty file changes it
+	case f.stamp.Size == 0 || wait > 0 && !counts: // an empty file changes when it is filled
 		if was == listed {
 			s.changed = true
 			s.say(slog.LevelInfo, "update left out until it is still", "name", f.name)
@@ -218,7 +220,7 @@ func (s *state) see(f sighting, now time.Time) {
 	}
 }
 
-// wait returns how long a file has still to be still before it counts, 0 or less if it counts now.
+// wait returns how long a file must still stay unchanged before it counts, 0 or less if it counts now.
 func (s *state) wait(e *entry, now time.Time) time.Duration {
 	wait := s.still - now.Sub(e.since)
 	if age := now.Sub(e.seen.ModTime()); e.state != changing && age >= 0 {
@@ -227,8 +229,8 @@ func (s *state) wait(e *entry, now time.Time) time.Duration {
 	return wait
 }
 
-// loseSight prepares for losing sight of the bytes that a name stands for. Where clients saw them and they were not
-// learned, nothing can be compared with them later.
+// loseSight is called when the bytes of a name change or go. If clients saw bytes that were never hashed, the name
+// counts as replaced: nothing can be compared with them later.
 func (s *state) loseSight(n update.Name, e *entry, shown bool) {
 	if shown && e.everListed() && !e.replaced && rewritten(e.known.stamp, e.seen) {
 		s.replace(n, e, "not known", "not known")
@@ -244,10 +246,10 @@ func (s *state) show(n update.Name, e *entry) {
 	s.bind(n, e)
 }
 
-// bind settles which bytes a listed name stands for, as far as that is known before they are hashed.
+// bind records which bytes a listed name stands for, as far as that is known before they are hashed.
 func (s *state) bind(n update.Name, e *entry) {
 	if e.known.stamp == e.seen || !e.known.digest.IsZero() {
-		return // hashing will tell whether these are the same bytes
+		return // hashing will show whether the bytes are the same
 	}
 	if e.everListed() && rewritten(e.known.stamp, e.seen) {
 		s.replace(n, e, "not known", "not known yet")
@@ -275,7 +277,7 @@ func (s *state) gone(n update.Name, e *entry) {
 	}
 }
 
-// prune forgets the lowest of too many names that are gone.
+// prune forgets names that are gone, lowest versions first, until at most maxGone are left.
 func (s *state) prune() {
 	if len(s.entries) <= maxGone {
 		return
@@ -295,7 +297,7 @@ func (s *state) prune() {
 	}
 }
 
-// fail leaves out a file that can't be read.
+// fail leaves a file that can't be read out of the catalog.
 func (s *state) fail(n update.Name, e *entry, err error, now time.Time) {
 	if e.state != failed || e.err.Error() != err.Error() {
 		s.say(slog.LevelWarn, "update left out, can't be read", "name", n, "err", err)
@@ -306,7 +308,7 @@ func (s *state) fail(n update.Name, e *entry, err error, now time.Time) {
 	e.retry = now.Add(readAgain.Pause(e.failures))
 }
 
-// note sets a warning about the server itself, or clears it where err is nil, and logs what is new.
+// note sets a warning about the server itself, or clears it if err is nil, and logs a new one.
 func (s *state) note(subject string, err error) {
 	if err == nil {
 		delete(s.notes, subject)
@@ -319,7 +321,7 @@ func (s *state) note(subject string, err error) {
 	}
 }
 
-// restore takes over what a cache remembers. It comes before the first listing.
+// restore takes the entries from a cache. It is called before the first listing.
 func (s *state) restore(entries map[update.Name]*entry) {
 	s.entries = maps.Clone(entries)
 	for n := range entries {
@@ -346,14 +348,14 @@ func byVersion(a, b update.Name) int {
 	return cmp.Or(a.Version().Compare(b.Version()), a.Compare(b))
 }
 
-// task is one file to be read, as it was when the task was given out.
+// task is one file to be read, as it was when the task was made.
 type task struct {
 	name  update.Name
 	stamp disk.Stamp
 	lane  checkLane // of a check
 }
 
-// queueWork makes the queues anew.
+// queueWork fills the queues anew.
 func (s *state) queueWork(now time.Time) {
 	s.hashes = s.hashes[:0]
 	clear(s.checks)
@@ -379,12 +381,12 @@ func (s *state) wantsCheck(n update.Name, e *entry) bool {
 	return s.check && e.state == listed && !s.reading[n] && e.isKnown() && !e.known.checked && e.lane != noLane
 }
 
-// nextHash gives out the file with the highest version that has to be hashed.
+// nextHash returns a task for the file with the highest version that must be hashed.
 func (s *state) nextHash(now time.Time) (task, bool) {
 	return s.next(&s.hashes, func(n update.Name, e *entry) bool { return s.wantsHash(n, e, now) })
 }
 
-// nextCheck gives out the file with the highest version that has to be checked in a lane.
+// nextCheck returns a task for the file with the highest version that waits for a check in a lane.
 func (s *state) nextCheck(lane checkLane) (task, bool) {
 	queue := s.checks[lane]
 	t, ok := s.next(&queue, func(n update.Name, e *entry) bool { return e.lane == lane && s.wantsCheck(n, e) })
@@ -405,15 +407,15 @@ func (s *state) next(queue *[]update.Name, wanted func(update.Name, *entry) bool
 	return task{}, false
 }
 
-// finish ends a task and returns its entry; ok is false where that does not hold the bytes any more
-// that were read. Then the next listing makes a new task.
+// finish ends a task and returns its entry. ok is false if the entry no longer stands for the bytes that were read;
+// then the next listing makes a new task.
 func (s *state) finish(t task) (e *entry, ok bool) {
 	delete(s.reading, t.name)
 	e = s.entries[t.name]
 	return e, e != nil && e.state != absent && e.seen == t.stamp
 }
 
-// hashed takes over digest and block list of a file, or why it can't be read.
+// hashed applies the digest and block list of a file, or the error that says why it can't be read.
 func (s *state) hashed(t task, digest update.Digest, blocks update.Blocks, err error, now time.Time) {
 	e, ok := s.finish(t)
 	if !ok {
@@ -441,7 +443,7 @@ func (s *state) hashed(t task, digest update.Digest, blocks update.Blocks, err e
 	}
 }
 
-// inspected takes over what is improper about an archive, or why that is not known.
+// inspected applies what a check found improper, or the error that says why that is not known.
 func (s *state) inspected(t task, problems []string, err error) {
 	e, ok := s.finish(t)
 	if !ok {
@@ -458,7 +460,7 @@ func (s *state) inspected(t task, problems []string, err error) {
 	}
 }
 
-// slowed puts a check off that took long, to be done beside the others.
+// slowed moves a check that took too long to the slow lane, where it runs beside the others.
 func (s *state) slowed(t task) {
 	if e, ok := s.finish(t); ok {
 		e.lane = slowLane
