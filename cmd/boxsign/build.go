@@ -121,7 +121,8 @@ func newInspect(s cli.Streams) *cobra.Command {
 	return cmd
 }
 
-// entries are the result of inspect with what is in the archive, which text has before it.
+// entries is the JSON result of inspect: the inspection and the entries of the archive. As text, the entries are printed
+// one by one before the inspection.
 type entries struct {
 	signer.Inspection
 	Contents []entry `json:"contents"`
@@ -137,7 +138,7 @@ type entry struct {
 	Problem string    `json:"problem,omitempty"`
 }
 
-// line describes an entry as tar -tv does, with its time in UTC and nothing that a terminal obeys.
+// line describes an entry as tar -tv does, with its time in UTC and without control characters.
 func line(e archive.Entry) string {
 	target := ""
 	switch {
@@ -150,5 +151,5 @@ func line(e archive.Entry) string {
 	return cli.Printable(fmt.Sprintf("%s %9d %s %s%s", modeText(e.Mode), e.Size, e.Time.UTC().Format("2006-01-02 15:04"), e.Name, target))
 }
 
-// modeText writes a mode as ls does; only the letter of a symbolic link differs from Go's.
+// modeText returns a mode as ls writes it. Go's text differs only in the letter of a symbolic link.
 func modeText(m fs.FileMode) string { return strings.Replace(m.String(), "L", "l", 1) }

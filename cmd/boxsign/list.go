@@ -77,7 +77,7 @@ change is shown, and yours is signed again on top of it.`,
 	return cmd
 }
 
-// addOptions are the flags of add and publish.
+// addOptions holds the flags of add and publish.
 type addOptions struct {
 	options
 	add                           signer.AddOptions

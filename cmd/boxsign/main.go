@@ -1,6 +1,6 @@
 //go:build !docs
 
-// Boxsign makes, signs and publishes the updates of a fleet, on the machine of whoever releases them.
+// Boxsign makes, signs and publishes the updates of a fleet. It runs on the computers of the signers.
 package main
 
 import (

@@ -19,7 +19,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 )
 
-// The environment that the commands read.
+// Environment variables that the commands read.
 const (
 	keysVariable       = "BOXSIGN_KEYS"
 	repoVariable       = "BOXSIGN_REPO"
@@ -27,12 +27,12 @@ const (
 	backupVariable     = "BOXSIGN_BACKUP_PASSPHRASE"
 	agentVariable      = "SSH_AUTH_SOCK"
 
-	// epochVariable holds the time of reproducible builds in Unix seconds:
+	// epochVariable holds the time for reproducible builds, in Unix seconds:
 	// https://reproducible-builds.org/specs/source-date-epoch.
 	epochVariable = "SOURCE_DATE_EPOCH"
 )
 
-// options are the flags that commands share, "" or nil where one is not given.
+// options holds the flags that commands share. A flag that is not given is "", nil or false.
 type options struct {
 	keys, passphraseFile              string
 	rootKeys, releaseKeys, onlineKeys []string
@@ -40,7 +40,7 @@ type options struct {
 	yes, dryRun, json                 bool
 }
 
-// keyFlags adds the flags that say where private keys are.
+// keyFlags adds the flags of commands that sign with release keys.
 func (o *options) keyFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.keysFlag(cmd)
@@ -80,7 +80,7 @@ func (o *options) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
 }
 
-// backupFlags are those of backup and restore.
+// backupFlags adds the flags that backup and restore share.
 func (o *options) backupFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of the backup in `FILE`")
 	o.jsonFlag(cmd)
@@ -94,7 +94,8 @@ func holdFlag(cmd *cobra.Command, hold *bool) {
 	cmd.Flags().BoolVar(hold, "hold", false, "keep it waiting for more signatures, even where there are enough")
 }
 
-// cutPlace cuts off a directory or URL that is the last argument: it is the repository.
+// cutPlace returns args without the last one if that is a directory or a URL: then it is the repository, and replaces
+// --repo.
 func (o *options) cutPlace(args []string) []string {
 	n := len(args)
 	if n == 0 {
@@ -108,11 +109,12 @@ func (o *options) cutPlace(args []string) []string {
 	return args
 }
 
-// signer returns the signer that flags and environment describe; end ends what it shows of its progress.
+// signer returns the signer that the flags and the environment describe. The caller calls end to end the display of
+// progress.
 func (o *options) signer(s cli.Streams) (k *signer.Signer, end func()) {
 	meter := s.NewMeter()
 	shown := s
-	shown.Err = meter // messages stand above what it shows
+	shown.Err = meter // messages appear above the progress
 	k = &signer.Signer{
 		Keys:        o.keysDir(s),
 		Passphrase:  o.passphrase(s, passphraseVariable),
@@ -141,7 +143,8 @@ func (o *options) signer(s cli.Streams) (k *signer.Signer, end func()) {
 	return k, meter.End
 }
 
-// keysDir returns the directory of keys, "" where nothing says which.
+// keysDir returns the directory of keys: --keys, $BOXSIGN_KEYS or ~/.boxsign. It returns "" without any of them and
+// without $HOME.
 func (o *options) keysDir(s cli.Streams) string {
 	if o.keys != "" {
 		return o.keys
@@ -155,7 +158,7 @@ func (o *options) keysDir(s cli.Streams) string {
 	return ""
 }
 
-// passphrase answers with that of a file or of a variable of the environment, or asks on the terminal.
+// passphrase returns the source of a passphrase: the file of --passphrase-file, the environment variable or the terminal.
 func (o *options) passphrase(s cli.Streams, variable string) secret.Passphrase {
 	if o.passphraseFile != "" {
 		return secret.FromFile(o.passphraseFile)
@@ -166,7 +169,7 @@ func (o *options) passphrase(s cli.Streams, variable string) secret.Passphrase {
 	return secret.FromTerminal("/dev/tty")
 }
 
-// sourceDate returns the time that the environment sets, zero where it sets none.
+// sourceDate returns the time in $SOURCE_DATE_EPOCH, the zero time if it is not set.
 func sourceDate(s cli.Streams) (time.Time, error) {
 	text := s.Getenv(epochVariable)
 	if text == "" {
@@ -179,7 +182,7 @@ func sourceDate(s cli.Streams) (time.Time, error) {
 	return time.Unix(n, 0), nil
 }
 
-// run calls what a command does and prints the result.
+// run calls call with a signer, and prints its result unless there is an error.
 func run[R signer.Result](s cli.Streams, o *options, call func(*signer.Signer) (R, error)) error {
 	k, end := o.signer(s)
 	result, err := call(k)
@@ -190,7 +193,7 @@ func run[R signer.Result](s cli.Streams, o *options, call func(*signer.Signer) (
 	return o.print(s, result)
 }
 
-// runSteps is run for a command that did something before it failed: that is printed too.
+// runSteps is like run, and prints a result that call returned beside an error too: the steps before it failed.
 func runSteps(s cli.Streams, o *options, call func(*signer.Signer) (signer.Result, error)) error {
 	k, end := o.signer(s)
 	result, err := call(k)
@@ -209,7 +212,8 @@ func (o *options) print(s cli.Streams, result signer.Result) error {
 	return printText(s.Out, result)
 }
 
-// printText writes a result without what a terminal obeys: names in archives and what servers say come from outside.
+// printText writes a result as text, with control characters escaped: names in archives and answers of servers are
+// untrusted.
 func printText(w io.Writer, result signer.Result) error {
 	for line := range strings.Lines(result.Text()) {
 		if _, err := fmt.Fprintln(w, cli.Printable(strings.TrimSuffix(line, "\n"))); err != nil {

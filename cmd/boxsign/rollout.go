@@ -29,7 +29,7 @@ was. Every box that takes the update keeps it.`, (*signer.Signer).ResumeRollout)
 	return cmd
 }
 
-// rolloutChange changes the rollout of an update.
+// rolloutChange is a method of signer.Signer that changes the rollout of an update.
 type rolloutChange func(k *signer.Signer, ctx context.Context, update string, hold bool) (signer.Change, error)
 
 func newRolloutChange(s cli.Streams, verb, short, long string, change rolloutChange) *cobra.Command {

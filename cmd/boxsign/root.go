@@ -9,7 +9,7 @@ import (
 // version is set by the linker.
 var version = "unknown"
 
-// newRoot returns the command boxsign. sealCost is signer.Signer's SealCost.
+// newRoot returns the command boxsign. sealCost is the SealCost of the signer, 0 for the default.
 func newRoot(s cli.Streams, sealCost int) *cobra.Command {
 	root := &cobra.Command{
 		Use:     "boxsign",

@@ -36,7 +36,7 @@ be signed by the thresholds of the present root and of itself; until then it wai
 	return cmd
 }
 
-// rootChange makes a root.
+// rootChange calls the method of the signer that makes a new root, with the arguments of the command line.
 type rootChange func(ctx context.Context, k *signer.Signer, args []string) (signer.Change, error)
 
 func rootCommand(s cli.Streams, use, short, long string, args cobra.PositionalArgs, change rootChange) *cobra.Command {

@@ -40,7 +40,7 @@ detached signature, and every archive. Exit code 1 says that something is wrong.
 			return runSteps(s, &o, func(k *signer.Signer) (signer.Result, error) {
 				verdict, err := k.VerifyRepository(cmd.Context(), !metadataOnly)
 				if err != nil && len(verdict.Problems) == 0 {
-					return nil, err // nothing was judged
+					return nil, err // the error came before any archive was verified
 				}
 				return verdict, err
 			})
