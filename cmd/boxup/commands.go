@@ -53,7 +53,7 @@ stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
 	return p.jsonFlag(cmd)
 }
 
-// confirmRoot shows a root and asks whether it is the right one.
+// confirmRoot shows a root and asks whether it is the right one. Without a terminal to ask on, it refuses.
 func (p *program) confirmRoot(ctx context.Context, root *trust.Root) error {
 	if !p.streams.Interactive() {
 		return status.WithHint(fmt.Errorf("%w: root %d has fingerprint %v, and there is no terminal to ask on", cli.ErrNotConfirmed, root.Version(), root.Digest()),
@@ -207,7 +207,7 @@ that is new; beyond that it never goes below what is installed.`,
 				server = urls[0]
 			}
 			if p.box.Interrupted() {
-				splay = min(splay, 0) // what was interrupted is finished at once: services may be stopped
+				splay = min(splay, 0) // finish an interrupted installation at once: services may be stopped
 			}
 			if err := p.delay(cmd.Context(), splay); err != nil {
 				return err
@@ -284,7 +284,8 @@ func sigFlag(cmd *cobra.Command, o *box.Options) {
 	cmd.Flags().StringVar(&o.Sig, "sig", "", "signature `file`, with --key (default: FILE.sig)")
 }
 
-// oneArgument returns the argument of a command that takes one at most, "" for none.
+// oneArgument returns the argument of a command that takes at most one, "" if there is none. It refuses an empty
+// argument.
 func oneArgument(args []string) (string, error) {
 	if len(args) == 0 {
 		return "", nil

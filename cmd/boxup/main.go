@@ -1,6 +1,6 @@
 //go:build !docs
 
-// Boxup runs on a box: it asks mirrors that nobody has to trust for updates, verifies and installs them.
+// Boxup keeps a box up to date: it asks untrusted mirrors for signed updates, verifies them and installs them.
 package main
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 )
 
-// memoryLimit is from which size on, in bytes, the collector runs more often: the device has 512 MB for everything.
-// GOMEMLIMIT overrides it.
+// memoryLimit is the soft memory limit of the process in bytes: near it, the garbage collector runs more often. A box has
+// 512 MB for everything. GOMEMLIMIT overrides the limit.
 const memoryLimit = 24 << 20
 
 func main() { os.Exit(run(system())) }

@@ -10,7 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update/install"
 )
 
-// facts writes lines of a key and a value each; those without a value are left out.
+// facts writes lines, each a key and a value. It leaves out those whose value is "".
 func (p *program) facts(pairs ...string) {
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
@@ -19,7 +19,7 @@ func (p *program) facts(pairs ...string) {
 	}
 }
 
-// showInitiated writes what a box was told.
+// showInitiated writes the result of init.
 func (p *program) showInitiated(in box.Initiated) error {
 	if p.asJSON {
 		return p.streams.JSON(in)
@@ -62,7 +62,7 @@ func nameOr(n *update.Name, none string) string {
 	return n.String()
 }
 
-// showFetched writes what came of fetching.
+// showFetched writes the result of fetch.
 func (p *program) showFetched(f box.Fetched) error {
 	switch {
 	case p.asJSON:
@@ -74,7 +74,7 @@ func (p *program) showFetched(f box.Fetched) error {
 	return nil
 }
 
-// showOutcome writes an outcome.
+// showOutcome writes the outcome of install and update.
 func (p *program) showOutcome(o box.Outcome) error {
 	if p.asJSON {
 		return p.streams.JSON(o)

@@ -20,8 +20,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Set by the linker: the version, and the time of the build in RFC 3339. Without the latter the time of
-// the commit is taken, where the build knew it.
+// The linker sets the version, and the time of the build in RFC 3339. Without that time, buildTime returns the time of
+// the commit.
 var (
 	version = "unknown"
 	built   = ""
@@ -33,13 +33,13 @@ came is not signed, is older than what was seen, is expired, or is another file;
 maintenance window, for tomorrow's share of a metered link, or because it failed before; 12 the archive
 is no proper update; 13 the install script failed; 14 the check after the installation failed.`
 
-// machineIDFile has the id of the machine.
+// machineIDFile is the file with the machine id of the system, see machine-id(5).
 const machineIDFile = "/etc/machine-id"
 
-// program is what the commands have of the outside world, and the flags that they share.
+// program holds what the commands use of the outside world, and the flags that they share.
 type program struct {
 	streams cli.Streams
-	box     box.Box // what it says goes to streams
+	box     box.Box // connect directs its messages to streams
 	meter   *cli.Meter
 	asJSON  bool
 }
@@ -51,14 +51,14 @@ func system() program {
 	}
 }
 
-// connect leads what the box says to the streams of the program.
+// connect sets up the box to write its messages and its progress to the streams of the program.
 func (p *program) connect() {
 	p.meter = p.streams.NewMeter()
 	p.box.Version = version
 	p.box.Now = p.streams.Now
 	p.box.Logger = warnings(p.meter)
 	p.box.Warn = func(message string) {
-		p.meter.End() // nothing else may write while it shows something
+		p.meter.End() // nothing else may write to the terminal while the meter draws
 		p.streams.Warn("boxup", message)
 	}
 	var planned atomic.Pointer[update.Name]
@@ -71,7 +71,8 @@ func (p *program) connect() {
 	}
 }
 
-// buildTime returns when the program was built, as far as that is known.
+// buildTime returns when the program was built: the time that the linker set, else that of the commit, else the zero
+// time.
 func buildTime() time.Time {
 	if at, err := time.Parse(time.RFC3339, built); err == nil {
 		return at
@@ -82,7 +83,7 @@ func buildTime() time.Time {
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.time" {
-			at, _ := time.Parse(time.RFC3339, s.Value) // the zero time means that it is not known
+			at, _ := time.Parse(time.RFC3339, s.Value) // the zero time if it is malformed
 			return at
 		}
 	}
@@ -112,8 +113,8 @@ What it is to do is in ` + box.DefaultConfig + `, which boxup init writes; what 
 	return root
 }
 
-// ending has a command end what it shows, and an error of the local disk end it as for that, whatever it was about to
-// do.
+// ending wraps the RunE of a command, so that it ends the display of progress, and so that an error of the local disk
+// gets the exit code and the hint of the disk.
 func (p *program) ending(cmd *cobra.Command) {
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -129,12 +130,12 @@ func (p *program) jsonFlag(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// warnings returns a logger of warnings.
+// warnings returns a logger that writes warnings and errors to w, without their time.
 func warnings(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
 		Level: slog.LevelWarn,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey { // a box without a clock would only confuse
+			if len(groups) == 0 && a.Key == slog.TimeKey { // the clock of a box may be wrong, and would mislead
 				return slog.Attr{}
 			}
 			if a.Value.Kind() == slog.KindTime && a.Value.Time().IsZero() {
@@ -145,12 +146,12 @@ func warnings(w io.Writer) *slog.Logger {
 	}))
 }
 
-// splayFlag lets a command wait first.
+// splayFlag adds the flag that lets a command wait first.
 func splayFlag(cmd *cobra.Command, splay *time.Duration) {
 	cmd.Flags().DurationVar(splay, "splay", 0, "wait first, a random time of at most so `long`")
 }
 
-// delay waits for a random time of at most so long.
+// delay waits for a random time of less than splay. It refuses a negative splay.
 func (p *program) delay(ctx context.Context, splay time.Duration) error {
 	if splay < 0 {
 		return status.Usagef("--splay: expected no negative duration, got %v", splay)
