@@ -1,13 +1,13 @@
-// Package cli holds the manners that the project's commands share:
+// Package cli holds what all commands of the project have in common: output, messages, questions and progress.
 //
 //   - Results go to standard output, one fact per line, or as JSON.
 //   - Messages go to standard error as "prog: message", then "prog: hint: what to do". They begin
 //     without a capital and end without a full stop.
-//   - Colour and progress are for terminals only, and NO_COLOR turns colour off.
-//   - What comes from outside (file names, archive entries) is shown without control characters.
+//   - Colour is for terminals only, and NO_COLOR turns it off.
+//   - Untrusted text (file names, archive entries, answers of servers) is shown with control characters escaped.
 //   - Exit codes: 0 done, 1 failed, 2 usage. A command documents further ones.
 //
-// How a command line becomes one of them is for package cmd/internal/command.
+// Package cmd/internal/command parses command lines and runs the commands.
 package cli
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// Streams is what a command has of the outside world. Every field but Disk is required.
+// Streams is what a command uses of the outside world. Every field but Disk is required.
 type Streams struct {
 	In     io.Reader
 	Out    io.Writer // results
@@ -41,7 +41,7 @@ func System() Streams {
 	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: time.Now}
 }
 
-// JSON writes v to Out, indented, with a newline at its end.
+// JSON writes v to Out as indented JSON with a newline at the end.
 func (s Streams) JSON(v any) error {
 	e := json.NewEncoder(s.Out)
 	e.SetEscapeHTML(false)
@@ -54,7 +54,7 @@ func (s Streams) color() bool {
 	return s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb" && isTerminal(s.Err)
 }
 
-// Interactive reports whether there is a person to ask.
+// Interactive reports whether In is a terminal, so that there is a person to ask.
 func (s Streams) Interactive() bool { return isTerminal(s.In) }
 
 func isTerminal(stream any) bool {
@@ -62,7 +62,7 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Report writes the message of err and its hints, if it is not one of Exit.
+// Report writes the message of err and its hints to Err. It writes nothing for an error of Exit.
 func (s Streams) Report(prog string, err error) {
 	if errors.Is(err, errExit) {
 		return

@@ -13,9 +13,9 @@ import (
 // ErrNotConfirmed says that a person did not agree, or that there was nobody to ask.
 var ErrNotConfirmed = errors.New("not confirmed")
 
-// Confirm asks question on the terminal that In is and waits for "y" or "yes". The error is
-// ErrNotConfirmed for every other answer and where In is no terminal, and that of ctx where it ends
-// while nobody answers.
+// Confirm asks question and reads the answer from In, which must be a terminal. It returns nil for "y" and "yes".
+// The error is ErrNotConfirmed for every other answer and if In is not a terminal, and ctx.Err() if ctx ends
+// before there is an answer.
 func (s Streams) Confirm(ctx context.Context, question string) error {
 	if !isTerminal(s.In) {
 		return status.WithHint(fmt.Errorf("%w: there is no terminal to ask on", ErrNotConfirmed),
@@ -23,7 +23,7 @@ func (s Streams) Confirm(ctx context.Context, question string) error {
 	}
 	fmt.Fprintf(s.Err, "%s [y/N] ", question)
 	answer := make(chan string, 1)
-	go func() { // ends with the process if nobody ever answers
+	go func() { // a read of a terminal can't be cancelled: without an answer, this ends with the process
 		line, err := bufio.NewReader(s.In).ReadString('\n')
 		if err != nil {
 			line = ""
@@ -41,7 +41,7 @@ func (s Streams) Confirm(ctx context.Context, question string) error {
 	}
 }
 
-// Warn writes a message that is no error.
+// Warn writes a warning to Err.
 func (s Streams) Warn(prog, message string) {
 	fmt.Fprintf(s.Err, "%s: warning: %s\n", prog, Printable(message))
 }

@@ -12,22 +12,21 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// Exit returns an error that ends the program with an exit code and without a message: for a result that
-// the exit code tells too.
+// Exit returns an error that ends the program with an exit code and without a message, because the result that was
+// printed says everything.
 func Exit(code int) error { return status.WithCode(errExit, code) }
 
 // errExit is the error in what Exit returns.
 var errExit = errors.New("exit")
 
-// Usagef returns an error of usage, made as by fmt.Errorf: the program ends with exit code 2.
+// Usagef is like fmt.Errorf, for a usage error, with which the program ends with exit code 2.
 func Usagef(format string, args ...any) error {
 	return status.WithCode(fmt.Errorf(format, args...), status.ExitUsage)
 }
 
-// Printable returns s with everything escaped, as in a Go string, that is not a printable character
-// or a space: control characters, line breaks, marks that change the direction of text, and bytes
-// that are not UTF-8. A terminal shows it on one line and does nothing else. Users and passwords of URLs are
-// masked.
+// Printable returns s for a terminal, on one line. It escapes, as in a Go string, everything that is not a printable
+// character or a space: control characters, line breaks, marks that change the direction of text, and bytes that
+// are not UTF-8. It masks users and passwords of URLs.
 func Printable(s string) string {
 	s = explain.MaskURLs(s)
 	var b strings.Builder

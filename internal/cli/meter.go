@@ -11,23 +11,23 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// How often a meter shows something.
+// How often a meter writes, and from when on.
 const (
 	terminalEvery = 200 * time.Millisecond
 	plainEvery    = 10 * time.Second
-	quietFor      = time.Second // what is over sooner shows nothing
+	quietFor      = time.Second // a transfer that is over sooner shows nothing
 )
 
-// samples is over how many of the last values a rate is averaged.
+// samples is how many of the last values a rate is averaged over.
 const samples = 30
 
-// Meter shows how files go from here to there, or are read: of each one that is under way, and of all
-// together, how many bytes are done, how many are done in a second, and the time left. On a terminal the
-// last lines are drawn anew; elsewhere the same lines are written every ten seconds. What takes less than
-// a second shows nothing: of thousands of small files all that is seen is the line of all together.
+// Meter shows the progress of files that are transferred or read. For each file in progress, and for all together, it
+// shows how many bytes are done, the rate, and the time left. On a terminal it redraws the last lines; elsewhere it
+// writes the same lines every ten seconds. A file that takes less than a second has no line of its own, so that
+// thousands of small files show only the line of all together.
 //
-// Its methods may be called concurrently. While it shows something nothing else may write to the
-// terminal: messages go through Write. The caller of NewMeter calls End.
+// Its methods may be called concurrently. While it draws, nothing else may write to the terminal: messages go through
+// Write. The caller of NewMeter calls End.
 type Meter struct {
 	terminal bool
 	out      io.Writer
@@ -38,9 +38,9 @@ type Meter struct {
 	since time.Time // when the first file was shown
 	bars  *mpb.Progress
 	all   gauge // bytes of all files
-	want  int64 // bytes of all files, as far as they were announced
+	want  int64 // bytes of all announced files
 	files map[string]*gauge
-	open  int // files that are not over
+	open  int // how many files are not over
 }
 
 // NewMeter returns a meter on s.Err. Nothing is shown yet.
@@ -53,7 +53,8 @@ func (s Streams) NewMeter() *Meter {
 	return m
 }
 
-// Plan announces files with so many bytes in all. Without it each file stands for itself.
+// Plan announces files of bytes bytes in all, in addition to those announced before. Without it there is no line of
+// all files.
 func (m *Meter) Plan(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -63,8 +64,8 @@ func (m *Meter) Plan(bytes int64) {
 	}
 }
 
-// Show says that done of total bytes of a file are there. It may be less than before. A file is over
-// with its last byte, and the meter ends with the last file that was announced or is under way.
+// Show records that done of total bytes of a file are done; done may be less than before. A file is over when all its
+// bytes are done. The meter ends when all files are over and all announced bytes are done.
 func (m *Meter) Show(name string, total, done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -73,7 +74,7 @@ func (m *Meter) Show(name string, total, done int64) {
 		m.since, m.all.at = now, now
 	}
 	g := m.files[name]
-	if g == nil { // what is there already says nothing of the rate
+	if g == nil { // bytes that were there before don't count for the rate
 		g = &gauge{since: now, at: now, done: done, over: true}
 		m.files[name] = g
 		m.all.found(done)
@@ -94,7 +95,7 @@ func (m *Meter) Show(name string, total, done int64) {
 	}
 }
 
-// follow notes how far a file is. The caller holds mu.
+// follow records how many bytes of a file are done, and whether it is over. The caller holds mu.
 func (m *Meter) follow(g *gauge, done, total int64) {
 	if g.over {
 		m.open++
@@ -104,8 +105,8 @@ func (m *Meter) follow(g *gauge, done, total int64) {
 	}
 }
 
-// count takes in how far a file is. The line of all files follows it now and then, since thousands of
-// files may end in a second. The caller holds mu.
+// count updates the line of a file. It updates the line of all files less often, since thousands of files may end in a
+// second. The caller holds mu.
 func (m *Meter) count(g *gauge, now time.Time) {
 	m.all.latest += g.latest - g.done
 	if now.Sub(m.all.at) >= m.every/2 {
@@ -122,7 +123,7 @@ func (m *Meter) draw(name string, g *gauge, total int64) {
 	}
 }
 
-// drawAll begins to show all files together, where they were announced. The caller holds mu.
+// drawAll begins to show the line of all files, if any were announced. The caller holds mu.
 func (m *Meter) drawAll() {
 	if m.all.bar == nil && m.want > 0 {
 		m.start()
@@ -130,7 +131,7 @@ func (m *Meter) drawAll() {
 	}
 }
 
-// start makes what the lines are shown on. The caller holds mu.
+// start makes the container of the lines, unless there is one. The caller holds mu.
 func (m *Meter) start() {
 	if m.bars == nil {
 		m.bars = mpb.New(mpb.WithOutput(m.out), mpb.WithRefreshRate(m.every), mpb.WithAutoRefresh())
@@ -153,7 +154,7 @@ func (m *Meter) bar(name string, total int64, option mpb.BarOption) *mpb.Bar {
 		))
 }
 
-// unknown replaces the time left where there is no rate yet.
+// unknown replaces the time left by a question mark if there is no rate yet.
 func unknown(left string) string {
 	if strings.TrimSpace(left) == "0s" {
 		return strings.Replace(left, "0s", " ?", 1)
@@ -161,7 +162,7 @@ func unknown(left string) string {
 	return left
 }
 
-// Write writes a message to s.Err, on a terminal above what is shown.
+// Write writes a message to Streams.Err, on a terminal above the lines of the meter.
 func (m *Meter) Write(p []byte) (int, error) {
 	if !m.terminal {
 		return m.out.Write(p)
@@ -174,8 +175,8 @@ func (m *Meter) Write(p []byte) (int, error) {
 	return m.bars.Write(p)
 }
 
-// End ends what is shown, of which the line of all files stays. It may be called again, and the meter be
-// used again.
+// End removes the lines of files and leaves the line of all files. It may be called again, and the meter may be
+// used again after it.
 func (m *Meter) End() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -196,13 +197,13 @@ func (m *Meter) end() {
 	m.since, m.bars, m.all, m.want, m.files, m.open = time.Time{}, nil, gauge{}, 0, map[string]*gauge{}, 0
 }
 
-// gauge is one line, or what it would show.
+// gauge is the state of one line, whether it is shown or not.
 type gauge struct {
 	since  time.Time
-	bar    *mpb.Bar // nil: it is not shown
-	done   int64
-	at     time.Time // of done
-	latest int64     // bytes, which done follows
+	bar    *mpb.Bar  // nil: it is not shown
+	done   int64     // bytes that the line shows
+	at     time.Time // when done was set
+	latest int64     // bytes that are done; done follows it
 	over   bool
 }
 
@@ -211,7 +212,7 @@ func (g *gauge) begin(b *mpb.Bar) {
 	b.SetCurrent(g.done)
 }
 
-// found takes in what was there already.
+// found adds bytes that were there before, without counting them for the rate.
 func (g *gauge) found(n int64) {
 	if g.bar != nil {
 		g.bar.IncrInt64(n)
@@ -233,7 +234,7 @@ func (g *gauge) end(remove bool) {
 	}
 }
 
-// turns is a stream to which one at a time writes: a line must not come in the middle of another.
+// turns is a writer that serializes concurrent writes, so that lines are not mixed.
 type turns struct {
 	mu sync.Mutex
 	w  io.Writer

@@ -8,12 +8,12 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
-// maxURLs bounds a file or a variable of URLs, in bytes.
+// maxURLs bounds a file of URLs, in bytes.
 const maxURLs = 64 << 10
 
-// URLs returns the URLs that arguments name. Everybody on a machine can see the arguments of a program, so
-// a URL with a password may stand elsewhere: @FILE is for those in a file, one on a line, and env:NAME for
-// those in a variable of the environment.
+// URLs returns the URLs that arguments name. An argument is a URL, @FILE for the URLs in a file, one per line, or
+// env:NAME for those in an environment variable. The last two are for URLs with a password, because all users of a
+// machine can see the arguments of a program.
 func (s Streams) URLs(args []string) ([]string, error) {
 	var urls []string
 	for _, arg := range args {

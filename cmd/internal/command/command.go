@@ -1,4 +1,4 @@
-// Package command runs the commands of a program, which are cobra commands with a RunE. A main function is
+// Package command runs the commands of a program, which are cobra commands with a RunE. A main function looks like this:
 //
 //	s := cli.System()
 //	os.Exit(command.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s))
@@ -18,13 +18,13 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// Run runs root with args, without the name of the program, and returns the exit code. An error is
-// written to s.Err. Whatever goes wrong before a RunE is reached (an unknown command or flag, the
-// wrong number of arguments) is an error of usage, and one of those without a hint leads to the help.
-// A command with subcommands but no RunE asks for one of them.
+// Run runs root with args, which don't include the name of the program, and returns the exit code. It writes an error
+// to s.Err. An error before a RunE is reached (an unknown command or flag, the wrong number of arguments) is a usage
+// error; a usage error without a hint gets one that names --help. A command that has subcommands and no RunE is a
+// usage error too.
 func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s cli.Streams) int {
 	if args == nil {
-		args = []string{} // nil means os.Args to cobra
+		args = []string{} // for cobra, nil stands for os.Args
 	}
 	reached := false
 	prepare(root, &reached)
@@ -44,7 +44,8 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 	return status.ExitCode(err)
 }
 
-// prepare notes in reached that the RunE of cmd, or of a command below it, is about to run.
+// prepare wraps the RunE of cmd and of all commands below it: each sets reached before it runs. It also sets the checks
+// of arguments.
 func prepare(cmd *cobra.Command, reached *bool) {
 	if cmd.HasSubCommands() && !cmd.Runnable() {
 		cmd.Args, cmd.RunE = oneCommand, missingCommand
@@ -77,19 +78,19 @@ func missingCommand(cmd *cobra.Command, _ []string) error {
 	return cli.Usagef("which command of %q?", cmd.CommandPath())
 }
 
-// usageIn makes err an error of using cmd, which leads to its help where it has no hint yet.
+// usageIn makes err a usage error of cmd, with a hint that names --help unless err has a hint.
 func usageIn(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
 		if want := wantedBy(invalid.GetFlag()); want != "" {
-			// Which function of the standard library parses it is nobody's concern.
+			// The message of pflag names the function of the standard library that failed.
 			err = fmt.Errorf("--%s: expected %s, got %q", invalid.GetFlag().Name, want, explain.Clip(invalid.GetValue(), 80))
 		}
 	}
 	return status.WithDefaultHint(status.WithCode(err, status.ExitUsage), "see "+cmd.CommandPath()+" --help")
 }
 
-// wantedBy says what a flag takes, for those types that the standard library parses, "" for others.
+// wantedBy describes the values of a flag whose type the standard library parses. It returns "" for other types.
 func wantedBy(f *pflag.Flag) string {
 	switch f.Value.Type() {
 	case "bool":
@@ -102,7 +103,7 @@ func wantedBy(f *pflag.Flag) string {
 	return ""
 }
 
-// checkArgs has a command say in plain words how many arguments it takes.
+// checkArgs wraps the check of cmd's arguments, so that its errors name the arguments as the usage does.
 func checkArgs(cmd *cobra.Command) {
 	check := cmd.Args
 	if check == nil {

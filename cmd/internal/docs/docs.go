@@ -1,7 +1,7 @@
 //go:build docs
 
-// Package docs writes the man pages and shell completions of a command, for packages. It is built with
-// the tag docs alone, so that no program that is shipped links what makes man pages:
+// Package docs writes the man pages and shell completions of a command, for Debian packages. It is built only with
+// the tag docs, so that the programs themselves don't link the generator of man pages:
 //
 //	go run -tags docs ./cmd/boxsign DIR
 //
@@ -10,7 +10,7 @@
 //	DIR/man/boxsign.1, DIR/man/boxsign-publish.1, …   one page per command
 //	DIR/bash/boxsign, DIR/zsh/_boxsign, DIR/fish/boxsign.fish
 //
-// The date on the pages is SOURCE_DATE_EPOCH, where the environment has it.
+// The date on the pages is $SOURCE_DATE_EPOCH if that is set, else today.
 package docs
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
-// documenting returns the command that writes what documents root, into the directory that is its argument.
+// documenting returns the command that writes the documentation of root into the directory in its argument.
 func documenting(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:  root.Name() + " DIR",
@@ -35,7 +35,7 @@ func documenting(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// Run writes the documentation of root as the arguments of this process say, and returns the exit code.
+// Run writes the documentation of root into the directory in the argument of this process, and returns the exit code.
 func Run(root *cobra.Command, s cli.Streams) int {
 	return command.Run(context.Background(), root.Name(), documenting(root), os.Args[1:], s)
 }
