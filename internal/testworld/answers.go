@@ -5,13 +5,13 @@ import (
 	"net/http"
 )
 
-// Short is an answer that announces more than it sends.
+// Short answers with fewer bytes than its Content-Length announces.
 func Short(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "900")
 	_, _ = io.WriteString(w, "{")
 }
 
-// Endless is an answer without an end.
+// Endless answers with a body that never ends.
 func Endless(w http.ResponseWriter, _ *http.Request) {
 	for {
 		if _, err := w.Write(make([]byte, 64<<10)); err != nil {
@@ -20,7 +20,7 @@ func Endless(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// NotHTTP is what another protocol says.
+// NotHTTP answers with the greeting of another protocol.
 func NotHTTP(w http.ResponseWriter, _ *http.Request) {
 	c, _, err := http.NewResponseController(w).Hijack()
 	if err == nil {

@@ -14,8 +14,8 @@ var before []byte
 // BeforeNow is a time at which nothing that Before unpacks has expired.
 const BeforeNow = "2026-12-01T00:00:00Z"
 
-// Before unpacks data that an earlier version made into dir: one of each kind that the programs keep. What is in
-// it, and how it was made, testdata/before.sh tells.
+// Before unpacks into dir data that an earlier version made, one of each kind that the programs keep on a disk.
+// testdata/before.sh says what is in it and how it was made.
 func Before(dir string) error {
 	tar := exec.Command("tar", "-xzf", "-", "-C", dir, "--strip-components=1", "--no-same-owner")
 	tar.Stdin = bytes.NewReader(before)

@@ -9,8 +9,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// TempDir returns an empty directory that the end of the test removes; in memory where there is one:
-// thousands of syncs take their time.
+// TempDir returns an empty directory, which is removed at the end of the test. It is in memory if the system has
+// /dev/shm, because thousands of syncs on a disk are slow.
 func TempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "testworld")
@@ -29,8 +29,8 @@ func Blocks(data []byte) update.Blocks {
 	return blocks
 }
 
-// Lingering ignores a connection of net/http that waits half a second before it is closed, so that the
-// client can read the answer; it ends by itself.
+// Lingering makes goleak ignore connections that a net/http server keeps for half a second before it closes them, so
+// that the client can read the answer. Their goroutines end by themselves.
 func Lingering() goleak.Option {
 	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
 }

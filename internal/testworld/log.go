@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// A Log holds what is written to it, and can be read while it is written.
+// A Log is a buffer that can be written and read concurrently. The zero Log is empty.
 type Log struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// nobodyReads are what a message must not have, with the reason.
+// nobodyReads lists what a message must not contain, each with the reason.
 var nobodyReads = []struct {
 	what *regexp.Regexp
 	why  string
@@ -23,8 +23,9 @@ var nobodyReads = []struct {
 	{regexp.MustCompile(`arg\(s\)`), "plurals in parentheses"},
 }
 
-// Unreadable returns what nobody should read in what a program wrote to standard error, one line for each fault; none
-// means that it is plain. prog is the name before each line.
+// Unreadable returns the faults of said, the messages that a program wrote to standard error: words that only a Go
+// programmer understands, control characters, repetitions. It returns none if the messages are plain. prog is the name
+// of the program before each line.
 func Unreadable(prog, said string) (faults []string) {
 	if said == "" {
 		return []string{"no message at all"}
@@ -40,7 +41,7 @@ func Unreadable(prog, said string) (faults []string) {
 		if split := splitCharacter(line); split != "" {
 			fault("a character in single bytes, %s", split)
 		}
-		// Logs, and what is shown before a question, have no such prefix.
+		// Log lines, and lines before a question, have no such prefix.
 		text := strings.TrimPrefix(line, prog+": ")
 		text = strings.TrimPrefix(strings.TrimPrefix(text, "hint: "), "warning: ")
 		for _, n := range nobodyReads {
@@ -55,12 +56,13 @@ func Unreadable(prog, said string) (faults []string) {
 	return faults
 }
 
-// quoted is what a message shows of what came from outside.
+// quoted matches untrusted text in a message, whose words are not the program's.
 var quoted = regexp.MustCompile(`"([^"\\]|\\.)*"`)
 
 var escapes = regexp.MustCompile(`(\\x[0-9a-f]{2})+`)
 
-// splitCharacter returns escaped bytes that begin a character, or are one.
+// splitCharacter returns the first run of escaped bytes that contains a whole UTF-8 character or the beginning of one:
+// Printable should have left it whole. It returns "" if there is none.
 func splitCharacter(line string) string {
 	for _, run := range escapes.FindAllString(line, -1) {
 		var raw []byte
@@ -79,13 +81,13 @@ func splitCharacter(line string) string {
 	return ""
 }
 
-// commands are to be copied, and so they name a path once more.
+// commands matches shell commands for people to copy, which may repeat a path of the message.
 var commands = regexp.MustCompile(`\b(chmod|cp|rm) \S+( \S+)?`)
 
 var place = regexp.MustCompile(`(https?://[^\s"'<>,;()]+)|(\.{0,2}/?[\w.@+,-]+(/[\w.@+*,-]+)+)`)
 
-// saidTwice returns a path, a URL or a clause that a message has more than once. Of two URLs of one server, the longer
-// one is enough.
+// saidTwice returns a path, a URL or a clause that a message has more than once, "" for none. A URL counts as repeated if
+// it is the beginning of another one.
 func saidTwice(text string) string {
 	var before []string
 	text = commands.ReplaceAllString(text, "")

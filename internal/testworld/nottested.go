@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// NotTested skips a test that this machine does not allow, and says so where people look.
+// NotTested skips a test that this machine does not allow, and reports that with Remark.
 func NotTested(t testing.TB, what string, why error) {
 	t.Helper()
 	line := fmt.Sprintf("NOT TESTED, since this machine does not allow it: %s: %s", what, strings.ReplaceAll(why.Error(), "\n", "; "))
@@ -16,7 +16,7 @@ func NotTested(t testing.TB, what string, why error) {
 	t.Skip(line)
 }
 
-// Remark writes a line where people look: in the file that NOT_TESTED names, which make test prints.
+// Remark logs a line, and appends it to the file that $NOT_TESTED names, if that is set. make test prints that file.
 func Remark(t testing.TB, line string) {
 	t.Helper()
 	t.Log(line)

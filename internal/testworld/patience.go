@@ -2,6 +2,6 @@ package testworld
 
 import "time"
 
-// Patience is how long a test waits for what a real process, peer or disk brings about. Broken code alone
-// meets it, on a machine as busy as may be; no test holds that something takes less time.
+// Patience is how long a test waits for a real process, peer or disk. It is so long that only broken code reaches it,
+// however busy the machine is. No test checks that something takes less time.
 const Patience = 3 * time.Minute

@@ -16,10 +16,10 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
-// KilledBefore returns the disk of a process that is killed, by the kernel and without notice, before the first change
-// below dir that is not among those known, and says which that is; where known is nil, never. A change is known by its
-// name and by how often that came: blocks reach the disk beside other steps, in an order that differs from run to run.
-// It doesn't sync, since what a process wrote outlives it.
+// KilledBefore returns a disk that kills its process with SIGKILL before the first change below dir that is not in known.
+// It prints the name of that change. If known is nil, the process is never killed. The name of a change includes how
+// often that step came before, rather than a number in sequence, because the order of steps differs from run to run.
+// The disk doesn't sync, since what a process wrote outlives the process.
 func KilledBefore(known map[string]bool, dir string) disk.FS {
 	var mu sync.Mutex
 	count := map[string]int{}
@@ -33,14 +33,14 @@ func KilledBefore(known map[string]bool, dir string) disk.FS {
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				panic(err)
 			}
-			select {} // until the kernel gets to it
+			select {} // wait for the signal
 		}
 		return op != disk.OpSync && op != disk.OpSyncDir, nil
 	}}
 }
 
-// Killed reports whether a process, which ended with err and wrote out, was killed. Otherwise it must have
-// got through, and have said done.
+// Killed reports whether a process, which ended with err and wrote out, was killed. If it was not, it must have
+// succeeded and written done, else the test fails.
 func Killed(t testing.TB, err error, out, done string) bool {
 	t.Helper()
 	if err == nil && out == done+"\n" {
@@ -53,7 +53,8 @@ func Killed(t testing.TB, err error, out, done string) bool {
 	return true
 }
 
-// StepName gives changes of files that differ in digest, name, number or time one name.
+// StepName returns the name of a change of a file. Paths that differ only in a digest, an update's name, a version or a
+// time have the same name.
 func StepName(op, path string) string {
 	for _, r := range []struct{ from, to string }{
 		{`[0-9a-f]{64}`, "<digest>"}, {`[0-9]{10}`, "<time>"}, {`opq-box-update-[0-9]+\.tar\.gz`, "<name>"},
@@ -64,8 +65,8 @@ func StepName(op, path string) string {
 	return fmt.Sprintf("%-8s %s", op, path)
 }
 
-// AsNobody runs the test again as a user whom permissions stop, where it runs as root, and reports
-// whether that was done.
+// AsNobody is for tests of permissions, which don't stop root. If the test runs as root, AsNobody runs it again in a
+// process of the user nobody, and returns true: then the caller returns.
 func AsNobody(t *testing.T) bool {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -91,8 +92,8 @@ func AsNobody(t *testing.T) bool {
 	return true
 }
 
-// CopyProgram copies the program of this test, ready to be run. Nothing is forked meanwhile: the child would have
-// the copy open for writing for a moment, and it could not be run.
+// CopyProgram copies the program of this test to a new executable file. It holds the lock of forks: a child that is
+// forked meanwhile would have the copy open for writing for a moment, and the copy could not be run.
 func CopyProgram(to string) (err error) {
 	from, err := os.Open("/proc/self/exe")
 	if err != nil {

@@ -9,9 +9,10 @@ import (
 	"testing"
 )
 
-// RunWithPrograms runs the tests with all commands first in PATH, as users have them, and returns the exit code
-// for TestMain. It builds them, unless TEST_PROGRAMS names a directory that has them. Where the tests are raced, so
-// are the commands named. Where they fuzz there are none: each worker would build them, in the time that is for fuzzing.
+// RunWithPrograms runs the tests with all commands, built as users have them, first in $PATH. It returns the exit code
+// for TestMain. It builds the commands, unless $TEST_PROGRAMS names a directory that has them. If the tests run under
+// the race detector, the commands in alsoRaced do too. With -fuzz it builds none, because each worker would spend its
+// fuzzing time on that.
 func RunWithPrograms(m *testing.M, alsoRaced ...string) int {
 	if flag.Parse(); flag.Lookup("test.fuzz").Value.String() != "" {
 		return m.Run()
@@ -42,8 +43,8 @@ func RunWithPrograms(m *testing.M, alsoRaced ...string) int {
 	return m.Run()
 }
 
-// BuildProgram builds commands, named from the top of the module, to a file or into a directory, with further flags of
-// go build. They are never raced.
+// BuildProgram builds commands, given as a path from the top of the module, into a file or a directory, with further
+// flags of go build. It never uses the race detector.
 func BuildProgram(to, commands string, flags ...string) error {
 	return build("0", to, commands, flags...)
 }

@@ -10,16 +10,16 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Start is the time at which every story begins.
+// Start is the time at which the stories of tests begin.
 var Start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// A Keyring is all keys of a repository, in the hands of one test.
+// A Keyring holds all keys of a repository.
 type Keyring struct {
 	Roots, Releases []*Signer
 	Online          *Signer
 }
 
-// NewKeyring returns one key for each role, other ones for each prefix.
+// NewKeyring returns one key for each role. Keyrings of different prefixes have different keys.
 func NewKeyring(prefix string) Keyring {
 	return Keyring{[]*Signer{NewSigner(prefix + "root")}, []*Signer{NewSigner(prefix + "release")}, NewSigner(prefix + "online")}
 }
@@ -37,7 +37,7 @@ func (k Keyring) Init(t testing.TB, at time.Time, need int) *trust.Repository {
 	return repo
 }
 
-// SignList signs what change makes of a repository's list.
+// SignList signs the next list of a repository, with what change changes.
 func SignList(t testing.TB, repo *trust.Repository, ledger *trust.Ledger, at time.Time, by []*Signer, change func(*trust.TargetsEdit) error) *trust.Proposal {
 	t.Helper()
 	e, err := repo.EditTargets(ledger, 0, at)
@@ -48,7 +48,7 @@ func SignList(t testing.TB, repo *trust.Repository, ledger *trust.Ledger, at tim
 	return p
 }
 
-// SignRoot signs what change makes of a repository's root; nil: the same root, renewed.
+// SignRoot signs the next root of a repository, with what change changes. If change is nil, the root is only renewed.
 func SignRoot(t testing.TB, repo *trust.Repository, at time.Time, by []*Signer, change func(*trust.RootEdit) error) *trust.Proposal {
 	t.Helper()
 	e, err := repo.EditRoot(at)
@@ -61,17 +61,17 @@ func SignRoot(t testing.TB, repo *trust.Repository, at time.Time, by []*Signer, 
 	return p
 }
 
-// AnotherReleaseKey is a change of the root that nobody notices.
+// AnotherReleaseKey changes a root without an effect on what is published: it adds a release key.
 func AnotherReleaseKey(e *trust.RootEdit) error {
 	return e.AddKey(trust.RoleTargets, NewSigner("another release").Public())
 }
 
-// Addition lists an archive, of which only the length, the digest and the blocks are told.
+// Addition returns the entry for an archive, with its length, its digest and its blocks alone.
 func Addition(name string, data []byte) trust.Addition {
 	return trust.Addition{Name: Name(name), Digest: update.Sum(data), Length: int64(len(data)), Blocks: update.Sum(Blocks(data).Bytes())}
 }
 
-// Name returns a name that must be one.
+// Name parses the name of an update, and panics if s is none.
 func Name(s string) update.Name {
 	n, err := update.ParseName(s)
 	if err != nil {
@@ -99,7 +99,7 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// WantErr ends the test unless err is want, and says each of parts.
+// WantErr ends the test unless err is want, and fails it unless the message of err contains each of parts.
 func WantErr(t testing.TB, err, want error, parts ...string) {
 	t.Helper()
 	if !errors.Is(err, want) {

@@ -1,7 +1,7 @@
-// Package testworld is the one world of tests: signers whose keys are always the same, repositories that they
-// sign, the programs as users have them, directories that cost no time, disks that fail, processes that are killed or
-// have no permission, and the data of an earlier version. What stands above it in the house, a store, a server or a
-// box, each package adds by itself. Tests alone import it.
+// Package testworld is the world that the tests of all packages share: signers with fixed keys, repositories that they
+// sign, the programs as users have them, fast directories, disks that fail, processes that are killed or lack
+// permissions, and the data of an earlier version. A package that needs a store, a server or a box in its tests adds
+// that itself, because those packages stand above this one. Only tests import it.
 package testworld
 
 import (
@@ -19,7 +19,7 @@ type Signer struct {
 	public  keys.Public
 }
 
-// NewSigner returns the signer of a name, the same one each time.
+// NewSigner returns the signer of a name. The same name always has the same key.
 func NewSigner(name string) *Signer {
 	seed := sha256.Sum256([]byte(name))
 	private := ed25519.NewKeyFromSeed(seed[:])
@@ -33,7 +33,7 @@ func NewSigner(name string) *Signer {
 // Public returns the public key.
 func (s *Signer) Public() keys.Public { return s.public }
 
-// Private returns the private key, with which its thief signs anything.
+// Private returns the private key, for tests in which a thief signs with it.
 func (s *Signer) Private() ed25519.PrivateKey { return s.private }
 
 // Sign signs a message.
@@ -41,7 +41,7 @@ func (s *Signer) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]b
 	return [ed25519.SignatureSize]byte(ed25519.Sign(s.private, msg)), ctx.Err()
 }
 
-// Signers returns them as those who sign.
+// Signers returns ss as signing.Signers.
 func Signers(ss ...*Signer) (out []signing.Signer) {
 	for _, s := range ss {
 		out = append(out, s)
@@ -49,7 +49,7 @@ func Signers(ss ...*Signer) (out []signing.Signer) {
 	return out
 }
 
-// Publics returns their public keys.
+// Publics returns the public keys of ss.
 func Publics(ss ...*Signer) (out []keys.Public) {
 	for _, s := range ss {
 		out = append(out, s.public)

@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-// What npm installs: tuf-js, and what it needs, each with its digest.
+// tufJS holds the files by which npm installs tuf-js and its dependencies, each pinned by its digest.
 //
 //go:embed tufjs/package.json tufjs/package-lock.json
 var tufJS embed.FS
 
-// TUFJS installs tuf-js, a TUF client that nobody here wrote, and a script that uses it, and returns the path at which
-// node finds both. The test is skipped where node or npm is missing, and under -short.
+// TUFJS installs tuf-js, an independent TUF client, and copies the script that uses it. It returns the path of the copy,
+// from which node finds tuf-js. It skips the test if node or npm is missing, and under -short.
 func TUFJS(t testing.TB, script string) string {
 	t.Helper()
 	if testing.Short() {

@@ -2,9 +2,9 @@ package testworld
 
 import "testing"
 
-// Unraced is the first line of a test that does one thing some hundred times, at every step or bit, one after
-// another: the race detector takes five times as long for it, and sees nothing that it does not see in the
-// other tests of the package. There it is skipped; make test runs it by itself, without the detector.
+// Unraced skips a test under the race detector. It is called first in tests that do one thing some hundred times in
+// sequence, at every step or bit: the detector makes them five times slower, and finds nothing there that it does not
+// find in the other tests of the package. make test runs them separately, without the detector.
 func Unraced(t *testing.T) {
 	t.Helper()
 	if raced {
