@@ -21,25 +21,24 @@ type RebootPolicy string
 
 // The policies.
 const (
-	RebootDefault RebootPolicy = ""       // as RebootAsked; as RebootAlways for archives that boxsign build did not make
+	RebootDefault RebootPolicy = ""       // RebootAlways for archives that boxsign build did not make, else RebootAsked
 	RebootAlways  RebootPolicy = "always" // after each update
-	RebootAsked   RebootPolicy = "asked"  // where the script asked for it
-	RebootNever   RebootPolicy = "never"  // Status still tells that the script asked
+	RebootAsked   RebootPolicy = "asked"  // if the script asked for it
+	RebootNever   RebootPolicy = "never"  // Status still says that the script asked
 )
 
-// DefaultPath is where programs are looked for by default.
+// DefaultPath is the PATH of scripts and hooks by default.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Config says how to install.
 type Config struct {
-	// Dir is the state directory. Everything lies in its sub-directory install, which is made with mode
-	// 0700.
+	// Dir is the state directory. All files are in its subdirectory install, which is made with mode 0700.
 	Dir string
 
-	Product update.Product // the one that may be installed; "" for update.DefaultProduct
+	Product update.Product // whose updates may be installed; "" for update.DefaultProduct
 
-	// PreHooks and PostHooks are directories with programs that run before and after an update is
-	// installed. "" and a directory that isn't there mean none.
+	// PreHooks and PostHooks are directories with programs that run before and after an update is installed. "", or a
+	// directory that does not exist, means none.
 	PreHooks, PostHooks string
 
 	Timeout time.Duration // for each program that runs; 0 for 30 minutes
@@ -48,14 +47,14 @@ type Config struct {
 	Reboot        RebootPolicy
 	RebootCommand []string // looked for on Path; nil for "reboot"
 
-	MaxFailures    int  // after which a version is set aside; 0 for 3
-	AllowDowngrade bool // to versions lower than what is installed
+	MaxFailures    int  // failures after which a version is set aside; 0 for 3
+	AllowDowngrade bool // to versions lower than the installed one
 
 	Path string   // where scripts look for programs; "" for DefaultPath
-	Home string   // HOME of scripts; "" for that of the user
+	Home string   // HOME of scripts; "" for that of this process's user
 	Env  []string // further variables for scripts, "name=value"
 
-	Limits archive.Limits // on what is unpacked
+	Limits archive.Limits // for unpacking
 
 	BootID string           // changes with each boot; "" for that of the kernel
 	FS     disk.FS          // makes every durable change
@@ -65,12 +64,12 @@ type Config struct {
 
 // Options say how to install one update.
 type Options struct {
-	// Unpacked is the signed size in bytes of all files in the archive; 0 where it is not known. So much
-	// must be free before anything is unpacked.
+	// Unpacked is the signed size in bytes of all files in the archive, 0 if it is not known. So many bytes must be
+	// free before anything is unpacked.
 	Unpacked int64
 
-	AllowDowngrade bool // to a version lower than what is installed
-	Force          bool // also what is installed already or set aside
+	AllowDowngrade bool // to a version lower than the installed one
+	Force          bool // even if the update is installed already or set aside
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -99,7 +98,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.RebootCommand = []string{"reboot"}
 	}
 	if c.Home == "" {
-		c.Home, _ = os.UserHomeDir() // none: "/"
+		c.Home, _ = os.UserHomeDir() // without one: "/"
 		c.Home = cmp.Or(c.Home, "/")
 	}
 	if c.Now == nil {

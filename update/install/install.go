@@ -14,17 +14,17 @@ import (
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// Result is how an installation went that succeeded.
+// Result is the result of an installation that succeeded.
 type Result struct {
 	Installed Installed      `json:"installed"`
-	Previous  update.Version `json:"previous"` // zero where nothing was installed
-	Resumed   bool           `json:"resumed"`  // its script had ended well before a crash and did not run again
+	Previous  update.Version `json:"previous"` // zero if nothing was installed
+	Resumed   bool           `json:"resumed"`  // the script had succeeded before a crash and did not run again
 	Reboot    bool           `json:"reboot"`   // a reboot is due
 }
 
-// Install installs the verified update that lies in src, a regular file, from its beginning; src stays
-// open. It first does what Resume does. On success the result is recorded durably; the caller then calls
-// Reboot. Status tells how an error left the box, and after an error too Reboot may have to be called.
+// Install installs the verified update in src, a regular file, which is read from offset 0 and stays open. It does
+// what Resume does first. On success the result is recorded durably, and the caller then calls Reboot. After an
+// error, Status tells the state of the box, and a reboot may be due, too.
 func (i *Installer) Install(ctx context.Context, v signing.Verified, src *os.File, o Options) (Result, error) {
 	if v.IsZero() {
 		return Result{}, errors.New("install: nothing is verified")
@@ -40,7 +40,7 @@ func (i *Installer) Install(ctx context.Context, v signing.Verified, src *os.Fil
 func (i *Installer) install(ctx context.Context, v signing.Verified, src *os.File, o Options) (Result, error) {
 	resumed := i.rec.Attempt
 	if err := i.Resume(ctx); err != nil {
-		// The box runs the update before again, or nothing that works: this update may be what mends it.
+		// The box runs the update before or a damaged one. The update at hand may repair that.
 		if !errors.Is(err, ErrRolledBack) && !errors.Is(err, ErrDamaged) {
 			return Result{}, err
 		}
@@ -75,7 +75,7 @@ func (i *Installer) result(resumed bool) Result {
 	return r
 }
 
-// admit refuses an update that this box must not or need not install.
+// admit refuses an update that this box must not or need not install. It changes nothing.
 func (i *Installer) admit(v signing.Verified, o Options) error {
 	name := v.Name()
 	if name.Product() != i.c.Product {
@@ -98,10 +98,10 @@ func (i *Installer) admit(v signing.Verified, o Options) error {
 	return nil
 }
 
-// attempt takes a staged archive through all phases.
+// attempt takes a staged archive through all phases after stage.
 func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int64) error {
 	a := &Attempt{ID: newID(), Name: v.Name(), Digest: v.Digest(), Length: length, Started: i.now()}
-	// What is unpacked may take the last of the disk, and the record needs its place.
+	// Unpacking may fill the disk, so the space for the record is reserved first.
 	if err := i.makeReserve(); err != nil {
 		return err
 	}
@@ -119,12 +119,12 @@ func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int6
 	i.rec.Attempt = a
 	if len(hooks) > 0 {
 		if err := i.enter(PhaseBefore); err != nil {
-			i.rec.Attempt = nil // nothing has happened
+			i.rec.Attempt = nil // nothing has run yet
 			return err
 		}
 	}
 
-	// From here on services may be stopped: each way out starts them again.
+	// From here on services may be stopped, so each way out starts them again.
 	i.mustStart = true
 	for _, hook := range hooks {
 		if err := i.run(ctx, hook, i.environment()); err != nil {
@@ -133,8 +133,8 @@ func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int6
 		}
 	}
 
-	// The reserve was given up if the record did not fit without it. It must be there while the script runs: that it
-	// is missing says later that only the record of the script's end is.
+	// The reserve was given up if the record did not fit without it. It must exist while the script runs: if it is
+	// missing after a crash, the script had ended and only the record of that is missing.
 	if err := errors.Join(i.enter(PhaseScript), i.makeReserve()); err != nil {
 		return errors.Join(err, i.finishFailed(ctx))
 	}
@@ -151,7 +151,8 @@ func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int6
 		return errors.Join(fmt.Errorf("%w: %w", ErrScript, err), i.finishFailed(ctx))
 	}
 
-	// The script wrote anywhere. All of that is on the disk before the record says that it ended well.
+	// The script may have written anywhere. All of it must be on the disk before the record says that the script
+	// succeeded.
 	unix.Sync()
 	if err := i.requestReboot(reboots); err != nil {
 		return errors.Join(err, i.finishFailed(ctx))
@@ -159,8 +160,8 @@ func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int6
 	return i.check(ctx)
 }
 
-// refuse sets an update aside whose archive can't be installed whatever is tried. One that is not what it
-// was when it was verified a moment ago is the disk's fault.
+// refuse sets an update aside if its archive can never be installed. If the archive no longer has the digest that was
+// verified a moment ago, the disk is to blame, and nothing is set aside.
 func (i *Installer) refuse(ctx context.Context, a *Attempt, err error) error {
 	if lost := i.verifyStaged(ctx, a.Digest, a.Length); lost != nil {
 		return fmt.Errorf("the disk lost something of the archive while it was unpacked: %w", lost)
@@ -171,7 +172,7 @@ func (i *Installer) refuse(ctx context.Context, a *Attempt, err error) error {
 	return errors.Join(err, i.save())
 }
 
-// check runs the hooks of PostHooks after a script that ended well, and records the success or goes back.
+// check runs the hooks of PostHooks after a script that succeeded, and records the success or goes back.
 func (i *Installer) check(ctx context.Context) error {
 	hooks, err := programsIn(i.c.PostHooks)
 	if err != nil {
@@ -183,14 +184,14 @@ func (i *Installer) check(ctx context.Context) error {
 		}
 		if err := i.runChecks(ctx, hooks); err != nil {
 			if ctx.Err() != nil {
-				return err // Resume begins the check again
+				return err // Resume starts the check again
 			}
 			return i.rollBack(ctx, err)
 		}
 	}
 	i.mustStart = false
 
-	// After an error nothing of this counts: the record on the disk is the older one.
+	// If the record can't be saved, none of this counts: the disk still has the older record.
 	old := i.rec
 	old.Failures = slices.Clone(old.Failures)
 	a := *i.rec.Attempt
@@ -204,7 +205,7 @@ func (i *Installer) check(ctx context.Context) error {
 	return nil
 }
 
-// runChecks runs the hooks of PostHooks after a script that ended well.
+// runChecks runs the hooks of PostHooks after a script that succeeded, until the first error.
 func (i *Installer) runChecks(ctx context.Context, hooks []string) error {
 	reboot := "BOXUP_REBOOT=no"
 	if i.rec.Attempt.Reboot {
@@ -218,7 +219,7 @@ func (i *Installer) runChecks(ctx context.Context, hooks []string) error {
 	return nil
 }
 
-// finishFailed ends an attempt that failed: what the hooks of PreHooks stopped is started again.
+// finishFailed ends an attempt that failed. The hooks of PostHooks start again what the hooks of PreHooks stopped.
 func (i *Installer) finishFailed(ctx context.Context) error {
 	hooks, err := programsIn(i.c.PostHooks)
 	if err != nil {
@@ -240,7 +241,7 @@ func (i *Installer) startServices(ctx context.Context) {
 		i.c.Logger.Error("the hooks after an update that failed", "err", err)
 	}
 	for _, hook := range hooks {
-		// They are needed most where somebody has interrupted this.
+		// They run even if ctx has ended: services must not stay stopped.
 		env := i.environment("BOXUP_RESULT=failed", "BOXUP_REBOOT=no")
 		if err := i.run(context.WithoutCancel(ctx), hook, env); err != nil {
 			i.c.Logger.Error("a hook failed after an update that failed", "err", err)
@@ -248,8 +249,8 @@ func (i *Installer) startServices(ctx context.Context) {
 	}
 }
 
-// startStopped runs the hooks of PostHooks on every way out that has not run them yet: an attempt that is to be
-// gone on with later must not leave stopped what was stopped for it.
+// startStopped runs the hooks of PostHooks if they have not run yet: even if the attempt is continued later, services
+// must not stay stopped until then.
 func (i *Installer) startStopped(ctx context.Context) {
 	if i.mustStart {
 		i.startServices(ctx)

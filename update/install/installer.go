@@ -22,26 +22,25 @@ const (
 	workDir     = "work"
 )
 
-// Installer is the one that installs. It is used by one goroutine at a time.
+// Installer installs updates on a box. It must be used by one goroutine at a time.
 type Installer struct {
 	c    Config
 	dir  string
 	lock *disk.Lock
 	rec  record
-	work string // the directory to work in; "" for workDir
+	work string // the name of the directory to work in; "" for workDir
 	runs int    // counts for BOXUP_RUN
 
-	// mustStart says that something may be stopped which the hooks of PostHooks start, since they have not run to
-	// their end after a hook of PreHooks or a script began.
+	// mustStart says that a hook of PreHooks or a script has begun and the hooks of PostHooks have not run to their
+	// end since, so that services may be stopped.
 	mustStart bool
 
-	free int64    // bytes that were free when the work began
+	free int64    // bytes that were free when the installation began
 	full []string // which disks were full then
 }
 
-// Open returns the installer of a box. The error is ErrLocked where another process has it. What a crash
-// left is cleaned up and, where a script was interrupted, recorded as a failure; Resume does the rest.
-// The caller closes it.
+// Open returns the installer of a box. The error is ErrLocked if another process has it. Open cleans up after a crash
+// and records a script that was interrupted as a failure; Resume does the rest. The caller closes the installer.
 func Open(c Config) (*Installer, error) {
 	i, err := open(c)
 	if err != nil {
@@ -94,7 +93,8 @@ func (i *Installer) makeDirs() error {
 	return nil
 }
 
-// load reads the record. One that is damaged is written again from its copy; one that can't be used is put aside.
+// load reads the record. A damaged record is written again from its copy; one that can't be used is moved to
+// record.json.bad.
 func (i *Installer) load() error {
 	var damage, err error
 	i.rec, damage, err = readRecord(i.dir)
@@ -103,7 +103,7 @@ func (i *Installer) load() error {
 		if err := i.save(); !disk.Fault(err) {
 			return err
 		}
-		return nil // the next save meets that again
+		return nil // the next save reports the error
 	}
 	if !errors.Is(err, errRecord) {
 		return err
@@ -113,7 +113,7 @@ func (i *Installer) load() error {
 	return i.c.FS.Rename(i.path(recordName), i.path(recordName+".bad"))
 }
 
-// cleanUp takes up after a crash as far as no program has to run for that.
+// cleanUp does what has to be done after a crash without running programs.
 func (i *Installer) cleanUp() error {
 	err := errors.Join(i.c.FS.RemoveTemps(i.dir), i.c.FS.RemoveTemps(i.path(archivesDir)))
 	if err != nil && !disk.Fault(err) {
@@ -126,12 +126,12 @@ func (i *Installer) cleanUp() error {
 	err = errors.Join(err, i.endInterrupted(), i.removeUnneeded())
 	if disk.Fault(err) && i.rec.Attempt != nil {
 		i.c.Logger.Error("the disk is in the way of what is to be done; services are started all the same", "err", err)
-		return nil // what needs the disk meets this again
+		return nil // later steps report the error if they need the disk
 	}
 	return i.asBoxFault(err)
 }
 
-// cleanUnlessInterrupted removes what no step needs any more, where nothing is left for Resume.
+// cleanUnlessInterrupted removes what no step needs any more, unless Resume still has something to do.
 func (i *Installer) cleanUnlessInterrupted() error {
 	if i.rec.Attempt != nil {
 		return nil
@@ -170,8 +170,8 @@ func (i *Installer) removeUnneeded() error {
 	return nil
 }
 
-// removeTree removes a directory and what is in it, directories included that may not be written to. What
-// is mounted in it is detached and stays as it is.
+// removeTree removes a directory and its content, including directories without write permission. File systems that
+// are mounted in it are detached and keep their content.
 func removeTree(dir string) error {
 	if err := unmount(dir); err != nil {
 		return err
@@ -180,7 +180,7 @@ func removeTree(dir string) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	// An error there becomes one of the removal.
+	// An error here also makes the removal fail, which reports it.
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
@@ -194,14 +194,14 @@ func removeTree(dir string) error {
 func (i *Installer) enter(p Phase) error {
 	a := i.rec.Attempt
 	if a.Phase == p {
-		return nil // Resume has begun it again
+		return nil // Resume has started this phase again
 	}
 	a.Phase, a.Tries = p, 0
 	i.c.Logger.Info("phase", "update", a.Name, "phase", p)
 	return i.save()
 }
 
-// recordFailure takes in that the attempt failed, for the words of the cause.
+// recordFailure adds the failure of the attempt to the record, in memory.
 func (i *Installer) recordFailure(outcome Outcome, cause error, setAside bool) {
 	i.countFailure(cause, setAside)
 	a := i.rec.Attempt
@@ -216,7 +216,7 @@ func (i *Installer) countFailure(cause error, setAside bool) {
 	i.c.Logger.Error("the update failed", "update", a.Name, "reason", a.Reason, "failures", f.Count, "set aside", f.SetAside)
 }
 
-// recordStopped takes in that the attempt ended because of the box, and not of the update.
+// recordStopped notes in the record, in memory, that the attempt ended because of the box and not of the update.
 func (i *Installer) recordStopped(cause error) {
 	if boxFault(cause) {
 		i.recordBoxFault(cause)

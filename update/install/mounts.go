@@ -14,8 +14,8 @@ import (
 
 const mountInfoPath = "/proc/self/mountinfo"
 
-// unmount detaches all that is mounted below a directory, so that who removes it does not go on into a
-// file system that a script has bound there: /, for example. What can't be detached is an error. Without
+// unmount detaches everything that is mounted at or below a directory, so that removing the directory does not enter
+// a file system that a script has mounted there, such as /. It is an error if something can't be detached. Without
 // /proc it does nothing.
 func unmount(dir string) error {
 	info, err := os.ReadFile(mountInfoPath)
@@ -25,7 +25,7 @@ func unmount(dir string) error {
 	if err != nil {
 		return err
 	}
-	// The kernel tells of paths without symbolic links.
+	// The kernel lists paths without symbolic links.
 	dir, err = filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -33,7 +33,7 @@ func unmount(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, point := range slices.Backward(mountsBelow(string(info), dir)) { // the last one lies on top
+	for _, point := range slices.Backward(mountsBelow(string(info), dir)) { // the last one is on top
 		if err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			return fmt.Errorf("unmount %s, which a script left mounted: %w", point, err)
 		}
@@ -41,8 +41,8 @@ func unmount(dir string) error {
 	return nil
 }
 
-// mountsBelow returns the mount points at or below a directory, as they stand in what mountInfoPath holds
-// (proc(5)): the fifth field of each line, with octal numbers for blanks, newlines and backslashes.
+// mountsBelow returns the mount points at or below a directory. info is the content of mountInfoPath (proc(5)): the
+// mount point is the fifth field of each line, with octal numbers for blanks, newlines and backslashes.
 func mountsBelow(info, dir string) (points []string) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	for line := range strings.Lines(info) {

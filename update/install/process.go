@@ -35,9 +35,9 @@ type program struct {
 	grace time.Duration
 }
 
-// execute runs the program to its end, and where it fails ends all that it left running. The error is
-// errLimit after the time limit and that of ctx where it ended; then the program got SIGTERM, and
-// whatever of it was left SIGKILL.
+// execute runs the program to its end. If it fails, all processes that it left are killed. The error is errLimit
+// after the time limit and that of ctx if ctx ended; then the program got SIGTERM, and its remaining processes
+// SIGKILL.
 func (p program) execute(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.limit, fmt.Errorf("%w: %v", errLimit, p.limit))
 	defer cancel()
@@ -51,26 +51,25 @@ func (p program) execute(ctx context.Context) error {
 	stopped := p.await(ctx, cmd.Process.Pid)
 	err = cmd.Wait()
 	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // it ended well and left something in the background that holds the output open
+		err = nil // it succeeded and left a background process that holds the output open
 	}
 	if stopped != nil {
 		err = stopped
 	}
 	if err != nil {
-		// The number of the group is not given away while a process is in it.
+		// The number of the group can't be reused while a process is in it.
 		unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // ESRCH: nothing is left
 		sweep(p.run)
 	}
 	return err
 }
 
-// busyWait is how long a program may be open for writing before that is an error. Whoever writes a hook has it
-// open until it is written; and a process that was just forked has what its parent had open until it runs its
-// own program.
+// busyWait is how long to wait for a program that is open for writing. Whoever writes a hook has it open until it is
+// complete; and a process that was just forked has its parent's files open until it runs its own program.
 const busyWait = 10 * time.Second
 
-// start starts the program in a process group of its own. A script without a first line that names its
-// interpreter is run by sh, as a shell would. A program that is open for writing is waited for.
+// start starts the program in a process group of its own. A script without a first line that names its interpreter is
+// run by sh, as a shell would. If the program is open for writing, start waits for busyWait.
 func (p program) start(ctx context.Context) (*exec.Cmd, error) {
 	for began := time.Now(); ; {
 		cmd := p.command(p.path)
@@ -86,8 +85,8 @@ func (p program) start(ctx context.Context) (*exec.Cmd, error) {
 	}
 }
 
-// whyNot says what the system does not of a program that could not be started: that it is there, and that its
-// interpreter is not.
+// whyNot improves the error of a program that could not be started: if the file exists and its interpreter does not,
+// it says so, which the system does not.
 func whyNot(path string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -97,8 +96,8 @@ func whyNot(path string, err error) error {
 		return err
 	}
 	defer f.Close()              // opened for reading
-	head := make([]byte, 256)    // Linux looks at no more
-	n, _ := io.ReadFull(f, head) // what is shorter is whole
+	head := make([]byte, 256)    // Linux reads no more of the first line
+	n, _ := io.ReadFull(f, head) // a shorter file is read whole
 	interpreter, bad := archive.Interpreter(head[:n])
 	if bad != nil {
 		return fmt.Errorf("the script %w", bad)
@@ -118,8 +117,8 @@ func (p program) command(path string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// await returns when the process has ended, without taking its status, and stops it where ctx ends
-// first. The error says that, and why.
+// await waits until the process has ended, without reaping it, and stops it if ctx ends first. The error then says
+// why.
 func (p program) await(ctx context.Context, pid int) error {
 	ended := make(chan struct{})
 	go func() {
@@ -132,7 +131,7 @@ func (p program) await(ctx context.Context, pid int) error {
 		return nil
 	case <-ctx.Done():
 	}
-	unix.Kill(-pid, unix.SIGTERM) // the process is not waited for, so the group is there
+	unix.Kill(-pid, unix.SIGTERM) // the process is not reaped yet, so the group exists
 	grace := time.NewTimer(p.grace)
 	defer grace.Stop()
 	select {
@@ -144,13 +143,13 @@ func (p program) await(ctx context.Context, pid int) error {
 	return context.Cause(ctx)
 }
 
-// runVariable is the variable by which the processes of a run are known, however they came to be.
+// runVariable is the environment variable that identifies the processes of a run, however they were started.
 const runVariable = "BOXUP_RUN"
 
-const maxEnviron = 1 << 20 // bytes of an environment that are looked at
+const maxEnviron = 1 << 20 // bytes of an environment that are searched
 
-// sweep kills all processes whose BOXUP_RUN begins with run. It returns when none is left; after a second
-// it gives up, since some only end with the hardware that they wait for. Without /proc it does nothing.
+// sweep kills all processes whose BOXUP_RUN begins with run, and returns when none is left. After a second it gives
+// up, because some processes only end when their hardware answers. Without /proc it does nothing.
 func sweep(run string) {
 	for range 100 {
 		if killAll(run) == 0 {
@@ -160,7 +159,7 @@ func sweep(run string) {
 	}
 }
 
-// killAll kills the processes of a run that are there now and returns how many they are.
+// killAll kills the processes of a run that exist now and returns how many there were.
 func killAll(run string) int {
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is good
 	n := 0
@@ -175,7 +174,7 @@ func killAll(run string) int {
 
 // killIf kills a process if it belongs to a run.
 func killIf(pid int, environ, run string) bool {
-	// The handle stands for one process, also where the number is given to another meanwhile.
+	// The handle stays with this process even if its number is given to another one meanwhile.
 	p, err := os.FindProcess(pid)
 	if err != nil {
 		return false
@@ -184,8 +183,8 @@ func killIf(pid int, environ, run string) bool {
 	return belongs(environ, run) && p.Kill() == nil
 }
 
-// belongs reports whether an environment says that its process belongs to a run. That of a process that
-// has ended, or of another user, can't be read.
+// belongs reports whether the environment in that file has a BOXUP_RUN that begins with run. The environment of a
+// process that has ended, or of another user, can't be read.
 func belongs(environ, run string) bool {
 	f, err := os.Open(environ)
 	if err != nil {
@@ -196,7 +195,7 @@ func belongs(environ, run string) bool {
 	return bytes.Contains(append([]byte{0}, raw...), []byte("\x00"+runVariable+"="+run))
 }
 
-// programsIn returns the paths of the hooks in a directory, by name. A directory that isn't there has none.
+// programsIn returns the paths of the hooks in a directory, sorted by name. A directory that does not exist has none.
 func programsIn(dir string) ([]string, error) {
 	if dir == "" {
 		return nil, nil

@@ -12,7 +12,7 @@ import (
 
 const bootIDPath = "/proc/sys/kernel/random/boot_id"
 
-// bootID returns what changes with each boot of the machine, "" where the kernel doesn't say.
+// bootID returns the ID that changes with each boot of the machine, "" if the kernel has none.
 func bootID() string {
 	b, err := os.ReadFile(bootIDPath)
 	if err != nil {
@@ -21,7 +21,8 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// requestReboot takes into the attempt whether the box is to reboot. reboots says that it is anyway.
+// requestReboot notes in the attempt whether the box is to reboot after it. reboots says that it reboots even if the
+// script did not ask for it.
 func (i *Installer) requestReboot(reboots bool) error {
 	_, err := os.Lstat(i.workPath(noteName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +34,7 @@ func (i *Installer) requestReboot(reboots bool) error {
 	return nil
 }
 
-// recordReboot takes into the record whether the attempt ends with a reboot. A reboot that is due already stays due.
+// recordReboot notes in the record whether the attempt ends with a reboot. A reboot that is due already stays due.
 func (i *Installer) recordReboot(a Attempt) {
 	due := a.Reboot || i.rebootDue()
 	if !due && !a.Asked {
@@ -49,9 +50,9 @@ func (i *Installer) rebootDue() bool {
 	return r != nil && r.Due && r.Boot == i.c.BootID
 }
 
-// Reboot carries out a reboot that is due, by Config.RebootCommand, and reports whether there was one. The
-// machine goes down some time after. Until then, and after an error, the reboot stays due; where the
-// machine has no boot ID, it counts as done once the command is started.
+// Reboot carries out a reboot that is due by running Config.RebootCommand, and reports whether there was one. The
+// machine goes down some time later. Until then, and after an error, the reboot stays due; on a machine without a
+// boot ID it counts as done once the command is started.
 func (i *Installer) Reboot(ctx context.Context) (bool, error) {
 	if !i.rebootDue() {
 		return false, nil
@@ -63,7 +64,7 @@ func (i *Installer) Reboot(ctx context.Context) (bool, error) {
 		}
 	}
 	i.c.Logger.Warn("rebooting", "command", i.c.RebootCommand)
-	// The shell looks it up on the PATH that is given here.
+	// The shell looks the command up on the PATH that it is given here.
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, i.c.RebootCommand...)...)
 	cmd.Env = append(append([]string{}, i.c.Env...), "PATH="+i.c.Path, "HOME="+i.c.Home, "LANG=C")
 	cmd.Dir = "/"

@@ -27,7 +27,7 @@ const (
 	maxReason    = 500      // bytes
 )
 
-// record is what lies in record.json.
+// record is the content of record.json.
 type record struct {
 	Format     int         `json:"format"`
 	Installed  *Installed  `json:"installed,omitempty"`
@@ -38,8 +38,8 @@ type record struct {
 	Damaged    string      `json:"damaged,omitempty"`
 	FilledDisk *FilledDisk `json:"filled_disk,omitempty"`
 
-	// AsideTo is the highest version that was set aside and is not among Failures any more; no version up to it
-	// is tried.
+	// AsideTo is the highest version that was set aside and is no longer among Failures. No version up to it is
+	// tried.
 	AsideTo update.Version `json:"aside_to,omitzero"`
 	History []Event        `json:"history,omitempty"`
 }
@@ -47,8 +47,8 @@ type record struct {
 // errRecord says that a record can't be used.
 var errRecord = errors.New("bad record")
 
-// readRecord returns the record in a directory, an empty one where there is none, and what damage it has a copy
-// against. The error is errRecord where the record is damaged and its copy too.
+// readRecord returns the record in a directory, an empty one if there is none. damage is not nil if the record or its
+// copy is damaged and the other one is intact. The error is errRecord if both are damaged.
 func readRecord(dir string) (r record, damage, err error) {
 	path := filepath.Join(dir, recordName)
 	raw, damage, err := disk.ReadState(path, maxRecord, func(raw []byte) error {
@@ -69,9 +69,8 @@ func readRecord(dir string) (r record, damage, err error) {
 	return r, damage, nil
 }
 
-// parseRecord parses what record.bytes returns, and refuses what it never would. Fields that it doesn't know are left
-// out: a later boxup may have added them, and the one before, to which a box went back, must not lose with them
-// what is installed.
+// parseRecord parses what record.bytes returns, and refuses what it never would. Unknown fields are ignored: a later
+// boxup may have added them, and the earlier one that a box went back to must still know what is installed.
 func parseRecord(raw []byte) (record, error) {
 	if len(raw) > maxRecord {
 		return record{}, fmt.Errorf("%w: more than %d bytes", errRecord, maxRecord)
@@ -138,7 +137,7 @@ func (r record) checkAttempt() error {
 func (r record) bytes() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // it would make reasons six times as long
+	e.SetEscapeHTML(false) // escaping would make reasons up to six times as long
 	e.SetIndent("", "  ")
 	err := e.Encode(r)
 	return b.Bytes(), err
@@ -152,7 +151,8 @@ func (r record) write(disk disk.FS, dir string) error {
 	return disk.WriteState(filepath.Join(dir, recordName), raw, 0o600)
 }
 
-// failed counts a failure, and returns what is known then.
+// failed adds a failure to the record and returns it with its count. most is the count from which on the version is
+// set aside.
 func (r *record) failed(f Failure, most int) Failure {
 	at := slices.IndexFunc(r.Failures, func(old Failure) bool { return old.Name == f.Name && old.Digest == f.Digest })
 	if at >= 0 {
@@ -169,8 +169,9 @@ func (r *record) failed(f Failure, most int) Failure {
 	return f
 }
 
-// forget drops the failure of the lowest version, that of the latest one aside, whose count must not begin anew. What
-// was set aside stays so, with all that is lower: a box whose record is full would install those in circles.
+// forget drops the failure of the lowest version, except the latest failure, whose count must not start again. If
+// that version was set aside, it and all lower ones stay refused, by AsideTo; otherwise a box with a full record
+// would install them in turn for ever.
 func (r *record) forget() {
 	lowest := 0
 	for at, f := range r.Failures[:len(r.Failures)-1] {
@@ -189,7 +190,7 @@ func (r *record) happened(e Event) {
 	r.History = r.History[max(0, len(r.History)-maxHistory):]
 }
 
-// installed takes in that an update was installed; what failed and isn't newer is forgotten.
+// installed records that an update was installed, and forgets the failures of versions that are not newer.
 func (r *record) installed(in Installed) {
 	if r.Installed != nil && r.Installed.Digest != in.Digest {
 		r.Previous = r.Installed
@@ -204,7 +205,7 @@ func (r *record) installed(in Installed) {
 	r.happened(Event{Time: in.Time, Name: in.Name, Digest: in.Digest, Outcome: OutcomeInstalled})
 }
 
-// words returns the message of an error on one line of bounded length, without control characters.
+// words returns the message of an error in one line of at most maxReason bytes, without control characters.
 func words(err error) string {
 	s := strings.Map(func(c rune) rune {
 		if c == '\n' {

@@ -11,9 +11,9 @@ import (
 	"github.com/openpowerquality/box-update-server/update/archive"
 )
 
-// Resume finishes an installation that was interrupted: it runs the hooks of PostHooks after one that was cut
-// off before its script had ended, begins the check again, or goes back. Where nothing was interrupted it does nothing. The error
-// is ErrRolledBack or ErrDamaged where the check failed in the end. The caller then calls Reboot.
+// Resume finishes an installation that was interrupted. If its script had not ended, it runs the hooks of PostHooks;
+// otherwise it starts the check again, or goes back. If nothing was interrupted it does nothing. The error is
+// ErrRolledBack or ErrDamaged if the check failed in the end. The caller then calls Reboot, also after these errors.
 func (i *Installer) Resume(ctx context.Context) error {
 	err := i.resume(ctx)
 	i.startStopped(ctx)
@@ -25,7 +25,7 @@ func (i *Installer) resume(ctx context.Context) error {
 		return i.asBoxFault(err)
 	}
 	i.measureRoom()
-	i.full = nil // what was interrupted may have filled it
+	i.full = nil // the interrupted installation may have filled it
 	a := i.rec.Attempt
 	i.mustStart = true
 	i.c.Logger.Warn("going on with what was interrupted", "update", a.Name, "phase", a.Phase, "tries", a.Tries)
@@ -35,16 +35,17 @@ func (i *Installer) resume(ctx context.Context) error {
 	return i.cleanUnlessInterrupted()
 }
 
-// resumePhase takes up the phase of the attempt. What was interrupted too often may be what ends this each time.
+// resumePhase starts the phase of the attempt again. tooOften says that it was interrupted so often that the phase
+// itself may be the cause; then the phase is ended instead.
 func (i *Installer) resumePhase(ctx context.Context, tooOften bool) error {
 	switch i.rec.Attempt.Phase {
 	case PhaseOver:
 		if tooOften {
-			i.mustStart = false // the hooks have run, and ended this each time
+			i.mustStart = false // the hooks have run, and caused the interruption each time
 			i.rec.Attempt = nil
 			return i.save()
 		}
-		// Services are started also where a full disk has no place for that.
+		// Services are started even if a full disk has no space for these steps.
 		if err := errors.Join(i.prepareWork(), i.emptyFolder(), i.countTry()); err != nil {
 			i.c.Logger.Error("starting services all the same", "err", err)
 		}
@@ -68,8 +69,8 @@ func (i *Installer) resumePhase(ctx context.Context, tooOften bool) error {
 	}
 }
 
-// endInterrupted ends an attempt in a phase that can't be begun again. What was stopped for it is to be started
-// by Resume.
+// endInterrupted ends an attempt in a phase that can't be started again. Resume then starts the services that were
+// stopped for it.
 func (i *Installer) endInterrupted() error {
 	a := i.rec.Attempt
 	if a == nil || a.Phase != PhaseBefore && a.Phase != PhaseScript {
@@ -89,18 +90,18 @@ func (i *Installer) endInterrupted() error {
 	return i.enter(PhaseOver)
 }
 
-// errInterrupted is the reason of a failure that a crash, a kill or a power cut was.
+// errInterrupted is the reason of a failure by a crash, a kill or a power cut.
 var errInterrupted = errors.New("interrupted")
 
-// countTry counts that the phase is taken up again. That comes right before its programs run, since nothing else of
-// it can end this again and again.
+// countTry records that the phase is started again. It is called right before the programs of the phase run, since
+// nothing else in it can interrupt it again and again.
 func (i *Installer) countTry() error {
 	i.rec.Attempt.Tries++
 	return i.save()
 }
 
-// rollBack goes back to the update before the one whose check failed, which is set aside for that unless the box itself
-// was in the way.
+// rollBack goes back to the update before the one whose check failed. The failed one is set aside, unless the box
+// itself was to blame.
 func (i *Installer) rollBack(ctx context.Context, cause error) error {
 	if boxFault(cause) {
 		i.recordBoxFault(cause)
@@ -116,14 +117,14 @@ func (i *Installer) rollBack(ctx context.Context, cause error) error {
 	return i.reinstall(ctx, false)
 }
 
-// reinstall installs again what is installed by the record: its archive was kept. Most of what fails leaves the
-// attempt in PhaseBack, so that Resume begins again; what can't get better is given up.
+// reinstall installs the update that the record names as installed from the archive that was kept. After most errors
+// the attempt stays in PhaseBack, so that Resume starts it again; if nothing can get better, it gives up.
 func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	in, reason := i.rec.Installed, i.rec.Attempt.Reason
 	reboots, err := false, i.verifyStaged(ctx, in.Digest, in.Length)
 	if err != nil {
 		err = fmt.Errorf("the archive that was kept: %w", err)
-		// An archive that can't be read is lost in the end: it counts as a try, as running programs does.
+		// A box fault that never ends must not be tried for ever if the archive can't be read: it counts as a try.
 		if boxFault(i.asBoxFault(err)) {
 			err = errors.Join(err, i.countTry())
 		}
@@ -133,8 +134,8 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	if err == nil && resumed {
 		err = i.countTry()
 	}
-	// Where the box itself is in the way, Resume begins again as often as it takes, since nothing else can be
-	// installed then either.
+	// If the box itself is to blame, Resume starts again as often as necessary: no other update could be installed
+	// either.
 	if err != nil && boxFault(i.asBoxFault(err)) {
 		return fmt.Errorf("%s; going back: %w", reason, err)
 	}
@@ -143,7 +144,7 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return err // Resume begins again
+		return err // Resume starts it again
 	case err != nil:
 		return i.giveUp(ctx, err)
 	}
@@ -159,7 +160,7 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	return fmt.Errorf("%w (%v): %s", ErrRolledBack, in.Name, a.Reason)
 }
 
-// runReinstalled takes what was unpacked again through all other phases.
+// runReinstalled takes the unpacked archive through all other phases. A hook of PreHooks that fails does not stop it.
 func (i *Installer) runReinstalled(ctx context.Context, reboots bool) error {
 	before, err := programsIn(i.c.PreHooks)
 	if err != nil {
@@ -189,7 +190,7 @@ func (i *Installer) runReinstalled(ctx context.Context, reboots bool) error {
 	return nil
 }
 
-// giveUp records that there is no way back, and starts what can be started.
+// giveUp records that there is no way back, and starts the services.
 func (i *Installer) giveUp(ctx context.Context, cause error) error {
 	a := i.rec.Attempt
 	i.rec.Damaged = words(fmt.Errorf("%v: %s; going back: %w", a.Name, a.Reason, cause))

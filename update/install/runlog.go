@@ -15,25 +15,25 @@ const (
 	logDir  = "log"
 	logName = "install.log"
 
-	maxLog  = 1 << 20   // bytes at which a new log is begun
-	oldLogs = 3         // kept beside it
-	maxHead = 256 << 10 // bytes of the output of one run that are logged as they come
-	maxTail = 64 << 10  // and as many of its end
+	maxLog  = 1 << 20   // bytes after which a new log is begun
+	oldLogs = 3         // older logs that are kept
+	maxHead = 256 << 10 // bytes logged from the beginning of the output of one run
+	maxTail = 64 << 10  // bytes logged from its end
 	maxLine = 200       // bytes of the last line in a message
 )
 
-// runLog takes the output of one run and keeps a bounded part of it. Its writes never fail, since a
-// program whose output isn't taken would be killed by that.
+// runLog receives the output of one run and logs a bounded part of it. Its writes never fail: a program whose output
+// is not read would be killed by that.
 type runLog struct {
-	file *os.File // nil where there is none, or it failed
-	head int      // bytes written to it
-	all  int64    // bytes that came
+	file *os.File // nil if there is none or a write failed
+	head int      // bytes of the head written to file
+	all  int64    // bytes of output so far
 	tail []byte   // the end of what came after the head, up to twice maxTail
-	last []byte   // the end of all that came, up to twice maxLine
+	last []byte   // the end of the whole output, up to twice maxLine
 }
 
-// openLog begins the log of one run. Where there can be no file, the error says so and the log can be
-// used all the same.
+// openLog begins the log of one run. If there can be no file, it returns an error and a log that can be used
+// nevertheless.
 func openLog(dir, title string) (*runLog, error) {
 	path := filepath.Join(dir, logName)
 	if err := rotate(path); err != nil {
@@ -48,7 +48,7 @@ func openLog(dir, title string) (*runLog, error) {
 	return l, nil
 }
 
-// rotate makes place for a new log where the old one is long enough.
+// rotate renames the old logs if the current one is long enough.
 func rotate(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +66,7 @@ func rotate(path string) error {
 	return os.Rename(path, name(1))
 }
 
-// put writes to the file; a file that can't be written is given up.
+// put writes to the file. After an error nothing more is written to it.
 func (l *runLog) put(p []byte) {
 	if l.file == nil {
 		return
@@ -77,7 +77,7 @@ func (l *runLog) put(p []byte) {
 	}
 }
 
-// Write keeps what is to be kept of p.
+// Write logs or remembers the part of p that is kept. The error is always nil.
 func (l *runLog) Write(p []byte) (int, error) {
 	l.all += int64(len(p))
 	l.last = appendEnd(l.last, p, maxLine)
@@ -90,7 +90,7 @@ func (l *runLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// appendEnd appends p to b, of which at least the last size bytes are kept and at most twice as many.
+// appendEnd appends p to b and returns the end of both: at least their last size bytes, and at most twice as many.
 func appendEnd(b, p []byte, size int) []byte {
 	p = p[max(0, len(p)-size):]
 	if len(b)+len(p) > 2*size {
@@ -99,20 +99,21 @@ func appendEnd(b, p []byte, size int) []byte {
 	return append(b, p...)
 }
 
-// lastLine returns the end of the output in one line, "" where there was none.
+// lastLine returns the last line of the output, at most maxLine bytes of it, "" if there was none.
 func (l *runLog) lastLine() string {
 	b := bytes.TrimSpace(l.last)
 	b = b[bytes.LastIndexAny(b, "\r\n")+1:]
 	return string(b[max(0, len(b)-maxLine):])
 }
 
-// saysNoSpace reports whether the output ends with what programs say on a full disk. They run with LANG=C.
+// saysNoSpace reports whether the end of the output has the system's message for a full disk or quota, which is in
+// English because of LANG=C.
 func (l *runLog) saysNoSpace() bool {
 	end := bytes.ToLower(l.last)
 	return bytes.Contains(end, []byte(unix.ENOSPC.Error())) || bytes.Contains(end, []byte(unix.EDQUOT.Error()))
 }
 
-// end writes the end of the output and how the run ended.
+// end writes the tail of the output and result, and closes the file.
 func (l *runLog) end(result string) {
 	tail := l.tail[max(0, len(l.tail)-maxTail):]
 	if left := l.all - int64(l.head) - int64(len(tail)); left > 0 {

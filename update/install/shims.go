@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// shims returns the programs that stand before the real ones on PATH, without their first line. NOTE and
-// PATHS are to be put in.
+// shims returns the programs, by name, that come before the real ones on PATH, without their first line. NOTE and
+// PATHS in them are placeholders.
 func shims() map[string]string {
 	return map[string]string{
 		"reboot":    shimNote,
@@ -55,8 +55,8 @@ export PATH
 exec "${0##*/}" "$@"
 `
 
-// writeShims writes the shims to a directory, which must not be there yet. They note requests in the file
-// note and find the real programs on path.
+// writeShims writes the shims to a directory, which must not exist yet. They record requests in the file note and
+// look for the real programs on path.
 func writeShims(dir, note, path string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err

@@ -15,16 +15,16 @@ import (
 
 const (
 	margin      = 4 << 20 // bytes that stay free beside an update
-	marginFiles = 32      // and inodes
+	marginFiles = 32      // inodes that stay free
 
-	// With less than that a disk is full. The reserve, which has been given up by then, is part of it.
+	// A disk with less is full. This includes the reserve, which is removed before a disk counts as full.
 	fullBytes = 1 << 20
 	fullFiles = 8
 
 	reserveName = "reserve"
 	reserveSize = 2 * maxRecord
 
-	// filledDiskFor is for how long an update that filled the disk waits for more room than it had.
+	// filledDiskFor is how long an update that filled the disk waits for more free space than it had.
 	filledDiskFor = 24 * time.Hour
 )
 
@@ -35,13 +35,13 @@ type FilledDisk struct {
 	Time   time.Time     `json:"time"`
 }
 
-// boxFault reports whether an error is one of the box itself, which counts against no update.
+// boxFault reports whether an error is a fault of the box itself, which counts against no update.
 func boxFault(err error) bool { return disk.NoSpace(err) || errors.Is(err, ErrBox) }
 
-// fullDisk is disk.ErrNoSpace with words about what is left.
+// fullDisk is a disk.ErrNoSpace whose message says what is left.
 type fullDisk struct {
 	left string
-	err  error // what failed for it, nil where nothing was tried
+	err  error // what failed for it; nil if nothing was tried
 }
 
 func (e *fullDisk) Error() string {
@@ -58,8 +58,8 @@ func (e *fullDisk) Unwrap() []error {
 	return []error{disk.ErrNoSpace, e.err}
 }
 
-// asBoxFault adds to the error of a full disk what is left of it, and makes ErrBox of what else the system says about a box
-// that is in its own way. Other errors stay as they are.
+// asBoxFault adds to the error of a full disk what is left of it, and turns other system errors that are the box's
+// fault into ErrBox. Other errors stay as they are.
 func (i *Installer) asBoxFault(err error) error {
 	switch {
 	case err == nil || errors.Is(err, ErrBox) || errors.As(err, new(*fullDisk)):
@@ -72,7 +72,7 @@ func (i *Installer) asBoxFault(err error) error {
 	return err
 }
 
-// spaceWords says what is left of the disk of the state directory.
+// spaceWords describes what is left of the disk of the state directory.
 func (i *Installer) spaceWords() string {
 	bytes, files, err := space(i.dir)
 	if err != nil {
@@ -84,9 +84,8 @@ func (i *Installer) spaceWords() string {
 	return fmt.Sprintf("%s has %d bytes free", i.dir, bytes)
 }
 
-// space returns how many bytes and inodes are free where dir lies. A file system that does not count inodes has
-// always enough of them, one that is read-only has enough of both: nothing that is written there can fail for
-// want of space.
+// space returns how many bytes and inodes are free on the file system of dir. If it does not count inodes, there are
+// always enough; if it is read-only, enough of both: a write there can't fail for lack of space.
 func space(dir string) (bytes, files int64, err error) {
 	s, err := disk.SpaceOf(dir)
 	if err != nil {
@@ -102,8 +101,8 @@ func space(dir string) (bytes, files int64, err error) {
 	return s.Free, s.FreeFiles, nil
 }
 
-// Needs returns how many bytes must be free for installing an archive that has so many, 0 unpacked where that is not
-// known: then it is taken to have as many as packed.
+// Needs returns how many bytes must be free to install an archive of length bytes that unpacks to unpacked bytes. If
+// unpacked is 0, which means not known, length stands for it.
 func Needs(length, unpacked int64) int64 {
 	if unpacked == 0 {
 		unpacked = length
@@ -111,7 +110,7 @@ func Needs(length, unpacked int64) int64 {
 	return unpacked + margin
 }
 
-// checkRoom refuses, with disk.ErrNoSpace, to use more bytes than are free.
+// checkRoom refuses, with disk.ErrNoSpace, to use need bytes if not as many, and the margin, are free.
 func (i *Installer) checkRoom(need int64) error {
 	bytes, files, err := space(i.dir)
 	if err != nil {
@@ -126,7 +125,7 @@ func (i *Installer) checkRoom(need int64) error {
 	return nil
 }
 
-// fullDisks returns where nothing can be written any more, of the places that updates are installed to.
+// fullDisks returns which of the state directory and / are on a full disk.
 func (i *Installer) fullDisks() (full []string) {
 	for _, dir := range []string{i.dir, "/"} {
 		if bytes, files, err := space(dir); err == nil && (bytes < fullBytes || files < fullFiles) {
@@ -136,12 +135,12 @@ func (i *Installer) fullDisks() (full []string) {
 	return full
 }
 
-// filledUp reports whether a disk is full that was not when the work began.
+// filledUp reports whether a disk is full that was not full when the installation began.
 func (i *Installer) filledUp() bool {
 	return slices.ContainsFunc(i.fullDisks(), func(dir string) bool { return !slices.Contains(i.full, dir) })
 }
 
-// measureRoom takes in how much room there is before anything is done.
+// measureRoom notes how much space is free before anything is done.
 func (i *Installer) measureRoom() {
 	i.full = i.fullDisks()
 	i.free = 0
@@ -152,9 +151,9 @@ func (i *Installer) measureRoom() {
 	}
 }
 
-// recordBoxFault takes in that the attempt ended because of the box itself: it counts against no update. Where the disk
-// was full the update waits for more room than it had, a day at most, so that services do not stop each hour for
-// one that does not fit.
+// recordBoxFault notes that the attempt ended because of the box itself: it counts against no update. If the disk was
+// full, the update waits for more free space than it had, but at most a day. Otherwise services would be stopped
+// every hour for an update that does not fit.
 func (i *Installer) recordBoxFault(cause error) {
 	a := i.rec.Attempt
 	a.Reason = words(cause)
@@ -164,7 +163,7 @@ func (i *Installer) recordBoxFault(cause error) {
 	i.c.Logger.Error("the update was not installed because of this box, and does not count as failed", "update", a.Name, "reason", a.Reason)
 }
 
-// checkFits refuses, with disk.ErrNoSpace, an update that filled the disk when there was no less room.
+// checkFits refuses, with disk.ErrNoSpace, an update that filled the disk and has no more free space now than then.
 func (i *Installer) checkFits(d update.Digest) error {
 	c := i.rec.FilledDisk
 	if c == nil || c.Digest != d || i.free >= c.Free+margin {
@@ -177,12 +176,12 @@ func (i *Installer) checkFits(d update.Digest) error {
 	return nil
 }
 
-// makeReserve makes the file that makes place for the record on a full disk, unless it is there.
+// makeReserve makes the file that is removed to make space for the record on a full disk, unless it exists.
 //
-// It is there when a script begins, and goes where the record can't be written: so a script that is recorded as
-// running without it has ended, and only the record of that is missing.
+// It exists when a script begins, and is removed if the record can't be written. So if the record says that a script
+// runs and the reserve is missing, the script has ended and only the record of that is missing.
 func (i *Installer) makeReserve() error {
-	noise := make([]byte, reserveSize) // no file system makes less of it
+	noise := make([]byte, reserveSize) // random, so that no file system compresses it
 	rand.Read(noise)                   // never fails
 	err := i.c.FS.CreateFile(i.path(reserveName), noise, 0o600)
 	if errors.Is(err, unix.EEXIST) {
@@ -191,8 +190,8 @@ func (i *Installer) makeReserve() error {
 	return err
 }
 
-// save writes the record. On a full disk it takes the place of the reserve and, once its script has ended, of what
-// is in the unpacked folder: hooks must do without that after a crash, too.
+// save writes the record. On a full disk it removes the reserve and, if the script has ended, the content of the
+// unpacked folder. Hooks must not need that content: after a crash it is missing, too.
 func (i *Installer) save() error {
 	err := i.rec.write(i.c.FS, i.dir)
 	if !disk.Fault(err) {

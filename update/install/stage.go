@@ -18,9 +18,9 @@ import (
 
 const copySize = 256 << 10 // bytes that are read at once
 
-// stage verifies that src is the verified archive, brings it to archives/ and returns its length: from then on nobody
-// else can change the bytes. There must be room for what is in it, and for a copy where one has to be made. After an
-// error nothing is there that was not verified.
+// stage verifies that src is the verified archive, links or copies it to archives/, and returns its length. From then
+// on nobody else can change the bytes. unpacked bytes must be free, and length more if the archive must be copied.
+// After an error archives/ has nothing that was not verified.
 func (i *Installer) stage(ctx context.Context, v signing.Verified, src *os.File, unpacked int64) (int64, error) {
 	info, err := src.Stat()
 	if err != nil {
@@ -36,13 +36,12 @@ func (i *Installer) stage(ctx context.Context, v signing.Verified, src *os.File,
 	if err := i.checkRoom(unpacked); err != nil {
 		return 0, err
 	}
-	// It may be there already: as what is installed, or from a run that was interrupted.
+	// The archive may be there already: it is the installed one, or an interrupted run left it.
 	err = i.verifyStaged(ctx, v.Digest(), length)
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrMismatch) {
 		return length, err
 	}
-	// A link can stand for a copy where nobody but this user, who would have to change the mode first, can write to
-	// the file.
+	// A link is enough if nobody but this user can write to the file, and this user only after changing its mode.
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) == os.Geteuid() && info.Mode()&0o222 == 0 {
 		if linked, err := i.link(ctx, v.Digest(), src, info); linked || err != nil {
 			return length, err
@@ -56,7 +55,7 @@ func (i *Installer) stage(ctx context.Context, v signing.Verified, src *os.File,
 	})
 }
 
-// link brings src to archives/ by a link, and reports whether it could.
+// link makes a link to src in archives/, verifies the archive there, and reports whether it is in place.
 func (i *Installer) link(ctx context.Context, d update.Digest, src *os.File, info fs.FileInfo) (bool, error) {
 	if err := copyVerified(ctx, io.Discard, src, d, info.Size()); err != nil {
 		return false, err
@@ -67,20 +66,20 @@ func (i *Installer) link(ctx context.Context, d update.Digest, src *os.File, inf
 	path := i.archivePath(d)
 	if err := i.c.FS.Link(src.Name(), path); err != nil {
 		i.c.Logger.Debug("the archive is copied", "reason", err)
-		return false, i.c.FS.Remove(path) // it may be there in spite of the error
+		return false, i.c.FS.Remove(path) // the link may exist in spite of the error
 	}
 	got, err := os.Lstat(path)
 	if err != nil {
 		return false, err
 	}
-	if !os.SameFile(got, info) { // another file has the name by now
+	if !os.SameFile(got, info) { // the name belongs to another file by now
 		return false, i.c.FS.Remove(path)
 	}
 	return true, i.c.FS.SyncDir(i.path(archivesDir))
 }
 
-// verifyStaged verifies an archive that lies in archives/. The error is fs.ErrNotExist where none does, and
-// ErrMismatch for a bad one, which is removed.
+// verifyStaged verifies an archive in archives/. The error is fs.ErrNotExist if it is not there. If its bytes are
+// wrong, it is removed and the error is ErrMismatch.
 func (i *Installer) verifyStaged(ctx context.Context, d update.Digest, length int64) error {
 	f, err := os.Open(i.archivePath(d))
 	if err != nil {
@@ -94,7 +93,7 @@ func (i *Installer) verifyStaged(ctx context.Context, d update.Digest, length in
 	return err
 }
 
-// copyVerified copies src to w and refuses, with ErrMismatch, what hasn't that length and digest.
+// copyVerified copies src to w. The error is ErrMismatch if the bytes do not have that length and digest.
 func copyVerified(ctx context.Context, w io.Writer, src io.ReaderAt, d update.Digest, length int64) error {
 	h := sha256.New()
 	r := io.NewSectionReader(src, 0, length+1)
@@ -108,7 +107,7 @@ func copyVerified(ctx context.Context, w io.Writer, src io.ReaderAt, d update.Di
 	return nil
 }
 
-// reader ends with its context.
+// reader is an io.Reader that fails once its context has ended.
 type reader struct {
 	ctx context.Context
 	r   io.Reader
@@ -121,11 +120,11 @@ func (r reader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// writer has no method beside Write, so that a copy to it goes through the buffer given.
+// writer hides all methods but Write, so that io.CopyBuffer uses the given buffer.
 type writer struct{ io.Writer }
 
-// unpack unpacks an archive that is staged, and reports whether the box reboots after it
-// whether or not the script asks for that.
+// unpack unpacks an archive from archives/. It reports whether the box reboots after it even if the script does not
+// ask for that.
 func (i *Installer) unpack(ctx context.Context, n update.Name, d update.Digest) (reboots bool, err error) {
 	if err := i.prepareWork(); err != nil {
 		return false, err
@@ -154,7 +153,7 @@ func (i *Installer) unpack(ctx context.Context, n update.Name, d update.Digest) 
 	return !built, err
 }
 
-// logEntry returns what tells the log of each entry, nil where the log does not go so far.
+// logEntry returns the function that logs each entry, nil if the log level leaves entries out.
 func (i *Installer) logEntry(ctx context.Context) func(archive.Entry) {
 	if !i.c.Logger.Enabled(ctx, slog.LevelDebug) {
 		return nil
@@ -165,7 +164,7 @@ func (i *Installer) logEntry(ctx context.Context) func(archive.Entry) {
 // errEnough ends the inspection of an archive.
 var errEnough = errors.New("enough")
 
-// isBuilt reports whether an archive begins as boxsign build writes it.
+// isBuilt reports whether an archive begins as boxsign build writes it; see the package comment.
 func isBuilt(ctx context.Context, f *os.File, n update.Name) (bool, error) {
 	var begin []archive.Entry
 	_, err := archive.Inspect(ctx, f, n, archive.InspectOptions{Entry: func(e archive.Entry) error {

@@ -8,15 +8,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Status is what the record says.
+// Status is the content of the record, for others to read.
 type Status struct {
-	Version   update.Version `json:"version"`   // that is installed; zero where none is
-	Installed *Installed     `json:"installed"` // nil where nothing is
-	Previous  *Installed     `json:"previous"`  // what was installed before; nil where nothing was
-	Attempt   *Attempt       `json:"attempt"`   // what is under way or was interrupted; nil where nothing is
+	Version   update.Version `json:"version"`   // the installed one; zero if none is
+	Installed *Installed     `json:"installed"` // nil if nothing is
+	Previous  *Installed     `json:"previous"`  // what was installed before; nil if nothing was
+	Attempt   *Attempt       `json:"attempt"`   // what is under way or was interrupted; nil if nothing is
 	Failures  []Failure      `json:"failures"`  // of versions that are not installed, the latest last
-	AsideTo   update.Version `json:"aside_to"`  // no version up to this one is tried; zero where each is judged by itself
-	Reboot    *Reboot        `json:"reboot"`    // nil where none was asked for
+	AsideTo   update.Version `json:"aside_to"`  // no version up to this one is tried; zero: each is judged by itself
+	Reboot    *Reboot        `json:"reboot"`    // nil if none was asked for
 	Damaged   string         `json:"damaged"`   // why what is installed may not work, "" if it should
 	History   []Event        `json:"history"`   // the latest last
 	Log       string         `json:"log"`       // the path of the log
@@ -30,16 +30,16 @@ type Installed struct {
 	Time   time.Time     `json:"time"`   // when its installation was recorded
 }
 
-// Phase is how far an installation has come.
+// Phase is the phase of an installation.
 type Phase string
 
-// The phases, in the order in which an update goes through them; the last two where something went wrong.
+// The phases in their order. The last two are for an update that failed.
 const (
 	PhaseBefore Phase = "before" // the hooks of PreHooks run
 	PhaseScript Phase = "script" // install_update.sh runs
-	PhaseCheck  Phase = "check"  // it has ended well, the hooks of PostHooks run
-	PhaseOver   Phase = "over"   // it has failed, the hooks of PostHooks run
-	PhaseBack   Phase = "back"   // the update before is installed again
+	PhaseCheck  Phase = "check"  // the script succeeded, the hooks of PostHooks run
+	PhaseOver   Phase = "over"   // the installation failed, the hooks of PostHooks run
+	PhaseBack   Phase = "back"   // the update before is reinstalled
 )
 
 // Attempt is an installation that is under way or was interrupted.
@@ -50,13 +50,13 @@ type Attempt struct {
 	Length  int64         `json:"length"`
 	Started time.Time     `json:"started"`
 	Phase   Phase         `json:"phase"`
-	Tries   int           `json:"tries,omitempty"`  // how often Resume took up the phase
+	Tries   int           `json:"tries,omitempty"`  // how often Resume started the phase again
 	Reason  string        `json:"reason,omitempty"` // what went wrong, in words
-	Reboot  bool          `json:"reboot,omitempty"` // a reboot is due where it ends well
+	Reboot  bool          `json:"reboot,omitempty"` // a reboot is due if it ends well
 	Asked   bool          `json:"asked,omitempty"`  // the script asked for a reboot
 }
 
-// run returns how BOXUP_RUN begins in what the attempt runs now.
+// run returns the prefix of BOXUP_RUN for the programs that the attempt runs in this phase.
 func (a *Attempt) run() string { return fmt.Sprintf("%s.%s.", a.ID, a.Phase) }
 
 // Failure is what is known of an update that failed.
@@ -69,12 +69,12 @@ type Failure struct {
 	SetAside bool          `json:"set_aside"`
 }
 
-// Reboot is a reboot that was asked for or is due, and has not happened.
+// Reboot is a reboot that was asked for or is due and has not happened.
 type Reboot struct {
 	Due   bool      `json:"due"`   // Installer.Reboot carries it out
 	Asked bool      `json:"asked"` // by a script
 	Since time.Time `json:"since"`
-	Boot  string    `json:"boot"` // the boot ID of the machine at that time, "" where it has none
+	Boot  string    `json:"boot"` // the boot ID of the machine at that time, "" if it has none
 }
 
 // Outcome is how an installation ended.
@@ -83,12 +83,12 @@ type Outcome string
 // The outcomes.
 const (
 	OutcomeInstalled   Outcome = "installed"
-	OutcomeRefused     Outcome = "refused"     // not an archive that can be installed
-	OutcomeStopped     Outcome = "stopped"     // by a hook of PreHooks, or by the box itself
-	OutcomeFailed      Outcome = "failed"      // the script
-	OutcomeInterrupted Outcome = "interrupted" // the script
+	OutcomeRefused     Outcome = "refused"     // the archive can't be installed
+	OutcomeStopped     Outcome = "stopped"     // a hook of PreHooks failed, or the box itself was at fault
+	OutcomeFailed      Outcome = "failed"      // the script failed
+	OutcomeInterrupted Outcome = "interrupted" // the script was interrupted
 	OutcomeRolledBack  Outcome = "rolled back" // the update before is installed again
-	OutcomeDamaged     Outcome = "damaged"     // it could not be
+	OutcomeDamaged     Outcome = "damaged"     // going back failed
 )
 
 // Event is an installation that has ended.
@@ -100,8 +100,9 @@ type Event struct {
 	Reason  string        `json:"reason,omitempty"`
 }
 
-// SetAside reports whether an update is refused because it failed, and why. Another archive of the same name is not, once the release
-// keys were replaced: a thief of the old ones may have listed the one that failed. A zero digest is that of any archive.
+// SetAside reports whether an update is refused because it failed, and why. Another archive of the same name is not
+// refused if the release keys were replaced: a thief of the old keys may have listed the one that failed. The zero
+// digest stands for any archive.
 func (s Status) SetAside(n update.Name, d update.Digest) (reason string, ok bool) {
 	for _, f := range s.Failures {
 		if f.Name == n && f.SetAside && (f.Digest == d || d.IsZero()) {
@@ -114,18 +115,18 @@ func (s Status) SetAside(n update.Name, d update.Digest) (reason string, ok bool
 	return "", false
 }
 
-// ReadStatus returns the status below a state directory, without the lock and without changing anything.
-// Where nothing is recorded yet, nothing is installed; that is no error.
+// ReadStatus returns the status below a state directory, without the lock and without changing anything. If nothing
+// is recorded yet, nothing is installed; that is no error.
 func ReadStatus(dir string) (Status, error) {
 	dir = filepath.Join(dir, subDir)
-	r, _, err := readRecord(dir) // damage is for the installer to tell
+	r, _, err := readRecord(dir) // the installer reports damage
 	if err != nil {
 		return Status{}, err
 	}
 	return r.status(dir, bootID()), nil
 }
 
-// Status returns what is recorded.
+// Status returns the present content of the record.
 func (i *Installer) Status() Status { return i.rec.status(i.dir, i.c.BootID) }
 
 // status returns a copy that the caller may keep.

@@ -11,19 +11,19 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Below workDir.
+// Names below the directory to work in.
 const (
 	unpackedDir = "update"
 	shimsDir    = "shims"
 	noteName    = "reboot"
 
-	maxWork = 16 // directories to work in, of which all but the last can't be removed
+	maxWork = 16 // directories to work in; all but the last may be impossible to remove
 )
 
-// prepareWork makes an empty directory to work in, with a folder to unpack to and the shims.
+// prepareWork makes an empty directory to work in, with a folder for unpacking and the shims.
 func (i *Installer) prepareWork() error {
-	// Where one can't be removed, since a script has made a file immutable for example, there is another: what lies in
-	// the way of one update must not keep all others away.
+	// If one can't be removed, for example because a script made a file immutable, another one is used: what one
+	// update left must not block all later ones.
 	i.work = workDir
 	for n := 2; ; n++ {
 		err := removeTree(i.workPath())
@@ -39,7 +39,7 @@ func (i *Installer) prepareWork() error {
 	if err := os.MkdirAll(i.workPath(unpackedDir), 0o700); err != nil {
 		return err
 	}
-	// An install script would fail where no program can run, and be blamed for it.
+	// An install script would fail if no program can run there, and the update would be blamed.
 	space, err := disk.SpaceOf(i.workPath())
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (i *Installer) emptyFolder() error {
 	return os.MkdirAll(i.unpacked(""), 0o700)
 }
 
-// warnStays tells of what can't be removed and is not needed.
+// warnStays logs that a file can't be removed that is no longer needed.
 func (i *Installer) warnStays(path string, err error) {
 	i.c.Logger.Warn("a file can't be removed and stays: look with lsattr and mount", "path", path, "err", err)
 }
@@ -85,7 +85,7 @@ func (i *Installer) unpacked(name string) string {
 	return i.workPath(unpackedDir, to.Top(), name)
 }
 
-// direction returns which update the attempt brings to the box, and the version that it replaces.
+// direction returns the update that the attempt installs, and the version that it replaces.
 func (r record) direction() (to update.Name, from update.Version) {
 	if r.Attempt.Phase == PhaseBack {
 		return r.Installed.Name, r.Attempt.Name.Version()
@@ -96,7 +96,7 @@ func (r record) direction() (to update.Name, from update.Version) {
 	return r.Attempt.Name, from
 }
 
-// environment returns the environment of what is run, BOXUP_RUN aside.
+// environment returns the environment of scripts and hooks, without BOXUP_RUN.
 func (i *Installer) environment(extra ...string) []string {
 	to, from := i.rec.direction()
 	env := append([]string{}, i.c.Env...)
@@ -111,15 +111,15 @@ func (i *Installer) environment(extra ...string) []string {
 	return append(env, extra...)
 }
 
-// run runs a program of the attempt and logs it. The error is disk.ErrNoSpace or ErrBox where it says nothing of the
-// program: that could not be started, or failed on a disk that is full.
+// run runs a program of the attempt and logs its output. The error is disk.ErrNoSpace or ErrBox if the box is to
+// blame: the program could not be started, or failed on a full disk.
 func (i *Installer) run(ctx context.Context, path string, env []string) error {
 	a := i.rec.Attempt
 	i.runs++
 	name := filepath.Base(path)
 	dir := i.unpacked("")
 	if _, err := os.Lstat(dir); err != nil {
-		dir = i.dir // a hook runs also where a full disk has no place for a folder
+		dir = i.dir // a hook must run even if a full disk has no space for a folder
 	}
 	to, _ := i.rec.direction()
 	i.c.Logger.Info("running", "program", name, "update", to, "phase", a.Phase)
