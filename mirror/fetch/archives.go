@@ -15,26 +15,26 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Archives brings archives from upstreams into a store: block by block where an upstream has the block list, else in one
-// piece. Client and Store are required.
+// Archives brings archives from upstreams into a store: block by block if an upstream has the block list, otherwise
+// in one piece. Client and Store are required.
 type Archives struct {
 	Client *Client
 	Store  *store.Store
 
-	// Resume says that what came of an archive in one piece is kept in the store's staging directory, for the next
-	// call to go on with. Whoever sets it removes what is not needed any more. Blocks are always kept.
+	// Resume keeps an unfinished archive that comes in one piece in the store's staging directory, so that the next
+	// call continues it. A caller that sets it must remove files that are no longer needed. Blocks are always kept.
 	Resume bool
 
-	// Budget, if not nil, returns what bounds how many bytes of an archive come, nil for nothing. What an upstream
-	// sent wrong is not counted.
+	// Budget, if not nil, returns the budget for an archive; nil means no bound. Wrong bytes are not counted.
 	Budget func(rel trust.Release) Budget
 }
 
-// maxLost is how often an archive is gone on with whose blocks the disk lost.
+// maxLost is how often the download of one archive runs if the disk loses blocks of it.
 const maxLost = 3
 
-// Bring makes an archive be in place, with what is on the disk already, and returns how many bytes came. It calls fetched,
-// if that is not nil, where all blocks came, before they are on the disk. After an error the store has what came before.
+// Bring puts an archive in place, beginning with the blocks that are already on the disk, and returns how many bytes
+// came. It calls fetched, if that is not nil, when all blocks have come, before they are durable. After an error the
+// store keeps the blocks that came.
 func (a Archives) Bring(ctx context.Context, rel trust.Release, fetched func()) (bytes int64, err error) {
 	var budget Budget
 	if a.Budget != nil {
@@ -52,7 +52,7 @@ func (a Archives) Bring(ctx context.Context, rel trust.Release, fetched func()) 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	// What is whole of a damaged copy need not come again.
+	// Intact blocks of a damaged copy need not come again.
 	if _, err := in.Salvage(ctx); err != nil {
 		return 0, err
 	}
@@ -85,7 +85,7 @@ func (a Archives) bringWhole(ctx context.Context, rel trust.Release, budget Budg
 	if err != nil {
 		return 0, fmt.Errorf("download %v: %w", rel.Name(), err)
 	}
-	defer f.Close() // what counts was read back
+	defer f.Close() // IngestFile has read back the bytes that count
 	before, err := sizeOf(f)
 	if err != nil {
 		return 0, err
@@ -110,8 +110,8 @@ func (a Archives) bringWhole(ctx context.Context, rel trust.Release, budget Budg
 	return rel.Length(), err
 }
 
-// openWhole opens the file for an archive that comes in one piece. Where it is not to be kept, it has no name: nothing is left
-// of it, whatever happens.
+// openWhole opens the file for an archive that comes in one piece. Without Resume the file has no name, so that
+// nothing is left of it, even after a crash.
 func (a Archives) openWhole(rel trust.Release) (*os.File, error) {
 	dir := filepath.Join(a.Store.Dir(), "staging")
 	if a.Resume {
@@ -135,7 +135,7 @@ func sizeOf(f *os.File) (int64, error) {
 	return info.Size(), nil
 }
 
-// LengthOf returns how many bytes some blocks of an archive have.
+// LengthOf returns the total length of some blocks of an archive, in bytes.
 func LengthOf(rel trust.Release, blocks []int) (bytes int64) {
 	for _, n := range blocks {
 		bytes += update.BlockLength(rel.Length(), n)
@@ -143,8 +143,8 @@ func LengthOf(rel trust.Release, blocks []int) (bytes int64) {
 	return bytes
 }
 
-// budgetSink is a sink within a budget. Where the next block would be too much, it ends the download with an error of its
-// own, so that no upstream is asked for that block.
+// budgetSink is a sink within a budget. If the next block would exceed the budget, it ends the download with
+// Budget.Over, so that no upstream is asked for that block.
 type budgetSink struct {
 	Sink
 	budget Budget
@@ -162,7 +162,7 @@ func (s *budgetSink) WriteBlock(i int, p []byte) error {
 	return s.allowNext()
 }
 
-// allowNext refuses the next block where it is too much.
+// allowNext refuses the next missing block if it exceeds the budget.
 func (s *budgetSink) allowNext() error {
 	missing := s.Missing()
 	if len(missing) == 0 {

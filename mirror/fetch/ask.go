@@ -15,19 +15,19 @@ import (
 // first, and then those that are neither behind nor slow and have no damaged archives. Those that pause come last.
 // Otherwise the order of the configuration decides.
 //
-// Where ask takes long, the context that it is given ends once another upstream turns out to be much faster, which
-// is asked then. A sole upstream is waited for however slow it is.
+// If ask takes long and another upstream turns out to be much faster, the context of ask ends and the faster upstream
+// is asked. A sole upstream may be slow.
 //
-// An upstream for which ask returns ErrUnavailable is asked again after a pause, one with ErrRefused is
-// set aside, and one with ErrDamaged or any other error is not asked again by this call. Where none is left, or nothing
-// came for Config.Patience, the error joins the last one of each upstream: the context of ask ends then,
-// whatever it waits for.
+// If ask returns ErrUnavailable, the upstream is asked again after a pause. After ErrRefused it is set aside; after
+// ErrDamaged or any other error this call does not ask it again. When no upstream is left, or nothing came for
+// Config.Patience, Ask returns the last error of each upstream, joined; Patience also ends the context of a running
+// ask.
 func (c *Client) Ask(ctx context.Context, ask func(context.Context, *Upstream) error) error {
 	return c.inquire(ctx, 0, ask)
 }
 
-// inquire is Ask. Where overdue is not 0 and upstreams are silent for so long, the next one is asked beside
-// them: ask is called by several goroutines then, and the first success ends the others.
+// inquire is Ask with one more rule: if overdue is not 0 and the upstreams are silent for so long, the next one is
+// asked too. Then several goroutines call ask, and the first success ends the others.
 func (c *Client) inquire(ctx context.Context, overdue time.Duration, ask func(context.Context, *Upstream) error) error {
 	q := inquiry{
 		client: c, overdue: overdue, last: map[*Upstream]error{}, out: map[*Upstream]bool{}, asked: map[*Upstream]int{},
@@ -83,9 +83,9 @@ type inquiry struct {
 	last      map[*Upstream]error
 	out       map[*Upstream]bool // not to be asked again
 	asked     map[*Upstream]int  // how often
-	due       time.Time          // when one more is asked, where nothing comes beyond had
+	due       time.Time          // when one more is asked, unless more than had has come by then
 	had       int64              // bytes
-	preferred *Upstream          // the one to go on with; nil: whose turn it is
+	preferred *Upstream          // the one to continue with; nil: the next in order
 	running   map[*Upstream]*attempt
 	done      chan *attempt
 }
@@ -112,7 +112,8 @@ func (q *inquiry) start(ctx context.Context, u *Upstream, ask func(context.Conte
 	}()
 }
 
-// wait returns the attempt that is over, or nil where it is time to ask next, which may be nil, too.
+// wait returns an attempt that has ended, or nil when it is time to ask next. next may be nil: then wait waits for an
+// attempt.
 func (q *inquiry) wait(next *Upstream) *attempt {
 	due := q.due
 	if next != nil && next.State().Until.After(due) {
@@ -140,10 +141,10 @@ func (q *inquiry) wait(next *Upstream) *attempt {
 	}
 }
 
-// dueIn has one more upstream asked after that time, unless something comes until then.
+// dueIn makes one more upstream due after d, unless something comes before.
 func (q *inquiry) dueIn(d time.Duration) { q.due, q.had = time.Now().Add(d), q.client.received() }
 
-// abandon ends what is still under way. An upstream that was silent until then is asked last from now on.
+// abandon ends all running attempts. An upstream that was silent all the time pauses, as after any failure.
 func (q *inquiry) abandon() {
 	for _, a := range q.running {
 		if a.u.received.Load() == a.had && time.Since(a.began) >= q.overdue {
@@ -159,17 +160,17 @@ func (q *inquiry) abandon() {
 	}
 }
 
-// errSilent is why an upstream is not waited for.
+// errSilent is the error of an upstream that was silent for d.
 func errSilent(d time.Duration) error {
 	return &unavailable{err: fmt.Errorf("%w: nothing came for %v", ErrUnavailable, d.Round(time.Millisecond))}
 }
 
-// ended reports whether ctx was ended by whoever called, rather than because an upstream was silent.
+// ended reports whether the caller ended ctx, and not the silence of an upstream.
 func ended(ctx context.Context) bool {
 	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrUnavailable)
 }
 
-// unlessSilent asks an upstream once, for as long as it is never silent for Client.overdue.
+// unlessSilent asks an upstream once, and ends when nothing came from it for Client.overdue.
 func (c *Client) unlessSilent(ctx context.Context, u *Upstream, ask func(context.Context, *Upstream) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -211,7 +212,7 @@ func (q *inquiry) failed(u *Upstream, err error) {
 		q.out[u] = true
 	}
 	if errors.Is(err, ErrDamaged) {
-		return // which is told
+		return // damagedf has logged it
 	}
 	q.client.logFailure(u, err)
 }
@@ -223,8 +224,8 @@ func (q *inquiry) pause(ctx context.Context, d time.Duration) error {
 	return pace.Sleep(ctx, d)
 }
 
-// choose returns the upstream that can be asked first, nil where there is none. One that was cut after it had
-// sent something goes on: another one would have to send the block in flight from its start.
+// choose returns the upstream to ask next, nil if there is none. An upstream that was cut after it had sent something
+// is preferred, because another one would have to send the block in flight from its start.
 func (q *inquiry) choose() *Upstream {
 	var best *Upstream
 	var bestState State
@@ -243,8 +244,8 @@ func (q *inquiry) choose() *Upstream {
 	return best
 }
 
-// before reports whether an upstream in state s is asked before one in state other. oftener is how many times more
-// it was asked by this call.
+// before reports whether an upstream in state s is asked before one in state other. oftener is how many more times
+// this call has asked the former than the latter.
 func (s State) before(other State, oftener int) bool {
 	switch {
 	case !s.Until.IsZero() || !other.Until.IsZero():
@@ -257,8 +258,8 @@ func (s State) before(other State, oftener int) bool {
 	return s.rank() < other.rank()
 }
 
-// rank orders upstreams that can be asked now, lower ones first. A slow one has what is wanted; one that is behind
-// may not have it; one that is damaged may have it wrong.
+// rank orders upstreams that can be asked now; a lower rank is asked first. A slow upstream has the wanted file, one
+// that is behind may lack it, and one with damaged archives may have it wrong.
 func (s State) rank() (rank int) {
 	if !s.Slow.IsZero() {
 		rank++
@@ -272,7 +273,7 @@ func (s State) rank() (rank int) {
 	return rank
 }
 
-// giveUp joins what is against each upstream.
+// giveUp returns the last error of each upstream, joined.
 func (q *inquiry) giveUp() error {
 	var all []error
 	for _, u := range q.client.upstreams {
@@ -286,7 +287,7 @@ func (q *inquiry) giveUp() error {
 	return errors.Join(all...)
 }
 
-// error returns what is against an upstream that was not asked.
+// error returns why an upstream was not asked.
 func (s State) error(u *Upstream) error {
 	kind := ErrUnavailable
 	if s.Refused {
@@ -295,8 +296,8 @@ func (s State) error(u *Upstream) error {
 	return fmt.Errorf("%v: %w earlier, not asked before %s: %s", u, kind, s.Until.UTC().Format(time.RFC3339), s.Reason)
 }
 
-// withProgress marks err as worth retrying at the same upstream, where so many bytes came first: what the stall limit asks
-// for in one window.
+// withProgress marks err as worth retrying at the same upstream, if at least as many bytes came first as the stall
+// limit demands in one window.
 func (c *Client) withProgress(err error, bytes int64) error {
 	var away *unavailable
 	if errors.As(err, &away) {
@@ -305,7 +306,7 @@ func (c *Client) withProgress(err error, bytes int64) error {
 	return err
 }
 
-// distrust sets an upstream aside although it sent everything.
+// distrust sets aside an upstream that sent something wrong after everything that was wanted.
 func (c *Client) distrust(u *Upstream, err error) {
 	u.SetAside(err)
 	c.logFailure(u, err)

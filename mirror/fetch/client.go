@@ -17,11 +17,11 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// What a caller may branch on. The message names upstream and file, and what was expected and came.
+// Errors that a caller may branch on. The message names the upstream and the file, what was expected and what came.
 var (
-	// ErrRefused says that an upstream sent something that it must not: wrong bytes, more bytes than
-	// there are, another encoding, a redirect to a place that is not listed. It is set aside for it, unless it is
-	// ErrDamaged.
+	// ErrRefused says that an upstream sent something that it must not send: wrong bytes, too many bytes, another
+	// encoding, a redirect to an origin that is not listed. The upstream is set aside for it, unless the error is
+	// also ErrDamaged.
 	ErrRefused error = status.Refused
 
 	// ErrDamaged is an ErrRefused: an archive, a block of it, or its block list is not the one that was signed.
@@ -30,19 +30,19 @@ var (
 	// ErrUnavailable says that an upstream can't be reached, was cut, or asks to come back later.
 	ErrUnavailable error = status.Unavailable
 
-	// ErrStalled says that an upstream was slower than the limit. It comes with ErrUnavailable.
+	// ErrStalled says that an upstream was slower than the stall limit. It is always wrapped with ErrUnavailable.
 	ErrStalled = errors.New("too slow")
 
 	// ErrNotFound says that an upstream does not have the file.
 	ErrNotFound error = status.NotFound
 )
 
-// Config says whom to ask, and how. The zero value of each field but Upstreams works.
+// Config says which upstreams to ask, and how. Only Upstreams is required.
 type Config struct {
 	// Upstreams are base URLs, http or https, with an optional path. They are asked in this order.
 	Upstreams []string
 
-	// Redirects are the origins, scheme://host[:port], to which an upstream may redirect beside its own.
+	// Redirects are the origins, scheme://host[:port], to which an upstream may redirect besides its own.
 	Redirects []string
 
 	Roots     *x509.CertPool // certificate authorities; nil: those of the system
@@ -56,7 +56,7 @@ type Config struct {
 	StallWindow time.Duration // over which StallRate is averaged; 0: 30 s
 	Silence     time.Duration // how long an upstream may take to begin an answer; 0: 30 s; less where several share Patience
 
-	// Race is how long a call goes on with one upstream before another one is tried beside it; 0: 30 s;
+	// Race is how long a call stays with one upstream before it tries another one at the same time; 0: 30 s;
 	// negative: never.
 	Race time.Duration
 
@@ -65,42 +65,42 @@ type Config struct {
 	MaxRetryAfter time.Duration // the longest pause that an upstream may ask for; 0: 1 h
 	SetAside      time.Duration // how long an upstream that sent something wrong is not asked; 0: 10 min
 
-	// Patience is how long a call goes on without getting anything before it gives up, whatever it waits for;
-	// 0: 2 min; negative: each upstream is asked once.
+	// Patience is how long a call waits in all without getting anything before it gives up; 0: 2 min; negative: each
+	// upstream is asked once.
 	Patience time.Duration
 
 	// Jitter returns numbers from 0 to below 1 that spread pauses; nil: at random.
 	Jitter func() float64
 
-	// Progress, where not nil, is told of each archive how many of its bytes are there: less than before
-	// where a part has to come again. It is called often, and for several archives at once.
+	// Progress, if not nil, is told how many bytes of an archive are there; fewer than before if a part has to come
+	// again. It is called often, and for several archives concurrently.
 	Progress func(rel trust.Release, done int64)
 
-	// Refused, where not nil, is told why something that an upstream sent was refused. It must not block.
+	// Refused, if not nil, is told why something that an upstream sent was refused. It must not block.
 	Refused func(err error)
 
 	Logger *slog.Logger // nil: nothing is logged
 }
 
-// maxOverdue and minSilence bound what the number of upstreams does to how long each is waited for.
+// maxOverdue and minSilence bound how long to wait for each upstream if several share Patience.
 const (
 	maxOverdue = 10 * time.Second
 	minSilence = 10 * time.Second
 )
 
-// Client asks upstreams. It is safe for concurrent use; the caps hold for all its calls together.
+// Client asks upstreams. It is safe for concurrent use; the limits hold for all its calls together.
 type Client struct {
 	c         Config
 	upstreams []*Upstream
 	origins   []string
 	http      *http.Client
 	cap       *pace.Cap
-	overdue   time.Duration // after which silence another upstream is asked too, see Newest
+	overdue   time.Duration // the silence after which another upstream is asked too, see Newest
 	buffers   sync.Pool     // of *[]byte: blocks in flight
 	raced     atomic.Int64  // bytes that trials took
 }
 
-// New returns a client, which the caller must close. Nothing is asked yet.
+// New returns a client, which the caller must close. It sends no request.
 func New(c Config) (*Client, error) {
 	c = c.withDefaults()
 	if len(c.Upstreams) == 0 {
@@ -121,7 +121,7 @@ func New(c Config) (*Client, error) {
 		}
 		client.upstreams = append(client.upstreams, &Upstream{client: client, base: base})
 	}
-	// However many upstreams are silent, each gets its turn before patience ends.
+	// Even if all upstreams but the last are silent, each is asked before patience ends.
 	client.overdue = maxOverdue
 	if n := time.Duration(len(c.Upstreams)); c.Patience > 0 && n > 1 {
 		client.overdue = min(client.overdue, c.Patience/(n+1))
@@ -157,10 +157,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// backoff is the pauses after failures of an upstream.
+// backoff returns the pauses after failures of an upstream.
 func (c *Config) backoff() pace.Backoff { return pace.Backoff{First: c.Backoff, Most: c.MaxBackoff} }
 
-// orDefault makes a zero value the default.
+// orDefault replaces a zero value by the default.
 func orDefault[T comparable](v *T, byDefault T) {
 	var zero T
 	if *v == zero {
@@ -171,8 +171,8 @@ func orDefault[T comparable](v *T, byDefault T) {
 // Upstreams returns the upstreams in the order of the configuration.
 func (c *Client) Upstreams() []*Upstream { return slices.Clone(c.upstreams) }
 
-// First returns the upstream that would be asked first, nil where something is against each: it was set aside, pauses,
-// fails, is behind, or has several archives damaged.
+// First returns the upstream that would be asked first, among those that are not set aside, pausing, failing, behind,
+// or known for damaged archives. It returns nil if there is none.
 func (c *Client) First() (first *Upstream) {
 	for _, u := range c.upstreams {
 		s := u.State()
@@ -183,5 +183,5 @@ func (c *Client) First() (first *Upstream) {
 	return first
 }
 
-// Close closes idle connections. Calls that are under way are for their contexts to end.
+// Close closes idle connections. It does not end running calls; their contexts do.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

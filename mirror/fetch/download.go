@@ -12,9 +12,9 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Blocks returns the block list of an archive, verified. For an archive of one block that is its digest,
-// and nobody is asked. The error is ErrNotFound where an upstream that could be asked has no block lists,
-// and no other upstream gave this one: see Whole.
+// Blocks returns the verified block list of an archive. The list of an archive of one block is its digest, and needs
+// no request. The error is ErrNotFound if an upstream that could be asked has no block lists and no other upstream
+// sent this one: see Whole.
 func (c *Client) Blocks(ctx context.Context, rel trust.Release) (update.Blocks, error) {
 	if rel.IsZero() {
 		return nil, errNoRelease
@@ -107,12 +107,11 @@ type Sink interface {
 	WriteBlock(i int, p []byte) error
 }
 
-// Download brings the blocks of an archive that sink misses, of which blocks is the block list. It does
-// not commit. Where an upstream sends a wrong block, that is told, and another one is asked for that block alone, unless it
-// sends more than a few; a cut costs no more than the block in flight. An error of the sink's own is returned at
-// once.
+// Download brings the blocks of an archive that sink misses; blocks is its block list. It does not commit. A wrong
+// block is logged, and another upstream is asked for that block alone; after a few wrong blocks the upstream is left
+// for this archive. A cut costs at most the block in flight. An error of the sink itself is returned at once.
 //
-// After an error, sink has what came before it.
+// After an error, sink has the blocks that came before it.
 func (c *Client) Download(ctx context.Context, rel trust.Release, blocks update.Blocks, sink Sink) error {
 	if err := checkBlocks(rel, blocks); err != nil {
 		return fmt.Errorf("download %w", err)
@@ -126,12 +125,12 @@ func (c *Client) Download(ctx context.Context, rel trust.Release, blocks update.
 	return nil
 }
 
-// maxWrong is how many wrong blocks of one archive an upstream may send before it is left for that archive: a disk damages a
-// block or two, and whoever means harm must not have everything come twice.
+// maxWrong is how many wrong blocks of one archive an upstream may send before it is left for that archive. A bad
+// disk damages a block or two; a hostile upstream must not make every block come twice.
 const maxWrong = 3
 
-// download is one call of Download. Between attempts it keeps the beginning of the block in flight, for as
-// long as the upstream stays the same: so whoever sent a wrong block is known.
+// download is one call of Download. Between attempts it keeps the beginning of the block in flight only if the
+// upstream stays the same, so that a wrong block has one known sender.
 type download struct {
 	client *Client
 	rel    trust.Release
@@ -148,7 +147,8 @@ type download struct {
 	most   int64  // the highest done yet
 }
 
-// buffer returns room for a block. Many archives are small, and a buffer for each would be most of the work.
+// buffer returns room for a block. Buffers are pooled, because many archives are small and allocating one for each
+// would be most of the work.
 func (c *Client) buffer(length int64) *[]byte {
 	if buf, ok := c.buffers.Get().(*[]byte); ok && int64(len(*buf)) >= length {
 		return buf
@@ -157,7 +157,7 @@ func (c *Client) buffer(length int64) *[]byte {
 	return &buf
 }
 
-// from brings what is missing from one upstream, but for the blocks that it has wrong.
+// from brings the missing blocks from one upstream, except those that it has wrong.
 func (d *download) from(ctx context.Context, u *Upstream) error {
 	if d.source.u != u {
 		d.source = d.client.sourceOf(u, d.client.fileOf(d.rel))
@@ -175,7 +175,7 @@ func (d *download) from(ctx context.Context, u *Upstream) error {
 			return err
 		}
 		if _, left := d.run(); left == 0 && errors.Is(err, ErrRefused) {
-			// Everything came before what was refused.
+			// All blocks had come before the refused bytes.
 			d.client.distrust(u, err)
 			return d.damage()
 		}
@@ -186,7 +186,7 @@ func (d *download) from(ctx context.Context, u *Upstream) error {
 	}
 }
 
-// damage returns what is wrong with the blocks of the upstream that is being asked, nil for nothing.
+// damage returns an error about the wrong blocks of the current upstream, nil if there are none.
 func (d *download) damage() error {
 	wrong := d.wrong[d.source.u]
 	switch blocks := slices.Sorted(maps.Keys(wrong)); len(blocks) {
@@ -199,7 +199,8 @@ func (d *download) damage() error {
 	}
 }
 
-// run returns the first run of missing blocks that the upstream does not have wrong, and counts what is there.
+// run returns the first run of missing blocks that the upstream does not have wrong, and counts the bytes that are
+// there.
 func (d *download) run() (first, count int) {
 	missing := d.sink.Missing()
 	d.done = d.rel.Length()
@@ -269,8 +270,8 @@ func (d *download) progress(n int) {
 	d.client.c.Progress(d.rel, d.done)
 }
 
-// write passes the block in flight on. The sink verifies it; the digest is made here only to tell whose
-// fault a refusal is. A wrong block is noted, and is an error only where there were too many.
+// write passes the block in flight to the sink, which verifies it. After a refusal the digest is computed here to
+// tell a wrong block from an error of the sink. A wrong block is recorded; only the maxWrong-th is an error.
 func (d *download) write(p *piece, b []byte) error {
 	i := d.block
 	d.block, d.filled = i+1, 0

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// patience ends a call that waited for its upstreams for a span of time and got too little for it: less than the
-// stall limit asks for in one window. The time that a slow disk or our own rate cap takes does not count. Bytes that
-// were of no use don't count either, see takeBack. A patience whose span is not above 0 ends nothing, and leaves no
-// time to wait for a pause.
+// patience ends a call that has waited for its upstreams for span and got too little: less than the stall limit
+// demands in one window. Only waiting for upstreams counts, not the time of a slow disk or of our own rate cap.
+// Useless bytes don't count, see takeBack. A patience with a span of 0 or less ends nothing, and leaves no time to
+// wait for a pause.
 type patience struct {
 	span   time.Duration
 	enough int64 // bytes
@@ -18,15 +18,16 @@ type patience struct {
 	mu      sync.Mutex
 	timer   *time.Timer
 	got     int64
-	spent   time.Duration // in waiting, since renew
-	earned  time.Duration // of spent, by what came
+	spent   time.Duration // time waited since renew
+	earned  time.Duration // the part of spent that enough bytes have paid for
 	waiting int           // requests and pauses
 	since   time.Time     // when waiting began, where it isn't 0
 }
 
 type patienceKey struct{}
 
-// withPatience returns a context that ends, with ErrUnavailable, when Config.Patience does. The caller calls end.
+// withPatience returns a context that ends, with ErrUnavailable, when Config.Patience is used up. The caller must
+// call end.
 func (c *Client) withPatience(ctx context.Context) (context.Context, *patience) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	p := &patience{span: c.c.Patience, end: cancel}
@@ -45,13 +46,13 @@ func (c *Client) withPatience(ctx context.Context) (context.Context, *patience) 
 	return context.WithValue(ctx, patienceKey{}, p), p
 }
 
-// patienceOf returns that of the call to which ctx belongs; nil: of none.
+// patienceOf returns the patience of the call that ctx belongs to, nil if there is none.
 func patienceOf(ctx context.Context) *patience {
 	p, _ := ctx.Value(patienceKey{}).(*patience)
 	return p
 }
 
-// begin says that an upstream is waited for from now on. Of no call it says nothing.
+// begin starts a wait for an upstream. A nil patience ignores it.
 func (p *patience) begin() {
 	if p == nil {
 		return
@@ -63,7 +64,7 @@ func (p *patience) begin() {
 	}
 }
 
-// came says that something came, or nothing, after begin.
+// came ends a wait that begin started; bytes came, or none.
 func (p *patience) came(bytes int) {
 	if p == nil {
 		return
@@ -77,7 +78,7 @@ func (p *patience) came(bytes int) {
 	}
 }
 
-// take adds what was waited until now. The caller holds mu.
+// take adds the time waited until now to spent. The caller holds mu.
 func (p *patience) take() {
 	now := time.Now()
 	if p.waiting > 0 {
@@ -86,7 +87,7 @@ func (p *patience) take() {
 	p.since = now
 }
 
-// renew begins anew.
+// renew starts over with the whole span.
 func (p *patience) renew() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,15 +95,15 @@ func (p *patience) renew() {
 	p.got, p.spent, p.earned = 0, 0, 0
 }
 
-// takeBack has what came count for nothing: it was no more than what came before. Else two upstreams that each
-// send the same half of a block, in turn, would go on for ever.
+// takeBack discounts the bytes that came, because they only repeated earlier ones. Otherwise two upstreams that send
+// the same half of a block in turn would keep the call alive for ever.
 func (p *patience) takeBack() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.got, p.earned = 0, 0
 }
 
-// left returns for how long an upstream can be waited for.
+// left returns how much longer the call may wait.
 func (p *patience) left() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

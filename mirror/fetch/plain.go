@@ -10,7 +10,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Plain is a file of a server that tells nothing of it but its length. Nothing of it is verified.
+// Plain is a file from a server that declares only its length. Its content is not verified.
 type Plain struct {
 	Length int64
 
@@ -21,8 +21,8 @@ type Plain struct {
 	from *http.Response
 }
 
-// Plain asks once for a file by its path below the base URL, for calls of Ask to ask again. The caller
-// closes it. An answer without a length is ErrRefused.
+// Plain asks once for a file by its path below the base URL; call it within Ask to have it asked again. The caller
+// closes the result. An answer without a length is ErrRefused.
 func (u *Upstream) Plain(ctx context.Context, path string) (*Plain, error) {
 	if err := u.checkPath(path); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (u *Upstream) Plain(ctx context.Context, path string) (*Plain, error) {
 	return &Plain{Length: a.ContentLength, u: u, ctx: ctx, file: path, from: a}, nil
 }
 
-// Read reads the file. The error is ErrUnavailable where it ends before its length.
+// Read reads the file. The error is ErrUnavailable if the file ends before its length.
 func (p *Plain) Read(b []byte) (int, error) {
 	n, err := p.from.Body.Read(b)
 	p.got += int64(n)
@@ -55,14 +55,14 @@ func (p *Plain) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the answer, whether it was read to its end or not.
+// Close ends the answer, whether or not it was read to its end.
 func (p *Plain) Close() error {
 	p.from.Body.Close()
 	return nil
 }
 
-// Text asks once for a file of at most limit bytes by its path below the base URL, for calls of Ask to
-// ask again. Nothing of it is verified.
+// Text asks once for a file of at most limit bytes by its path below the base URL; call it within Ask to have it
+// asked again. The content is not verified.
 func (u *Upstream) Text(ctx context.Context, path string, limit int64) ([]byte, error) {
 	if err := u.checkPath(path); err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (u *Upstream) Text(ctx context.Context, path string, limit int64) ([]byte, 
 	return u.fetch(ctx, path, limit, update.Digest{})
 }
 
-// checkPath refuses a path that doesn't stand for itself in a URL. It may end with a query of one value.
+// checkPath refuses a path that would need escaping in a URL. The path may end with a query of one value.
 func (u *Upstream) checkPath(path string) error {
 	path, query, asked := strings.Cut(path, "?")
 	key, value, _ := strings.Cut(query, "=")

@@ -14,21 +14,21 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// An upstream may be slow without being silent. Whether that is its own fault or that of the link, a stall limit
-// can't tell. So while a call takes long, another upstream is asked for a part of the same: where that comes many
-// times as fast, the call goes on there.
+// An upstream may be slow without being silent. A stall limit can't tell whether the upstream or our own link is at
+// fault. So while a call takes long, another upstream is asked for a part of the same file. If that part comes many
+// times as fast, the call continues there.
 const (
-	raceFactor = 4         // so many times as fast is far better; shares of one link don't differ by that
-	raceBytes  = 256 << 10 // that a trial takes at most
-	raceEvery  = 20        // an upstream that was tried is not tried again for so many times Config.Race, unless it was far better
-	shortFile  = 1024      // bytes that a shorter answer counts as: its time is that of a request
-	slowFor    = time.Hour // an upstream that was outpaced is asked last for so long
+	raceFactor = 4         // how many times as fast counts as far better; two upstreams that share one link don't differ by so much
+	raceBytes  = 256 << 10 // that a trial reads at most
+	raceEvery  = 20        // in units of Config.Race: how long a tried upstream is not tried again, unless it was far better
+	shortFile  = 1024      // a shorter answer counts as so many bytes, since the request itself takes most of its time
+	slowFor    = time.Hour // for how long an outpaced upstream is asked last
 )
 
-// ErrOutpaced says that another upstream is much faster. It comes with ErrUnavailable.
+// ErrOutpaced says that another upstream is much faster. It is always wrapped with ErrUnavailable.
 var ErrOutpaced = errors.New("much slower than another upstream")
 
-// try calls ask with an upstream, and ends it where another upstream turns out to be much faster, which is none of out.
+// try calls ask with an upstream, and ends it if another upstream, which is not in out, turns out to be much faster.
 func (c *Client) try(ctx context.Context, u *Upstream, out map[*Upstream]bool, ask func(context.Context, *Upstream) error) error {
 	if c.c.Race < 0 || len(c.upstreams) == 1 {
 		return ask(ctx, u)
@@ -51,7 +51,7 @@ func (c *Client) try(ctx context.Context, u *Upstream, out map[*Upstream]bool, a
 	return err
 }
 
-// race is one upstream that is asked, and the others that might be faster.
+// race compares the upstream that is being asked with others that might be faster.
 type race struct {
 	client *Client
 	u      *Upstream
@@ -61,19 +61,19 @@ type race struct {
 	winner *Upstream // set before cut
 
 	mu     sync.Mutex
-	file   string // that was asked for last
+	file   string // the file that was asked for last
 	header http.Header
 }
 
 type raceKey struct{}
 
-// raceOf returns the race that a request is part of, nil where it is in none.
+// raceOf returns the race that a request belongs to, nil if there is none.
 func raceOf(ctx context.Context) *race {
 	r, _ := ctx.Value(raceKey{}).(*race)
 	return r
 }
 
-// asked notes what is asked for.
+// asked records the file that is asked for. A nil race ignores it.
 func (r *race) asked(file string, header http.Header) {
 	if r == nil {
 		return
@@ -83,7 +83,7 @@ func (r *race) asked(file string, header http.Header) {
 	r.file, r.header = file, header.Clone()
 }
 
-// begin and end tell of a wait for the upstream; where there is no race, r is nil.
+// begin starts a wait for the upstream, and end ends it, after n bytes. A nil race ignores both.
 func (r *race) begin() {
 	if r != nil {
 		r.meter.Begin()
@@ -96,7 +96,7 @@ func (r *race) end(n int) {
 	}
 }
 
-// run looks now and then whether another upstream is much faster, until ctx ends.
+// run checks after each Config.Race whether another upstream is much faster, until ctx ends.
 func (r *race) run(ctx context.Context) {
 	tick := time.NewTicker(r.client.c.Race)
 	defer tick.Stop()
@@ -106,13 +106,13 @@ func (r *race) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if own := r.meter.Take(); own.Spent >= r.client.c.Race/2 { // else what takes so long is this side
+		if own := r.meter.Take(); own.Spent >= r.client.c.Race/2 { // otherwise this side is the slow one
 			r.tryOthers(ctx, own)
 		}
 	}
 }
 
-// tryOthers tries upstreams that may be faster than what came lately, and ends the call where one is.
+// tryOthers tries upstreams that may be faster than own, the recent progress, and ends the call if one is.
 func (r *race) tryOthers(ctx context.Context, own pace.Progress) {
 	for range r.client.upstreams {
 		v := r.rival(r.rate(own))
@@ -133,11 +133,10 @@ func (r *race) tryOthers(ctx context.Context, own pace.Progress) {
 	}
 }
 
-// rate returns how many bytes per second the upstream gives. Whatever else is asked of it at the same time
-// shares its link with this.
+// rate returns how many bytes per second the upstream sends to all calls together, since they share its link.
 func (r *race) rate(own pace.Progress) float64 { return own.Rate() * float64(r.u.asks.Load()) }
 
-// rival returns an upstream that may give many times as much, nil where none does.
+// rival returns an upstream that may send many times as much, nil if there is none.
 func (r *race) rival(rate float64) (rival *Upstream) {
 	c := r.client
 	if c.raced.Load() > update.BlockSize+c.received()/100 {
@@ -155,7 +154,7 @@ func (r *race) rival(rate float64) (rival *Upstream) {
 	return rival
 }
 
-// received returns how many bytes of bodies came from all upstreams.
+// received returns how many bytes of bodies all upstreams have sent.
 func (c *Client) received() (n int64) {
 	for _, u := range c.upstreams {
 		n += u.Received()
@@ -163,8 +162,8 @@ func (c *Client) received() (n int64) {
 	return n
 }
 
-// trial asks the upstream for the beginning of what the race is about, and returns how many bytes came per second.
-// It is dropped, so that no block or file has two senders.
+// trial asks the upstream for the beginning of the race's file, and returns how many bytes came per second. The bytes
+// are dropped, so that no block or file has two senders.
 func (u *Upstream) trial(ctx context.Context, r *race) (rate float64) {
 	r.mu.Lock()
 	file, header := r.file, r.header
@@ -179,13 +178,13 @@ func (u *Upstream) trial(ctx context.Context, r *race) (rate float64) {
 	if err != nil {
 		rate = 0
 	}
-	if ctx.Err() == nil { // else it was not given its time
+	if ctx.Err() == nil { // otherwise the trial was cut short
 		u.tried(rate)
 	}
 	return rate
 }
 
-// sample takes raceBytes of a file at most, for as long as ctx lasts.
+// sample reads at most raceBytes of a file until ctx ends, and returns the rate in bytes per second.
 func (u *Upstream) sample(ctx context.Context, file string, header http.Header) (rate float64, err error) {
 	began := time.Now()
 	a, err := u.get(ctx, file, header.Clone())
@@ -217,16 +216,16 @@ func (u *Upstream) sample(ctx context.Context, file string, header http.Header) 
 	return min(pace.Progress{Bytes: n, Spent: time.Since(began)}.Rate(), last), nil
 }
 
-// tried notes how fast the upstream was.
+// tried records how fast the upstream was, in bytes per second.
 func (u *Upstream) tried(rate float64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.rate, u.rated = rate, time.Now()
 }
 
-// mayOutpace reports whether it is not known that the upstream is no faster than another one that gives so many
-// bytes per second. One that was outpaced itself may by what it gave then: whoever sends the beginning of an answer at
-// once wins a trial, and may be slower than that afterwards.
+// mayOutpace reports whether the upstream may be far faster than rate, in bytes per second: it was not tried yet, was
+// far faster when it was, or was tried long ago. If it was itself outpaced, only its rate at that time counts: an
+// upstream that sends the beginning of an answer at once wins a trial, and may be slow afterwards.
 func (u *Upstream) mayOutpace(rate float64) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -17,37 +17,36 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Verifier verifies what an upstream has against what is trusted: a trust.State, or a store.Store.
+// Verifier verifies an upstream's metadata against a trusted state: a trust.State, or a store.Store.
 type Verifier interface {
-	// Look is that of trust.State. Several are under way at once, none beside Remember.
+	// Look is as trust.State.Look. It is called concurrently with itself, but never during Remember.
 	Look(ctx context.Context, f trust.Fetcher, c trust.Clock) (trust.Seen, error)
 
-	// Remember is that of trust.State.
+	// Remember is as trust.State.Remember.
 	Remember(trust.Seen) error
 }
 
-// Search says how the newest repository is looked for. Trusted is required.
+// Search says how to look for the newest repository. Trusted is required.
 type Search struct {
 	Trusted Verifier
 	Clock   trust.Clock
 
-	// Enough, if not nil, reports whether the first repository that is accepted makes it needless to ask
-	// the other upstreams.
+	// Enough, if not nil, reports whether the first accepted repository is enough, so that the other upstreams need
+	// not be asked.
 	Enough func(*trust.Repository) bool
 
-	// Looked, if not nil, is told what each upstream that was asked showed: a repository that is accepted,
-	// or an error. It is called by one goroutine at a time.
+	// Looked, if not nil, is called with the result of each upstream: an accepted repository, or an error. Calls are
+	// not concurrent.
 	Looked func(*Upstream, *trust.Repository, error)
 }
 
-// Newest returns the newest repository of all upstreams, verified; the current one where none has a newer
-// one. It is not stored. What was accepted on the way is remembered. An upstream that turns out to be behind
-// is asked last from then on, and one that sent what no honest upstream has is set aside, where there are
-// others.
+// Newest returns the newest repository of all upstreams, verified, or the current one if none has a newer one. It
+// does not store the repository, but remembers in s.Trusted what was accepted on the way. An upstream that is behind
+// is asked last from then on. One that sent something that no honest upstream has is set aside, if there are others.
 //
-// The first answer is waited for as Ask does, except that while an upstream is silent the next one is asked
-// beside it. The other upstreams are asked once, all together, and what goes wrong there is no error. Where
-// none has a repository that is accepted, the error is that of each upstream.
+// Newest waits for the first answer as Ask does, but while an upstream is silent it asks the next one too. It then
+// asks all other upstreams at once, one time each, and ignores their errors. If no upstream has an acceptable
+// repository, the error joins those of all upstreams.
 func (c *Client) Newest(ctx context.Context, s Search) (*trust.Repository, error) {
 	r := round{client: c, Search: s, found: map[*Upstream]*trust.Repository{}, tried: map[*Upstream]bool{}}
 	err := c.inquire(ctx, c.overdue, r.look)
@@ -84,7 +83,7 @@ type round struct {
 	newest *trust.Repository
 }
 
-// askOthers asks the upstreams that were not asked yet. One that is silent is not waited for.
+// askOthers asks all upstreams that were not asked yet. It does not wait for a silent one.
 func (r *round) askOthers(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, u := range r.client.upstreams {
@@ -131,12 +130,12 @@ func (r *round) look(ctx context.Context, u *Upstream) error {
 	return err
 }
 
-// judge draws the consequences from why metadata of an upstream are not accepted, and returns the error
-// with the name of the upstream.
+// judge acts on the reason why metadata of an upstream were not accepted: it may call the upstream behind, or set it
+// aside. It returns the error with the name of the upstream.
 func (c *Client) judge(u *Upstream, err error) error {
 	told := FromUpstream(err)
-	// Only what was sent and verified tells that an upstream is behind. Of one that was not reached, or sent something
-	// else, what was known before still holds.
+	// Only verified metadata prove that an upstream is behind. After any other error the earlier knowledge still
+	// holds.
 	if !told && (errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired)) {
 		u.SetBehind(true)
 	}
@@ -156,14 +155,14 @@ func FromUpstream(err error) bool {
 	return errors.Is(err, ErrRefused) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotFound)
 }
 
-// atHand is an upstream of which some files are known from another one. Whether they fit its own is for
-// the caller to find out, as with all that it fetches.
+// atHand is an upstream whose files may be answered from repo, which came from another upstream. The caller verifies
+// them like all fetched files.
 type atHand struct {
 	trust.Fetcher
 	repo *trust.Repository // nil: none
 }
 
-// Fetch returns the file at hand, or asks.
+// Fetch returns the file from repo, or asks the upstream.
 func (a atHand) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
 	role, version, ok := trust.ParseFileName(name)
 	if ok && a.repo != nil && role != trust.RoleTimestamp && version == a.repo.Version(role) && int64(len(a.repo.Raw(role))) <= limit {
@@ -185,12 +184,12 @@ func newer(a, b *trust.Repository) bool {
 // gzipSlack is how many bytes more than the limit a compressed file may have.
 const gzipSlack = 1024
 
-// timestampFile is what every upstream has.
+// timestampFile is a file that every upstream has.
 const timestampFile = "metadata/" + trust.TimestampName
 
-// Fetch brings a metadata file, as a trust.Fetcher does. It asks once; what goes wrong shows in State, and
-// Ask around a whole refresh asks again and elsewhere. A file that the upstream doesn't have is
-// trust.ErrNotFound, and one of more than limit bytes, as they come out of gzip, is ErrRefused.
+// Fetch implements trust.Fetcher for a metadata file. It asks once, and State shows a failure; to ask again and
+// elsewhere, wrap the whole refresh in Ask. A file that the upstream doesn't have is trust.ErrNotFound. A file of
+// more than limit bytes, after decompression, is ErrRefused.
 func (u *Upstream) Fetch(ctx context.Context, name string, limit int64, known update.Digest) ([]byte, error) {
 	if !plainName(name) {
 		return nil, fmt.Errorf("%v: metadata %.80q: expected a file name", u, name)
@@ -203,7 +202,7 @@ func (u *Upstream) Fetch(ctx context.Context, name string, limit int64, known up
 	return b, err
 }
 
-// plainName reports whether a name stands for itself in a URL.
+// plainName reports whether a name is non-empty and needs no escaping in a URL.
 func plainName(s string) bool {
 	const plain = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
 	return s != "" && s[0] != '.' && strings.Trim(s, plain) == ""
@@ -212,7 +211,7 @@ func plainName(s string) bool {
 func (u *Upstream) fetch(ctx context.Context, file string, limit int64, known update.Digest) ([]byte, error) {
 	header := http.Header{"Accept-Encoding": {"gzip"}}
 	if !known.IsZero() {
-		// The entity tag is that of the file as it is: compressed it has another.
+		// The ETag is that of the uncompressed file; the compressed one has another.
 		header = http.Header{"Accept-Encoding": {"identity"}, "If-None-Match": {`"` + known.String() + `"`}}
 	}
 	a, err := u.get(ctx, file, header)
@@ -247,8 +246,8 @@ func (u *Upstream) decoded(ctx context.Context, file string, a *http.Response, l
 	}
 }
 
-// unzipped reads a compressed file. Empty members without end never reach the limit on what comes out, so
-// what goes in is bounded as well.
+// unzipped reads a compressed file. An endless row of empty gzip members would never reach the limit on the output,
+// so the input is bounded as well.
 func (u *Upstream) unzipped(ctx context.Context, file string, a *http.Response, limit int64) ([]byte, error) {
 	in := &io.LimitedReader{R: a.Body, N: limit + gzipSlack + 1}
 	b, err := u.gunzipped(ctx, file, in, limit)
@@ -269,7 +268,7 @@ func (u *Upstream) gunzipped(ctx context.Context, file string, in io.Reader, lim
 	return u.bounded(ctx, file, z, limit)
 }
 
-// noGzip returns what is wrong with a compressed file that came uncut, nil where nothing is.
+// noGzip returns the error in err that says the gzip data itself are wrong, nil if the file was only cut or is fine.
 func noGzip(err error) error {
 	var corrupt flate.CorruptInputError
 	switch {
@@ -283,7 +282,7 @@ func noGzip(err error) error {
 	return nil
 }
 
-// bounded reads all of at most limit bytes.
+// bounded reads all of r. More than limit bytes are ErrRefused.
 func (u *Upstream) bounded(ctx context.Context, file string, r io.Reader, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if int64(len(b)) > limit {

@@ -12,15 +12,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// source is an upstream that is asked for an archive, as one call has come to know it.
+// source is an upstream that one call asks for an archive, with what the call has learned about it.
 type source struct {
 	u      *Upstream
 	name   update.Name
 	digest update.Digest // zero: not known
-	length int64         // negative: not known until it answers
-	paths  []string      // where the archive may lie
-	at     int           // which of them
-	etag   string        // strong; "" where it is not known
+	length int64         // negative: not known before the first answer
+	paths  []string      // where to look for the archive, in order
+	at     int           // index in paths
+	etag   string        // strong; "": not known
 	whole  bool          // ranges are refused
 }
 
@@ -28,7 +28,7 @@ func (c *Client) sourceOf(u *Upstream, f File) source {
 	return source{u: u, name: f.Name, digest: f.Digest, length: f.Length, paths: f.Paths}
 }
 
-// piece is bytes from up to below to of an archive, on their way.
+// piece is an answer with the bytes of an archive from from up to, but not including, to.
 type piece struct {
 	*http.Response
 	u        *Upstream
@@ -36,7 +36,7 @@ type piece struct {
 	from, to int64
 }
 
-// open asks for bytes from up to below to. What comes may begin earlier and end later.
+// open asks for the bytes from from up to, but not including, to. The answer may begin earlier and end later.
 func (s *source) open(ctx context.Context, from, to int64) (*piece, error) {
 	first, err := s.ask(ctx, from, to)
 	if s.at > 0 || s.at+1 == len(s.paths) || !errors.Is(err, ErrNotFound) {
@@ -53,7 +53,7 @@ func (s *source) open(ctx context.Context, from, to int64) (*piece, error) {
 
 func (s *source) file() string { return s.paths[s.at] }
 
-// damagedf tells that what came is not the archive.
+// damagedf reports that the bytes that came are not those of the archive, and returns an ErrDamaged.
 func (s *source) damagedf(file, format string, args ...any) error {
 	return s.u.damagedf(s.name, s.digest, file, format, args...)
 }
@@ -73,7 +73,7 @@ func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
 	}
 	if ranged && (a.StatusCode == http.StatusRequestedRangeNotSatisfiable || a.StatusCode == http.StatusNotImplemented) {
 		a.Body.Close()
-		s.whole = true // which it may send all the same
+		s.whole = true // it may still send the whole archive
 		return s.ask(ctx, from, to)
 	}
 	p := &piece{Response: a, u: s.u, file: s.file(), from: from, to: to}
@@ -88,8 +88,8 @@ func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
 	return p, nil
 }
 
-// check looks at the head of an answer. A whole archive is as good as a range, though it takes longer: the
-// upstream has no ranges, or says that the archive changed since the last one.
+// check checks the header of an answer. A whole archive is accepted instead of a range, though it takes longer: the
+// upstream may not support ranges, or says that the archive changed since the last one.
 func (s *source) check(p *piece, ranged bool) error {
 	if err := s.u.status(p.file, p.Response, ranged); err != nil {
 		return err
@@ -117,8 +117,8 @@ func (s *source) check(p *piece, ranged bool) error {
 	return nil
 }
 
-// checkRange takes a range that begins where it was asked to and ends there or, as RFC 9110 allows,
-// earlier.
+// checkRange accepts a range that begins where it was asked to, and ends where it was asked to or, as RFC 9110
+// allows, earlier.
 func (s *source) checkRange(p *piece) error {
 	r, err := parseContentRange(p.Header.Get("Content-Range"))
 	if err != nil {
@@ -141,7 +141,7 @@ func (s *source) checkRange(p *piece) error {
 	return nil
 }
 
-// fill fills buf with what comes next, and tells progress of each part.
+// fill fills buf with the next bytes, and calls progress for each read.
 func (p *piece) fill(buf []byte, progress func(n int)) (n int, err error) {
 	for n < len(buf) && err == nil {
 		var got int
@@ -167,9 +167,9 @@ func (p *piece) skip(n int64) (int64, error) {
 	return got, err
 }
 
-// over refuses a piece that goes on where it must be over.
+// over refuses a piece that has more bytes than it should.
 func (p *piece) over() error {
-	// Reading the end of a body lets the connection serve the next request. An error is an end as well.
+	// Reading the end of a body lets the connection serve the next request. A read error is an end as well.
 	if n, _ := io.ReadFull(p.Body, make([]byte, 1)); n > 0 {
 		return p.u.refusef(p.file, "expected %d bytes, got more", p.to-p.from)
 	}
@@ -182,8 +182,8 @@ type byteRange struct{ first, last, total int64 }
 // String returns the value of a Content-Range field.
 func (r byteRange) String() string { return fmt.Sprintf("bytes %d-%d/%d", r.first, r.last, r.total) }
 
-// parseContentRange parses the value of a Content-Range field (RFC 9110, section 14.4) whose range and
-// total are known; the numbers are spelled without leading zeros.
+// parseContentRange parses the value of a Content-Range field (RFC 9110, section 14.4). It refuses an unknown range
+// or total, and numbers with leading zeros.
 func parseContentRange(s string) (byteRange, error) {
 	fail := fmt.Errorf("expected a Content-Range such as %q, got %.80q", "bytes 0-99/1000", s)
 	span, ok := strings.CutPrefix(s, "bytes ")

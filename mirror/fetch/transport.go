@@ -20,7 +20,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
-// readSize is how many bytes are read at once, at most.
+// readSize is the largest number of bytes to read at once.
 const readSize = pace.Burst
 
 // maxDial and maxHandshake bound what Config.Silence allows for a connection and its TLS.
@@ -29,7 +29,7 @@ const (
 	maxHandshake = 20 * time.Second
 )
 
-// transport speaks HTTP/1.1 alone: each download has a connection of its own.
+// transport returns a transport for HTTP/1.1 only, so that each download has a connection of its own.
 func (c Config) transport() *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -47,7 +47,7 @@ func (c Config) transport() *http.Transport {
 		MaxIdleConnsPerHost:    c.Connections,
 		MaxResponseHeaderBytes: 64 << 10,
 		ReadBufferSize:         64 << 10,
-		// An archive is compressed already; for metadata the limit counts what comes out.
+		// Archives are compressed already; metadata are decompressed by unzipped, whose limit counts the output.
 		DisableCompression: true,
 	}
 }
@@ -55,8 +55,8 @@ func (c Config) transport() *http.Transport {
 // maxRedirects bounds how many redirects are followed.
 const maxRedirects = 5
 
-// checkRedirect lets an upstream redirect within its origin, and to listed ones. What is sent goes nowhere else: there
-// the redirect is the answer.
+// checkRedirect allows redirects of GET and HEAD within the upstream's origin and to listed origins. Requests with
+// other methods follow no redirect: the redirect is the answer.
 func (c *Client) checkRedirect(r *http.Request, via []*http.Request) error {
 	if m := via[0].Method; m != http.MethodGet && m != http.MethodHead {
 		return http.ErrUseLastResponse
@@ -79,7 +79,8 @@ func (c *Client) checkRedirect(r *http.Request, via []*http.Request) error {
 // maxAuthorities bounds a file of certificate authorities, in bytes.
 const maxAuthorities = 4 << 20
 
-// Authorities reads a file of certificates in PEM, for Config.Roots. No path is nil: those of the system.
+// Authorities reads a file of certificates in PEM, for Config.Roots. For an empty path it returns nil: the system's
+// authorities.
 func Authorities(path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
@@ -100,13 +101,13 @@ type Request struct {
 	Method string // "": GET
 	File   string // the path below the base URL, escaped
 	Header http.Header
-	Body   []byte        // nothing reads it once Send has failed, or the body of the answer is closed
+	Body   []byte        // not read any more once Send has failed or the body of the answer is closed
 	Expect bool          // ask whether the body is wanted before it is sent
-	Wait   time.Duration // for the answer to begin, from now on; 0: Config.Silence, once all is sent
+	Wait   time.Duration // until the answer begins, from the call of Send on; 0: Config.Silence after all is sent
 }
 
-// Send asks an upstream once, without looking at the status. The answer's body is read no faster than Config.Rate,
-// and fails with ErrStalled where it comes more slowly than Config.StallRate. The caller closes it.
+// Send sends one request, and does not check the status. The answer's body is read no faster than Config.Rate, and
+// fails with ErrStalled if it comes more slowly than Config.StallRate. The caller closes it.
 func (u *Upstream) Send(ctx context.Context, q Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, q.Method, u.url(q.File), nil)
@@ -142,7 +143,7 @@ func (u *Upstream) Send(ctx context.Context, q Request) (*http.Response, error) 
 		}
 		cancel(nil)
 		sent.end()
-		return nil, explain.Network(err) // without method and URL, which the caller names
+		return nil, explain.Network(err) // without method and URL, which the caller adds
 	}
 	resp.Body = &body{
 		ctx: ctx, cancel: cancel, from: counted{resp.Body, &u.received}, sent: sent,
@@ -159,17 +160,17 @@ type body struct {
 	sent   *sentBody
 	cap    *pace.Cap
 	stall  *pace.Stall
-	race   *race // nil: it is in none
+	race   *race // nil: it is in no race
 }
 
-// watchStall cuts an answer that brings fewer bytes per second than the limit.
+// watchStall watches an answer, and calls cut if it brings fewer bytes per second than the limit.
 func (c *Config) watchStall(cut context.CancelCauseFunc) *pace.Stall {
 	return pace.WatchStall(c.StallRate, c.StallWindow, func(got float64) {
 		cut(fmt.Errorf("%w: expected %d bytes per second over %v, got %.1f", ErrStalled, c.StallRate, c.StallWindow, got))
 	})
 }
 
-// Read reads at most readSize bytes. The error of a body that was cut for its slowness is ErrStalled.
+// Read reads at most readSize bytes. The error of a body that was cut because it was slow is ErrStalled.
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:min(len(p), readSize)]
 	patience := patienceOf(b.ctx)
@@ -189,7 +190,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the request, whether its answer was read to its end or not.
+// Close ends the request, whether or not its answer was read to its end.
 func (b *body) Close() error {
 	b.stall.Stop()
 	err := b.from.Close()
@@ -211,8 +212,8 @@ func (c counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// sentBody is the body of a request. Once it has ended its bytes are the caller's again, although net/http may go on
-// reading it for a while.
+// sentBody is the body of a request. After end the caller may use the bytes again, although net/http may still read
+// the body for a while.
 type sentBody struct {
 	mu    sync.Mutex // held while it is read
 	ended bool
@@ -248,7 +249,7 @@ func (s sentReader) Read(p []byte) (int, error) {
 // Close does nothing.
 func (s sentReader) Close() error { return nil }
 
-// get asks for a file, without looking at the status. The caller closes the answer.
+// get asks for a file, and does not check the status. The caller closes the answer.
 func (u *Upstream) get(ctx context.Context, file string, header http.Header) (*http.Response, error) {
 	resp, err := u.Send(ctx, Request{File: file, Header: header})
 	if err != nil {
@@ -268,7 +269,7 @@ func (u *Upstream) unanswered(ctx context.Context, file string, err error) error
 	return &unavailable{err: u.failf(file, "%w: %w", ErrUnavailable, err)}
 }
 
-// status returns the error for a status that is not 200, or 206 where ranged.
+// status returns the error for any status but 200, or 206 if ranged.
 func (u *Upstream) status(file string, a *http.Response, ranged bool) error {
 	code := a.StatusCode
 	if code == http.StatusOK || ranged && code == http.StatusPartialContent {
@@ -293,7 +294,7 @@ func (u *Upstream) status(file string, a *http.Response, ranged bool) error {
 	return u.refusef(file, "expected status %d, got %d %s", want, code, http.StatusText(code))
 }
 
-// cut returns the error for a body that ended early. want is 0 where it isn't known how long it is.
+// cut returns the error for a body that ended early. want is 0 if its length isn't known.
 func (u *Upstream) cut(ctx context.Context, file string, err error, want, got int64) error {
 	if ctx.Err() != nil {
 		return u.failf(file, "%w", context.Cause(ctx))

@@ -12,7 +12,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Upstream is a server that is asked. It is a trust.Fetcher.
+// Upstream is a server that the client asks. It is a trust.Fetcher.
 type Upstream struct {
 	client *Client
 	base   *url.URL // without a slash at its end
@@ -24,22 +24,22 @@ type Upstream struct {
 	state      State
 	fails      int                    // in a row
 	failed     time.Time              // the last time
-	progressed time.Time              // when part of an archive came last
+	progressed time.Time              // when a part of an archive last came
 	via        []string               // see Via
-	spoilt     map[update.Digest]bool // archives that were wrong, of late
-	rate       float64                // bytes per second of the last trial, or when it was outpaced, see race
-	rated      time.Time              // when that was; zero: never
+	spoilt     map[update.Digest]bool // archives that were wrong recently
+	rate       float64                // bytes per second in the last trial, or when it was outpaced; see race
+	rated      time.Time              // when rate was measured; zero: never
 }
 
-// State is what is known of an upstream. The zero State has nothing against it.
+// State is what is known about an upstream. The zero State has nothing against it.
 type State struct {
-	Until   time.Time // it is not asked before; zero: nothing against it
+	Until   time.Time // it is not asked before this time; zero: it may be asked now
 	Reason  string    // why not, on one line
-	Refused bool      // it sent something wrong; else it is down or busy
-	Failing bool      // it was down or busy when it was asked last, and nothing came since
+	Refused bool      // it sent something wrong; otherwise it is down or busy
+	Failing bool      // it was down or busy when last asked, and nothing has come since
 	Behind  bool      // see SetBehind
-	Slow    time.Time // until then it is asked last, since another one was much faster; zero: none was
-	Damaged time.Time // until then it is asked last, since several of its archives were wrong; zero: they were not
+	Slow    time.Time // asked last until then, because another one was much faster; zero: no
+	Damaged time.Time // asked last until then, because several of its archives were wrong; zero: no
 }
 
 // String returns the base URL, without user and password: a token may stand in place of either.
@@ -49,14 +49,14 @@ func (u *Upstream) String() string {
 	return plain.String()
 }
 
-// State returns what is known of the upstream now.
+// State returns what is known about the upstream now.
 func (u *Upstream) State() State {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.current()
 }
 
-// current returns the state, without what is over. The caller holds mu.
+// current returns the state without expired parts. The caller holds mu.
 func (u *Upstream) current() State {
 	s := u.state
 	s.Failing = u.fails > 0 && !s.Refused && !u.progressed.After(u.failed)
@@ -75,7 +75,7 @@ func (u *Upstream) current() State {
 	return s
 }
 
-// noteProgress notes that part of an archive came.
+// noteProgress records that a part of an archive came.
 func (u *Upstream) noteProgress() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -97,7 +97,7 @@ func (u *Upstream) SetSlow(until time.Time) {
 	u.state.Slow = until
 }
 
-// SetAside says that the upstream sent something wrong, which the caller found out. It is not asked for
+// SetAside records that the upstream sent something wrong, as the caller found out. The upstream is not asked for
 // Config.SetAside.
 func (u *Upstream) SetAside(reason error) {
 	u.Blame(reason)
@@ -113,8 +113,9 @@ const (
 	damagedFor = time.Hour
 )
 
-// damagedf tells that an archive of the upstream, or part of it, is not the one that was signed, and returns an ErrDamaged. That is
-// what a disk does to an honest one, which has all others right: it is asked on, and last once it happens again and again.
+// damagedf reports that an archive of the upstream, or a part of it, is not the signed one, and returns an
+// ErrDamaged. A bad disk does this to an honest upstream, whose other archives are right. So the upstream stays in
+// use, but is asked last once maxSpoilt archives are wrong.
 func (u *Upstream) damagedf(name update.Name, digest update.Digest, file, format string, args ...any) error {
 	err := &damagedArchive{u.refusef(file, format, args...)}
 	u.Blame(err)
@@ -131,13 +132,13 @@ func (u *Upstream) damagedf(name update.Name, digest update.Digest, file, format
 	return err
 }
 
-// note records how something that was asked at the time began went. Failures that happened together count
-// once: fifty connections that are cut at once are one cut.
+// note records the result of a request that was sent at the time began. Failures at the same time count once: fifty
+// connections that are cut at once are one failure.
 func (u *Upstream) note(began time.Time, err error) {
 	var away *unavailable
 	switch {
-	case errors.Is(err, ErrOutpaced): // asked last from now on, it does what it can
-	case errors.Is(err, ErrDamaged): // which is told, and counts against the archive
+	case errors.Is(err, ErrOutpaced): // tryOthers has made it asked last; it did what it could
+	case errors.Is(err, ErrDamaged): // damagedf has logged and counted it
 		u.recover()
 	case errors.Is(err, ErrRefused):
 		u.SetAside(err)
@@ -181,8 +182,8 @@ func (u *Upstream) pause(began time.Time, away *unavailable) {
 // unavailable is an ErrUnavailable.
 type unavailable struct {
 	err      error
-	after    time.Duration // the upstream asks for so long a pause; 0: it doesn't
-	progress bool          // something that is kept came first
+	after    time.Duration // the pause that the upstream asks for; 0: none
+	progress bool          // bytes that are kept came first
 	by       *Upstream     // of ErrOutpaced: the faster one
 }
 
@@ -209,7 +210,7 @@ func (d *damagedArchive) Is(target error) bool { return target == ErrDamaged }
 // url returns the URL of a file, whose name needs no escaping.
 func (u *Upstream) url(file string) string { return u.base.String() + "/" + file }
 
-// CheckURL refuses what can't be one of Config.Upstreams. The message shows no password.
+// CheckURL returns an error if s can't be one of Config.Upstreams. The message shows no password.
 func CheckURL(s string) error {
 	_, err := parseBase(s)
 	return err
@@ -220,7 +221,7 @@ func parseBase(s string) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A %2F is no slash: the path stays as it is spelled.
+	// A %2F is no slash: the path keeps its spelling.
 	for strings.HasSuffix(u.EscapedPath(), "/") {
 		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
 	}
@@ -234,7 +235,7 @@ func parseOrigin(s string) (string, error) {
 		return "", err
 	}
 	if u.Path != "" && u.Path != "/" || u.User != nil {
-		u.User = nil // which is not to be shown
+		u.User = nil // it must not be shown
 		return "", fmt.Errorf("%s: expected scheme://host[:port] and no more", u)
 	}
 	return originOf(u), nil
@@ -256,7 +257,7 @@ func parseHTTP(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// originOf returns scheme, host and port, of which the port is always there.
+// originOf returns scheme, host and port; the port is never left out.
 func originOf(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
@@ -270,11 +271,11 @@ func oneLine(err error) string {
 	return fmt.Sprintf("%.600s", strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
-// Received returns how many bytes of bodies came from the upstream.
+// Received returns how many bytes of bodies the upstream has sent.
 func (u *Upstream) Received() int64 { return u.received.Load() }
 
-// Blame tells Config.Refused that the upstream sent something wrong, which the caller found out. It is
-// asked on.
+// Blame tells Config.Refused that the upstream sent something wrong, as the caller found out. The upstream stays in
+// use.
 func (u *Upstream) Blame(reason error) {
 	if told := u.client.c.Refused; told != nil {
 		told(reason)

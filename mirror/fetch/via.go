@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// ViaHeader is the field of an answer for a timestamp in which a mirror names itself and the mirrors through which its
-// copy came, each by a random ID, itself first. An origin sends none. It is no secret, and nothing is trusted for it: it
-// shows a mirror that its upstreams have from it what it asks them for.
+// ViaHeader is a header field of answers with timestamp.json. In it a mirror names itself and then the mirrors
+// through which its copy came, each by a random ID. An origin does not send it. It is neither secret nor trusted: by
+// it a mirror notices that an upstream copies from the mirror itself.
 const ViaHeader = "Box-Update-Via"
 
 const (
@@ -16,7 +16,7 @@ const (
 	viaBytes = 8  // of an ID
 )
 
-// ParseVia returns the IDs in a ViaHeader, nil for what is none.
+// ParseVia returns the IDs in a ViaHeader, nil if it is malformed.
 func ParseVia(s string) []string {
 	if len(s) > maxVia*(2*viaBytes+2) {
 		return nil
@@ -30,12 +30,13 @@ func ParseVia(s string) []string {
 	return ids
 }
 
-// FormatVia returns the ViaHeader of a mirror with that ID, whose copy came through those mirrors.
+// FormatVia returns the ViaHeader of a mirror with an ID, whose copy came through other mirrors.
 func FormatVia(id string, through []string) string {
 	return strings.Join(append([]string{id}, through[:min(len(through), maxVia-1)]...), ", ")
 }
 
-// Via returns the mirrors through which the timestamp came that the upstream sent last, itself first; nil for an origin.
+// Via returns the mirrors through which the last timestamp of the upstream came, the upstream first; nil for an
+// origin.
 func (u *Upstream) Via() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()

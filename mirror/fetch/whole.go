@@ -11,16 +11,16 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// File is an archive that comes in one piece: no block list of it is known, or nobody signed one.
+// File is an archive that comes in one piece, because no block list of it is known or signed.
 type File struct {
 	Name   update.Name
-	Digest update.Digest // zero: not known; then what came is for the caller to judge
-	Length int64         // negative: not known; then the server tells
+	Digest update.Digest // zero: not known; then the caller must verify the result
+	Length int64         // negative: not known; then the server declares it
 
-	// Paths are where it lies, below a base URL, in the order in which they are asked for.
+	// Paths are its paths below a base URL, in the order in which they are tried.
 	Paths []string
 
-	// Begin, if not nil, is told the length before any byte comes, and may refuse it.
+	// Begin, if not nil, is called with the length before any byte comes. An error ends the download.
 	Begin func(length int64) error
 
 	// Budget, if not nil, bounds how much of it comes.
@@ -30,19 +30,20 @@ type File struct {
 	Progress func(done int64)
 }
 
-// Budget bounds how many bytes of archives come, such as those of a day over a metered link. What is over is not asked for.
+// Budget bounds how many bytes of archives come, for example per day over a metered link. Bytes beyond it are not
+// asked for.
 type Budget interface {
 	// Left returns how many bytes may come now.
 	Left() int64
 
-	// Spend counts bytes that came, of an archive of which so many are here now.
+	// Spend counts bytes that came, of an archive of which here bytes are now on the disk.
 	Spend(bytes, here int64) error
 
-	// Over returns the error of a download that goes on only with so many more bytes at once.
+	// Over returns the error for a download that needs so many more bytes at once.
 	Over(need int64) error
 }
 
-// fileOf returns what is asked for where a release comes in one piece.
+// fileOf returns the File of a release that comes in one piece.
 func (c *Client) fileOf(rel trust.Release) File {
 	return File{
 		Name: rel.Name(), Digest: rel.Digest(), Length: rel.Length(),
@@ -59,12 +60,12 @@ func (c *Client) Whole(ctx context.Context, rel trust.Release, file *os.File) (u
 	return c.WholeFile(ctx, c.fileOf(rel), file)
 }
 
-// WholeFile brings an archive into file, goes on with what file holds already, and returns the block list, which it
-// computes. The archive is judged by its digest once it is all there: until then the caller must not use what file
-// holds. The caller locks file, syncs and closes it.
+// WholeFile brings an archive into file, continues after the bytes that file already holds, and returns the block
+// list, which it computes. It verifies the digest when all bytes are there; until then the caller must not use the
+// content. The caller locks, syncs and closes file.
 //
-// Where the digest differs file is emptied, and the archive comes anew: from one upstream alone, so that
-// the next time it is clear which one is at fault. After any other error file holds what came.
+// If the digest differs, WholeFile empties file and fetches the archive again, from one upstream alone, so that a
+// second failure has one known culprit. After any other error file holds the bytes that came.
 func (c *Client) WholeFile(ctx context.Context, what File, file *os.File) (update.Blocks, error) {
 	w := whole{client: c, what: what, file: file, buf: make([]byte, readSize)}
 	err := w.begin(ctx)
@@ -80,21 +81,21 @@ func (c *Client) WholeFile(ctx context.Context, what File, file *os.File) (updat
 // whole is one call of WholeFile.
 type whole struct {
 	client *Client
-	what   File // whose length becomes known
+	what   File // its length may become known later
 	file   *os.File
 	buf    []byte
 
 	source source
-	sent   map[*Upstream]bool // whose bytes file holds; nil key: somebody's from before
+	sent   map[*Upstream]bool // upstreams whose bytes file holds; nil key: bytes from before this call
 	alone  bool               // one upstream has to send everything
 	hash   update.Hasher
 	size   int64 // of file, and in hash
-	spent  int64 // of size, what the budget knows of
+	spent  int64 // the part of size that the budget has counted
 	most   int64 // the highest size yet
 	blocks update.Blocks
 }
 
-// begin takes over what the file holds.
+// begin reads the bytes that the file already holds.
 func (w *whole) begin(ctx context.Context) error {
 	w.sent = map[*Upstream]bool{}
 	info, err := w.file.Stat()
@@ -129,7 +130,7 @@ func (w *whole) begin(ctx context.Context) error {
 	return nil
 }
 
-// empty drops what came.
+// empty drops all bytes that came.
 func (w *whole) empty() error {
 	w.hash.Result()
 	w.size, w.spent = 0, 0
@@ -153,7 +154,7 @@ func (w *whole) from(ctx context.Context, u *Upstream) error {
 			return &local{spendErr}
 		}
 		if errors.Is(err, ErrRefused) && w.size == w.what.Length {
-			w.client.distrust(u, err) // the digest says what is worth what came before
+			w.client.distrust(u, err) // the digest decides about the bytes that came before
 		} else if err != nil {
 			return w.client.withProgress(err, w.most-before)
 		}
@@ -163,8 +164,8 @@ func (w *whole) from(ctx context.Context, u *Upstream) error {
 	}
 }
 
-// judge compares the digest once everything is there. Where it differs and several sent parts, the archive
-// has to come again.
+// judge compares the digest when all bytes are there. If it differs and several upstreams sent parts, it empties the
+// file and reports that the archive has to come again.
 func (w *whole) judge(u *Upstream) (again bool, err error) {
 	got, blocks, _ := w.hash.Result()
 	if got == w.what.Digest || w.what.Digest.IsZero() {
@@ -175,7 +176,7 @@ func (w *whole) judge(u *Upstream) (again bool, err error) {
 	if err := w.empty(); err != nil {
 		return false, &local{err}
 	}
-	if sole || w.alone { // the second whole one is the last
+	if sole || w.alone { // no third try
 		return false, w.source.damagedf(w.source.file(), "expected digest %v, got %v", w.what.Digest, got)
 	}
 	w.client.c.Logger.Warn("parts from several sources do not fit; starting over", "archive", w.what.Name, "got", got)
@@ -183,7 +184,7 @@ func (w *whole) judge(u *Upstream) (again bool, err error) {
 	return true, nil
 }
 
-// bring brings what is missing at the end of the file, as far as the budget goes.
+// bring brings the missing end of the file, as far as the budget allows.
 func (w *whole) bring(ctx context.Context) error {
 	for w.what.Length < 0 || w.size < w.what.Length {
 		left := int64(math.MaxInt64)
@@ -218,7 +219,7 @@ func (w *whole) bring(ctx context.Context) error {
 	return nil
 }
 
-// learn takes over the length that a server tells of an archive of which it was not known.
+// learn takes over the length that a server declares, if it was not known before.
 func (w *whole) learn() error {
 	if w.what.Length >= 0 {
 		return nil
@@ -269,7 +270,7 @@ func (w *whole) append(u *Upstream, b []byte) error {
 	return nil
 }
 
-// spend tells the budget what came since the last time.
+// spend counts the bytes that came since its last call in the budget.
 func (w *whole) spend() error {
 	came := w.size - w.spent
 	w.spent = w.size
