@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// An Address is what one client counts as, whatever it opens: an IPv4 address, or the /64 of an IPv6
-// address, which is what one customer gets. The zero Address stands for all whose address is not known.
+// An Address identifies one client, however many connections it opens: an IPv4 address, or the /64 of an IPv6
+// address, since one customer gets a /64. The zero Address stands for all clients whose address is not known.
 type Address netip.Prefix
 
-// AddressOf returns the address that an IP address belongs to.
+// AddressOf returns the Address of an IP address.
 func AddressOf(ip netip.Addr) Address {
 	ip = ip.Unmap().WithZone("")
 	bits := 64
@@ -21,9 +21,9 @@ func AddressOf(ip netip.Addr) Address {
 	return Address(p)
 }
 
-// ClientOf returns whose request it is: the peer of its connection or, where that is a trusted proxy, whom
-// the proxy names. Each proxy appends its peer to X-Forwarded-For, so the list is read from its end, and
-// whatever stands before the first address that is no trusted proxy's is the client's own invention.
+// ClientOf returns the client that sent a request: the peer of its connection or, if that is a trusted proxy, the
+// client that the proxy names. Each proxy appends its peer to X-Forwarded-For, so the list is read from its end, up
+// to the first address that is no trusted proxy's. The client may have invented everything before that address.
 func ClientOf(r *http.Request, trusted []netip.Prefix) Address {
 	peer, ok := parseHost(r.RemoteAddr)
 	if !ok {

@@ -21,33 +21,34 @@ import (
 // a thread to itself.
 const PieceSize = 1 << 20
 
-// Up to SmallBody bytes of an archive are copied behind their header, and both leave by one system call: to
-// have so few sent by sendfile costs more than to copy them. A header of more than maxHeader bytes leaves
-// by itself.
+// A body of up to SmallBody bytes is copied behind its header, and both are sent by one system call: for so few
+// bytes, sendfile costs more than copying. A header of more than maxHeader bytes is sent by itself.
 const (
 	SmallBody = 64 << 10
 	maxHeader = 4 << 10
 )
 
-// proxyWindow is how long a trusted proxy may take nothing. One that buffers takes a gigabyte as fast as it comes, and
-// then nothing until its client has that. It cuts its own stalled clients, and then hangs up.
+// proxyWindow is how long a trusted proxy may take nothing. A proxy that buffers may take a gigabyte at once, and
+// then nothing until its client has received it. It cuts its own stalled clients, and then closes its connection to
+// us.
 const proxyWindow = 12 * time.Hour
 
 // requestEnd ends a request without a body.
 const requestEnd = "\r\n\r\n"
 
 var (
-	// ErrFull says that a Chunk was sent in part, as far as the client's connection takes it now: Wait for more.
+	// ErrFull says that only a part of a Chunk was sent, because the client's connection takes no more now. Call
+	// Wait, and then send the rest.
 	ErrFull = errors.New("the client's connection takes no more now")
 
 	errStalled = errors.New("the client has stalled")
 )
 
-// A Conn is a connection that cuts a client which takes too little, and no other: each time a write
-// has waited for the length of a window, it asks the kernel how much the client has acknowledged.
+// A Conn is a TCP connection that cuts a client only if it takes too little: each time a write has waited for the
+// length of a window, the Conn asks the kernel how much the client has acknowledged.
 //
-// It is written to by one goroutine at a time. When it is silent between requests, it leaves net/http
-// for idleConns.
+// Only one goroutine at a time may write to it. A Conn that is silent between requests moves from net/http to
+// idleConns.
 type Conn struct {
 	*net.TCPConn
 	raw     syscall.RawConn
@@ -58,17 +59,17 @@ type Conn struct {
 	sent  int64     // bytes that the kernel took
 	acked int64     // bytes that were acknowledged when the window began
 	timed bool      // a window has begun
-	until time.Time // when writing ends beside the windows; zero: never
+	until time.Time // a deadline for writing besides the windows; zero: none
 
 	quiet  bool        // nothing has been read since the last request
-	wanted time.Time   // what net/http set for reading, where an earlier deadline holds
+	wanted time.Time   // the read deadline that net/http set, while an earlier one is in force
 	clean  bool        // what was read last ended with the end of a request
 	parked atomic.Bool // Close hands the connection to idle
 
-	follows int64   // the next Write is a header, behind which a chunk of so many bytes is sent at once; 0: it is not
+	follows int64   // length of the chunk that directly follows the next Write, a header; 0: none does
 	held    *[]byte // the header of a small chunk; nil: none is held
 	op      sendOp
-	// Methods as values, made once.
+	// Method values, made once, since making one allocates.
 	write, send, poll func(fd uintptr) bool
 }
 
@@ -137,13 +138,13 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// ConnOf returns the connection of a request, nil where the server is not a Server.
+// ConnOf returns the connection of a request, nil with TLS, or if the server is not a Server.
 func ConnOf(r *http.Request) *Conn {
 	c, _ := r.Context().Value(connKey{}).(*Conn)
 	return c
 }
 
-// Write writes all of p unless the client stalls. The header of a small chunk is held until that comes.
+// Write writes all of p unless the client stalls. The header of a small chunk is held until the chunk comes.
 func (c *Conn) Write(p []byte) (int, error) {
 	if err := c.release(); err != nil {
 		return 0, err
@@ -171,7 +172,7 @@ func (c *Conn) release() error {
 	return err
 }
 
-// letGo returns a copy of a part of what is held, whose room others may have: the client may take its time.
+// letGo returns a copy of a part of the held buffer, and gives the buffer to others, since the client may be slow.
 func (c *Conn) letGo(part []byte) []byte {
 	part = bytes.Clone(part)
 	c.idle.buffers.Put(c.held)
@@ -214,8 +215,8 @@ func (c *Conn) writeOnce(fd uintptr) bool {
 	return c.note()
 }
 
-// ReadFrom sends a chunk by sendfile as far as the connection takes it at once; ErrFull says that it
-// took less. From any other reader it copies all.
+// ReadFrom sends a Chunk by sendfile. It doesn't wait: if the connection takes only a part, it returns ErrFull. It
+// copies all of any other reader.
 func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	k, ok := src.(*Chunk)
 	if !ok {
@@ -240,7 +241,7 @@ func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 	return k.Off - start, nil
 }
 
-// sendHeld sends the header that is held, with its chunk as far as the connection takes it at once.
+// sendHeld sends the held header in full, and as much of its chunk as the connection takes at once.
 func (c *Conn) sendHeld(k *Chunk) error {
 	if c.held == nil {
 		return nil
@@ -286,8 +287,8 @@ func (c *Conn) sendOnce(fd uintptr) bool {
 	return c.note()
 }
 
-// note counts what was sent. It reports whether the operation is done: a full connection is waited
-// for only where that is wanted.
+// note counts what was sent. It reports whether the operation is done: on a full connection it is done unless op.wait
+// is set.
 func (c *Conn) note() bool {
 	if c.op.n < 0 {
 		c.op.n = 0
@@ -305,10 +306,10 @@ func again(call func() (int, error)) (int, error) {
 	}
 }
 
-// Follows says that the next Write is a header, behind which a Chunk of n bytes is sent at once; 0: it is not.
+// Follows announces that the next Write is a header, which a Chunk of n bytes directly follows. 0 withdraws that.
 func (c *Conn) Follows(n int64) { c.follows = n }
 
-// Wait returns when the connection takes more after ErrFull. The error says that the client has stalled.
+// Wait waits, after ErrFull, until the connection takes more. It returns an error if the client stalls.
 func (c *Conn) Wait() error {
 	if err := c.begin(); err != nil {
 		return err
@@ -318,7 +319,7 @@ func (c *Conn) Wait() error {
 
 func (c *Conn) pollOnce(fd uintptr) bool { return polled(fd, unix.POLLOUT) }
 
-// do runs a system call, again and again while windows end and the client lives.
+// do runs a system call, and repeats it after each window in which the client took enough.
 func (c *Conn) do(op func(fd uintptr) bool) error {
 	for {
 		err := c.raw.Write(op)
@@ -331,7 +332,7 @@ func (c *Conn) do(op func(fd uintptr) bool) error {
 	}
 }
 
-// begin begins a window unless there is one.
+// begin starts a window unless one has started.
 func (c *Conn) begin() error {
 	if c.timed {
 		return nil
@@ -348,8 +349,8 @@ func (c *Conn) begin() error {
 	return c.TCPConn.SetWriteDeadline(end)
 }
 
-// next ends a window and begins the next. A client that took too little is told nothing more: what
-// the kernel still holds for it is dropped.
+// next ends a window and starts the next one. If the client took too little, next returns an error, and closing the
+// connection drops the bytes that the kernel still holds for it.
 func (c *Conn) next() error {
 	if err := passed(c.until); err != nil {
 		return err
@@ -366,7 +367,7 @@ func (c *Conn) next() error {
 	return c.begin()
 }
 
-// acknowledged returns how many of the bytes that were sent the client's kernel has.
+// acknowledged returns how many of the sent bytes the client's kernel has acknowledged.
 func (c *Conn) acknowledged() (int64, error) {
 	queued, err := 0, error(nil)
 	if e := c.raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); e != nil {
@@ -375,8 +376,8 @@ func (c *Conn) acknowledged() (int64, error) {
 	return c.sent - int64(queued), os.NewSyscallError("ioctl", err)
 }
 
-// SetWriteDeadline is net/http's way to end a window: it clears the deadline after each request.
-// Deadlines other than none are the Conn's own and not taken.
+// SetWriteDeadline ends the window if t is zero: net/http clears the deadline after each request. Other deadlines are
+// ignored, because the Conn sets its own.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if !c.timed || !t.IsZero() {
 		return nil
@@ -385,13 +386,13 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.TCPConn.SetWriteDeadline(t)
 }
 
-// state follows net/http's view of the connection.
+// state follows the state that net/http gives the connection.
 func state(nc net.Conn, s http.ConnState) {
 	c, ok := nc.(*Conn)
 	if !ok {
 		return
 	}
-	// At the end somebody may still be reading what is left of a request.
+	// Nothing is done on closing, when a goroutine may still be reading the rest of a request.
 	switch s {
 	case http.StateNew, http.StateIdle:
 		c.quiet = true
@@ -401,7 +402,7 @@ func state(nc net.Conn, s http.ConnState) {
 	}
 }
 
-// Read reads. Between requests it gives up early, for Close to park the connection.
+// Read reads. Between requests it times out early, so that net/http calls Close, which parks the connection.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	if n == 0 {
@@ -420,8 +421,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// SetReadDeadline sets the deadline, and an earlier one between requests. A connection stays with
-// net/http where a part of the next request may be in its buffer.
+// SetReadDeadline sets the deadline, but between requests at most parkAfter ahead. If a part of the next request may
+// be in net/http's buffer, the connection stays with net/http.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.wanted = time.Time{}
 	if c.quiet && c.clean && !t.IsZero() {
@@ -431,12 +432,12 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	return c.TCPConn.SetReadDeadline(t)
 }
 
-// restore sets the deadline that net/http wants.
+// restore sets the deadline that net/http asked for.
 func (c *Conn) restore() {
 	if c.wanted.IsZero() {
 		return
 	}
-	_ = c.TCPConn.SetReadDeadline(c.wanted) // the next read says why
+	_ = c.TCPConn.SetReadDeadline(c.wanted) // the next read returns the error
 	c.wanted = time.Time{}
 }
 
@@ -447,7 +448,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// Close closes the connection, or parks it where it was only silent.
+// Close closes the connection, or parks it if it was only silent.
 func (c *Conn) Close() error {
 	if c.parked.Load() {
 		return c.idle.park(c.TCPConn)

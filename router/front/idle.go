@@ -11,10 +11,9 @@ import (
 // parkAfter is how long a connection may be silent between requests before it leaves net/http.
 const parkAfter = 200 * time.Millisecond
 
-// idleConns holds idle connections. net/http spends 20 kB on each, most of it on buffers and on a stack
-// that grew while a request was answered; here an idle connection costs 6 kB. A connection enters
-// when net/http gives up on it because it was silent, and leaves by Accept, as if it were new, when
-// there is something to read.
+// idleConns holds idle connections. net/http spends 20 kB on each, most of it on buffers and on a stack that grew
+// while a request was answered; here an idle connection costs 6 kB. A connection comes here when net/http closes it
+// because it was silent. When there is something to read, Accept returns it as if it were new.
 //
 // It is a net.Listener.
 type idleConns struct {
@@ -28,7 +27,7 @@ type idleConns struct {
 	parked map[*net.TCPConn]struct{}
 	closed bool
 
-	buffers sync.Pool // of *[]byte, in which small bodies leave
+	buffers sync.Pool // of *[]byte, for small bodies with their headers
 }
 
 func newIdleConns(addr net.Addr, limit *idleLimit) *idleConns {
@@ -82,8 +81,8 @@ func (l *idleConns) watch(c *net.TCPConn) {
 	}
 }
 
-// awaitReadable reports whether there is something to read, the client's end of the connection
-// included, before the limit is over or the connection is closed.
+// awaitReadable waits until there is something to read, which includes the client closing the connection. It reports
+// false if limit passes or c is closed first.
 func awaitReadable(c *net.TCPConn, limit time.Duration) bool {
 	raw, err := c.SyscallConn()
 	if err != nil || c.SetReadDeadline(time.Now().Add(limit)) != nil {
@@ -92,8 +91,8 @@ func awaitReadable(c *net.TCPConn, limit time.Duration) bool {
 	return raw.Read(func(fd uintptr) bool { return polled(fd, unix.POLLIN) }) == nil
 }
 
-// polled reports whether a file descriptor is ready. The runtime only tells of changes from now on,
-// so it has to be asked before each wait.
+// polled reports whether a file descriptor is ready. The runtime reports only later changes, so polled has to be
+// called before each wait.
 func polled(fd uintptr, events int16) bool {
 	p := [1]unix.PollFd{{Fd: int32(fd), Events: events}}
 	n, err := again(func() (int, error) { return unix.Poll(p[:], 0) })
@@ -110,7 +109,7 @@ func (l *idleConns) Accept() (net.Conn, error) {
 	}
 }
 
-// Close closes all connections that are held.
+// Close closes all parked connections.
 func (l *idleConns) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// idleLimit counts the connections on which nothing is under way, by address. An address that has as many as it
-// may closes its oldest one with each more.
+// idleLimit counts idle connections by address. If an address would have more than Config.MaxIdle, its oldest one is
+// closed.
 type idleLimit struct {
 	config func() Config // as it is now
 
@@ -18,7 +18,7 @@ type idleLimit struct {
 	places map[net.Conn]place
 }
 
-// A place is where an idle connection stands.
+// A place is the position of an idle connection in the list of its address.
 type place struct {
 	from    Address
 	element *list.Element
@@ -28,7 +28,7 @@ func newIdleLimit(c func() Config) *idleLimit {
 	return &idleLimit{config: c, byFrom: map[Address]*list.List{}, places: map[net.Conn]place{}}
 }
 
-// enter adds a connection, which is idle until it leaves. Those of trusted proxies are not counted.
+// enter adds a connection that has become idle. Connections of trusted proxies are not counted.
 func (i *idleLimit) enter(c net.Conn) {
 	config := i.config()
 	peer, ok := parseHost(c.RemoteAddr().String())
@@ -40,7 +40,7 @@ func (i *idleLimit) enter(c net.Conn) {
 	}
 }
 
-// add returns which connection has to be closed, nil if none.
+// add adds a connection, and returns the one that has to be closed for it, nil if none.
 func (i *idleLimit) add(c net.Conn, from Address, most int64) net.Conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -59,7 +59,7 @@ func (i *idleLimit) add(c net.Conn, from Address, most int64) net.Conn {
 	return oldest
 }
 
-// leave removes a connection that is idle no more, or closed.
+// leave removes a connection that is no longer idle, or closed.
 func (i *idleLimit) leave(c net.Conn) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -89,7 +89,7 @@ func (i *idleLimit) state(c net.Conn, s http.ConnState) {
 	}
 }
 
-// closeNow closes a connection without a word: TLS would wait for the client to take its farewell.
+// closeNow closes a connection without the close_notify of TLS, which would wait until the client takes it.
 func closeNow(c net.Conn) error {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()

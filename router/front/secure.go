@@ -34,8 +34,8 @@ func (l secureListener) Accept() (net.Conn, error) {
 	return &secureConn{Conn: inner}, nil
 }
 
-// A secureConn is what TLS runs over. TLS writes for those who read as well, and needs its deadlines when
-// it ends.
+// A secureConn is the connection that TLS runs over. TLS may write while it reads, and so from two goroutines, and it
+// needs a write deadline when it closes.
 type secureConn struct {
 	*Conn
 	mu sync.Mutex // held while Conn is written to
@@ -48,7 +48,7 @@ func (c *secureConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// SetWriteDeadline sets a deadline beside the windows of the Conn. None begins a new window.
+// SetWriteDeadline sets a deadline besides the windows of the Conn, and ends the current window.
 func (c *secureConn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,15 +56,15 @@ func (c *secureConn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(time.Time{})
 }
 
-// How much one write gives to a stream, in bytes. A write holds its buffer until the client has taken all of
-// it, so it is small at first and for slow clients.
+// Bounds on one write to a stream, in bytes. A write holds its buffer until the client has taken all of it, so writes
+// are small at first and for slow clients.
 const (
 	LeastStreamPiece = 4 << 10
 	mostStreamPiece  = 16 << 10
 )
 
-// A stream is the answer to a request over HTTP/2. A client may take all that the connection carries and
-// yet nothing of one stream; so each piece of a body has a time of its own.
+// A stream is the answer to a request over HTTP/2. A client may take everything on the connection except one stream,
+// so each piece of a body has a deadline of its own.
 type stream struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -133,8 +133,8 @@ func (s *stream) ReadFrom(src io.Reader) (n int64, err error) {
 	}
 }
 
-// extend gives the next piece its time. A deadline costs more than a small piece, so it is set ahead, and
-// only now and then.
+// extend gives the next piece its deadline. Setting a deadline costs more than sending a small piece, so it is set
+// further ahead, and only now and then.
 func (s *stream) extend(now time.Time) error {
 	if s.until.Sub(now) >= s.allowed {
 		return nil

@@ -14,7 +14,7 @@ import (
 // Timeouts against clients that hold connections without asking for anything.
 const (
 	headerTimeout  = 10 * time.Second // from a request's first byte to the end of its header
-	RequestTimeout = 30 * time.Second // to the end of its body, where nothing else is said
+	RequestTimeout = 30 * time.Second // to the end of its body, unless the handler sets a deadline
 	maxHeaderBytes = 16 << 10
 )
 
@@ -38,11 +38,11 @@ type Config struct {
 	IdleTimeout time.Duration
 	MaxIdle     int64
 
-	TrustedProxies []netip.Prefix // neither stall soon nor are counted
+	TrustedProxies []netip.Prefix // may stall for long, and their idle connections are not counted
 }
 
-// A Server accepts connections over TCP and TLS. Plain and Secure are the servers of the two; what they answer with is the
-// caller's.
+// A Server accepts connections over TCP and TLS. Plain serves requests without TLS, and Secure those with TLS; the
+// caller supplies their handlers.
 type Server struct {
 	Plain, Secure *http.Server
 
@@ -50,8 +50,8 @@ type Server struct {
 	limit  *idleLimit
 }
 
-// NewServer returns a server that does not listen yet. config returns what holds for a connection that begins; its
-// Logger and IdleTimeout hold as they are first. plain answers requests without TLS, and secure those with it.
+// NewServer returns a server that does not listen yet. config is called for each new connection; its first Logger and
+// IdleTimeout stay in force. plain answers requests without TLS, and secure those with it.
 func NewServer(config func() Config, plain, secure http.HandlerFunc) *Server {
 	s := &Server{config: config, limit: newIdleLimit(config)}
 	s.Plain = newHTTPServer(config(), plain)
@@ -66,7 +66,7 @@ func NewServer(config func() Config, plain, secure http.HandlerFunc) *Server {
 	return s
 }
 
-// newHTTPServer returns a server with the timeouts that hold with TLS and without.
+// newHTTPServer returns a server with the timeouts, which are the same with and without TLS.
 func newHTTPServer(c Config, h http.HandlerFunc) *http.Server {
 	return &http.Server{
 		Handler:                      h,
@@ -96,9 +96,9 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
-// ServeTLS accepts connections with TLS until Shutdown or Close, and then returns http.ErrServerClosed. It
-// closes l. It is called at most once, beside Serve or alone. c says which certificate is shown. HTTP/2 is
-// spoken with clients that want it. Clients that stall are cut as they are without TLS.
+// ServeTLS accepts connections with TLS until Shutdown or Close, and then returns http.ErrServerClosed. It closes l.
+// It may be called once, with or without Serve. c supplies the certificates. Clients may use HTTP/2. Stalled clients
+// are cut as they are without TLS.
 func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error {
 	s.Secure.TLSConfig = c.Clone()
 	return s.Secure.ServeTLS(secureListener{l, s.config}, "", "")

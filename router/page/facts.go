@@ -14,11 +14,11 @@ import (
 
 const (
 	pageSize    = 40 // updates on one page: with them it stays below 30 kB before compression
-	maxProblems = 20 // that are shown; health tells all
+	maxProblems = 20 // that are shown; the health lists all
 	maxHistory  = 10 // syncs that are shown
 )
 
-// Source is what the status page is made of, as long as the catalog is the same.
+// Source is the input of the status page that changes only with the catalog.
 type Source struct {
 	Product update.Product
 	Version string          // of the program
@@ -32,8 +32,8 @@ type Source struct {
 // Pages returns how many pages the list of updates has, at least one.
 func (s Source) Pages() int { return max(1, (len(s.Updates)+pageSize-1)/pageSize) }
 
-// Facts is what the status page says beside its list, and what of the list changes with time. It holds
-// no pointers but those to values of its own, so that two can be compared.
+// Facts is what the status page says besides its list, and the part of the list that changes with time. It has
+// pointers only to values of its own, so that reflect.DeepEqual can compare two.
 type Facts struct {
 	State    pageState
 	Problems []string
@@ -44,10 +44,10 @@ type Facts struct {
 	Unhashed int
 	Copy     *pageCopy // nil: this is no mirror
 
-	states map[update.Name]string // what is said of the boxes that an update is for, where it isn't all
+	states map[update.Name]string // which boxes an update is for, unless it is for every box
 }
 
-// A pageState is the state of the whole in a word, and why.
+// A pageState is the overall state in a word, and the reason.
 type pageState struct {
 	Word  string // also the name of its style
 	Title string
@@ -95,8 +95,8 @@ func newPageTime(t time.Time) pageTime {
 	return pageTime{t.Format("2006-01-02 15:04") + " UTC", t.Format(time.RFC3339)}
 }
 
-// Facts gathers what the page says at a time, of the components and the standing of the server. special is what Special
-// returns.
+// Facts returns the facts at a time, from the components and the standing of the server. special is the result of
+// Special.
 func (s Source) Facts(at time.Time, components []status.Component, now status.Standing, special []update.Update) Facts {
 	f := Facts{Unhashed: now.Unhashed, states: map[update.Name]string{}}
 	urgent, other := status.Problems(components)
@@ -134,7 +134,7 @@ func (s Source) Special() (out []update.Update) {
 	return out
 }
 
-// state says how it is in a word: the worst there is.
+// state returns the worst state that applies.
 func (s Source) state(ok bool, f Facts) pageState {
 	expired := slices.IndexFunc(f.Roles, func(r pageRole) bool { return r.Expired })
 	switch {
@@ -227,7 +227,7 @@ func describeRollout(r *trust.Rollout, since time.Duration) string {
 
 const everyBox = "every box"
 
-// A pageModel is all that one page says.
+// A pageModel is the data for the template of one page.
 type pageModel struct {
 	Facts
 	Product, Version string

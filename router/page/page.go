@@ -1,5 +1,6 @@
-// Package page renders the status page of a server: what is served, which box gets it, and what a person should see to. It
-// knows nothing of HTTP. All text comes through html/template, and the page needs neither its style nor its script.
+// Package page renders the status page of a server: what is served, which boxes get it, and what a person should see
+// to. It knows nothing of HTTP. All text comes through html/template, and the page needs neither its style nor its
+// script.
 package page
 
 import (

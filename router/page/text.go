@@ -20,8 +20,8 @@ func size(n int64) string {
 	return fmt.Sprintf("%.0f %s", v, units[0])
 }
 
-// length returns a duration for people, rounded down, and coarse: what is rendered from it stays the same
-// for long.
+// length returns a duration for people, rounded down and coarse, so that pages rendered from it stay the same for
+// long.
 func length(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
