@@ -9,6 +9,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 func doctorCommand(p *server.Program) *cobra.Command {
@@ -56,7 +57,7 @@ func healthCommand(p *server.Program) *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Timeout <= 0 {
-				return cli.Usagef("--timeout %v: expected more than 0s", o.Timeout)
+				return status.Usagef("--timeout %v: expected more than 0s", o.Timeout)
 			}
 			if len(args) > 0 {
 				o.URL = args[0]

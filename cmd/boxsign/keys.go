@@ -102,10 +102,10 @@ The file is one of age (age-encryption.org): age -d FILE shows what is in it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if b.Out == "" && !b.Paper {
-				return status.WithHint(cli.Usagef("where to?"), "name a file with -o FILE, or say --print")
+				return status.WithHint(status.Usagef("where to?"), "name a file with -o FILE, or say --print")
 			}
 			if b.Out == "" && o.json {
-				return cli.Usagef("--json: the text itself is the result; with -o FILE it goes there")
+				return status.Usagef("--json: the text itself is the result; with -o FILE it goes there")
 			}
 			b.Passphrase = o.passphrase(s, backupVariable)
 			k, end := o.signer(s)

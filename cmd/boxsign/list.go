@@ -68,7 +68,7 @@ change is shown, and yours is signed again on top of it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			files := o.cutPlace(args)
 			if len(files) == 0 {
-				return status.WithHint(cli.Usagef("which updates?"), "name their archives before the directory or URL")
+				return status.WithHint(status.Usagef("which updates?"), "name their archives before the directory or URL")
 			}
 			return o.run(cmd.Context(), s, files)
 		},
@@ -119,7 +119,7 @@ has seen the new list. A name that was withdrawn never comes back with another c
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names := o.cutPlace(args)
 			if len(names) == 0 {
-				return cli.Usagef("which updates?")
+				return status.Usagef("which updates?")
 			}
 			return run(s, &o, func(k *signer.Signer) (signer.Change, error) { return k.Withdraw(cmd.Context(), l, names...) })
 		},

@@ -17,6 +17,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/signer"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // Environment variables that the commands read.
@@ -177,7 +178,7 @@ func sourceDate(s cli.Streams) (time.Time, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
-		return time.Time{}, cli.Usagef("%s %q: expected Unix seconds", epochVariable, text)
+		return time.Time{}, status.Usagef("%s %q: expected Unix seconds", epochVariable, text)
 	}
 	return time.Unix(n, 0), nil
 }

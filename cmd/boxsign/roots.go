@@ -8,6 +8,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/signer"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 func newRootCommands(s cli.Streams) *cobra.Command {
@@ -64,7 +65,7 @@ boxsign cosign; with three signers and more, all but the last say --hold. Then s
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[1])
 			if err != nil || n < 1 {
-				return cli.Usagef("threshold %q: expected a number from 1", args[1])
+				return status.Usagef("threshold %q: expected a number from 1", args[1])
 			}
 			return run(s, &o, func(k *signer.Signer) (signer.Change, error) { return k.Threshold(cmd.Context(), args[0], n) })
 		},

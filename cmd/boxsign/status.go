@@ -5,6 +5,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/signer"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 func newStatus(s cli.Streams) *cobra.Command {
@@ -15,7 +16,7 @@ func newStatus(s cli.Streams) *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(o.cutPlace(args)) > 0 {
-				return cli.Usagef("%s: expected the directory or URL of a repository", args[0])
+				return status.Usagef("%s: expected the directory or URL of a repository", args[0])
 			}
 			return run(s, &o, func(k *signer.Signer) (signer.Status, error) { return k.Status(cmd.Context()) })
 		},

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -18,11 +17,6 @@ func Exit(code int) error { return status.WithCode(errExit, code) }
 
 // errExit is the error in what Exit returns.
 var errExit = errors.New("exit")
-
-// Usagef is like fmt.Errorf, for a usage error, with which the program ends with exit code 2.
-func Usagef(format string, args ...any) error {
-	return status.WithCode(fmt.Errorf(format, args...), status.ExitUsage)
-}
 
 // Printable returns s for a terminal, on one line. It escapes, as in a Go string, everything that is not a printable
 // character or a space: control characters, line breaks, marks that change the direction of text, and bytes that

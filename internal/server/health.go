@@ -36,7 +36,7 @@ func (p *Program) Health(ctx context.Context, o HealthOptions) (text string, err
 		}
 		base, client = serverURL(s.Asked()), ownClient()
 	} else if u, err := url.Parse(o.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", cli.Usagef("%q: expected the URL of a server, such as http://127.0.0.1:8151", o.URL)
+		return "", status.Usagef("%q: expected the URL of a server, such as http://127.0.0.1:8151", o.URL)
 	}
 	client.Timeout = o.Timeout
 	path := "/readyz?verbose"

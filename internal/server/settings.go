@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -74,21 +73,21 @@ func (p *Program) load(s *settings.Server, purpose func(*settings.Server) []erro
 			err = one.SetText(texts...)
 		}
 		if err != nil {
-			return settings.Server{}, nil, cli.Usagef("--%s: %w", one.Flag(), err)
+			return settings.Server{}, nil, status.Usagef("--%s: %w", one.Flag(), err)
 		}
 	}
 	if len(p.Upstreams) > 0 {
 		if s.Upstream, err = p.URLs(p.Upstreams); err != nil {
-			return settings.Server{}, nil, cli.Usagef("%w", err)
+			return settings.Server{}, nil, status.Usagef("%w", err)
 		}
 		for _, u := range s.Upstream {
 			if _, err := settings.ParseURL(u); err != nil {
-				return settings.Server{}, nil, cli.Usagef("%s: expected the URL of a server: %w", strings.Join(p.Upstreams, " "), err)
+				return settings.Server{}, nil, status.Usagef("%s: expected the URL of a server: %w", strings.Join(p.Upstreams, " "), err)
 			}
 		}
 	}
 	if p.Mirrors && len(s.Upstream) == 0 {
-		return settings.Server{}, nil, cli.Usagef("no upstream: pass a URL or set upstream")
+		return settings.Server{}, nil, status.Usagef("no upstream: pass a URL or set upstream")
 	}
 	problems := append(purpose(s), s.Check()...)
 	if len(problems) == 0 {
@@ -124,7 +123,7 @@ func checkAsked(s *settings.Server) []error {
 // checkData says what can't work for a command that looks after a data directory.
 func checkData(s *settings.Server) []error {
 	if s.DataDir == "" {
-		return []error{cli.Usagef("data_dir is not set: say --data-dir")}
+		return []error{status.Usagef("data_dir is not set: say --data-dir")}
 	}
 	return nil
 }
@@ -132,7 +131,7 @@ func checkData(s *settings.Server) []error {
 // checkUnsigned says what can't work for taking archives into a plain directory.
 func checkUnsigned(s *settings.Server) []error {
 	if s.UpdatesDir == "" {
-		return []error{cli.Usagef("updates_dir is not set: say --updates-dir")}
+		return []error{status.Usagef("updates_dir is not set: say --updates-dir")}
 	}
 	if err := checkDir(s.UpdatesDir); err != nil {
 		return []error{fmt.Errorf("updates_dir: %w", err)}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
@@ -26,7 +25,7 @@ func ParseSince(text string) (export.Since, error) {
 	}
 	v, err := update.ParseVersion(text)
 	if err != nil {
-		return export.Since{}, cli.Usagef("--since: expected a version such as 1550190683 or a day such as 2026-01-31, got %q", text)
+		return export.Since{}, status.Usagef("--since: expected a version such as 1550190683 or a day such as 2026-01-31, got %q", text)
 	}
 	return export.Since{Version: v}, nil
 }

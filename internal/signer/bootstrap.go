@@ -56,7 +56,7 @@ func (s *Signer) Bootstrap(ctx context.Context, o BootstrapOptions) (_ Bootstrap
 		return Bootstrap{}, err
 	}
 	if name.Format() != update.TarBzip2 {
-		return Bootstrap{}, usagef("%v: expected .%s, which every old box unpacks", name, update.TarBzip2)
+		return Bootstrap{}, status.Usagef("%v: expected .%s, which every old box unpacks", name, update.TarBzip2)
 	}
 	if _, err := os.Lstat(path); err == nil {
 		return Bootstrap{}, fmt.Errorf("%s: %w", path, fs.ErrExist)
@@ -121,7 +121,7 @@ func (o BootstrapOptions) collect(name update.Name) ([]packed, Bootstrap, error)
 
 func (o BootstrapOptions) readRoot() (*trust.Root, error) {
 	if o.Root == "" {
-		return nil, status.WithHint(usagef("which root?"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
+		return nil, status.WithHint(status.Usagef("which root?"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
 	}
 	raw, err := readRoot(o.Root)
 	if err != nil {
@@ -133,11 +133,11 @@ func (o BootstrapOptions) readRoot() (*trust.Root, error) {
 // config returns the configuration that the update installs as /etc/boxup/config.json.
 func (o BootstrapOptions) config(p update.Product) ([]byte, error) {
 	if len(o.URLs) == 0 {
-		return nil, status.WithHint(usagef("which mirrors?"), "name each with --url")
+		return nil, status.WithHint(status.Usagef("which mirrors?"), "name each with --url")
 	}
 	client, err := fetch.New(fetch.Config{Upstreams: o.URLs})
 	if err != nil {
-		return nil, usagef("--url: %w", err)
+		return nil, status.Usagef("--url: %w", err)
 	}
 	client.Close()
 	c := struct {

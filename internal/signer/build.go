@@ -106,7 +106,7 @@ func (o BuildOptions) agree(n update.Name) error {
 		{"product", o.Product, string(n.Product())},
 	} {
 		if c.value != "" && c.value != c.name {
-			return status.WithHint(usagef("--%s says %q, the name of the output file %q", c.flag, c.value, c.name),
+			return status.WithHint(status.Usagef("--%s says %q, the name of the output file %q", c.flag, c.value, c.name),
 				"leave out one of them")
 		}
 	}
@@ -127,7 +127,7 @@ func (o BuildOptions) name(version update.Version) (update.Name, error) {
 		product, errs[2] = update.ParseProduct(o.Product)
 	}
 	if err := errors.Join(errs[:]...); err != nil {
-		return update.Name{}, status.WithCode(err, status.ExitUsage)
+		return update.Name{}, status.Usagef("%w", err)
 	}
 	return update.NewName(product, version, format), nil
 }
@@ -154,7 +154,7 @@ func checkTarget(path, dir string) error {
 			return err
 		}
 		if os.SameFile(info, packed) {
-			return status.WithHint(usagef("%s lies in %s, which is to be packed", path, dir), "write it elsewhere with -o FILE")
+			return status.WithHint(status.Usagef("%s lies in %s, which is to be packed", path, dir), "write it elsewhere with -o FILE")
 		}
 		if parent == filepath.Dir(parent) {
 			return nil

@@ -20,18 +20,18 @@ func ParseConditions(rollout, hardware, minVersion string) (trust.Conditions, er
 	var err error
 	if rollout != "" {
 		if out.Rollout, err = parseRollout(rollout); err != nil {
-			return trust.Conditions{}, status.WithHint(usagef("--rollout %.200q: %w", rollout, err),
+			return trust.Conditions{}, status.WithHint(status.Usagef("--rollout %.200q: %w", rollout, err),
 				"steps are a share and the time after publishing at which it begins, as in 5%,24h:50%,72h:100%")
 		}
 	}
 	if hardware != "" {
 		if out.Hardware, err = parseHardware(hardware); err != nil {
-			return trust.Conditions{}, usagef("--hardware %.200q: %w", hardware, err)
+			return trust.Conditions{}, status.Usagef("--hardware %.200q: %w", hardware, err)
 		}
 	}
 	if minVersion != "" {
 		if out.MinVersion, err = update.ParseVersion(minVersion); err != nil {
-			return trust.Conditions{}, usagef("--min-version: %w", err)
+			return trust.Conditions{}, status.Usagef("--min-version: %w", err)
 		}
 	}
 	return out, nil
@@ -116,7 +116,7 @@ func parseHardware(text string) ([]string, error) {
 // higher one, before it.
 func checkMinVersion(a trust.Addition) error {
 	if least := a.Conditions.MinVersion; least.Compare(a.Name.Version()) >= 0 {
-		return usagef("--min-version %v: expected less than the %v of %v itself", least, a.Name.Version(), a.Name)
+		return status.Usagef("--min-version %v: expected less than the %v of %v itself", least, a.Name.Version(), a.Name)
 	}
 	return nil
 }

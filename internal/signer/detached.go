@@ -54,7 +54,7 @@ func (s *Signer) SignFile(ctx context.Context, path string, force bool) (_ Detac
 		return Detached{}, err
 	}
 	if len(by) != 1 {
-		return Detached{}, usagef("release key: a detached signature is made by one, got %d", len(by))
+		return Detached{}, status.Usagef("release key: a detached signature is made by one, got %d", len(by))
 	}
 	sig, err := signing.Sign(ctx, by[0], what.Digest, what.Name)
 	if err != nil {
@@ -104,7 +104,7 @@ func Verify(ctx context.Context, path, sigFile string, keyFiles ...string) (_ De
 		return Detached{}, err
 	}
 	if len(keyFiles) == 0 {
-		return Detached{}, status.WithHint(usagef("which key?"), "name the file with the public key of the release signer with --key release.pub")
+		return Detached{}, status.WithHint(status.Usagef("which key?"), "name the file with the public key of the release signer with --key release.pub")
 	}
 	var ks []keys.Public
 	for _, file := range keyFiles {

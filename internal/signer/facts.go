@@ -125,7 +125,7 @@ func (a Archive) Text() string {
 func parseArchivePath(base string) (update.Name, error) {
 	name, err := update.ParseName(base)
 	if err != nil {
-		return update.Name{}, status.WithHint(usagef("%w", err),
+		return update.Name{}, status.WithHint(status.Usagef("%w", err),
 			"the file name says which update it is, as in opq-box-update-1550190683.tar.bz2")
 	}
 	return name, nil

@@ -48,7 +48,7 @@ func (s *Signer) Init(ctx context.Context, rootThreshold, releaseThreshold int) 
 		return nil, err
 	}
 	if IsURL(s.Repository) {
-		return nil, status.WithHint(usagef("init makes a repository in a directory, not at %s", s.Repository), "make it with --repo DIR and start a server on it: box-update-server serve --data-dir DIR --online-key FILE")
+		return nil, status.WithHint(status.Usagef("init makes a repository in a directory, not at %s", s.Repository), "make it with --repo DIR and start a server on it: box-update-server serve --data-dir DIR --online-key FILE")
 	}
 	f := founder{Signer: *s, ring: ring, fresh: map[part]*secret.Key{},
 		thresholds: map[part]int{rootPart: rootThreshold, releasePart: releaseThreshold, onlinePart: 1}}
@@ -211,7 +211,7 @@ func (f *founder) signers(ctx context.Context) (map[part][]signing.Signer, error
 		f.fresh[p], out[p] = key, []signing.Signer{key}
 	}
 	if n := len(out[onlinePart]); n != 1 {
-		return nil, usagef("online key: expected one, got %d", n)
+		return nil, status.Usagef("online key: expected one, got %d", n)
 	}
 	return out, nil
 }
@@ -225,7 +225,7 @@ func (f *founder) sign(ctx context.Context, by map[part][]signing.Signer) (*trus
 			held[p] = append(held[p], s.Public())
 		}
 		if n := f.thresholds[p]; n < 1 || n > len(by[p]) {
-			return nil, status.WithHint(usagef("%s threshold %d: there are %d keys, expected 1 to as many", p, n, len(by[p])),
+			return nil, status.WithHint(status.Usagef("%s threshold %d: there are %d keys, expected 1 to as many", p, n, len(by[p])),
 				"name the keys with --"+string(p)+"-key, or add signers later: boxsign root add-key, then boxsign root threshold")
 		}
 	}

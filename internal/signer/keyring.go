@@ -34,7 +34,7 @@ func parsePart(s string) (part, error) {
 	if p := part(s); slices.Contains(parts(), p) {
 		return p, nil
 	}
-	return "", usagef("role %q: expected root, release or online", s)
+	return "", status.Usagef("role %q: expected root, release or online", s)
 }
 
 // roles returns the roles of the metadata that a key of this part signs for.

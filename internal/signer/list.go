@@ -171,7 +171,7 @@ func (x *session) editList(o ListOptions, edit listEdit) (*trust.TargetsEdit, er
 		return nil, err
 	}
 	if o.Keep < 0 {
-		return nil, usagef("--keep %d: expected 1 or more", o.Keep)
+		return nil, status.Usagef("--keep %d: expected 1 or more", o.Keep)
 	}
 	e, err := x.base.EditTargets(x.trusted.Ledger(), x.reserved, x.at)
 	if err != nil {

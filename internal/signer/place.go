@@ -74,9 +74,9 @@ func (s *Signer) openRemote() (place, error) {
 func checkPlace(where string) error {
 	switch {
 	case where == "":
-		return status.WithHint(usagef("which repository?"), "name its directory or URL with --repo or $BOXSIGN_REPO")
+		return status.WithHint(status.Usagef("which repository?"), "name its directory or URL with --repo or $BOXSIGN_REPO")
 	case strings.Contains(where, "://") && !IsURL(where):
-		return usagef("%s: expected a directory, or a URL with http:// or https://", where)
+		return status.Usagef("%s: expected a directory, or a URL with http:// or https://", where)
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // maxProgram bounds the length in bytes of a program that goes into an update.
@@ -48,7 +50,7 @@ func parseArch(name string) (arch, error) {
 			return a, nil
 		}
 	}
-	return arch{}, usagef("--arch %.40q: expected one of %s", name, ArchNames())
+	return arch{}, status.Usagef("--arch %.40q: expected one of %s", name, ArchNames())
 }
 
 // environment returns the environment variables with which go build builds for the architecture.

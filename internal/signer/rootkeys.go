@@ -110,7 +110,7 @@ func (s *Signer) Threshold(ctx context.Context, role string, n int) (Change, err
 		return Change{}, err
 	}
 	if p == onlinePart {
-		return Change{}, usagef("online: its threshold stays 1, since the origin has one key")
+		return Change{}, status.Usagef("online: its threshold stays 1, since the origin has one key")
 	}
 	c, err := s.changeRoot(ctx, func(x *session, e *trust.RootEdit) error {
 		if x.base.Root().Threshold(p.roles()[0]) == n {

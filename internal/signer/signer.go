@@ -10,7 +10,6 @@ package signer
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -71,7 +70,7 @@ func (s *Signer) confirm(ctx context.Context, what Result, question string) erro
 // ring returns the directory of keys. It doesn't check that the directory exists.
 func (s *Signer) ring() (*keyring, error) {
 	if s.Keys == "" {
-		return nil, status.WithHint(usagef("which keys?"), "name their directory with --keys DIR or $BOXSIGN_KEYS")
+		return nil, status.WithHint(status.Usagef("which keys?"), "name their directory with --keys DIR or $BOXSIGN_KEYS")
 	}
 	return &keyring{
 		dir:    s.Keys,
@@ -79,11 +78,6 @@ func (s *Signer) ring() (*keyring, error) {
 		named:  map[part][]string{rootPart: s.RootKeys, releasePart: s.ReleaseKeys, onlinePart: s.OnlineKeys},
 		loader: secret.Loader{Passphrase: s.Passphrase, AgentSocket: s.AgentSocket},
 	}, nil
-}
-
-// usagef is like fmt.Errorf, for an error in what a person gave on the command line.
-func usagef(format string, args ...any) error {
-	return status.WithCode(fmt.Errorf(format, args...), status.ExitUsage)
 }
 
 // readRoot reads the file of a root that is to be trusted, and refuses one that doesn't parse.

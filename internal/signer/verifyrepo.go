@@ -31,7 +31,7 @@ type Verdict struct {
 func (s *Signer) VerifyRepository(ctx context.Context, archives bool) (_ Verdict, err error) {
 	defer func() { err = withHint(err) }()
 	if s.Root == "" {
-		return Verdict{}, status.WithHint(usagef("which root?"), "name the root that you trust with --root FILE, not one that came with the repository")
+		return Verdict{}, status.WithHint(status.Usagef("which root?"), "name the root that you trust with --root FILE, not one that came with the repository")
 	}
 	root, err := readRoot(s.Root)
 	if err != nil {

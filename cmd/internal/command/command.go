@@ -66,7 +66,7 @@ func oneCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	err := cli.Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+	err := status.Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		return status.WithHint(err, "did you mean "+strings.Join(near, " or ")+"?")
@@ -75,7 +75,7 @@ func oneCommand(cmd *cobra.Command, args []string) error {
 }
 
 func missingCommand(cmd *cobra.Command, _ []string) error {
-	return cli.Usagef("which command of %q?", cmd.CommandPath())
+	return status.Usagef("which command of %q?", cmd.CommandPath())
 }
 
 // usageIn makes err a usage error of cmd, with a hint that names --help unless err has a hint.

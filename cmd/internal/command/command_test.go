@@ -68,7 +68,7 @@ func TestRun(t *testing.T) {
 		{"wrapped hint", fmt.Errorf("build: %w", status.WithHint(broken, "buy another")), "build d", 1, "", "prog: build: disk: broken\nprog: hint: buy another\n"},
 		{"own code", status.WithHint(status.WithCode(broken, 10), "wait"), "build d", 10, "", "prog: disk: broken\nprog: hint: wait\n"},
 		{"a result by its code", cli.Exit(10), "build d", 10, "", ""},
-		{"usage of its own", cli.Usagef("bad %s", "name"), "build d", 2, "", "prog: bad name\nprog: hint: see prog build --help\n"},
+		{"usage of its own", status.Usagef("bad %s", "name"), "build d", 2, "", "prog: bad name\nprog: hint: see prog build --help\n"},
 		{"interrupted", fmt.Errorf("read: %w", context.Canceled), "build d", 1, "", "prog: interrupted\n"},
 		{"control characters", errors.New("entry \x1b[2J\u202e\xff"), "build d", 1, "", "prog: entry \\x1b[2J\\u202e\\xff\n"},
 		{"no command", nil, "", 2, "", "prog: which command of \"prog\"?\nprog: hint: see prog --help\n"},
