@@ -58,11 +58,7 @@ func (p *proposal) signers() map[keys.ID]bool {
 
 // check checks a proposal against what is published.
 func (o *Origin) check(role trust.Role, reserved int64, raw []byte, at time.Time) (*trust.Proposal, error) {
-	repo := o.repository()
-	if role == trust.RoleRoot {
-		return repo.CheckRoot(raw, at)
-	}
-	return repo.CheckTargets(o.c.Store.Ledger(), reserved, raw, at)
+	return o.repository().Check(role, o.c.Store.Ledger(), reserved, raw, at)
 }
 
 // notBefore returns the time, or since where the clock is behind that, as it is on a computer without a

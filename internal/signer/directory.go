@@ -171,12 +171,7 @@ func (d *directory) Pending(ctx context.Context, base *trust.Repository, known *
 	d.unfit = w.Unfit
 	var out []*trust.Proposal
 	for _, p := range w.Proposals {
-		var err error
-		if p.Role() == trust.RoleRoot {
-			p, err = base.CheckRoot(p.Raw(), at)
-		} else {
-			p, err = base.CheckTargets(known, w.Reserved, p.Raw(), at)
-		}
+		p, err := base.Check(p.Role(), known, w.Reserved, p.Raw(), at)
 		switch {
 		case err == nil:
 			out = append(out, p)
@@ -215,12 +210,7 @@ func (d *directory) Hold(ctx context.Context, p *trust.Proposal, files publish.F
 
 // check refuses a proposal that the origin would refuse. It runs before any archive is copied.
 func (d *directory) check(o *origin.Origin, p *trust.Proposal) error {
-	here, at := d.store.Repository(), d.now()
-	if p.Role() == trust.RoleRoot {
-		_, err := here.CheckRoot(p.Raw(), at)
-		return err
-	}
-	_, err := here.CheckTargets(d.store.Ledger(), o.State().Reserved, p.Raw(), at)
+	_, err := d.store.Repository().Check(p.Role(), d.store.Ledger(), o.State().Reserved, p.Raw(), d.now())
 	return err
 }
 

@@ -115,12 +115,7 @@ func (r *Remote) pending(ctx context.Context, p origin.Pending, base *trust.Repo
 	if update.Sum(raw) != p.ID {
 		return nil, fmt.Errorf("%s: %w: its digest is another", r.at(statePath, pendingPath, p.ID.String()), errAnswer)
 	}
-	var proposal *trust.Proposal
-	if p.Role == trust.RoleRoot {
-		proposal, err = base.CheckRoot(raw, at)
-	} else {
-		proposal, err = base.CheckTargets(known, reserved, raw, at)
-	}
+	proposal, err := base.Check(p.Role, known, reserved, raw, at)
 	if err != nil {
 		return nil, nil // it follows something else
 	}

@@ -47,7 +47,8 @@ func needOf(r *Root, f *file) Need {
 	return Need{r.version, f.role, r.Threshold(f.role), have, without(r.roles[f.role].keys, have)}
 }
 
-func (r *Repository) check(role Role, known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {
+// Check is CheckRoot for RoleRoot, and CheckTargets for RoleTargets.
+func (r *Repository) Check(role Role, known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {
 	if role == RoleRoot {
 		return r.CheckRoot(raw, at)
 	}
@@ -191,7 +192,7 @@ func (p *Proposal) again(sigs []fileSignature) (*Proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.base.check(p.role, p.known, p.reserved, raw, p.at)
+	return p.base.Check(p.role, p.known, p.reserved, raw, p.at)
 }
 
 // Releases returns what a list holds, nil for a root.
