@@ -1,5 +1,5 @@
 // Package pace holds pauses and speeds: to sleep with a context, the pauses after failures, the pause that a server asks for, how fast
-// something comes, and how fast it may.
+// something comes, how fast it may, and lanes, which keep slow work from delaying the rest.
 package pace
 
 import (

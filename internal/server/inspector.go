@@ -13,37 +13,36 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// An inspector looks whether the archives that an origin lists are proper updates: whoever signed one may have
-// forced it. It reads each archive once, in the background, the newest first, and remembers what it found:
+// An inspector finds archives that an origin lists and that are not proper updates: a signer may force one. It reads
+// each archive once, in the background, the newest first, and keeps what it found:
 //
 //	<data_dir>/inspected.json  {"<digest>": ["problem", …], …}, of a proper archive []
 //
-// The file is of use to nobody else; without it, all archives are read again.
+// Nothing else uses this file. Without it, all archives are read again.
 type inspector struct {
 	store  *store.Store
 	logger *slog.Logger
-	quick  time.Duration // how long one archive may keep the others waiting
+	quick  time.Duration // limit of the quick lane
 
 	saving sync.Mutex // held while the file is written
 
-	mu     sync.Mutex
-	found  map[update.Digest][]string // what is improper about each archive; empty for a proper one
-	slow   map[update.Digest]bool     // those that take long
-	unread map[update.Digest]bool     // those that could not be read; they are tried again after a restart
+	mu    sync.Mutex
+	found map[update.Digest][]string  // what is improper about each archive; empty for a proper one
+	lanes map[update.Digest]pace.Lane // of those that are not inspected in the quick lane; after a restart all begin there
 }
 
 const (
 	inspectedName = "inspected.json"
 	maxInspected  = 16 << 20 // bytes
-	maxTold       = 8        // problems of one archive
+	maxNamed      = 8        // problems of one archive
 
-	// quickInspection is how long an archive is inspected before it gives way: a few hundred bytes of bzip2
-	// unpack to gigabytes.
+	// quickInspection is how long one archive may delay the others: a few hundred bytes of bzip2 unpack to gigabytes.
 	quickInspection = time.Minute
 
 	// inspectEvery is how soon a new archive is found.
@@ -51,7 +50,7 @@ const (
 )
 
 func newInspector(s *store.Store, logger *slog.Logger) *inspector {
-	i := &inspector{store: s, logger: logger, quick: quickInspection, found: map[update.Digest][]string{}, slow: map[update.Digest]bool{}, unread: map[update.Digest]bool{}}
+	i := &inspector{store: s, logger: logger, quick: quickInspection, found: map[update.Digest][]string{}, lanes: map[update.Digest]pace.Lane{}}
 	found, damage, err := disk.ReadJSON[map[update.Digest][]string](i.path(), maxInspected)
 	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Warn("the disk damaged a file, which is written again", "err", err)
@@ -62,71 +61,63 @@ func newInspector(s *store.Store, logger *slog.Logger) *inspector {
 
 func (i *inspector) path() string { return filepath.Join(i.store.Dir(), inspectedName) }
 
-// run inspects what is listed until ctx ends. Archives that take long have a lane of their own.
+// run inspects what is listed until ctx ends.
 func (i *inspector) run(ctx context.Context) {
-	var lanes sync.WaitGroup
-	for _, slow := range []bool{false, true} {
-		lanes.Go(func() {
-			tick := time.NewTicker(inspectEvery)
-			defer tick.Stop()
+	var running sync.WaitGroup
+	for _, lane := range []pace.Lane{pace.QuickLane, pace.SlowLane} {
+		running.Go(func() {
 			for ctx.Err() == nil {
-				for u, ok := i.next(slow); ok && ctx.Err() == nil; u, ok = i.next(slow) {
-					i.inspect(ctx, u, slow)
-				}
-				select {
-				case <-tick.C:
-				case <-ctx.Done():
+				if u, ok := i.next(lane); ok {
+					i.inspect(ctx, u, lane)
+				} else {
+					_ = pace.Sleep(ctx, inspectEvery) // the loop ends with ctx
 				}
 			}
 		})
 	}
-	lanes.Wait()
+	running.Wait()
 }
 
-// next returns the newest update that was not inspected, of those that take long or of the others.
-func (i *inspector) next(slow bool) (update.Update, bool) {
+// next returns the newest update in a lane that was not inspected.
+func (i *inspector) next(lane pace.Lane) (update.Update, bool) {
 	updates := i.store.Catalog().Updates()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, u := range slices.Backward(updates) {
-		if _, done := i.found[u.Digest]; !done && !i.unread[u.Digest] && i.slow[u.Digest] == slow {
+		if _, done := i.found[u.Digest]; !done && i.lanes[u.Digest] == lane {
 			return u, true
 		}
 	}
 	return update.Update{}, false
 }
 
-func (i *inspector) inspect(ctx context.Context, u update.Update, slow bool) {
-	within := ctx
-	if !slow {
-		var cancel context.CancelFunc
-		within, cancel = context.WithTimeout(ctx, i.quick)
-		defer cancel()
+func (i *inspector) inspect(ctx context.Context, u update.Update, lane pace.Lane) {
+	var problems []string
+	err := lane.Run(ctx, i.quick, func(ctx context.Context) (err error) {
+		problems, err = i.read(ctx, u)
+		return err
+	})
+	if ctx.Err() != nil {
+		return
 	}
-	problems, err := i.read(within, u)
-	switch {
-	case ctx.Err() != nil:
-		return
-	case err != nil && within.Err() != nil:
-		i.logger.Info("archive takes long to inspect, others go first", "name", u.Name)
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		i.slow[u.Digest] = true
-		return
-	case err != nil:
-		// That an archive is lost or can't be read is for the store to tell.
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		i.unread[u.Digest] = true
-		return
-	case len(problems) > 0:
-		for _, problem := range problems {
-			i.logger.Warn("archive is not a proper update; it is served all the same", "name", u.Name, "problem", problem)
+	if err != nil { // the store reports an archive that is lost or can't be read
+		next := lane.After(err)
+		if next == pace.SlowLane {
+			i.logger.Info("archive takes long to inspect, others go first", "name", u.Name)
 		}
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.lanes[u.Digest] = next
+		return
 	}
-	i.note(u.Digest, problems)
+	for _, problem := range problems {
+		i.logger.Warn("archive is not a proper update; it is served all the same", "name", u.Name, "problem", problem)
+	}
+	i.mu.Lock()
+	i.found[u.Digest] = append([]string{}, problems...) // [] in JSON for a proper one
+	i.mu.Unlock()
 	if err := i.save(); err != nil {
-		i.logger.Warn("what archives were inspected is not remembered", "err", err)
+		i.logger.Warn("the results of inspecting archives are not kept", "err", err)
 	}
 }
 
@@ -137,19 +128,13 @@ func (i *inspector) read(ctx context.Context, u update.Update) ([]string, error)
 	}
 	defer f.Close() // opened for reading
 	problems, err := checkArchive(ctx, f, u.Name)
-	if len(problems) > maxTold {
-		problems = append(problems[:maxTold:maxTold], fmt.Sprintf("and %d more", len(problems)-maxTold))
+	if len(problems) > maxNamed {
+		problems = append(problems[:maxNamed:maxNamed], fmt.Sprintf("and %d more", len(problems)-maxNamed))
 	}
 	return problems, err
 }
 
-func (i *inspector) note(d update.Digest, problems []string) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.found[d] = append([]string{}, problems...)
-}
-
-// save remembers what is known of the archives that are listed.
+// save keeps what is known of the archives that are listed, and forgets the others.
 func (i *inspector) save() error {
 	i.saving.Lock()
 	defer i.saving.Unlock()

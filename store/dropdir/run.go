@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -24,7 +25,7 @@ const (
 // Run keeps the catalog up to date, hashes and checks until ctx ends. It returns when all of its goroutines have
 // ended. The error says why the cache could not be saved at the end. Run may then be called again.
 func (d *Dir) Run(ctx context.Context) (err error) {
-	l := &loop{d: d, results: make(chan result, parallel+2), saved: make(chan struct{}, 1), checking: map[checkLane]bool{}}
+	l := &loop{d: d, results: make(chan result, parallel+2), saved: make(chan struct{}, 1), checking: map[pace.Lane]bool{}}
 	for range parallel {
 		l.buffers = append(l.buffers, make([]byte, readSize))
 	}
@@ -54,7 +55,7 @@ type loop struct {
 	saved   chan struct{}
 	buffers [][]byte // of idle hashing workers
 
-	checking                   map[checkLane]bool // a check is under way
+	checking                   map[pace.Lane]bool // a check is under way
 	saving                     bool
 	fresh                      bool      // a digest is not published yet
 	listAt, publishAt, saveAt  time.Time // zero: not planned
@@ -161,7 +162,7 @@ func (l *loop) dispatch(ctx context.Context) {
 	if len(l.buffers) < parallel {
 		return
 	}
-	for _, lane := range []checkLane{quickLane, slowLane} {
+	for _, lane := range []pace.Lane{pace.QuickLane, pace.SlowLane} {
 		if l.checking[lane] {
 			continue
 		}
@@ -267,25 +268,14 @@ func (d *Dir) hash(ctx context.Context, t task, buf []byte) result {
 // quickCheck is how long a check may take before checks of other archives go first.
 const quickCheck = time.Minute
 
-// errSlowCheck says that a check took longer than that: the archive unpacks to many bytes.
-var errSlowCheck = errors.New("the check takes long")
-
 // inspect calls Config.Check on a file.
 func (d *Dir) inspect(ctx context.Context, t task) (r result) {
 	r = result{task: t, checked: true}
-	if t.lane == quickLane {
-		quick, cancel := context.WithTimeoutCause(ctx, d.quick, errSlowCheck)
-		defer cancel()
-		defer func() {
-			if r.err != nil && errors.Is(context.Cause(quick), errSlowCheck) {
-				r.err = errSlowCheck
-			}
-		}()
-		ctx = quick
-	}
-	r.err = d.read(t, func(f *os.File) (err error) {
-		r.problems, err = d.c.Check(ctx, f, t.name)
-		return err
+	r.err = t.lane.Run(ctx, d.quick, func(ctx context.Context) error {
+		return d.read(t, func(f *os.File) (err error) {
+			r.problems, err = d.c.Check(ctx, f, t.name)
+			return err
+		})
 	})
 	return r
 }
@@ -335,8 +325,6 @@ func (d *Dir) take(r result) {
 	case errors.Is(r.err, fs.ErrNotExist) || r.err != nil && exhausted(r.err):
 		d.state.finish(r.task)
 		d.poke()
-	case errors.Is(r.err, errSlowCheck):
-		d.state.slowed(r.task)
 	case r.checked:
 		d.state.inspected(r.task, r.problems, r.err)
 	default:

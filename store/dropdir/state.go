@@ -37,7 +37,7 @@ type state struct {
 	signatures map[update.Name]signatureFile // of the last listing
 
 	hashes   []update.Name               // to be hashed, the next one last; some may need no hashing any more
-	checks   map[checkLane][]update.Name // the same for checks
+	checks   map[pace.Lane][]update.Name // the same for checks
 	reading  map[update.Name]bool        // being hashed or checked
 	settle   time.Time                   // when the next file may be still for long enough; zero: none waits
 	changed  bool                        // the catalog is out of date
@@ -69,16 +69,6 @@ const (
 	failed             // left out because it can't be read; hashing tries again
 )
 
-// A checkLane is the queue in which an archive waits for its check. Slow checks have one of their own, so that they
-// don't delay the others.
-type checkLane uint8
-
-const (
-	quickLane checkLane = iota
-	slowLane            // the first check took too long; this one has no time limit
-	noLane              // the check ended without a result and is not tried again
-)
-
 // entry is what is known of one name.
 type entry struct {
 	state fileState
@@ -86,9 +76,9 @@ type entry struct {
 	since time.Time  // when this size and modification time were first seen
 	round int        // of that listing
 
-	known    record // the bytes that the name stood for when it was last listed or hashed
-	replaced bool   // the name stood for other bytes before, or may have
-	lane     checkLane
+	known    record    // the bytes that the name stood for when it was last listed or hashed
+	replaced bool      // the name stood for other bytes before, or may have
+	lane     pace.Lane // in which it waits for its check
 
 	err      error // why it can't be read; only if failed
 	failures int   // in a row
@@ -117,7 +107,7 @@ func newState(c Config) *state {
 	return &state{
 		product: c.Product, still: c.Still, check: c.Check != nil, changed: true,
 		entries: map[update.Name]*entry{}, notes: map[string]string{},
-		checks: map[checkLane][]update.Name{}, reading: map[update.Name]bool{},
+		checks: map[pace.Lane][]update.Name{}, reading: map[update.Name]bool{},
 	}
 }
 
@@ -192,7 +182,7 @@ func (s *state) see(f sighting, now time.Time) {
 	}
 	if drifted {
 		s.loseSight(f.name, e, was == listed && rewritten(before, f.stamp))
-		e.err, e.failures, e.lane = nil, 0, quickLane
+		e.err, e.failures, e.lane = nil, 0, pace.QuickLane
 		s.changed = s.changed || was == listed // the digest in the catalog may not be that of the file now
 	}
 	e.seen, e.round = f.stamp, s.round
@@ -352,7 +342,7 @@ func byVersion(a, b update.Name) int {
 type task struct {
 	name  update.Name
 	stamp disk.Stamp
-	lane  checkLane // of a check
+	lane  pace.Lane // of a check
 }
 
 // queueWork fills the queues anew.
@@ -378,7 +368,7 @@ func (s *state) wantsHash(n update.Name, e *entry, now time.Time) bool {
 }
 
 func (s *state) wantsCheck(n update.Name, e *entry) bool {
-	return s.check && e.state == listed && !s.reading[n] && e.isKnown() && !e.known.checked && e.lane != noLane
+	return s.check && e.state == listed && !s.reading[n] && e.isKnown() && !e.known.checked && e.lane != pace.NoLane
 }
 
 // nextHash returns a task for the file with the highest version that must be hashed.
@@ -387,7 +377,7 @@ func (s *state) nextHash(now time.Time) (task, bool) {
 }
 
 // nextCheck returns a task for the file with the highest version that waits for a check in a lane.
-func (s *state) nextCheck(lane checkLane) (task, bool) {
+func (s *state) nextCheck(lane pace.Lane) (task, bool) {
 	queue := s.checks[lane]
 	t, ok := s.next(&queue, func(n update.Name, e *entry) bool { return e.lane == lane && s.wantsCheck(n, e) })
 	s.checks[lane] = queue
@@ -438,8 +428,8 @@ func (s *state) hashed(t task, digest update.Digest, blocks update.Blocks, err e
 		e.err, e.failures = nil, 0
 		s.show(t.name, e)
 	}
-	if e.lane = quickLane; s.wantsCheck(t.name, e) {
-		s.checks[quickLane] = append(s.checks[quickLane], t.name)
+	if e.lane = pace.QuickLane; s.wantsCheck(t.name, e) {
+		s.checks[pace.QuickLane] = append(s.checks[pace.QuickLane], t.name)
 	}
 }
 
@@ -450,21 +440,17 @@ func (s *state) inspected(t task, problems []string, err error) {
 		return
 	}
 	if err != nil {
-		e.lane = noLane
-		s.say(slog.LevelWarn, "update could not be checked", "name", t.name, "err", err)
+		e.lane = t.lane.After(err)
+		if e.lane == pace.NoLane {
+			s.say(slog.LevelWarn, "update could not be checked", "name", t.name, "err", err)
+			return
+		}
+		s.checks[e.lane] = append(s.checks[e.lane], t.name)
+		s.say(slog.LevelInfo, "archive takes long to check, others go first", "name", t.name)
 		return
 	}
 	e.known.checked, e.known.problems, s.unsaved = true, clipAll(problems), true
 	if len(problems) > 0 {
 		s.say(slog.LevelWarn, "archive is not a proper update; it is served all the same", "name", t.name, "problems", strings.Join(e.known.problems, "; "))
-	}
-}
-
-// slowed moves a check that took too long to the slow lane, where it runs beside the others.
-func (s *state) slowed(t task) {
-	if e, ok := s.finish(t); ok {
-		e.lane = slowLane
-		s.checks[slowLane] = append(s.checks[slowLane], t.name)
-		s.say(slog.LevelInfo, "archive takes long to check, others go first", "name", t.name)
 	}
 }

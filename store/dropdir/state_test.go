@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -189,7 +190,7 @@ func TestNewestIsHashedFirstAndChecksComeLast(t *testing.T) {
 		t.Errorf("hashed in the order %s", got)
 	}
 	checked := 0
-	for task, ok := s.nextCheck(quickLane); ok; task, ok = s.nextCheck(quickLane) {
+	for task, ok := s.nextCheck(pace.QuickLane); ok; task, ok = s.nextCheck(pace.QuickLane) {
 		checked++
 		s.inspected(task, []string{"no install_update.sh"}, nil)
 	}
@@ -197,7 +198,7 @@ func TestNewestIsHashedFirstAndChecksComeLast(t *testing.T) {
 		t.Errorf("%d checked, warnings %q", checked, w)
 	}
 	s.observe(l, start.Add(time.Second))
-	if task, ok := s.nextCheck(quickLane); ok {
+	if task, ok := s.nextCheck(pace.QuickLane); ok {
 		t.Errorf("%v is checked twice", task.name)
 	}
 }
