@@ -15,29 +15,9 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
-
-const (
-	blobDir       = "sha256"
-	targetsDir    = "targets"
-	metadataDir   = "metadata"
-	stagingDir    = "staging"
-	quarantineDir = "quarantine"
-
-	blocksSuffix = ".blocks"
-)
-
-func (s *Store) path(parts ...string) string {
-	return filepath.Join(append([]string{s.c.Dir}, parts...)...)
-}
-
-func (s *Store) blobPath(d update.Digest) string {
-	hex := d.String()
-	return s.path(blobDir, hex[:2], hex)
-}
-
-func (s *Store) blocksPath(d update.Digest) string { return s.blobPath(d) + blocksSuffix }
 
 // Has reports whether the archive is in place with its length, in the store or in a place of Config.Elsewhere.
 func (s *Store) Has(r trust.Release) bool {
@@ -71,6 +51,41 @@ func (s *Store) Missing(r *trust.Repository) []trust.Release {
 		}
 	}
 	return out
+}
+
+// lookEvery is how often Lost looks whether all archives are in place.
+const lookEvery = 30 * time.Second
+
+// presence records which archives were not in place at some time.
+type presence struct {
+	repo *trust.Repository
+	at   time.Time
+	lost []trust.Release
+}
+
+// Lost returns what Missing returns, but at most lookEvery old, for callers that ask often.
+func (s *Store) Lost(repo *trust.Repository, at time.Time) []trust.Release {
+	s.mu.Lock()
+	last := s.looked
+	s.mu.Unlock()
+	if since := at.Sub(last.at); last.repo == repo && since >= 0 && since < lookEvery {
+		return last.lost
+	}
+	now := presence{repo, at, s.Missing(repo)}
+	s.mu.Lock()
+	s.looked = now
+	s.mu.Unlock()
+	return now.lost
+}
+
+// WarnOfLost returns a warning about the archives that are listed and not in place, none if all are there. advice
+// says how to bring them back.
+func (s *Store) WarnOfLost(repo *trust.Repository, at time.Time, advice string) []status.Warning {
+	lost := s.Lost(repo, at)
+	if len(lost) == 0 {
+		return nil
+	}
+	return []status.Warning{{Subject: "archives", Urgent: true, Text: fmt.Sprintf("%d that are listed can't be served, the first is %v: %s", len(lost), lost[0].Name(), advice)}}
 }
 
 // Open opens the archive of an update. The error is fs.ErrNotExist if it is not there, and ErrCorrupt if its length
@@ -183,7 +198,7 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 		return nil, err
 	}
 	defer f.Close() // opened for reading
-	blocks, err := hashArchive(context.Background(), f, rel)
+	blocks, err := hashArchive(context.Background(), f, rel, nil)
 	if errors.Is(err, ErrCorrupt) {
 		return nil, s.condemn(rel.Digest(), f, err)
 	}
@@ -225,10 +240,10 @@ func (s *Store) condemn(d update.Digest, f *os.File, err error) error {
 	return errors.Join(err, s.quarantine(d, info))
 }
 
-// hashArchive reads an archive and returns its block list. The error is ErrCorrupt if it is not the archive of that
-// release.
-func hashArchive(ctx context.Context, r io.Reader, rel trust.Release) (update.Blocks, error) {
-	d, blocks, length, err := hashAll(ctx, io.LimitReader(r, rel.Length()+1))
+// hashArchive reads an archive as hashAll does and returns its block list. The error is ErrCorrupt if it is not the
+// archive of that release.
+func hashArchive(ctx context.Context, r io.Reader, rel trust.Release, read func(n int)) (update.Blocks, error) {
+	d, blocks, length, err := hashAll(ctx, io.LimitReader(r, rel.Length()+1), read)
 	if err != nil {
 		return nil, fmt.Errorf("read %v: %w", rel.Name(), err)
 	}
@@ -241,26 +256,27 @@ func hashArchive(ctx context.Context, r io.Reader, rel trust.Release) (update.Bl
 	return blocks, nil
 }
 
-func hashAll(ctx context.Context, r io.Reader) (update.Digest, update.Blocks, int64, error) {
+// hashAll reads to the end of r. read, if not nil, is called after each piece, with its length.
+func hashAll(ctx context.Context, r io.Reader, read func(n int)) (d update.Digest, blocks update.Blocks, length int64, err error) {
 	var h update.Hasher
-	untilDone := readerFunc(func(b []byte) (int, error) {
+	for buf := make([]byte, 512<<10); ; {
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return update.Digest{}, nil, 0, err
 		}
-		return r.Read(b)
-	})
-	if _, err := io.CopyBuffer(&h, untilDone, make([]byte, 512<<10)); err != nil {
-		return update.Digest{}, nil, 0, err
+		n, err := r.Read(buf)
+		h.Write(buf[:n])
+		if n > 0 && read != nil {
+			read(n)
+		}
+		if errors.Is(err, io.EOF) {
+			d, blocks, length = h.Result()
+			return d, blocks, length, nil
+		}
+		if err != nil {
+			return update.Digest{}, nil, 0, err
+		}
 	}
-	d, blocks, length := h.Result()
-	return d, blocks, length, nil
 }
-
-// readerFunc is a function as an io.Reader.
-type readerFunc func([]byte) (int, error)
-
-// Read calls f.
-func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
 // keepBlocks stores a block list of an archive that is in place.
 func (s *Store) keepBlocks(d update.Digest, blocks update.Blocks) error {

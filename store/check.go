@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -52,18 +51,12 @@ type Check struct {
 	Read func(d update.Digest, n int)
 }
 
-// reader returns r, wrapped so that each read is reported to c.Read.
-func (c Check) reader(r io.Reader, d update.Digest) io.Reader {
+// readOf returns what is called after each piece of an archive, nil for nothing.
+func (c Check) readOf(d update.Digest) func(n int) {
 	if c.Read == nil {
-		return r
+		return nil
 	}
-	return readerFunc(func(b []byte) (int, error) {
-		n, err := r.Read(b)
-		if n > 0 {
-			c.Read(d, n)
-		}
-		return n, err
-	})
+	return func(n int) { c.Read(d, n) }
 }
 
 // Check checks that the archives and block lists of the current repository are right and that those that are kept are
@@ -143,7 +136,7 @@ func (s *Store) readRelease(ctx context.Context, rel trust.Release, c Check) (up
 	if !c.Hash {
 		return nil, nil
 	}
-	return hashArchive(ctx, c.reader(f, rel.Digest()), rel)
+	return hashArchive(ctx, f, rel, c.readOf(rel.Digest()))
 }
 
 // checkUnlisted reads the archives that are not listed: they may be listed again.
@@ -177,7 +170,7 @@ func (s *Store) checkBlob(ctx context.Context, d update.Digest, c Check) error {
 	if err != nil {
 		return err
 	}
-	got, _, _, err := hashAll(ctx, c.reader(f, d))
+	got, _, _, err := hashAll(ctx, f, c.readOf(d))
 	if err != nil || got == d {
 		return err
 	}
@@ -242,7 +235,7 @@ func (s *Store) restore(ctx context.Context, rel trust.Release) error {
 	}
 	defer f.Close()                                         // opened for reading
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // read what is on the disk, not in the page cache
-	blocks, err := hashArchive(ctx, f, rel)
+	blocks, err := hashArchive(ctx, f, rel, nil)
 	if err != nil {
 		return err
 	}

@@ -159,8 +159,7 @@ func settled(in *Ingest) error {
 	a := in.partial
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.awaitSync()
-	return errors.Join(a.takeSyncError(), a.syncNow())
+	return a.syncAll()
 }
 
 // record runs the story without a fault and returns its steps.

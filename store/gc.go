@@ -5,15 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -32,6 +27,10 @@ type Collected struct {
 	Digests  []update.Digest // ascending
 	Metadata []string        // names of superseded files
 	Bytes    int64           // of all of them
+}
+
+func (c *Collected) add(d update.Digest, bytes int64) {
+	c.Digests, c.Bytes = append(c.Digests, d), c.Bytes+bytes
 }
 
 // GC removes metadata that were superseded longer ago than Config.Superseded. It removes archives that no metadata in
@@ -78,8 +77,7 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 	if err != nil {
 		return out, err
 	}
-	optional := s.current.Load().optional
-	for d := range optional {
+	for d := range s.current.Load().optional {
 		delete(named, d)
 	}
 	blobs, err := s.blobs(ctx)
@@ -95,15 +93,9 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 			continue
 		}
 		if !o.DryRun {
-			if optional[b.digest] {
-				s.unlinkDigest(b.digest)
-			}
-			// A block list that is left without its archive does no harm; the next GC removes it.
-			removed, err := s.removeUnused(b.digest, s.blobPath(b.digest), s.blocksPath(b.digest))
-			if err != nil {
+			if removed, err := s.removeArchive(b.digest); err != nil {
 				return out, err
-			}
-			if !removed {
+			} else if !removed {
 				continue
 			}
 		}
@@ -118,11 +110,8 @@ func (s *Store) collect(ctx context.Context, o GC) (out Collected, err error) {
 // removeQuarantined removes damaged archives that nobody needs any more: those that are not missing and have been in
 // quarantine for partLife.
 func (s *Store) removeQuarantined() error {
-	entries, err := os.ReadDir(s.path(quarantineDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	damaged, err := files(s.path(quarantineDir))
+	if err != nil || len(damaged) == 0 {
 		return err
 	}
 	missing, before := map[update.Digest]bool{}, s.c.Now().Add(-partLife)
@@ -131,16 +120,11 @@ func (s *Store) removeQuarantined() error {
 			missing[rel.Digest()] = true
 		}
 	}
-	for _, e := range entries {
-		d, err := update.ParseDigest(e.Name())
-		if err != nil || missing[d] {
+	for _, f := range damaged {
+		if !f.isBlob() || missing[f.digest] || !f.changed().Before(before) {
 			continue
 		}
-		info, err := e.Info()
-		if err != nil || !disk.StampOf(info).ChangeTime().Before(before) {
-			continue
-		}
-		if _, err := s.removeUnused(d, s.path(quarantineDir, e.Name())); err != nil {
+		if _, err := s.removeUnused(f.digest, f.path); err != nil {
 			return err
 		}
 	}
@@ -176,47 +160,6 @@ func (s *Store) named(but []string) (map[update.Digest]bool, error) {
 		}
 	}
 	return out, nil
-}
-
-// blob is what the store has of one digest.
-type blob struct {
-	digest  update.Digest
-	there   bool      // the archive is there; else there is only a block list
-	changed time.Time // the latest change time of its files
-	bytes   int64     // of both files
-}
-
-// blobs lists the archives and block lists in the store, ascending by digest. Other files are ignored.
-func (s *Store) blobs(ctx context.Context) ([]blob, error) {
-	dirs, err := disk.Glob(s.path(blobDir), "??")
-	if err != nil {
-		return nil, err
-	}
-	byDigest := map[update.Digest]blob{}
-	for _, dir := range dirs {
-		entries, err := os.ReadDir(dir)
-		if err := errors.Join(err, ctx.Err()); err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			stem, isList := strings.CutSuffix(e.Name(), blocksSuffix)
-			d, err := update.ParseDigest(stem)
-			if err != nil || stem[:2] != filepath.Base(dir) {
-				continue
-			}
-			info, err := e.Info()
-			if err != nil || !info.Mode().IsRegular() {
-				continue
-			}
-			b := byDigest[d]
-			b.digest, b.there, b.bytes = d, b.there || !isList, b.bytes+info.Size()
-			if at := disk.StampOf(info).ChangeTime(); at.After(b.changed) {
-				b.changed = at
-			}
-			byDigest[d] = b
-		}
-	}
-	return slices.SortedFunc(maps.Values(byDigest), func(a, b blob) int { return bytes.Compare(a.digest[:], b.digest[:]) }), nil
 }
 
 // collectedName is the file that records when GC last succeeded.

@@ -67,37 +67,28 @@ func (s *Store) share(rel trust.Release, blocks update.Blocks) (*partial, error)
 	return p, nil
 }
 
-// release counts one user of a partial less. The last one syncs the blocks and closes the partial. Until then other
-// callers still find it: a new one waits and opens it again. So callers that come and go while others stay cost
-// nothing.
-func (s *Store) release(p *partial) error {
-	if s.removeUser(p, false) {
-		return nil
-	}
+// release counts one user of a partial less. The last one syncs the blocks and closes the file. Until then other
+// callers still find the partial.
+func (s *Store) release(p *partial) (err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.awaitSync()
-	if s.removeUser(p, false) { // another caller has joined meanwhile
-		return nil
+	last := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return p.users == 1
 	}
-	err := p.close()
-	s.removeUser(p, true)
-	return err
-}
-
-// removeUser counts one user less and forgets a partial without users. If the user is the last one and last is not
-// set, it does nothing and returns false.
-func (s *Store) removeUser(p *partial, last bool) bool {
+	if last() {
+		err = p.syncAll()
+	}
+	if last() { // nobody has joined meanwhile
+		err = errors.Join(err, p.closeFile())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.users == 1 && !last {
-		return false
-	}
-	p.users--
-	if p.users == 0 {
+	if p.users--; p.users == 0 {
 		delete(s.ingesting, p.rel.Digest())
 	}
-	return true
+	return err
 }
 
 // isIngesting reports whether an Ingest of the archive is open.
@@ -108,7 +99,15 @@ func (s *Store) isIngesting(d update.Digest) bool {
 }
 
 // Missing returns the numbers of the blocks that have not arrived, ascending.
-func (i *Ingest) Missing() []int { return i.partial.missing() }
+func (i *Ingest) Missing() []int {
+	p := i.partial
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done {
+		return nil
+	}
+	return p.have.missing()
+}
 
 // WriteBlock verifies b, which must be the whole of block n, and writes it. The error is ErrCorrupt if b is not that
 // block; then nothing was written. A block that is there already is not written again. The error is disk.ErrNoSpace
@@ -146,33 +145,11 @@ func (s *Store) IngestFile(ctx context.Context, rel trust.Release, blocks update
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if err := in.copyFrom(ctx, f); err != nil {
+	if _, err := in.copyBlocks(ctx, f, false); err != nil {
 		return fmt.Errorf("ingest %w", err)
 	}
 	if err := in.Commit(ctx); err != nil {
 		return fmt.Errorf("ingest %w", err)
-	}
-	return nil
-}
-
-func (i *Ingest) copyFrom(ctx context.Context, f io.ReaderAt) error {
-	rel := i.partial.rel
-	buf := make([]byte, min(update.BlockSize, rel.Length()))
-	for _, n := range i.Missing() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b := buf[:update.BlockLength(rel.Length(), n)]
-		got, err := f.ReadAt(b, int64(n)*update.BlockSize)
-		if got < len(b) && errors.Is(err, io.EOF) {
-			return fmt.Errorf("%v: %w: expected %d bytes, got %d", rel.Name(), ErrCorrupt, rel.Length(), int64(n)*update.BlockSize+int64(got))
-		}
-		if got < len(b) {
-			return fmt.Errorf("%v: %w", rel.Name(), err)
-		}
-		if err := i.WriteBlock(n, b); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -189,23 +166,36 @@ func (i *Ingest) Salvage(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("salvage %v: %w", rel.Name(), err)
 	}
 	defer f.Close() // opened for reading
-	taken := 0
+	return i.copyBlocks(ctx, f, true)
+}
+
+// copyBlocks writes the missing blocks as a file has them, and returns how many. With skip, it passes over blocks that
+// can't be read or are damaged.
+func (i *Ingest) copyBlocks(ctx context.Context, f io.ReaderAt, skip bool) (copied int, err error) {
+	rel := i.partial.rel
 	buf := make([]byte, min(update.BlockSize, rel.Length()))
 	for _, n := range i.Missing() {
 		if err := ctx.Err(); err != nil {
-			return taken, err
+			return copied, err
 		}
 		b := buf[:update.BlockLength(rel.Length(), n)]
-		if got, _ := f.ReadAt(b, int64(n)*update.BlockSize); got < len(b) {
-			continue // a block that can't be read has to be fetched again
+		got, err := f.ReadAt(b, int64(n)*update.BlockSize)
+		switch {
+		case got == len(b):
+			err = i.WriteBlock(n, b)
+		case skip:
+			continue
+		case errors.Is(err, io.EOF):
+			return copied, fmt.Errorf("%v: %w: expected %d bytes, got %d", rel.Name(), ErrCorrupt, rel.Length(), int64(n)*update.BlockSize+int64(got))
+		default:
+			return copied, fmt.Errorf("%v: %w", rel.Name(), err)
 		}
-		err := i.WriteBlock(n, b)
-		if err != nil && !errors.Is(err, ErrCorrupt) {
-			return taken, err
-		}
-		if err == nil {
-			taken++
+		switch {
+		case err == nil:
+			copied++
+		case !skip || !errors.Is(err, ErrCorrupt):
+			return copied, err
 		}
 	}
-	return taken, nil
+	return copied, nil
 }

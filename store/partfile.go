@@ -10,7 +10,6 @@ import (
 	"math/bits"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +19,6 @@ import (
 )
 
 const (
-	partSuffix = ".part"
-	mapSuffix  = ".map"
-
 	// partLife is how long a part is kept that no Ingest continues.
 	partLife = 7 * 24 * time.Hour
 
@@ -30,13 +26,8 @@ const (
 	fileOverhead = 64 << 10
 )
 
-func (p *partial) partPath() string {
-	return p.store.path(stagingDir, p.rel.Digest().String()+partSuffix)
-}
-
-func (p *partial) mapPath() string {
-	return p.store.path(stagingDir, p.rel.Digest().String()+mapSuffix)
-}
+func (p *partial) partPath() string { return p.store.partPath(p.rel.Digest()) }
+func (p *partial) mapPath() string  { return p.store.mapPath(p.rel.Digest()) }
 
 // openPart opens a part for writing, and makes it if it is missing. A file that is not regular or has more than one
 // name is none that a store made: it is removed.
@@ -77,11 +68,12 @@ func makeWritable(path string) error {
 // transfer. The error is disk.ErrNoSpace if the archive would not fit beside the reserve. The caller holds p.mu.
 func (p *partial) allocate() error {
 	s, length := p.store, p.rel.Length()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(p.file.Fd()), &st); err != nil {
-		return fmt.Errorf("part: %w", err)
+	info, err := p.file.Stat()
+	if err != nil {
+		return err
 	}
-	if st.Size != length {
+	have := allocated(info)
+	if info.Size() != length {
 		// A part of another length has lost its blocks, so the map is removed: it would claim blocks that are gone.
 		p.reset(newBlockSet(len(p.blocks)))
 		if err := p.removeMap(); err != nil {
@@ -90,13 +82,12 @@ func (p *partial) allocate() error {
 		if err := errors.Join(p.file.Truncate(0), p.file.Truncate(length)); err != nil {
 			return err
 		}
-		st.Blocks = 0
+		have = 0
 	}
-	const sector = 512
-	if err := disk.CheckSpace(s.c.Dir, max(length-st.Blocks*sector, 0)+overhead(length), s.c.Reserve); err != nil || length == 0 {
+	if err := disk.CheckSpace(s.c.Dir, max(length-have, 0)+overhead(length), s.c.Reserve); err != nil || length == 0 {
 		return err
 	}
-	err := unix.Fallocate(int(p.file.Fd()), 0, 0, length)
+	err = unix.Fallocate(int(p.file.Fd()), 0, 0, length)
 	for errors.Is(err, unix.EINTR) {
 		err = unix.Fallocate(int(p.file.Fd()), 0, 0, length)
 	}
@@ -133,63 +124,58 @@ func startWriting(f *os.File, offset, length int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), offset, length, unix.SYNC_FILE_RANGE_WRITE)
 }
 
-// startSync begins a sync in the background if one is due. If the disk can't keep up, it waits for the sync under
-// way. It returns the error of an earlier sync. The caller holds p.mu, which is released while waiting.
-func (p *partial) startSync() error {
+// syncIfDue begins a sync if one is due. If the disk can't keep up, it waits for the sync under way. It returns the
+// error of an earlier sync. The caller holds p.mu, which is released while waiting.
+func (p *partial) syncIfDue() error {
 	if p.unsynced >= 2*syncBlocks {
 		p.awaitSync()
 	}
 	if err := p.takeSyncError(); err != nil {
 		return err
 	}
-	due := p.unsynced >= syncBlocks || p.store.c.Now().Sub(p.since) >= syncTime
-	if !due || p.syncing != nil || p.file == nil || p.unsynced == 0 {
-		return nil
+	if p.unsynced >= syncBlocks || p.store.c.Now().Sub(p.since) >= syncTime {
+		p.beginSync()
+	}
+	return nil
+}
+
+// syncAll syncs all blocks that have arrived. The caller holds p.mu, which is released while waiting.
+func (p *partial) syncAll() error {
+	p.awaitSync()
+	for p.syncErr == nil && p.file != nil && p.unsynced > 0 {
+		p.beginSync()
+		p.awaitSync()
+	}
+	return p.takeSyncError()
+}
+
+// beginSync syncs the blocks in the background, and then writes the map that says that they are on the disk. If
+// syncing fails, all blocks since the last successful sync count as not arrived, because a second fsync would not
+// report them again. Nothing begins while a sync is under way. The caller holds p.mu.
+func (p *partial) beginSync() {
+	if p.syncing != nil || p.file == nil || p.unsynced == 0 {
+		return
 	}
 	p.syncing, p.mapped = make(chan struct{}), true
 	f, have, count := p.file, p.have.clone(), p.unsynced
 	go func() {
-		synced, err := p.sync(f, have)
+		err := p.store.c.FS.Sync(f)
+		lost := err != nil
+		if !lost {
+			err = p.writeMap(have)
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.finishSync(have, count, synced, err)
+		switch {
+		case lost:
+			p.reset(p.synced)
+		case err == nil:
+			p.synced, p.unsynced, p.since = have, p.unsynced-count, p.store.c.Now()
+		}
 		p.syncErr = err
 		close(p.syncing)
 		p.syncing = nil
 	}()
-	return nil
-}
-
-// syncNow syncs all blocks that have arrived. The caller holds p.mu and has awaited the sync under way.
-func (p *partial) syncNow() error {
-	if p.unsynced == 0 || p.file == nil {
-		return nil
-	}
-	have := p.have.clone()
-	p.mapped = true
-	synced, err := p.sync(p.file, have)
-	p.finishSync(have, p.unsynced, synced, err)
-	return err
-}
-
-// sync syncs the blocks, and then writes the map that says that they are on the disk. synced reports whether the
-// first step succeeded.
-func (p *partial) sync(f *os.File, have blockSet) (synced bool, err error) {
-	if err := p.store.c.FS.Sync(f); err != nil {
-		return false, err
-	}
-	return true, p.writeMap(have)
-}
-
-// finishSync records the result of a sync of count blocks. If it failed, all blocks since the last successful sync
-// count as not arrived, because a second fsync would not report them again. The caller holds p.mu.
-func (p *partial) finishSync(have blockSet, count int, synced bool, err error) {
-	switch {
-	case !synced:
-		p.reset(p.synced)
-	case err == nil:
-		p.synced, p.unsynced, p.since = have, p.unsynced-count, p.store.c.Now()
-	}
 }
 
 // awaitSync waits until no sync is under way. The caller holds p.mu, which is released meanwhile.
@@ -242,57 +228,25 @@ func (s *Store) removeTemps(ctx context.Context) error {
 // removeStaleParts removes the parts that no Ingest has continued for partLife, and maps without a part. Other files
 // in the directory stay: they are not ours.
 func (s *Store) removeStaleParts() error {
-	entries, err := os.ReadDir(s.path(stagingDir))
+	staged, err := files(s.path(stagingDir))
 	if err != nil {
 		return err
 	}
+	parts := map[update.Digest]bool{}
+	for _, f := range staged {
+		parts[f.digest] = parts[f.digest] || f.suffix == partSuffix
+	}
 	before := s.c.Now().Add(-partLife)
-	for _, e := range entries {
-		d, ok := parsePartName(e.Name())
-		if !ok {
+	for _, f := range staged {
+		stale := f.info.ModTime().Before(before) || !parts[f.digest]
+		if f.suffix != partSuffix && f.suffix != mapSuffix || !stale {
 			continue
 		}
-		info, err := e.Info()
-		if err != nil {
-			continue
-		}
-		orphan := false
-		if strings.HasSuffix(e.Name(), mapSuffix) {
-			_, err := os.Lstat(s.path(stagingDir, d.String()+partSuffix))
-			orphan = errors.Is(err, fs.ErrNotExist)
-		}
-		if !orphan && info.ModTime().After(before) {
-			continue
-		}
-		if _, err := s.removeUnused(d, s.path(stagingDir, e.Name())); err != nil {
+		if _, err := s.removeUnused(f.digest, f.path); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// parsePartName returns the digest in the name of a part or map.
-func parsePartName(name string) (update.Digest, bool) {
-	stem, isPart := strings.CutSuffix(name, partSuffix)
-	stem, isMap := strings.CutSuffix(stem, mapSuffix)
-	d, err := update.ParseDigest(stem)
-	return d, err == nil && isPart != isMap
-}
-
-// removeUnused removes the files of an archive at those paths, unless the archive is arriving now. It stops at the
-// first error.
-func (s *Store) removeUnused(d update.Digest, paths ...string) (removed bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ingesting[d] != nil {
-		return false, nil
-	}
-	for _, path := range paths {
-		if err := s.c.FS.Remove(path); err != nil {
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 // The map of a partial archive says which of its blocks are on the disk:

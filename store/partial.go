@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"encoding"
 	"errors"
 	"fmt"
 	"hash"
@@ -98,8 +97,7 @@ func (p *partial) open(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	err = errors.Join(disk.AsNoSpace(err), p.file.Close())
-	p.file = nil
+	err = errors.Join(disk.AsNoSpace(err), p.closeFile())
 	// A part without its space is only kept for the blocks in it.
 	if p.have.count() == 0 {
 		err = errors.Join(err, s.c.FS.Remove(p.partPath()))
@@ -111,15 +109,6 @@ func (p *partial) open(ctx context.Context) error {
 func (p *partial) reset(kept blockSet) {
 	p.have, p.synced, p.unsynced = kept.clone(), kept, 0
 	p.whole, p.hashed = sha256.New(), 0
-}
-
-func (p *partial) missing() []int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.done {
-		return nil
-	}
-	return p.have.missing()
 }
 
 func (p *partial) blockLength(i int) int64 { return update.BlockLength(p.rel.Length(), i) }
@@ -153,6 +142,9 @@ func (p *partial) writeBlock(i int, b []byte) error {
 	if p.done || p.have.has(i) {
 		return nil
 	}
+	if err := p.store.writable(); err != nil {
+		return err
+	}
 	if p.file == nil {
 		return fs.ErrClosed
 	}
@@ -176,7 +168,7 @@ func (p *partial) writeBlock(i int, b []byte) error {
 			break
 		}
 	}
-	return p.startSync()
+	return p.syncIfDue()
 }
 
 // awaitBlocksBefore records that a caller has block i. If the few blocks before i are written, with other callers, or
@@ -323,9 +315,7 @@ func (p *partial) rereadBlocks(ctx context.Context) error {
 // discard removes the part and its map.
 func (p *partial) discard() error {
 	p.reset(newBlockSet(len(p.blocks)))
-	err := p.file.Close()
-	p.file = nil
-	return errors.Join(err, p.store.c.FS.Remove(p.mapPath()), p.store.c.FS.Remove(p.partPath()))
+	return errors.Join(p.closeFile(), p.store.c.FS.Remove(p.mapPath()), p.store.c.FS.Remove(p.partPath()))
 }
 
 // moveInPlace moves an archive that is verified and synced to its place.
@@ -354,33 +344,22 @@ func (p *partial) moveInPlace() error {
 		return err // after a power cut the part may have two names; openPart removes such a part
 	}
 	p.done = true
-	err = p.file.Close()
-	p.file = nil
 	// The archive is in place. The next commit or start repeats the steps that follow if they fail.
-	if err := errors.Join(err, s.linkListed(d), p.removeMap()); err != nil {
+	if err := errors.Join(p.closeFile(), s.linkListed(d), p.removeMap()); err != nil {
 		s.c.Logger.Warn("after the arrival of an archive", "name", p.rel.Name().String(), "err", err)
 	}
 	return nil
 }
 
-// close syncs the blocks that have arrived, which are kept, and closes the part. The caller holds p.mu and has
-// awaited the sync under way.
-func (p *partial) close() error {
-	err := p.takeSyncError()
+// closeFile closes the part, which is kept. The caller holds p.mu and has awaited the sync under way.
+func (p *partial) closeFile() error {
 	if p.file == nil {
-		return err
+		return nil
 	}
-	err = errors.Join(err, p.syncNow(), p.file.Close())
+	f := p.file
 	p.file = nil
-	return err
+	return f.Close()
 }
 
 // cloneHash returns an independent copy of h.
-func cloneHash(h hash.Hash) (hash.Hash, error) {
-	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
-	if err != nil {
-		return nil, err
-	}
-	c := sha256.New()
-	return c, c.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
-}
+func cloneHash(h hash.Hash) (hash.Hash, error) { return h.(hash.Cloner).Clone() }

@@ -3,10 +3,11 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"slices"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -27,50 +28,152 @@ func (s *Store) Room(ctx context.Context, wanted []trust.Release) (Room, error) 
 	if err != nil {
 		return Room{}, err
 	}
-	room := Room{Free: space.Free - s.c.Reserve}
 	blobs, err := s.blobs(ctx)
 	if err != nil {
 		return Room{}, err
 	}
+	staged, err := files(s.path(stagingDir))
+	if err != nil {
+		return Room{}, err
+	}
+	damaged, err := files(s.path(quarantineDir))
+	if err != nil {
+		return Room{}, err
+	}
+	room := Room{Free: space.Free - s.c.Reserve}
 	for _, b := range blobs {
 		room.Used += b.bytes
 	}
-	parts, err := s.allocated(stagingDir)
-	if err != nil {
-		return Room{}, err
-	}
-	lost, err := s.allocated(quarantineDir)
-	if err != nil {
-		return Room{}, err
-	}
-	for _, bytes := range []map[string]int64{parts, lost} {
-		for _, n := range bytes {
-			room.Used += n
+	parts := map[update.Digest]int64{}
+	for _, f := range slices.Concat(staged, damaged) {
+		room.Used += allocated(f.info)
+		if f.suffix == partSuffix {
+			parts[f.digest] = allocated(f.info)
 		}
 	}
 	seen := map[update.Digest]bool{}
 	for _, rel := range wanted {
-		if !seen[rel.Digest()] && !s.Has(rel) {
-			room.Need += max(rel.Length()-parts[rel.Digest().String()+partSuffix], 0) + overhead(rel.Length())
+		if d := rel.Digest(); !seen[d] && !s.Has(rel) {
+			room.Need += max(rel.Length()-parts[d], 0) + overhead(rel.Length())
 		}
 		seen[rel.Digest()] = true
 	}
 	return room, nil
 }
 
-// allocated returns how many bytes of the disk each regular file in a directory takes.
-func (s *Store) allocated(dir string) (map[string]int64, error) {
-	entries, err := os.ReadDir(s.path(dir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+// Eviction says what Evict may remove, and how much.
+type Eviction struct {
+	Bytes int64 // to be freed; Evict stops once this is reached
+
+	// Unused is how long an archive must not have been used before it may be removed. If it is 0, archives that no
+	// metadata name any more may be removed too, even within their grace period.
+	Unused time.Duration
+
+	Keep func(update.Digest) bool // which must stay in any case; nil: none
+
+	// Damaged says that archives in quarantine are removed first, whatever Keep says. Only their intact blocks are of
+	// use, and upstreams have these as well.
+	Damaged bool
+}
+
+// Evict removes archives that are listed and not kept, and partials of such archives: what was fetched on demand is a
+// cache. The archives used longest ago go first; before them, if e says so, those in quarantine. Archives that are
+// kept, that e.Keep names, or that are arriving stay.
+func (s *Store) Evict(ctx context.Context, e Eviction) (Collected, error) {
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	err := s.writable()
+	var out Collected
+	if err == nil && s.Repository() != nil {
+		err = s.evict(ctx, e, &out)
 	}
-	out := map[string]int64{}
-	for _, e := range entries {
-		var st unix.Stat_t
-		if unix.Lstat(s.path(dir, e.Name()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
-			const sector = 512
-			out[e.Name()] = st.Blocks * sector
-		}
+	if err != nil {
+		return out, fmt.Errorf("evict: %w", err)
 	}
 	return out, nil
+}
+
+func (s *Store) evict(ctx context.Context, e Eviction, out *Collected) error {
+	if e.Damaged {
+		damaged, err := files(s.path(quarantineDir))
+		if err != nil {
+			return err
+		}
+		for _, f := range damaged {
+			if !f.isBlob() || out.Bytes >= e.Bytes {
+				continue
+			}
+			removed, err := s.removeUnused(f.digest, f.path) // spares one whose intact blocks are being salvaged
+			if err != nil {
+				return err
+			}
+			if removed {
+				out.add(f.digest, allocated(f.info))
+			}
+		}
+	}
+	evictable, err := s.evictable(ctx, e)
+	if err != nil {
+		return err
+	}
+	for _, b := range evictable {
+		if out.Bytes >= e.Bytes {
+			break
+		}
+		removed, err := s.removeArchive(b.digest, s.mapPath(b.digest), s.partPath(b.digest))
+		if err != nil {
+			return err
+		}
+		if removed {
+			out.add(b.digest, b.bytes)
+		}
+	}
+	return nil
+}
+
+// evictable returns the archives and partials that may be removed, the one used longest ago first.
+func (s *Store) evictable(ctx context.Context, e Eviction) ([]blob, error) {
+	named, err := s.named(nil)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.blobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	staged, err := files(s.path(stagingDir))
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range staged {
+		if f.suffix == partSuffix {
+			all = append(all, blob{digest: f.digest, changed: f.info.ModTime(), bytes: allocated(f.info)})
+		}
+	}
+	optional, before := s.current.Load().optional, s.c.Now().Add(-e.Unused)
+	all = slices.DeleteFunc(all, func(b blob) bool {
+		unnamed := b.there && !named[b.digest]
+		return e.Keep != nil && e.Keep(b.digest) || e.Unused > 0 && b.changed.After(before) ||
+			!optional[b.digest] && (e.Unused > 0 || !unnamed)
+	})
+	slices.SortStableFunc(all, func(a, b blob) int { return a.changed.Compare(b.changed) })
+	return all, nil
+}
+
+// usedEvery is the precision with which the last use of an archive that is not kept is recorded.
+const usedEvery = 10 * time.Minute
+
+// used records that an archive that is not kept was used. The record is the file's change time, which outlives a
+// restart.
+func (s *Store) used(f *os.File, d update.Digest) {
+	if s.lock == nil || !s.current.Load().optional[d] {
+		return
+	}
+	stamp, err := disk.StampOpen(f)
+	if err != nil || s.c.Now().Sub(stamp.ChangeTime()) < usedEvery {
+		return
+	}
+	if err := os.Chmod(s.blobPath(d), 0o444); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.c.Logger.Warn("use of an archive not noted", "digest", d.String(), "err", err)
+	}
 }

@@ -341,8 +341,7 @@ func (s *Store) Close() error {
 	var err error
 	for _, p := range open {
 		p.mu.Lock()
-		p.awaitSync()
-		err = errors.Join(err, p.close())
+		err = errors.Join(err, p.syncAll(), p.closeFile())
 		p.mu.Unlock()
 	}
 	s.committing.Lock()
