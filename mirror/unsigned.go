@@ -18,56 +18,53 @@ import (
 )
 
 var (
-	// ErrDiffers says that another file has the name of an archive that was to come. It was left as it is.
+	// ErrDiffers says that another file has the name of an archive. Import leaves that file as it is.
 	ErrDiffers = errors.New("another file has this name")
 
-	// ErrGone says that a server lists nothing, while archives are here.
+	// ErrGone says that a server lists nothing, although the directory has archives.
 	ErrGone = errors.New("the server lists no archives any more")
 
-	errEmpty = errors.New("the archive is empty there")
+	errThere = errors.New("it is there already")
+	errEmpty = errors.New("it is empty")
 )
 
-// Bounds on what a server that signs nothing may ask of us.
 const (
-	maxListing  = 4 << 20 // bytes
-	maxAttempts = 10      // at an archive, each of which begins at its first byte
-	importLock  = ".import.lock"
+	maxListing = 4 << 20 // bytes of /ls
+	importLock = ".import.lock"
 )
 
-// Unsigned takes the archives of a server that signs nothing into a plain directory, so that its fleet can
-// move. That server is asked for /ls and /update/<name>, for one archive at a time and never for a part:
-// the Python server that this one replaces knows no more. Its word for what the archives hold is all
-// there is: what comes is whole by its length, and unsigned.
+// Unsigned copies the archives of a server that signs nothing into a plain directory, so that its fleet can move to
+// this product. It asks for /ls and then for one /update/<name> at a time, never for a range: the Python server that
+// this one replaces knows no more. The server declares only the length of an archive, and nothing else is verified.
 //
-// An archive appears in the directory under its name when all of it is on the disk, and no file that is
-// there is ever replaced. What is there with its length is not fetched again. One process at a time
-// imports into a directory.
+// An archive gets its name in the directory once all of it is on the disk. A file that is there is never replaced; one
+// of the right length is not fetched again. Only one process at a time imports into a directory.
 type Unsigned struct {
 	Client  *fetch.Client
 	Dir     string
-	Product update.Product // whose archives are taken; "": update.DefaultProduct
+	Product update.Product // whose archives are copied; "": update.DefaultProduct
 	FS      disk.FS
 
-	// Progress, if not nil, is told how many bytes of an archive are there.
+	// Progress, if not nil, is called with the number of bytes of an archive that have come.
 	Progress func(n update.Name, total, done int64)
 
-	// Taken, if not nil, is told of each archive, in the order of the list.
+	// Taken, if not nil, is called with each archive, in the order of the list.
 	Taken func(Archive)
 }
 
-// Archive is what is known of an archive that was taken, or was there.
+// Archive describes an archive that Import copied or found in the directory.
 type Archive struct {
 	Name     update.Name
-	Digest   update.Digest // zero where it was there already
+	Digest   update.Digest // zero if it was there already
 	Length   int64
 	There    bool     // it was there already, and was not read
-	Problems []string // why it is no proper update; it was taken all the same
+	Problems []string // why it is not a proper update; it was copied all the same
 }
 
-// Import takes every archive that is listed and not there. An archive that can't be had, or whose name
-// another file has, doesn't keep the others from arriving; the error then joins what went wrong. What is listed and
-// left out, since a server of the directory would ignore it, is returned, with the reason: names that no update
-// has, archives of other products, and empty ones.
+// Import copies every archive that the server lists and the directory lacks. An archive that is gone, or whose name
+// another file has, does not stop the others; the error then joins what went wrong. Import returns, with the reason,
+// what it left out because a server of the directory would ignore it: names that no update has, archives of other
+// products, and empty ones.
 //
 // The errors are those of package fetch, disk.ErrNoSpace, ErrDiffers, and ErrGone.
 func (i Unsigned) Import(ctx context.Context) (odd []string, err error) {
@@ -88,17 +85,17 @@ func (i Unsigned) Import(ctx context.Context) (odd []string, err error) {
 	i.Product = cmp.Or(i.Product, update.DefaultProduct)
 	names, odd, err := i.list(ctx)
 	if err == nil && len(names)+len(odd) == 0 {
-		err = i.gone()
+		err = i.checkGone()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	empty, err := i.all(ctx, names)
+	empty, err := i.bringAll(ctx, names)
 	return append(odd, empty...), err
 }
 
-// gone refuses an empty list where archives are here already: it comes from a server that lost its directory.
-func (i Unsigned) gone() error {
+// checkGone refuses an empty list if the directory has archives: such a list comes from a server that lost its own.
+func (i Unsigned) checkGone() error {
 	entries, err := os.ReadDir(i.Dir)
 	if err != nil {
 		return err
@@ -115,7 +112,7 @@ func (i Unsigned) gone() error {
 	return fmt.Errorf("%w: %d are in %s; is its directory mounted?", ErrGone, here, i.Dir)
 }
 
-// list returns the names that the server lists, and what is left out of them.
+// list returns the names that the server lists, and the lines that are left out, with the reason.
 func (i Unsigned) list(ctx context.Context) (names []update.Name, odd []string, err error) {
 	var raw []byte
 	err = i.Client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
@@ -144,70 +141,47 @@ func (i Unsigned) list(ctx context.Context) (names []update.Name, odd []string, 
 	return names, odd, nil
 }
 
-// all takes the archives, and returns what is left out of them.
-func (i Unsigned) all(ctx context.Context, names []update.Name) (odd []string, err error) {
+// bringAll brings the archives, and returns which of them are left out, with the reason.
+func (i Unsigned) bringAll(ctx context.Context, names []update.Name) (odd []string, err error) {
 	var errs []error
 	for _, n := range names {
-		a, err := i.ask(ctx, n)
+		a, err := i.bring(ctx, n)
 		switch {
-		case err == nil:
+		case err == nil || errors.Is(err, errThere):
 			i.Taken(a)
 		case errors.Is(err, errEmpty):
-			odd = append(odd, err.Error())
+			odd = append(odd, fmt.Sprintf("%v is empty there", n))
 		case errors.Is(err, fetch.ErrNotFound), errors.Is(err, ErrDiffers):
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("import: %w", err))
 		default:
-			return odd, errors.Join(append(errs, err)...)
+			return odd, errors.Join(append(errs, fmt.Errorf("import: %w", err))...)
 		}
 	}
 	return odd, errors.Join(errs...)
 }
 
-func (i Unsigned) ask(ctx context.Context, n update.Name) (a Archive, err error) {
-	attempts, own := 0, error(nil) // own: not the server's fault, or to be tried no more
-	err = i.Client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
-		a, err = i.take(ctx, u, n)
-		if attempts++; err != nil && (attempts == maxAttempts || !fetch.FromUpstream(err)) {
-			own = err
-			return nil
-		}
-		return err
-	})
-	if err = errors.Join(own, err); err != nil {
-		return Archive{}, fmt.Errorf("import %v: %w", n, err)
-	}
-	return a, nil
-}
-
-// take gets one archive. The server can't be asked for the length alone.
-func (i Unsigned) take(ctx context.Context, u *fetch.Upstream, n update.Name) (Archive, error) {
-	p, err := u.Plain(ctx, "update/"+n.String())
-	if err != nil {
-		return Archive{}, err
-	}
-	defer p.Close()
-	if p.Length == 0 {
-		return Archive{}, errEmpty
-	}
-	a := Archive{Name: n, Length: p.Length}
+// bring brings one archive. Only the answer with the archive tells its length, so errThere and errEmpty come before
+// its first byte.
+func (i Unsigned) bring(ctx context.Context, n update.Name) (Archive, error) {
+	a := Archive{Name: n}
 	path := filepath.Join(i.Dir, n.String())
-	switch info, err := os.Lstat(path); {
-	case err == nil && info.Mode().IsRegular() && info.Size() == p.Length:
-		a.There = true
-		return a, nil
-	case err == nil:
-		return Archive{}, fmt.Errorf("%s: %w: expected %d bytes, as %v has it, got %d", path, ErrDiffers, p.Length, u, info.Size())
-	case !errors.Is(err, fs.ErrNotExist):
-		return Archive{}, err
+	what := fetch.File{
+		Name: n, Length: -1, Paths: []string{"update/" + n.String()}, Anew: true,
+		Begin:    func(length int64) error { a.Length = length; return i.checkPlace(path, length) },
+		Progress: func(done int64) { i.Progress(n, a.Length, done) },
 	}
-	if err := disk.CheckSpace(i.Dir, p.Length, 0); err != nil {
-		return Archive{}, err
-	}
-	err = i.FS.CreateFileFunc(path, 0o644, func(f *os.File) (err error) {
-		a.Digest, a.Problems, err = i.write(ctx, f, p, n)
+	err := i.FS.CreateFileFunc(path, 0o644, func(f *os.File) error {
+		digest, _, err := i.Client.WholeFile(ctx, what, f)
+		if err != nil {
+			return err
+		}
+		report, err := archive.Inspect(ctx, io.NewSectionReader(f, 0, a.Length), n, archive.InspectOptions{})
+		a.Digest, a.Problems = digest, report.Problems
 		return err
 	})
 	switch {
+	case errors.Is(err, errThere):
+		a.There = true
 	case errors.Is(err, fs.ErrExist):
 		err = fmt.Errorf("%w: %w", ErrDiffers, err)
 	default:
@@ -216,30 +190,18 @@ func (i Unsigned) take(ctx context.Context, u *fetch.Upstream, n update.Name) (A
 	return a, err
 }
 
-// write writes an archive, and returns its digest and what is wrong with it.
-func (i Unsigned) write(ctx context.Context, f *os.File, p *fetch.Plain, n update.Name) (update.Digest, []string, error) {
-	var h update.Hasher
-	done := int64(0)
-	tell := writerFunc(func(b []byte) (int, error) {
-		done += int64(len(b))
-		i.Progress(n, p.Length, done)
-		return len(b), nil
-	})
-	got, err := io.Copy(io.MultiWriter(f, &h, tell), p)
-	if err != nil {
-		return update.Digest{}, nil, err
+// checkPlace decides whether an archive of length bytes is wanted at path, and whether the disk has room for it.
+func (i Unsigned) checkPlace(path string, length int64) error {
+	info, err := os.Lstat(path)
+	switch {
+	case length == 0:
+		return errEmpty
+	case errors.Is(err, fs.ErrNotExist):
+		return disk.CheckSpace(i.Dir, length, 0)
+	case err != nil:
+		return err
+	case info.Mode().IsRegular() && info.Size() == length:
+		return errThere
 	}
-	if got != p.Length {
-		return update.Digest{}, nil, fmt.Errorf("%v: expected %d bytes, got %d", n, p.Length, got)
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return update.Digest{}, nil, err
-	}
-	report, err := archive.Inspect(ctx, f, n, archive.InspectOptions{})
-	digest, _, _ := h.Result()
-	return digest, report.Problems, err
+	return fmt.Errorf("%s: %w: the server's has %d bytes, this one %d", path, ErrDiffers, length, info.Size())
 }
-
-type writerFunc func([]byte) (int, error)
-
-func (w writerFunc) Write(b []byte) (int, error) { return w(b) }

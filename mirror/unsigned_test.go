@@ -29,7 +29,8 @@ import (
 type oldServer struct {
 	url      string
 	archives map[string][]byte
-	listing  string // in place of the names
+	listing  string        // in place of the names
+	patience time.Duration // of the clients
 
 	mu     sync.Mutex
 	asked  []string
@@ -38,7 +39,7 @@ type oldServer struct {
 
 func newOldServer(t *testing.T, names ...string) *oldServer {
 	t.Helper()
-	o := &oldServer{archives: map[string][]byte{}}
+	o := &oldServer{archives: map[string][]byte{}, patience: time.Minute}
 	for _, n := range names {
 		o.archives[n] = content(n)
 	}
@@ -71,7 +72,7 @@ func (o *oldServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (o *oldServer) takeAll(t *testing.T, dir string, change func(*mirror.Unsigned)) (came map[string]mirror.Archive, odd []string, err error) {
 	t.Helper()
 	client, err := fetch.New(fetch.Config{
-		Upstreams: []string{o.url}, Patience: time.Minute, Backoff: 1, MaxBackoff: 1, StallRate: 1000, StallWindow: 200 * time.Millisecond,
+		Upstreams: []string{o.url}, Patience: o.patience, Backoff: 100 * time.Millisecond, StallRate: 1000, StallWindow: 200 * time.Millisecond,
 	})
 	must(t, err)
 	defer client.Close()
@@ -153,32 +154,37 @@ func TestUnsignedHostile(t *testing.T) {
 		want   error
 		line   string
 		after  bool // the archives after it come
+
+		patience time.Duration // 0: a minute
 	}{
 		{"no length", of(two, func(w http.ResponseWriter, _ *http.Request) {
 			w.(http.Flusher).Flush()
 			w.Write(content(two))
-		}), fetch.ErrRefused, "expected a Content-Length, got none", false},
+		}), fetch.ErrRefused, "expected a Content-Length, got none", false, 0},
 		{"cut each time", of(two, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(content(two))))
 			w.Write(content(two)[:9])
-		}), fetch.ErrUnavailable, fmt.Sprintf("expected %d bytes, got 9: the connection was cut", len(content(two))), false},
+		}), fetch.ErrUnavailable, fmt.Sprintf("expected %d bytes, got 9: the connection was cut", len(content(two))), false, 1500 * time.Millisecond},
 		{"1 byte a minute", of(two, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100000")
 			w.Write([]byte("x"))
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}), fetch.ErrStalled, "expected 1000 bytes per second", false},
+		}), fetch.ErrStalled, "expected 1000 bytes per second", false, -1},
 		{"larger than the disk", of(two, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(int64(update.MaxLength)))
+		}), disk.ErrNoSpace, "1099511627776 bytes are needed", false, 0},
+		{"larger than any archive", of(two, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(int64(1)<<60))
-		}), disk.ErrNoSpace, "1152921504606846976 bytes are needed", false},
+		}), fetch.ErrRefused, "expected a Content-Length up to 1099511627776", false, 0},
 		{"gzip", of(two, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Write(content(two))
-		}), fetch.ErrRefused, "expected no Content-Encoding", false},
+		}), fetch.ErrRefused, "expected no Content-Encoding", false, 0},
 		{"another host", of(two, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://elsewhere.invalid/", http.StatusFound)
-		}), fetch.ErrRefused, "redirect to http://elsewhere.invalid:80", false},
-		{"is gone", of(two, func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }), fetch.ErrNotFound, "status 404", true},
+		}), fetch.ErrRefused, "redirect to http://elsewhere.invalid:80", false, 0},
+		{"is gone", of(two, func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }), fetch.ErrNotFound, "status 404", true, 0},
 		{"an endless list", func(w http.ResponseWriter, r *http.Request) bool {
 			line := bytes.Repeat([]byte(one+"\n"), 1000)
 			for r.URL.Path == "/ls" && r.Context().Err() == nil {
@@ -187,14 +193,18 @@ func TestUnsignedHostile(t *testing.T) {
 				}
 			}
 			return r.URL.Path == "/ls"
-		}, fetch.ErrRefused, "expected at most 4194304 bytes, got more", false},
+		}, fetch.ErrRefused, "expected at most 4194304 bytes, got more", false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			o := newOldServer(t, one, two, three)
 			o.answer = c.answer
+			if c.patience != 0 {
+				o.patience = c.patience
+			}
 			dir := t.TempDir()
 			_, _, err := o.takeAll(t, dir, nil)
+			o.patience = time.Minute
 			wantErr(t, err, c.want)
 			if own := errors.Is(err, disk.ErrNoSpace); !strings.Contains(err.Error(), c.line) || !own && !strings.Contains(err.Error(), o.url) {
 				t.Errorf("expected %q and the server, got %v", c.line, err)

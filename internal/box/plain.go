@@ -301,7 +301,7 @@ func (b *plainBox) download(ctx context.Context, s plainServer, newest update.Up
 	if newest.Digest.IsZero() {
 		what.Length = -1
 	}
-	_, err = s.WholeFile(ctx, what, f)
+	_, _, err = s.WholeFile(ctx, what, f)
 	if err = errors.Join(err, f.Sync()); err != nil {
 		return nil, errors.Join(disk.AsNoSpace(err), f.Close())
 	}

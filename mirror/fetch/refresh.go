@@ -293,3 +293,27 @@ func (u *Upstream) bounded(ctx context.Context, file string, r io.Reader, limit 
 	}
 	return b, nil
 }
+
+// Text asks once for a file of at most limit bytes by its path below the base URL; call it within Ask to have it
+// asked again. The content is not verified.
+func (u *Upstream) Text(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if err := u.checkPath(path); err != nil {
+		return nil, err
+	}
+	return u.fetch(ctx, path, limit, update.Digest{})
+}
+
+// checkPath refuses a path that would need escaping in a URL. The path may end with a query of one value.
+func (u *Upstream) checkPath(path string) error {
+	path, query, asked := strings.Cut(path, "?")
+	key, value, _ := strings.Cut(query, "=")
+	if asked && !(plainName(key) && plainName(value)) {
+		return u.failf("", "%.80q: expected a query of one value", query)
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		if !plainName(name) {
+			return u.failf("", "%.80q: expected the path of a file", path)
+		}
+	}
+	return nil
+}

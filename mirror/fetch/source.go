@@ -99,7 +99,10 @@ func (s *source) check(p *piece, ranged bool) error {
 	}
 	if p.StatusCode == http.StatusOK {
 		if s.length < 0 {
-			if p.ContentLength < 0 || p.ContentLength > update.MaxLength {
+			if p.ContentLength < 0 {
+				return s.u.refusef(p.file, "expected a Content-Length, got none: a cut file could not be told from a whole one")
+			}
+			if p.ContentLength > update.MaxLength {
 				return s.u.refusef(p.file, "expected a Content-Length up to %d, got %d", int64(update.MaxLength), p.ContentLength)
 			}
 			s.length = p.ContentLength

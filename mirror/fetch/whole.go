@@ -20,7 +20,12 @@ type File struct {
 	// Paths are its paths below a base URL, in the order in which they are tried.
 	Paths []string
 
-	// Begin, if not nil, is called with the length before any byte comes. An error ends the download.
+	// Anew drops what came whenever the download is cut. It is for servers that know no ranges and change files in
+	// place: the rest could be of another file.
+	Anew bool
+
+	// Begin, if not nil, is called with the length before any byte comes, also after each cut if Anew is set. An
+	// error ends the download.
 	Begin func(length int64) error
 
 	// Budget, if not nil, bounds how much of it comes.
@@ -57,25 +62,26 @@ func (c *Client) Whole(ctx context.Context, rel trust.Release, file *os.File) (u
 	if rel.IsZero() {
 		return nil, errNoRelease
 	}
-	return c.WholeFile(ctx, c.fileOf(rel), file)
+	_, blocks, err := c.WholeFile(ctx, c.fileOf(rel), file)
+	return blocks, err
 }
 
-// WholeFile brings an archive into file, continues after the bytes that file already holds, and returns the block
-// list, which it computes. It verifies the digest when all bytes are there; until then the caller must not use the
+// WholeFile brings an archive into file, continues after the bytes that file already holds, and returns the digest and
+// the block list, which it computes. It verifies the digest when all bytes are there; until then the caller must not use the
 // content. The caller locks, syncs and closes file.
 //
 // If the digest differs, WholeFile empties file and fetches the archive again, from one upstream alone, so that a
 // second failure has one known culprit. After any other error file holds the bytes that came.
-func (c *Client) WholeFile(ctx context.Context, what File, file *os.File) (update.Blocks, error) {
+func (c *Client) WholeFile(ctx context.Context, what File, file *os.File) (update.Digest, update.Blocks, error) {
 	w := whole{client: c, what: what, file: file, buf: make([]byte, readSize)}
 	err := w.begin(ctx)
 	if err == nil {
 		err = c.Ask(ctx, w.from)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("download %v: %w", what.Name, err)
+		return update.Digest{}, nil, fmt.Errorf("download %v: %w", what.Name, err)
 	}
-	return w.blocks, nil
+	return w.digest, w.blocks, nil
 }
 
 // whole is one call of WholeFile.
@@ -92,6 +98,8 @@ type whole struct {
 	size   int64 // of file, and in hash
 	spent  int64 // the part of size that the budget has counted
 	most   int64 // the highest size yet
+
+	digest update.Digest // once all is there
 	blocks update.Blocks
 }
 
@@ -139,6 +147,12 @@ func (w *whole) empty() error {
 }
 
 func (w *whole) from(ctx context.Context, u *Upstream) error {
+	if w.what.Anew {
+		if err := w.empty(); err != nil {
+			return &local{err}
+		}
+		w.source.u, w.what.Length = nil, -1
+	}
 	if w.source.u != u {
 		w.source = w.client.sourceOf(u, w.what)
 		if w.alone && !w.sent[u] {
@@ -169,7 +183,7 @@ func (w *whole) from(ctx context.Context, u *Upstream) error {
 func (w *whole) judge(u *Upstream) (again bool, err error) {
 	got, blocks, _ := w.hash.Result()
 	if got == w.what.Digest || w.what.Digest.IsZero() {
-		w.blocks = blocks
+		w.digest, w.blocks = got, blocks
 		return false, nil
 	}
 	sole := len(w.sent) == 1 && w.sent[u]

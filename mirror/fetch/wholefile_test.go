@@ -44,21 +44,21 @@ func TestWholeFileOfUnknownLength(t *testing.T) {
 		c, _ := client(t, quick(server(t, plainFile(a, true)).URL))
 		f, told := tempFile(t, a.data[:there]), int64(0)
 		what := File{Name: a.rel.Name(), Length: -1, Paths: []string{"update/x"}, Begin: func(n int64) error { told = n; return nil }}
-		if _, err := c.WholeFile(t.Context(), what, f); err != nil || told != 5*mib {
+		if _, _, err := c.WholeFile(t.Context(), what, f); err != nil || told != 5*mib {
 			t.Fatalf("%d there: told %d, %v", there, told, err)
 		}
 		checkFile(t, f, a.data)
 
 		what.Begin = func(int64) error { return errSink }
 		f = tempFile(t, a.data[:there])
-		if _, err := c.WholeFile(t.Context(), what, f); !errors.Is(err, errSink) {
+		if _, _, err := c.WholeFile(t.Context(), what, f); !errors.Is(err, errSink) {
 			t.Errorf("%d there: got %v", there, err)
 		}
 		checkFile(t, f, a.data[:there])
 	}
 	c, _ := client(t, quick(server(t, plainFile(a, true)).URL))
 	what := File{Name: a.rel.Name(), Digest: update.Sum(nil), Length: -1, Paths: []string{"update/x"}}
-	_, err := c.WholeFile(t.Context(), what, tempFile(t, nil))
+	_, _, err := c.WholeFile(t.Context(), what, tempFile(t, nil))
 	wantErr(t, err, ErrDamaged, "expected digest")
 }
 
@@ -73,7 +73,7 @@ func TestWholeFileWithinBudget(t *testing.T) {
 		what := File{Name: a.rel.Name(), Length: length, Paths: []string{"update/x"}, Budget: b}
 		for day := int64(1); ; day++ {
 			b.left = 4 * mib
-			_, err := c.WholeFile(t.Context(), what, f)
+			_, _, err := c.WholeFile(t.Context(), what, f)
 			if err == nil {
 				break
 			}
@@ -96,9 +96,38 @@ func TestWholeFileWithinBudget(t *testing.T) {
 	// A server without ranges sends nothing that would have to come again.
 	c, _ := client(t, quick(server(t, plainFile(a, false)).URL))
 	b := &days{left: 4 * mib}
-	_, err := c.WholeFile(t.Context(), File{Name: a.rel.Name(), Length: 9 * mib, Paths: []string{"update/x"}, Budget: b}, tempFile(t, nil))
+	_, _, err := c.WholeFile(t.Context(), File{Name: a.rel.Name(), Length: 9 * mib, Paths: []string{"update/x"}, Budget: b}, tempFile(t, nil))
 	wantErr(t, err, errOver, "only the whole")
 	if b.spent != 0 {
 		t.Errorf("%d bytes were counted", b.spent)
 	}
+}
+
+// TestWholeFileAnew: a server that replaces a file in the middle of its download gives no mix of both.
+func TestWholeFileAnew(t *testing.T) {
+	first, second := archiveOf(1, 3*mib), archiveOf(2, 2*mib)
+	asked := 0
+	up := server(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") != "" {
+			t.Errorf("asked for range %q", r.Header.Get("Range"))
+		}
+		a, length := second, 2*mib
+		if asked++; asked == 1 {
+			a, length = first, 1*mib
+		}
+		rw.Header().Set("Content-Length", fmt.Sprint(len(a.data)))
+		rw.Write(a.data[:length])
+	}))
+	c, _ := client(t, quick(up.URL))
+	var lengths []int64
+	what := File{Name: update.Name{}, Length: -1, Paths: []string{"update/x"}, Anew: true, Begin: func(n int64) error {
+		lengths = append(lengths, n)
+		return nil
+	}}
+	f := tempFile(t, nil)
+	digest, blocks, err := c.WholeFile(t.Context(), what, f)
+	if err != nil || digest != update.Sum(second.data) || len(blocks) != 1 || fmt.Sprint(lengths) != fmt.Sprint([]int64{3 * mib, 2 * mib}) {
+		t.Fatalf("lengths %v, digest %v, %d blocks, %v", lengths, digest, len(blocks), err)
+	}
+	checkFile(t, f, second.data)
 }
