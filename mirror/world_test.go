@@ -263,7 +263,7 @@ func wholeStore(t testing.TB, s *store.Store, url string, root []byte, at time.T
 	}
 	state, err := trust.Open(trust.Config{Dir: "/nonexistent", Pinned: root, DeferRoots: true})
 	must(t, err)
-	repo, err := state.Refresh(t.Context(), newClient(t, url).Upstreams()[0], trust.Clock{Now: at, Repair: true})
+	repo, err := state.Refresh(t.Context(), newClient(t, url).Upstreams()[0], trust.Clock{Now: at, AcceptExpired: true})
 	must(t, err)
 	for _, rel := range s.Kept(repo) {
 		if !serves(t, url+"/update/"+rel.Name().String(), content(rel.Name().String())) {

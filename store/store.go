@@ -307,7 +307,7 @@ func (s *Store) mend() {
 	for _, damage := range s.state.Damage() {
 		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
 	}
-	if err := s.state.Mend(); err != nil {
+	if err := s.state.RewriteDamaged(); err != nil {
 		s.c.Logger.Warn("metadata not written again", "err", err)
 	}
 }
@@ -384,9 +384,9 @@ func (s *Store) Refresh(ctx context.Context, f trust.Fetcher, c trust.Clock) (*t
 	return s.trusted().Refresh(ctx, f, c)
 }
 
-// Look calls trust.State.Look. Several calls may run at the same time.
-func (s *Store) Look(ctx context.Context, f trust.Fetcher, c trust.Clock) (trust.Seen, error) {
-	return s.trusted().Look(ctx, f, c)
+// Verify calls trust.State.Verify. Several calls may run at the same time.
+func (s *Store) Verify(ctx context.Context, f trust.Fetcher, c trust.Clock) (trust.Accepted, error) {
+	return s.trusted().Verify(ctx, f, c)
 }
 
 // trusted returns a copy of the state for reading. Commit and Remember replace what it points to and never change it,
@@ -399,7 +399,7 @@ func (s *Store) trusted() *trust.State {
 }
 
 // Remember calls trust.State.Remember. A store that is open for reading only remembers nothing.
-func (s *Store) Remember(seen trust.Seen) error {
+func (s *Store) Remember(seen trust.Accepted) error {
 	s.committing.Lock()
 	defer s.committing.Unlock()
 	if s.writable() != nil {

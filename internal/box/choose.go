@@ -107,7 +107,7 @@ func (c chooser) verdict(rel trust.Release, at time.Time) trust.Verdict {
 	if c.installed(rel.Name()) {
 		return trust.Verdict{}
 	}
-	return rel.Takes(trust.Box{Machine: c.machine, Hardware: c.hardware, Installed: c.status.Version}, at)
+	return rel.Evaluate(trust.Box{Machine: c.machine, Hardware: c.hardware, Installed: c.status.Version}, at)
 }
 
 func sameVersion(a, b trust.Release) bool { return a.Name().Version().Compare(b.Name().Version()) == 0 }

@@ -97,7 +97,7 @@ func (s *session) checkFits(rel trust.Release, installed install.Status) error {
 	if err != nil {
 		return err
 	}
-	v := rel.Takes(trust.Box{Machine: s.machine, Hardware: s.Hardware, Installed: installed.Version}, repo.RolloutTime(s.clock()))
+	v := rel.Evaluate(trust.Box{Machine: s.machine, Hardware: s.Hardware, Installed: installed.Version}, repo.RolloutTime(s.clock()))
 	switch v.Hold {
 	case trust.HoldHardware, trust.HoldVersion:
 		return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))

@@ -213,7 +213,7 @@ func (s *session) loadToChange() error {
 		for _, d := range damage {
 			s.warn("the disk damaged a file, which is written again: %v", d)
 		}
-		if err := s.state.Mend(); err != nil {
+		if err := s.state.RewriteDamaged(); err != nil {
 			s.warn("trusted metadata not written again: %v", err)
 		}
 	}

@@ -61,7 +61,7 @@ func openSession(ctx context.Context, s *Signer, write bool) (_ *session, err er
 	}
 	damage := x.trusted.Damage()
 	if write {
-		if err := x.trusted.Mend(); err != nil {
+		if err := x.trusted.RewriteDamaged(); err != nil {
 			return nil, withHint(err)
 		}
 	}
@@ -116,7 +116,7 @@ func (x *session) refresh(ctx context.Context) (err error) {
 func (x *session) refreshBase(ctx context.Context) error {
 	var last *trust.Repository
 	for {
-		base, err := x.trusted.Refresh(ctx, x.place, trust.Clock{Now: x.at, Repair: true})
+		base, err := x.trusted.Refresh(ctx, x.place, trust.Clock{Now: x.at, AcceptExpired: true})
 		if err != nil {
 			return err
 		}

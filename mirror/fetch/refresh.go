@@ -19,11 +19,11 @@ import (
 
 // Verifier verifies an upstream's metadata against a trusted state: a trust.State, or a store.Store.
 type Verifier interface {
-	// Look is as trust.State.Look. It is called concurrently with itself, but never during Remember.
-	Look(ctx context.Context, f trust.Fetcher, c trust.Clock) (trust.Seen, error)
+	// Verify is as trust.State.Verify. It is called concurrently with itself, but never during Remember.
+	Verify(ctx context.Context, f trust.Fetcher, c trust.Clock) (trust.Accepted, error)
 
 	// Remember is as trust.State.Remember.
-	Remember(trust.Seen) error
+	Remember(trust.Accepted) error
 }
 
 // Search says how to look for the newest repository. Trusted is required.
@@ -77,7 +77,7 @@ type round struct {
 	Search
 
 	mu     sync.Mutex
-	seen   []trust.Seen // to be remembered once no Look is under way
+	seen   []trust.Accepted // to be remembered once no Verify is under way
 	found  map[*Upstream]*trust.Repository
 	tried  map[*Upstream]bool
 	newest *trust.Repository
@@ -107,7 +107,7 @@ func (r *round) look(ctx context.Context, u *Upstream) error {
 	r.mu.Lock()
 	newest := r.newest
 	r.mu.Unlock()
-	seen, err := r.Trusted.Look(ctx, atHand{u, newest}, r.Clock)
+	seen, err := r.Trusted.Verify(ctx, atHand{u, newest}, r.Clock)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen = append(r.seen, seen)

@@ -19,7 +19,7 @@ func TestTimeAhead(t *testing.T) {
 	b, m, s := newBox(t, w.repo.Root()), newBox(t, w.repo.Root()), newBox(t, w.repo.Root())
 	m.cfg.DeferRoots = true
 	m.reopen()
-	signer := trust.Clock{Now: w.at, Repair: true}
+	signer := trust.Clock{Now: w.at, AcceptExpired: true}
 	for _, c := range []*box{b, m} {
 		c.must(w.dir, w.clock())
 	}

@@ -87,7 +87,7 @@ func BenchmarkNoChangeOfAMirror(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		x.reopen()
-		if err := x.state.Mend(); err != nil {
+		if err := x.state.RewriteDamaged(); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := x.state.Refresh(b.Context(), f, w.clock()); err != nil {

@@ -8,14 +8,6 @@ import (
 	"github.com/openpowerquality/box-update-server/signing"
 )
 
-// The lifetimes of signed metadata.
-const (
-	RootLife      = 365 * 24 * time.Hour
-	TargetsLife   = 365 * 24 * time.Hour
-	SnapshotLife  = 30 * 24 * time.Hour
-	TimestampLife = 7 * 24 * time.Hour
-)
-
 // maxSkew is the difference that is allowed between two honest clocks.
 const maxSkew = 10 * time.Minute
 
@@ -30,13 +22,13 @@ type Clock struct {
 	// never accepted after theirs.
 	AcceptStale time.Duration
 
-	// Repair accepts all expired metadata. It is for programs that sign: they must read an expired repository to
+	// AcceptExpired accepts all expired metadata. It is for programs that sign: they must read an expired repository to
 	// renew it. A box never sets it.
-	Repair bool
+	AcceptExpired bool
 }
 
 // reference returns the reference time. accepted are the newest accepted timestamps; nil ones are ignored.
-func (c Clock) reference(accepted ...*online) time.Time {
+func (c Clock) reference(accepted ...*file) time.Time {
 	at := c.Now
 	if c.Built.After(at) {
 		at = c.Built
@@ -54,17 +46,17 @@ func (c Clock) reference(accepted ...*online) time.Time {
 // and a late clock only delays an update. With a clock that is further behind, it is the reference time: nothing
 // better is known.
 func (r *Repository) RolloutTime(c Clock) time.Time {
-	offline := slices.MaxFunc([]time.Time{c.Built, r.root.issued, r.targets.issued}, time.Time.Compare)
+	offline := slices.MaxFunc([]time.Time{c.Built, r.Issued(RoleRoot), r.Issued(RoleTargets)}, time.Time.Compare)
 	if c.Now.Add(maxSkew).Before(offline) {
 		return r.Reference(c)
 	}
 	return c.Now
 }
 
-// judge refuses, with ErrExpired, a file that expired before the reference time. It allows for Repair and
+// judge refuses, with ErrExpired, a file that expired before the reference time. It allows for AcceptExpired and
 // AcceptStale.
 func (c Clock) judge(f *file, reference time.Time) error {
-	if c.Repair || !reference.After(f.expires.Add(c.grace(f.role))) {
+	if c.AcceptExpired || !reference.After(f.expires.Add(c.grace(f.role))) {
 		return nil
 	}
 	return fmt.Errorf("%s: %w at %s, and it is %s%s", f.name(), ErrExpired, formatTime(f.expires), formatTime(reference), c.hint(f.role, reference))
@@ -100,12 +92,12 @@ const maxAbsence = 30 * 24 * time.Hour
 // CheckJump refuses, with ErrJump, a time that is more than a month after the newest known time. Known are the times
 // at which the files of r and the proposals of the change were signed, and those in known. Zero times are ignored.
 func (r *Repository) CheckJump(at time.Time, c Change, known ...time.Time) error {
-	known = append(known, r.root.issued, r.targets.issued, r.timestamp.issued)
+	known = append(known, r.Issued(RoleRoot), r.Issued(RoleTargets), r.Issued(RoleTimestamp))
 	if c.Root != nil {
-		known = append(known, c.Root.root.issued)
+		known = append(known, c.Root.file.issued)
 	}
 	if c.Targets != nil {
-		known = append(known, c.Targets.targets.issued)
+		known = append(known, c.Targets.file.issued)
 	}
 	newest := slices.MaxFunc(known, time.Time.Compare)
 	if !at.After(newest.Add(maxAbsence)) {
@@ -119,14 +111,14 @@ func (r *Repository) CheckJump(at time.Time, c Change, known ...time.Time) error
 // Either this clock is behind, or the timestamp was signed by a clock that was ahead: by an origin with a wrong
 // clock, or by a thief of the online key.
 func (r *Repository) CheckClock(at time.Time) error {
-	ts := r.timestamp
+	ts := r.files[RoleTimestamp]
 	if !at.Add(maxSkew).Before(ts.issued) {
 		return nil
 	}
 	return fmt.Errorf("%w: this computer says %s, and timestamp %d was issued at %s", ErrAhead, formatTime(at), ts.version, formatTime(ts.issued))
 }
 
-// issueAt returns the time of issue for the timestamp that follows r under root, with the list tg, signed by those
+// issueAt returns the time of issue for the timestamp that follows r under root, with that list, signed by those
 // signers. It is at, unless the same keys signed a later time before. Boxes that saw that time would judge the new
 // timestamp expired, so a key can't take back a time: the error is ErrAhead. In two cases there is no error, because
 // otherwise nobody could ever end this state:
@@ -138,21 +130,21 @@ func (r *Repository) CheckClock(at time.Time) error {
 //     replaced. A time after the expiry of the list or of the root is not repeated, because no
 //     box accepts a set under it; at is used. Boxes remember a timestamp before they judge the
 //     list, so some may know such a time; they too recover once the online key is replaced.
-func (r *Repository) issueAt(at time.Time, root *Root, tg *targets, by []signing.Signer) (time.Time, error) {
+func (r *Repository) issueAt(at time.Time, root *Root, list *file, by []signing.Signer) (time.Time, error) {
 	err := r.CheckClock(at)
 	if err == nil {
 		return at, nil
 	}
-	before, signed := signers(root, r.timestamp.file), root.roles[RoleTimestamp]
+	before, signed := signers(root, r.files[RoleTimestamp]), root.roles[RoleTimestamp]
 	for _, s := range by {
 		if signed.has(s.Public().ID()) && !slices.Contains(before, s.Public()) {
 			return at, nil
 		}
 	}
-	if root.version == r.root.version {
+	if root.version == r.Version(RoleRoot) {
 		return time.Time{}, err
 	}
-	if said := r.timestamp.issued; !said.After(root.expires) && !said.After(tg.expires) {
+	if said := r.Issued(RoleTimestamp); !said.After(root.expires) && !said.After(list.expires) {
 		return said, nil
 	}
 	return at, nil

@@ -23,7 +23,7 @@ func TestReferenceTime(t *testing.T) {
 		{"1970, built before the list", trust.Clock{Now: time.Unix(0, 0), Built: year(2025)}, nil},
 		{"1970, built after all expired", trust.Clock{Now: time.Unix(0, 0), Built: year(2030)}, trust.ErrExpired},
 		{"2040", trust.Clock{Now: year(2040)}, trust.ErrExpired},
-		{"2040, a program that renews", trust.Clock{Now: year(2040), Repair: true}, nil},
+		{"2040, a program that renews", trust.Clock{Now: year(2040), AcceptExpired: true}, nil},
 		{"timestamp at its expiry", trust.Clock{Now: w.at.Add(trust.TimestampLife)}, nil},
 		{"timestamp past its expiry", trust.Clock{Now: w.at.Add(trust.TimestampLife + time.Second)}, trust.ErrExpired},
 		{"within accept stale", trust.Clock{Now: w.at.Add(trust.TimestampLife + time.Hour), AcceptStale: time.Hour}, nil},
@@ -125,7 +125,7 @@ func TestRootExpiredAndRenewed(t *testing.T) {
 	wantErr(t, b.refresh(w.dir, w.clock()), trust.ErrExpired)
 
 	s := newBox(t, w.repo.Root()) // beside the signer's keys
-	s.must(w.dir, trust.Clock{Now: w.at, Repair: true})
+	s.must(w.dir, trust.Clock{Now: w.at, AcceptExpired: true})
 	w.newRoot(w.roots, nil)
 	wantErr(t, b.refresh(w.dir, w.clock()), trust.ErrExpired) // the list is over too
 	w.publish(trust.Change{Targets: w.propose(w.releases)})

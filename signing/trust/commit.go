@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 )
@@ -18,75 +17,38 @@ import (
 // Open tells which. In a directory that is served, every archive that r lists must be in place before the call.
 //
 // Commit refuses a repository older than the current one with ErrRollback, another digest for a name with
-// ErrSecondDigest, and one that follows from other roots with ErrFork.
+// ErrSecondDigest, and one that follows from other roots with ErrFork. What was accepted since the last Commit and is
+// not a whole set is not compared here: Verify judged r by it before.
 func (s *State) Commit(r *Repository) error {
 	if r == nil {
 		return errors.New("commit: no repository")
 	}
-	if err := s.heal(r.chain); err != nil {
+	if err := s.commit(r); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	m, err := s.admit(r)
-	if err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	ledger, err := s.ledger.under(s.joined(r.chain)).with(r.targets.releases)
-	if err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	if err := s.store(r, ledger); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	s.roots, s.set, s.current, s.problem, s.ledger = s.joined(r.chain), m, r, nil, ledger
-	s.memory = m.newest(s.memory.stillValid(s.Root()))
-	_, err = s.Prune(false)
+	_, err := s.Prune(false)
 	return errors.Join(err, s.forget())
 }
 
-// admit checks r against the stored set and returns the memory that holds r. What was accepted since and is not a
-// whole set is not compared here: Refresh judged r by it before.
-func (s *State) admit(r *Repository) (memory, error) {
-	if err := s.admitRoots(r.chain); err != nil {
-		return memory{}, err
+func (s *State) commit(r *Repository) error {
+	if err := s.heal(r.chain); err != nil {
+		return err
 	}
-	m := s.set.stillValid(r.root)
-	if err := errors.Join(m.checkTimestamp(r.timestamp), m.checkSnapshot(r.snapshot), m.checkTargets(r.targets)); err != nil {
-		return memory{}, err
+	chain, err := s.continued(r.chain)
+	if err != nil {
+		return err
 	}
-	return memory{r.timestamp, r.snapshot, r.targets}, nil
-}
-
-// admitRoots checks that chain continues the roots of s and does not end with an older one.
-func (s *State) admitRoots(chain []*Root) error {
-	for _, mine := range s.roots {
-		i := slices.IndexFunc(chain, func(theirs *Root) bool { return theirs.version == mine.version })
-		if i >= 0 && string(chain[i].raw) != string(mine.raw) {
-			return fmt.Errorf("%s: %w", mine.name(), ErrFork)
+	had := s.set.acceptedBy(r.Root())
+	for _, role := range readingOrder() {
+		if err := had.check(r.files[role]); err != nil {
+			return err
 		}
 	}
-	newest := chain[len(chain)-1]
-	if had := max(s.Root().version, s.floor); newest.version < had {
-		return rollback(newest.name(), had)
+	ledger, err := s.ledger.under(chain).with(r.list().releases)
+	if err != nil {
+		return err
 	}
-	if chain[0].version > s.Root().version {
-		return verifyRootChain(s.Root(), chain[0])
-	}
-	return nil
-}
-
-// joined returns the roots of s, followed by those of chain that are newer.
-func (s *State) joined(chain []*Root) []*Root {
-	out := slices.Clone(s.roots)
-	for _, r := range chain {
-		if r.version > out[len(out)-1].version {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
-func (s *State) store(r *Repository, ledger *Ledger) error {
-	if err := s.storeRoots(s.joined(r.chain)); err != nil {
+	if err := s.storeRoots(chain); err != nil {
 		return err
 	}
 	if err := s.storeLedger(ledger); err != nil {
@@ -95,35 +57,63 @@ func (s *State) store(r *Repository, ledger *Ledger) error {
 	if err := s.storeBound(ledger); err != nil {
 		return err
 	}
-	for _, role := range []Role{RoleTargets, RoleSnapshot, RoleTimestamp} {
-		put := s.put
-		if s.current == nil || s.current.Version(role) != r.Version(role) {
-			// A file that a failed commit left is written again: it is in force from this commit on, and Prune counts
-			// from its modification time.
-			put = s.write
-		}
-		if err := put(FileName(role, r.Version(role)), r.Raw(role)); err != nil {
+	for _, role := range slices.Backward(readingOrder()) {
+		// A file that a failed commit left is written again: it is in force from this commit on, and Prune counts from
+		// its modification time.
+		again := s.current == nil || s.current.Version(role) != r.Version(role)
+		if err := s.put(FileName(role, r.Version(role)), r.Raw(role), again); err != nil {
 			return err
 		}
 	}
 	// A file that was there already may be from a run that crashed before it synced the directory.
-	return s.cfg.FS.SyncDir(s.cfg.Dir)
-}
-
-// put writes a file and its copy, each unless it has those bytes already.
-func (s *State) put(name string, data []byte) error {
-	if err := s.putCopy(name, data); err != nil || s.has(name, data) {
+	if err := s.cfg.FS.SyncDir(s.cfg.Dir); err != nil {
 		return err
 	}
-	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
+	s.set, s.current, s.problem, s.ledger = r.files, r, nil, ledger
+	s.trusted = r.files.withNewer(s.trusted.acceptedBy(s.Root()))
+	return nil
 }
 
-// write is like put, but always writes the file itself.
-func (s *State) write(name string, data []byte) error {
-	if err := s.putCopy(name, data); err != nil {
+// newer returns the roots of chain that follow the newest root of s. The error is ErrFork if chain and s have
+// different roots of one version.
+func (s *State) newer(chain []*Root) ([]*Root, error) {
+	for _, mine := range s.roots {
+		i := slices.IndexFunc(chain, func(theirs *Root) bool { return theirs.version == mine.version })
+		if i >= 0 && !bytes.Equal(chain[i].raw, mine.raw) {
+			return nil, fmt.Errorf("%s: %w", mine.name(), ErrFork)
+		}
+	}
+	i := slices.IndexFunc(chain, func(r *Root) bool { return r.version > s.Root().version })
+	if i < 0 {
+		return nil, nil
+	}
+	return chain[i:], nil
+}
+
+// continued returns the roots of s and those of chain that are newer. It refuses a chain that does not follow from the
+// roots of s with ErrFork, and one that ends with an older root with ErrRollback.
+func (s *State) continued(chain []*Root) ([]*Root, error) {
+	newer, err := s.newer(chain)
+	if err != nil {
+		return nil, err
+	}
+	if last, had := newest(chain), max(s.Root().version, s.lostBelow); last.version < had {
+		return nil, rollback(last.name(), had)
+	}
+	if chain[0].version > s.Root().version {
+		if err := verifyRootChain(s.Root(), chain[0]); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Concat(s.roots, newer), nil
+}
+
+// put writes a file and its copy, each unless it has those bytes already; the file itself also then if again is set.
+func (s *State) put(name string, data []byte, again bool) error {
+	if err := s.putCopy(name, data); err != nil || !again && s.has(name, data) {
 		return err
 	}
-	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
+	return s.write(name, data)
 }
 
 // putCopy writes the copy of a file if others read the directory: there may be nobody to fetch the file from again. A
@@ -131,16 +121,20 @@ func (s *State) write(name string, data []byte) error {
 // file back.
 func (s *State) putCopy(name string, data []byte) error {
 	name = disk.CopyPath(name)
-	_, none := os.Lstat(filepath.Join(s.cfg.Dir, name))
+	_, none := os.Lstat(s.path(name))
 	if none != nil && !s.cfg.DeferRoots || s.has(name, data) {
 		return nil
 	}
-	return s.cfg.FS.WriteFile(filepath.Join(s.cfg.Dir, name), data, 0o644)
+	return s.write(name, data)
 }
 
 func (s *State) has(name string, data []byte) bool {
-	old, err := readFile(filepath.Join(s.cfg.Dir, name), int64(len(data)))
+	old, err := s.readFile(name, int64(len(data)))
 	return err == nil && bytes.Equal(old, data)
+}
+
+func (s *State) write(name string, data []byte) error {
+	return s.cfg.FS.WriteFile(s.path(name), data, 0o644)
 }
 
 // storeRoots stores the roots of chain and makes them the roots of s.
@@ -149,7 +143,7 @@ func (s *State) storeRoots(chain []*Root) error {
 		return err
 	}
 	for _, r := range chain {
-		if err := s.put(FileName(RoleRoot, r.version), r.raw); err != nil {
+		if err := s.put(FileName(RoleRoot, r.version), r.raw, false); err != nil {
 			return err
 		}
 	}
@@ -157,88 +151,144 @@ func (s *State) storeRoots(chain []*Root) error {
 	return nil
 }
 
-// maxSuperseded bounds the superseded files that are kept, in bytes: a thief of the online key can make any number of
-// snapshots.
-const maxSuperseded = 64 << 20
-
-// Superseded is what Prune removed, or would remove, and what it leaves.
-type Superseded struct {
-	Files     []string // names of those removed
-	Bytes     int64
-	Kept      int
-	KeptBytes int64
-}
-
-// Prune removes the snapshot and targets files that were superseded longer ago than Config.Superseded, and temporary
-// files and copies that a crash left behind. If Config.Superseded is 0, the set before the current one stays whatever
-// its age. With dry, Prune only reports what it would remove.
-func (s *State) Prune(dry bool) (Superseded, error) {
-	var out Superseded
-	if s.current == nil {
-		return out, nil
-	}
-	if !dry {
-		if err := s.cfg.FS.RemoveTemps(s.cfg.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return out, err
-		}
-	}
-	for _, role := range []Role{RoleSnapshot, RoleTargets} {
-		stored, err := s.versions(role)
-		if err != nil {
-			return out, err
-		}
-		older := stored[:max(slices.Index(stored, s.current.Version(role)), 0)]
-		for i, v := range slices.Backward(older) {
-			path := filepath.Join(s.cfg.Dir, FileName(role, v))
-			info, err := os.Lstat(path)
-			if err != nil {
-				return out, err
-			}
-			if out.KeptBytes+info.Size() <= maxSuperseded && s.spared(role, stored, i, dry) {
-				out.Kept, out.KeptBytes = out.Kept+1, out.KeptBytes+info.Size()
-				continue
-			}
-			out.Files, out.Bytes = append(out.Files, FileName(role, v)), out.Bytes+info.Size()
-			if dry {
-				continue
-			}
-			if err := s.cfg.FS.Remove(path); err != nil {
-				return out, err
-			}
-		}
-	}
-	if dry {
-		return out, nil
-	}
-	return out, s.removeCopies()
-}
-
-// spared reports whether version stored[i] of a role, which is superseded, is young enough to stay.
+// rememberedDir is the directory, within that of a State, for what was accepted and is not a whole set yet:
 //
-// A version was superseded when the next one was written here. That is the modification time of the next one, which
-// outlives restarts and copies of the directory. Its time of issue would be too early, because a mirror serves the
-// old one until its own sync.
-func (s *State) spared(role Role, stored []int64, i int, dry bool) bool {
-	if s.cfg.Superseded == 0 {
-		return stored[i+1] == s.current.Version(role)
+//	2.root.json …                                  newer roots without a set of their own; only with Config.DeferRoots
+//	timestamp.json, snapshot.json, targets.json    the newest of each that is not in the set
+//
+// Each file is signed and is verified again when it is read; a damaged one counts as missing. A program that doesn't
+// know the directory works without it.
+const rememberedDir = "remembered"
+
+// rememberedName returns the name of a file there, relative to the directory of the State.
+func rememberedName(role Role, version int64) string {
+	if role != RoleRoot {
+		return filepath.Join(rememberedDir, string(role)+".json")
 	}
-	next := filepath.Join(s.cfg.Dir, FileName(role, stored[i+1]))
-	info, err := os.Lstat(next)
-	if err != nil {
-		return false
-	}
-	now := s.now()
-	if info.ModTime().After(now) && !dry {
-		// A clock that was ahead must not keep withdrawn archives for years, so the time is counted from now. If
-		// Chtimes fails, the file only stays for longer.
-		_ = os.Chtimes(next, time.Time{}, now)
-	}
-	return now.Sub(info.ModTime()) < s.cfg.Superseded
+	return filepath.Join(rememberedDir, FileName(role, version))
 }
 
-func (s *State) now() time.Time {
-	if s.cfg.Now == nil {
-		return time.Now()
+// Remember stores what a Verify accepted, durably, beside the current repository, which stays current. Values may be
+// remembered in any order, and a Commit may have come in between.
+func (s *State) Remember(a Accepted) error {
+	if err := s.remember(a); err != nil {
+		return fmt.Errorf("remember what was accepted: %w", err)
 	}
-	return s.cfg.Now()
+	return nil
+}
+
+func (s *State) remember(a Accepted) error {
+	if len(a.chain) > 0 { // otherwise too few of the damaged roots could be fetched
+		if err := s.addRoots(a.chain); err != nil {
+			return err
+		}
+	}
+	s.trusted = s.trusted.withNewer(a.files.acceptedBy(s.Root()))
+	if !a.asked.IsZero() {
+		s.rootsAsked = a.asked
+	}
+	for _, role := range readingOrder() {
+		if f := s.trusted[role]; f != nil && f != s.set[role] {
+			if err := s.putRemembered(f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addRoots adds the newer roots of a chain and forgets what the newest of them no longer accepts.
+func (s *State) addRoots(chain []*Root) error {
+	if err := s.heal(chain); err != nil {
+		return err
+	}
+	newer, err := s.newer(chain)
+	if err != nil || len(newer) == 0 {
+		return err
+	}
+	if s.cfg.DeferRoots { // the present set is served until one that fits the new roots is there too
+		for _, r := range newer {
+			if err := s.putRemembered(r.file); err != nil {
+				return err
+			}
+		}
+		s.roots = slices.Concat(s.roots, newer)
+		s.trusted = s.trusted.acceptedBy(s.Root())
+		return nil
+	}
+	if err := s.storeRoots(slices.Concat(s.roots, newer)); err != nil {
+		return err
+	}
+	s.trusted = s.trusted.acceptedBy(s.Root())
+	s.set = s.set.acceptedBy(s.Root())
+	if s.current != nil && (s.set[RoleTimestamp] == nil || s.set[RoleTargets] == nil) {
+		s.current, s.problem = nil, fmt.Errorf("%s: %w: it no longer accepts what was current", s.Root().name(), ErrThreshold)
+	}
+	return nil
+}
+
+func (s *State) putRemembered(f *file) error {
+	if err := s.cfg.FS.MkdirAll(s.path(rememberedDir), 0o755); err != nil {
+		return err
+	}
+	name := rememberedName(f.role, f.version)
+	if s.has(name, f.raw) {
+		return nil
+	}
+	return s.write(name, f.raw)
+}
+
+// loadRemembered adds what was remembered to s.roots and s.trusted. Files that are damaged, or signed with revoked
+// keys, are ignored.
+func (s *State) loadRemembered() {
+	for {
+		last := s.Root()
+		raw, err := s.readFile(rememberedName(RoleRoot, last.version+1), MaxLength(RoleRoot))
+		if err != nil {
+			break
+		}
+		next, err := last.openNext(raw)
+		if err != nil {
+			break
+		}
+		s.roots = append(s.roots, next)
+	}
+	found := files{}
+	for _, role := range readingOrder() {
+		if raw, err := s.readFile(rememberedName(role, 0), MaxLength(role)); err == nil {
+			if f, err := (link{role: role}).open(s.Root(), raw); err == nil {
+				found[role] = f
+			}
+		}
+	}
+	s.trusted = s.trusted.acceptedBy(s.Root()).withNewer(found)
+}
+
+// forget removes remembered files that are in the set now or no longer count.
+func (s *State) forget() error {
+	dir := s.path(rememberedDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.FS.RemoveTemps(dir); err != nil {
+		return err
+	}
+	keep := map[string]bool{}
+	for _, role := range readingOrder() {
+		keep[rememberedName(role, 0)] = s.trusted[role] != s.set[role]
+	}
+	for _, e := range entries {
+		role, version, _ := ParseFileName(e.Name())
+		if keep[filepath.Join(rememberedDir, e.Name())] || role == RoleRoot && version > s.current.Version(RoleRoot) {
+			continue
+		}
+		if err := s.cfg.FS.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }

@@ -188,14 +188,14 @@ type Verdict struct {
 	Next   time.Time // for HoldRollout: when the box will take it; zero: never under the present steps
 }
 
-// Takes decides whether a box takes the release at that time, from signed data alone: no server knows or decides.
+// Evaluate decides whether a box may install the release at that time, from signed data alone: no server knows or decides.
 // Hardware and the lowest version are checked before the rollout, since these don't pass by waiting.
 //
 // The place of a box comes from the SHA-256 of its machine id, a newline and the name of the update in the format
 // .tar.bz2, whatever its own. The box is in a share if the first 8 bytes, as a big-endian fraction of 2^64, are below
 // the share. So a box that takes an update still takes it when the share grows, each update has other early boxes,
 // and a version in two formats reaches the same boxes.
-func (r Release) Takes(b Box, at time.Time) Verdict {
+func (r Release) Evaluate(b Box, at time.Time) Verdict {
 	c := r.conditions
 	if len(c.Hardware) > 0 && !slices.Contains(c.Hardware, b.Hardware) {
 		return Verdict{Hold: HoldHardware, Reason: fmt.Sprintf("it is for hardware %s, and this is %s",

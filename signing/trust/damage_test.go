@@ -17,7 +17,7 @@ import (
 // TestDamagedBits turns bits, in many places, of every file that a state has, one after another: of an origin, which nobody can fetch
 // anything from again for, of a mirror, which has a pinned root, and of a directory that was written before files had
 // copies. What Open returns is right, or names the file; on an origin's or a mirror's directory of today it is
-// right, and after Mend every byte is as it was.
+// right, and after RewriteDamaged every byte is as it was.
 func TestDamagedBits(t *testing.T) {
 	testworld.Unraced(t)
 	w := newWorld(t)
@@ -95,7 +95,7 @@ func damageBits(t *testing.T, d directory, pinned []byte, path string, copies bo
 			}
 		}
 		if superseded := strings.HasPrefix(where, "2.targets") || strings.HasPrefix(where, "3.snapshot"); copies && at%62 == 0 && !superseded {
-			if err := s.Mend(); err != nil {
+			if err := s.RewriteDamaged(); err != nil {
 				t.Fatal(err)
 			}
 			if got := read(t, path); string(got) != string(good) {

@@ -50,7 +50,7 @@
 //	proposal, err := edit.Sign(ctx, release)
 //	next, err := repo.Next(ctx, now, trust.Change{Targets: proposal}, online)
 //
-// A signer keeps a State of its own beside its keys. It refreshes that State, with Clock.Repair set, from the
+// A signer keeps a State of its own beside its keys. It refreshes that State, with Clock.AcceptExpired set, from the
 // repository that it is about to change, and commits there what it published. A base that is older than it has seen
 // is ErrRollback.
 //

@@ -39,10 +39,10 @@ func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*
 	if err := r.CheckClock(at); err != nil {
 		return nil, err
 	}
-	if max(r.targets.version, reserved) >= maxVersion {
+	if max(r.Version(RoleTargets), reserved) >= maxVersion {
 		return nil, errors.New("targets: no version is left; restore the repository from before somebody counted it up, and replace release and online keys")
 	}
-	releases, err := r.targets.forEdit()
+	releases, err := r.list().releasesToEdit()
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +126,13 @@ func (e *TargetsEdit) Keep(most int) {
 	})
 }
 
-func (e *TargetsEdit) version() int64 { return max(e.base.targets.version, e.reserved) + 1 }
+func (e *TargetsEdit) version() int64 { return max(e.base.Version(RoleTargets), e.reserved) + 1 }
 
 // Plan says what the edit changes.
 func (e *TargetsEdit) Plan() Plan {
 	p := planTargets(e.known, e.base.byName, e.releases)
-	p.From, p.To = e.base.targets.version, e.version()
-	p.FromExpires, p.ToExpires = e.base.targets.expires, expiry(e.at, TargetsLife)
+	p.From, p.To = e.base.Version(RoleTargets), e.version()
+	p.FromExpires, p.ToExpires = e.base.Expires(RoleTargets), RoleTargets.expiry(e.at)
 	return p
 }
 
@@ -142,7 +142,7 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 	if len(e.releases) > MaxUpdates {
 		return nil, fmt.Errorf("%w: %d, and a list holds %d: keep fewer", ErrTooMany, len(e.releases), MaxUpdates)
 	}
-	by, err := e.base.root.choose(RoleTargets, by)
+	by, err := e.base.Root().choose(RoleTargets, by)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 	if err != nil {
 		return nil, err
 	}
-	raw, err := signFile(ctx, e.base.root, RoleTargets, content, by)
+	raw, err := signFile(ctx, e.base.Root(), RoleTargets, content, by)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 func (e *TargetsEdit) signRelease(ctx context.Context, r Release, by []signing.Signer) (Release, error) {
 	var sigs detached
 	for _, s := range r.sigs {
-		if e.base.root.roles[RoleTargets].has(s.Key) {
+		if e.base.Root().roles[RoleTargets].has(s.Key) {
 			sigs = append(sigs, s)
 		}
 	}
@@ -212,7 +212,7 @@ type RootEdit struct {
 // EditRoot begins the next root. Without a change it renews the present one. The clock is not checked as CheckClock
 // does: if the online key signed a time in the future, only a root that replaces this key ends that.
 func (r *Repository) EditRoot(at time.Time) (*RootEdit, error) {
-	return &RootEdit{base: r, at: at, roles: maps.Clone(r.root.roles)}, nil
+	return &RootEdit{base: r, at: at, roles: maps.Clone(r.Root().roles)}, nil
 }
 
 // AddKey gives a key a role. It is an error if the key has the role already.
@@ -254,7 +254,7 @@ func (e *RootEdit) SetThreshold(role Role, n int) error {
 }
 
 func (e *RootEdit) root() (*Root, error) {
-	return unsignedRoot(e.base.root.signed, e.base.root.version+1, e.at, e.roles)
+	return unsignedRoot(e.base.Root().signed, e.base.Root().version+1, e.at, e.roles)
 }
 
 // Plan says what the edit changes. It is an error if a role has fewer keys than its threshold.
@@ -263,7 +263,7 @@ func (e *RootEdit) Plan() (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	return planRoot(e.base.root, next), nil
+	return planRoot(e.base.Root(), next), nil
 }
 
 // Sign makes the next root and signs it with those signers whose key is a root key of the present root or of the
@@ -273,15 +273,20 @@ func (e *RootEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, e
 	if err != nil {
 		return nil, err
 	}
-	raw, err := signBoth(ctx, e.base.root, next, by)
+	sigs, err := signBoth(ctx, e.base.Root(), next, by)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := join(sigs, next.signed)
 	if err != nil {
 		return nil, err
 	}
 	return e.base.CheckRoot(raw, e.at)
 }
 
-// signBoth signs next with those signers whose key is a root key of either root. A key of both signs once.
-func signBoth(ctx context.Context, base, next *Root, by []signing.Signer) ([]byte, error) {
+// signBoth returns the signatures of next with those by the signers whose key is a root key of either root. A key of
+// both signs once.
+func signBoth(ctx context.Context, base, next *Root, by []signing.Signer) ([]fileSignature, error) {
 	old, errOld := base.choose(RoleRoot, by)
 	own, errNew := next.choose(RoleRoot, by)
 	if errOld != nil && errNew != nil {
@@ -292,8 +297,5 @@ func signBoth(ctx context.Context, base, next *Root, by []signing.Signer) ([]byt
 		return nil, err
 	}
 	own = slices.DeleteFunc(own, func(s signing.Signer) bool { return slices.Contains(old, s) })
-	if sigs, err = sign(ctx, next, RoleRoot, next.signed, sigs, own, nil); err != nil {
-		return nil, err
-	}
-	return join(sigs, next.signed)
+	return sign(ctx, next, RoleRoot, next.signed, sigs, own, nil)
 }

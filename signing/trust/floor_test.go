@@ -36,7 +36,7 @@ func TestDamagedRootForgetsNothing(t *testing.T) {
 			b.must(w.dir, w.clock())
 			damageRoot(t, b, "2.root.json")
 			b.reopen()
-			if err := b.state.Mend(); err != nil {
+			if err := b.state.RewriteDamaged(); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 {
@@ -78,7 +78,7 @@ func TestDamagedRootLearnsNothing(t *testing.T) {
 	b.must(w.dir, w.clock())
 	damageRoot(t, b, "2.root.json")
 	b.reopen()
-	if err := b.state.Mend(); err != nil {
+	if err := b.state.RewriteDamaged(); err != nil {
 		t.Fatal(err)
 	}
 	b.must(w.dir, w.clock())
@@ -146,7 +146,7 @@ func TestDamagedTimestampOfABox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Mend(); err != nil {
+	if err := s.RewriteDamaged(); err != nil {
 		t.Fatal(err)
 	}
 	old := copyOf(t, w.dir)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,7 +124,7 @@ func (b Binding) String() string {
 // the release keys since l learned them.
 func (l *Ledger) Rebound(r *Repository) (out []Binding) {
 	l = l.under(r.chain)
-	for _, rel := range r.targets.releases {
+	for _, rel := range r.list().releases {
 		if was, ok := l.digests[rel.Name()]; ok && was != rel.Digest() {
 			out = append(out, Binding{rel.Name(), was, rel.Digest()})
 		}
@@ -171,7 +170,7 @@ func (l *Ledger) after(since int64) *Ledger {
 // following returns l for checking a list that is to follow r. The names that r lists keep their digests, whatever l
 // has for them: l may be empty, or end before the release keys were replaced.
 func (l *Ledger) following(r *Repository) *Ledger {
-	return l.under(r.chain).rebound(r.targets.releases)
+	return l.under(r.chain).rebound(r.list().releases)
 }
 
 // boundName returns the name of the file with the names that are bound for good: those learned since that root, which
@@ -207,9 +206,9 @@ func (s *State) loadBound() {
 	if s.ledger.since == 0 {
 		return
 	}
-	path := filepath.Join(s.cfg.Dir, boundName(s.ledger.since))
-	for _, p := range []string{path, disk.CopyPath(path)} {
-		raw, err := readFile(p, maxLedger)
+	name := boundName(s.ledger.since)
+	for _, name := range []string{name, disk.CopyPath(name)} {
+		raw, err := s.readFile(name, maxLedger)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			s.damaged(err)
 		}
@@ -269,11 +268,11 @@ func (s *State) storeBound(l *Ledger) error {
 	if l.since == 0 {
 		return nil
 	}
-	if err := s.put(boundName(l.since), l.bound()); err != nil {
+	if err := s.put(boundName(l.since), l.bound(), false); err != nil {
 		return err
 	}
 	if old := s.ledger.since; old != 0 && old != l.since {
-		return s.cfg.FS.RemoveState(filepath.Join(s.cfg.Dir, boundName(old)))
+		return s.cfg.FS.RemoveState(s.path(boundName(old)))
 	}
 	return nil
 }
@@ -281,7 +280,7 @@ func (s *State) storeBound(l *Ledger) error {
 // loadLedger reads the ledger. A lost ledger is no error: the names of the list are learned again, and names come
 // from signed lists alone.
 func (s *State) loadLedger() error {
-	path := filepath.Join(s.cfg.Dir, LedgerName)
+	path := s.path(LedgerName)
 	raw, damage, err := disk.ReadState(path, maxLedger, func(raw []byte) error {
 		_, err := ParseLedger(raw)
 		return err
@@ -313,7 +312,7 @@ func (s *State) loadLedger() error {
 // and copy differ and s.ledger is from the copy. Then an older program, which writes no copies, added to the file: a
 // damaged disk adds no lines.
 func (s *State) grownLedger() *Ledger {
-	raw, err := readFile(filepath.Join(s.cfg.Dir, LedgerName), maxLedger)
+	raw, err := s.readFile(LedgerName, maxLedger)
 	if err != nil {
 		return nil
 	}
@@ -331,7 +330,7 @@ func (s *State) grownLedger() *Ledger {
 
 // storeLedger writes the ledger unless file and copy have it already.
 func (s *State) storeLedger(l *Ledger) error {
-	path := filepath.Join(s.cfg.Dir, LedgerName)
+	path := s.path(LedgerName)
 	old, damage, err := disk.ReadState(path, maxLedger, nil)
 	if _, noCopy := os.Lstat(disk.CopyPath(path)); err == nil && damage == nil && noCopy == nil && bytes.Equal(old, l.Bytes()) || l.Len() == 0 {
 		return nil
@@ -343,14 +342,14 @@ func (s *State) storeLedger(l *Ledger) error {
 // that was lost or is older than the list. The list was accepted under the ledger; if they differ, the disk damaged
 // the ledger.
 func (s *State) learn() {
-	if s.memory.targets == nil {
+	if s.trusted[RoleTargets] == nil {
 		return
 	}
-	releases := s.memory.targets.releases
+	releases := s.trusted[RoleTargets].releases
 	for _, r := range releases {
 		if s.ledger.check(r.Name(), r.Digest()) != nil {
 			had, _ := s.ledger.Digest(r.Name())
-			s.damaged(fmt.Errorf("%s: %w: %v: expected digest %v, which the list has, got %v", filepath.Join(s.cfg.Dir, LedgerName), disk.ErrDamaged, r.Name(), r.Digest(), had))
+			s.damaged(fmt.Errorf("%s: %w: %v: expected digest %v, which the list has, got %v", s.path(LedgerName), disk.ErrDamaged, r.Name(), r.Digest(), had))
 			break // one message for a damaged file is enough
 		}
 	}

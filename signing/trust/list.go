@@ -16,13 +16,6 @@ import (
 // MaxUpdates bounds how many updates one repository lists.
 const MaxUpdates = 2000
 
-// targets is a targets file and the releases that it lists, in the order of the catalog.
-type targets struct {
-	*file
-	releases   []Release
-	impossible []error // why entries were left out of releases
-}
-
 // listContent is the signed part of a targets file.
 type listContent struct {
 	header
@@ -30,26 +23,10 @@ type listContent struct {
 	Targets     map[string]entry `json:"targets"`
 }
 
-// parseTargets reads a targets file that at least least release keys of root signed, else the error is ErrThreshold.
-// It puts the detached signatures in the order of root.
-func parseTargets(root *Root, raw []byte, least int) (*targets, error) {
-	f, err := openFile(RoleTargets, raw)
-	if err != nil {
-		return nil, err
-	}
-	if len(signers(root, f)) < least {
-		return nil, fmt.Errorf("targets: %w: %s", ErrThreshold, describeSigners(root, f))
-	}
-	t := &targets{file: f}
-	if err := t.readContent(root); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", t.name(), ErrMalformed, err)
-	}
-	return t, nil
-}
-
-func (t *targets) readContent(root *Root) error {
+// readTargets reads the content of a list. It puts the detached signatures in the order of root.
+func (f *file) readTargets(root *Root) error {
 	var c listContent
-	if err := t.read(&c, &c.header); err != nil {
+	if err := f.read(&c, &c.header); err != nil {
 		return err
 	}
 	if c.Delegations != nil {
@@ -58,37 +35,18 @@ func (t *targets) readContent(root *Root) error {
 	if c.Targets == nil {
 		return errors.New("expected targets")
 	}
-	return t.readReleases(root, c.Targets)
-}
-
-// openTargets reads the targets file that a snapshot names and that root accepts.
-func openTargets(root *Root, named link, raw []byte) (*targets, error) {
-	if err := named.checkBytes(raw); err != nil {
-		return nil, err
-	}
-	tg, err := parseTargets(root, raw, root.Threshold(RoleTargets))
-	if err != nil {
-		return nil, err
-	}
-	if err := named.checkVersion(tg.file); err != nil {
-		return nil, err
-	}
-	return tg, nil
-}
-
-func (t *targets) readReleases(root *Root, entries map[string]entry) error {
-	cosigned, err := readCosigned(t.signatures)
+	cosigned, err := readCosigned(f.signatures)
 	if err != nil {
 		return err
 	}
 	rank := root.ranks(RoleTargets)
-	t.releases = make([]Release, 0, len(entries))
-	for path, e := range entries {
+	f.releases = make([]Release, 0, len(c.Targets))
+	for path, e := range c.Targets {
 		r, err := e.release(path)
 		if errors.Is(err, errImpossible) {
 			// Only this entry is left out, which is safe because no archive can match it. Refusing the whole list
 			// would keep every box that meets it from later updates too, and its signer from signing a better list.
-			t.impossible = append(t.impossible, err)
+			f.impossible = append(f.impossible, err)
 			delete(cosigned, path)
 			continue
 		}
@@ -100,26 +58,26 @@ func (t *targets) readReleases(root *Root, entries map[string]entry) error {
 		if err := sortSignatures(rank, r.sigs); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		t.releases = append(t.releases, r)
+		f.releases = append(f.releases, r)
 	}
 	for path := range cosigned {
 		return fmt.Errorf("%s: has a detached signature and is not listed", path)
 	}
-	slices.SortFunc(t.releases, compareReleases)
+	slices.SortFunc(f.releases, compareReleases)
 	return nil
 }
 
-// forEdit returns the releases by name, with their custom fields exactly as they are in the file.
-func (t *targets) forEdit() (map[update.Name]Release, error) {
+// releasesToEdit returns the releases of a list by name, with their custom fields exactly as they are in the file.
+func (f *file) releasesToEdit() (map[update.Name]Release, error) {
 	var l struct {
 		Targets map[string]struct {
 			Custom json.RawMessage `json:"custom"`
 		} `json:"targets"`
 	}
-	if err := json.Unmarshal(t.signed, &l); err != nil {
+	if err := json.Unmarshal(f.signed, &l); err != nil {
 		return nil, err
 	}
-	out := byName(t.releases)
+	out := byName(f.releases)
 	for name, r := range out {
 		r.custom = l.Targets[name.String()].Custom
 		out[name] = r
@@ -133,7 +91,7 @@ func encodeList(version int64, at time.Time, releases map[update.Name]Release) (
 	for name, r := range releases {
 		entries[name.String()] = map[string]any{"custom": r.custom, "hashes": oneHash(r.Digest()), "length": r.Length()}
 	}
-	return encode(RoleTargets, version, at, TargetsLife, map[string]any{"targets": entries})
+	return encode(RoleTargets, version, at, map[string]any{"targets": entries})
 }
 
 func compareReleases(a, b Release) int {
@@ -186,14 +144,4 @@ func verifyDetached(root *Root, releases []Release) error {
 		}
 	}
 	return nil
-}
-
-// catalog returns the list as a catalog. An empty list of version 1 means that there never was an update: the first
-// targets file of a repository is empty.
-func (t *targets) catalog() (*update.Catalog, error) {
-	updates := make([]update.Update, len(t.releases))
-	for i, r := range t.releases {
-		updates[i] = r.Update()
-	}
-	return update.NewCatalog(updates, t.version > 1)
 }

@@ -28,27 +28,31 @@ type Setup struct {
 // Init makes a new repository: root 1, an empty targets 1, snapshot 1 and timestamp 1. The signers
 // must meet every threshold.
 func Init(ctx context.Context, at time.Time, setup Setup, by ...signing.Signer) (*Repository, error) {
-	root, err := firstRoot(ctx, at, setup, by)
-	if err != nil {
-		return nil, fmt.Errorf("init: %w", err)
-	}
-	signed, err := encodeList(1, at, nil)
-	if err != nil {
-		return nil, fmt.Errorf("init: %w", err)
-	}
-	raw, err := signFile(ctx, root, RoleTargets, signed, by)
-	if err != nil {
-		return nil, fmt.Errorf("init: %w", err)
-	}
-	tg, err := parseTargets(root, raw, root.Threshold(RoleTargets))
-	if err != nil {
-		return nil, fmt.Errorf("init: %w", err)
-	}
-	r, err := seal(ctx, []*Root{root}, tg, renewal{at: at, by: by, snapshot: 1, timestamp: 1})
+	r, err := initial(ctx, at, setup, by)
 	if err != nil {
 		return nil, fmt.Errorf("init: %w", err)
 	}
 	return r, nil
+}
+
+func initial(ctx context.Context, at time.Time, setup Setup, by []signing.Signer) (*Repository, error) {
+	root, err := firstRoot(ctx, at, setup, by)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := encodeList(1, at, nil)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := signFile(ctx, root, RoleTargets, signed, by)
+	if err != nil {
+		return nil, err
+	}
+	list, err := link{role: RoleTargets}.open(root, raw)
+	if err != nil {
+		return nil, err
+	}
+	return seal(ctx, []*Root{root}, list, renewal{at: at, by: by, snapshot: 1, timestamp: 1})
 }
 
 func firstRoot(ctx context.Context, at time.Time, setup Setup, by []signing.Signer) (*Root, error) {
@@ -98,7 +102,7 @@ type Change struct {
 // have these roles are ignored. The result is verified like anything that comes from outside. The error is ErrAhead
 // if the same keys signed a later time before.
 func (r *Repository) Next(ctx context.Context, at time.Time, c Change, by ...signing.Signer) (*Repository, error) {
-	chain, tg := r.chain, r.targets
+	chain, list := r.chain, r.list()
 	if c.Root != nil {
 		if err := c.Root.ready(r, RoleRoot); err != nil {
 			return nil, err
@@ -109,34 +113,35 @@ func (r *Repository) Next(ctx context.Context, at time.Time, c Change, by ...sig
 		if err := c.Targets.ready(r, RoleTargets); err != nil {
 			return nil, err
 		}
-		tg = c.Targets.targets
+		list = c.Targets.file
 	}
-	if r.timestamp.version >= maxVersion || r.snapshot.version >= maxVersion {
+	ts, sn := r.files[RoleTimestamp], r.files[RoleSnapshot]
+	if ts.version >= maxVersion || sn.version >= maxVersion {
 		return nil, errors.New("timestamp or snapshot: no version is left; replace the online key and restore the repository from before the theft")
 	}
-	at, err := r.issueAt(at, chain[len(chain)-1], tg, by)
+	at, err := r.issueAt(at, newest(chain), list, by)
 	if err != nil {
 		return nil, err
 	}
-	n := renewal{at: at, by: by, snapshot: r.snapshot.version + 1, timestamp: r.timestamp.version + 1}
-	if c == (Change{}) && !halfOver(r.snapshot.issued, r.snapshot.expires, at) && n.signed(chain[len(chain)-1], r.snapshot) {
-		n.keep = r.snapshot
+	n := renewal{at: at, by: by, snapshot: sn.version + 1, timestamp: ts.version + 1}
+	if c == (Change{}) && !sn.halfOver(at) && n.signed(newest(chain), sn) {
+		n.keep = sn
 	}
-	return seal(ctx, chain, tg, n)
+	return seal(ctx, chain, list, n)
 }
 
 // renewal holds what is needed to sign snapshot and timestamp.
 type renewal struct {
 	at                  time.Time
 	by                  []signing.Signer
-	snapshot, timestamp int64   // versions
-	keep                *online // the snapshot that stays; nil: a new one is made
+	snapshot, timestamp int64 // versions
+	keep                *file // the snapshot that stays; nil: a new one is made
 }
 
 // signed reports whether sn has enough signatures under root, among them those of all signers whose key root has for
 // snapshots.
-func (n renewal) signed(root *Root, sn *online) bool {
-	good := signers(root, sn.file)
+func (n renewal) signed(root *Root, sn *file) bool {
+	good := signers(root, sn)
 	for _, s := range n.by {
 		if root.roles[RoleSnapshot].has(s.Public().ID()) && !slices.Contains(good, s.Public()) {
 			return false
@@ -145,21 +150,21 @@ func (n renewal) signed(root *Root, sn *online) bool {
 	return len(good) >= root.Threshold(RoleSnapshot)
 }
 
-// seal signs a snapshot, unless n.keep is set, and a timestamp over tg, and assembles the repository.
-func seal(ctx context.Context, chain []*Root, tg *targets, n renewal) (*Repository, error) {
-	root := chain[len(chain)-1]
-	if err := verify(root, tg.file); err != nil {
+// seal signs a snapshot, unless n.keep is set, and a timestamp over a list, and assembles the repository.
+func seal(ctx context.Context, chain []*Root, list *file, n renewal) (*Repository, error) {
+	root := newest(chain)
+	if err := root.verify(list); err != nil {
 		return nil, err
 	}
 	sn, err := n.keep, error(nil)
 	if sn == nil {
-		if sn, err = signOnline(ctx, root, RoleSnapshot, n.snapshot, n.at, SnapshotLife, tg.file, n.by); err != nil {
+		if sn, err = signMeta(ctx, root, RoleSnapshot, n.snapshot, n.at, list, n.by); err != nil {
 			return nil, err
 		}
 	}
-	ts, err := signOnline(ctx, root, RoleTimestamp, n.timestamp, n.at, TimestampLife, sn.file, n.by)
+	ts, err := signMeta(ctx, root, RoleTimestamp, n.timestamp, n.at, sn, n.by)
 	if err != nil {
 		return nil, err
 	}
-	return assemble(chain, ts, sn, tg)
+	return assemble(chain, files{RoleTimestamp: ts, RoleSnapshot: sn, RoleTargets: list})
 }

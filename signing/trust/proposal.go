@@ -17,12 +17,11 @@ import (
 // Proposal is a next root or a next list that was checked against the repository that it follows. At least one key of
 // its role signed it, and each of its signatures is valid. Only this package makes one. It is immutable.
 type Proposal struct {
-	base    *Repository
-	role    Role
-	root    *Root    // of a root
-	targets *targets // of a list
-	plan    Plan
-	needs   []Need
+	base  *Repository
+	file  *file
+	root  *Root // the file as a root; nil for a list
+	plan  Plan
+	needs []Need
 
 	// The arguments of the check, for checking again with more signatures.
 	known    *Ledger
@@ -59,31 +58,32 @@ func (r *Repository) Check(role Role, known *Ledger, reserved int64, raw []byte,
 // the present time. The errors are ErrMalformed, ErrConflict, ErrExpired, ErrClock, ErrSecondDigest, and ErrThreshold
 // if a signature is invalid or none is there.
 func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at time.Time) (*Proposal, error) {
-	tg, err := parseTargets(r.root, raw, 1)
+	root, now := r.Root(), r.Version(RoleTargets)
+	list, err := openFile(root, RoleTargets, raw, 1)
 	if err != nil {
 		return nil, err
 	}
-	if next := max(r.targets.version, reserved) + 1; tg.version <= r.targets.version || tg.version > next {
-		return nil, fmt.Errorf("%s: %w: published is %d, expected %d", tg.name(), ErrConflict, r.targets.version, next)
+	if next := max(now, reserved) + 1; list.version <= now || list.version > next {
+		return nil, fmt.Errorf("%s: %w: published is %d, expected %d", list.name(), ErrConflict, now, next)
 	}
-	if err := checkProposed(tg.file, at, r.root); err != nil {
+	if err := checkProposed(list, at, root); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(tg.impossible...); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w; sign a list without it", tg.name(), ErrMalformed, err)
+	if err := errors.Join(list.impossible...); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w; sign a list without it", list.name(), ErrMalformed, err)
 	}
 	known = known.following(r)
-	if _, err := known.with(tg.releases); err != nil {
-		return nil, fmt.Errorf("%s: %w", tg.name(), err)
+	if _, err := known.with(list.releases); err != nil {
+		return nil, fmt.Errorf("%s: %w", list.name(), err)
 	}
-	if err := r.checkDetached(tg); err != nil {
-		return nil, fmt.Errorf("%s: %w", tg.name(), err)
+	if err := r.checkDetached(list.releases); err != nil {
+		return nil, fmt.Errorf("%s: %w", list.name(), err)
 	}
-	p := &Proposal{base: r, role: RoleTargets, targets: tg, known: known, reserved: reserved, at: at}
-	p.needs = []Need{needOf(r.root, tg.file)}
-	p.plan = planTargets(known, r.byName, byName(tg.releases))
-	p.plan.From, p.plan.To = r.targets.version, tg.version
-	p.plan.FromExpires, p.plan.ToExpires = r.targets.expires, tg.expires
+	p := &Proposal{base: r, file: list, known: known, reserved: reserved, at: at}
+	p.needs = []Need{needOf(root, list)}
+	p.plan = planTargets(known, r.byName, byName(list.releases))
+	p.plan.From, p.plan.To = now, list.version
+	p.plan.FromExpires, p.plan.ToExpires = r.Expires(RoleTargets), list.expires
 	return p, nil
 }
 
@@ -96,19 +96,20 @@ func byName(releases []Release) map[update.Name]Release {
 }
 
 // checkDetached verifies the detached signatures that r doesn't have, and requires at least one for each new update.
-func (r *Repository) checkDetached(tg *targets) error {
+func (r *Repository) checkDetached(releases []Release) error {
+	holders := r.Root().roles[RoleTargets]
 	var news []Release
-	for _, rel := range tg.releases {
+	for _, rel := range releases {
 		old, had := r.byName[rel.Name()]
 		if had && slices.Equal(old.sigs, rel.sigs) && old.Digest() == rel.Digest() {
 			continue
 		}
-		if !slices.ContainsFunc(rel.sigs, func(s KeySignature) bool { return r.root.roles[RoleTargets].has(s.Key) }) {
-			return fmt.Errorf("%v: %w: expected a detached signature by one of the keys %s", rel.Name(), ErrThreshold, fingerprints(r.root.roles[RoleTargets].keys))
+		if !slices.ContainsFunc(rel.sigs, func(s KeySignature) bool { return holders.has(s.Key) }) {
+			return fmt.Errorf("%v: %w: expected a detached signature by one of the keys %s", rel.Name(), ErrThreshold, fingerprints(holders.keys))
 		}
 		news = append(news, rel)
 	}
-	if err := verifyDetached(r.root, news); err != nil {
+	if err := verifyDetached(r.Root(), news); err != nil {
 		return fmt.Errorf("%w: %w", ErrThreshold, err)
 	}
 	return nil
@@ -118,32 +119,26 @@ func (r *Repository) checkDetached(tg *targets) error {
 // and ErrStranded if it doesn't accept the present files of r: to replace a key, add the new one, publish with it,
 // and only then remove the old one.
 func (r *Repository) CheckRoot(raw []byte, at time.Time) (*Proposal, error) {
-	next, err := parseRoot(r.root, raw)
+	now := r.Root()
+	next, err := parseRoot(now, raw)
 	if err != nil {
 		return nil, err
 	}
-	if next.version != r.root.version+1 {
-		return nil, fmt.Errorf("%s: %w: expected root %d", next.name(), ErrConflict, r.root.version+1)
+	if next.version != now.version+1 {
+		return nil, fmt.Errorf("%s: %w: expected root %d", next.name(), ErrConflict, now.version+1)
 	}
-	if err := checkProposed(next.file, at, r.root, next); err != nil {
+	if err := checkProposed(next.file, at, now, next); err != nil {
 		return nil, err
 	}
-	if err := r.stranded(next); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", next.name(), ErrStranded, err)
-	}
-	return &Proposal{
-		base: r, role: RoleRoot, root: next, at: at, plan: planRoot(r.root, next),
-		needs: []Need{needOf(r.root, next.file), needOf(next, next.file)},
-	}, nil
-}
-
-func (r *Repository) stranded(next *Root) error {
-	for _, role := range []Role{RoleTargets, RoleSnapshot, RoleTimestamp} {
-		if err := verify(next, r.file(role)); err != nil {
-			return err
+	for _, role := range readingOrder() {
+		if err := next.verify(r.files[role]); err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", next.name(), ErrStranded, err)
 		}
 	}
-	return nil
+	return &Proposal{
+		base: r, file: next.file, root: next, at: at, plan: planRoot(now, next),
+		needs: []Need{needOf(now, next.file), needOf(next, next.file)},
+	}, nil
 }
 
 // checkProposed refuses a file that is expired, was issued in the future, has no signature, or has one that is valid
@@ -168,39 +163,27 @@ func checkProposed(f *file, at time.Time, roots ...*Root) error {
 }
 
 // Role returns RoleRoot or RoleTargets.
-func (p *Proposal) Role() Role { return p.role }
+func (p *Proposal) Role() Role { return p.file.role }
 
 // Plan says what the proposal changes.
 func (p *Proposal) Plan() Plan { return p.plan }
 
 // Version returns the version that is proposed.
-func (p *Proposal) Version() int64 { return p.plan.To }
+func (p *Proposal) Version() int64 { return p.file.version }
 
 // Raw returns the file as signed so far. The caller must not change it.
-func (p *Proposal) Raw() []byte { return p.file().raw }
+func (p *Proposal) Raw() []byte { return p.file.raw }
 
-func (p *Proposal) file() *file {
-	if p.role == RoleRoot {
-		return p.root.file
-	}
-	return p.targets.file
-}
+// Releases returns what a list holds, nil for a root.
+func (p *Proposal) Releases() []Release { return slices.Clone(p.file.releases) }
 
-// again makes the proposal with other signatures and repeats the check.
-func (p *Proposal) again(sigs []fileSignature) (*Proposal, error) {
-	raw, err := join(sigs, p.file().signed)
+// withSignatures makes the proposal with other signatures and repeats the check.
+func (p *Proposal) withSignatures(sigs []fileSignature) (*Proposal, error) {
+	raw, err := join(sigs, p.file.signed)
 	if err != nil {
 		return nil, err
 	}
-	return p.base.Check(p.role, p.known, p.reserved, raw, p.at)
-}
-
-// Releases returns what a list holds, nil for a root.
-func (p *Proposal) Releases() []Release {
-	if p.targets == nil {
-		return nil
-	}
-	return slices.Clone(p.targets.releases)
+	return p.base.Check(p.Role(), p.known, p.reserved, raw, p.at)
 }
 
 // Needs returns the thresholds to meet: one for a list; for a root two, that of the present root and its own.
@@ -214,16 +197,17 @@ func (p *Proposal) Complete() bool {
 // ready refuses a proposal that can't become part of the repository that follows r: ErrConflict if it has another
 // base, ErrThreshold if signatures are missing.
 func (p *Proposal) ready(r *Repository, role Role) error {
-	if p.role != role {
-		return fmt.Errorf("expected a proposal of %s, got one of %s", role, p.role)
+	if p.Role() != role {
+		return fmt.Errorf("expected a proposal of %s, got one of %s", role, p.Role())
 	}
-	if p.base.root.version != r.root.version || p.base.targets.version != r.targets.version {
-		return fmt.Errorf("%s %d: %w: it follows root %d and targets %d, published are %d and %d", p.role, p.Version(), ErrConflict,
-			p.base.root.version, p.base.targets.version, r.root.version, r.targets.version)
+	for _, role := range []Role{RoleRoot, RoleTargets} {
+		if was, is := p.base.Version(role), r.Version(role); was != is {
+			return fmt.Errorf("%s: %w: it follows %s %d, and published is %s %d", p.file.name(), ErrConflict, role, was, role, is)
+		}
 	}
 	for _, n := range p.needs {
 		if !n.Met() {
-			return fmt.Errorf("%s %d: %w: root %d wants %d, it has %d; keys that can sign: %s", p.role, p.Version(), ErrThreshold,
+			return fmt.Errorf("%s: %w: root %d wants %d, it has %d; keys that can sign: %s", p.file.name(), ErrThreshold,
 				n.Root, n.Threshold, len(n.Have), fingerprints(n.Missing))
 		}
 	}
@@ -234,37 +218,38 @@ func (p *Proposal) ready(r *Repository, role Role) error {
 // cosigner also makes detached signatures for updates that have fewer than the threshold. They are kept in its
 // signature entry, because the list itself must stay as the others signed it, and the next list takes them in.
 func (p *Proposal) Cosign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
-	if p.role == RoleRoot {
-		raw, err := signBoth(ctx, p.base.root, p.root, by)
+	root, sigs := p.base.Root(), p.file.signatures
+	if p.Role() == RoleRoot {
+		sigs, err := signBoth(ctx, root, p.root, by)
 		if err != nil {
 			return nil, err
 		}
-		return p.base.CheckRoot(raw, p.at)
+		return p.withSignatures(sigs)
 	}
-	root := p.base.root
 	by, err := root.choose(RoleTargets, by)
 	if err != nil {
 		return nil, err
 	}
-	by = slices.DeleteFunc(by, func(s signing.Signer) bool { return slices.Contains(p.needs[0].Have, s.Public()) })
-	sigs := p.targets.signatures
 	for _, s := range by {
+		if slices.Contains(p.needs[0].Have, s.Public()) {
+			continue
+		}
 		updates, err := p.detached(ctx, s)
 		if err != nil {
 			return nil, err
 		}
-		if sigs, err = sign(ctx, root, RoleTargets, p.targets.signed, sigs, []signing.Signer{s}, updates); err != nil {
+		if sigs, err = sign(ctx, root, RoleTargets, p.file.signed, sigs, []signing.Signer{s}, updates); err != nil {
 			return nil, err
 		}
 	}
-	return p.again(sigs)
+	return p.withSignatures(sigs)
 }
 
 // detached returns the field updates for the signature entry of s, nil if no detached signature is needed.
 func (p *Proposal) detached(ctx context.Context, s signing.Signer) (json.RawMessage, error) {
 	updates := map[update.Name]signing.Signature{}
-	for _, r := range p.targets.releases {
-		if _, has := r.Signature(s.Public().ID()); has || len(r.sigs) >= p.base.root.Threshold(RoleTargets) {
+	for _, r := range p.file.releases {
+		if _, has := r.Signature(s.Public().ID()); has || len(r.sigs) >= p.base.Root().Threshold(RoleTargets) {
 			continue
 		}
 		sig, err := signing.Sign(ctx, s, r.Digest(), r.Name())
@@ -282,10 +267,10 @@ func (p *Proposal) detached(ctx context.Context, s signing.Signer) (json.RawMess
 // Merge adds the signatures of q, which must be the same proposal with other signatures; otherwise the error is
 // ErrConflict.
 func (p *Proposal) Merge(q *Proposal) (*Proposal, error) {
-	if p.role != q.role || p.Version() != q.Version() {
-		return nil, fmt.Errorf("%s %d: %w: expected %s %d", q.role, q.Version(), ErrConflict, p.role, p.Version())
+	a, b := p.file, q.file
+	if a.role != b.role || a.version != b.version {
+		return nil, fmt.Errorf("%s: %w: expected %s", b.name(), ErrConflict, a.name())
 	}
-	a, b := p.file(), q.file()
 	if !bytes.Equal(a.signed, b.signed) {
 		return nil, fmt.Errorf("%s: %w: its content is another", b.name(), ErrConflict)
 	}
@@ -295,7 +280,7 @@ func (p *Proposal) Merge(q *Proposal) (*Proposal, error) {
 			sigs = append(sigs, s)
 		}
 	}
-	return p.again(sigs)
+	return p.withSignatures(sigs)
 }
 
 // Plan says what a proposal changes, for a person to see before signing.

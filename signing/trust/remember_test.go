@@ -25,7 +25,7 @@ func newMirror(t testing.TB, w *world) (*box, directory) {
 // look is what a mirror does before it has the archives.
 func (b *box) look(f trust.Fetcher, c trust.Clock) (*trust.Repository, error) {
 	b.t.Helper()
-	seen, err := b.state.Look(b.t.Context(), f, c)
+	seen, err := b.state.Verify(b.t.Context(), f, c)
 	return seen.Repository, errors.Join(err, b.state.Remember(seen))
 }
 

@@ -17,39 +17,39 @@ import (
 // together. It is immutable and safe for concurrent use. Only this package makes one; nil is none. It may be expired:
 // see Fresh.
 type Repository struct {
-	root      *Root
-	chain     []*Root // the roots up to root that a State may not have stored yet, ascending
-	timestamp *online
-	snapshot  *online
-	targets   *targets
-	catalog   *update.Catalog
-	byName    map[update.Name]Release
+	chain   []*Root // the roots that a State may not have stored yet, ascending; the last is that of the repository
+	files   files   // timestamp, snapshot and list
+	catalog *update.Catalog
+	byName  map[update.Name]Release
 }
 
 // assemble makes a Repository of parts that were verified against each other.
-func assemble(chain []*Root, ts, sn *online, tg *targets) (*Repository, error) {
-	c, err := tg.catalog()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", tg.name(), ErrMalformed, err)
+func assemble(chain []*Root, parts files) (*Repository, error) {
+	list := parts[RoleTargets]
+	updates := make([]update.Update, len(list.releases))
+	for i, r := range list.releases {
+		updates[i] = r.Update()
 	}
-	return &Repository{
-		root: chain[len(chain)-1], chain: chain, timestamp: ts, snapshot: sn, targets: tg,
-		catalog: c, byName: byName(tg.releases),
-	}, nil
+	// The first list of a repository is empty; a later one that is empty had updates before.
+	c, err := update.NewCatalog(updates, list.version > 1)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", list.name(), ErrMalformed, err)
+	}
+	return &Repository{chain, parts, c, byName(list.releases)}, nil
 }
 
 // Root returns the root.
-func (r *Repository) Root() *Root { return r.root }
+func (r *Repository) Root() *Root { return newest(r.chain) }
 
 // Catalog returns what the repository lists.
 func (r *Repository) Catalog() *update.Catalog { return r.catalog }
 
 // Releases returns what the repository lists, ascending as the catalog does.
-func (r *Repository) Releases() []Release { return slices.Clone(r.targets.releases) }
+func (r *Repository) Releases() []Release { return slices.Clone(r.list().releases) }
 
 // LeftOut returns an error for each entry of the list that is not among Releases because no archive can match it.
 // Every reader leaves these out, and so does the next list.
-func (r *Repository) LeftOut() []error { return slices.Clone(r.targets.impossible) }
+func (r *Repository) LeftOut() []error { return slices.Clone(r.list().impossible) }
 
 // Release returns the release of that name.
 func (r *Repository) Release(n update.Name) (Release, bool) {
@@ -57,17 +57,15 @@ func (r *Repository) Release(n update.Name) (Release, bool) {
 	return rel, ok
 }
 
+func (r *Repository) list() *file { return r.files[RoleTargets] }
+
 // file returns the file of that role, an empty one for an unknown role.
 func (r *Repository) file(role Role) *file {
-	switch role {
-	case RoleRoot:
-		return r.root.file
-	case RoleTargets:
-		return r.targets.file
-	case RoleSnapshot:
-		return r.snapshot.file
-	case RoleTimestamp:
-		return r.timestamp.file
+	if role == RoleRoot {
+		return r.Root().file
+	}
+	if f := r.files[role]; f != nil {
+		return f
 	}
 	return &file{}
 }
@@ -80,7 +78,7 @@ func (r *Repository) Versions() status.Versions {
 	if r == nil {
 		return status.Versions{}
 	}
-	return status.Versions{Root: r.root.version, Targets: r.targets.version, Snapshot: r.snapshot.version, Timestamp: r.timestamp.version}
+	return status.Versions{Root: r.Version(RoleRoot), Targets: r.Version(RoleTargets), Snapshot: r.Version(RoleSnapshot), Timestamp: r.Version(RoleTimestamp)}
 }
 
 // Expires returns when the file of that role expires.
@@ -93,10 +91,10 @@ func (r *Repository) Issued(role Role) time.Time { return r.file(role).issued }
 func (r *Repository) Raw(role Role) []byte { return r.file(role).raw }
 
 // Signers returns the keys that signed the file of that role and that the root has for it.
-func (r *Repository) Signers(role Role) []keys.Public { return signers(r.root, r.file(role)) }
+func (r *Repository) Signers(role Role) []keys.Public { return signers(r.Root(), r.file(role)) }
 
 // Reference returns the reference time by that clock.
-func (r *Repository) Reference(c Clock) time.Time { return c.reference(r.timestamp) }
+func (r *Repository) Reference(c Clock) time.Time { return c.reference(r.files[RoleTimestamp]) }
 
 // Fresh refuses, with ErrExpired, a repository if one of its files expired before the reference time.
 func (r *Repository) Fresh(c Clock) error {
@@ -112,9 +110,9 @@ func (r *Repository) Fresh(c Clock) error {
 // StaleSince returns since when only Clock.AcceptStale makes the repository acceptable, and the zero time if it is
 // not expired.
 func (r *Repository) StaleSince(c Clock) time.Time {
-	first := r.timestamp.expires
-	if r.snapshot.expires.Before(first) {
-		first = r.snapshot.expires
+	first := r.Expires(RoleTimestamp)
+	if sn := r.Expires(RoleSnapshot); sn.Before(first) {
+		first = sn
 	}
 	if r.Reference(c).After(first) {
 		return first
@@ -125,15 +123,16 @@ func (r *Repository) StaleSince(c Clock) time.Time {
 // RenewalDue reports whether the timestamp or the snapshot has less than half of its life left. The holder of the
 // online key must call Next then.
 func (r *Repository) RenewalDue(at time.Time) bool {
-	return halfOver(r.timestamp.issued, r.timestamp.expires, at) || halfOver(r.snapshot.issued, r.snapshot.expires, at)
+	return r.files[RoleTimestamp].halfOver(at) || r.files[RoleSnapshot].halfOver(at)
 }
 
-func halfOver(issued, expires, at time.Time) bool {
-	return at.After(issued.Add(expires.Sub(issued) / 2))
+// halfOver reports whether half of the life of the file is over.
+func (f *file) halfOver(at time.Time) bool {
+	return at.After(f.issued.Add(f.expires.Sub(f.issued) / 2))
 }
 
 // VerifyDetached verifies the detached signatures by keys that the root has. The error wraps that of signing.Open.
-func (r *Repository) VerifyDetached() error { return verifyDetached(r.root, r.targets.releases) }
+func (r *Repository) VerifyDetached() error { return verifyDetached(r.Root(), r.list().releases) }
 
 // VerifyArchive reads src to its end, in constant memory. The error is ErrMismatch if src is not the archive of the
 // release.

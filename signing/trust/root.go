@@ -75,7 +75,7 @@ func ParseRoot(raw []byte) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := verify(r, r.file); err != nil {
+	if err := r.verify(r.file); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -84,12 +84,14 @@ func ParseRoot(raw []byte) (*Root, error) {
 // parseRoot parses a root file without judging thresholds. Unless by is nil, at least one root key of by must have
 // signed the file, or nothing but its signatures is read and the error is ErrThreshold.
 func parseRoot(by *Root, raw []byte) (*Root, error) {
-	f, err := openFile(RoleRoot, raw)
+	f, err := parseFile(RoleRoot, raw)
 	if err != nil {
 		return nil, err
 	}
-	if by != nil && len(signers(by, f)) == 0 {
-		return nil, fmt.Errorf("root: %w: %s", ErrThreshold, describeSigners(by, f))
+	if by != nil {
+		if err := f.requireSigners(by, 1); err != nil {
+			return nil, err
+		}
 	}
 	r := &Root{file: f, roles: map[Role]holders{}}
 	if err := r.readContent(); err != nil {
@@ -179,7 +181,7 @@ func (c roleContent) holders(known map[keys.ID]keys.Public) (holders, error) {
 // fields are kept; nil: there is none.
 func encodeRoot(base []byte, version int64, at time.Time, roles map[Role]holders) ([]byte, error) {
 	if base == nil {
-		first, err := encode(RoleRoot, version, at, RootLife, map[string]any{"consistent_snapshot": true, "roles": map[Role]any{}})
+		first, err := encode(RoleRoot, version, at, map[string]any{"consistent_snapshot": true, "roles": map[Role]any{}})
 		if err != nil {
 			return nil, err
 		}
@@ -208,7 +210,7 @@ func encodeRoot(base []byte, version int64, at time.Time, roles map[Role]holders
 		}
 	}
 	return mergeInto(base, map[string]any{
-		"expires": formatTime(expiry(at, RootLife)), "issued": formatTime(at), "keys": listed, "roles": held, "version": version,
+		"expires": formatTime(RoleRoot.expiry(at)), "issued": formatTime(at), "keys": listed, "roles": held, "version": version,
 	})
 }
 
@@ -244,13 +246,16 @@ func (r *Root) Raw() []byte { return r.raw }
 // Digest returns the SHA-256 of the file as signed, the root's fingerprint.
 func (r *Root) Digest() update.Digest { return r.digest() }
 
-// verify checks that enough keys that r has for f's role signed f. The error is ErrThreshold.
-func verify(r *Root, f *file) error {
-	if len(signers(r, f)) < r.Threshold(f.role) {
+// requireSigners checks that at least least of the keys that r has for f's role signed f. The error is ErrThreshold.
+func (f *file) requireSigners(r *Root, least int) error {
+	if len(signers(r, f)) < least {
 		return fmt.Errorf("%s: %w: %s", f.name(), ErrThreshold, describeSigners(r, f))
 	}
 	return nil
 }
+
+// verify checks that enough keys that r has for f's role signed f. The error is ErrThreshold.
+func (r *Root) verify(f *file) error { return f.requireSigners(r, r.Threshold(f.role)) }
 
 // signers returns the keys of f's role in r that signed f, in the order of the root.
 func signers(r *Root, f *file) []keys.Public {
@@ -304,8 +309,8 @@ func verifyRootChain(r, next *Root) error {
 	if next.version != r.version+1 {
 		return fmt.Errorf("%s: %w: expected root %d", next.name(), ErrFork, r.version+1)
 	}
-	if err := verify(r, next.file); err != nil {
+	if err := r.verify(next.file); err != nil {
 		return err
 	}
-	return verify(next, next.file)
+	return next.verify(next.file)
 }

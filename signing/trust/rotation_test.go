@@ -164,8 +164,8 @@ func TestOldBaseOfferedToTheSigner(t *testing.T) {
 		t.Fatal(err)
 	}
 	own.reopen()
-	wantErr(t, own.refresh(old, trust.Clock{Now: w.at, Repair: true}), trust.ErrRollback)
-	own.must(w.dir, trust.Clock{Now: w.at, Repair: true})
+	wantErr(t, own.refresh(old, trust.Clock{Now: w.at, AcceptExpired: true}), trust.ErrRollback)
+	own.must(w.dir, trust.Clock{Now: w.at, AcceptExpired: true})
 }
 
 func TestSecondDigest(t *testing.T) {

@@ -53,13 +53,16 @@ type Config struct {
 type State struct {
 	cfg     Config
 	roots   []*Root // a chain; the last is the newest that is stored, remembered or, before the first Commit, pinned
-	set     memory  // the stored set, as far as the newest stored root accepts it
-	memory  memory  // the newest of all that was accepted
+	set     files   // the stored set, as far as the newest stored root accepts it
+	trusted files   // the newest of all that was accepted
 	current *Repository
 	problem error // why current is nil
 	damage  []error
-	floor   int64 // the newest stored root if the chain to it is damaged, and then nothing else counts; 0: the chain is whole
 	ledger  *Ledger
+
+	// lostBelow is the newest stored root if the chain to it is damaged; then nothing else counts. 0: the chain is
+	// whole.
+	lostBelow int64
 
 	rootsAsked time.Time
 }
@@ -72,7 +75,7 @@ func Open(cfg Config) (*State, error) {
 	if err := s.loadRoots(); err != nil {
 		return nil, explain.At(cfg.Dir, err)
 	}
-	if s.floor > 0 {
+	if s.lostBelow > 0 {
 		// An older root accepts keys that a newer one revoked, and may refuse the metadata that guard against
 		// rollback.
 		s.ledger, s.problem = &Ledger{}, errors.Join(s.damage...)
@@ -89,30 +92,28 @@ func (s *State) loadRest() error {
 	if err := s.loadLedger(); err != nil {
 		return err
 	}
-	s.problem = s.loadSet()
-	if s.problem == nil {
-		s.current, s.problem = assemble(s.roots, s.memory.timestamp, s.memory.snapshot, s.memory.targets)
+	if s.problem = s.loadSet(); s.problem == nil {
+		s.current, s.problem = assemble(s.roots, s.trusted)
 	}
 	if s.cfg.DeferRoots && errors.Is(s.problem, ErrThreshold) {
 		s.loadOlder()
 	}
 	s.learn()
-	s.set = s.memory
-	s.recall()
+	s.set = s.trusted
+	s.loadRemembered()
 	return nil
 }
 
 // loadOlder makes the stored set current under an older root that accepts it. A Commit with several new roots stores
-// them first; until its timestamp is stored too, the set before is served. The memory that guards against rollback
-// stays that of the newest root.
+// them first; until its timestamp is stored too, the set before is served. What guards against rollback stays what the
+// newest root accepts.
 func (s *State) loadOlder() {
 	for n := len(s.roots) - 1; n > 0; n-- {
 		old := State{cfg: s.cfg, roots: s.roots[:n]}
 		if old.loadSet() != nil {
 			continue
 		}
-		m := old.memory
-		if r, err := assemble(old.roots, m.timestamp, m.snapshot, m.targets); err == nil {
+		if r, err := assemble(old.roots, old.trusted); err == nil {
 			s.current, s.problem = r, nil
 			return
 		}
@@ -123,7 +124,9 @@ func (s *State) loadOlder() {
 func (s *State) RootsAsked() time.Time { return s.rootsAsked }
 
 // Root returns the newest trusted root.
-func (s *State) Root() *Root { return s.roots[len(s.roots)-1] }
+func (s *State) Root() *Root { return newest(s.roots) }
+
+func newest(chain []*Root) *Root { return chain[len(chain)-1] }
 
 // Roots returns the trusted roots, the newest last.
 func (s *State) Roots() []*Root { return slices.Clone(s.roots) }
@@ -140,33 +143,36 @@ func (s *State) Current() (*Repository, error) {
 	return s.current, nil
 }
 
-// readFile reads a regular file of at most limit bytes. A file that is longer, or that the disk can't read, no longer
-// holds what was written: the error is ErrMalformed.
-func readFile(path string, limit int64) ([]byte, error) {
-	raw, err := disk.ReadFile(path, limit)
+// readFile reads a regular file of the directory, of at most limit bytes. A file that is longer, or that the disk can't
+// read, no longer holds what was written: the error is ErrMalformed.
+func (s *State) readFile(name string, limit int64) ([]byte, error) {
+	raw, err := disk.ReadFile(s.path(name), limit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s: %w", filepath.Base(path), ErrNotFound)
+		return nil, fmt.Errorf("%s: %w", filepath.Base(name), ErrNotFound)
 	case errors.Is(err, disk.ErrTooLong):
-		return nil, fmt.Errorf("%s: %w: more than %d bytes", filepath.Base(path), ErrMalformed, limit)
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", filepath.Base(name), ErrMalformed, limit)
 	case disk.Fault(err):
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return raw, err
 }
 
+func (s *State) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
+
 // load reads a stored file with open, and its copy if open refuses the file. The error is an *fs.PathError, which
 // names the file.
 func load[T any](s *State, role Role, version int64, open func(raw []byte) (T, error)) (T, error) {
-	path := filepath.Join(s.cfg.Dir, FileName(role, version))
-	raw, err := readFile(path, MaxLength(role))
+	name := FileName(role, version)
+	path := s.path(name)
+	raw, err := s.readFile(name, MaxLength(role))
 	if err == nil {
 		var v T
 		if v, err = open(raw); err == nil {
 			return v, nil
 		}
 	}
-	if copied, copyErr := readFile(disk.CopyPath(path), MaxLength(role)); copyErr == nil && !bytes.Equal(copied, raw) {
+	if copied, copyErr := s.readFile(disk.CopyPath(name), MaxLength(role)); copyErr == nil && !bytes.Equal(copied, raw) {
 		if v, copyErr := open(copied); copyErr == nil {
 			s.damaged(fmt.Errorf("%s: %w; its copy is used", path, err))
 			return v, nil
@@ -196,7 +202,7 @@ func (s *State) loadRoots() error {
 			}
 			// Refresh fetches it again; see whole.
 			s.damaged(fmt.Errorf("%w; it is fetched again", err))
-			s.floor = stored[len(stored)-1]
+			s.lostBelow = stored[len(stored)-1]
 			return nil
 		}
 	}
@@ -248,13 +254,11 @@ func (s *State) loadRoot(version int64) error {
 	return err
 }
 
-func (s *State) versions(role Role) ([]int64, error) { return storedVersions(s.cfg.Dir, role) }
-
-// storedVersions lists the versions of a role in a directory, ascending. A root counts as stored if only its copy is
-// left: otherwise the root before would be taken for the newest, and another one be made in its place. A missing
-// directory has none.
-func storedVersions(dir string, role Role) ([]int64, error) {
-	names, err := os.ReadDir(dir)
+// versions lists the stored versions of a role, ascending. A root counts as stored if only its copy is left:
+// otherwise the root before would be taken for the newest, and another one be made in its place. A missing directory
+// has none.
+func (s *State) versions(role Role) ([]int64, error) {
+	names, err := os.ReadDir(s.cfg.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -272,42 +276,39 @@ func storedVersions(dir string, role Role) ([]int64, error) {
 	return slices.Compact(out), nil
 }
 
-// loadSet fills memory with the parts of the stored set that the newest root accepts. The error says why they are not
-// a whole set.
+// loadSet makes the files of the stored set that the newest root accepts the trusted ones. The error says why they are
+// not a whole set.
 func (s *State) loadSet() (err error) {
-	root, m := s.Root(), &s.memory
-	if m.timestamp, err = load(s, RoleTimestamp, 0, func(raw []byte) (*online, error) { return openOnline(root, RoleTimestamp, raw) }); err == nil {
-		next := m.timestamp.next
-		m.snapshot, err = load(s, RoleSnapshot, next.version, func(raw []byte) (*online, error) { return openSnapshot(root, next, raw) })
-	}
-	if errors.Is(err, ErrThreshold) {
-		m.timestamp, m.snapshot = nil, nil
+	root, named := s.Root(), link{role: RoleTimestamp}
+	s.trusted = files{}
+	for named.role != "" && err == nil {
+		var f *file
+		f, err = load(s, named.role, named.version, func(raw []byte) (*file, error) { return named.open(root, raw) })
+		if err == nil {
+			s.trusted[f.role], named = f, f.names
+		}
 	}
 	if err == nil {
-		next := m.snapshot.next
-		m.targets, err = load(s, RoleTargets, next.version, func(raw []byte) (*targets, error) { return openTargets(root, next, raw) })
+		return nil
 	}
-	if err != nil {
-		m.targets = s.lastTargets()
+	if errors.Is(err, ErrThreshold) && named.role == RoleSnapshot {
+		delete(s.trusted, RoleTimestamp) // the two are forgotten together
 	}
-	return err
-}
-
-// lastTargets returns the newest stored targets file that the newest root accepts, nil for none. It still guards
-// against rollback when the timestamp that led to it is forgotten.
-func (s *State) lastTargets() *targets {
-	stored, err := s.versions(RoleTargets)
-	if err != nil {
-		return nil // then nothing else could be read either
+	// The newest stored list that the newest root accepts still guards against rollback when the timestamp that led
+	// to it is forgotten.
+	stored, listErr := s.versions(RoleTargets)
+	if listErr != nil {
+		return err // then nothing else could be read either
 	}
 	for _, v := range slices.Backward(stored) {
-		raw, err := readFile(filepath.Join(s.cfg.Dir, FileName(RoleTargets, v)), MaxLength(RoleTargets))
-		if err != nil {
+		raw, readErr := s.readFile(FileName(RoleTargets, v), MaxLength(RoleTargets))
+		if readErr != nil {
 			continue
 		}
-		if tg, err := parseTargets(s.Root(), raw, s.Root().Threshold(RoleTargets)); err == nil && tg.version == v {
-			return tg
+		if list, openErr := (link{role: RoleTargets}).open(root, raw); openErr == nil && list.version == v {
+			s.trusted[RoleTargets] = list
+			break
 		}
 	}
-	return nil
+	return err
 }

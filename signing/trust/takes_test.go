@@ -61,7 +61,7 @@ func TestShareOfTheFleet(t *testing.T) {
 	} {
 		count := 0
 		for i := range fleet {
-			v := rel.Takes(machine(i), rel.Published().Add(c.after))
+			v := rel.Evaluate(machine(i), rel.Published().Add(c.after))
 			takes := v.Hold == trust.HoldNone
 			if takes {
 				count++
@@ -84,14 +84,14 @@ func TestShareOfTheFleet(t *testing.T) {
 func TestNextIsWhenItTakes(t *testing.T) {
 	rel := conditioned(t, "p-7.tar.gz", trust.Conditions{Rollout: &trust.Rollout{Steps: steps}})
 	for i := range 1000 {
-		v := rel.Takes(machine(i), rel.Published())
+		v := rel.Evaluate(machine(i), rel.Published())
 		if v.Hold == trust.HoldNone {
 			continue
 		}
-		if got := rel.Takes(machine(i), v.Next.Add(-time.Second)); v.Next.IsZero() || got.Hold != trust.HoldRollout {
+		if got := rel.Evaluate(machine(i), v.Next.Add(-time.Second)); v.Next.IsZero() || got.Hold != trust.HoldRollout {
 			t.Fatalf("box %d before %v: %+v", i, v.Next, got)
 		}
-		if got := rel.Takes(machine(i), v.Next); got.Hold != trust.HoldNone {
+		if got := rel.Evaluate(machine(i), v.Next); got.Hold != trust.HoldNone {
 			t.Fatalf("box %d at %v: %+v", i, v.Next, got)
 		}
 	}
@@ -103,11 +103,11 @@ func TestSharesAreIndependent(t *testing.T) {
 	one, two := conditioned(t, "p-7.tar.gz", half), conditioned(t, "p-8.tar.gz", half)
 	first, both := 0, 0
 	for i := range fleet {
-		if one.Takes(machine(i), one.Published()).Hold != trust.HoldNone {
+		if one.Evaluate(machine(i), one.Published()).Hold != trust.HoldNone {
 			continue
 		}
 		first++
-		if two.Takes(machine(i), two.Published()).Hold == trust.HoldNone {
+		if two.Evaluate(machine(i), two.Published()).Hold == trust.HoldNone {
 			both++
 		}
 	}
@@ -122,7 +122,7 @@ func TestPause(t *testing.T) {
 	late := rel.Published().Add(1000 * hours24)
 	count := 0
 	for i := range fleet {
-		v := rel.Takes(machine(i), late)
+		v := rel.Evaluate(machine(i), late)
 		if v.Hold == trust.HoldNone {
 			count++
 		} else if !v.Next.IsZero() || !strings.Contains(v.Reason, "paused") {
@@ -153,7 +153,7 @@ func TestConditionsOfABox(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := good
 			c.change(&b)
-			if v := rel.Takes(b, rel.Published()); v.Hold != c.hold || v.Reason != c.reason {
+			if v := rel.Evaluate(b, rel.Published()); v.Hold != c.hold || v.Reason != c.reason {
 				t.Errorf("got %+v, want %q, %q", v, c.hold, c.reason)
 			}
 		})
@@ -165,7 +165,7 @@ func TestConditionsOfABox(t *testing.T) {
 func TestPlaceOfABox(t *testing.T) {
 	// printf '0123456789abcdef0123456789abcdef\np-7.tar.bz2' | sha256sum # a56170142c81d31e…, 65% of 2^64
 	rel := conditioned(t, "p-7.tar.gz", trust.Conditions{Rollout: &trust.Rollout{Steps: []trust.Step{{After: time.Hour, Percent: 1}}}})
-	v := rel.Takes(trust.Box{Machine: "0123456789abcdef0123456789abcdef"}, rel.Published())
+	v := rel.Evaluate(trust.Box{Machine: "0123456789abcdef0123456789abcdef"}, rel.Published())
 	if want := "0% of the boxes take it by now, and this one is in the share of 65%"; !strings.HasPrefix(v.Reason, want) {
 		t.Errorf("got %q, want %q", v.Reason, want)
 	}
@@ -182,7 +182,7 @@ func TestShareOfFormats(t *testing.T) {
 		rel := conditioned(t, n, trust.Conditions{Rollout: rollout})
 		for i := range 1000 {
 			b := machine(i)
-			if got := rel.Takes(b, rel.Published()).Hold == trust.HoldNone; got != old(b.Machine) {
+			if got := rel.Evaluate(b, rel.Published()).Hold == trust.HoldNone; got != old(b.Machine) {
 				t.Fatalf("%s: box %d takes it: %t, want %t", n, i, got, !got)
 			}
 		}

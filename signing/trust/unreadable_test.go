@@ -51,7 +51,7 @@ func TestUnreadableSector(t *testing.T) {
 					wantErr(t, err, trust.ErrNone)
 					wantErr(t, err, trust.ErrMalformed)
 				}
-				if err := s.Mend(); err != nil {
+				if err := s.RewriteDamaged(); err != nil {
 					t.Fatal(err)
 				}
 				keeps := strings.Contains(path, "root.json") || strings.Contains(path, trust.LedgerName)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,19 +59,37 @@ func ParseFileName(name string) (role Role, version int64, ok bool) {
 	return role, version, true
 }
 
-// MaxLength returns the maximum length in bytes of a metadata file of that role, 0 for an unknown role. Other TUF
-// clients have the same limits.
-func MaxLength(role Role) int64 {
-	switch role {
-	case RoleRoot:
-		return 512_000
-	case RoleTargets:
-		return 5_000_000
-	case RoleSnapshot, RoleTimestamp:
-		return 16_384
-	}
-	return 0
+// The lifetimes of signed metadata.
+const (
+	RootLife      = 365 * 24 * time.Hour
+	TargetsLife   = 365 * 24 * time.Hour
+	SnapshotLife  = 30 * 24 * time.Hour
+	TimestampLife = 7 * 24 * time.Hour
+)
+
+// traits is what differs between the roles; the zero traits are those of an unknown role.
+type traits struct {
+	maxLength int64 // of a file in bytes; other TUF clients have the same limits
+	life      time.Duration
+	names     Role // the role of the file that a file of this one names in its meta
 }
+
+func (r Role) traits() traits {
+	switch r {
+	case RoleRoot:
+		return traits{512_000, RootLife, ""}
+	case RoleTargets:
+		return traits{5_000_000, TargetsLife, ""}
+	case RoleSnapshot:
+		return traits{16_384, SnapshotLife, RoleTargets}
+	case RoleTimestamp:
+		return traits{16_384, TimestampLife, RoleSnapshot}
+	}
+	return traits{}
+}
+
+// MaxLength returns the maximum length in bytes of a metadata file of that role, 0 for an unknown role.
+func MaxLength(role Role) int64 { return role.traits().maxLength }
 
 const (
 	maxVersion  = 1<<31 - 1
@@ -78,15 +97,19 @@ const (
 	timeLayout  = "2006-01-02T15:04:05Z"
 )
 
-// file is one parsed metadata file. Whether its signatures count is decided elsewhere; see verify.
+// file is a metadata file whose signatures were read; see openFile and Root.
 type file struct {
 	role       Role
 	raw        []byte // as signed, never re-encoded
 	signed     []byte // the part of raw that the signatures are over
 	signatures []fileSignature
-	version    int64 // 0 while only the signatures have been read
-	expires    time.Time
-	issued     time.Time
+
+	// The content, zero until it is read.
+	version         int64
+	expires, issued time.Time
+	names           link      // the file that a timestamp or a snapshot names
+	releases        []Release // of a list, in the order of the catalog
+	impossible      []error   // why entries of a list were left out of releases
 
 	verified sync.Map // from keys.Public to bool: whether its signature is valid, if it was verified yet
 }
@@ -102,7 +125,6 @@ type fileSignature struct {
 
 // header holds the fields that the signed parts of all roles have in common.
 type header struct {
-	Type    string `json:"_type"`
 	Expires string `json:"expires"`
 	Issued  string `json:"issued"`
 	Spec    string `json:"spec_version"`
@@ -134,8 +156,8 @@ func (f *file) signedBy(k keys.Public, id keys.ID) bool {
 	return fits
 }
 
-// openFile checks the length and the spelling of a file and reads its signatures. The signed part is not read yet.
-func openFile(role Role, raw []byte) (*file, error) {
+// parseFile checks length, spelling and role of a file and reads its signatures, but not yet its content.
+func parseFile(role Role, raw []byte) (*file, error) {
 	if limit := MaxLength(role); int64(len(raw)) > limit {
 		return nil, fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
 	}
@@ -145,6 +167,31 @@ func openFile(role Role, raw []byte) (*file, error) {
 	f := &file{role: role, raw: raw}
 	if err := f.readSignatures(); err != nil {
 		return nil, fmt.Errorf("%s: %w: signatures: %w", role, ErrMalformed, err)
+	}
+	// A genuine file in the place of another is refused for its role, not for its signatures.
+	rest, _ := bytes.CutPrefix(f.signed, []byte(`{"_type":"`))
+	if got, _, _ := bytes.Cut(rest, []byte(`"`)); string(got) != string(role) {
+		return nil, fmt.Errorf("%s: %w: expected a file of the role %s, got one of %.40q", role, ErrMalformed, role, got)
+	}
+	return f, nil
+}
+
+// openFile reads a timestamp, a snapshot or a list. If fewer than least of the keys that root has for its role signed
+// it, nothing but the signatures is read, and the error is ErrThreshold.
+func openFile(root *Root, role Role, raw []byte, least int) (*file, error) {
+	f, err := parseFile(role, raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.requireSigners(root, least); err != nil {
+		return nil, err
+	}
+	read := f.readMeta
+	if role == RoleTargets {
+		read = func() error { return f.readTargets(root) }
+	}
+	if err := read(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", f.name(), ErrMalformed, err)
 	}
 	return f, nil
 }
@@ -195,13 +242,7 @@ func join(signatures []fileSignature, signed []byte) ([]byte, error) {
 // left.
 func (f *file) read(content any, h *header) error {
 	if err := json.Unmarshal(f.signed, content); err != nil {
-		// A file of another role may not fit the struct at all; then the wrong role is the better message.
-		if json.Unmarshal(f.signed, h) != nil || h.Type == string(f.role) {
-			return explain.JSON(f.signed, err)
-		}
-	}
-	if h.Type != string(f.role) {
-		return fmt.Errorf("expected a file of the role %s, got one of %.40q", f.role, h.Type)
+		return explain.JSON(f.signed, err)
 	}
 	if h.Spec != "1.0" && !strings.HasPrefix(h.Spec, "1.0.") {
 		return fmt.Errorf("expected spec_version 1.0, got %.40q", h.Spec)
@@ -238,19 +279,18 @@ func parseTime(s string) (time.Time, error) {
 
 func formatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
-func expiry(at time.Time, life time.Duration) time.Time {
-	return at.UTC().Truncate(time.Second).Add(life)
+// expiry returns when a file of the role expires that is signed at that time.
+func (r Role) expiry(at time.Time) time.Time {
+	return at.UTC().Truncate(time.Second).Add(r.traits().life)
 }
 
 // encode returns the signed part of a new file in canonical JSON: the fields that all roles have in common, and those
 // in more.
-func encode(role Role, version int64, at time.Time, life time.Duration, more map[string]any) ([]byte, error) {
+func encode(role Role, version int64, at time.Time, more map[string]any) ([]byte, error) {
 	content := map[string]any{
-		"_type": role, "expires": formatTime(expiry(at, life)), "issued": formatTime(at), "spec_version": specVersion, "version": version,
+		"_type": role, "expires": formatTime(role.expiry(at)), "issued": formatTime(at), "spec_version": specVersion, "version": version,
 	}
-	for field, value := range more {
-		content[field] = value
-	}
+	maps.Copy(content, more)
 	return canonical(content)
 }
 
