@@ -57,15 +57,14 @@ func (p *program) connect() {
 	p.box.Version = version
 	p.box.Now = p.streams.Now
 	p.box.Logger = warnings(p.meter)
-	p.box.Warn = func(message string) {
-		p.meter.End() // nothing else may write to the terminal while the meter draws
-		p.streams.Warn("boxup", message)
-	}
+	messages := p.streams
+	messages.Err = p.meter
+	p.box.Warn = func(message string) { messages.Warn("boxup", message) }
 	var planned atomic.Pointer[update.Name]
 	p.box.Progress = func(rel trust.Release, done int64) {
 		name := rel.Name()
 		if was := planned.Swap(&name); was == nil || *was != name {
-			p.meter.Plan(rel.Length())
+			p.meter.Plan(1, rel.Length())
 		}
 		p.meter.Show(name.String(), rel.Length(), done)
 	}

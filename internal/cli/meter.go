@@ -1,67 +1,76 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"math"
+	"os"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
 )
 
-// How often a meter writes, and from when on.
 const (
-	terminalEvery = 200 * time.Millisecond
-	plainEvery    = 10 * time.Second
-	quietFor      = time.Second // a transfer that is over sooner shows nothing
+	quietFor     = time.Second            // a transfer that is over sooner shows nothing
+	drawEvery    = 200 * time.Millisecond // how often the line changes
+	smoothFor    = 5 * time.Second        // a rate is the average of about this time
+	defaultWidth = 80                     // columns of a terminal that does not know its size, such as a serial console
 )
 
-// samples is how many of the last values a rate is averaged over.
-const samples = 30
-
-// Meter shows the progress of files that are transferred or read. For each file in progress, and for all together, it
-// shows how many bytes are done, the rate, and the time left. On a terminal it redraws the last lines; elsewhere it
-// writes the same lines every ten seconds. A file that takes less than a second has no line of its own, so that
-// thousands of small files show only the line of all together.
+// Meter shows the progress of files that are transferred or read, on one line of a terminal: the name of the file
+// or, of several announced ones, how many are done; then bytes, rate and time left. It shows nothing if Streams.Err is
+// not a terminal. It uses neither colour nor escape sequences, so that it also works on a serial console.
 //
-// Its methods may be called concurrently. While it draws, nothing else may write to the terminal: messages go through
-// Write. The caller of NewMeter calls End.
+// Its methods may be called concurrently. While files are in progress, messages must go through Write, so that they do
+// not mix with the line. The caller of NewMeter calls End.
 type Meter struct {
-	terminal bool
-	out      io.Writer
-	every    time.Duration
-	quiet    time.Duration
+	out   io.Writer
+	width func() int // columns of the terminal; nil: it is none
 
-	mu    sync.Mutex
-	since time.Time // when the first file was shown
-	bars  *mpb.Progress
-	all   gauge // bytes of all files
-	want  int64 // bytes of all announced files
-	files map[string]*gauge
-	open  int // how many files are not over
+	mu   sync.Mutex
+	line int // columns that the line takes now
+	transfer
 }
+
+// transfer is what a meter shows together, from the first file until all files are over.
+type transfer struct {
+	began, drawn time.Time // when the first file was shown, and when the rate was computed last; zero: not yet
+	files        map[string]fileProgress
+	over         int     // how many of files are over
+	done, total  int64   // bytes of files
+	rated        int64   // how much of done the rate covers
+	rate         float64 // bytes per second
+	planned      int     // how many files were announced
+	plannedBytes int64
+}
+
+type fileProgress struct{ total, done int64 }
+
+func (f fileProgress) over() bool { return f.done >= f.total }
 
 // NewMeter returns a meter on s.Err. Nothing is shown yet.
 func (s Streams) NewMeter() *Meter {
-	m := &Meter{out: s.Err, every: terminalEvery, quiet: quietFor, files: map[string]*gauge{}}
-	m.terminal = isTerminal(s.Err) && s.Getenv("TERM") != "dumb"
-	if !m.terminal {
-		m.out, m.every = &turns{w: s.Err}, plainEvery
+	m := &Meter{out: s.Err, transfer: transfer{files: map[string]fileProgress{}}}
+	if f, ok := s.Err.(*os.File); ok && isTerminal(f) && s.Getenv("TERM") != "dumb" {
+		m.width = func() int {
+			if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+				return columns
+			}
+			return defaultWidth
+		}
 	}
 	return m
 }
 
-// Plan announces files of bytes bytes in all, in addition to those announced before. Without it there is no line of
-// all files.
-func (m *Meter) Plan(bytes int64) {
+// Plan announces files with so many bytes together, in addition to those announced before. The number is 0 if it is
+// not known.
+func (m *Meter) Plan(files int, bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.want += bytes
-	if m.all.bar != nil {
-		m.all.bar.SetTotal(m.want, false)
-	}
+	m.planned += files
+	m.plannedBytes += bytes
 }
 
 // Show records that done of total bytes of a file are done; done may be less than before. A file is over when all its
@@ -70,113 +79,85 @@ func (m *Meter) Show(name string, total, done int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	if m.since.IsZero() {
-		m.since, m.all.at = now, now
+	if m.began.IsZero() {
+		m.began, m.drawn = now, now
 	}
-	g := m.files[name]
-	if g == nil { // bytes that were there before don't count for the rate
-		g = &gauge{since: now, at: now, done: done, over: true}
-		m.files[name] = g
-		m.all.found(done)
+	was, known := m.files[name]
+	f := fileProgress{total, done}
+	m.files[name] = f
+	m.done += f.done - was.done
+	m.total += f.total - was.total
+	if !known {
+		m.rated += f.done // these bytes were there before
 	}
-	m.follow(g, done, total)
-	if g.over || now.Sub(g.at) >= m.every/2 {
-		m.count(g, now)
+	if known && was.over() {
+		m.over--
 	}
-	if g.over && m.open == 0 && m.all.latest >= m.want {
+	if f.over() {
+		m.over++
+	}
+	switch {
+	case m.over == len(m.files) && m.done >= m.plannedBytes:
 		m.end()
-		return
-	}
-	if now.Sub(m.since) >= m.quiet {
-		m.drawAll()
-	}
-	if !g.over && now.Sub(g.since) >= m.quiet {
-		m.draw(name, g, total)
+	case m.width != nil && now.Sub(m.began) >= quietFor && now.Sub(m.drawn) >= drawEvery:
+		m.measure(now)
+		m.draw(name)
 	}
 }
 
-// follow records how many bytes of a file are done, and whether it is over. The caller holds mu.
-func (m *Meter) follow(g *gauge, done, total int64) {
-	if g.over {
-		m.open++
+// measure updates the rate. The caller holds mu.
+func (m *Meter) measure(now time.Time) {
+	seconds := now.Sub(m.drawn).Seconds()
+	weight := 1 - math.Exp(-seconds/smoothFor.Seconds())
+	if m.line == 0 && m.rate == 0 {
+		weight = 1 // the first rate is the average until now
 	}
-	if g.latest, g.over = done, done >= total; g.over {
-		m.open--
-	}
+	m.rate += weight * (float64(m.done-m.rated)/seconds - m.rate)
+	m.rated, m.drawn = m.done, now
 }
 
-// count updates the line of a file. It updates the line of all files less often, since thousands of files may end in a
-// second. The caller holds mu.
-func (m *Meter) count(g *gauge, now time.Time) {
-	m.all.latest += g.latest - g.done
-	if now.Sub(m.all.at) >= m.every/2 {
-		m.all.set(m.all.latest, now)
+// draw writes the line anew. The caller holds mu.
+func (m *Meter) draw(name string) {
+	name = Printable(name)
+	if m.planned > 1 {
+		name = fmt.Sprintf("%d of %d archives", m.over, m.planned)
 	}
-	g.set(g.latest, now)
+	total, left := max(m.plannedBytes, m.total), "?"
+	if m.rate >= 1 {
+		left = time.Duration(float64(total-m.done) / m.rate * float64(time.Second)).Round(time.Second).String()
+	}
+	text := fmt.Sprintf("%s of %s  %s/s  %s left", size(m.done), size(total), size(int64(m.rate)), left)
+	// The last column stays empty: a terminal may begin a new line after it.
+	columns := m.width() - 1
+	if room := columns - len("  ") - len(text); len(name) <= room {
+		text = name + "  " + text
+	} else if room > len("...") {
+		text = "..." + strings.ToValidUTF8(name[len(name)-room+len("..."):], "") + "  " + text
+	}
+	text = text[:min(len(text), max(columns, 0))]
+	fmt.Fprintf(m.out, "\r%-*s", m.line, text)
+	m.line = len(text)
 }
 
-// draw begins to show a file. The caller holds mu.
-func (m *Meter) draw(name string, g *gauge, total int64) {
-	if g.bar == nil {
-		m.start()
-		g.begin(m.bar(Printable(name), total, mpb.BarRemoveOnComplete()))
+// size returns a number of bytes in words.
+func size(n int64) string {
+	units := []string{"kB", "MB", "GB", "TB"}
+	value := float64(n) / 1e3
+	for len(units) > 1 && value >= 999.95 {
+		value, units = value/1e3, units[1:]
 	}
+	return fmt.Sprintf("%.1f %s", max(value, 0), units[0])
 }
 
-// drawAll begins to show the line of all files, if any were announced. The caller holds mu.
-func (m *Meter) drawAll() {
-	if m.all.bar == nil && m.want > 0 {
-		m.start()
-		m.all.begin(m.bar("in all", m.want, mpb.BarPriority(math.MaxInt)))
-	}
-}
-
-// start makes the container of the lines, unless there is one. The caller holds mu.
-func (m *Meter) start() {
-	if m.bars == nil {
-		m.bars = mpb.New(mpb.WithOutput(m.out), mpb.WithRefreshRate(m.every), mpb.WithAutoRefresh())
-	}
-}
-
-// bar returns a new line. The caller holds mu.
-func (m *Meter) bar(name string, total int64, option mpb.BarOption) *mpb.Bar {
-	style := mpb.BarFillerBuilder(mpb.NopStyle())
-	if m.terminal {
-		style = mpb.BarStyle()
-	}
-	return m.bars.New(total, style, option,
-		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
-		mpb.AppendDecorators(
-			decor.Counters(decor.SizeB1000(0), "% .1f of % .1f", decor.WCSyncSpace),
-			decor.EwmaSpeed(decor.SizeB1000(0), "% .1f", samples, decor.WCSyncSpace),
-			decor.Meta(decor.EwmaETA(decor.ET_STYLE_GO, samples, decor.WCSyncSpace), unknown),
-			decor.Name(" left"),
-		))
-}
-
-// unknown replaces the time left by a question mark if there is no rate yet.
-func unknown(left string) string {
-	if strings.TrimSpace(left) == "0s" {
-		return strings.Replace(left, "0s", " ?", 1)
-	}
-	return left
-}
-
-// Write writes a message to Streams.Err, on a terminal above the lines of the meter.
+// Write writes a message to Streams.Err, in place of the line, which comes again below it.
 func (m *Meter) Write(p []byte) (int, error) {
-	if !m.terminal {
-		return m.out.Write(p)
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.bars == nil {
-		return m.out.Write(p)
-	}
-	return m.bars.Write(p)
+	m.clear()
+	return m.out.Write(p)
 }
 
-// End removes the lines of files and leaves the line of all files. It may be called again, and the meter may be
-// used again after it.
+// End removes the line. It may be called again, and the meter may be used again after it.
 func (m *Meter) End() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -184,64 +165,14 @@ func (m *Meter) End() {
 }
 
 func (m *Meter) end() {
-	now := time.Now()
-	for _, g := range m.files {
-		m.count(g, now)
-		g.end(true)
+	m.clear()
+	m.transfer = transfer{files: map[string]fileProgress{}}
+}
+
+// clear removes the line. The caller holds mu.
+func (m *Meter) clear() {
+	if m.line > 0 {
+		fmt.Fprintf(m.out, "\r%s\r", strings.Repeat(" ", m.line))
+		m.line = 0
 	}
-	m.all.set(m.all.latest, now)
-	m.all.end(false)
-	if m.bars != nil {
-		m.bars.Wait()
-	}
-	m.since, m.bars, m.all, m.want, m.files, m.open = time.Time{}, nil, gauge{}, 0, map[string]*gauge{}, 0
-}
-
-// gauge is the state of one line, whether it is shown or not.
-type gauge struct {
-	since  time.Time
-	bar    *mpb.Bar  // nil: it is not shown
-	done   int64     // bytes that the line shows
-	at     time.Time // when done was set
-	latest int64     // bytes that are done; done follows it
-	over   bool
-}
-
-func (g *gauge) begin(b *mpb.Bar) {
-	g.bar = b
-	b.SetCurrent(g.done)
-}
-
-// found adds bytes that were there before, without counting them for the rate.
-func (g *gauge) found(n int64) {
-	if g.bar != nil {
-		g.bar.IncrInt64(n)
-	}
-	g.done += n
-	g.latest += n
-}
-
-func (g *gauge) set(done int64, now time.Time) {
-	if g.bar != nil {
-		g.bar.EwmaIncrInt64(done-g.done, now.Sub(g.at))
-	}
-	g.done, g.at = done, now
-}
-
-func (g *gauge) end(remove bool) {
-	if g.bar != nil {
-		g.bar.Abort(remove)
-	}
-}
-
-// turns is a writer that serializes concurrent writes, so that lines are not mixed.
-type turns struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (t *turns) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.w.Write(p)
 }

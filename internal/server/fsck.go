@@ -176,7 +176,8 @@ func (a *admin) fsck(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", typeLines)
 	w.Header().Set("Cache-Control", "no-store")
 	lines := lineWriter{to: json.NewEncoder(w), connection: http.NewResponseController(w)}
-	lines.write(fsckLine{Planned: lengthOf(kept(st))})
+	_, planned := sizeOf(kept(st))
+	lines.write(fsckLine{Planned: planned})
 	report, err := checkStore(ctx, st, a.repository.copy, true, pieces(kept(st), lines.reading, read))
 	last := fsckLine{Report: &report}
 	if err != nil {
@@ -246,7 +247,7 @@ func askFsck(ctx context.Context, dir string, rate int64, m meter) (report FsckR
 		case line.Report != nil:
 			return *line.Report, nil
 		case line.Planned > 0:
-			m.Plan(line.Planned)
+			m.Plan(0, line.Planned)
 		default:
 			m.reading(line.Name, line.Length, line.Read)
 		}

@@ -37,14 +37,17 @@ func (m meter) transfers(logger *slog.Logger) sinks {
 	}
 	l := &transferLog{logger: logger, done: map[string]int64{}}
 	return sinks{
-		func(releases []trust.Release) { l.begin(lengthOf(releases)) },
+		func(releases []trust.Release) {
+			_, bytes := sizeOf(releases)
+			l.begin(bytes)
+		},
 		func(r trust.Release, done int64) { l.show(r.Name().String(), done) },
 		func() { l.begin(0) },
 	}
 }
 
 // plan takes in what is to come.
-func (m meter) plan(releases []trust.Release) { m.Plan(lengthOf(releases)) }
+func (m meter) plan(releases []trust.Release) { m.Plan(sizeOf(releases)) }
 
 // progress takes in how many bytes of an archive are there.
 func (m meter) progress(r trust.Release, done int64) { m.Show(r.Name().String(), r.Length(), done) }
@@ -58,7 +61,8 @@ func (m meter) pieces(st *store.Store, next func(update.Digest, int)) func(updat
 	return pieces(kept(st), m.reading, next)
 }
 
-func lengthOf(releases []trust.Release) (bytes int64) {
+// sizeOf returns how many archives releases have, and their bytes. Each archive counts once.
+func sizeOf(releases []trust.Release) (archives int, bytes int64) {
 	seen := map[update.Digest]bool{}
 	for _, r := range releases {
 		if !seen[r.Digest()] {
@@ -66,7 +70,7 @@ func lengthOf(releases []trust.Release) (bytes int64) {
 		}
 		seen[r.Digest()] = true
 	}
-	return bytes
+	return len(seen), bytes
 }
 
 // kept returns the archives that a check reads, as far as they are there.
