@@ -1,9 +1,12 @@
 package mirror
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +28,7 @@ const maxSettling = 32
 // bringAll fetches archives that a repository lacks, several at once, the biggest first. One that no upstream has
 // right doesn't keep the others from arriving; a full disk, and upstreams that are gone, do.
 func (m *Mirror) bringAll(ctx context.Context, missing []trust.Release, repo *trust.Repository) (Result, error) {
-	wanted := BiggestFirst(missing)
+	wanted := biggestFirst(missing)
 	if len(wanted) == 0 {
 		return Result{}, nil
 	}
@@ -61,6 +64,15 @@ func (m *Mirror) bringAll(ctx context.Context, missing []trust.Release, repo *tr
 	}
 	_ = g.Wait() // what failed is in t
 	return t.result, errors.Join(ctx.Err(), t.error())
+}
+
+// biggestFirst sorts archives so that the last ones to arrive are small, and drops those with the same digest as another.
+func biggestFirst(missing []trust.Release) []trust.Release {
+	slices.SortStableFunc(missing, func(a, b trust.Release) int {
+		da, db := a.Digest(), b.Digest()
+		return cmp.Or(cmp.Compare(b.Length(), a.Length()), bytes.Compare(da[:], db[:]))
+	})
+	return slices.CompactFunc(missing, func(a, b trust.Release) bool { return a.Digest() == b.Digest() })
 }
 
 // plan says which archives are being fetched by whoever has the lock: what comes on demand leaves their room.

@@ -54,7 +54,7 @@ func (m *Mirror) noteNewest(newest *trust.Repository) {
 	defer m.mu.Unlock()
 	r := &m.record
 	r.Newest = newest.Versions()
-	if Same(own, newest) {
+	if newest.Same(own) {
 		r.UpdatesBehind, r.BehindSince = 0, time.Time{}
 		return
 	}

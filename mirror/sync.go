@@ -101,7 +101,7 @@ func (m *Mirror) serveNewest(ctx context.Context, newest *trust.Repository, fres
 	} else if err != nil {
 		return result, err
 	}
-	if Same(newest, s.Repository()) {
+	if newest.Same(s.Repository()) {
 		return result, err
 	}
 	for _, rel := range gone {
@@ -138,15 +138,6 @@ func (m *Mirror) refresh(ctx context.Context) (*trust.Repository, error) {
 	return newest, nil
 }
 
-// Same reports whether both are one repository.
-func Same(a, b *trust.Repository) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a == b || string(a.Raw(trust.RoleTimestamp)) == string(b.Raw(trust.RoleTimestamp)) &&
-		string(a.Raw(trust.RoleRoot)) == string(b.Raw(trust.RoleRoot))
-}
-
 // gains reports whether a repository is worth serving without the archives that are lost: it has an update more than
 // the one that is served, withdraws one, or keeps what is served from expiring. Where the lost ones are all
 // that is new, boxes are better off with what is served, which is whole.
@@ -171,26 +162,6 @@ func (m *Mirror) gains(served, newest *trust.Repository, lost []update.Digest) b
 	return false
 }
 
-// BiggestFirst sorts archives so that the last ones to arrive are small, and leaves one of each digest.
-func BiggestFirst(missing []trust.Release) []trust.Release {
-	seen := map[update.Digest]bool{}
-	missing = slices.DeleteFunc(missing, func(rel trust.Release) bool {
-		twice := seen[rel.Digest()]
-		seen[rel.Digest()] = true
-		return twice
-	})
-	slices.SortStableFunc(missing, func(a, b trust.Release) int {
-		switch {
-		case a.Length() > b.Length():
-			return -1
-		case a.Length() < b.Length():
-			return 1
-		}
-		return 0
-	})
-	return missing
-}
-
 // collectIfDue removes archives now and then. The caller has the lock.
 func (m *Mirror) collectIfDue(ctx context.Context) {
 	if ctx.Err() == nil && m.c.Store.GCDue(m.c.GCEvery) {
@@ -200,5 +171,8 @@ func (m *Mirror) collectIfDue(ctx context.Context) {
 
 func (m *Mirror) collect(ctx context.Context) {
 	got, err := m.c.Store.GC(ctx, store.GC{})
-	m.logRemoved("archives removed that are not kept any more", got, err)
+	m.logRemoved("archives removed that are not kept any more", got)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		m.c.Logger.Error("archives not removed", "err", err)
+	}
 }

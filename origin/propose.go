@@ -169,41 +169,25 @@ func (o *Origin) checkAdmissible(ctx context.Context, p *proposal) error {
 	return o.makeRoom(ctx, p)
 }
 
-// makeRoom refuses a list whose archives would not fit beside those of the other staged lists, as far as these
-// have no place on the disk yet. A list that brings nothing takes no room, whatever waits beside it.
+// makeRoom refuses a list whose archives would not fit beside those of the other staged lists. Withdrawn archives make
+// room. A list whose archives are all in place is never refused.
 func (o *Origin) makeRoom(ctx context.Context, p *proposal) error {
-	room, err := o.roomBeside(ctx, p)
-	if err == nil && room.Need > max(room.Free, 0) && !o.c.Local {
-		// What was withdrawn makes room at once.
-		o.collect(ctx)
-		if room, err = o.roomBeside(ctx, p); err == nil && room.Need > max(room.Free, 0) {
-			keep := func(d update.Digest) bool { return !p.archives[d].IsZero() || o.wantsArchive(d) }
-			_, err = o.c.Store.Evict(ctx, store.Eviction{Bytes: room.Need - room.Free, Keep: keep})
-		}
-		if err == nil {
-			room, err = o.roomBeside(ctx, p)
-		}
+	wanted := slices.Collect(maps.Values(p.archives))
+	if !slices.ContainsFunc(wanted, func(r trust.Release) bool { return !o.c.Store.Has(r) }) {
+		return nil
 	}
-	switch {
-	case err != nil:
+	for _, q := range o.proposals() {
+		wanted = slices.AppendSeq(wanted, maps.Values(q.archives))
+	}
+	err := o.c.Store.CheckRoom(ctx, wanted, 0)
+	if errors.Is(err, disk.ErrNoSpace) && !o.c.Local {
+		o.collect(ctx)
+		_, err = o.c.Store.MakeRoom(ctx, wanted, 0, store.Eviction{})
+	}
+	if err != nil {
 		return o.during("propose", err)
-	case room.Need > max(room.Free, 0):
-		return o.during("propose", fmt.Errorf("%w: the archives need %d bytes in %s, and %d can be used", disk.ErrNoSpace, room.Need, o.c.Store.Dir(), max(room.Free, 0)))
 	}
 	return nil
-}
-
-// roomBeside returns the room for the archives of a list beside those of the other staged ones.
-func (o *Origin) roomBeside(ctx context.Context, p *proposal) (store.Room, error) {
-	wanted := slices.Collect(maps.Values(p.archives))
-	room, err := o.c.Store.Room(ctx, wanted)
-	if err == nil && room.Need > 0 {
-		for _, q := range o.proposals() {
-			wanted = slices.AppendSeq(wanted, maps.Values(q.archives))
-		}
-		room, err = o.c.Store.Room(ctx, wanted)
-	}
-	return room, err
 }
 
 // outcome says what became of a proposal that is kept.

@@ -61,6 +61,52 @@ func (s *Store) Room(ctx context.Context, wanted []trust.Release) (Room, error) 
 	return room, nil
 }
 
+// CheckRoom refuses, with disk.ErrNoSpace, archives for which the disk lacks room, or that would let the store grow
+// beyond limit bytes; 0 is no limit.
+func (s *Store) CheckRoom(ctx context.Context, wanted []trust.Release, limit int64) error {
+	_, err := s.lack(ctx, wanted, limit)
+	return err
+}
+
+// MakeRoom is CheckRoom, but first has Evict free what the archives lack. e.Bytes is ignored, and the archives
+// themselves are kept.
+func (s *Store) MakeRoom(ctx context.Context, wanted []trust.Release, limit int64, e Eviction) (Collected, error) {
+	lack, err := s.lack(ctx, wanted, limit)
+	if lack == 0 {
+		return Collected{}, err
+	}
+	e.Bytes, e.Keep = lack, slices.Concat(e.Keep, wanted)
+	got, evictErr := s.Evict(ctx, e)
+	if err := s.CheckRoom(ctx, wanted, limit); err != nil {
+		return got, errors.Join(err, evictErr)
+	}
+	if evictErr != nil {
+		s.c.Logger.Warn("archives not removed", "err", evictErr)
+	}
+	return got, nil
+}
+
+// lack returns how many bytes archives lack on the disk, or below limit. If that is not 0, the error is disk.ErrNoSpace.
+func (s *Store) lack(ctx context.Context, wanted []trust.Release, limit int64) (int64, error) {
+	room, err := s.Room(ctx, wanted)
+	if err != nil || room.Need == 0 {
+		return 0, err
+	}
+	short, over := room.Need-room.Free, int64(0)
+	if limit > 0 {
+		over = room.Used + room.Need - limit
+	}
+	switch {
+	case short > 0:
+		err = fmt.Errorf("%w: %d archives need %d bytes in %s, and %d can be used: make room, or keep fewer updates",
+			disk.ErrNoSpace, len(wanted), room.Need, s.c.Dir, max(room.Free, 0))
+	case over > 0:
+		err = fmt.Errorf("%w: %s has %d bytes of archives and would need %d more for %d archives, beyond its limit of %d: raise it, or keep fewer updates",
+			disk.ErrNoSpace, s.c.Dir, room.Used, room.Need, len(wanted), limit)
+	}
+	return max(short, over, 0), err
+}
+
 // Eviction says what Evict may remove, and how much.
 type Eviction struct {
 	Bytes int64 // to be freed; Evict stops once this is reached
@@ -69,7 +115,7 @@ type Eviction struct {
 	// metadata name any more may be removed too, even within their grace period.
 	Unused time.Duration
 
-	Keep func(update.Digest) bool // which must stay in any case; nil: none
+	Keep []trust.Release // archives that stay in any case
 
 	// Damaged says that archives in quarantine are removed first, whatever Keep says. Only their intact blocks are of
 	// use, and upstreams have these as well.
@@ -150,10 +196,14 @@ func (s *Store) evictable(ctx context.Context, e Eviction) ([]blob, error) {
 			all = append(all, blob{digest: f.digest, changed: f.info.ModTime(), bytes: allocated(f.info)})
 		}
 	}
+	keep := map[update.Digest]bool{}
+	for _, rel := range e.Keep {
+		keep[rel.Digest()] = true
+	}
 	optional, before := s.current.Load().optional, s.c.Now().Add(-e.Unused)
 	all = slices.DeleteFunc(all, func(b blob) bool {
 		unnamed := b.there && !named[b.digest]
-		return e.Keep != nil && e.Keep(b.digest) || e.Unused > 0 && b.changed.After(before) ||
+		return keep[b.digest] || e.Unused > 0 && b.changed.After(before) ||
 			!optional[b.digest] && (e.Unused > 0 || !unnamed)
 	})
 	slices.SortStableFunc(all, func(a, b blob) int { return a.changed.Compare(b.changed) })

@@ -194,17 +194,12 @@ func (x *importer) metadata() (carried, error) {
 	}
 }
 
-// plan works out what is missing, and whether it fits.
+// plan finds out which archives are missing, and whether they fit. Damaged archives, and those on demand, make room for
+// what an operator brings.
 func (x *importer) plan(ctx context.Context) error {
 	s := x.i.Store
-	missing := mirror.BiggestFirst(s.Missing(x.repo))
-	if short, err := mirror.CheckRoom(ctx, s, x.i.MaxBytes, missing); short > 0 {
-		// What came on demand, or is damaged, makes room for what an operator brings.
-		_, evictErr := s.Evict(ctx, store.Eviction{Bytes: short, Keep: mirror.DigestsOf(s.Kept(x.repo)), Damaged: true})
-		if short, err = mirror.CheckRoom(ctx, s, x.i.MaxBytes, missing); short > 0 || evictErr != nil {
-			return errors.Join(err, evictErr)
-		}
-	} else if err != nil {
+	missing := s.Missing(x.repo)
+	if _, err := s.MakeRoom(ctx, missing, x.i.MaxBytes, store.Eviction{Keep: s.Kept(x.repo), Damaged: true}); err != nil {
 		return err
 	}
 	x.wanted, x.listed = map[update.Digest]trust.Release{}, map[update.Digest]bool{}
@@ -321,7 +316,7 @@ func (x *importer) commit(ctx context.Context) error {
 		return fmt.Errorf("%w: the export leaves %d out that are not here either, the first is %v; import an earlier export first, or a whole one",
 			store.ErrIncomplete, len(missing), missing[0].Name())
 	}
-	if !mirror.Same(x.repo, s.Repository()) {
+	if !x.repo.Same(s.Repository()) {
 		if err := s.Commit(ctx, x.repo); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -79,6 +80,14 @@ func (r *Repository) Versions() status.Versions {
 		return status.Versions{}
 	}
 	return status.Versions{Root: r.Version(RoleRoot), Targets: r.Version(RoleTargets), Snapshot: r.Version(RoleSnapshot), Timestamp: r.Version(RoleTimestamp)}
+}
+
+// Same reports whether both are the same repository. Each may be nil.
+func (r *Repository) Same(other *Repository) bool {
+	if r == nil || other == nil {
+		return r == other
+	}
+	return bytes.Equal(r.Raw(RoleTimestamp), other.Raw(RoleTimestamp)) && bytes.Equal(r.Raw(RoleRoot), other.Raw(RoleRoot))
 }
 
 // Expires returns when the file of that role expires.
