@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -125,58 +124,55 @@ func parseCache(b []byte) (map[update.Name]*entry, error) {
 func parseOldCache(b []byte) (map[update.Name]*entry, error) {
 	const magic = "box-update-server digest cache 1\n"
 	body, sum := b[:max(0, len(b)-sha256.Size)], b[max(0, len(b)-sha256.Size):]
-	if want := sha256.Sum256(body); !bytes.HasPrefix(body, []byte(magic)) || !bytes.Equal(sum, want[:]) {
+	rest, ok := bytes.CutPrefix(body, []byte(magic))
+	if want := update.Sum(body); !ok || !bytes.Equal(sum, want[:]) {
 		return nil, fmt.Errorf("%w: wrong beginning or checksum", errCorrupt)
 	}
-	r := bytes.NewReader(body[len(magic):])
-	var failed error // the first error; everything read after it is zero
-	number := func() uint64 {
-		n, err := binary.ReadUvarint(r)
-		failed = errors.Join(failed, err)
-		return n
-	}
-	signed := func() int64 {
-		n, err := binary.ReadVarint(r)
-		failed = errors.Join(failed, err)
-		return n
-	}
-	take := func(n uint64) []byte {
-		if failed != nil || n > uint64(r.Len()) {
-			failed = errors.Join(failed, io.ErrUnexpectedEOF)
+	cut := func(n int) []byte { // the next n bytes; after a failure none
+		if ok = ok && n >= 0 && n <= len(rest); !ok {
 			return nil
 		}
-		out := make([]byte, n)
-		_, failed = io.ReadFull(r, out)
+		out := rest[:n]
+		rest = rest[n:]
 		return out
 	}
+	number := func() uint64 {
+		n, size := binary.Uvarint(rest)
+		ok = ok && size > 0
+		cut(size)
+		return n
+	}
+	moment := func() int64 {
+		n, size := binary.Varint(rest)
+		ok = ok && size > 0
+		cut(size)
+		return n
+	}
+	text := func() string { return string(cut(int(number()))) }
 	entries := make(map[update.Name]*entry)
-	for r.Len() > 0 && failed == nil {
-		n, err := update.ParseName(string(take(number())))
-		e := &entry{}
-		k := &e.known
-		k.stamp = disk.Stamp{Inode: number(), Size: int64(number()), Modified: signed(), Changed: signed()}
-		flags := take(1)
-		if failed = errors.Join(failed, err); failed != nil {
-			break
+	for ok && len(rest) > 0 {
+		n, err := update.ParseName(text())
+		k := record{stamp: disk.Stamp{Inode: number(), Size: int64(number()), Modified: moment(), Changed: moment()}}
+		flags := cut(1)
+		if !ok || err != nil || k.stamp.Size < 0 || k.stamp.Size > update.MaxLength {
+			return nil, fmt.Errorf("%w: cut short, or no name or size", errCorrupt)
 		}
-		e.replaced = flags[0]&1 != 0
-		if flags[0]&2 != 0 && k.stamp.Size >= 0 && k.stamp.Size <= update.MaxLength {
-			digest, list := take(sha256.Size), take(uint64(update.BlockCount(k.stamp.Size))*sha256.Size)
-			if failed != nil {
-				break
+		if flags[0]&2 != 0 {
+			digest, list := cut(sha256.Size), cut(update.BlockCount(k.stamp.Size)*sha256.Size)
+			if k.blocks, err = update.ParseBlocks(list, k.stamp.Size); !ok || err != nil {
+				return nil, fmt.Errorf("%w: %v: no digest or block list", errCorrupt, n)
 			}
 			k.digest = update.Digest(digest)
-			k.blocks, failed = update.ParseBlocks(list, k.stamp.Size)
 		}
 		if k.checked = flags[0]&4 != 0; k.checked {
-			for count := number(); count > 0 && failed == nil; count-- {
-				k.problems = append(k.problems, string(take(number())))
+			for count := number(); count > 0 && ok; count-- {
+				k.problems = append(k.problems, text())
 			}
 		}
-		entries[n] = e
+		entries[n] = &entry{known: k, replaced: flags[0]&1 != 0}
 	}
-	if failed != nil {
-		return nil, fmt.Errorf("%w: %w", errCorrupt, failed)
+	if !ok {
+		return nil, fmt.Errorf("%w: cut short", errCorrupt)
 	}
 	return parseCache(encodeCache(entries)) // this checks all bounds
 }

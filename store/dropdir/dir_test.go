@@ -120,7 +120,7 @@ func TestWhatCounts(t *testing.T) {
 	if got := log.count("file in the updates directory"); got != len(odd)+ignored {
 		t.Errorf("%d log lines for odd names", got)
 	}
-	if err := d.list(t.Context()); err != nil || log.count("file in the updates directory") != len(odd)+ignored {
+	if _, err := d.list(t.Context()); err != nil || log.count("file in the updates directory") != len(odd)+ignored {
 		t.Errorf("listed again: logged again (err %v)", err)
 	}
 }
@@ -149,7 +149,7 @@ func TestIgnoredArchivesAreNamed(t *testing.T) {
 		t.Errorf("%d lines in the log, want 2", got)
 	}
 	drop(t, dir, "opq-box-update-11.tar.gz", "older")
-	if err := d.list(t.Context()); err != nil {
+	if _, err := d.list(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if h := d.Health(); !slices.Equal(h.Warnings, want) || h.Nothing {
@@ -207,11 +207,11 @@ func TestCatalogPointerChangesWithTheDirectoryOnly(t *testing.T) {
 	d := mustOpen(t, Config{Dir: dir})
 	first := d.Catalog()
 	drop(t, dir, "README", "no archive")
-	if err := d.list(t.Context()); err != nil || d.Catalog() != first {
+	if _, err := d.list(t.Context()); err != nil || d.Catalog() != first {
 		t.Errorf("another catalog, err %v", err)
 	}
 	drop(t, dir, "opq-box-update-2.tar.gz", "two")
-	if err := d.list(t.Context()); err != nil || d.Catalog() == first {
+	if _, err := d.list(t.Context()); err != nil || d.Catalog() == first {
 		t.Errorf("the same catalog, err %v", err)
 	}
 }
@@ -293,7 +293,7 @@ func TestOpenOfAnOldCatalog(t *testing.T) {
 		t.Errorf("blocks %v, %v", blocks, err)
 	}
 	drop(t, dir, "opq-box-update-1.tar.gz", "two")
-	if err := d.list(t.Context()); err != nil {
+	if _, err := d.list(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Open(known); !errors.Is(err, ErrChanged) {
@@ -302,7 +302,10 @@ func TestOpenOfAnOldCatalog(t *testing.T) {
 	if _, err := d.Blocks(known); !errors.Is(err, ErrChanged) {
 		t.Errorf("blocks of the old digest: %v", err)
 	}
-	if err := errors.Join(os.Remove(filepath.Join(dir, "opq-box-update-1.tar.gz")), d.list(t.Context())); err != nil {
+	if err := os.Remove(filepath.Join(dir, "opq-box-update-1.tar.gz")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.list(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Blocks(known); !errors.Is(err, fs.ErrNotExist) {

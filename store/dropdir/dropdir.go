@@ -138,7 +138,7 @@ func Open(ctx context.Context, c Config) (*Dir, error) {
 	if err := d.loadCache(); err != nil {
 		return nil, err
 	}
-	if err := d.list(ctx); err != nil {
+	if _, err := d.list(ctx); err != nil {
 		return nil, fmt.Errorf("updates directory: %w", err)
 	}
 	d.c.Logger.Info("updates directory listed", "dir", c.Dir, "updates", len(d.Catalog().Updates()),
@@ -169,8 +169,8 @@ func (d *Dir) publish() {
 	d.state.resigned = false
 }
 
-// poke asks Run to list again. It never blocks.
-func (d *Dir) poke() {
+// relist asks Run to list again. It never blocks.
+func (d *Dir) relist() {
 	select {
 	case d.wake <- struct{}{}:
 	default:
@@ -183,12 +183,12 @@ func (d *Dir) poke() {
 func (d *Dir) Open(u update.Update) (*os.File, error) {
 	want, err := d.listedAs(u)
 	if err != nil {
-		d.poke()
+		d.relist()
 		return nil, err
 	}
 	f, err := d.openListed(task{name: u.Name, stamp: want})
 	if err != nil {
-		d.poke()
+		d.relist()
 		if errors.Is(err, fs.ErrPermission) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

@@ -170,15 +170,16 @@ func (d *Dir) openFile(n update.Name) (*os.File, error) {
 }
 
 // list lists the directory and updates the state. After an error the state is that of a directory without files or,
-// if the error is not about the directory, the last one.
-func (d *Dir) list(ctx context.Context) error {
+// if the error is not about the directory, the last one. stillAt is when the next file may have been still for long
+// enough, zero if none waits.
+func (d *Dir) list(ctx context.Context) (stillAt time.Time, err error) {
 	l, err := d.scan(ctx, func(n update.Name, s disk.Stamp) bool {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		return d.state.readable(n, s)
 	})
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return time.Time{}, ctx.Err()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -188,7 +189,7 @@ func (d *Dir) list(ctx context.Context) error {
 		d.state.observe(l, time.Now())
 	}
 	d.publish()
-	return err
+	return d.state.stillAt, err
 }
 
 // signatureSuffix ends the name of a signature file: U.sig lies beside the archive U.
@@ -280,13 +281,13 @@ func (d *Dir) forward(t *watcher) {
 				return
 			}
 			if d.matters(t, e.Name) {
-				d.poke()
+				d.relist()
 			}
 		case _, ok := <-t.w.Errors:
 			if !ok {
 				return
 			}
-			d.poke() // some events were lost
+			d.relist() // some events were lost
 		}
 	}
 }

@@ -33,11 +33,15 @@ func (d *Dir) Run(ctx context.Context) (err error) {
 	defer func() {
 		cancel()
 		l.workers.Wait()
-		l.drain()
+		close(l.results) // no worker is left
+		for r := range l.results {
+			l.apply(r)
+		}
+		d.publishNow()
 		err = errors.Join(err, d.saveCache())
 	}()
 	watch, err := d.watch()
-	d.noteWatch(err)
+	d.reportWatch(err)
 	if watch != nil {
 		l.watch = watch
 		defer func() { err = errors.Join(err, watch.close()) }()
@@ -70,7 +74,9 @@ func (l *loop) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.act(ctx, time.Now())
 		l.dispatch(ctx)
-		l.hurry()
+		if l.fresh && len(l.buffers) == parallel { // no more digests are coming
+			l.publishAt = time.Now()
+		}
 		timer.Reset(time.Until(l.next()))
 		select {
 		case <-ctx.Done():
@@ -78,7 +84,7 @@ func (l *loop) run(ctx context.Context) {
 		case <-l.d.wake:
 			l.listAt = earlier(l.listAt, l.listed.Add(l.gap))
 		case r := <-l.results:
-			l.take(r)
+			l.apply(r)
 		case <-l.saved:
 			l.saving = false
 		}
@@ -130,18 +136,18 @@ func earlier(a, b time.Time) time.Time {
 func (l *loop) list(ctx context.Context) {
 	if l.watch != nil {
 		if dir, err := os.Stat(l.d.c.Dir); err == nil { // the listing reports an error
-			l.d.noteWatch(l.watch.follow(disk.StampOf(dir)))
+			l.d.reportWatch(l.watch.follow(disk.StampOf(dir)))
 		}
 	}
 	start := time.Now()
-	err := l.d.list(ctx)
+	stillAt, err := l.d.list(ctx)
 	l.listed = time.Now()
 	l.gap = max(listEvery, 10*l.listed.Sub(start))
 	poll := l.d.c.Poll
 	if err != nil {
 		poll = min(poll, absentPoll)
 	}
-	l.listAt = earlier(l.listed.Add(poll), l.d.settleTime())
+	l.listAt = earlier(l.listed.Add(poll), stillAt)
 }
 
 // dispatch starts as many tasks as may run at a time. Checks start only while nothing is hashed.
@@ -173,37 +179,17 @@ func (l *loop) dispatch(ctx context.Context) {
 	}
 }
 
-// hurry publishes new digests without delay if no more are being computed.
-func (l *loop) hurry() {
-	if l.fresh && len(l.buffers) == parallel {
-		l.publishAt = time.Now()
-	}
-}
-
-// take applies a result to the state and plans to publish it.
-func (l *loop) take(r result) {
+// apply applies a result to the state and plans to publish it.
+func (l *loop) apply(r result) {
 	if r.checked {
 		l.checking[r.lane] = false
 	} else {
 		l.buffers = append(l.buffers, r.buf)
 		l.fresh = true
 	}
-	l.d.take(r)
+	l.d.apply(r)
 	if l.publishAt.IsZero() {
 		l.publishAt = l.published.Add(publishEvery)
-	}
-}
-
-// drain applies the results that came while the loop ended.
-func (l *loop) drain() {
-	for {
-		select {
-		case r := <-l.results:
-			l.take(r)
-		default:
-			l.d.publishNow()
-			return
-		}
 	}
 }
 
@@ -213,13 +199,6 @@ func (d *Dir) publishNow() {
 	d.publish()
 }
 
-// settleTime returns when the next file may have been still for long enough, zero for none.
-func (d *Dir) settleTime() time.Time {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.state.settle
-}
-
 // savePlan returns how long to wait between two saves of the cache, and whether one is needed.
 func (d *Dir) savePlan() (gap time.Duration, unsaved bool) {
 	d.mu.RLock()
@@ -227,8 +206,8 @@ func (d *Dir) savePlan() (gap time.Duration, unsaved bool) {
 	return max(d.saveGap, saveEvery), d.state.unsaved && d.c.Cache != ""
 }
 
-// noteWatch sets or clears the warning that changes are noticed late.
-func (d *Dir) noteWatch(err error) {
+// reportWatch sets or clears the warning that changes are noticed late.
+func (d *Dir) reportWatch(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.report()
@@ -313,9 +292,9 @@ func feed(ctx context.Context, h *update.Hasher, f *os.File, size int64, buf []b
 	return nil
 }
 
-// take applies a result to the state. If the file was not the listed one, or could not be opened for reasons that are
+// apply applies a result to the state. If the file was not the listed one, or could not be opened for reasons that are
 // not its own, the directory is listed again, which makes a new task.
-func (d *Dir) take(r result) {
+func (d *Dir) apply(r result) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.report()
@@ -324,7 +303,7 @@ func (d *Dir) take(r result) {
 		d.state.finish(r.task) // Run is ending
 	case errors.Is(r.err, fs.ErrNotExist) || r.err != nil && exhausted(r.err):
 		d.state.finish(r.task)
-		d.poke()
+		d.relist()
 	case r.checked:
 		d.state.inspected(r.task, r.problems, r.err)
 	default:

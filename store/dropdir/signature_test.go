@@ -20,7 +20,7 @@ func signature(c string) signing.Signature {
 // relist lists the directory again and returns what lies beside signedName.
 func relist(t *testing.T, d *Dir) (signing.Signature, bool) {
 	t.Helper()
-	if err := d.list(t.Context()); err != nil {
+	if _, err := d.list(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return d.Signature(update.Update{Name: mustName(t, signedName)})

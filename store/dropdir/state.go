@@ -39,7 +39,7 @@ type state struct {
 	hashes   []update.Name               // to be hashed, the next one last; some may need no hashing any more
 	checks   map[pace.Lane][]update.Name // the same for checks
 	reading  map[update.Name]bool        // being hashed or checked
-	settle   time.Time                   // when the next file may be still for long enough; zero: none waits
+	stillAt  time.Time                   // when the next file may be still for long enough; zero: none waits
 	changed  bool                        // the catalog is out of date
 	resigned bool                        // so are the signatures that it was made with
 	unsaved  bool                        // the cache is out of date
@@ -137,7 +137,7 @@ func (s *state) takeListError(err error) {
 // observe applies a listing made at the time now.
 func (s *state) observe(l listing, now time.Time) {
 	s.round++
-	s.settle = time.Time{}
+	s.stillAt = time.Time{}
 	for base, text := range l.odd {
 		if s.odd[base] != text {
 			s.say(slog.LevelWarn, "file in the updates directory "+text, "file", base)
@@ -149,19 +149,19 @@ func (s *state) observe(l listing, now time.Time) {
 	}
 	s.signatures = l.signatures
 	for _, f := range l.files {
-		s.see(f, now)
+		s.observeFile(f, now)
 	}
 	for n, e := range s.entries {
 		if e.state != absent && e.round != s.round {
-			s.gone(n, e)
+			s.dropFile(n, e)
 		}
 	}
 	s.prune()
 	s.queueWork(now)
 }
 
-// see applies one file of a listing.
-func (s *state) see(f sighting, now time.Time) {
+// observeFile applies one file of a listing.
+func (s *state) observeFile(f sighting, now time.Time) {
 	e := s.entries[f.name]
 	if e == nil {
 		e = &entry{}
@@ -181,15 +181,15 @@ func (s *state) see(f sighting, now time.Time) {
 		e.state = waiting
 	}
 	if drifted {
-		s.loseSight(f.name, e, was == listed && rewritten(before, f.stamp))
+		s.loseBytes(f.name, e, was == listed && rewritten(before, f.stamp))
 		e.err, e.failures, e.lane = nil, 0, pace.QuickLane
 		s.changed = s.changed || was == listed // the digest in the catalog may not be that of the file now
 	}
 	e.seen, e.round = f.stamp, s.round
 	wait := s.wait(e, now)
 	if f.stamp.Size > 0 && wait > 0 && !counts {
-		if at := now.Add(wait); s.settle.IsZero() || at.Before(s.settle) {
-			s.settle = at
+		if at := now.Add(wait); s.stillAt.IsZero() || at.Before(s.stillAt) {
+			s.stillAt = at
 		}
 	}
 	switch {
@@ -202,11 +202,11 @@ func (s *state) see(f sighting, now time.Time) {
 		s.fail(f.name, e, f.err, now)
 	case e.state == failed:
 	case was != listed:
-		s.show(f.name, e)
+		s.listFile(f.name, e)
 	case drifted:
 		e.state = listed
 		s.say(slog.LevelInfo, "update changed in the updates directory, hashed again", "name", f.name)
-		s.bind(f.name, e)
+		s.recordBytes(f.name, e)
 	}
 }
 
@@ -219,42 +219,42 @@ func (s *state) wait(e *entry, now time.Time) time.Duration {
 	return wait
 }
 
-// loseSight is called when the bytes of a name change or go. If clients saw bytes that were never hashed, the name
+// loseBytes is called when the bytes of a name change or go. If clients saw bytes that were never hashed, the name
 // counts as replaced: nothing can be compared with them later.
-func (s *state) loseSight(n update.Name, e *entry, shown bool) {
+func (s *state) loseBytes(n update.Name, e *entry, shown bool) {
 	if shown && e.everListed() && !e.replaced && rewritten(e.known.stamp, e.seen) {
-		s.replace(n, e, "not known", "not known")
+		s.markReplaced(n, e, "not known", "not known")
 	}
 }
 
-// show lists a file that counts.
-func (s *state) show(n update.Name, e *entry) {
+// listFile lists a file that counts.
+func (s *state) listFile(n update.Name, e *entry) {
 	if s.round > 1 {
 		s.say(slog.LevelInfo, "update listed", "name", n, "bytes", e.seen.Size)
 	}
 	e.state, s.changed, s.had = listed, true, true
-	s.bind(n, e)
+	s.recordBytes(n, e)
 }
 
-// bind records which bytes a listed name stands for, as far as that is known before they are hashed.
-func (s *state) bind(n update.Name, e *entry) {
+// recordBytes records which bytes a listed name stands for, as far as that is known before they are hashed.
+func (s *state) recordBytes(n update.Name, e *entry) {
 	if e.known.stamp == e.seen || !e.known.digest.IsZero() {
 		return // hashing will show whether the bytes are the same
 	}
 	if e.everListed() && rewritten(e.known.stamp, e.seen) {
-		s.replace(n, e, "not known", "not known yet")
+		s.markReplaced(n, e, "not known", "not known yet")
 	}
 	e.known, s.unsaved = record{stamp: e.seen}, true
 }
 
-func (s *state) replace(n update.Name, e *entry, old, new string) {
+func (s *state) markReplaced(n update.Name, e *entry, old, new string) {
 	e.replaced, s.unsaved = true, true
 	s.say(slog.LevelWarn, "update was replaced under the same name: clients that resume a download start again",
 		"name", n, "old", old, "new", new)
 }
 
-func (s *state) gone(n update.Name, e *entry) {
-	s.loseSight(n, e, e.state == listed)
+func (s *state) dropFile(n update.Name, e *entry) {
+	s.loseBytes(n, e, e.state == listed)
 	if e.state == listed {
 		s.changed = true
 		if s.err == nil {
@@ -417,7 +417,7 @@ func (s *state) hashed(t task, digest update.Digest, blocks update.Blocks, err e
 	}
 	old := e.known
 	if !old.digest.IsZero() && old.digest != digest {
-		s.replace(t.name, e, old.digest.String(), digest.String())
+		s.markReplaced(t.name, e, old.digest.String(), digest.String())
 	}
 	e.known = record{stamp: t.stamp, digest: digest, blocks: blocks}
 	if old.digest == digest {
@@ -426,7 +426,7 @@ func (s *state) hashed(t task, digest update.Digest, blocks update.Blocks, err e
 	s.changed, s.unsaved = true, true
 	if e.state == failed {
 		e.err, e.failures = nil, 0
-		s.show(t.name, e)
+		s.listFile(t.name, e)
 	}
 	if e.lane = pace.QuickLane; s.wantsCheck(t.name, e) {
 		s.checks[pace.QuickLane] = append(s.checks[pace.QuickLane], t.name)

@@ -85,15 +85,15 @@ func TestSettle(t *testing.T) {
 	n := mustName(t, "opq-box-update-7.tar.bz2")
 	s := fresh(t, Config{})
 	look(s, n, at(start.Add(-500*time.Millisecond), 5), 0)
-	if want := start.Add(1500 * time.Millisecond); !s.settle.Equal(want) {
-		t.Errorf("settles at %v, want %v", s.settle, want)
+	if want := start.Add(1500 * time.Millisecond); !s.stillAt.Equal(want) {
+		t.Errorf("still at %v, want %v", s.stillAt, want)
 	}
 	look(s, n, at(start.Add(time.Hour), 5), time.Second)
-	if want := start.Add(3 * time.Second); !s.settle.Equal(want) {
-		t.Errorf("future: settles at %v, want %v", s.settle, want)
+	if want := start.Add(3 * time.Second); !s.stillAt.Equal(want) {
+		t.Errorf("future: still at %v, want %v", s.stillAt, want)
 	}
-	if look(s, n, at(start.Add(time.Hour), 5), 3*time.Second); !s.settle.IsZero() {
-		t.Errorf("still: settles at %v, want never", s.settle)
+	if look(s, n, at(start.Add(time.Hour), 5), 3*time.Second); !s.stillAt.IsZero() {
+		t.Errorf("still: still at %v, want never", s.stillAt)
 	}
 }
 
