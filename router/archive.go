@@ -71,9 +71,9 @@ type content struct {
 
 // Read reads from the current position.
 func (c *content) Read(p []byte) (int, error) {
-	rest := chunk{c.file, c.pos, c.size - c.pos}
+	rest := newChunk(c.file, c.pos, c.size-c.pos)
 	n, err := rest.Read(p)
-	c.pos = rest.off
+	c.pos = rest.Off
 	return n, err
 }
 
@@ -92,35 +92,24 @@ func (c *content) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// chunk is the next n bytes of a file from off on.
+// chunk is a part of a file that must not be written to meanwhile.
 type chunk struct {
-	file   *openFile
-	off, n int64
+	front.Chunk
+	file *openFile
 }
 
-// Read reads by offset. It returns io.ErrUnexpectedEOF if the file ends early, and errRewritten if the file was
-// written to since it was opened.
+func newChunk(f *openFile, off, n int64) chunk {
+	return chunk{front.Chunk{File: f.File, Off: off, N: n}, f}
+}
+
+// Read reads by offset, as front.Chunk does. It returns errRewritten if the file was written to since it was opened.
 func (c *chunk) Read(p []byte) (int, error) {
-	if c.n <= 0 {
-		return 0, io.EOF
+	if c.N > 0 {
+		if err := c.file.intact(); err != nil {
+			return 0, err
+		}
 	}
-	if err := c.file.intact(); err != nil {
-		return 0, err
-	}
-	n, err := c.file.ReadAt(p[:min(int64(len(p)), c.n)], c.off)
-	c.advance(int64(n))
-	if n > 0 {
-		return n, nil
-	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return 0, err
-}
-
-func (c *chunk) advance(n int64) {
-	c.off += n
-	c.n -= n
+	return c.Chunk.Read(p)
 }
 
 // chunkOf returns what is left to send of src. It reports false if src is neither a *content nor an io.LimitedReader
@@ -138,5 +127,5 @@ func chunkOf(src io.Reader) (chunk, bool) {
 	if limit >= 0 {
 		n = min(n, limit)
 	}
-	return chunk{c.file, c.pos, n}, true
+	return newChunk(c.file, c.pos, n), true
 }

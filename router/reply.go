@@ -76,55 +76,56 @@ func (w *reply) ReadFrom(src io.Reader) (int64, error) {
 
 // copy sends a chunk through net/http.
 func (w *reply) copy(c chunk) (int64, error) {
-	start := c.off
-	for c.n > 0 {
-		size, err := w.pace.next(c.n)
+	start := c.Off
+	for c.N > 0 {
+		size, err := w.pace.next(c.N)
 		if w.sent(0, err) != nil {
-			return c.off - start, err
+			return c.Off - start, err
 		}
-		n, err := io.Copy(w.ResponseWriter, &chunk{c.file, c.off, size})
-		c.advance(n)
+		piece := newChunk(c.file, c.Off, size)
+		n, err := io.Copy(w.ResponseWriter, &piece)
+		c.Advance(n)
 		w.pace.took(n)
 		if w.sent(n, err) != nil {
-			return c.off - start, err
+			return c.Off - start, err
 		}
 	}
-	return c.off - start, nil
+	return c.Off - start, nil
 }
 
 // sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which holds a buffer of
 // 32 kB. If the file was written to since the last piece, sendfile returns errRewritten and the client gets fewer
 // bytes than announced: half of one archive and half of another must not look like a complete one.
 func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
-	if c.n == 0 {
+	if c.N == 0 {
 		return 0, nil
 	}
-	w.conn.Follows(c.n) // this sends the header
+	w.conn.Follows(c.N) // this sends the header
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	w.conn.Follows(0)
 	if err != nil {
 		return 0, w.sent(0, err)
 	}
-	start := c.off
-	for first := true; c.n > 0; first = false {
-		size, err := w.pace.next(c.n)
+	start := c.Off
+	for first := true; c.N > 0; first = false {
+		size, err := w.pace.next(c.N)
 		if err == nil && !first { // files.acquire checked it before the first piece
 			err = c.file.intact()
 		}
 		if w.sent(0, err) != nil {
-			return c.off - start, err
+			return c.Off - start, err
 		}
-		n, err := rf.ReadFrom(&front.Chunk{File: c.file.File, Off: c.off, N: size})
-		c.advance(n)
+		n, err := rf.ReadFrom(&front.Chunk{File: c.File, Off: c.Off, N: size})
+		c.Advance(n)
 		w.pace.took(n)
 		if errors.Is(err, front.ErrFull) {
 			err = w.conn.Wait()
 		}
 		if w.sent(n, err) != nil {
-			return c.off - start, err
+			return c.Off - start, err
 		}
 	}
-	return c.off - start, nil
+	return c.Off - start, nil
 }
 
 // log logs one request.

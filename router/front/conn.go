@@ -117,7 +117,7 @@ func (k *Chunk) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := k.File.ReadAt(p[:min(int64(len(p)), k.N)], k.Off)
-	k.advance(int64(n))
+	k.Advance(int64(n))
 	if n > 0 {
 		return n, nil
 	}
@@ -127,7 +127,8 @@ func (k *Chunk) Read(p []byte) (int, error) {
 	return 0, err
 }
 
-func (k *Chunk) advance(n int64) {
+// Advance leaves out the next n bytes.
+func (k *Chunk) Advance(n int64) {
 	k.Off += n
 	k.N -= n
 }
@@ -236,7 +237,7 @@ func (c *Conn) ReadFrom(src io.Reader) (int64, error) {
 		if err := sendError(c.op); err != nil {
 			return k.Off - start, err
 		}
-		k.advance(int64(c.op.n))
+		k.Advance(int64(c.op.n))
 	}
 	return k.Off - start, nil
 }
@@ -258,7 +259,7 @@ func (c *Conn) sendHeld(k *Chunk) error {
 	err := c.do(c.write)
 	sent := c.op.n
 	rest := c.letGo(both[min(sent, header):header]) // after an error too: it must not be sent again
-	k.advance(int64(max(0, sent-header)))
+	k.Advance(int64(max(0, sent-header)))
 	if err == nil {
 		err = sendError(c.op)
 	}
@@ -384,74 +385,4 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	}
 	c.timed = false
 	return c.TCPConn.SetWriteDeadline(t)
-}
-
-// state follows the state that net/http gives the connection.
-func state(nc net.Conn, s http.ConnState) {
-	c, ok := nc.(*Conn)
-	if !ok {
-		return
-	}
-	// Nothing is done on closing, when a goroutine may still be reading the rest of a request.
-	switch s {
-	case http.StateNew, http.StateIdle:
-		c.quiet = true
-	case http.StateActive:
-		c.quiet = false
-		c.restore()
-	}
-}
-
-// Read reads. Between requests it times out early, so that net/http calls Close, which parks the connection.
-func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.TCPConn.Read(p)
-	if n == 0 {
-		if c.quiet && c.clean && errors.Is(err, os.ErrDeadlineExceeded) {
-			c.parked.Store(true)
-		}
-		return 0, err
-	}
-	c.clean = string(p[max(0, n-len(requestEnd)):n]) == requestEnd
-	if c.quiet {
-		c.quiet = false
-		if !c.clean {
-			c.restore() // the rest of the request is still to come
-		}
-	}
-	return n, err
-}
-
-// SetReadDeadline sets the deadline, but between requests at most parkAfter ahead. If a part of the next request may
-// be in net/http's buffer, the connection stays with net/http.
-func (c *Conn) SetReadDeadline(t time.Time) error {
-	c.wanted = time.Time{}
-	if c.quiet && c.clean && !t.IsZero() {
-		c.wanted = t
-		t = earlier(t, time.Now().Add(parkAfter))
-	}
-	return c.TCPConn.SetReadDeadline(t)
-}
-
-// restore sets the deadline that net/http asked for.
-func (c *Conn) restore() {
-	if c.wanted.IsZero() {
-		return
-	}
-	_ = c.TCPConn.SetReadDeadline(c.wanted) // the next read returns the error
-	c.wanted = time.Time{}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// Close closes the connection, or parks it if it was only silent.
-func (c *Conn) Close() error {
-	if c.parked.Load() {
-		return c.idle.park(c.TCPConn)
-	}
-	return c.TCPConn.Close()
 }

@@ -1,7 +1,10 @@
 package front
 
 import (
+	"errors"
 	"net"
+	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -126,3 +129,73 @@ func (l *idleConns) Close() error {
 
 // Addr returns the address of the listener that the connections came from.
 func (l *idleConns) Addr() net.Addr { return l.addr }
+
+// state follows the state that net/http gives the connection.
+func state(nc net.Conn, s http.ConnState) {
+	c, ok := nc.(*Conn)
+	if !ok {
+		return
+	}
+	// Nothing is done on closing, when a goroutine may still be reading the rest of a request.
+	switch s {
+	case http.StateNew, http.StateIdle:
+		c.quiet = true
+	case http.StateActive:
+		c.quiet = false
+		c.restore()
+	}
+}
+
+// Read reads. Between requests it times out early, so that net/http calls Close, which parks the connection.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if n == 0 {
+		if c.quiet && c.clean && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.parked.Store(true)
+		}
+		return 0, err
+	}
+	c.clean = string(p[max(0, n-len(requestEnd)):n]) == requestEnd
+	if c.quiet {
+		c.quiet = false
+		if !c.clean {
+			c.restore() // the rest of the request is still to come
+		}
+	}
+	return n, err
+}
+
+// SetReadDeadline sets the deadline, but between requests at most parkAfter ahead. If a part of the next request may
+// be in net/http's buffer, the connection stays with net/http.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.wanted = time.Time{}
+	if c.quiet && c.clean && !t.IsZero() {
+		c.wanted = t
+		t = earlier(t, time.Now().Add(parkAfter))
+	}
+	return c.TCPConn.SetReadDeadline(t)
+}
+
+// restore sets the deadline that net/http asked for.
+func (c *Conn) restore() {
+	if c.wanted.IsZero() {
+		return
+	}
+	_ = c.TCPConn.SetReadDeadline(c.wanted) // the next read returns the error
+	c.wanted = time.Time{}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Close closes the connection, or parks it if it was only silent.
+func (c *Conn) Close() error {
+	if c.parked.Load() {
+		return c.idle.park(c.TCPConn)
+	}
+	return c.TCPConn.Close()
+}
