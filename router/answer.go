@@ -2,9 +2,14 @@ package router
 
 import (
 	"bytes"
+	"compress/gzip"
 	"net/http"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
+
+	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -88,4 +93,101 @@ func conditional(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// gzipped returns a, compressed with gzip. If a has an ETag, the result has one of its own.
+func (a *answer) gzipped() *answer {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(a.body) // a bytes.Buffer takes everything
+	_ = z.Close()
+	out := &answer{a.status, append(slices.Clone(a.fields), one("Content-Encoding", "gzip")), b.Bytes()}
+	for i, f := range out.fields {
+		switch f.key {
+		case "Content-Length":
+			out.fields[i] = one(f.key, strconv.Itoa(b.Len()))
+		case "Etag":
+			out.fields[i] = one(f.key, etag(update.Sum(b.Bytes())))
+		}
+	}
+	return out
+}
+
+// coded is one answer both plain and compressed with gzip. Each form is made when it is first needed, and then kept.
+type coded struct{ plain, gzipped func() *answer }
+
+// newCoded returns the two forms of what render makes. The answer's Vary must name Accept-Encoding.
+func newCoded(render func() *answer) coded {
+	plain := sync.OnceValue(render)
+	return coded{plain, sync.OnceValue(func() *answer { return plain().gzipped() })}
+}
+
+// jsonCoded returns both forms of a cached answer in JSON.
+func jsonCoded(cache string, body func() []byte) coded {
+	return newCoded(func() *answer {
+		return cachedAnswer("application/json", body(), cache, one("Vary", "Accept-Encoding"))
+	})
+}
+
+// serve answers in the coding that the client accepts, as gzhttp judges.
+func (c coded) serve(rt *router, w *reply, r *http.Request) {
+	if len(r.Header["Accept-Encoding"]) == 0 {
+		c.plain().serve(w, r)
+		return
+	}
+	rt.negotiate(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		a := c.plain
+		if _, ok := rw.(*gzhttp.GzipResponseWriter); ok {
+			a = c.gzipped
+		}
+		a().serve(w, r)
+	})).ServeHTTP(w, r)
+}
+
+// answerOverhead is the memory that a kept file takes besides its bytes, in bytes.
+const answerOverhead = 1 << 10
+
+// fileCache keeps the answers for files by name. When their bytes exceed most, it starts anew.
+type fileCache struct {
+	most int
+
+	mu     sync.Mutex
+	byName map[string]cachedFile
+	bytes  int
+}
+
+// A cachedFile is a file with its answers.
+type cachedFile struct {
+	raw []byte
+	coded
+}
+
+func (c *fileCache) find(name string) (cachedFile, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.byName[name]
+	return f, ok
+}
+
+// keep returns the kept answers for a file if raw is the same slice as before, without comparing bytes. Otherwise it
+// keeps those of raw, unless raw alone takes all the room.
+func (c *fileCache) keep(name string, raw []byte, answers coded) coded {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, had := c.byName[name]
+	if had && len(old.raw) == len(raw) && len(raw) > 0 && &old.raw[0] == &raw[0] {
+		return old.coded
+	}
+	size := len(raw) + answerOverhead
+	if size > c.most {
+		return answers
+	}
+	if had {
+		c.bytes -= len(old.raw) + answerOverhead
+	}
+	if c.bytes += size; c.bytes > c.most || c.byName == nil {
+		c.byName, c.bytes = map[string]cachedFile{}, size
+	}
+	c.byName[name] = cachedFile{raw, answers}
+	return answers
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/testworld"
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 // lines collects what is logged.
@@ -66,7 +67,7 @@ func TestStalledClientIsCut(t *testing.T) {
 	var log lines
 	addr := start(t, Config{
 		Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil)),
-		StallWindow: 100 * time.Millisecond, MinRate: 1000,
+		Front: front.Config{StallWindow: 100 * time.Millisecond, MinRate: 1000},
 	})
 	r := download(t, addr, "/update/"+newName)
 	await(t, "the stall is logged", func() bool { return strings.Contains(log.String(), "the client has stalled") })
@@ -81,7 +82,7 @@ func TestSlowClientIsNotCut(t *testing.T) {
 	f := newFake(t)
 	body := bytes.Repeat([]byte("slow but living "), 8<<16)
 	f.add(t, newName, body, true)
-	addr := start(t, Config{Source: f, StallWindow: 150 * time.Millisecond, MinRate: 1000})
+	addr := start(t, Config{Source: f, Front: front.Config{StallWindow: 150 * time.Millisecond, MinRate: 1000}})
 	r := download(t, addr, "/update/"+newName)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -100,7 +101,7 @@ func TestSlowClientIsNotCut(t *testing.T) {
 
 // A connection on which nothing comes is closed, before its first request and after one.
 func TestIdleConnectionIsClosed(t *testing.T) {
-	s, err := NewServer(Config{Source: newFake(t), IdleTimeout: 300 * time.Millisecond})
+	s, err := NewServer(Config{Source: newFake(t), Front: front.Config{IdleTimeout: 300 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@
 // # The status page
 //
 // A request for / whose Accept names text/html and not application/json gets a page for people. The page is rendered
-// when its content changes, not on each request. It lists 40 updates; ?page=2 and so on list older ones.
+// at most once a second, not on each request. It lists 40 updates; ?page=2 and so on list older ones.
 // html/template escapes all of its text, its Content-Security-Policy allows only its own style sheet and script, and
 // it can be read without them. Links are relative, so that a reverse proxy may strip a prefix.
 //
@@ -90,7 +90,7 @@
 // Answers other than archives are rendered once for each catalog and sent from memory. Archives, whole or as one
 // range, are sent by sendfile. Several ranges in one answer are copied, and so is a body of up to 64 kB, which is
 // sent together with its header. Downloads have no total time limit: a client is cut when its kernel acknowledges
-// less than Config.MinRate over Config.StallWindow.
+// less than front.Config.MinRate over front.Config.StallWindow.
 //
 // Before each piece the router checks whether the file was written to since it was opened. If it was, the download
 // ends short of its Content-Length.

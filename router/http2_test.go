@@ -113,7 +113,7 @@ func TestShutStreamEnds(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	f.add(t, newName, make([]byte, 1<<20), true)
-	s := startTLS(t, Config{Source: f, StallWindow: 200 * time.Millisecond, MinRate: front.LeastStreamPiece * 5})
+	s := startTLS(t, Config{Source: f, Front: front.Config{StallWindow: 200 * time.Millisecond, MinRate: front.LeastStreamPiece * 5}})
 	c := s.shut(t)
 	c.get(t, 1)
 	c.outcomes(t, func(_, ended int) bool { return ended == 1 })

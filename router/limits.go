@@ -12,9 +12,6 @@ import (
 	"github.com/openpowerquality/box-update-server/router/front"
 )
 
-// errCrowded says that Config.MaxDownloads downloads are already running.
-var errCrowded = errors.New("too many downloads at once")
-
 // leastPiece is the smallest number of bytes that a download is granted at a time if bandwidth is limited.
 const leastPiece = 4 << 10
 

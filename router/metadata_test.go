@@ -61,7 +61,7 @@ func newFakeMetadata(files ...string) *fakeMetadata {
 
 func TestMetadata(t *testing.T) {
 	m := newFakeMetadata("1.root.json", "root", "7.targets.json", "targets", "9.snapshot.json", "snapshot", "timestamp.json", "timestamp")
-	addr := start(t, Config{Source: newFake(t), Metadata: m})
+	addr := start(t, Config{Source: newFake(t), Metadata: m.Metadata})
 	for name, text := range map[string]string{"1.root.json": "root", "7.targets.json": "targets", "9.snapshot.json": "snapshot", "timestamp.json": "timestamp"} {
 		cache := "public, max-age=31536000, immutable"
 		if name == "timestamp.json" {
@@ -110,7 +110,7 @@ func gunzip(t *testing.T, s string) string {
 // Names that no metadata file has are not even asked for; files that are not there are.
 func TestMetadataNotFound(t *testing.T) {
 	m := newFakeMetadata()
-	addr := start(t, Config{Source: newFake(t), Metadata: m})
+	addr := start(t, Config{Source: newFake(t), Metadata: m.Metadata})
 	for _, name := range []string{"0.root.json", "01.root.json", "-1.root.json", "root.json", "1.timestamp.json", "ledger", "..", "%2e%2e",
 		"1.root.json/", "1.ROOT.json", "1.root.json.tmp", ".tmp-1", "99999999999999999999.root.json", "../lock"} {
 		g := get(t, addr, "/metadata/"+name)
@@ -128,12 +128,12 @@ func TestMetadataNotFound(t *testing.T) {
 }
 
 func TestMetadataAtHandIsBounded(t *testing.T) {
-	m := &metadataFiles{}
+	m := &fileCache{most: maxMetadata}
 	for i := range 100 {
-		m.keep(strings.Repeat("x", i), bytes.Repeat([]byte("x"), 1<<20), cacheForever)
+		m.keep(strings.Repeat("x", i), bytes.Repeat([]byte("x"), 1<<20), coded{})
 		sum := 0
 		for _, f := range m.byName {
-			sum += len(f.raw)
+			sum += len(f.raw) + answerOverhead
 		}
 		if sum != m.bytes || sum > maxMetadata {
 			t.Fatalf("%d bytes, counted %d, at most %d", sum, m.bytes, maxMetadata)
@@ -177,7 +177,7 @@ func TestSignatures(t *testing.T) {
 	a, b := signing.Signature([]byte(strings.Repeat("A", 64))), signing.Signature([]byte(strings.Repeat("B", 64)))
 	addr := start(t, Config{Source: f, Signatures: fakeSignatures{
 		mustName(t, newName): {{Key: first, Signature: a}, {Key: second, Signature: b}, {Signature: b}},
-	}})
+	}.Signatures})
 	for _, path := range []string{"/update/" + newName + ".sig", "/sha256/" + d + ".sig"} {
 		for query, want := range map[string]signing.Signature{"": a, "?key=" + string(first): a, "?key=" + string(second): b} {
 			g := get(t, addr, path+query)

@@ -1,7 +1,11 @@
 package router
 
 import (
+	"fmt"
 	"net/http"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -10,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/openpowerquality/box-update-server/origin"
+	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -27,7 +33,7 @@ type metrics struct {
 	routes    map[string]*routeMetrics // by the pattern of the route
 	downloads prometheus.Gauge
 	resumed   prometheus.Counter
-	publishes map[string]prometheus.Counter    // by outcome
+	publishes *prometheus.CounterVec           // by outcome
 	refused   map[status.Refusal]*atomic.Int64 // data from publishers that did not verify
 }
 
@@ -39,14 +45,18 @@ func newMetrics(current func() *router) *metrics {
 			Help: "Archives that are being sent now."}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "resumed_ranges_total",
 			Help: "Downloads that went on where an earlier one had ended."}),
+		publishes: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "publish_attempts_total",
+			Help: "Lists and roots that were proposed, and commits, by what became of them."}, []string{"outcome"}),
+		routes:  newRouteMetrics(r),
 		refused: map[status.Refusal]*atomic.Int64{},
+	}
+	for _, outcome := range []string{string(origin.StatusPending), string(origin.StatusStaged), string(origin.StatusCommitted), publishRefused, publishFailed} {
+		m.publishes.WithLabelValues(outcome)
 	}
 	for _, reason := range status.Refusals() {
 		m.refused[reason] = new(atomic.Int64)
 	}
-	m.routes = newRouteMetrics(r)
-	m.publishes = newPublishMetrics(r)
-	r.MustRegister(m.downloads, m.resumed, newGauges(m, current),
+	r.MustRegister(m.downloads, m.resumed, m.publishes, gauges{m.gaugeSeries(), current},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes})
 	return m
@@ -121,9 +131,9 @@ func newRouteMetrics(r prometheus.Registerer) map[string]*routeMetrics {
 // statusLabel returns a status as a label: three digits, 000 for an impossible one.
 func statusLabel(status int) string {
 	if status < 100 || status > 999 {
-		return "000"
+		status = 0
 	}
-	return string([]byte{byte('0' + status/100), byte('0' + status/10%10), byte('0' + status%10)})
+	return fmt.Sprintf("%03d", status)
 }
 
 // of returns the series of a route.
@@ -176,10 +186,208 @@ func resumes(fields []string) bool {
 	if len(fields) == 0 {
 		return false
 	}
-	spec, ok := strings.CutPrefix(fields[0], "bytes=")
-	if !ok {
-		return false
+	spec, inBytes := strings.CutPrefix(fields[0], "bytes=")
+	first, _, isRange := strings.Cut(spec, "-")
+	return inBytes && isRange && strings.Trim(first, "0") != ""
+}
+
+// Outcomes of an attempt to publish, besides the statuses of package origin.
+const (
+	publishRefused = "refused" // because of what the signer sent
+	publishFailed  = "failed"  // because of an error of this server
+)
+
+// published counts an attempt to publish by its outcome.
+func (m *metrics) published(outcome string, err error) {
+	if m == nil {
+		return
 	}
-	first, _, ok := strings.Cut(spec, "-")
-	return ok && strings.Trim(first, "0") != ""
+	m.verified(err)
+	if err != nil {
+		outcome = publishRefused
+		if wire, _ := status.WireOf(err); wire.Status >= http.StatusInternalServerError {
+			outcome = publishFailed
+		}
+	}
+	m.publishes.WithLabelValues(outcome).Inc()
+}
+
+// verified counts an error that says that what a publisher sent did not verify.
+func (m *metrics) verified(err error) {
+	if reason := status.RefusalOf(err); m != nil && reason != "" {
+		m.refused[reason].Add(1)
+	}
+}
+
+// gauges are the series that are read on each scrape: those of the catalog, and those of how the server stands.
+type gauges struct {
+	series  []series
+	current func() *router
+}
+
+// A series is one of gauges. A name that ends with _total is that of a counter.
+type series struct {
+	name string // without the namespace
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func(now reading, send sendValue)
+}
+
+// A reading is how a server stands at one scrape.
+type reading struct {
+	rt   *router
+	view *view
+	status.Standing
+	copy status.Freshness // synced and nothing else if this server is no mirror
+}
+
+type sendValue func(value float64, labels ...string)
+
+// Describe sends the descriptions of all series.
+func (g gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, s := range g.series {
+		ch <- s.desc
+	}
+}
+
+// Collect sends the series as they are now.
+func (g gauges) Collect(ch chan<- prometheus.Metric) {
+	rt := g.current()
+	now := reading{rt, rt.current(), rt.config.Standing(), status.Freshness{Synced: true}}
+	if now.Copy != nil {
+		now.copy = *now.Copy
+	}
+	for _, s := range g.series {
+		s.read(now, func(value float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, value, labels...)
+		})
+	}
+}
+
+func labelled(name, help string, labels []string, read func(now reading, send sendValue)) series {
+	kind := prometheus.GaugeValue
+	if strings.HasSuffix(name, "_total") {
+		kind = prometheus.CounterValue
+	}
+	return series{name, prometheus.NewDesc(namespace+"_"+name, help, labels, nil), kind, read}
+}
+
+func gauge(name, help string, value func(now reading) float64) series {
+	return labelled(name, help, nil, func(now reading, send sendValue) { send(value(now)) })
+}
+
+func (m *metrics) gaugeSeries() []series {
+	return []series{
+		labelled("build_info", "Always 1; the labels say what runs.", []string{"version", "goversion"},
+			func(now reading, send sendValue) { send(1, now.rt.config.Version, runtime.Version()) }),
+		gauge("healthy", "1 where all parts of the server are in order, else 0.",
+			func(now reading) float64 { return truth(now.rt.healthNow().ok) }),
+		gauge("catalog_updates", "Updates that are served.",
+			func(now reading) float64 { return float64(len(now.view.catalog.Updates())) }),
+		gauge("newest_version", "Version of the newest update that every box may install, 0 where there is none.",
+			func(now reading) float64 { return now.view.newestVersion() }),
+		gauge("hashing_backlog", "Archives of which the digest is not known yet.",
+			func(now reading) float64 { return float64(now.Unhashed) }),
+		gauge("store_bytes", "Bytes that archives take.",
+			func(now reading) float64 { return float64(now.StoreBytes) }),
+		gauge("store_free_bytes", "Bytes that the disk has left for archives.",
+			func(now reading) float64 { return float64(now.FreeBytes) }),
+		gauge("scrub_complete_timestamp_seconds", "When all archives had been read again the last time; 0: not yet.",
+			func(now reading) float64 { return unixTime(now.Scrubbed) }),
+		gauge("scrub_damaged", "Archives that were found damaged by that so far.",
+			func(now reading) float64 { return float64(now.Damaged) }),
+		labelled("metadata_version", "Version of a metadata file, 0 where there is none.", []string{"role"},
+			func(now reading, send sendValue) {
+				now.eachRole(func(role string, f status.File) { send(float64(f.Version), role) })
+			}),
+		labelled("metadata_expiry_timestamp_seconds", "When a metadata file expires, in Unix time; 0 where there is none.", []string{"role"},
+			func(now reading, send sendValue) {
+				now.eachRole(func(role string, f status.File) { send(unixTime(f.Expires), role) })
+			}),
+		gauge("certificate_expiry_timestamp_seconds", "When the first of the server's own certificates expires, in Unix time; 0 where there is none.",
+			func(now reading) float64 { return unixTime(now.CertificateExpires) }),
+		gauge("clock_off", "1 where an origin signs nothing because its clock, or the one it signed by last, is off, else 0.",
+			func(now reading) float64 { return truth(now.ClockOff) }),
+		gauge("mirror", "1 where this is a copy of an upstream, else 0.",
+			func(now reading) float64 { return truth(now.Copy != nil) }),
+		gauge("synced", "0 where a mirror has nothing to serve yet, else 1.",
+			func(now reading) float64 { return truth(now.copy.Synced) }),
+		labelled("sync_attempts_total", "Syncs that ended, by outcome.", []string{"outcome"},
+			func(now reading, send sendValue) {
+				send(float64(now.copy.Succeeded), "success")
+				send(float64(now.copy.Failed), "failure")
+			}),
+		gauge("sync_failing", "1 where the last sync failed, else 0.",
+			func(now reading) float64 { return truth(now.copy.Reason != "") }),
+		gauge("sync_last_success_timestamp_seconds", "When the copy last was the newest of all upstreams, in Unix time; 0 for never.",
+			func(now reading) float64 { return unixTime(now.copy.Complete) }),
+		gauge("sync_last_heard_timestamp_seconds", "When an upstream last showed what was accepted, in Unix time; 0 for never.",
+			func(now reading) float64 { return unixTime(now.copy.Checked) }),
+		gauge("sync_behind_seconds", "How long there has been something newer upstream.",
+			func(now reading) float64 { return float64(now.copy.SecondsBehind) }),
+		gauge("sync_behind_updates", "Updates that upstream lists and the copy doesn't.",
+			func(now reading) float64 { return float64(now.copy.UpdatesBehind) }),
+		labelled("upstream_received_bytes_total", "Bytes that came from an upstream.", []string{"upstream"},
+			func(now reading, send sendValue) {
+				now.eachUpstream(func(u status.Upstream) { send(float64(u.Received), u.URL) })
+			}),
+		labelled("upstream_failing", "1 where an upstream is not used for what it did last, else 0.", []string{"upstream"},
+			func(now reading, send sendValue) {
+				now.eachUpstream(func(u status.Upstream) { send(truth(u.Problem() != ""), u.URL) })
+			}),
+		labelled("verification_failures_total", "What was sent here and did not verify, by reason.", []string{"reason"},
+			func(now reading, send sendValue) {
+				for reason, n := range m.refused {
+					send(float64(n.Load()+now.Refusals[reason]), string(reason))
+				}
+			}),
+	}
+}
+
+// eachRole calls f for the metadata file of each role, which is the zero File where there is none.
+func (now reading) eachRole(f func(role string, file status.File)) {
+	for _, role := range trust.Roles() {
+		i := slices.IndexFunc(now.Files, func(f status.File) bool { return f.Role == string(role) })
+		if i < 0 {
+			f(string(role), status.File{})
+		} else {
+			f(string(role), now.Files[i])
+		}
+	}
+}
+
+// eachUpstream calls f once for each URL: a second series with the same labels would be an error.
+func (now reading) eachUpstream(f func(status.Upstream)) {
+	seen := map[string]bool{}
+	for _, u := range now.copy.Upstreams {
+		if !seen[u.URL] {
+			f(u)
+		}
+		seen[u.URL] = true
+	}
+}
+
+// newestVersion returns the version of the newest update as a number, 0 where there is none. Numbers over 2⁵³ are
+// rounded.
+func (v *view) newestVersion() float64 {
+	if v.newest == nil {
+		return 0
+	}
+	n, _ := strconv.ParseFloat(v.newest.Name.Version().String(), 64) // all are digits, at most 32
+	return n
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// unixTime returns a time in Unix seconds, 0 for none.
+func unixTime(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
 }

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
-	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -103,7 +102,8 @@ func TestMetricsFromTheStart(t *testing.T) {
 func TestMetricsOfRequests(t *testing.T) {
 	f := newFake(t)
 	f.add(t, newName, bytes.Repeat([]byte("0123456789"), 10), true)
-	addr := start(t, Config{Source: f})
+	var requests count
+	addr := start(t, Config{Source: f, Requests: requests.logger()})
 	get(t, addr, "/version").hold(t, 200, nil)
 	get(t, addr, "//version").hold(t, 200, nil)
 	get(t, addr, "/update/"+newName).hold(t, 200, nil)
@@ -115,6 +115,7 @@ func TestMetricsOfRequests(t *testing.T) {
 	get(t, addr, "/update/made-up").hold(t, 404, nil)
 	get(t, addr, "/made/up").hold(t, 404, nil)
 	ask(t, addr, "MADEUP /ls HTTP/1.1").hold(t, 405, nil)
+	requests.await(t, 11)
 	s := scraped(t, addr)
 	for series, want := range map[string]float64{
 		`http_requests_total{code="200",route="/version"}`:                 2,
@@ -141,6 +142,7 @@ func TestMetricsOfRequests(t *testing.T) {
 			t.Errorf("a client made up %s", series)
 		}
 	}
+	requests.await(t, 12)
 	scraped(t, addr).is(t, `http_requests_total{code="200",route="/metrics"}`, 1)
 }
 
@@ -176,7 +178,7 @@ func TestMetricsOfDownloads(t *testing.T) {
 	if _, err := fmt.Fprintf(c, "GET /update/%s HTTP/1.1\r\nHost: test\r\n\r\n", newName); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "a download", func() bool {
+	await(t, "a download runs", func() bool {
 		s := scraped(t, addr)
 		sent := s[`http_sent_bytes_total{route="/update/:target"}`]
 		return s["downloads_running"] == 1 && sent > 0 && sent < length
@@ -184,27 +186,14 @@ func TestMetricsOfDownloads(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "its end", func() bool { return scraped(t, addr)["downloads_running"] == 0 })
-}
-
-// until waits for what a real connection brings about.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(testworld.Patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		<-tick.C
-	}
+	await(t, "the download has ended", func() bool { return scraped(t, addr)["downloads_running"] == 0 })
 }
 
 // What publishers do is counted by what becomes of it.
 func TestMetricsOfPublishing(t *testing.T) {
 	p := newFakePublisher()
-	addr := start(t, Config{Source: newFake(t), Publisher: p})
+	var requests count
+	addr := start(t, Config{Source: newFake(t), Publisher: p, Requests: requests.logger()})
 	propose := func(status origin.Status, err error) {
 		p.with(func() { p.outcome, p.fails = origin.Outcome{Status: status}, err })
 		put(t, addr, "/publish/targets/3", []byte(`{"signed":{"version":3}}`))
@@ -220,6 +209,9 @@ func TestMetricsOfPublishing(t *testing.T) {
 	block := at + "/" + p.digest.String() + "/0"
 	put(t, addr, block, p.block).hold(t, 204, nil)
 	put(t, addr, block, []byte("other")).hold(t, 422, nil)
+	put(t, addr, block+"/0", []byte("other")).hold(t, 422, nil)
+	put(t, addr, block, nil).hold(t, 422, nil) // sends nothing that could verify
+	requests.await(t, 10)
 	s := scraped(t, addr)
 	for series, want := range map[string]float64{
 		`publish_attempts_total{outcome="pending"}`:                1,
@@ -228,7 +220,7 @@ func TestMetricsOfPublishing(t *testing.T) {
 		`publish_attempts_total{outcome="refused"}`:                2,
 		`publish_attempts_total{outcome="failed"}`:                 1,
 		`verification_failures_total{reason="threshold"}`:          1,
-		`verification_failures_total{reason="corrupt"}`:            1,
+		`verification_failures_total{reason="corrupt"}`:            2,
 		`http_requests_total{code="204",route="/publish/*target"}`: 1,
 	} {
 		s.is(t, series, want)
@@ -242,12 +234,16 @@ func TestMetricsOfAMirror(t *testing.T) {
 	w.standing.Unhashed = 7
 	w.standing.CertificateExpires = noon()
 	w.standing.Copy.Upstreams = append(w.standing.Copy.Upstreams, w.standing.Copy.Upstreams[0]) // named twice in the settings
-	server, err := NewServer(w.config(t))
+	var requests count
+	c := w.config(t)
+	c.Requests = requests.logger()
+	server, err := NewServer(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := serveOn(t, server)
 	get(t, addr, "/version")
+	requests.await(t, 1)
 	for range 2 {
 		s := scraped(t, addr)
 		for series, want := range map[string]float64{

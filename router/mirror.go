@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,34 +33,8 @@ type Mirror interface {
 	Want(u update.Update) (retryAfter time.Duration, redirect string)
 }
 
-// errNotSynced says that a mirror has had no complete sync, so that it does not yet know which updates exist.
-var errNotSynced = errors.New("the first sync is not complete")
-
-// An elsewhereError says when or where a client can get an update whose archive is missing here.
-type elsewhereError struct {
-	after    time.Duration
-	redirect string // a URL, or empty
-}
-
-// Error says where the update is.
-func (e elsewhereError) Error() string {
-	if e.redirect != "" {
-		return "the update is at " + e.redirect
-	}
-	return "the update is on its way"
-}
-
-// answer returns a temporary redirect, or 503 with Retry-After.
-func (e elsewhereError) answer() *answer {
-	if e.redirect != "" {
-		return textAnswer(http.StatusTemporaryRedirect, "The update is elsewhere.", one("Location", e.redirect))
-	}
-	seconds := strconv.Itoa(max(1, int(math.Ceil(e.after.Seconds()))))
-	return textAnswer(http.StatusServiceUnavailable, "The update is on its way.", one("Retry-After", seconds))
-}
-
-// retryOrRedirect returns an elsewhereError for an update that couldn't be opened. It returns err if there is no
-// mirror or the mirror can't get the archive.
+// retryOrRedirect returns a refusal that says when or where a client can get an update that couldn't be opened. It
+// returns err if there is no mirror or the mirror can't get the archive.
 func (rt *router) retryOrRedirect(r *http.Request, u update.Update, err error) error {
 	if rt.config.Mirror == nil {
 		return err
@@ -74,7 +47,11 @@ func (rt *router) retryOrRedirect(r *http.Request, u update.Update, err error) e
 		rt.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "update is not in place",
 			slog.String("name", u.Name.String()), slog.Any("error", err))
 	}
-	return elsewhereError{after, redirect}
+	if redirect != "" {
+		return refuseWith(http.StatusTemporaryRedirect, "The update is elsewhere.", one("Location", redirect))
+	}
+	seconds := strconv.Itoa(max(1, int(math.Ceil(after.Seconds()))))
+	return refuseWith(http.StatusServiceUnavailable, "The update is on its way.", one("Retry-After", seconds))
 }
 
 // freshUpdates is the answer of /updates.json on a mirror: the list with its freshness. It is valid until one of them
@@ -97,13 +74,10 @@ func (l *freshList) of(v *view, freshness *status.Freshness) *freshUpdates {
 	if last := l.last.Load(); last != nil && last.of == v && bytes.Equal(last.freshness, text) {
 		return last
 	}
-	next := &freshUpdates{of: v, freshness: text}
-	next.plain = sync.OnceValue(func() *answer {
+	next := &freshUpdates{of: v, freshness: text, coded: jsonCoded(cacheRevalidate, func() []byte {
 		body := append([]byte(`{"freshness":`), text...)
-		body = append(append(body, ','), v.updates.plain().body[1:]...)
-		return cachedAnswer("application/json", body, cacheRevalidate, one("Vary", "Accept-Encoding"))
-	})
-	next.gzipped = sync.OnceValue(func() *answer { return gzipAnswer(next.plain(), cacheRevalidate) })
+		return append(append(body, ','), v.updates.plain().body[1:]...)
+	})}
 	l.last.Store(next)
 	return next
 }

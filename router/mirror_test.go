@@ -53,7 +53,7 @@ func TestFreshnessInTheList(t *testing.T) {
 // TestVia: by a field of the timestamp, also where that is unchanged, mirrors know each other, and clients are not
 // bothered with it elsewhere.
 func TestVia(t *testing.T) {
-	addr := start(t, Config{Source: newFake(t), Metadata: newFakeMetadata("timestamp.json", "{}", "1.root.json", "{}"), Mirror: &fakeMirror{}})
+	addr := start(t, Config{Source: newFake(t), Metadata: newFakeMetadata("timestamp.json", "{}", "1.root.json", "{}").Metadata, Mirror: &fakeMirror{}})
 	via := map[string]string{"Box-Update-Via": "0011223344556677"}
 	first := get(t, addr, "/metadata/timestamp.json")
 	first.hold(t, 200, via)

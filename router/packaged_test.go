@@ -75,7 +75,7 @@ func TestWhatIsLookedAtIsThere(t *testing.T) {
 			}
 		}
 	}
-	for _, m := range gaugeSeries() {
+	for _, m := range newMetrics(nil).gaugeSeries() {
 		if name := namespace + "_" + m.name; !looked[name] && m.name != "metadata_version" {
 			t.Errorf("nobody looks at %s", name)
 		}

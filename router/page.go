@@ -2,15 +2,13 @@ package router
 
 import (
 	"bytes"
-	"compress/gzip"
 	"net/http"
-	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/openpowerquality/box-update-server/router/page"
-	"github.com/openpowerquality/box-update-server/update"
 )
 
 // maxPages bounds how many rendered pages are cached. A repository of 2,000 updates has fewer.
@@ -27,52 +25,50 @@ func pageFields() []field {
 	}
 }
 
-func pageStyle() *answer {
-	return cachedAnswer("text/css; charset=utf-8", page.Style(), cacheRevalidate)
-}
-
-func pageScript() *answer {
-	return cachedAnswer("text/javascript; charset=utf-8", page.Script(), cacheRevalidate)
-}
-
-// pageFile returns the handler of a file that the status page needs.
-func (rt *router) pageFile(a *answer) handler {
+// serveAnswer returns a handler that always serves the same answer.
+func serveAnswer(a *answer) handler {
 	return func(w *reply, r *http.Request, _ string) error {
 		a.serve(w, r)
 		return nil
 	}
 }
 
-// pages holds the current status page.
+// pages keeps the pages of one catalog by number, up to maxPages.
 type pages struct {
-	last   atomic.Pointer[pageMoment]
-	making sync.Mutex // held while last is being replaced
-}
-
-// A pageMoment is the status page in one second. If its facts are those of the previous one, it shares the answers.
-type pageMoment struct {
-	health  *healthView
-	view    *view
-	source  page.Source
-	special []update.Update // updates of the catalog that are not simply for every box
-	facts   page.Facts
-	answers *pageAnswers
-}
-
-// pageAnswers are the pages rendered from the same facts, by number.
-type pageAnswers struct {
 	mu       sync.Mutex
-	byNumber map[int]coded
+	view     *view
+	byNumber map[int]renderedPage
+}
+
+// A renderedPage is a page as it was in the second of a healthView.
+type renderedPage struct {
+	health *healthView
+	body   []byte
+	coded
+}
+
+// prefersHTML reports whether the Accept fields of a request name HTML and not JSON, as those of browsers do. Weights
+// don't count (RFC 9110, section 12.5.1, lets a server choose): ties, and a missing or malformed field, get JSON.
+func prefersHTML(accept []string) bool {
+	var types []string
+	for element := range strings.SplitSeq(strings.Join(accept, ","), ",") {
+		mediaType, _, _ := strings.Cut(element, ";")
+		types = append(types, strings.ToLower(strings.TrimSpace(mediaType)))
+	}
+	return slices.Contains(types, "text/html") && !slices.Contains(types, "application/json")
 }
 
 // statusPage answers with the status page, or with a further page of its list.
 func (rt *router) statusPage(w *reply, r *http.Request) error {
 	number, ok := pageNumber(r)
-	m := rt.pageNow()
-	if !ok || number > m.source.Pages() {
+	if !ok {
 		return errNotFound
 	}
-	m.page(number).serve(rt, w, r)
+	c, err := rt.page(number)
+	if err != nil {
+		return err
+	}
+	c.serve(rt, w, r)
 	return nil
 }
 
@@ -87,62 +83,35 @@ func pageNumber(r *http.Request) (int, bool) {
 	return n, err == nil && n > 0 && strconv.Itoa(n) == text
 }
 
-// pageNow returns the status page of this second and this catalog.
-func (rt *router) pageNow() *pageMoment {
+// page returns a page as it is now. It renders a page at most once a second, and keeps the answer as long as the page
+// does not change.
+func (rt *router) page(number int) (coded, error) {
 	health, v := rt.healthNow(), rt.current()
-	p := rt.pages
-	if last := p.last.Load(); last != nil && last.health == health && last.view == v {
-		return last
+	p := &rt.pages
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.view != v {
+		p.view, p.byNumber = v, map[int]renderedPage{}
 	}
-	p.making.Lock()
-	defer p.making.Unlock()
-	last := p.last.Load()
-	if last != nil && last.health == health && last.view == v {
-		return last
+	last, kept := p.byNumber[number]
+	if kept && last.health == health {
+		return last.coded, nil
 	}
-	next := &pageMoment{health: health, view: v, answers: &pageAnswers{byNumber: map[int]coded{}}}
-	if last != nil && last.view == v {
-		next.source, next.special = last.source, last.special
-	} else {
-		c := rt.config
-		next.source = page.Source{Product: c.Product, Version: c.Version, Updates: v.catalog.Updates(), Newest: v.newest,
-			Conditions: c.Conditions, Signatures: c.signatures}
-		next.special = next.source.Special()
+	c := rt.config
+	content := page.Content{Now: c.Now(), Product: c.Product, Version: c.Version, Components: health.components, Standing: c.Standing(),
+		Updates: v.catalog.Updates(), Newest: v.newest, Number: number, Conditions: c.Conditions, Signatures: c.Signatures}
+	if number > content.Pages() {
+		return coded{}, errNotFound
 	}
-	next.facts = next.source.Facts(rt.config.Now(), health.components, rt.config.Standing(), next.special)
-	if last != nil && last.view == v && reflect.DeepEqual(last.facts, next.facts) {
-		next.answers = last.answers
+	next := renderedPage{health, content.Render(), last.coded}
+	if !kept || !bytes.Equal(last.body, next.body) {
+		next.coded = newCoded(func() *answer {
+			return newAnswer(http.StatusOK, "text/html; charset=utf-8", next.body, pageFields()...)
+		})
 	}
-	p.last.Store(next)
-	return next
-}
-
-// page returns one page, which is rendered when it is first asked for.
-func (m *pageMoment) page(number int) coded {
-	a := m.answers
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if c, ok := a.byNumber[number]; ok {
-		return c
+	if !kept && len(p.byNumber) == maxPages {
+		p.byNumber = map[int]renderedPage{}
 	}
-	if len(a.byNumber) == maxPages {
-		a.byNumber = map[int]coded{}
-	}
-	a.byNumber[number] = pageAnswer(func() []byte { return m.source.Render(m.facts, number) })
-	return a.byNumber[number]
-}
-
-// pageAnswer returns the answer of a page, which is rendered when it is first sent.
-func pageAnswer(render func() []byte) (c coded) {
-	c.plain = sync.OnceValue(func() *answer {
-		return newAnswer(http.StatusOK, "text/html; charset=utf-8", render(), pageFields()...)
-	})
-	c.gzipped = sync.OnceValue(func() *answer {
-		var body bytes.Buffer
-		z := gzip.NewWriter(&body)
-		_, _ = z.Write(c.plain().body) // a bytes.Buffer takes everything
-		_ = z.Close()
-		return newAnswer(http.StatusOK, "text/html; charset=utf-8", body.Bytes(), append(pageFields(), one("Content-Encoding", "gzip"))...)
-	})
-	return c
+	p.byNumber[number] = next
+	return next.coded, nil
 }

@@ -129,8 +129,8 @@ func TestPageOfUnsigned(t *testing.T) {
 	}
 }
 
-// A page is rendered when something changes, and not because time goes by.
-func TestPageRenderedOncePerChange(t *testing.T) {
+// A page gets another answer when something changes, and not because time goes by.
+func TestPageAnswerOncePerChange(t *testing.T) {
 	w := newWorld(t, 5)
 	u := w.newest()
 	w.conditions[u.Name.String()] = trust.Conditions{Rollout: &trust.Rollout{Steps: []trust.Step{{Percent: 5}, {After: 40 * time.Hour, Percent: 25}}}}
@@ -146,7 +146,7 @@ func TestPageRenderedOncePerChange(t *testing.T) {
 	asked := w.looked.Load()
 	for range 100 {
 		if rt.render(t) != first {
-			t.Fatal("rendered again although nothing changed")
+			t.Fatal("another answer although nothing changed")
 		}
 	}
 	if n := w.looked.Load() - asked; n != 0 {
@@ -154,22 +154,22 @@ func TestPageRenderedOncePerChange(t *testing.T) {
 	}
 	w.later(50 * time.Second)
 	if rt.render(t) != first {
-		t.Error("rendered again because time went by")
+		t.Error("another answer because time went by")
 	}
 	w.later(9 * time.Hour) // the rollout is at its second step
 	second := rt.render(t)
 	if second == first || !strings.Contains(string(second.body), "<td>25% of boxes</td>") {
-		t.Error("not rendered when the rollout went on")
+		t.Error("no other answer when the rollout went on")
 	}
 	w.later(time.Second)
 	w.components = []status.Component{{Name: "repository", Warnings: []status.Warning{{Text: "something new"}}}}
 	third := rt.render(t)
 	if third == second || !strings.Contains(string(third.body), "repository: something new") {
-		t.Error("not rendered with a new problem")
+		t.Error("no other answer with a new problem")
 	}
 	w.catalogOf(t, w.catalog.Updates()[:4])
 	if fourth := rt.render(t); fourth == third || strings.Contains(string(fourth.body), u.Name.String()) {
-		t.Error("not rendered with another catalog")
+		t.Error("no other answer with another catalog")
 	}
 }
 
@@ -182,7 +182,11 @@ func (rt *router) render(t testing.TB) *answer {
 	if rt.ServeHTTP(rec, r); rec.Code != 200 {
 		t.Fatalf("status %d", rec.Code)
 	}
-	return rt.pageNow().page(1).plain()
+	c, err := rt.page(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.plain()
 }
 
 // Problems without end don't make a page without end.

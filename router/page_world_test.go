@@ -61,7 +61,7 @@ func (s worldSource) Catalog() *update.Catalog { return s.world.catalog }
 
 func (w *world) config(t testing.TB) Config {
 	t.Helper()
-	return Config{Source: worldSource{newFake(t), w}, Signatures: w, Components: w.Components, Standing: w.Standing, Conditions: w.Conditions, Version: "1.4.0", Now: w.clock}
+	return Config{Source: worldSource{newFake(t), w}, Signatures: w.Signatures, Components: w.Components, Standing: w.Standing, Conditions: w.Conditions, Version: "1.4.0", Now: w.clock}
 }
 
 const worldKey = keys.ID("74c181c7ad8a0855d4b55e44d2ba87aabdddb196832571f15f92fece332e4916")

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -48,18 +50,11 @@ type Publisher interface {
 // publish answers everything below /publish.
 func (rt *router) publish(w *reply, r *http.Request, target string) error {
 	p, err := parsePublishPath(target)
-	if err == nil {
-		err = rt.published(w, r, p)
-	}
 	if err != nil {
-		rt.refusePublish(w, r, err)
+		return err
 	}
-	return nil
-}
-
-func (rt *router) published(w *reply, r *http.Request, p publishPath) error {
-	if !takes(p, r.Method) {
-		return methodError(p.allow())
+	if allow := p.allow(); !slices.Contains(strings.Split(allow, ", "), r.Method) {
+		return methodError(allow)
 	}
 	if err := checkLength(r, p.limit()); err != nil {
 		return err
@@ -77,33 +72,18 @@ func (rt *router) published(w *reply, r *http.Request, p publishPath) error {
 		newAnswer(http.StatusOK, "application/json", raw, one("Cache-Control", cacheNever)).send(w)
 		return nil
 	case publishArchive:
-		return send(w)(publisher.Archive(r.Context(), p.id, p.digest))
+		state, err := publisher.Archive(r.Context(), p.id, p.digest)
+		if err != nil {
+			return err
+		}
+		sendJSON(w, http.StatusOK, state)
+		return nil
 	case publishProposal:
 		return rt.propose(w, r, p)
 	case publishCommit:
 		return rt.commit(w, r, p)
 	}
 	return rt.arrive(w, r, p)
-}
-
-func takes(p publishPath, method string) bool {
-	switch p.kind {
-	case publishState, publishPending, publishArchive:
-		return method == http.MethodGet || method == http.MethodHead
-	case publishCommit:
-		return method == http.MethodPost || method == http.MethodPut
-	}
-	return method == http.MethodPut
-}
-
-// send returns a function that answers with a result, or returns the error that comes with it.
-func send(w *reply) func(origin.Archive, error) error {
-	return func(a origin.Archive, err error) error {
-		if err == nil {
-			sendJSON(w, http.StatusOK, a)
-		}
-		return err
-	}
 }
 
 func sendJSON(w *reply, code int, v any) {
@@ -129,6 +109,7 @@ func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
 		return err
 	}
 	out, err := rt.config.Publisher.Propose(r.Context(), p.role, raw)
+	rt.metrics.published(string(out.Status), err)
 	if err != nil {
 		return err
 	}
@@ -169,6 +150,9 @@ func (rt *router) arrive(w *reply, r *http.Request, p publishPath) error {
 	}
 	defer done()
 	if err := rt.deliver(r.Context(), p, body); err != nil {
+		if len(body) > 0 {
+			rt.metrics.verified(err)
+		}
 		return err
 	}
 	w.Header()["Cache-Control"] = []string{cacheNever}
@@ -190,6 +174,7 @@ func (rt *router) deliver(ctx context.Context, p publishPath, body []byte) error
 // out while large archives are checked for the last time.
 func (rt *router) commit(w *reply, r *http.Request, p publishPath) error {
 	now, err := rt.config.Publisher.Commit(context.WithoutCancel(r.Context()), p.id)
+	rt.metrics.published(string(origin.StatusCommitted), err)
 	if err != nil {
 		return err
 	}

@@ -521,6 +521,27 @@ func TestReloadKeepsTheMemory(t *testing.T) {
 	}
 }
 
+// String returns what parsePublishPath parses.
+func (p publishPath) String() string {
+	switch p.kind {
+	case publishState:
+		return "/"
+	case publishPending:
+		return "/pending/" + p.id.String()
+	case publishProposal:
+		return fmt.Sprintf("/%s/%d", p.role, p.version)
+	case publishCommit:
+		return "/" + p.id.String() + "/commit"
+	case publishBlocks:
+		return "/" + p.id.String() + "/" + p.digest.String() + string(blocks)
+	case publishBlock:
+		return fmt.Sprintf("/%v/%v/%d", p.id, p.digest, p.block)
+	case publishPart:
+		return fmt.Sprintf("/%v/%v/%d/%d", p.id, p.digest, p.block, p.at)
+	}
+	return "/" + p.id.String() + "/" + p.digest.String()
+}
+
 func FuzzPublishPath(f *testing.F) {
 	d := strings.Repeat("0123456789abcdef", 4)
 	for _, s := range []string{"/", "", "//", "/root/1", "/targets/18", "/targets/0", "/targets/018", "/root/+1", "/root/-1", "/root/1/", "/snapshot/1",

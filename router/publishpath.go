@@ -1,7 +1,7 @@
 package router
 
 import (
-	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -34,89 +34,47 @@ const (
 	publishCommit                      // /publish/<id>/commit
 )
 
-const (
-	pendingPart = "pending"
-	commitPart  = "commit"
-)
-
-// parsePublishPath parses the part of a path after /publish, from the slash on. Every error is errNotFound.
-func parsePublishPath(s string) (publishPath, error) {
-	first, rest, _ := strings.Cut(strings.TrimPrefix(s, "/"), "/")
-	var p publishPath
-	var err error
-	switch role := trust.Role(first); {
-	case role == trust.RoleRoot || role == trust.RoleTargets:
-		p.kind, p.role = publishProposal, role
-		p.version, err = strconv.ParseInt(rest, 10, 32)
-		if p.version < 1 {
-			p.version = 1 // String spells it differently, so s is refused below
+// parsePublishPath parses the part of a path after /publish, from the slash on. Its only error is errNotFound.
+func parsePublishPath(s string) (p publishPath, err error) {
+	bad := !strings.HasPrefix(s, "/")
+	digest := func(s string) update.Digest {
+		d, err := update.ParseDigest(s)
+		bad = bad || err != nil
+		return d
+	}
+	number := func(s string, least, most int64) int64 {
+		n, err := strconv.ParseInt(s, 10, 64)
+		bad = bad || err != nil || n < least || n > most || strconv.FormatInt(n, 10) != s
+		return n
+	}
+	parts := strings.Split(strings.TrimPrefix(s, "/"), "/")
+	role, last := trust.Role(parts[0]), parts[len(parts)-1]
+	stem, list := strings.CutSuffix(last, string(blocks))
+	switch n := len(parts); {
+	case s == "/":
+	case n == 2 && (role == trust.RoleRoot || role == trust.RoleTargets):
+		p = publishPath{kind: publishProposal, role: role, version: number(last, 1, math.MaxInt32)}
+	case n == 2 && parts[0] == "pending":
+		p = publishPath{kind: publishPending, id: digest(last)}
+	case n == 2 && last == "commit":
+		p = publishPath{kind: publishCommit, id: digest(parts[0])}
+	case n == 2 && list:
+		p = publishPath{kind: publishBlocks, id: digest(parts[0]), digest: digest(stem)}
+	case n == 2:
+		p = publishPath{kind: publishArchive, id: digest(parts[0]), digest: digest(last)}
+	case n == 3 || n == 4:
+		most := int64(update.BlockCount(update.MaxLength))
+		p = publishPath{kind: publishBlock, id: digest(parts[0]), digest: digest(parts[1]), block: int(number(parts[2], 0, most))}
+		if n == 4 {
+			p.kind, p.at = publishPart, number(last, 0, update.BlockSize)
 		}
-	case first == pendingPart:
-		p.kind = publishPending
-		p.id, err = update.ParseDigest(rest)
-	case first != "":
-		p, err = parseStagedPath(first, rest)
+	default:
+		bad = true
 	}
-	if err != nil {
-		return publishPath{}, fmt.Errorf("%w: %w", errNotFound, err)
-	}
-	if p.String() != s { // numbers have other spellings
+	if bad {
 		return publishPath{}, errNotFound
 	}
 	return p, nil
-}
-
-// parseStagedPath parses an ID and what follows it.
-func parseStagedPath(id, rest string) (p publishPath, err error) {
-	if p.id, err = update.ParseDigest(id); err != nil {
-		return p, err
-	}
-	if rest == commitPart {
-		p.kind = publishCommit
-		return p, nil
-	}
-	digest, block, inside := strings.Cut(rest, "/")
-	block, at, part := strings.Cut(block, "/")
-	stem, list := strings.CutSuffix(digest, string(blocks))
-	if p.digest, err = update.ParseDigest(stem); err != nil {
-		return p, err
-	}
-	p.kind = publishArchive
-	switch {
-	case list:
-		p.kind = publishBlocks
-	case inside:
-		p.kind = publishBlock
-		p.block, err = strconv.Atoi(block)
-		p.block = max(0, min(p.block, update.BlockCount(update.MaxLength)))
-	}
-	if part && err == nil {
-		p.kind = publishPart
-		p.at, err = strconv.ParseInt(at, 10, 64)
-		p.at = max(0, min(p.at, update.BlockSize)) // any other number is spelled differently, too
-	}
-	return p, err
-}
-
-// String returns what parsePublishPath parses.
-func (p publishPath) String() string {
-	switch p.kind {
-	case publishState:
-		return "/"
-	case publishPending:
-		return "/" + pendingPart + "/" + p.id.String()
-	case publishProposal:
-		return fmt.Sprintf("/%s/%d", p.role, p.version)
-	case publishCommit:
-		return "/" + p.id.String() + "/" + commitPart
-	case publishBlocks:
-		return "/" + p.id.String() + "/" + p.digest.String() + string(blocks)
-	case publishBlock:
-		return fmt.Sprintf("/%v/%v/%d", p.id, p.digest, p.block)
-	case publishPart:
-		return fmt.Sprintf("/%v/%v/%d/%d", p.id, p.digest, p.block, p.at)
-	}
-	return "/" + p.id.String() + "/" + p.digest.String()
 }
 
 // allow returns the methods that the resource takes, as Allow spells them.

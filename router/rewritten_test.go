@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/openpowerquality/box-update-server/update"
 )
 
 // A sent is a download of which the beginning has come.
@@ -157,15 +155,15 @@ func TestBlockListIsRenderedOnce(t *testing.T) {
 	if got := ask(); got != http.StatusOK {
 		t.Errorf("the second time: %d", got)
 	}
-	huge := make(update.Blocks, maxBlockLists/len(update.Digest{}))
-	rt.blockLists.keep(update.Digest{1}, huge)
-	if rt.blockLists.find(update.Digest{1}) != nil {
+	has := func(name string) bool { _, ok := rt.blockLists.find(name); return ok }
+	rt.blockLists.keep("huge", make([]byte, maxBlockLists), coded{})
+	if has("huge") {
 		t.Error("a list that needs all the room is kept")
 	}
-	half := huge[:len(huge)/2]
-	rt.blockLists.keep(update.Digest{2}, half)
-	rt.blockLists.keep(update.Digest{3}, half)
-	if rt.blockLists.find(update.Digest{2}) != nil || rt.blockLists.find(update.Digest{3}) == nil || rt.blockLists.bytes > maxBlockLists {
+	half := make([]byte, maxBlockLists/2)
+	rt.blockLists.keep("first", half, coded{})
+	rt.blockLists.keep("second", half, coded{})
+	if has("first") || !has("second") || rt.blockLists.bytes > maxBlockLists {
 		t.Errorf("%d bytes are kept, the old ones among them", rt.blockLists.bytes)
 	}
 }

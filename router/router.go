@@ -1,11 +1,11 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/julienschmidt/httprouter"
+	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/openpowerquality/box-update-server/router/front"
+	"github.com/openpowerquality/box-update-server/router/page"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -41,12 +43,19 @@ type Source interface {
 
 // Config says what a router serves and how. Source must be set; all else may be zero.
 type Config struct {
-	Source     Source
-	Metadata   Metadata       // no /metadata/ if nil
-	Signatures Signatures     // no .sig if nil
-	Publisher  Publisher      // no /publish/ if nil
-	Mirror     Mirror         // this server is no mirror if nil
-	Product    update.Product // update.DefaultProduct if empty
+	Source    Source
+	Publisher Publisher      // no /publish/ if nil
+	Mirror    Mirror         // this server is no mirror if nil
+	Product   update.Product // update.DefaultProduct if empty
+
+	// Metadata returns the signed metadata file of a name that trust.FileName made, byte for byte as it was signed, or
+	// fs.ErrNotExist. The slice must not be changed. As long as timestamp.json is the same, Metadata returns the same
+	// slice for it, at no cost. No /metadata/ if nil.
+	Metadata func(name string) ([]byte, error)
+
+	// Signatures returns the detached signatures of an update of the catalog, beginning with that of the first key
+	// that signed. An empty key ID means that the key is not known. No .sig if nil.
+	Signatures func(u update.Update) []trust.KeySignature
 
 	// Components returns the state of the server's components; nil: there is nothing to report. It is called at most
 	// once a second, and must not block.
@@ -78,25 +87,14 @@ type Config struct {
 	// HSTS is the max-age of the Strict-Transport-Security field in answers over TLS. Zero means no such field.
 	HSTS time.Duration
 
-	// A client that takes fewer than MinRate bytes per second, averaged over StallWindow, is cut.
-	// Zero means 64 bytes per second and one minute. Shorter windows cut clients with large receive
-	// buffers, whose kernels acknowledge rarely.
-	StallWindow time.Duration
-	MinRate     int64
-
-	// IdleTimeout is the time without a request after which a connection is closed. Zero means two minutes.
-	IdleTimeout time.Duration
-
-	// MaxIdle is how many idle connections one address may have; one more closes the oldest. Zero means any number.
-	MaxIdle int64
+	// Front is what clients may do with connections. Logger is the one above if nil; the other zeros mean an
+	// IdleTimeout of two minutes, a StallWindow of one minute and a MinRate of 64 bytes per second.
+	Front front.Config
 
 	// A body is cut when fewer than BodyRate bytes per second of it arrive, averaged over BodyWindow. Zero means 4 kB
 	// per second and 20 seconds. Meanwhile the body holds memory that all bodies share.
 	BodyWindow time.Duration
 	BodyRate   int64
-
-	// TrustedProxies are the reverse proxies whose X-Forwarded-For is believed.
-	TrustedProxies []netip.Prefix
 
 	Version string           // of the program, as /healthz tells it
 	Now     func() time.Time // time.Now if nil
@@ -106,35 +104,23 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Source == nil {
 		return Config{}, errors.New("router: a source is required")
 	}
-	if c.MaxDownloads < 0 || c.MaxBandwidth < 0 || c.MaxIdle < 0 || c.HSTS < 0 {
+	if c.MaxDownloads < 0 || c.MaxBandwidth < 0 || c.Front.MaxIdle < 0 || c.HSTS < 0 {
 		return Config{}, errors.New("router: limits must not be negative")
 	}
-	if c.StallWindow < 0 || c.MinRate < 0 || c.BodyWindow < 0 || c.BodyRate < 0 {
+	if c.Front.StallWindow < 0 || c.Front.MinRate < 0 || c.BodyWindow < 0 || c.BodyRate < 0 {
 		return Config{}, errors.New("router: windows and least rates must not be negative")
 	}
-	if c.Product == "" {
-		c.Product = update.DefaultProduct
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.IdleTimeout <= 0 {
-		c.IdleTimeout = 2 * time.Minute
-	}
-	if c.StallWindow == 0 {
-		c.StallWindow = time.Minute
-	}
-	if c.MinRate == 0 {
-		c.MinRate = 64
-	}
-	if c.BodyWindow == 0 {
-		c.BodyWindow = 20 * time.Second
-	}
-	if c.BodyRate == 0 {
-		c.BodyRate = 4000
-	}
+	c.Product = cmp.Or(c.Product, update.DefaultProduct)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	f := &c.Front
+	f.Logger, f.IdleTimeout = cmp.Or(f.Logger, c.Logger), cmp.Or(max(f.IdleTimeout, 0), 2*time.Minute)
+	f.StallWindow, f.MinRate = cmp.Or(f.StallWindow, time.Minute), cmp.Or(f.MinRate, 64)
+	c.BodyWindow, c.BodyRate = cmp.Or(c.BodyWindow, 20*time.Second), cmp.Or(c.BodyRate, 4000)
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Signatures == nil {
+		c.Signatures = func(update.Update) []trust.KeySignature { return nil }
 	}
 	if c.Components == nil {
 		c.Components = func() []status.Component { return nil }
@@ -148,17 +134,22 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// Bounds on the kept answers, in bytes before compression.
+const (
+	maxMetadata   = 12 << 20
+	maxBlockLists = 4 << 20
+)
+
 // A router is the handler of all routes. It works under any http.Server, but only a Server sends archives by
 // sendfile, cuts stalled clients and sets the timeouts.
 type router struct {
 	config     Config
-	front      front.Config       // of connections
-	routes     *httprouter.Router // by GET, whatever methods a route takes
-	negotiate  func(http.Handler) http.HandlerFunc
-	refusals   *refusals
+	front      front.Config                        // of connections
+	routes     *httprouter.Router                  // by GET, whatever methods a route takes
+	negotiate  func(http.Handler) http.HandlerFunc // by which coded.serve learns whether a client accepts gzip
 	alive      *answer
-	metadata   metadataFiles
-	blockLists blockLists
+	metadata   fileCache
+	blockLists fileCache
 	bodies     *bodies
 	fresh      freshList
 	metrics    *metrics // nil: nothing is measured
@@ -166,7 +157,7 @@ type router struct {
 	routed     http.Handler // answers requests by the routes
 	plain      http.Handler // answers requests without TLS
 	hsts       []string     // of answers over TLS; none: no field
-	pages      *pages
+	pages      pages
 
 	// Cache-Control of archives, which proxies must not transform.
 	cacheByName, cacheByDigest field
@@ -185,23 +176,20 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 	if c.NoMetrics {
 		m = nil
 	}
-	c.Publisher = m.measured(c.Publisher)
 	rt := &router{
-		config: c,
-		front: front.Config{Logger: c.Logger, StallWindow: c.StallWindow, MinRate: c.MinRate, IdleTimeout: c.IdleTimeout,
-			MaxIdle: c.MaxIdle, TrustedProxies: c.TrustedProxies},
+		config:        c,
 		routes:        httprouter.New(),
-		refusals:      newRefusals(),
 		alive:         textAnswer(http.StatusOK, "ok"),
+		metadata:      fileCache{most: maxMetadata},
+		blockLists:    fileCache{most: maxBlockLists},
 		bodies:        b,
 		metrics:       m,
-		pages:         &pages{},
 		limits:        newLimits(c),
 		hsts:          hstsOf(c.HSTS),
 		cacheByName:   one("Cache-Control", cacheRevalidate+", no-transform"),
 		cacheByDigest: one("Cache-Control", cacheForever+", no-transform"),
 	}
-	if rt.negotiate, err = newNegotiator(); err != nil {
+	if rt.negotiate, err = gzhttp.NewWrapper(gzhttp.EnableZstd(false)); err != nil {
 		return nil, err
 	}
 	rt.register()
@@ -247,8 +235,8 @@ func (rt *router) reading() map[string]route {
 		"/readyz":           {handle: rt.readyz},
 		"/healthz":          {handle: rt.healthz},
 		"/metrics":          {handle: rt.metricsPage},
-		"/page.css":         {handle: rt.pageFile(pageStyle())},
-		"/page.js":          {handle: rt.pageFile(pageScript())},
+		"/page.css":         {handle: serveAnswer(cachedAnswer("text/css; charset=utf-8", page.Style(), cacheRevalidate))},
+		"/page.js":          {handle: serveAnswer(cachedAnswer("text/javascript; charset=utf-8", page.Script(), cacheRevalidate))},
 	}
 }
 

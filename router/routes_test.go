@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/router/front"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -384,7 +385,7 @@ func TestReadiness(t *testing.T) {
 func TestConfigRefused(t *testing.T) {
 	for want, c := range map[string]Config{
 		"source":   {},
-		"negative": {Source: newFake(t), MinRate: -1},
+		"negative": {Source: newFake(t), Front: front.Config{MinRate: -1}},
 	} {
 		if _, err := NewServer(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v, want one that says %q", c, err, want)

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/router/front"
 )
 
 // newCertificate returns a certificate for 127.0.0.1, and who trusts it.
@@ -162,7 +164,7 @@ func TestStalledClientIsCutOverTLS(t *testing.T) {
 			var log lines
 			s := startTLS(t, Config{
 				Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil)),
-				StallWindow: 100 * time.Millisecond, MinRate: 1 << 20,
+				Front: front.Config{StallWindow: 100 * time.Millisecond, MinRate: 1 << 20},
 			})
 			c := s.client(t, major)
 			stalled := s.ask(t, c, "GET", "/update/"+newName, "")
@@ -184,7 +186,7 @@ func TestProxyThatBuffersIsNotCut(t *testing.T) {
 	var log lines
 	s := startTLS(t, Config{
 		Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil)),
-		StallWindow: 100 * time.Millisecond, MinRate: 1 << 20, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		Front: front.Config{StallWindow: 100 * time.Millisecond, MinRate: 1 << 20, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}},
 	})
 	proxies := map[string]io.Reader{}
 	for name, major := range map[string]int{"plain": 1, "TLS, HTTP/1": 1, "TLS, HTTP/2": 2} {
@@ -220,7 +222,7 @@ func TestSlowClientIsNotCutOverTLS(t *testing.T) {
 	f := newFake(t)
 	body := bytes.Repeat([]byte("slow but living "), 8<<16)
 	f.add(t, newName, body, true)
-	s := startTLS(t, Config{Source: f, StallWindow: window, MinRate: 20_000})
+	s := startTLS(t, Config{Source: f, Front: front.Config{StallWindow: window, MinRate: 20_000}})
 	for major := 1; major <= 2; major++ {
 		t.Run(fmt.Sprintf("HTTP/%d", major), func(t *testing.T) {
 			t.Parallel()

@@ -30,7 +30,7 @@ func NewServer(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.router.Store(rt)
-	s.front = front.NewServer(func() front.Config { return s.router.Load().front }, s.servePlain, s.serveSecure)
+	s.front = front.NewServer(func() front.Config { return s.router.Load().config.Front }, s.servePlain, s.serveSecure)
 	return s, nil
 }
 

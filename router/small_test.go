@@ -37,7 +37,7 @@ func readsLate(t *testing.T, requests, most int) {
 	_, _ = rand.NewChaCha8([32]byte{}).Read(body) // never fails
 	f.add(t, newName, body, true)
 	var answers count
-	addr := start(t, Config{Source: f, Requests: slog.New(slog.NewTextHandler(&answers, nil))})
+	addr := start(t, Config{Source: f, Requests: answers.logger()})
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -101,8 +101,16 @@ func readsLate(t *testing.T, requests, most int) {
 	}
 }
 
-// count counts what is written to it, as a log writes its lines.
+// count counts the lines of a log. A request is logged after it was answered and counted.
 type count struct{ n atomic.Int64 }
+
+func (c *count) logger() *slog.Logger { return slog.New(slog.NewTextHandler(c, nil)) }
+
+// await waits until n requests were logged.
+func (c *count) await(t *testing.T, n int64) {
+	t.Helper()
+	await(t, fmt.Sprintf("%d requests are counted", n), func() bool { return c.n.Load() >= n })
+}
 
 func (c *count) Write(p []byte) (int, error) {
 	c.n.Add(1)

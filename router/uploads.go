@@ -204,7 +204,7 @@ func (u *upload) setDeadline(t time.Time) error {
 // arrived, upload calls admitted, which waits until there may be a copy in one piece, and returns that copy. The
 // caller calls done when it no longer needs the copy.
 func (rt *router) upload(w *reply, r *http.Request, admitted func() (done func(), err error)) (body []byte, done func(), err error) {
-	u := newUpload(rt.bodies.uploads, front.ClientOf(r, rt.config.TrustedProxies), r.ContentLength, r.Body, http.NewResponseController(w))
+	u := newUpload(rt.bodies.uploads, front.ClientOf(r, rt.config.Front.TrustedProxies), r.ContentLength, r.Body, http.NewResponseController(w))
 	defer u.list.remove(u)
 	pieces, back, err := rt.receive(u)
 	defer back()

@@ -22,9 +22,10 @@ type view struct {
 	// unhashed says that some update has no digest yet and has not replaced another.
 	unhashed bool
 
-	list, version, latest func() *answer
-	updates               coded
-	lines                 sync.Map // update.Name → *answer
+	list            func() *answer
+	version, latest func() *answer // only if newest is not nil
+	updates         coded
+	lines           sync.Map // update.Name → *answer
 }
 
 // recheckEvery is how often the newest update is determined again while it depends on the time, because somebody may
@@ -48,8 +49,7 @@ func newView(c Config, catalog *update.Catalog, f *files) *view {
 	v.list = sync.OnceValue(func() *answer { return listAnswer(catalog) })
 	v.version = sync.OnceValue(func() *answer { return versionAnswer(v.newest) })
 	v.latest = sync.OnceValue(func() *answer { return latestAnswer(v.newest) })
-	v.updates.plain = sync.OnceValue(func() *answer { return updatesAnswer(c, v) })
-	v.updates.gzipped = sync.OnceValue(func() *answer { return gzipAnswer(v.updates.plain(), cacheRevalidate) })
+	v.updates = jsonCoded(cacheRevalidate, func() []byte { return catalogOf(c, v) })
 	return v
 }
 
@@ -99,19 +99,11 @@ func listAnswer(c *update.Catalog) *answer {
 	return cachedAnswer("text/plain", []byte(strings.Join(names, "\n")), cacheRevalidate)
 }
 
-// versionAnswer returns nil where there is no update.
 func versionAnswer(u *update.Update) *answer {
-	if u == nil {
-		return nil
-	}
 	return cachedAnswer("text/plain", []byte(u.Name.Version().String()), cacheRevalidate)
 }
 
-// latestAnswer returns nil where there is no update.
 func latestAnswer(u *update.Update) *answer {
-	if u == nil {
-		return nil
-	}
 	location := "/update/" + u.Name.String()
 	return newAnswer(http.StatusSeeOther, "text/plain", nil, one("Location", location),
 		one("Cache-Control", cacheRevalidate), one("Etag", etag(update.Sum([]byte(location)))))
@@ -143,10 +135,11 @@ type updateJSON struct {
 	Unsigned   bool              `json:"unsigned,omitempty"`
 }
 
-func updatesAnswer(c Config, v *view) *answer {
+// catalogOf returns the JSON of a catalog, without freshness.
+func catalogOf(c Config, v *view) []byte {
 	out := catalogJSON{Product: c.Product, Updates: make([]updateJSON, 0, len(v.catalog.Updates()))}
 	for _, u := range v.catalog.Updates() {
-		out.Updates = append(out.Updates, describe(u, c.signatures(u)))
+		out.Updates = append(out.Updates, describe(u, c.Signatures(u)))
 	}
 	if v.newest != nil {
 		out.Newest = &v.newest.Name
@@ -155,7 +148,7 @@ func updatesAnswer(c Config, v *view) *answer {
 	if err != nil {
 		panic(err) // no value of these types fails to marshal
 	}
-	return cachedAnswer("application/json", append(body, '\n'), cacheRevalidate, one("Vary", "Accept-Encoding"))
+	return append(body, '\n')
 }
 
 func describe(u update.Update, sigs []trust.KeySignature) updateJSON {

@@ -13,6 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/router"
+	"github.com/openpowerquality/box-update-server/router/front"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store/dropdir"
 	"github.com/openpowerquality/box-update-server/update"
@@ -35,21 +36,19 @@ type site struct {
 func (p *Program) openSite(ctx context.Context, s settings.Server, d dataDir, log *logBuffer) (*site, error) {
 	logger := newLogger(log, s)
 	out := &site{settings: s, logger: logger, stop: func() {}, router: router.Config{
-		Product:     s.Product,
-		Logger:      logger,
-		IdleTimeout: s.IdleTimeout,
-		StallWindow: s.StallWindow,
-		MinRate:     s.MinRate,
-		Version:     p.Version,
-		Now:         p.Now,
-		NoMetrics:   !s.Metrics,
+		Product: s.Product,
+		Logger:  logger,
+		Front: front.Config{
+			StallWindow: s.StallWindow, MinRate: s.MinRate, IdleTimeout: s.IdleTimeout, MaxIdle: s.MaxIdle, TrustedProxies: s.TrustedProxies,
+		},
+		Version:   p.Version,
+		Now:       p.Now,
+		NoMetrics: !s.Metrics,
 
-		MaxDownloads:   s.MaxDownloads,
-		MaxBandwidth:   s.MaxBandwidth,
-		MaxIdle:        s.MaxIdle,
-		TrustedProxies: s.TrustedProxies,
-		Plain:          plainHandler(s, d.credentials),
-		HSTS:           s.HSTS,
+		MaxDownloads: s.MaxDownloads,
+		MaxBandwidth: s.MaxBandwidth,
+		Plain:        plainHandler(s, d.credentials),
+		HSTS:         s.HSTS,
 	}}
 	if s.LogRequests {
 		out.router.Requests = newLoggerWith(log.requests(), s, nil) // these hold no URL of ours
@@ -93,17 +92,17 @@ func (s *site) choose(r *repository) error {
 	if s.settings.ReleaseKey != "" {
 		s.logger.Warn("release_key is not used: the repository in data_dir says who signs")
 	}
-	c.Metadata = r.store
+	c.Metadata = r.store.Metadata
 	if r.copy != nil {
 		c.Mirror = r.copy
 	} else {
 		c.Publisher = r.origin
 	}
-	c.Source, c.Signatures = r.store, r
+	c.Source, c.Signatures = r.store, r.Signatures
 	r.elsewhere.dir.Store(s.dir)
 	if s.dir != nil {
 		b := newRepositoryWithDir(r, s.dir, s.settings.ServeUnsigned, s.logger)
-		c.Source, c.Signatures, s.selector = b, b, b.selector
+		c.Source, c.Signatures, s.selector = b, b.Signatures, b.selector
 	}
 	return nil
 }
@@ -112,7 +111,7 @@ func (s *site) chooseDir() error {
 	c := &s.router
 	if s.settings.ReleaseKey == "" {
 		plain := plainDir{s.dir}
-		c.Source, c.Signatures = plain, plain
+		c.Source, c.Signatures = plain, plain.Signatures
 		return nil
 	}
 	key, err := readPublicKey(s.settings.ReleaseKey)
@@ -120,7 +119,7 @@ func (s *site) chooseDir() error {
 		return fmt.Errorf("release_key: %w", err)
 	}
 	d := newSignedDir(s.dir, key, s.logger)
-	c.Source, c.Signatures, s.selector = d, d, d.selector
+	c.Source, c.Signatures, s.selector = d, d.Signatures, d.selector
 	return nil
 }
 

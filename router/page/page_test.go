@@ -11,7 +11,7 @@ import (
 // What is said of an update, and of the whole.
 func TestWords(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	u := update.Update{Time: at.Add(-10 * time.Hour)}
+	u := update.Update{Time: at.Add(-10 * time.Hour), Limited: true}
 	over, err := update.ParseVersion("1500000000")
 	if err != nil {
 		t.Fatal(err)
@@ -30,6 +30,9 @@ func TestWords(t *testing.T) {
 		if got := describeConditions(u, c, at); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+	if got := describeConditions(update.Update{}, trust.Conditions{}, at); got != everyBox {
+		t.Errorf("got %q without conditions", got)
 	}
 	for d, want := range map[time.Duration]string{
 		59 * time.Second: "less than a minute", time.Minute: "1 minute", 119 * time.Minute: "119 minutes",
