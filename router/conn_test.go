@@ -21,18 +21,6 @@ import (
 // lines collects what is logged.
 type lines struct{ testworld.Log }
 
-// await polls for something that a peer or the kernel brings about.
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(testworld.Patience); !done(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 // download begins a download and returns after the header. The receive buffer is small, yet holds two
 // segments of the loopback device: below that the kernel opens its window by timer only.
 func download(t *testing.T, addr, path string) io.Reader {
@@ -70,7 +58,7 @@ func TestStalledClientIsCut(t *testing.T) {
 		Front: front.Config{StallWindow: 100 * time.Millisecond, MinRate: 1000},
 	})
 	r := download(t, addr, "/update/"+newName)
-	await(t, "the stall is logged", func() bool { return strings.Contains(log.String(), "the client has stalled") })
+	testworld.Await(t, "the stall is logged", func() bool { return strings.Contains(log.String(), "the client has stalled") })
 	if n, err := io.Copy(io.Discard, r); err == nil && n == 16<<20 {
 		t.Error("the whole body arrived")
 	}
@@ -165,9 +153,9 @@ func TestRequestLine(t *testing.T) {
 	var log lines
 	addr := start(t, Config{Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil))})
 	get(t, addr, "/update/"+newName, "Range: bytes=2-5").hold(t, 206, nil)
-	await(t, "the first line is there", func() bool { return strings.Count(log.String(), "\n") == 1 })
+	testworld.Await(t, "the first line is there", func() bool { return strings.Count(log.String(), "\n") == 1 })
 	get(t, addr, "/x%0aforged%1b[31m").hold(t, 404, nil)
-	await(t, "both lines are there", func() bool { return strings.Count(log.String(), "\n") == 2 })
+	testworld.Await(t, "both lines are there", func() bool { return strings.Count(log.String(), "\n") == 2 })
 	first, second, _ := strings.Cut(log.String(), "\n")
 	for _, want := range []string{"msg=request", "method=GET", "path=/update/" + newName, "status=206", "bytes=4", "duration=", `range="bytes=2-5"`} {
 		if !strings.Contains(first, want) {

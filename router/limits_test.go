@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 func TestMaxDownloads(t *testing.T) {
@@ -39,7 +41,7 @@ func TestMaxDownloads(t *testing.T) {
 	if _, err := io.CopyN(io.Discard, first, 16<<20); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "there is room again", func() bool { return get(t, addr, path, "Range: bytes=0-9").status == 206 })
+	testworld.Await(t, "there is room again", func() bool { return get(t, addr, path, "Range: bytes=0-9").status == 206 })
 	c.MaxDownloads = 0
 	if err := s.Reload(c); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -37,7 +38,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, lingering())
+	goleak.VerifyTestMain(m, testworld.Lingering())
 }
 
 // serveUntilEOF serves newName in dir, logging each request, and prints its address.
@@ -81,10 +82,4 @@ func serveUntilEOF(dir string) error {
 		return err
 	}
 	return nil
-}
-
-// lingering ignores a connection of net/http that waits half a second before it is closed, so that the
-// client can read the answer; it ends by itself.
-func lingering() goleak.Option {
-	return goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait")
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -176,7 +177,7 @@ func TestSignatures(t *testing.T) {
 	first, second := keys.ID(strings.Repeat("a", 64)), keys.ID(strings.Repeat("b", 64))
 	a, b := signing.Signature([]byte(strings.Repeat("A", 64))), signing.Signature([]byte(strings.Repeat("B", 64)))
 	addr := start(t, Config{Source: f, Signatures: fakeSignatures{
-		mustName(t, newName): {{Key: first, Signature: a}, {Key: second, Signature: b}, {Signature: b}},
+		testworld.Name(newName): {{Key: first, Signature: a}, {Key: second, Signature: b}, {Signature: b}},
 	}.Signatures})
 	for _, path := range []string{"/update/" + newName + ".sig", "/sha256/" + d + ".sig"} {
 		for query, want := range map[string]signing.Signature{"": a, "?key=" + string(first): a, "?key=" + string(second): b} {
@@ -244,7 +245,7 @@ func TestNewestChangesWithTime(t *testing.T) {
 	}
 	u.Until = time.Time{}
 	f.updates[u.Name] = u
-	delete(f.updates, mustName(t, oldName))
+	delete(f.updates, testworld.Name(oldName))
 	f.publish(t)
 	get(t, addr, "/latest").hold(t, 503, nil)
 }

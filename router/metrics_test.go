@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -178,7 +179,7 @@ func TestMetricsOfDownloads(t *testing.T) {
 	if _, err := fmt.Fprintf(c, "GET /update/%s HTTP/1.1\r\nHost: test\r\n\r\n", newName); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "a download runs", func() bool {
+	testworld.Await(t, "a download runs", func() bool {
 		s := scraped(t, addr)
 		sent := s[`http_sent_bytes_total{route="/update/:target"}`]
 		return s["downloads_running"] == 1 && sent > 0 && sent < length
@@ -186,7 +187,7 @@ func TestMetricsOfDownloads(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the download has ended", func() bool { return scraped(t, addr)["downloads_running"] == 0 })
+	testworld.Await(t, "the download has ended", func() bool { return scraped(t, addr)["downloads_running"] == 0 })
 }
 
 // What publishers do is counted by what becomes of it.

@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -137,7 +138,7 @@ func TestPageSorts(t *testing.T) {
 	t.Parallel()
 	parent := newBrowser(t)
 	w := newWorld(t, 5)
-	list := append([]update.Update{{Name: mustName(t, "opq-box-update-999.tar.gz"), Length: 5 << 30, Time: noon()}}, w.catalog.Updates()...)
+	list := append([]update.Update{{Name: testworld.Name("opq-box-update-999.tar.gz"), Length: 5 << 30, Time: noon()}}, w.catalog.Updates()...)
 	w.catalogOf(t, list)
 	addr := start(t, w.config(t))
 	p := open(t, parent, "http://"+addr+"/", viewport(width{"desk", 1280}))

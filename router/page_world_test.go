@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -73,7 +74,7 @@ func newWorld(t testing.TB, updates int) *world {
 	var list []update.Update
 	for i := range updates {
 		at := noon().Add(-time.Duration(updates-i) * 31 * time.Hour)
-		u := update.Update{Name: mustName(t, fmt.Sprintf("opq-box-update-%d.tar.bz2", at.Unix())), Time: at,
+		u := update.Update{Name: testworld.Name(fmt.Sprintf("opq-box-update-%d.tar.bz2", at.Unix())), Time: at,
 			Length: 1 << 20 * int64(1+i*7%13), Digest: update.Sum(fmt.Append(nil, i))}
 		list = append(list, u)
 		w.signed[u.Name.String()] = []trust.KeySignature{{Key: worldKey, Signature: signing.Signature{1}}}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // A sent is a download of which the beginning has come.
@@ -59,7 +61,7 @@ func TestRewrittenFileCutsItsDownloads(t *testing.T) {
 	if n, _ := io.Copy(io.Discard, s.rest); n+1<<20 >= sentSize {
 		t.Errorf("%d bytes came, of %d", n+1<<20, sentSize)
 	}
-	await(t, "it is logged", func() bool {
+	testworld.Await(t, "it is logged", func() bool {
 		return strings.Contains(s.log.String(), "download cut: the archive was written to while it was being sent") && strings.Contains(s.log.String(), newName)
 	})
 	// The next request gets what is there now.
@@ -128,7 +130,7 @@ func TestRequestLineOfHEAD(t *testing.T) {
 	addr := start(t, Config{Source: f, Logger: slog.New(slog.NewTextHandler(&log, nil)), Requests: slog.New(slog.NewTextHandler(&log, nil))})
 	for i, path := range []string{"/ls", "/livez", "/update/" + newName} {
 		ask(t, addr, "HEAD "+path+" HTTP/1.1").hold(t, http.StatusOK, nil)
-		await(t, "its line is there", func() bool { return strings.Count(log.String(), "\n") == i+1 })
+		testworld.Await(t, "its line is there", func() bool { return strings.Count(log.String(), "\n") == i+1 })
 	}
 	if n := strings.Count(log.String(), " bytes=0 "); n != 3 {
 		t.Errorf("log:\n%s", &log)

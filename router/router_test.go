@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -56,7 +57,7 @@ func (f *fake) publish(t testing.TB) {
 // add puts an archive there under a name; hashed says whether its digest is known.
 func (f *fake) add(t testing.TB, name string, body []byte, hashed bool) update.Update {
 	t.Helper()
-	n := mustName(t, name)
+	n := testworld.Name(name)
 	if err := os.WriteFile(filepath.Join(f.dir, name), body, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -73,15 +74,6 @@ func (f *fake) add(t testing.TB, name string, body []byte, hashed bool) update.U
 	f.updates[n] = u
 	f.publish(t)
 	return u
-}
-
-func mustName(t testing.TB, s string) update.Name {
-	t.Helper()
-	n, err := update.ParseName(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 func (f *fake) Catalog() *update.Catalog { return f.catalog.Load() }

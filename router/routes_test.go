@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/router/front"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -227,7 +228,7 @@ func TestPendingDigest(t *testing.T) {
 		t.Errorf("updates.json: %s", list.body)
 	}
 	// What replaced other bytes does not keep their digest alive.
-	f.replace(mustName(t, newName))
+	f.replace(testworld.Name(newName))
 	f.publish(t)
 	get(t, addr, unknown).hold(t, 404, nil)
 

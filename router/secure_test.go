@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/router/front"
 )
 
@@ -168,7 +169,7 @@ func TestStalledClientIsCutOverTLS(t *testing.T) {
 			})
 			c := s.client(t, major)
 			stalled := s.ask(t, c, "GET", "/update/"+newName, "")
-			await(t, "the stall is logged", func() bool { return strings.Contains(log.String(), "error=") })
+			testworld.Await(t, "the stall is logged", func() bool { return strings.Contains(log.String(), "error=") })
 			if resp := s.ask(t, c, "GET", "/livez", ""); resp.StatusCode != 200 {
 				t.Errorf("afterwards: %s", resp.Status)
 			}
@@ -206,7 +207,7 @@ func TestProxyThatBuffersIsNotCut(t *testing.T) {
 	// Two others, one after the other, since some of them have a window or two.
 	for n := 1; n <= 2; n++ {
 		downloadFrom(t, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}, s.plain, "/update/"+newName)
-		await(t, "the stall of another client is logged", func() bool { return strings.Count(log.String(), "the client has stalled") >= n })
+		testworld.Await(t, "the stall of another client is logged", func() bool { return strings.Count(log.String(), "the client has stalled") >= n })
 	}
 	for name, r := range proxies {
 		if n, err := io.Copy(io.Discard, r); err != nil || n != 32<<20 {
@@ -280,7 +281,7 @@ func TestPlain(t *testing.T) {
 	if resp := s.ask(t, s.client(t, 1), "GET", "/ls", ""); resp.StatusCode != 200 {
 		t.Errorf("over TLS: %s", resp.Status)
 	}
-	await(t, "three lines", func() bool { return strings.Count(log.String(), "\n") == 3 })
+	testworld.Await(t, "three lines", func() bool { return strings.Count(log.String(), "\n") == 3 })
 	if text := log.String(); !strings.Contains(text, "path=/ls status=301 ") || !strings.Contains(text, "path=/update/"+newName+" status=200 bytes=10 ") {
 		t.Errorf("log:\n%s", text)
 	}

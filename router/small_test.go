@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/router/front"
 )
 
@@ -58,7 +59,7 @@ func readsLate(t *testing.T, requests, most int) {
 		sent <- err
 	}()
 	still, last := 0, int64(0)
-	await(t, "the server can send no more", func() bool {
+	testworld.Await(t, "the server can send no more", func() bool {
 		now := answers.n.Load()
 		if still++; now != last || now == 0 {
 			still, last = 0, now
@@ -109,7 +110,7 @@ func (c *count) logger() *slog.Logger { return slog.New(slog.NewTextHandler(c, n
 // await waits until n requests were logged.
 func (c *count) await(t *testing.T, n int64) {
 	t.Helper()
-	await(t, fmt.Sprintf("%d requests are counted", n), func() bool { return c.n.Load() >= n })
+	testworld.Await(t, fmt.Sprintf("%d requests are counted", n), func() bool { return c.n.Load() >= n })
 }
 
 func (c *count) Write(p []byte) (int, error) {

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/router/front"
 )
 
@@ -202,12 +203,12 @@ func TestSlowUploadsMakeWay(t *testing.T) {
 			defer l.mu.Unlock()
 			return l.large.total
 		}
-		await(t, "the bodies come", func() bool { return holds() >= int64(len(answers)*length) })
-		await(t, "a new one arrives", func() bool { // at first those that came fast until now count as fast
+		testworld.Await(t, "the bodies come", func() bool { return holds() >= int64(len(answers)*length) })
+		testworld.Await(t, "a new one arrives", func() bool { // at first those that came fast until now count as fast
 			status, err := w.put(t.Context(), bytes.NewReader(make([]byte, 4<<20)), 4<<20)
 			return status == 200 && err == nil
 		})
-		await(t, "one gives its memory back", func() bool { return holds() <= int64(len(answers)-1)*(length+uploadCost) })
+		testworld.Await(t, "one gives its memory back", func() bool { return holds() <= int64(len(answers)-1)*(length+uploadCost) })
 		if holds() == 0 {
 			t.Error("none goes on")
 		}

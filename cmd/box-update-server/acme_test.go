@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // pebble is an authority for tests, by the people who write Let's Encrypt's, at a version that is known.
@@ -69,7 +71,7 @@ func startPebble(t *testing.T, bin string, httpPort, tlsPort int) acmeAuthority 
 		client:    a.clientTLS(true),
 		stop:      stop,
 	}
-	eventually(t, "pebble", func() bool {
+	testworld.Await(t, "pebble", func() bool {
 		_, _, err := askTLS(out.client, out.directory)
 		return err == nil && accepts(fmt.Sprintf("127.0.0.1:%d", dns))
 	})
@@ -204,7 +206,7 @@ func TestACMEWithoutAuthority(t *testing.T) {
 	nobody.roots = write(t, d, "ca.pem", inPEM("CERTIFICATE", newAuthority(t).certificate.Raw))
 	s := launch{settings: acmeSettings(t, nobody, d, freePort(t), tlsPort)}.start(t)
 	s.awaitLog(t, "level=ERROR", "certificate", "domain="+acmeName, "connection refused")
-	eventually(t, "the problem in health", func() bool {
+	testworld.Await(t, "the problem in health", func() bool {
 		ok, warnings := s.certificateHealth(t)
 		return !ok && bytes.Contains([]byte(warnings), []byte("connection refused"))
 	})
@@ -239,7 +241,7 @@ func TestWatchdogBeforeTheFirstCertificate(t *testing.T) {
 				change(settings)
 				config := write(t, t.TempDir(), "config.json", []byte(asJSON(t, settings)))
 				launch{args: []string{"serve", "--config", config}, wrap: []string{"env", "NOTIFY_SOCKET=" + m.path, "WATCHDOG_USEC=900000"}}.start(t)
-				eventually(t, "answers to the watchdog", func() bool { return m.count("WATCHDOG=1") >= 6 })
+				testworld.Await(t, "answers to the watchdog", func() bool { return m.count("WATCHDOG=1") >= 6 })
 			})
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // adminOf returns the URL by which get and do reach the admin socket of a data directory.
@@ -67,7 +69,7 @@ func TestAdminSocket(t *testing.T) {
 				t.Errorf("after the end: %v", err)
 			}
 			doomed := launch{args: c.cmd.Args[1:]}.run(t)
-			eventually(t, "the socket", func() bool {
+			testworld.Await(t, "the socket", func() bool {
 				conn, err := dialAdmin(strings.TrimPrefix(c.admin, "http://"))
 				return err == nil && conn.Close() == nil
 			})

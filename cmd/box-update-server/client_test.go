@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // An answer is a whole HTTP answer.
@@ -161,7 +163,7 @@ func (a answer) isArchive(t *testing.T, name string, body []byte) {
 // awaitHashed waits until the digest of an archive can be had.
 func (s *server) awaitHashed(t *testing.T, name string) (line string) {
 	t.Helper()
-	eventually(t, "digest of "+name, func() bool {
+	testworld.Await(t, "digest of "+name, func() bool {
 		a := get(t, s.base+"/update/"+name+".sha256")
 		line = a.body
 		return a.status == http.StatusOK
@@ -172,7 +174,7 @@ func (s *server) awaitHashed(t *testing.T, name string) (line string) {
 // await waits until a path is answered with this status and returns the answer.
 func (s *server) await(t *testing.T, path string, status int) (a answer) {
 	t.Helper()
-	eventually(t, path+" answers "+http.StatusText(status), func() bool {
+	testworld.Await(t, path+" answers "+http.StatusText(status), func() bool {
 		a = get(t, s.base+path)
 		return a.status == status
 	})

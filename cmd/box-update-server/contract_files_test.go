@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 func properArchivesHaveNoWarning(t *testing.T) {
@@ -16,7 +18,7 @@ func properArchivesHaveNoWarning(t *testing.T) {
 	}
 	s := serve(t, dir)
 	s.awaitHashed(t, name(1547861057, "tar.bz2"))
-	eventually(t, "an answer that all is well", func() bool { return *health(t, s.base).OK })
+	testworld.Await(t, "an answer that all is well", func() bool { return *health(t, s.base).OK })
 	if line := s.log.line("level=WARN"); line != "" {
 		t.Errorf("got %s", line)
 	}
@@ -40,7 +42,7 @@ func improperArchivesAreServedWithAWarning(t *testing.T) {
 // awaitHealth waits until "/" says all the given texts.
 func (s *server) awaitHealth(t *testing.T, texts ...string) {
 	t.Helper()
-	eventually(t, "health with "+strings.Join(texts, " and "), func() bool {
+	testworld.Await(t, "health with "+strings.Join(texts, " and "), func() bool {
 		body := get(t, s.base+"/").body
 		for _, text := range texts {
 			if !strings.Contains(body, text) {
@@ -96,7 +98,7 @@ func fallsBackToTheUpdateBefore(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, newest)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the update before", func() bool { return get(t, s.base+"/version").body == "1547861057" })
+	testworld.Await(t, "the update before", func() bool { return get(t, s.base+"/version").body == "1547861057" })
 	get(t, s.base+"/latest").isRedirect(t, "/update/"+before)
 }
 
@@ -110,7 +112,7 @@ func replaced(t *testing.T) (s *server, old answer, now []byte) {
 	now = []byte(strings.Repeat("other bytes\n", 1000))
 	write(t, dir, newest, now)
 	want := digest(now) + "  " + newest + "\n"
-	eventually(t, "the digest of what replaced it", func() bool { return get(t, s.base+"/update/"+newest+".sha256").body == want })
+	testworld.Await(t, "the digest of what replaced it", func() bool { return get(t, s.base+"/update/"+newest+".sha256").body == want })
 	return s, old, now
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // A component is what OPQ Health reads from "/".
@@ -55,7 +57,7 @@ func healthIsATree(t *testing.T, s site) {
 
 func healthIsMadePerRequest(t *testing.T, s site) {
 	first := *health(t, s.base).Timestamp
-	eventually(t, "a newer timestamp", func() bool { return *health(t, s.base).Timestamp > first })
+	testworld.Await(t, "a newer timestamp", func() bool { return *health(t, s.base).Timestamp > first })
 	get(t, s.base+"/").has(t, "Cache-Control", "no-store")
 }
 
@@ -111,7 +113,7 @@ func versionAndLatestAgree(t *testing.T) {
 	for v := 2; v <= 6; v++ {
 		n := name(v, "tar.bz2")
 		still(t, write(t, dir, n, body(n)))
-		eventually(t, n, func() bool {
+		testworld.Await(t, n, func() bool {
 			before := get(t, s.base+"/version").body
 			latest := path.Base(get(t, s.base+"/latest").header.Get("Location"))
 			after := get(t, s.base+"/version").body

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // An archive that grows while it is listed is only ever given the digest of bytes that were still for
@@ -28,7 +30,7 @@ func TestArchiveThatGrows(t *testing.T) {
 	s.await(t, "/update/"+newest, 200) // it paused for long enough
 	digests = grow(t, s, f, whole, 1<<20, append(digests, all)...)
 
-	eventually(t, "the digest of the whole", func() bool { return checkDigest(t, s, digests...) == all })
+	testworld.Await(t, "the digest of the whole", func() bool { return checkDigest(t, s, digests...) == all })
 	get(t, s.base+"/update/"+newest).isArchive(t, newest, whole)
 	get(t, s.base+"/ls").is(t, 200, "text/plain", older+"\n"+newest)
 }
@@ -100,7 +102,7 @@ func TestDirectoryThatVanishes(t *testing.T) {
 	s.await(t, "/latest", 303)
 	s.awaitHashed(t, newest)
 	get(t, s.base+"/update/"+newest).isArchive(t, newest, body(newest))
-	eventually(t, "health that is ok", func() bool { return !strings.Contains(get(t, s.base+"/").body, "no such file") })
+	testworld.Await(t, "health that is ok", func() bool { return !strings.Contains(get(t, s.base+"/").body, "no such file") })
 }
 
 // An archive that the server may not read is left out, so that /latest names one that can be had.
@@ -120,7 +122,7 @@ func TestArchiveThatCannotBeRead(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, newest), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, newest, func() bool { return get(t, s.base+"/ls").body == older+"\n"+newest })
+	testworld.Await(t, newest, func() bool { return get(t, s.base+"/ls").body == older+"\n"+newest })
 }
 
 func TestDirectoryThatCannotBeRead(t *testing.T) {

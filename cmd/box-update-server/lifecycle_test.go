@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // SIGTERM: no new connections, but a download that runs comes to its end. Exit status 0.
@@ -18,7 +20,7 @@ func TestSIGTERMDrains(t *testing.T) {
 	s := launch{settings: map[string]any{"updates_dir": dir, "drain": patience.String()}}.start(t)
 	_, body := download(t, s, "/update/"+newest)
 	s.signal(t, syscall.SIGTERM)
-	eventually(t, "the end of listening", func() bool { return !accepts(s.addr) })
+	testworld.Await(t, "the end of listening", func() bool { return !accepts(s.addr) })
 	if s.exited() {
 		t.Fatal("ended while a download was running")
 	}
@@ -70,7 +72,7 @@ func TestSIGHUPReloads(t *testing.T) {
 	settings["product"], settings["log_requests"] = "meter", true
 	rewrite(asJSON(t, withAddress(settings)))
 	s.signal(t, syscall.SIGHUP)
-	eventually(t, "the other product", func() bool { return get(t, s.base+"/ls").body == "meter-7.tar.bz2" })
+	testworld.Await(t, "the other product", func() bool { return get(t, s.base+"/ls").body == "meter-7.tar.bz2" })
 	s.awaitLog(t, "msg=request", "path=/ls")
 	if b, err := io.ReadAll(body); err != nil || len(b) == 0 {
 		t.Errorf("a download that ran ended after %d bytes: %v", len(b), err)
@@ -94,7 +96,7 @@ func TestSIGHUPWithBadSettings(t *testing.T) {
 	for i, bad := range []string{`{"updates_dir":`, `{"updates_dir": "` + dir + `/gone", "listen": "127.0.0.1:0"}`} {
 		rewrite(bad)
 		s.signal(t, syscall.SIGHUP)
-		eventually(t, "a line for each bad reload", func() bool { return strings.Count(s.log.String(), "level=ERROR") == i+1 })
+		testworld.Await(t, "a line for each bad reload", func() bool { return strings.Count(s.log.String(), "level=ERROR") == i+1 })
 		get(t, s.base+"/ls").is(t, 200, "text/plain", newest)
 	}
 }

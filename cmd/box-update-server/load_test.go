@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // download asks for an archive on a connection whose kernel buffers little, and returns what is
@@ -168,7 +170,7 @@ func stalledClientsAreCut(t *testing.T) {
 		t.Errorf("a slow download ended after %d bytes: %v", n+rest, err)
 	}
 
-	eventually(t, "the end of an endless header", func() bool {
+	testworld.Await(t, "the end of an endless header", func() bool {
 		_, err := io.WriteString(header, "X: y\r\n")
 		return err != nil
 	})

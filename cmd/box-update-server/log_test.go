@@ -15,7 +15,7 @@ import (
 // awaitLog waits for a line in the server's log that holds all the given texts, and returns it.
 func (s *server) awaitLog(t *testing.T, texts ...string) (line string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("log line with %q", texts), func() bool {
+	testworld.Await(t, fmt.Sprintf("log line with %q", texts), func() bool {
 		line = s.log.line(texts...)
 		return line != ""
 	})

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -76,7 +77,7 @@ func TestScrub(t *testing.T) {
 	}
 	m := w.mirrorIn(c.dir, origin.base, "--scrub-every", "1s")
 	m.awaitLog(t, "archive is damaged, and fetched anew")
-	eventually(t, "the archive as it was", func() bool {
+	testworld.Await(t, "the archive as it was", func() bool {
 		b, err := os.ReadFile(path)
 		return err == nil && bytes.Equal(b, archive)
 	})

@@ -167,7 +167,7 @@ func TestMirrorBeforeItsFirstSync(t *testing.T) {
 	}
 	says(t, exits(t, 3, "status", "--data-dir", c.dir), "not synced")
 	up.down.Store(false)
-	eventually(t, "a sync", func() bool { return c.sync(t).status == 200 }) // an upstream that was down gets a second of peace
+	testworld.Await(t, "a sync", func() bool { return c.sync(t).status == 200 }) // an upstream that was down gets a second of peace
 	w.serveAll(origin.base, c.base)
 }
 
@@ -262,7 +262,7 @@ func TestMirrorServesOn(t *testing.T) {
 			if a := m.await(t, "/readyz", 200); a.status != 200 {
 				t.Errorf("/readyz: %d", a.status)
 			}
-			eventually(t, "a warning in health", func() bool { return strings.Contains(get(t, m.base+"/").body, "no sync went well since") })
+			testworld.Await(t, "a warning in health", func() bool { return strings.Contains(get(t, m.base+"/").body, "no sync went well since") })
 			for _, path := range []string{"/", "/readyz?verbose", "/updates.json"} {
 				if body := get(t, m.base+path).body; strings.Contains(body, "/metadata/") || strings.Contains(body, "expected") || strings.Contains(body, "status 503") {
 					t.Errorf("%s shows what an upstream answered: %s", path, body)
@@ -412,7 +412,7 @@ func TestOnDemandForFifty(t *testing.T) {
 		}
 	})
 	close(held)
-	eventually(t, "the older archive", func() bool { return get(t, c.base+"/update/"+older).status == 200 })
+	testworld.Await(t, "the older archive", func() bool { return get(t, c.base+"/update/"+older).status == 200 })
 	fifty(func(a answer) {
 		if a.status != 200 || a.body != string(old) {
 			t.Errorf("got %d, and %d bytes that differ", a.status, len(a.body))

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // The proxy of the fleet: it strips a prefix, rewrites redirections and caps bodies.
@@ -57,7 +59,7 @@ func behindNginx(t *testing.T, s *server) (base string) {
 		}
 	})
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	eventually(t, "nginx", func() bool { return accepts(addr) })
+	testworld.Await(t, "nginx", func() bool { return accepts(addr) })
 	return "http://" + addr + "/box-update-server"
 }
 

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // A manager is what a service manager hears of a server.
@@ -74,20 +76,20 @@ func TestServiceManagerIsTold(t *testing.T) {
 		settings: map[string]any{"updates_dir": dir, "drain": "7s"},
 		wrap:     []string{"env", "NOTIFY_SOCKET=" + m.path, "WATCHDOG_USEC=300000"},
 	}.start(t)
-	eventually(t, "three answers to the watchdog", func() bool { return m.count("WATCHDOG=1") >= 3 })
+	testworld.Await(t, "three answers to the watchdog", func() bool { return m.count("WATCHDOG=1") >= 3 })
 	if said := m.heard(); said[0] != "READY=1" && said[0] != "WATCHDOG=1" || m.count("READY=1") != 1 {
 		t.Errorf("heard %q", said)
 	}
 	s.signal(t, syscall.SIGHUP)
-	eventually(t, "the end of the reload", func() bool { return m.count("READY=1") == 2 })
+	testworld.Await(t, "the end of the reload", func() bool { return m.count("READY=1") == 2 })
 	said := m.heard()
 	i := slices.Index(said, "RELOADING=1")
 	if i < 0 || !strings.HasPrefix(said[i+1], "MONOTONIC_USEC=") || !slices.Contains(said[i:], "READY=1") {
 		t.Errorf("heard %q", said)
 	}
 	s.stop(t)
-	eventually(t, "the end", func() bool { return m.count("STOPPING=1") == 1 })
-	eventually(t, "the time that downloads have", func() bool { return m.count("EXTEND_TIMEOUT_USEC=17000000") == 1 })
+	testworld.Await(t, "the end", func() bool { return m.count("STOPPING=1") == 1 })
+	testworld.Await(t, "the time that downloads have", func() bool { return m.count("EXTEND_TIMEOUT_USEC=17000000") == 1 })
 }
 
 // Where no service manager listens, its socket being gone, the server serves all the same.
@@ -112,7 +114,7 @@ func TestWatchdogOfAnotherProcess(t *testing.T) {
 	}.start(t)
 	get(t, s.base+"/ls").is(t, 200, "text/plain", newest)
 	s.stop(t)
-	eventually(t, "the end", func() bool { return m.count("STOPPING=1") == 1 })
+	testworld.Await(t, "the end", func() bool { return m.count("STOPPING=1") == 1 })
 	if n := m.count("WATCHDOG=1"); n != 0 {
 		t.Errorf("told %d times", n)
 	}

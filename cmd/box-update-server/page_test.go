@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // page returns the status page as a browser gets it.
@@ -87,7 +89,7 @@ func TestPageAndMetricsOfAMirror(t *testing.T) {
 	m := w.mirror(origin.base).synced(t)
 	says(t, m.page(t), "Up to date with the upstream.", "<li>"+origin.base+": in use</li>", ">timestamp ", "6 days left", ">"+w.release.Public().Fingerprint()+"<", newest)
 	says(t, origin.page(t), "This is the origin", newest)
-	eventually(t, "how much the store takes", func() bool {
+	testworld.Await(t, "how much the store takes", func() bool {
 		return strings.Contains(get(t, m.base+"/metrics").body, "\nbox_update_server_store_bytes 5.24")
 	})
 	says(t, get(t, m.base+"/metrics").body, "\nbox_update_server_mirror 1\n", "\nbox_update_server_synced 1\n", "\nbox_update_server_healthy 1\n",
@@ -122,7 +124,7 @@ func TestPageAndMetricsOfSyncs(t *testing.T) {
 	w.refresh(origin.base)
 	up := newTap(t, origin.base)
 	m := w.mirror(up.URL).synced(t)
-	eventually(t, "the first sync", func() bool { return strings.Contains(m.page(t), "<td>1 archive, 5.2 MB</td>") })
+	testworld.Await(t, "the first sync", func() bool { return strings.Contains(m.page(t), "<td>1 archive, 5.2 MB</td>") })
 	says(t, get(t, m.base+"/metrics").body, `box_update_server_sync_attempts_total{outcome="success"} 1`, `box_update_server_sync_attempts_total{outcome="failure"} 0`,
 		`box_update_server_upstream_received_bytes_total{upstream="`+up.URL+`"} 5.2`, "\nbox_update_server_sync_failing 0\n")
 	w.list(map[string][]byte{name(1600000000, "tar.gz"): pattern(6 << 20)}).publish(t, origin.base)
@@ -130,7 +132,7 @@ func TestPageAndMetricsOfSyncs(t *testing.T) {
 	if a := m.sync(t); a.status != 502 {
 		t.Errorf("sync: %d %s", a.status, a.body)
 	}
-	eventually(t, "the failed sync", func() bool { return strings.Contains(m.page(t), "<td>failed: refused</td>") })
+	testworld.Await(t, "the failed sync", func() bool { return strings.Contains(m.page(t), "<td>failed: refused</td>") })
 	says(t, m.page(t), "Stale", "Behind the upstream by 1 update", "No sync went well since")
 	says(t, get(t, m.base+"/metrics").body, `box_update_server_sync_attempts_total{outcome="failure"} 1`, "\nbox_update_server_sync_failing 1\n",
 		`box_update_server_verification_failures_total{reason="mismatch"} 1`, "\nbox_update_server_sync_behind_updates 1\n")

@@ -70,7 +70,7 @@ func (l launch) start(t *testing.T) *server {
 	s := l.run(t)
 	t.Cleanup(func() { s.stop(t) })
 	listening := regexp.MustCompile(`(?m)^.*\bmsg"?[=:]"?listening"?.*\baddr"?[=:]"?([^"\s]+)`)
-	eventually(t, "listening", func() bool {
+	testworld.Await(t, "listening", func() bool {
 		if m := listening.FindStringSubmatch(s.log.String()); m != nil {
 			s.addr = m[1]
 		}
@@ -186,20 +186,6 @@ func (s *server) ends(t *testing.T) {
 	}
 }
 
-// eventually waits until cond holds, which it asks again and again.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain for: %s", patience, what)
-		}
-		<-tick.C
-	}
-}
-
 func asJSON(t *testing.T, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
@@ -212,7 +198,7 @@ func asJSON(t *testing.T, v any) string {
 // freePort returns a port that nobody listens on, below those that the kernel gives to clients.
 func freePort(t *testing.T) (port int) {
 	t.Helper()
-	eventually(t, "a free port", func() bool {
+	testworld.Await(t, "a free port", func() bool {
 		port = 20_000 + rand.IntN(10_000)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		return err == nil && l.Close() == nil

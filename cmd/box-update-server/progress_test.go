@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // terminal opens a terminal, of which shown gets what is written to it until nobody has it any more.
@@ -114,7 +116,7 @@ func TestPublishReachesTheLastByItself(t *testing.T) {
 	published := time.Now()
 	out := t.TempDir()
 	curl := need(t, "curl", "curl")
-	eventually(t, "the update at the last mirror", func() bool { return get(t, second.base+"/version").body == "1600000000" })
+	testworld.Await(t, "the update at the last mirror", func() bool { return get(t, second.base+"/version").body == "1600000000" })
 	took := time.Since(published)
 	t.Logf("after %v, which is %.1f intervals", took, took.Seconds()/interval.Seconds())
 	command(t, out, curl, "-fsSLO", second.base+"/update/"+filepath.Base(file))

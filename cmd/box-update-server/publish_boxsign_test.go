@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
 
@@ -121,7 +122,7 @@ func (r *run) kill() {
 // ends waits for success and returns what was said.
 func (r *run) ends(t *testing.T) string {
 	t.Helper()
-	eventually(t, strings.Join(r.cmd.Args, " "), func() bool {
+	testworld.Await(t, strings.Join(r.cmd.Args, " "), func() bool {
 		select {
 		case <-r.done:
 			return true

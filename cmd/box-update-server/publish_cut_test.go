@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // cutSize is the size of an archive of 31 blocks, of which the first 80 MiB pass before the cut.
@@ -43,7 +45,7 @@ func TestPublishGoesOnAfterBoxsignIsKilled(t *testing.T) {
 	path := packRandom(t, t.TempDir(), 1600000000, cutSize)
 	slow := relayTo(t, s.addr, cutAt)
 	cut := begin(t, p.boxsign("publish", path, slow.base))
-	eventually(t, "some blocks", func() bool { return len(s.blocksTaken()) > unsynced+1 })
+	testworld.Await(t, "some blocks", func() bool { return len(s.blocksTaken()) > unsynced+1 })
 	cut.kill()
 	slow.cut()
 	before := s.blocksTaken()
@@ -71,11 +73,11 @@ func TestPublishGoesOnAfterTheServerIsKilled(t *testing.T) {
 			start := launch{args: []string{"serve", "--data-dir", w.dir, "--online-key", w.onlineKey(), "--listen", listen}}
 			doomed, p := start.run(t), w.owner()
 			t.Cleanup(func() { _ = doomed.cmd.Process.Kill() }) // it has ended, if all goes well
-			eventually(t, "the server", func() bool { return accepts(listen) })
+			testworld.Await(t, "the server", func() bool { return accepts(listen) })
 			path := packRandom(t, t.TempDir(), 1600000000, cutSize)
 			slow := relayTo(t, listen, cutAt)
 			cut := begin(t, p.boxsign("publish", path, slow.base))
-			eventually(t, "some blocks", func() bool { return len(doomed.blocksTaken()) > unsynced+1 })
+			testworld.Await(t, "some blocks", func() bool { return len(doomed.blocksTaken()) > unsynced+1 })
 			doomed.signal(t, syscall.SIGKILL)
 			<-doomed.done
 			before := doomed.blocksTaken()

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 )
 
@@ -33,7 +34,7 @@ func TestTwoSignersAtOnce(t *testing.T) {
 	a := begin(t, first.boxsign("publish", mine, slow.base))
 	s.awaitLog(t, "method=PUT", "path=/publish/targets/2", "status=200")
 	b := begin(t, second.boxsign("publish", theirs, s.base))
-	eventually(t, "the second to wait", func() bool {
+	testworld.Await(t, "the second to wait", func() bool {
 		return b.out.line("another signer's list") != ""
 	})
 	slow.lift()
@@ -57,7 +58,7 @@ func TestTwoSignersOfOneName(t *testing.T) {
 	a := begin(t, first.boxsign("publish", mine, slow.base))
 	s.awaitLog(t, "method=PUT", "path=/publish/targets/2", "status=200")
 	b := begin(t, second.boxsign("publish", theirs, s.base))
-	eventually(t, "the second to wait", func() bool { return b.out.line("another signer's list") != "" })
+	testworld.Await(t, "the second to wait", func() bool { return b.out.line("another signer's list") != "" })
 	slow.lift()
 	a.ends(t)
 	<-b.done

@@ -314,7 +314,7 @@ func TestUpdatesBesideARepository(t *testing.T) {
 
 	run.settings["serve_unsigned"] = true
 	s = run.start(t)
-	eventually(t, "the unsigned update", func() bool { return get(t, s.base+"/ls").body == older+"\n"+newest })
+	testworld.Await(t, "the unsigned update", func() bool { return get(t, s.base+"/ls").body == older+"\n"+newest })
 	get(t, s.base+"/update/"+older).isArchive(t, older, body(older))
 	get(t, s.base+"/update/"+withdrawn).isNotFound(t)
 	if list := get(t, s.base+"/updates.json").body; strings.Count(list, `"unsigned":true`) != 1 {
@@ -378,7 +378,7 @@ func TestReloadKeepsTheRepository(t *testing.T) {
 	s.awaitLog(t, "settings reloaded")
 	s.awaitLog(t, "a new online_key needs a restart")
 	// What was staged before is committed after, with what lies in the new directory.
-	eventually(t, "commit", func() bool { return put(t, at+"/commit", nil).status == 200 })
+	testworld.Await(t, "commit", func() bool { return put(t, at+"/commit", nil).status == 200 })
 	w.verified(s.base, newest, body(newest))
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // The nginx of docs/SERVING.md lets those in who have a certificate, and limits each of them.
@@ -36,7 +38,7 @@ func TestDocumentedNginx(t *testing.T) {
 		"client_body_temp_path body;\nproxy_temp_path proxy;\nfastcgi_temp_path fastcgi;\nuwsgi_temp_path uwsgi;\nscgi_temp_path scgi;\n" + config + "}\n"
 	background(t, nil, need(t, "nginx", "nginx-light"), "-p", prefix, "-c", write(t, prefix, "nginx.conf", []byte(whole)), "-e", "stderr")
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	eventually(t, "nginx", func() bool { return accepts(addr) })
+	testworld.Await(t, "nginx", func() bool { return accepts(addr) })
 
 	stranger := a.clientTLS(true)
 	if got, _, err := askTLS(stranger, "https://"+addr+"/version"); err != nil || got.status != http.StatusBadRequest {

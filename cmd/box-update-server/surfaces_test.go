@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // A flaw is something that is wrong with a server, and what the server says of it.
@@ -184,7 +186,7 @@ func ringOfOne(t *testing.T) (*server, string) {
 	first.stop(t)
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	c := w.mirrorIn(first.dir, "http://"+address, "--listen", address)
-	eventually(t, "a ring", func() bool { return strings.Contains(c.sync(t).body, `"ring":true`) })
+	testworld.Await(t, "a ring", func() bool { return strings.Contains(c.sync(t).body, `"ring":true`) })
 	return c.server, c.dir
 }
 

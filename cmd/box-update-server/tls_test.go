@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // askTLS asks with TLS and returns the answer and the serial number of the certificate.
@@ -109,24 +111,24 @@ func TestCertificateIsReplacedUnderLoad(t *testing.T) {
 	a, d := newAuthority(t), pairDir(t.TempDir())
 	s, secure := withTLS(t, d.put(t, a.issue(30*24*time.Hour)), map[string]any{"updates_dir": dropped(t, newest), "log_requests": false})
 	l := a.load(secure+"/update/"+newest, body(newest))
-	eventually(t, "requests", func() bool { return l.asked.Load() > 100 })
+	testworld.Await(t, "requests", func() bool { return l.asked.Load() > 100 })
 	d.put(t, a.issue(30*24*time.Hour))
-	eventually(t, "the second certificate", func() bool { return l.newest.Load() == 2 })
+	testworld.Await(t, "the second certificate", func() bool { return l.newest.Load() == 2 })
 
 	write(t, string(d), "fullchain.pem", []byte("-----BEGIN CERTIFICATE-----\n"))
 	s.awaitLog(t, "level=ERROR", "the old one stays", d.certificate())
-	eventually(t, "a warning", func() bool {
+	testworld.Await(t, "a warning", func() bool {
 		ok, warnings := s.certificateHealth(t)
 		return ok && strings.Contains(warnings, "the old one stays")
 	})
 	before := l.asked.Load()
-	eventually(t, "requests", func() bool { return l.asked.Load() > before+100 })
+	testworld.Await(t, "requests", func() bool { return l.asked.Load() > before+100 })
 	expired := a.issue(-time.Minute)
 	d.put(t, expired)
 	s.awaitLog(t, "level=ERROR", "the old one stays", "it is valid from")
 
 	d.put(t, a.issue(24*time.Hour))
-	eventually(t, "the fourth certificate", func() bool { return l.newest.Load() == 4 })
+	testworld.Await(t, "the fourth certificate", func() bool { return l.newest.Load() == 4 })
 	if ok, warnings := s.certificateHealth(t); !ok || warnings != "" {
 		t.Errorf("got %v, %q", ok, warnings)
 	}
@@ -144,12 +146,12 @@ func TestExpiryOfCertificateIsTold(t *testing.T) {
 	t.Parallel()
 	a, d := newAuthority(t), pairDir(t.TempDir())
 	s, _ := withTLS(t, d.put(t, a.issue(2*time.Second)), map[string]any{"updates_dir": dropped(t, newest)})
-	eventually(t, "the end of the certificate", func() bool {
+	testworld.Await(t, "the end of the certificate", func() bool {
 		ok, warnings := s.certificateHealth(t)
 		return !ok && strings.Contains(warnings, "expired at")
 	})
 	d.put(t, a.issue(10*time.Minute))
-	eventually(t, "a warning", func() bool {
+	testworld.Await(t, "a warning", func() bool {
 		ok, warnings := s.certificateHealth(t)
 		return ok && strings.Contains(warnings, "expires at")
 	})

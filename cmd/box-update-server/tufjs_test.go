@@ -165,7 +165,7 @@ func (p *peer) loop(ctx context.Context, base string, f *following) error {
 // reaches waits until the box trusts this root.
 func (f *following) reaches(version int64) {
 	f.t.Helper()
-	eventually(f.t, fmt.Sprintf("root %d at the box", version), func() bool { return f.root.Load() >= version })
+	testworld.Await(f.t, fmt.Sprintf("root %d at the box", version), func() bool { return f.root.Load() >= version })
 }
 
 // newestRoot fails the test unless this root is served, and none after it.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -189,7 +190,7 @@ func tree(t *testing.T, dir string) string {
 	// What a server does in the background it notes at any time, by way of a file that soon has its name.
 	noted := regexp.MustCompile(`^(gc|scrub|inspected)\.json`)
 	var out string
-	eventually(t, "no file on its way", func() bool {
+	testworld.Await(t, "no file on its way", func() bool {
 		var b strings.Builder
 		err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
 			if err == nil && strings.HasPrefix(info.Name(), disk.TempPrefix) {

@@ -21,18 +21,6 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
-// await polls for something that a peer or the kernel brings about.
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(testworld.Patience); !done(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 func answerOK(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }
 
 // newTestServer returns a server that answers all with "ok", and what is not set is generous.
@@ -128,7 +116,7 @@ func TestIdleConnectionIsParked(t *testing.T) {
 	}
 	defer func() { _ = c.Close() }()
 	for range 3 {
-		await(t, "the connection is parked", func() bool { return l.count() == 1 })
+		testworld.Await(t, "the connection is parked", func() bool { return l.count() == 1 })
 		askOn(t, c)
 	}
 }
@@ -158,7 +146,7 @@ func TestPartOfRequestIsKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = other.Close() }()
-			await(t, "the other connection is parked", func() bool { return l.count() == 1 })
+			testworld.Await(t, "the other connection is parked", func() bool { return l.count() == 1 })
 			if _, err := io.WriteString(c, strings.Repeat(request, 2)[len(first):]); err != nil {
 				t.Fatal(err)
 			}
@@ -207,7 +195,7 @@ func TestOldestIdleConnectionMakesRoom(t *testing.T) {
 			for n := 1; n <= most+1; n++ {
 				c := dial()
 				all = append(all, c)
-				await(t, "it is idle", func() bool {
+				testworld.Await(t, "it is idle", func() bool {
 					idle.mu.Lock()
 					defer idle.mu.Unlock()
 					for known := range idle.places {
@@ -225,7 +213,7 @@ func TestOldestIdleConnectionMakesRoom(t *testing.T) {
 				askOn(t, all[1])
 			}
 			_ = all[2].Close()
-			await(t, "the closed one is forgotten", func() bool {
+			testworld.Await(t, "the closed one is forgotten", func() bool {
 				idle.mu.Lock()
 				defer idle.mu.Unlock()
 				return len(idle.places) == most-1
@@ -303,7 +291,7 @@ func TestPausedDownloadIsNotStalled(t *testing.T) {
 		_, err := server.Write(full)
 		written <- err
 	}()
-	await(t, "the connection is full", func() bool { return queued(t, server) > 16<<10 })
+	testworld.Await(t, "the connection is full", func() bool { return queued(t, server) > 16<<10 })
 	drained := make(chan error, 1)
 	go func() {
 		_, err := io.CopyN(io.Discard, client, int64(len(full))+2)
