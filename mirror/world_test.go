@@ -156,7 +156,7 @@ func openStore(t testing.TB, c store.Config) *store.Store {
 // serve serves a store as the program does, and returns the URL.
 func serve(t testing.TB, s *store.Store) string {
 	t.Helper()
-	server, err := router.NewServer(router.Config{Source: s, Metadata: s})
+	server, err := router.NewServer(router.Config{Source: s, Metadata: s.Metadata})
 	must(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

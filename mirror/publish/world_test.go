@@ -84,7 +84,7 @@ func (w *world) start() {
 	must(w.t, err)
 	o, err := origin.Open(context.Background(), origin.Config{Store: s, Online: []signing.Signer{w.online}})
 	must(w.t, err)
-	server, err := router.NewServer(router.Config{Source: s, Metadata: s, Publisher: o})
+	server, err := router.NewServer(router.Config{Source: s, Metadata: s.Metadata, Publisher: o})
 	must(w.t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(w.t, err)
