@@ -289,7 +289,7 @@ func TestMirrorOnce(t *testing.T) {
 	}
 	says(t, once(2, "--data-dir", dir), "no upstream: pass a URL or set upstream")
 	says(t, exits(t, 2, "mirror", "--data-dir", w.dir, "--listen", "127.0.0.1:0"), "no upstream: pass a URL or set upstream")
-	says(t, once(1, origin.base, "--data-dir", dir), "root is not set", "hint: take N.root.json")
+	says(t, once(1, origin.base, "--data-dir", dir), "root is not set", "hint: get N.root.json")
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("a refused command made the directory")
 	}

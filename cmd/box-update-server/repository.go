@@ -29,7 +29,10 @@ func mirrorCommand(p *server.Program) *cobra.Command {
 		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152\n" +
 			"  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --once",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p.Upstreams, p.Mirrors = args, true
+			p.Mirrors = true
+			if len(args) > 0 {
+				p.Flags["upstream"] = args
+			}
 			if once {
 				return syncOnce(cmd.Context(), p)
 			}
@@ -158,7 +161,8 @@ func importCommand(p *server.Program) *cobra.Command {
 
 // importUnsigned takes the archives of a server that signs nothing, and prints the checksum line of each.
 func importUnsigned(ctx context.Context, p *server.Program, url string) error {
-	report, err := p.ImportUnsigned(ctx, url, func(meter io.Writer, a mirror.Archive) {
+	p.Flags["upstream"] = []string{url}
+	report, err := p.ImportUnsigned(ctx, func(meter io.Writer, a mirror.Archive) {
 		for _, problem := range a.Problems {
 			fmt.Fprintf(meter, "box-update-server: warning: %v: %s\n", a.Name, cli.Printable(problem))
 		}

@@ -68,12 +68,12 @@ func newRoot(streams cli.Streams) *cobra.Command {
 	return root
 }
 
-// given returns the settings that are given as flags, as text, by their keys.
-func given(fs *pflag.FlagSet) map[string]string {
-	out := map[string]string{}
+// given returns the settings that are given as flags, by their keys.
+func given(fs *pflag.FlagSet) map[string][]string {
+	out := map[string][]string{}
 	for _, s := range settings.NewServer().Settings() {
 		if flag := fs.Lookup(s.Flag()); flag != nil && flag.Changed {
-			out[s.Key] = flag.Value.String()
+			out[s.Key] = []string{flag.Value.String()}
 		}
 	}
 	return out

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
-	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -162,7 +161,7 @@ func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) 
 }
 
 func (b *Box) plainUpdate(ctx context.Context, w Options, server string) error {
-	if err := settings.CheckURLs([]string{server}); err != nil {
+	if err := fetch.CheckURL(server); err != nil {
 		return status.Usagef("expected http://host or https://host: %w", err)
 	}
 	return b.withPlain(ctx, w, func(s *plainBox) error {

@@ -85,12 +85,10 @@ type UnsignedReport struct {
 	Odd   []string // names that were left out
 }
 
-// ImportUnsigned takes the archives of the server at a URL that signs nothing. taken is called with each archive that
+// ImportUnsigned takes the archives of the upstream, which signs nothing. taken is called with each archive that
 // came, and may write to the meter that shows how far it is. There is a report beside an error.
-func (p *Program) ImportUnsigned(ctx context.Context, url string, taken func(io.Writer, mirror.Archive)) (report *UnsignedReport, err error) {
-	given := *p
-	given.Upstreams = []string{url}
-	s, _, err := given.load(settings.NewServer(), checkUnsigned)
+func (p *Program) ImportUnsigned(ctx context.Context, taken func(io.Writer, mirror.Archive)) (report *UnsignedReport, err error) {
+	s, _, err := p.load(settings.NewServer(), checkUnsigned)
 	if err != nil {
 		return nil, err
 	}

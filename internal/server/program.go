@@ -20,11 +20,10 @@ type Program struct {
 	Version string
 	Built   time.Time // when the source was committed; zero: not known
 
-	Config     string            // file of the settings; "": those of the environment, or none
-	Flags      map[string]string // settings that override them, as text, by their keys
-	OtherFlags bool              // other flags were given
-	Upstreams  []string          // override those of the settings, if there are any
-	Mirrors    bool              // there have to be upstreams
+	Config     string              // file of the settings; "": those of the environment, or none
+	Flags      map[string][]string // settings that override them, as texts, by their keys
+	OtherFlags bool                // other flags were given
+	Mirrors    bool                // there have to be upstreams
 }
 
 // CheckConfig returns the settings that are in force, as the JSON object that they can be given as, and
@@ -37,7 +36,7 @@ func (p *Program) CheckConfig() (shown map[string]any, ignored []string, err err
 	for _, key := range unknown {
 		ignored = append(ignored, fmt.Sprintf("unknown setting %q is ignored", key))
 	}
-	return settings.Mask(s.Show()), append(ignored, settings.Ignored(s.Settings())...), nil
+	return s.Show(), append(ignored, settings.Ignored(s.Settings())...), nil
 }
 
 // Serve serves until ctx ends, then lets running downloads end. On SIGHUP it reads the settings again.

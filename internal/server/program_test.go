@@ -38,9 +38,13 @@ func (s *said) String() string {
 // newProgram returns a program without an environment, with these settings, and what it says.
 func newProgram(flags map[string]string) (*Program, *said) {
 	var out said
+	texts := map[string][]string{}
+	for key, text := range flags {
+		texts[key] = []string{text}
+	}
 	return &Program{
 		Streams: cli.Streams{In: strings.NewReader(""), Out: &out, Err: &out, Getenv: func(string) string { return "" }, Now: time.Now},
-		Flags:   flags, Version: "v1",
+		Flags:   texts, Version: "v1",
 	}, &out
 }
 

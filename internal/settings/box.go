@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -26,54 +26,53 @@ const (
 // DefaultState is the directory of what a box knows.
 const DefaultState = "/var/lib/boxup"
 
-// Box is what an operator says about a box: one JSON object. A field that is not known is refused,
-// since it would be a wish that is not followed.
+// Box is the configuration of a box: one JSON object. An unknown field is refused, since the operator would believe that
+// it has an effect.
 type Box struct {
 	Mirrors   []string // base URLs; the box asks them in a random order that it keeps
-	Redirects []string // origins to which a mirror may redirect beside its own
-	Root      string   // file of the pinned root; relative to the configuration's directory
-	State     string   // directory of what the box knows
-	CAFile    string   // certificate authorities, PEM, instead of those of the system
+	Redirects []string // origins to which a mirror may redirect, besides itself
+	Root      string   // file of the pinned root
+	State     string   // directory
+	CAFile    string   // PEM; "": the authorities of the system
 
 	Product   update.Product
-	Hardware  string // what updates that are for some hardware alone are compared with
-	MachineID string // "": the system's, else one that is made once
+	Hardware  string // is compared with updates that are only for some hardware
+	MachineID string // "": that of the system, or else one that is made once
 
-	AcceptStale    time.Duration // for how long past its expiry a timestamp or snapshot is accepted
-	Window         Window        // when updates are installed
+	AcceptStale    time.Duration // how long after its expiry a timestamp or snapshot is accepted
+	Window         Window        // in which updates are installed
 	Rate           int64         // bytes per second; 0: no cap
 	MaxBytesPerDay int64         // of archives; 0: no cap
-	Patience       time.Duration // how long a command goes on without getting anything; 0: each mirror is asked once
+	Patience       time.Duration // how long a command waits while nothing arrives; 0: each mirror is asked once
 
-	Reboot      string        // "always", "asked" or "never"; "": as the archive is used to
-	Timeout     time.Duration // of what an installation runs; 0: the default
+	Reboot      string        // "always", "asked" or "never"; "": depends on the format of the archive
+	Timeout     time.Duration // of a program that an installation runs; 0: the default
 	MaxFailures int           // after which an update is set aside; 0: the default
-	PreInstall  string        // directories of hooks
-	PostInstall string
+	PreInstall  string        // directory of hooks
+	PostInstall string        // directory of hooks
 }
 
-// Settings declares the settings and binds them to c.
+// Settings returns the declarations of all settings, bound to c.
 func (c *Box) Settings() []Setting {
-	urls := fmt.Sprintf("a list of 1 to %d different URLs, http:// or https://", MaxMirrors)
 	return []Setting{
-		{Key: "mirrors", Want: urls, Value: baseURLs(&c.Mirrors)},
-		{Key: "redirects", Want: urls, Value: baseURLs(&c.Redirects)},
-		{Key: "root", Want: "the path of a root file", Value: text(&c.Root)},
-		{Key: "state", Want: "the path of a directory", Value: text(&c.State, DefaultState)},
-		{Key: "ca_file", Want: "the path of a file of certificates", Value: text(&c.CAFile)},
-		{Key: "product", Want: `a product such as "opq-box-update"`, Value: product(&c.Product)},
-		{Key: "hardware", Want: "1 to 64 bytes of printable ASCII", Value: id(&c.Hardware, 64)},
-		{Key: "machine_id", Want: "1 to 128 bytes of printable ASCII", Value: id(&c.MachineID, MaxMachineID)},
-		{Key: "accept_stale", Want: `a duration from "0s" to "8760h"`, Value: durationTo(&c.AcceptStale, 365*day)},
-		{Key: "window", Want: `local times such as "02:00-04:00"`, Value: keep(&c.Window, fromText(ParseWindow), func(w Window) any { return w.String() })},
-		{Key: "rate", Want: "a number of bytes per second from 1 on", Value: numberIn(&c.Rate, 1, 1<<40)},
-		{Key: "max_bytes_per_day", Want: fmt.Sprintf("a number of bytes from %d on, the length of a block", update.BlockSize), Value: numberIn(&c.MaxBytesPerDay, update.BlockSize, 1<<60)},
-		{Key: "patience", Want: `a duration from "0s" to "24h"`, Value: durationTo(&c.Patience, day, time.Minute)},
-		{Key: "reboot", Want: `"always", "asked" or "never"`, Value: keep(&c.Reboot, fromText(oneOf("always", "asked", "never")), same)},
-		{Key: "timeout", Want: `a duration from "0s" to "24h"`, Value: durationTo(&c.Timeout, day)},
-		{Key: "max_failures", Want: "a number from 1 to 100", Value: numberIn(&c.MaxFailures, 1, 100)},
-		{Key: "pre_install", Want: "the path of a directory", Value: text(&c.PreInstall, "pre-install.d")},
-		{Key: "post_install", Want: "the path of a directory", Value: text(&c.PostInstall, "post-install.d")},
+		{"mirrors", "", baseURLs(&c.Mirrors)},
+		{"redirects", "", baseURLs(&c.Redirects)},
+		{"root", "", path(&c.Root, "a root file")},
+		{"state", "", path(&c.State, "a directory", DefaultState)},
+		{"ca_file", "", path(&c.CAFile, "a file of certificates")},
+		{"product", "", product(&c.Product)},
+		{"hardware", "", identifier(&c.Hardware, 64)},
+		{"machine_id", "", identifier(&c.MachineID, MaxMachineID)},
+		{"accept_stale", "", duration(&c.AcceptStale, 0, 365*day)},
+		{"window", "", keep(&c.Window, `local times such as "02:00-04:00"`, fromText(ParseWindow), nil)},
+		{"rate", "", number(&c.Rate, "a number of bytes per second", 1, 1<<40)},
+		{"max_bytes_per_day", "", number(&c.MaxBytesPerDay, "a number of bytes", update.BlockSize, 1<<60)},
+		{"patience", "", duration(&c.Patience, 0, day, time.Minute)},
+		{"reboot", "", word(&c.Reboot, `"always", "asked" or "never"`, "", "always", "asked", "never")},
+		{"timeout", "", duration(&c.Timeout, 0, day)},
+		{"max_failures", "", number(&c.MaxFailures, "a number", 1, 100)},
+		{"pre_install", "", path(&c.PreInstall, "a directory", "pre-install.d")},
+		{"post_install", "", path(&c.PostInstall, "a directory", "post-install.d")},
 	}
 }
 
@@ -90,8 +89,8 @@ func ReadBox(path string) (Box, error) {
 	return c, nil
 }
 
-// ParseBox parses a configuration that lies at path. Each field may stand once, none has to. Relative paths are taken from
-// the directory of the configuration.
+// ParseBox parses a configuration that lies at path. No field is required. Relative paths are paths from the directory of
+// the configuration.
 func ParseBox(path string, b []byte) (Box, error) {
 	object, err := ParseObject(b)
 	if err != nil {
@@ -104,17 +103,13 @@ func ParseBox(path string, b []byte) (Box, error) {
 	if len(unknown) > 0 {
 		return Box{}, fmt.Errorf("expected one of %s, got %q", strings.Join(Keys(all), ", "), explain.Clip(unknown[0], 40))
 	}
-	if err != nil {
+	if err := errors.Join(append(Check(all), err)...); err != nil {
 		return Box{}, err
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return Box{}, err
 	}
-	for _, p := range []*string{&c.Root, &c.State, &c.CAFile, &c.PreInstall, &c.PostInstall} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(filepath.Dir(path), *p)
-		}
-	}
+	Resolve(all, filepath.Dir(path))
 	return c, nil
 }
 
@@ -123,70 +118,43 @@ func ParseObject(b []byte) (map[string]json.RawMessage, error) {
 	if len(b) > MaxBox {
 		return nil, fmt.Errorf("expected at most %d bytes, got %d", MaxBox, len(b))
 	}
-	if err := json.Unmarshal(b, new(json.RawMessage)); err != nil {
-		return nil, explain.JSON(b, err)
+	object, err := parseObject(b)
+	if err != nil {
+		return nil, err
 	}
+	seen := map[json.Token]bool{}
 	d := json.NewDecoder(bytes.NewReader(b))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, fmt.Errorf("expected a JSON object, got %s", explain.Character(bytes.TrimSpace(b)))
-	}
-	object := map[string]json.RawMessage{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, explain.JSON(b, err)
-		}
-		key, _ := t.(string) // an object has no other keys
-		if _, twice := object[key]; twice {
+	_, err = d.Token() // the brace
+	for err == nil && d.More() {
+		key, keyErr := d.Token()
+		if seen[key] {
 			return nil, fmt.Errorf("expected %.40q once, got it twice", key)
 		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return nil, explain.JSON(b, err)
-		}
-		object[key] = value
+		seen[key] = true
+		err = errors.Join(keyErr, d.Decode(new(json.RawMessage)))
 	}
-	return object, nil
+	return object, err
 }
 
 // baseURLs is a list of different base URLs.
 func baseURLs(p *[]string) Value {
-	return keep(p, func(b json.RawMessage) ([]string, error) {
+	want := fmt.Sprintf("a list of 1 to %d different URLs, http:// or https://", MaxMirrors)
+	return keep(p, want, func(b json.RawMessage) ([]string, error) {
 		urls, err := decode[[]string](b)
-		if err != nil {
-			return nil, err
+		if err != nil || len(urls) == 0 || len(urls) > MaxMirrors {
+			return nil, errValue
 		}
-		return urls, CheckURLs(urls)
-	}, same)
-}
-
-// CheckURLs refuses what is no list of different base URLs.
-func CheckURLs(urls []string) error {
-	if len(urls) == 0 || len(urls) > MaxMirrors {
-		return errValue
-	}
-	for i, s := range urls {
-		u, err := url.Parse(s)
-		if err != nil {
-			return errors.New("one of them is no URL") // the error quotes what may be a password
+		for i, s := range urls {
+			if err := fetch.CheckURL(s); err != nil {
+				return nil, err
+			}
+			if len(s) > maxText {
+				return nil, fmt.Errorf("%q has more than %d bytes", explain.Clip(explain.MaskURLs(s), 80), maxText)
+			}
+			if slices.Contains(urls[:i], s) {
+				return nil, fmt.Errorf("%q is there twice", explain.MaskURLs(s))
+			}
 		}
-		shown := explain.MaskURLs(s)
-		if u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || len(s) > maxText {
-			return fmt.Errorf("got %q", explain.Clip(shown, 80))
-		}
-		if slices.Contains(urls[:i], s) {
-			return fmt.Errorf("%q stands twice", explain.Clip(shown, 80))
-		}
-	}
-	return nil
-}
-
-// id is one line of printable ASCII.
-func id(p *string, most int) Value {
-	return keep(p, fromText(func(s string) (string, error) {
-		if s == "" || len(s) > most || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return "", errValue
-		}
-		return s, nil
-	}), same)
+		return urls, nil
+	}, nil)
 }

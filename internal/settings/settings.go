@@ -1,8 +1,8 @@
-// Package settings declares the settings of the programs. Each one is declared once: its key in JSON, the help of its
-// flag, what its value should be, where the value is kept, its default and its bounds. Flags, messages,
-// what "config check" prints, and the test that holds the documentation against the code follow from that.
+// Package settings declares the settings of the programs. Each setting is declared once: its key in JSON, the help of its
+// flag, and its value, which has a variable, a default and bounds. Flags, messages, what "config check" prints, and the
+// test that compares the documentation with the code follow from that.
 //
-// To add a setting, add a field to [Server] or [Box] and a line to its Settings.
+// To add a setting, add a field to a struct such as [Server] or [Box], and a line to the list of settings below it.
 package settings
 
 import (
@@ -11,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,23 +20,15 @@ import (
 
 // A Setting is the declaration of one setting.
 type Setting struct {
-	Key     string
-	Help    string       // of its flag, with a word for the value in backquotes; "": it has no flag
-	Want    string       // what the value should be, for messages
-	Value                // where it is kept
-	Check   func() error // says what is wrong with the value; nil: whatever can be parsed is right
-	Saved   bool         // commands that look after a data directory have to know it
-	Hidden  bool         // it is not shown
-	Quiet   bool         // it is not shown as long as it has its default
-	With    *[]string    // it is not shown where this list is empty
-	Retired string       // what there is instead of it: it may be given, and is of no use any more
-	Expand  bool         // its flag takes what stands for URLs too: @FILE and env:NAME
+	Key  string
+	Help string // of its flag, with a word for the value in backquotes; "": it has no flag
+	Value
 }
 
-// Flag returns the name of its flag.
+// Flag returns the name of the flag.
 func (s Setting) Flag() string { return strings.ReplaceAll(s.Key, "_", "-") }
 
-// SetText takes the text of a flag, which is either what JSON has in quotes or a bare number or truth value.
+// SetText sets the text of a flag, which is either what JSON has in quotes, or a bare number or truth value.
 func (s Setting) SetText(texts ...string) error {
 	var value any = texts
 	if len(texts) == 1 {
@@ -47,21 +39,38 @@ func (s Setting) SetText(texts ...string) error {
 		return err
 	}
 	if s.set(quoted) == nil || len(texts) == 1 && json.Valid([]byte(texts[0])) && s.set([]byte(texts[0])) == nil {
-		return nil
+		return s.check()
 	}
 	return fmt.Errorf("expected %s, got %q", s.Want, strings.Join(texts, " "))
 }
 
-// shown reports whether a setting is one of those that are printed: those that have a default, and of the others those
-// that are set.
-func (s Setting) shown() bool {
-	switch {
-	case s.Hidden, s.Retired != "", s.With != nil && len(*s.With) == 0:
-		return false
-	case s.Quiet:
-		return !s.isDefault()
+// check returns an error for a value that is out of bounds.
+func (s Setting) check() error {
+	if s.inBounds() {
+		return nil
 	}
-	return s.hasDefault || !s.isEmpty()
+	value, err := json.Marshal(s.show())
+	return errors.Join(err, fmt.Errorf("expected %s, got %s", s.Want, clip(value)))
+}
+
+// clip returns a value for a message.
+func clip(value json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, value) != nil {
+		return "no JSON" // no parser of objects lets it in
+	}
+	return explain.Clip(explain.MaskURLs(b.String()), 80)
+}
+
+// parseObject parses one JSON object.
+func parseObject(b []byte) (object map[string]json.RawMessage, err error) {
+	if err := json.Unmarshal(b, &object); err != nil {
+		return nil, explain.JSON(b, err)
+	}
+	if object == nil {
+		return nil, errors.New("expected an object, got null")
+	}
+	return object, nil
 }
 
 // Keys returns the keys of settings, sorted.
@@ -80,8 +89,8 @@ func Reset(all []Setting) {
 	}
 }
 
-// Set takes the values of a JSON object, in the order of their keys, and returns those keys that are not known, beside an error
-// too.
+// Set sets the values of a JSON object, in the order of their keys. It returns the unknown keys, also beside an error.
+// Bounds are left to [Check].
 func Set(all []Setting, object map[string]json.RawMessage) (unknown []string, err error) {
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		i := slices.IndexFunc(all, func(s Setting) bool { return s.Key == key })
@@ -91,70 +100,50 @@ func Set(all []Setting, object map[string]json.RawMessage) (unknown []string, er
 		}
 		switch err := all[i].set(object[key]); {
 		case errors.Is(err, errValue):
-			return nil, fmt.Errorf("%s: expected %s, got %s", key, all[i].Want, clip(object[key]))
+			return unknown, fmt.Errorf("%s: expected %s, got %s", key, all[i].Want, clip(object[key]))
 		case err != nil:
-			return nil, fmt.Errorf("%s: expected %s: %w", key, all[i].Want, err)
+			return unknown, fmt.Errorf("%s: expected %s: %w", key, all[i].Want, err)
 		}
 	}
 	return unknown, nil
 }
 
-// Ignored says of each setting that is set and of no use any more what there is instead.
-func Ignored(all []Setting) (out []string) {
-	for _, s := range all {
-		if s.Retired != "" && !s.isEmpty() {
-			out = append(out, fmt.Sprintf("setting %q is not used any more: %s", s.Key, s.Retired))
-		}
-	}
-	return out
-}
-
-// clip returns a value for a message.
-func clip(value json.RawMessage) string {
-	var b bytes.Buffer
-	if json.Compact(&b, value) != nil {
-		return "no JSON" // no parser of objects lets it in
-	}
-	return explain.Clip(explain.MaskURLs(b.String()), 80)
-}
-
-// Check says what is wrong with each of the settings alone. A rule about several of them is reported once.
+// Check returns an error for each setting that is out of its bounds.
 func Check(all []Setting) (problems []error) {
 	for _, s := range all {
-		if s.Check == nil {
-			continue
-		}
-		err := s.Check()
-		same := func(e error) bool { return e.Error() == err.Error() }
-		if err != nil && !slices.ContainsFunc(problems, same) {
-			problems = append(problems, err)
+		if err := s.check(); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", s.Key, err))
 		}
 	}
 	return problems
 }
 
-// Show returns settings as the JSON object that they can be given as. Those with a user or password in a URL hold
-// it: see [Mask].
-func Show(all []Setting) map[string]any {
-	out := map[string]any{}
+// Ignored returns a message for each setting that is set and has no effect any more.
+func Ignored(all []Setting) (out []string) {
 	for _, s := range all {
-		if s.shown() {
-			out[s.Key] = s.show()
+		if s.instead != "" && s.isSet() {
+			out = append(out, fmt.Sprintf("setting %q is not used any more: %s", s.Key, s.instead))
 		}
 	}
 	return out
 }
 
-// Mask returns what Show returned, as anybody may see it.
-func Mask(shown map[string]any) map[string]any {
-	out := maps.Clone(shown)
-	for key, value := range out {
-		if list := reflect.ValueOf(value); list.Kind() == reflect.Slice && list.Type().Elem().Kind() == reflect.String {
-			var masked []string
-			for i := range list.Len() {
-				masked = append(masked, explain.MaskURLs(list.Index(i).String()))
-			}
-			out[key] = masked
+// Resolve makes relative paths absolute, as paths from the directory dir.
+func Resolve(all []Setting, dir string) {
+	for _, s := range all {
+		if s.path != nil && *s.path != "" && !filepath.IsAbs(*s.path) {
+			*s.path = filepath.Join(dir, *s.path)
+		}
+	}
+}
+
+// Show returns settings as the JSON object that they can be given as: those that have a default or are set. URLs
+// keep their passwords.
+func Show(all []Setting) map[string]any {
+	out := map[string]any{}
+	for _, s := range all {
+		if s.isShown() && (s.hasDefault || s.isSet()) {
+			out[s.Key] = s.show()
 		}
 	}
 	return out

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -13,46 +14,84 @@ import (
 	"strings"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// A Value is the variable in which a setting is kept, and how it stands in JSON.
+// A Value is the variable of a setting, and what may be in it.
 type Value struct {
+	Want   string // what the value should be, for messages
+	Expand bool   // its flag also accepts @FILE and env:NAME in place of URLs
+
 	set        func(json.RawMessage) error
+	inBounds   func() bool
 	show       func() any
 	reset      func()
-	isDefault  func() bool
-	isEmpty    func() bool
+	isSet      func() bool // it is not the zero value
 	hasDefault bool
+	isShown    func() bool
+	instead    string  // what is used instead of a setting that has no effect any more
+	path       *string // the variable, if it is the path of a file or directory
 }
 
-// errValue says that a value is of another type, or out of bounds. Set says what it should be.
+// expanded lets the flag accept @FILE and env:NAME in place of URLs.
+func (v Value) expanded() Value { v.Expand = true; return v }
+
+// hidden keeps Show from showing the setting.
+func (v Value) hidden() Value { v.isShown = func() bool { return false }; return v }
+
+// shownWith lets Show show the setting only if list has elements.
+func (v Value) shownWith(list *[]string) Value {
+	v.isShown = func() bool { return len(*list) > 0 }
+	return v
+}
+
+// retired marks a setting that is accepted and has no effect any more. instead says what to use.
+func (v Value) retired(instead string) Value { v.instead = instead; return v.hidden() }
+
+// errValue is the error for a value of another type. The caller says what the value should be.
 var errValue = errors.New("another value")
 
-// keep returns a variable as a Value. At most one default may be given; without one it is the zero value.
-func keep[T any](p *T, parse func(json.RawMessage) (T, error), show func(T) any, def ...T) Value {
+// keep returns the Value of the variable p. inBounds, if it is not nil, must accept every value but the default. At most
+// one default may be given. Without it, the default is the zero value, which means that nothing is set.
+func keep[T any](p *T, want string, parse func(json.RawMessage) (T, error), inBounds func(T) bool, def ...T) Value {
 	var first T
 	if len(def) > 0 {
 		first = def[0]
 	}
-	isEmpty := func(v T) bool {
-		r := reflect.ValueOf(&v).Elem()
-		return r.IsZero() || r.Kind() == reflect.Slice && r.Len() == 0
-	}
+	isZero := func(v T) bool { return reflect.ValueOf(&v).Elem().IsZero() }
 	return Value{
+		Want: want,
 		set: func(b json.RawMessage) error {
 			v, err := parse(b)
+			if err == nil && inBounds != nil && isZero(v) && isZero(first) && !inBounds(v) {
+				err = errValue // it would read as if nothing were set
+			}
 			if err == nil {
 				*p = v
 			}
 			return err
 		},
+		inBounds:   func() bool { return inBounds == nil || inBounds(*p) || reflect.DeepEqual(*p, first) },
 		show:       func() any { return show(*p) },
 		reset:      func() { *p = first },
-		isDefault:  func() bool { return reflect.DeepEqual(*p, first) },
-		isEmpty:    func() bool { return isEmpty(*p) },
-		hasDefault: !isEmpty(first),
+		isSet:      func() bool { return !isZero(*p) },
+		hasDefault: !isZero(first),
+		isShown:    func() bool { return true },
 	}
+}
+
+// show returns a value as JSON has it.
+func show(value any) any {
+	switch v := value.(type) {
+	case time.Duration:
+		return v.String()
+	case time.Time:
+		return v.Format(time.RFC3339)
+	case Window:
+		return v.String()
+	}
+	return value
 }
 
 // decode parses one JSON value, null excepted.
@@ -63,9 +102,7 @@ func decode[T any](b json.RawMessage) (v T, err error) {
 	return v, nil
 }
 
-func same[T any](v T) any { return v }
-
-// fromText returns a parser of JSON strings that parse takes. The error says no more than that it doesn't.
+// fromText returns a parser of JSON strings that parse accepts. The error of parse is dropped.
 func fromText[T any](parse func(string) (T, error)) func(json.RawMessage) (T, error) {
 	return func(b json.RawMessage) (v T, err error) {
 		s, err := decode[string](b)
@@ -82,8 +119,7 @@ func fromText[T any](parse func(string) (T, error)) func(json.RawMessage) (T, er
 // maxText bounds a path or URL, in bytes.
 const maxText = 4096
 
-// text is a path, an address or the like.
-func text(p *string, def ...string) Value { return keep(p, fromText(parseText), same, def...) }
+func text(p *string, want string) Value { return keep(p, want, fromText(parseText), nil) }
 
 func parseText(s string) (string, error) {
 	if s == "" || len(s) > maxText || strings.ContainsRune(s, 0) {
@@ -92,49 +128,66 @@ func parseText(s string) (string, error) {
 	return s, nil
 }
 
-// oneOf returns a parser of one of some words.
-func oneOf(known ...string) func(string) (string, error) {
-	return func(s string) (string, error) {
-		if !slices.Contains(known, s) {
-			return "", errValue
-		}
-		return s, nil
+// path is the path of a file or directory, as of says.
+func path(p *string, of string, def ...string) Value {
+	v := keep(p, "the path of "+of, fromText(parseText), nil, def...)
+	v.path = p
+	return v
+}
+
+// word is one of the words that want lists. def is the default, or "" if there is none.
+func word(p *string, want, def string, words ...string) Value {
+	return keep(p, want, fromText(parseText), func(s string) bool { return slices.Contains(words, s) }, def)
+}
+
+// address is host:port.
+func address(p *string) Value {
+	return keep(p, `"host:port" with a port from 0 to 65535`, fromText(parseText), func(s string) bool {
+		_, port, err := net.SplitHostPort(s)
+		_, notPort := strconv.ParseUint(port, 10, 16)
+		return err == nil && notPort == nil
+	})
+}
+
+// identifier is one line of printable ASCII.
+func identifier(p *string, most int) Value {
+	return keep(p, fmt.Sprintf("1 to %d bytes of printable ASCII", most), fromText(parseText), func(s string) bool {
+		return len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+	})
+}
+
+func truth(p *bool, def ...bool) Value { return keep(p, "true or false", decode[bool], nil, def...) }
+
+// number is a whole number from least to most. what is "a number", and of what.
+func number[T int | int64](p *T, what string, least, most T, def ...T) Value {
+	want := fmt.Sprintf("%s from %d to %d", what, least, most)
+	if int64(most) == math.MaxInt64 {
+		want = fmt.Sprintf("%s from %d on", what, least)
 	}
+	return keep(p, want, decode[T], func(n T) bool { return n >= least && n <= most }, def...)
 }
 
-func truth(p *bool, def ...bool) Value { return keep(p, decode[bool], same, def...) }
+// forever is the upper bound of a duration that has none.
+const forever = time.Duration(math.MaxInt64)
 
-func number[T int | int64](p *T, def ...T) Value { return keep(p, decode[T], same, def...) }
-
-// numberIn is a number that lies between two others.
-func numberIn[T int | int64](p *T, least, most T) Value {
-	return keep(p, func(b json.RawMessage) (T, error) {
-		n, err := decode[T](b)
-		if err == nil && (n < least || n > most) {
-			err = errValue
-		}
-		return n, err
-	}, same)
+// duration is a duration from least to most.
+func duration(p *time.Duration, least, most time.Duration, def ...time.Duration) Value {
+	want := fmt.Sprintf(`a duration from "%v" to "%v"`, least, most)
+	if most == forever {
+		want = fmt.Sprintf(`a duration from "%v" on`, least)
+	}
+	return keep(p, want, fromText(time.ParseDuration), func(d time.Duration) bool { return d >= least && d <= most }, def...)
 }
 
-func duration(p *time.Duration, def ...time.Duration) Value {
-	return keep(p, fromText(time.ParseDuration), func(d time.Duration) any { return d.String() }, def...)
-}
-
-// durationTo is a duration from nothing to most.
-func durationTo(p *time.Duration, most time.Duration, def ...time.Duration) Value {
-	return keep(p, fromText(func(s string) (time.Duration, error) {
-		d, err := time.ParseDuration(s)
-		if err == nil && (d < 0 || d > most) {
-			err = errValue
-		}
-		return d, err
-	}), func(d time.Duration) any { return d.String() }, def...)
+// durationOrNever is a duration from least to most, or 0, which means never.
+func durationOrNever(p *time.Duration, least, most, def time.Duration) Value {
+	want := fmt.Sprintf(`"0s", or a duration from "%v" to "%v"`, least, most)
+	return keep(p, want, fromText(time.ParseDuration), func(d time.Duration) bool { return d == 0 || d >= least && d <= most }, def)
 }
 
 // moment is a time, or a day, which begins at midnight UTC.
 func moment(p *time.Time) Value {
-	return keep(p, fromText(ParseTime), func(t time.Time) any { return t.Format(time.RFC3339) })
+	return keep(p, `a day such as "2026-01-31" or a time such as "2026-01-31T12:00:00Z"`, fromText(ParseTime), nil)
 }
 
 // ParseTime parses a day, which begins at midnight UTC, or a time.
@@ -146,12 +199,12 @@ func ParseTime(text string) (time.Time, error) {
 }
 
 func product(p *update.Product) Value {
-	return keep(p, fromText(update.ParseProduct), same, update.DefaultProduct)
+	return keep(p, `a product such as "opq-box-update"`, fromText(update.ParseProduct), nil, update.DefaultProduct)
 }
 
-// list is one text or a list of them, each of which parse takes.
-func list[T any](p *[]T, parse func(string) (T, error)) Value {
-	return keep(p, func(b json.RawMessage) ([]T, error) {
+// list is one text or a list of texts, each of which parse accepts. of says what one is.
+func list[T any](p *[]T, of string, parse func(string) (T, error)) Value {
+	return keep(p, of+", or a list of them", func(b json.RawMessage) (out []T, err error) {
 		texts, err := decode[[]string](b)
 		if err != nil {
 			one, err := decode[string](b)
@@ -160,7 +213,6 @@ func list[T any](p *[]T, parse func(string) (T, error)) Value {
 			}
 			texts = []string{one}
 		}
-		out := []T{}
 		for _, s := range texts {
 			v, err := parse(s)
 			if err != nil {
@@ -169,22 +221,13 @@ func list[T any](p *[]T, parse func(string) (T, error)) Value {
 			out = append(out, v)
 		}
 		return out, nil
-	}, same)
+	}, nil)
 }
 
-// ParseURL takes the URL of a server.
-func ParseURL(text string) (string, error) {
-	u, err := url.Parse(text)
-	if err != nil {
-		return "", errors.New("not a URL") // the error quotes what may be a password
-	}
-	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", errors.New("neither http:// nor https://")
-	}
-	return text, nil
-}
+// serverURL accepts what can be an upstream.
+func serverURL(text string) (string, error) { return text, fetch.CheckURL(text) }
 
-func parseHTTPS(text string) (string, error) {
+func httpsURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return "", errValue
@@ -192,9 +235,9 @@ func parseHTTPS(text string) (string, error) {
 	return text, nil
 }
 
-// parseDomain takes the name of a host that an authority can check over HTTP or TLS: at least two labels, in lower case and
+// domain accepts the name of a host that an authority can check over HTTP or TLS: at least two labels, in lower case and
 // ASCII.
-func parseDomain(text string) (string, error) {
+func domain(text string) (string, error) {
 	labels := strings.Split(text, ".")
 	for _, label := range labels {
 		rest := strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-")
@@ -208,51 +251,14 @@ func parseDomain(text string) (string, error) {
 	return text, nil
 }
 
-// parsePrefix takes an address or a prefix.
-func parsePrefix(text string) (netip.Prefix, error) {
-	prefix, err := netip.ParsePrefix(text)
-	if ip, e := netip.ParseAddr(text); e == nil {
-		prefix, err = ip.Prefix(ip.BitLen())
+// prefix accepts an address, or a prefix without bits beyond its length.
+func prefix(text string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return ip.Prefix(ip.BitLen())
 	}
-	if err == nil && prefix != prefix.Masked() {
+	p, err := netip.ParsePrefix(text)
+	if err == nil && p != p.Masked() {
 		err = errValue
 	}
-	return prefix, err
-}
-
-// within returns a check that a value lies between two others; text is the rule.
-func within[T int | int64 | time.Duration](p *T, least, most T, text string) func() error {
-	return func() error {
-		if *p < least || *p > most {
-			return errors.New(text)
-		}
-		return nil
-	}
-}
-
-// address returns a check that a text, unless it is empty, is a host:port.
-func address(key string, p *string) func() error {
-	return func() error {
-		if *p == "" {
-			return nil
-		}
-		if err := checkAddress(*p); err != nil {
-			return fmt.Errorf("%s %q: expected host:port: %w", key, *p, err)
-		}
-		return nil
-	}
-}
-
-func checkAddress(address string) error {
-	_, port, err := net.SplitHostPort(address)
-	if wrong, ok := errors.AsType[*net.AddrError](err); ok {
-		return errors.New(wrong.Err) // without the address, which the caller names
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("port %q is no number from 0 to 65535", port)
-	}
-	return nil
+	return p, err
 }

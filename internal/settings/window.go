@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A Window is a maintenance window: a part of each day, in local time, in which updates are installed.
-// Where it ends before it begins it goes past midnight. The zero window is the whole day.
+// A Window is a maintenance window: a part of each day, in local time, in which updates are installed. A window that ends
+// before it begins goes past midnight. The zero window is the whole day.
 type Window struct {
 	from, to int // minutes since midnight; to is not in the window
 }
@@ -16,17 +16,17 @@ func ParseWindow(s string) (Window, error) {
 	var w Window
 	const clock = "15:04"
 	if len(s) != 2*len(clock)+1 || s[len(clock)] != '-' {
-		return Window{}, fmt.Errorf("window %.20q: %w", s, errValue)
+		return Window{}, errValue
 	}
 	for i, p := range []*int{&w.from, &w.to} {
 		at, err := time.Parse(clock, s[i*(len(clock)+1):][:len(clock)])
 		if err != nil {
-			return Window{}, fmt.Errorf("window %.20q: %w", s, errValue)
+			return Window{}, errValue
 		}
 		*p = at.Hour()*60 + at.Minute()
 	}
 	if w.from == w.to || w.String() != s {
-		return Window{}, fmt.Errorf("window %.20q: %w", s, errValue)
+		return Window{}, errValue
 	}
 	return w, nil
 }
