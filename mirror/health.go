@@ -35,47 +35,49 @@ func ReadHealth(s *store.Store, interval time.Duration, at time.Time) (status.Fr
 }
 
 func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.Duration, at time.Time) (out []status.Warning) {
-	warn := func(subject string, urgent bool, format string, args ...any) {
-		out = append(out, status.Warning{Subject: subject, Urgent: urgent, Text: fmt.Sprintf(format, args...)})
+	warn := func(subject string, urgent bool, advice, format string, args ...any) {
+		out = append(out, status.Warning{Subject: subject, Urgent: urgent, Advice: advice, Text: fmt.Sprintf(format, args...)})
 	}
+	const seeUpstream = "see to the upstream, or to the way there"
 	repo := s.Repository()
 	if damage != nil {
-		warn("record", false, "the disk damaged %s, which tells of earlier syncs: the next sync writes it again; look at the disk", recordName)
+		warn("record", false, "the next sync writes it again; look at the disk", "the disk damaged %s, which tells of earlier syncs", recordName)
 	}
+	out = append(out, s.WarnOfDamage()...)
 	if !f.Synced {
 		text := "not synced: nothing is served before the first sync is complete"
 		if f.Error != "" {
 			text += fmt.Sprintf("; no sync went well since %s: %s", f.Since.Format(time.RFC3339), describeReason(f))
 		}
-		warn("sync", true, "%s", text)
+		warn("sync", true, "", "%s", text)
 		return out
 	}
 	if text := describeExpiry(f, repo, at); text != "" {
-		warn("expiry", true, "%s", text)
+		warn("expiry", true, "see to the origin, or to the way there", "%s", text)
 	}
 	out = append(out, s.WarnOfLost(repo, at, "damaged here, or at the upstreams; they are fetched as soon as one of these has them whole")...)
 	if text := describeSilence(f, interval, at); text != "" {
-		warn("sync", false, "%s", text)
+		warn("sync", false, "", "%s", text)
 	}
 	if f.Ring {
-		warn("upstream", false, "%v: add the origin as an upstream", status.ErrRing)
+		warn("upstream", false, "add the origin as an upstream", "%v", status.ErrRing)
 	}
 	for _, u := range f.Upstreams {
 		if u.Loop && !f.Ring {
-			warn("upstream", false, "upstream %s copies from this mirror, and is of no use to it", u.URL)
+			warn("upstream", false, "name the origin as upstream, or a mirror that is nearer to it", "upstream %s copies from this mirror, and is of no use to it", u.URL)
 		}
 		if u.Slow {
-			warn("upstream", false, "upstream %s is much slower than another one, and asked last: see to it, or to the way there", u.URL)
+			warn("upstream", false, seeUpstream, "upstream %s is much slower than another one, and asked last", u.URL)
 		}
 		if u.Damaged {
-			warn("upstream", false, "upstream %s has several archives that are damaged, and is asked last: run fsck there", u.URL)
+			warn("upstream", false, "run fsck there", "upstream %s has several archives that are damaged, and is asked last", u.URL)
 		}
 		if u.Error != "" && !strings.Contains(f.Error, u.Error) {
-			warn("upstream", false, "upstream %s is not used: %s", u.URL, u.Reason)
+			warn("upstream", false, seeUpstream, "upstream %s is not used: %s", u.URL, u.Reason)
 		}
 	}
 	if f.SecondsBehind > 0 {
-		warn("behind", false, "%d updates and %v behind the upstream, snapshot %d of %d",
+		warn("behind", false, "", "%d updates and %v behind the upstream, snapshot %d of %d",
 			f.UpdatesBehind, time.Duration(f.SecondsBehind)*time.Second, f.Own.Snapshot, f.Upstream.Snapshot)
 	}
 	return out
@@ -92,7 +94,7 @@ func describeExpiry(f status.Freshness, repo *trust.Repository, at time.Time) st
 	if f.Expired {
 		verb = "expired"
 	}
-	return fmt.Sprintf("%s %d %s at %s, from when on boxes refuse it: see to the origin, or to the way there",
+	return fmt.Sprintf("%s %d %s at %s, from when on boxes refuse it",
 		f.Expiring, repo.Version(trust.Role(f.Expiring)), verb, f.Expires.Format(time.RFC3339))
 }
 

@@ -43,7 +43,7 @@ func (o *Origin) known() known {
 func (o *Origin) Health(at time.Time) (out []status.Warning) {
 	repo := o.repository()
 	if err := o.haveKey(repo.Root()); err != nil {
-		out = append(out, status.Warning{Subject: "online key", Urgent: true, Text: err.Error()})
+		out = append(out, status.Warning{Subject: "online key", Urgent: true, Text: err.Error(), Advice: hintFor(err)})
 	}
 	o.tellLost(repo, at)
 	return append(out, judge(o.c.Store, repo, at, o.known())...)
@@ -66,26 +66,31 @@ func hintFor(err error) string {
 }
 
 func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out []status.Warning) {
-	warn := func(subject string, urgent bool, text string) {
-		out = append(out, status.Warning{Subject: subject, Urgent: urgent, Text: text})
+	warn := func(subject string, urgent bool, text, advice string) {
+		out = append(out, status.Warning{Subject: subject, Urgent: urgent, Text: text, Advice: advice})
 	}
 	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTargets} {
+		advice := "publish something with boxsign, or sign the same list again: boxsign renew --list"
+		if role == trust.RoleRoot {
+			advice = "sign a new root: boxsign root renew"
+		}
 		if left := repo.Expires(role).Sub(at); left < warnBefore {
-			warn(string(role), left < urgentBefore, expiring(repo, role, left))
+			warn(string(role), left < urgentBefore, expiring(repo, role, left), advice)
 		}
 	}
 	if err := repo.CheckClock(at); err != nil {
-		warn(SubjectClock, true, err.Error()+": "+hintFor(ErrAhead))
+		warn(SubjectClock, true, err.Error(), hintFor(ErrAhead))
 	} else if err := k.checkJump(repo, at, trust.Change{}); err != nil {
-		warn(SubjectClock, true, err.Error()+": "+hintFor(ErrJump))
+		warn(SubjectClock, true, err.Error(), hintFor(ErrJump))
 	}
 	if left := repo.LeftOut(); len(left) > 0 {
-		warn("targets", false, fmt.Sprintf("%d entries of the list are left out, the first: %v: sign a new list with boxsign, which drops them", len(left), left[0]))
+		warn("targets", false, fmt.Sprintf("%d entries of the list are left out, the first: %v", len(left), left[0]), "sign a new list with boxsign, which drops them")
 	}
+	out = append(out, s.WarnOfDamage()...)
 	// The repository is renewed all the same, so that boxes get the others.
 	out = append(out, s.WarnOfLost(repo, at, "publish it again with boxsign")...)
 	if text := k.overdue(repo, at); text != "" {
-		warn("renewal", true, text)
+		warn("renewal", true, text, "run the server with online_key; its log says why it does not renew")
 	}
 	return out
 }
@@ -107,15 +112,11 @@ func (o *Origin) tellLost(repo *trust.Repository, at time.Time) {
 }
 
 func expiring(repo *trust.Repository, role trust.Role, left time.Duration) string {
-	what := "publish a new list with boxsign"
-	if role == trust.RoleRoot {
-		what = "sign a new root with boxsign"
-	}
 	verb := "expires"
 	if left < 0 {
 		verb = "expired"
 	}
-	return fmt.Sprintf("%s %d %s at %s: %s", role, repo.Version(role), verb, repo.Expires(role).Format(time.RFC3339), what)
+	return fmt.Sprintf("%s %d %s at %s", role, repo.Version(role), verb, repo.Expires(role).Format(time.RFC3339))
 }
 
 // overdue says that timestamp or snapshot should have been renewed, "" where all is well.

@@ -133,7 +133,7 @@ func readyAnswers(components []status.Component) (short, verbose *answer) {
 	}
 	urgent, other := status.Problems(components)
 	for _, text := range urgent {
-		lines = append(lines, "[-] "+text)
+		lines = append(lines, status.UrgentMark+" "+text)
 	}
 	for _, text := range other {
 		lines = append(lines, "[!] "+text)

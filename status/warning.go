@@ -6,21 +6,37 @@ import (
 	"unicode"
 )
 
-// A Warning is something that a person should see to. Whatever tells how a program is goes by the same warnings:
-// the status document, the probes, the status page, the metrics and the commands. docs/SERVING.md says how.
+// A Warning is a problem that a person should look at. The status document, the probes, the status page, the metrics
+// and the commands all give the same warnings; docs/SERVING.md says how. Each text is one line.
 type Warning struct {
 	Subject string `json:"subject,omitempty"` // what it is about, such as archives; "" where the text says it
 	Urgent  bool   `json:"urgent"`            // something is refused or not served, or soon will be
-	Text    string `json:"text"`              // one line: what is wrong, since or until when, and what to do
+	Text    string `json:"text"`              // what is wrong, and since or until when
+	Advice  string `json:"advice,omitempty"`  // what to do
 }
 
 // String returns the warning as one line.
 func (w Warning) String() string {
-	if w.Subject == "" {
-		return w.Text
+	text := w.Text
+	if w.Subject != "" {
+		text = w.Subject + ": " + text
 	}
-	return w.Subject + ": " + w.Text
+	if w.Advice != "" {
+		text += ": " + w.Advice
+	}
+	return text
 }
+
+// Mark returns what stands before a warning in a list: UrgentMark, or "[!]".
+func (w Warning) Mark() string {
+	if w.Urgent {
+		return UrgentMark
+	}
+	return "[!]"
+}
+
+// UrgentMark stands before an urgent warning.
+const UrgentMark = "[-]"
 
 // A Component is a part of a server. All that tells how the server is goes by this: /, the probes, the status page
 // and the metrics. All of it is shown to anyone who asks. A name of digits only would be read as a box.

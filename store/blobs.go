@@ -85,7 +85,8 @@ func (s *Store) WarnOfLost(repo *trust.Repository, at time.Time, advice string) 
 	if len(lost) == 0 {
 		return nil
 	}
-	return []status.Warning{{Subject: "archives", Urgent: true, Text: fmt.Sprintf("%d that are listed can't be served, the first is %v: %s", len(lost), lost[0].Name(), advice)}}
+	return []status.Warning{{Subject: "archives", Urgent: true, Advice: advice,
+		Text: fmt.Sprintf("%d that are listed can't be served, the first is %v", len(lost), lost[0].Name())}}
 }
 
 // Open opens the archive of an update. The error is fs.ErrNotExist if it is not there, and ErrCorrupt if its length

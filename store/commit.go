@@ -52,6 +52,9 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 	if err := s.show(s.state); err != nil {
 		return err
 	}
+	if !s.mended {
+		s.mend()
+	}
 	s.unlink(r)
 	// The grace period of archives that were kept and are only listed now begins.
 	if optional := s.current.Load().optional; old != nil && len(optional) > 0 {

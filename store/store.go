@@ -56,6 +56,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,6 +145,7 @@ type Store struct {
 	// Locks are taken in this order: partial.mu, committing, mu.
 	committing sync.RWMutex // held while names of archives or metadata change; for reading while archives get their names
 	state      *trust.State // guarded by committing
+	mended     bool         // the metadata files that were damaged were written again; guarded by committing
 
 	dirs       sync.Mutex
 	dirsSynced bool // the names of all directories for archives are on the disk; guarded by dirs
@@ -239,6 +241,7 @@ func (s *Store) load() error {
 		}
 		return err
 	}
+	s.mended = false
 	return s.show(state)
 }
 
@@ -307,19 +310,39 @@ func (s *Store) mend() {
 	for _, damage := range s.state.Damage() {
 		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
 	}
-	if err := s.state.RewriteDamaged(); err != nil {
-		s.c.Logger.Warn("metadata not written again", "err", err)
+	err := s.state.RewriteDamaged()
+	if err != nil {
+		s.c.Logger.Error("metadata not written again", "err", err)
 	}
+	s.mended = err == nil
 }
 
-// Damage returns an error for each metadata file that was damaged when the directory was opened. A process that may
-// write has mended them then. If there is no repository, the errors say why.
+// Damage returns an error for each metadata file that is damaged: those that Open found and could not write again, or
+// all that OpenReadOnly found. If they leave no repository to serve, the one error says why.
 func (s *Store) Damage() []error {
 	s.committing.RLock()
 	defer s.committing.RUnlock()
-	out := slices.Clone(s.state.Damage())
 	if problem := s.current.Load().problem; problem != nil {
-		out = append(out, problem)
+		if _, err := os.Lstat(s.path(metadataDir, trust.TimestampName)); errors.Is(err, fs.ErrNotExist) {
+			return nil // nothing was committed yet
+		}
+		return []error{problem}
+	}
+	if s.mended {
+		return nil
+	}
+	return slices.Clone(s.state.Damage())
+}
+
+// WarnOfDamage returns a warning for each metadata file of Damage. Anyone may see it: its paths begin in the directory.
+func (s *Store) WarnOfDamage() (out []status.Warning) {
+	for _, damage := range s.Damage() {
+		text := strings.ReplaceAll(status.OneLine(damage.Error()), filepath.Clean(s.c.Dir)+string(filepath.Separator), "")
+		w := status.Warning{Subject: "metadata", Text: text, Advice: "restart the server, which writes it again, and look at the disk"}
+		if s.Repository() == nil {
+			w.Urgent, w.Advice = true, "bring data_dir back from a backup; a mirror fetches what is missing"
+		}
+		out = append(out, w)
 	}
 	return out
 }

@@ -68,11 +68,7 @@ func printStatus(p *server.Program, r server.StatusReport, asJSON bool) error {
 			fmt.Fprintln(p.Out, cli.Printable(describeUpstream(u)))
 		}
 		for _, w := range r.Warnings {
-			mark := "[!] "
-			if w.Urgent {
-				mark = "[-] "
-			}
-			fmt.Fprintln(p.Out, cli.Printable(mark+w.String()))
+			fmt.Fprintln(p.Out, w.Mark(), cli.Printable(w.String()))
 		}
 	}
 	return r.Verdict()

@@ -33,6 +33,8 @@ func TestEverySurfaceSaysTheSame(t *testing.T) {
 		{name: "lost at an origin", make: lostAtOrigin, says: lost + "publish it again", urgent: true, status: 4},
 		{name: "short in a plain directory", make: shortInDirectory, says: lost + "publish it again", urgent: true, status: 4},
 		{name: "quarantined at an origin", make: quarantinedAtOrigin, says: lost + "publish it again", urgent: true, status: 4},
+		{name: "damaged metadata that can't be written again", make: damagedForGood, says: "metadata: metadata/timestamp.json: "},
+		{name: "damaged metadata at a mirror", make: damagedAtMirror, says: "metadata: metadata: ", urgent: true, unready: true, status: 3},
 		{name: "lost at a mirror", make: lostAtMirror, says: lost + "damaged here, or at the upstreams", urgent: true, status: 3},
 		{name: "improper at an origin", make: improperAtOrigin, says: "opq-box-update-1600000000.tar.gz is not a proper update: "},
 		{name: "near its expiry at a mirror", make: nearExpiryAtMirror, says: "expiry: timestamp 1 expires at ", urgent: true, status: 4},
@@ -121,6 +123,26 @@ func quarantinedAtOrigin(t *testing.T) (*server, string) {
 	damage(t, w.dir, read(t, file))
 	exits(t, 3, "fsck", "--data-dir", w.dir)
 	return w.serve(), w.dir
+}
+
+// damagedForGood has a directory in place of a file, which no write replaces; the copy beside it is intact.
+func damagedForGood(t *testing.T) (*server, string) {
+	w, _ := published(t)
+	path := filepath.Join(w.dir, "metadata", "timestamp.json")
+	w.check(os.Remove(path))
+	w.check(os.MkdirAll(filepath.Join(path, "lost+found"), 0o755))
+	return w.serve(), w.dir
+}
+
+// damagedAtMirror has neither a timestamp nor a copy of it that can be read, and no upstream.
+func damagedAtMirror(t *testing.T) (*server, string) {
+	w := newSigner(t)
+	c := w.mirror(w.serve().base).synced(t)
+	c.stop(t)
+	path := filepath.Join(c.dir, "metadata", "timestamp.json")
+	write(t, filepath.Dir(path), "timestamp.json", []byte("{}"))
+	write(t, filepath.Dir(path), "timestamp.json.copy", []byte("{}"))
+	return w.mirrorIn(c.dir, "http://127.0.0.1:1").server, c.dir
 }
 
 func lostAtMirror(t *testing.T) (*server, string) {

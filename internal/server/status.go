@@ -58,9 +58,6 @@ func (p *Program) readStanding(st *store.Store, s settings.Server) (status.Fresh
 		warnings = origin.ReadHealth(origin.Config{Store: st, Built: p.Built, ClockChecked: s.ClockChecked}, at)
 		warnings = append(warnings, newInspector(st, slog.New(slog.DiscardHandler)).warnings()...)
 	}
-	for _, damage := range st.Damage() {
-		warnings = append(warnings, status.Warning{Subject: "metadata", Urgent: !f.Synced, Text: damage.Error()})
-	}
 	return f, warnings, nil
 }
 
