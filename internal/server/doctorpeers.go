@@ -76,7 +76,7 @@ func judgeCertificate(of string, pair *tls.Certificate, err error, advice string
 	if err != nil {
 		return wrong("certificate", advice, "%s: %v", of, err)
 	}
-	is := standing{of: of, begins: pair.Leaf.NotBefore, expires: pair.Leaf.NotAfter}
+	is := standing{subject: of, begins: pair.Leaf.NotBefore, expires: pair.Leaf.NotAfter}
 	switch left := is.expires.Sub(at); {
 	case at.Before(is.begins):
 		return wrong("certificate", advice, "%s: valid only from %s", of, stamped(is.begins))

@@ -14,140 +14,135 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// plainDir is a directory that is served as it is. Nobody knows which key made the signatures beside its archives.
-type plainDir struct{ *dropdir.Dir }
+// plainDir is a directory that is served with the signatures that lie beside its archives.
+type plainDir struct {
+	*dropdir.Dir
+	key keys.ID // made the signatures; "": not known
+}
 
-// Signatures returns what lies beside an update.
+// Signatures returns the signature of an update, if there is one.
 func (d plainDir) Signatures(u update.Update) []trust.KeySignature {
 	sig, ok := d.Signature(u)
 	if !ok {
 		return nil
 	}
-	return []trust.KeySignature{{Signature: sig}}
+	return []trust.KeySignature{{Key: d.key, Signature: sig}}
 }
 
-// selection is what of some catalogs is served.
+// selection is the part of some catalogs that is served.
 type selection struct {
 	of      [2]*update.Catalog
 	catalog *update.Catalog
-	left    []omission
+	omitted []omission
 }
 
-// omission is an update that is left out, and why.
+// omission is an update that is not served, and why.
 type omission struct {
 	name   update.Name
 	reason string
 }
 
-// selector selects anew when a catalog has changed.
+// selector selects again when a catalog has changed.
 type selector struct {
-	of     func() [2]*update.Catalog // as they are now
-	choose func([2]*update.Catalog) (*update.Catalog, []omission)
-	logger *slog.Logger
+	catalogs func() [2]*update.Catalog // the newest ones
+	choose   func([2]*update.Catalog) (*update.Catalog, []omission)
+	logger   *slog.Logger
 
 	current  atomic.Pointer[selection]
 	changing sync.Mutex
 }
 
-// selected returns the selection of what is there now.
-func (s *selector) selected() *selection {
-	if last := s.current.Load(); last != nil && last.of == s.of() {
+// selection returns the selection from the newest catalogs.
+func (s *selector) selection() *selection {
+	if last := s.current.Load(); last != nil && last.of == s.catalogs() {
 		return last
 	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	last, of := s.current.Load(), s.of()
+	last, of := s.current.Load(), s.catalogs()
 	if last != nil && last.of == of {
 		return last
 	}
 	next := &selection{of: of}
-	next.catalog, next.left = s.choose(of)
+	next.catalog, next.omitted = s.choose(of)
 	s.current.Store(next)
 	s.logOmissions(last, next)
 	return next
 }
 
-// logOmissions logs what is left out and was not before.
+// logOmissions logs the omissions that are new.
 func (s *selector) logOmissions(last, next *selection) {
 	known := map[omission]bool{}
 	if last != nil {
-		for _, o := range last.left {
+		for _, o := range last.omitted {
 			known[o] = true
 		}
 	}
-	for _, o := range next.left {
+	for _, o := range next.omitted {
 		if !known[o] {
 			s.logger.Warn("update left out", "name", o.name, "reason", o.reason)
 		}
 	}
 }
 
-// Catalog returns what is served: the same pointer until something changes.
-func (s *selector) Catalog() *update.Catalog { return s.selected().catalog }
+// Catalog returns the catalog that is served, which is the same pointer until something changes.
+func (s *selector) Catalog() *update.Catalog { return s.selection().catalog }
 
-// signedDir is a directory of which only that is served which the release key signed.
+// signedDir is a directory of which only the updates are served that the release key signed.
 type signedDir struct {
-	*dropdir.Dir
+	plainDir
 	*selector
-	key  keys.Public
-	good map[signed]bool // what was verified before; guarded by selector.changing
+	key      keys.Public
+	verified map[claim]bool // as of the last selection; guarded by selector.changing
 }
 
-type signed struct {
+// claim says that the release key signed an update.
+type claim struct {
 	name   update.Name
 	digest update.Digest
 	sig    signing.Signature
 }
 
 func newSignedDir(d *dropdir.Dir, key keys.Public, logger *slog.Logger) *signedDir {
-	s := &signedDir{Dir: d, key: key}
+	s := &signedDir{plainDir: plainDir{d, key.ID()}, key: key}
 	s.selector = &selector{
-		of:     func() [2]*update.Catalog { return [2]*update.Catalog{d.Catalog()} },
-		choose: s.choose,
-		logger: logger,
+		catalogs: func() [2]*update.Catalog { return [2]*update.Catalog{d.Catalog()} },
+		choose:   s.choose,
+		logger:   logger,
 	}
 	return s
 }
 
-// Catalog returns what the release key signed.
+// Catalog returns the updates that the release key signed.
 func (d *signedDir) Catalog() *update.Catalog { return d.selector.Catalog() }
 
 func (d *signedDir) choose(of [2]*update.Catalog) (*update.Catalog, []omission) {
 	var listed []update.Update
-	var left []omission
-	good := map[signed]bool{}
+	var omitted []omission
+	verified := map[claim]bool{}
 	for _, u := range of[0].Updates() {
 		if u.Digest.IsZero() {
 			continue // until it is hashed
 		}
 		sig, ok := d.Signature(u)
-		s := signed{u.Name, u.Digest, sig}
+		c := claim{u.Name, u.Digest, sig}
 		switch {
 		case !ok:
-			left = append(left, omission{u.Name, "no signature lies beside it"})
-		case d.good[s] || d.verify(s):
-			good[s] = true
+			omitted = append(omitted, omission{u.Name, "no signature lies beside it"})
+		case d.verified[c] || d.verify(c):
+			verified[c] = true
 			listed = append(listed, u)
 		default:
-			left = append(left, omission{u.Name, "its signature is not by the release key " + d.key.Fingerprint()})
+			omitted = append(omitted, omission{u.Name, "its signature is not by the release key " + d.key.Fingerprint()})
 		}
 	}
-	d.good = good
-	return catalogOf(listed, of[0].HadUpdates()), left
+	d.verified = verified
+	return catalogOf(listed, of[0].HadUpdates()), omitted
 }
 
-func (d *signedDir) verify(s signed) bool {
-	_, err := signing.Open(s.digest, s.name, s.sig, d.key)
+func (d *signedDir) verify(c claim) bool {
+	_, err := signing.Open(c.digest, c.name, c.sig, d.key)
 	return err == nil
-}
-
-// Signatures returns the signature that was verified.
-func (d *signedDir) Signatures(u update.Update) []trust.KeySignature {
-	sig, ok := d.Signature(u)
-	if !ok {
-		return nil
-	}
-	return []trust.KeySignature{{Key: d.key.ID(), Signature: sig}}
 }
 
 // catalogOf makes a catalog of updates with different names.
@@ -159,21 +154,21 @@ func catalogOf(updates []update.Update, had bool) *update.Catalog {
 	return c
 }
 
-// repositoryWithDir is a repository with a directory beside it. A signed archive is served from wherever it lies;
-// the other archives of the directory only where the settings say so.
+// repositoryWithDir is a repository with a directory beside it. Signed archives are served from either place, and other
+// archives of the directory only if the settings allow it.
 type repositoryWithDir struct {
 	*selector
 	repository *repository
 	dir        *dropdir.Dir
-	unsigned   bool // the rest is served too
+	unsigned   bool // other archives of the directory are served too
 }
 
 func newRepositoryWithDir(r *repository, d *dropdir.Dir, unsigned bool, logger *slog.Logger) *repositoryWithDir {
 	b := &repositoryWithDir{repository: r, dir: d, unsigned: unsigned}
 	b.selector = &selector{
-		of:     func() [2]*update.Catalog { return [2]*update.Catalog{r.store.Catalog(), d.Catalog()} },
-		choose: b.choose,
-		logger: logger,
+		catalogs: func() [2]*update.Catalog { return [2]*update.Catalog{r.store.Catalog(), d.Catalog()} },
+		choose:   b.choose,
+		logger:   logger,
 	}
 	return b
 }
@@ -181,24 +176,24 @@ func newRepositoryWithDir(r *repository, d *dropdir.Dir, unsigned bool, logger *
 func (b *repositoryWithDir) choose(of [2]*update.Catalog) (*update.Catalog, []omission) {
 	list, dir := of[0], of[1]
 	var rest []update.Update
-	var left []omission
+	var omitted []omission
 	for _, u := range dir.Updates() {
-		reason := b.refuses(list, u)
+		reason := b.conflict(list, u)
 		switch {
 		case reason != "":
-			left = append(left, omission{u.Name, reason})
+			omitted = append(omitted, omission{u.Name, reason})
 		case b.isSigned(list, u):
 		case b.unsigned:
 			u.Unsigned = true
 			rest = append(rest, u)
 		case !u.Digest.IsZero():
-			left = append(left, omission{u.Name, "the signed list does not have it"})
+			omitted = append(omitted, omission{u.Name, "the signed list does not have it"})
 		}
 	}
 	if len(rest) == 0 {
-		return list, left
+		return list, omitted
 	}
-	return catalogOf(append(rest, list.Updates()...), list.HadUpdates()), left
+	return catalogOf(append(rest, list.Updates()...), list.HadUpdates()), omitted
 }
 
 // isSigned reports whether an update of the directory is one of the list, by its bytes or, before it is
@@ -209,9 +204,9 @@ func (b *repositoryWithDir) isSigned(list *update.Catalog, u update.Update) bool
 	return byDigest || byName
 }
 
-// refuses says why an update of the directory is not served in any case, "" if nothing speaks against it: a
-// name that was signed stands for those bytes for ever, and one that was withdrawn stays so.
-func (b *repositoryWithDir) refuses(list *update.Catalog, u update.Update) string {
+// conflict returns the reason why an update of the directory is not served even if the settings allow unsigned ones, ""
+// if there is none. A signed name keeps its digest for ever, and a withdrawn name stays withdrawn.
+func (b *repositoryWithDir) conflict(list *update.Catalog, u update.Update) string {
 	digest, known := b.repository.store.Ledger().Digest(u.Name)
 	_, listed := list.Lookup(u.Name)
 	switch {
@@ -225,7 +220,7 @@ func (b *repositoryWithDir) refuses(list *update.Catalog, u update.Update) strin
 	return ""
 }
 
-// Open opens an update from where its catalog has it.
+// Open opens an update in the place that its catalog says.
 func (b *repositoryWithDir) Open(u update.Update) (*os.File, error) {
 	if u.Unsigned {
 		return b.dir.Open(u)
@@ -241,16 +236,16 @@ func (b *repositoryWithDir) Blocks(u update.Update) (update.Blocks, error) {
 	return b.repository.store.Blocks(u)
 }
 
-// Replaced reports whether a name had other bytes before, which no signed one has.
+// Replaced reports whether a name had other bytes before. A signed name never had.
 func (b *repositoryWithDir) Replaced(n update.Name) bool {
 	u, ok := b.Catalog().Lookup(n)
 	return ok && u.Unsigned && b.dir.Replaced(n)
 }
 
-// Signatures returns those of the list, and for the rest what lies beside it.
+// Signatures returns the signatures in the list, or of an unsigned update the one that lies beside it.
 func (b *repositoryWithDir) Signatures(u update.Update) []trust.KeySignature {
 	if u.Unsigned {
-		return plainDir{b.dir}.Signatures(u)
+		return plainDir{Dir: b.dir}.Signatures(u)
 	}
 	return b.repository.Signatures(u)
 }

@@ -25,14 +25,14 @@ type site struct {
 	settings settings.Server
 	logger   *slog.Logger
 	dir      *dropdir.Dir // nil: there is only a repository
-	selector *selector    // nil: nothing of what is there is left out
+	selector *selector    // nil: everything is served
 	stats    *stats
 	router   router.Config
-	stop     func() // ends what start began and waits for it
+	stop     func() // ends the work in the background that start began, and waits for it
 }
 
-// openSite opens what the settings name, beside the data directory. Nothing runs in the background
-// until start.
+// openSite opens everything that the settings name, except the data directory, which is open already. Nothing runs in
+// the background until start.
 func (p *Program) openSite(ctx context.Context, s settings.Server, d dataDir, log *logBuffer) (*site, error) {
 	logger := newLogger(log, s)
 	out := &site{settings: s, logger: logger, stop: func() {}, router: router.Config{
@@ -56,7 +56,7 @@ func (p *Program) openSite(ctx context.Context, s settings.Server, d dataDir, lo
 	if err := out.openDir(ctx); err != nil {
 		return nil, err
 	}
-	if err := out.choose(d.repository); err != nil {
+	if err := out.setSource(d.repository); err != nil {
 		return nil, err
 	}
 	out.router.Components = health{out.dir, d.repository, out.selector, d.credentials, p.Now}.components
@@ -83,14 +83,14 @@ func (s *site) openDir(ctx context.Context) (err error) {
 	return err
 }
 
-// choose says what of directory and repository, of which one may be missing, is served.
-func (s *site) choose(r *repository) error {
+// setSource makes the router serve the directory, the repository, or both. Either may be missing.
+func (s *site) setSource(r *repository) error {
 	c := &s.router
 	if r == nil {
-		return s.chooseDir()
+		return s.setDirSource()
 	}
 	if s.settings.ReleaseKey != "" {
-		s.logger.Warn("release_key is not used: the repository in data_dir says who signs")
+		s.logger.Warn("release_key is not used: the repository in data_dir names its own keys")
 	}
 	c.Metadata = r.store.Metadata
 	if r.copy != nil {
@@ -107,10 +107,10 @@ func (s *site) choose(r *repository) error {
 	return nil
 }
 
-func (s *site) chooseDir() error {
+func (s *site) setDirSource() error {
 	c := &s.router
 	if s.settings.ReleaseKey == "" {
-		plain := plainDir{s.dir}
+		plain := plainDir{Dir: s.dir}
 		c.Source, c.Signatures = plain, plain.Signatures
 		return nil
 	}
@@ -157,12 +157,12 @@ func (s *site) start(ctx context.Context) {
 	}
 }
 
-// watchOmissions tells of what is left out soon after it came, even where nobody asks for anything.
+// watchOmissions selects again and again, so that new omissions are logged even if no request comes.
 func (s *site) watchOmissions(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		s.selector.selected()
+		s.selector.selection()
 		select {
 		case <-ctx.Done():
 			return
@@ -171,14 +171,13 @@ func (s *site) watchOmissions(ctx context.Context) {
 	}
 }
 
-// checkArchive looks whether an archive is a proper update.
+// checkArchive returns the problems of an archive that is no proper update.
 func checkArchive(ctx context.Context, f *os.File, n update.Name) ([]string, error) {
 	report, err := archive.Inspect(ctx, f, n, archive.InspectOptions{})
 	return report.Problems, err
 }
 
-// health shows directory, repository and certificates, of which some may be missing, to those who poll the
-// server.
+// health describes directory, repository and certificates, some of which may be missing.
 type health struct {
 	dir         *dropdir.Dir
 	repository  *repository
@@ -187,7 +186,7 @@ type health struct {
 	now         func() time.Time
 }
 
-// components returns the parts.
+// components returns a component for each part that there is.
 func (h health) components() []status.Component {
 	var out []status.Component
 	if h.dir != nil {
@@ -203,14 +202,11 @@ func (h health) components() []status.Component {
 	return out
 }
 
-// maxOmissions bounds how many of the updates that are left out health names.
+// maxOmissions bounds the omissions that health names.
 const maxOmissions = 50
 
-// nothingLeft says that no archive of a plain directory is served, whatever lies there.
-const nothingLeft = "no archive is left to serve: all that is there is ignored"
-
-// directory is in order when it can be read and something of it is served: what is wrong with single files doesn't
-// keep the others from being served.
+// directory describes the updates directory. It is in order if it can be read and something of it is served: a problem
+// with single files doesn't keep the others from being served.
 func (h health) directory() status.Component {
 	d := h.dir.Health()
 	c := status.Component{Name: "updates directory", Unready: !d.Readable}
@@ -221,7 +217,7 @@ func (h health) directory() status.Component {
 		warn(true, d.Error)
 	}
 	if d.Nothing {
-		warn(true, nothingLeft)
+		warn(true, "no archive is left to serve: all that is there is ignored")
 	}
 	for _, text := range d.Warnings {
 		warn(false, text)
@@ -233,17 +229,17 @@ func (h health) directory() status.Component {
 		warn(false, fmt.Sprintf("%d archives have still to be hashed", d.Pending))
 	}
 	if h.selector != nil {
-		for _, text := range describeOmissions(h.selector.selected().left) {
+		for _, text := range describeOmissions(h.selector.selection().omitted) {
 			warn(false, text)
 		}
 	}
 	return c
 }
 
-func describeOmissions(left []omission) (out []string) {
-	for i, o := range left {
+func describeOmissions(all []omission) (out []string) {
+	for i, o := range all {
 		if i == maxOmissions {
-			return append(out, fmt.Sprintf("and %d more updates are left out", len(left)-maxOmissions))
+			return append(out, fmt.Sprintf("and %d more updates are left out", len(all)-maxOmissions))
 		}
 		out = append(out, fmt.Sprintf("%v is left out: %s", o.name, o.reason))
 	}

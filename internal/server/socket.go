@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -22,16 +23,16 @@ import (
 // maxReport bounds an answer of the admin listener, in bytes.
 const maxReport = 16 << 20
 
-// adminSocket returns where the process that holds a data directory can be asked.
+// adminSocket returns the path of the socket of the process that holds a data directory.
 func adminSocket(dir string) string { return filepath.Join(dir, "admin.sock") }
 
-// listenAdmin makes the socket of a data directory, which this process holds. One that is there already was left by a server
-// that was killed.
+// listenAdmin creates the socket of a data directory, which this process holds. A socket that is there already was left by
+// a server that was killed.
 func listenAdmin(dir string) (net.Listener, error) {
 	if err := os.Remove(adminSocket(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	// Linux gives the file the mode that the socket has at bind(2), so that at no time another account may connect.
+	// Linux gives the file the mode that the socket has at bind(2), so that no other account can ever connect.
 	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
 		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) })
@@ -45,15 +46,15 @@ func listenAdmin(dir string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", adminSocket(dir), err)
 	}
-	listener.(*net.UnixListener).SetUnlinkOnClose(false)      // it knows a path that is short-lived
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)      // its path may go through a file descriptor
 	if err := os.Chmod(adminSocket(dir), 0o600); err != nil { // for kernels that don't
 		return nil, errors.Join(err, listener.Close())
 	}
 	return listener, nil
 }
 
-// atSocket calls use with a path of the admin socket of a data directory. The path of a socket has at most 107 bytes (unix(7)), so
-// that a longer one goes by way of the opened directory.
+// atSocket calls use with a path of the admin socket of a data directory. The path of a socket has at most 107 bytes
+// (unix(7)); a longer one is replaced by a path through the open directory.
 func atSocket(dir string, use func(path string) error) error {
 	const longest = 107
 	path := adminSocket(dir)
@@ -68,12 +69,12 @@ func atSocket(dir string, use func(path string) error) error {
 	return use(adminSocket(fmt.Sprintf("/proc/self/fd/%d", f.Fd())))
 }
 
-// errNotAsked says that a data directory is held by a process that can't be asked for anything: one that does not serve, or
-// a server of an earlier version.
+// errNotAsked says that the process that holds a data directory has no socket: it does not serve, or is a server of an
+// earlier version.
 var errNotAsked = errors.New("the process that holds the data_dir can't be asked")
 
-// ask has the process that holds a data directory do something, with what body holds unless it is nil,
-// and reads its answer into out.
+// ask sends a request to the process that holds a data directory, with a body unless that is nil, and reads the answer
+// into out.
 func ask(ctx context.Context, dir, path string, body io.Reader, out any) error {
 	resp, err := request(ctx, dir, path, body, nil)
 	if err != nil {
@@ -83,8 +84,8 @@ func ask(ctx context.Context, dir, path string, body io.Reader, out any) error {
 	return readReport(path, resp, out)
 }
 
-// request sends a request to the process that holds a data directory. The error is errNotAsked where there is no socket, or
-// nobody listens at it.
+// request sends a request to the process that holds a data directory. The error is errNotAsked if there is no socket, or
+// no process listens at it.
 func request(ctx context.Context, dir, path string, body io.Reader, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://admin"+path, body)
 	if err != nil {
@@ -114,7 +115,7 @@ func request(ctx context.Context, dir, path string, body io.Reader, header http.
 }
 
 func readReport(path string, resp *http.Response, out any) error {
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReport))
+	b, err := disk.ReadAll(resp.Body, maxReport)
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}

@@ -17,24 +17,24 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// credentials are the certificates that the server shows. Their methods are called concurrently.
+// credentials are the certificates of the server. Their methods are called concurrently.
 type credentials interface {
-	// Certificate returns what to show to a client. It is called for each connection.
+	// Certificate returns the certificate for a client. It is called for each connection.
 	Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 
-	// Standing returns how the certificates stand at that time.
+	// Standing returns the state of each certificate.
 	Standing(at time.Time) []standing
 }
 
-// A standing is how one certificate stands.
+// A standing is the state of one certificate.
 type standing struct {
-	of      string    // the domain, or the file
+	subject string    // the domain, or the file
 	begins  time.Time // zero: there is none
 	expires time.Time
-	problem string // why there is none, or no newer one, on one line; "": all is well
+	problem string // why there is none, or no newer one, on one line; "" for none
 }
 
-// openCredentials returns what the settings name, nil where there is no TLS.
+// openCredentials returns the certificates that the settings name, nil if there is no TLS.
 func (p *Program) openCredentials(s settings.Server, logger *slog.Logger) (credentials, error) {
 	switch {
 	case s.TLSListen == "":
@@ -45,7 +45,7 @@ func (p *Program) openCredentials(s settings.Server, logger *slog.Logger) (crede
 	return openCertificateFiles(s.TLSCertificate, s.TLSKey, logger, p.Now)
 }
 
-// serverTLS returns the configuration of a server that shows these certificates.
+// serverTLS returns the configuration of a server with these certificates.
 func serverTLS(c credentials) *tls.Config {
 	out := &tls.Config{GetCertificate: c.Certificate, NextProtos: []string{"h2", "http/1.1"}}
 	if _, ok := c.(*acmeCertificates); ok {
@@ -54,19 +54,18 @@ func serverTLS(c credentials) *tls.Config {
 	return out
 }
 
-// warnOfExpiry is how long before its end a certificate should have been replaced: the last quarter of its
-// time, at most two weeks.
+// warnOfExpiry returns how long before its expiry a certificate should have been replaced: the last quarter of its
+// life, at most two weeks.
 func (s standing) warnOfExpiry() time.Duration {
 	return min(14*24*time.Hour, s.expires.Sub(s.begins)/4)
 }
 
-// component shows the certificates to those who poll the server. It is in order as long as each can be
-// shown.
+// component describes the certificates. It is in order as long as there is a valid one for each subject.
 func component(all []standing, at time.Time) status.Component {
 	c := status.Component{Name: "certificate"}
 	for _, s := range all {
 		warn := func(urgent bool, text string) {
-			c.Warnings = append(c.Warnings, status.Warning{Subject: s.of, Urgent: urgent, Text: text})
+			c.Warnings = append(c.Warnings, status.Warning{Subject: s.subject, Urgent: urgent, Text: text})
 		}
 		left := s.expires.Sub(at)
 		switch {
@@ -85,7 +84,7 @@ func component(all []standing, at time.Time) status.Component {
 	return c
 }
 
-// plainHandler returns what answers requests without TLS instead of the routes, nil where the routes do.
+// plainHandler returns the handler of requests without TLS, nil if the routes answer them.
 func plainHandler(s settings.Server, c credentials) func(http.Handler) http.Handler {
 	a, obtains := c.(*acmeCertificates)
 	if !obtains && !s.TLSRedirect {
@@ -102,7 +101,7 @@ func plainHandler(s settings.Server, c credentials) func(http.Handler) http.Hand
 	}
 }
 
-// redirectToTLS sends clients to the same URL with TLS. port is empty or begins with a colon.
+// redirectToTLS redirects clients to the same URL with TLS. port is empty or begins with a colon.
 func redirectToTLS(port string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
@@ -115,7 +114,7 @@ func redirectToTLS(port string) http.Handler {
 		}
 		status := http.StatusPermanentRedirect
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			status = http.StatusMovedPermanently // which old clients know too
+			status = http.StatusMovedPermanently // old clients know only this one
 		}
 		if net.ParseIP(host) != nil && host[0] != '[' && net.ParseIP(host).To4() == nil {
 			host = "[" + host + "]"
@@ -126,10 +125,10 @@ func redirectToTLS(port string) http.Handler {
 	})
 }
 
-// listeners are where the server listens. Each may be nil.
+// listeners are the listeners of the server. Each may be nil.
 type listeners struct{ plain, secure net.Listener }
 
-// listen listens where the settings say.
+// listen listens at the addresses in the settings.
 func listen(s *settings.Server) (l listeners, err error) {
 	if s.Plain() {
 		if l.plain, err = listenOn(s.Address(), "--listen"); err != nil {
@@ -151,12 +150,12 @@ func listenOn(address, flag string) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, status.WithHint(err, "is another server running? choose another port or "+flag+" host:port")
 	case errors.Is(err, syscall.EACCES):
-		return nil, status.WithHint(err, "a port below 1024 takes the capability CAP_NET_BIND_SERVICE")
+		return nil, status.WithHint(err, "a port below 1024 needs the capability CAP_NET_BIND_SERVICE")
 	}
 	return l, err
 }
 
-// serve serves on all listeners until one of them ends, and returns why.
+// serve serves on all listeners. The channel receives the error of each that ends.
 func (l listeners) serve(srv *router.Server, c credentials) <-chan error {
 	served := make(chan error, 2)
 	if l.plain != nil {
@@ -168,7 +167,7 @@ func (l listeners) serve(srv *router.Server, c credentials) <-chan error {
 	return served
 }
 
-// asked returns where to ask the server whether it lives, and whether that is with TLS.
+// asked returns the address at which to ask the server whether it is alive, and whether to use TLS.
 func (l listeners) asked() (address net.Addr, secure bool) {
 	if l.plain != nil {
 		return l.plain.Addr(), false
@@ -176,7 +175,7 @@ func (l listeners) asked() (address net.Addr, secure bool) {
 	return l.secure.Addr(), true
 }
 
-// log says where the server listens.
+// log logs where the server listens.
 func (l listeners) log(s settings.Server, version string, logger *slog.Logger) {
 	if l.plain != nil {
 		logger.Info("listening", "addr", l.plain.Addr().String(), "updates_dir", s.UpdatesDir, "data_dir", s.DataDir, "version", version)
@@ -186,9 +185,9 @@ func (l listeners) log(s settings.Server, version string, logger *slog.Logger) {
 	}
 }
 
-// obtain keeps certificates that have to be obtained in place, until ctx ends.
+// obtain obtains and renews certificates until ctx ends, if they come from an authority.
 func obtain(ctx context.Context, c credentials) {
 	if a, ok := c.(*acmeCertificates); ok {
-		go a.keep(ctx)
+		go a.renew(ctx)
 	}
 }

@@ -25,24 +25,23 @@ const (
 	// acmeTimeout bounds one request to an authority.
 	acmeTimeout = 30 * time.Second
 
-	// acmeRetry is when to try again where a certificate could not be obtained. autocert tells the same
-	// error for a minute.
+	// acmeRetry is the pause before the next try if a certificate could not be obtained. autocert returns the same error
+	// for a minute.
 	acmeRetry = 65 * time.Second
 
-	// acmeLook is how often to look after certificates that are in place.
-	acmeLook = time.Hour
+	// acmeCheck is the time between two checks of certificates that are in place.
+	acmeCheck = time.Hour
 )
 
-// acmeCertificates are obtained from an authority by ACME (RFC 8555), kept in the data directory, and
-// renewed a month before they expire. The authority checks that we answer for a name on port 443
-// (RFC 8737), and on port 80 where that fails.
+// acmeCertificates are obtained from an authority by ACME (RFC 8555), kept in the data directory, and renewed a month before
+// they expire. The authority checks that we answer for a name on port 443 (RFC 8737), or else on port 80.
 type acmeCertificates struct {
 	manager *autocert.Manager
-	domains []string // the first is shown to those who name none
+	domains []string // the first is for clients that name none
 	logger  *slog.Logger
 
-	mu    sync.Mutex
-	stand map[string]standing // by domain
+	mu        sync.Mutex
+	standings map[string]standing // by domain
 }
 
 func (p *Program) openACME(s settings.Server, logger *slog.Logger) (*acmeCertificates, error) {
@@ -53,7 +52,7 @@ func (p *Program) openACME(s settings.Server, logger *slog.Logger) (*acmeCertifi
 	if err := (disk.FS{}).MkdirAll(s.ACMEDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	a := &acmeCertificates{domains: s.ACMEDomains, logger: logger, stand: map[string]standing{}}
+	a := &acmeCertificates{domains: s.ACMEDomains, logger: logger, standings: map[string]standing{}}
 	a.manager = &autocert.Manager{
 		Prompt:     autocert.AcceptTOS,
 		Cache:      autocert.DirCache(s.ACMEDir()),
@@ -69,12 +68,12 @@ func (p *Program) openACME(s settings.Server, logger *slog.Logger) (*acmeCertifi
 		},
 	}
 	for _, d := range a.domains {
-		a.stand[d] = standing{of: d, problem: "not obtained yet"}
+		a.standings[d] = standing{subject: d, problem: "not obtained yet"}
 	}
 	return a, nil
 }
 
-// knownHosts accepts these domains, with the port that a request came to or without.
+// knownHosts accepts these domains, with or without a port.
 func knownHosts(domains []string) autocert.HostPolicy {
 	known := autocert.HostWhitelist(domains...)
 	return func(ctx context.Context, host string) error {
@@ -85,11 +84,10 @@ func knownHosts(domains []string) autocert.HostPolicy {
 	}
 }
 
-// errNotObtained says that there is no certificate yet.
 var errNotObtained = errors.New("no certificate was obtained yet")
 
-// Certificate returns the certificate of the domain that a client asks for, and obtains it where there is
-// none. Who names no domain, such as whoever asks whether the server lives, does not wait for that.
+// Certificate returns the certificate of the domain that a client names, and obtains it if there is none. A client that
+// names no domain, such as a health check, does not wait for that.
 func (a *acmeCertificates) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	h := *hello
 	if h.ServerName == "" {
@@ -103,23 +101,23 @@ func (a *acmeCertificates) Certificate(hello *tls.ClientHelloInfo) (*tls.Certifi
 		return nil, fmt.Errorf("%.300q is not in acme_domains", h.ServerName)
 	}
 	if slices.Contains(h.SupportedVersions, tls.VersionTLS13) {
-		// Such a client takes ECDSA, yet autocert looks for suites of TLS 1.2 to know.
+		// Such a client accepts ECDSA, but autocert only looks at cipher suites of TLS 1.2.
 		h.CipherSuites = append(slices.Clone(h.CipherSuites), tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
 	}
 	c, err := a.manager.GetCertificate(&h)
 	if slices.Contains(h.SupportedProtos, acme.ALPNProto) {
-		return c, err // the authority's own
+		return c, err // for the authority's own check
 	}
-	a.note(domain, c, err)
+	a.setStanding(domain, c, err)
 	return c, err
 }
 
-// note remembers how a certificate stands, and logs what is news.
-func (a *acmeCertificates) note(domain string, c *tls.Certificate, err error) {
+// setStanding notes the state of a certificate, and logs changes.
+func (a *acmeCertificates) setStanding(domain string, c *tls.Certificate, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	was := a.stand[domain]
-	is := standing{of: domain, begins: was.begins, expires: was.expires}
+	was := a.standings[domain]
+	is := standing{subject: domain, begins: was.begins, expires: was.expires}
 	switch {
 	case err != nil:
 		is.problem = "no certificate: " + oneLine(err)
@@ -132,31 +130,31 @@ func (a *acmeCertificates) note(domain string, c *tls.Certificate, err error) {
 			a.logger.Info("certificate in place", "domain", domain, "expires", is.expires.UTC())
 		}
 	}
-	a.stand[domain] = is
+	a.standings[domain] = is
 }
 
 func (a *acmeCertificates) obtained(domain string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.stand[domain].begins.IsZero()
+	return !a.standings[domain].begins.IsZero()
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// Standing returns how the certificate of each domain stands.
+// Standing returns the state of the certificate of each domain.
 func (a *acmeCertificates) Standing(time.Time) (out []standing) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, d := range a.domains {
-		out = append(out, a.stand[d])
+		out = append(out, a.standings[d])
 	}
 	return out
 }
 
-// keep obtains what is not there before a client asks for it, until ctx ends.
-func (a *acmeCertificates) keep(ctx context.Context) {
+// renew obtains missing certificates before a client needs them, and renews them, until ctx ends.
+func (a *acmeCertificates) renew(ctx context.Context) {
 	for {
-		wait := acmeLook
+		wait := acmeCheck
 		for _, d := range a.domains {
 			_, err := a.Certificate(&tls.ClientHelloInfo{ServerName: d, SupportedVersions: []uint16{tls.VersionTLS13}})
 			if err != nil {

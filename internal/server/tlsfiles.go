@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,12 +16,12 @@ const (
 	// maxPair bounds a certificate file and a key file, in bytes each.
 	maxPair = 1 << 20
 
-	// lookAgain is how long the files are taken to be what they were when they were looked at.
-	lookAgain = time.Second
+	// filesCheck is the time between two checks whether the files have changed.
+	filesCheck = time.Second
 )
 
-// certificateFiles are a certificate and its key in files, which somebody replaces now and then. A new pair
-// that can't be used is told, and the old one stays.
+// certificateFiles is a certificate and its key in files, which are replaced now and then. A new pair that can't be used
+// is reported, and the old one stays.
 type certificateFiles struct {
 	certificate, key string // paths
 	logger           *slog.Logger
@@ -30,20 +29,20 @@ type certificateFiles struct {
 
 	mu      sync.Mutex
 	pair    *tls.Certificate
-	was     [2]disk.Stamp // of the files that were read last
-	looked  time.Time     // when
-	problem string        // of what they hold
+	read    [2]disk.Stamp // of the files from which pair was read
+	checked time.Time     // when the files were checked for changes
+	problem string        // why the present files can't be used; "": pair is from them
 }
 
 func openCertificateFiles(certificate, key string, logger *slog.Logger, now func() time.Time) (*certificateFiles, error) {
-	f := &certificateFiles{certificate: certificate, key: key, logger: logger, now: now, looked: now()}
+	f := &certificateFiles{certificate: certificate, key: key, logger: logger, now: now, checked: now()}
 	var err error
-	if f.was, err = f.stamps(); err == nil {
+	if f.read, err = f.stamps(); err == nil {
 		f.pair, err = readPair(certificate, key)
 	}
 	if err != nil {
 		return nil, status.WithHint(fmt.Errorf("tls_certificate and tls_key: %w", err),
-			"both are PEM files that the server may read: the certificate first, then those between it and its authority")
+			"both are PEM files that the server may read: the certificate first, then the intermediate ones")
 	}
 	return f, nil
 }
@@ -76,61 +75,53 @@ func (f *certificateFiles) stamps() (out [2]disk.Stamp, err error) {
 	return out, nil
 }
 
-// Certificate returns the newest pair that can be used.
+// Certificate returns the newest usable pair.
 func (f *certificateFiles) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.look(f.now())
+	f.refresh(f.now())
 	return f.pair, nil
 }
 
-// Standing returns how the pair stands that is in use.
+// Standing returns the state of the pair that is in use.
 func (f *certificateFiles) Standing(at time.Time) []standing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.look(at)
+	f.refresh(at)
 	return []standing{{f.certificate, f.pair.Leaf.NotBefore, f.pair.Leaf.NotAfter, f.problem}}
 }
 
-// look takes over what the files hold now, where that can be used. Files are replaced one after the other:
-// as long as they don't fit each other, they are read each time.
-func (f *certificateFiles) look(at time.Time) {
-	if since := at.Sub(f.looked); since >= 0 && since < lookAgain {
+// refresh reads the files if they have changed. Files are replaced one after the other: while the two don't fit each other,
+// each check reads them again.
+func (f *certificateFiles) refresh(at time.Time) {
+	if since := at.Sub(f.checked); since >= 0 && since < filesCheck {
 		return
 	}
-	f.looked = at
-	is, err := f.stamps()
-	if err == nil && is == f.was && f.problem == "" {
+	f.checked = at
+	stamps, err := f.stamps()
+	if err == nil && stamps == f.read && f.problem == "" {
 		return
 	}
-	pair := f.pair
+	var pair *tls.Certificate
 	if err == nil {
 		pair, err = readPair(f.certificate, f.key)
 	}
-	if err == nil {
-		err = f.worse(pair, at)
+	if err == nil && !isValid(pair, at) && isValid(f.pair, at) {
+		err = fmt.Errorf("%s: it is valid from %s to %s", f.certificate,
+			pair.Leaf.NotBefore.UTC().Format(time.RFC3339), pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if err != nil {
-		f.tell("the new certificate can't be used, the old one stays: " + err.Error())
+		problem := "the new certificate can't be used, the old one stays: " + err.Error()
+		if problem != f.problem {
+			f.logger.Error("certificate", "err", problem)
+		}
+		f.problem = problem
 		return
 	}
-	f.pair, f.was, f.problem = pair, is, ""
+	f.pair, f.read, f.problem = pair, stamps, ""
 	f.logger.Info("certificate replaced", "file", f.certificate, "expires", pair.Leaf.NotAfter.UTC())
 }
 
-// worse refuses a pair that isn't valid at that time where the one in use is.
-func (f *certificateFiles) worse(pair *tls.Certificate, at time.Time) error {
-	valid := func(c *tls.Certificate) bool { return !at.Before(c.Leaf.NotBefore) && !at.After(c.Leaf.NotAfter) }
-	if valid(pair) || !valid(f.pair) {
-		return nil
-	}
-	return errors.New(f.certificate + ": it is valid from " + pair.Leaf.NotBefore.UTC().Format(time.RFC3339) +
-		" to " + pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
-}
-
-func (f *certificateFiles) tell(problem string) {
-	if problem != f.problem {
-		f.logger.Error("certificate", "err", problem)
-	}
-	f.problem = problem
+func isValid(pair *tls.Certificate, at time.Time) bool {
+	return !at.Before(pair.Leaf.NotBefore) && !at.After(pair.Leaf.NotAfter)
 }

@@ -4,21 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
-const mountInfoPath = "/proc/self/mountinfo"
+const (
+	mountInfoPath = "/proc/self/mountinfo"
+	maxMountInfo  = 64 << 20 // bytes
+)
 
 // unmount detaches everything that is mounted at or below a directory, so that removing the directory does not enter
 // a file system that a script has mounted there, such as /. It is an error if something can't be detached. Without
 // /proc it does nothing.
 func unmount(dir string) error {
-	info, err := os.ReadFile(mountInfoPath)
+	info, err := disk.ReadFile(mountInfoPath, maxMountInfo)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

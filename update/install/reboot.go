@@ -8,13 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
 const bootIDPath = "/proc/sys/kernel/random/boot_id"
 
 // bootID returns the ID that changes with each boot of the machine, "" if the kernel has none.
 func bootID() string {
-	b, err := os.ReadFile(bootIDPath)
+	b, err := disk.ReadFile(bootIDPath, 256)
 	if err != nil {
 		return ""
 	}
