@@ -60,11 +60,8 @@ func TestReadersDuringCommits(t *testing.T) {
 // newRoot2 makes a repository with another root, whose key is named after i.
 func (o *origin) newRoot2(i int) *trust.Repository {
 	o.t.Helper()
-	e, err := o.repo.EditRoot(day)
-	if err == nil {
-		err = e.AddKey(trust.RoleTargets, testworld.NewSigner(fmt.Sprint("release ", i)).Public())
-	}
-	if err != nil {
+	e := o.repo.EditRoot(day)
+	if err := e.AddKey(trust.RoleTargets, testworld.NewSigner(fmt.Sprint("release ", i)).Public()); err != nil {
 		o.t.Fatal(err)
 	}
 	p, err := e.Sign(context.Background(), o.keys.Roots[0])

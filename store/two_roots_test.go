@@ -20,14 +20,11 @@ func TestCrashBetweenTwoRootsAndTheirTimestamp(t *testing.T) {
 	c := o.config(filepath.Join(testworld.TempDir(t), "R"))
 	mustPublish(t, mustOpen(t, c), o.lists(small))
 	root := func(change func(*trust.RootEdit, trust.Role) error) *trust.Proposal {
-		e, err := o.repo.EditRoot(day)
+		e := o.repo.EditRoot(day)
 		for _, role := range onlineParts() {
-			if err == nil {
-				err = change(e, role)
+			if err := change(e, role); err != nil {
+				t.Fatal(err)
 			}
-		}
-		if err != nil {
-			t.Fatal(err)
 		}
 		p, err := e.Sign(t.Context(), o.keys.Roots[0])
 		if err != nil {

@@ -123,8 +123,7 @@ func (w *world) next(c trust.Change, by ...signing.Signer) {
 // newRoot publishes the next root, which the root key signs.
 func (w *world) newRoot(change func(*trust.RootEdit) error, by ...signing.Signer) {
 	w.t.Helper()
-	e, err := w.repo.EditRoot(w.at)
-	check(w.t, err)
+	e := w.repo.EditRoot(w.at)
 	check(w.t, change(e))
 	p, err := e.Sign(w.t.Context(), append(by, w.root)...)
 	check(w.t, err)

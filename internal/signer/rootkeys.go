@@ -189,10 +189,7 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (Change, error) {
 		return Change{}, status.WithHint(fmt.Errorf("root %d waits for signatures", waiting[0].Version()),
 			"complete it first with boxsign root sign, or give it up with boxsign abort")
 	}
-	e, err := x.base.EditRoot(x.at)
-	if err != nil {
-		return Change{}, err
-	}
+	e := x.base.EditRoot(x.at)
 	if err := edit(x, e); err != nil {
 		return Change{}, err
 	}

@@ -213,10 +213,7 @@ func (r *rotation) useFresh(ctx context.Context) error {
 // tryOut makes the root without the old key, and discards it. The error is trust.ErrStranded if that root would
 // invalidate what is published.
 func (r *rotation) tryOut(ctx context.Context) error {
-	e, err := r.base.EditRoot(r.at)
-	if err != nil {
-		return err
-	}
+	e := r.base.EditRoot(r.at)
 	if err := r.part.removeKey(e, r.old.ID()); err != nil {
 		return err
 	}

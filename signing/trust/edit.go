@@ -146,9 +146,9 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 	if err != nil {
 		return nil, err
 	}
-	signed := make(map[update.Name]Release, len(e.releases))
+	signed, rank := make(map[update.Name]Release, len(e.releases)), e.base.Root().ranks(RoleTargets)
 	for n, r := range e.releases {
-		if signed[n], err = e.signRelease(ctx, r, by); err != nil {
+		if signed[n], err = signRelease(ctx, r, rank, by); err != nil {
 			return nil, err
 		}
 	}
@@ -163,11 +163,12 @@ func (e *TargetsEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal
 	return e.base.CheckTargets(e.known, e.reserved, raw, e.at)
 }
 
-// signRelease returns r with its detached signatures by present keys. If there is none, each signer makes one.
-func (e *TargetsEdit) signRelease(ctx context.Context, r Release, by []signing.Signer) (Release, error) {
+// signRelease returns r with its detached signatures by present keys, which are those in rank. If there is none, each
+// signer makes one.
+func signRelease(ctx context.Context, r Release, rank map[keys.ID]int, by []signing.Signer) (Release, error) {
 	var sigs detached
 	for _, s := range r.sigs {
-		if e.base.Root().roles[RoleTargets].has(s.Key) {
+		if rank[s.Key] < 0 {
 			sigs = append(sigs, s)
 		}
 	}
@@ -197,7 +198,7 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("%w: root %d lets the keys %s sign %s, and at hand is %s", ErrKey, r.version, fingerprints(r.roles[role].keys), role, fingerprints(have))
+		return nil, fmt.Errorf("%w: root %d lets the keys %s sign %s, and at hand is %s", ErrKey, r.version, fingerprints(r.roles[role].Keys), role, fingerprints(have))
 	}
 	return out, nil
 }
@@ -206,13 +207,13 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 type RootEdit struct {
 	base  *Repository
 	at    time.Time
-	roles map[Role]holders
+	roles map[Role]Holder
 }
 
 // EditRoot begins the next root. Without a change it renews the present one. The clock is not checked as CheckClock
 // does: if the online key signed a time in the future, only a root that replaces this key ends that.
-func (r *Repository) EditRoot(at time.Time) (*RootEdit, error) {
-	return &RootEdit{base: r, at: at, roles: maps.Clone(r.Root().roles)}, nil
+func (r *Repository) EditRoot(at time.Time) *RootEdit {
+	return &RootEdit{base: r, at: at, roles: maps.Clone(r.Root().roles)}
 }
 
 // AddKey gives a key a role. It is an error if the key has the role already.
@@ -221,7 +222,8 @@ func (e *RootEdit) AddKey(role Role, k keys.Public) error {
 	if !ok || k.IsZero() || h.has(k.ID()) {
 		return fmt.Errorf("add key %s to %s: it is there already, or there is no such role or key", k, role)
 	}
-	e.roles[role] = h.with(k, k.ID())
+	h.Keys = append(slices.Clone(h.Keys), k)
+	e.roles[role] = h
 	return nil
 }
 
@@ -232,13 +234,8 @@ func (e *RootEdit) RemoveKey(role Role, id keys.ID) error {
 	if !h.has(id) {
 		return fmt.Errorf("remove key %s from %s: %w", id.Fingerprint(), role, ErrKey)
 	}
-	left := holders{threshold: h.threshold}
-	for i, k := range h.keys {
-		if h.ids[i] != id {
-			left = left.with(k, h.ids[i])
-		}
-	}
-	e.roles[role] = left
+	h.Keys = slices.DeleteFunc(slices.Clone(h.Keys), func(k keys.Public) bool { return k.ID() == id })
+	e.roles[role] = h
 	return nil
 }
 
@@ -248,18 +245,14 @@ func (e *RootEdit) SetThreshold(role Role, n int) error {
 	if !ok || n < 1 {
 		return fmt.Errorf("threshold of %s: expected a role and a number from 1, got %d", role, n)
 	}
-	h.threshold = n
+	h.Threshold = n
 	e.roles[role] = h
 	return nil
 }
 
-func (e *RootEdit) root() (*Root, error) {
-	return unsignedRoot(e.base.Root().signed, e.base.Root().version+1, e.at, e.roles)
-}
-
 // Plan says what the edit changes. It is an error if a role has fewer keys than its threshold.
 func (e *RootEdit) Plan() (Plan, error) {
-	next, err := e.root()
+	next, err := newRoot(e.base.Root(), e.at, e.roles)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -269,7 +262,7 @@ func (e *RootEdit) Plan() (Plan, error) {
 // Sign makes the next root and signs it with those signers whose key is a root key of the present root or of the
 // next; the error is ErrKey if none is.
 func (e *RootEdit) Sign(ctx context.Context, by ...signing.Signer) (*Proposal, error) {
-	next, err := e.root()
+	next, err := newRoot(e.base.Root(), e.at, e.roles)
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ type file struct {
 	releases        []Release // of a list, in the order of the catalog
 	impossible      []error   // why entries of a list were left out of releases
 
-	verified sync.Map // from keys.Public to bool: whether its signature is valid, if it was verified yet
+	verified sync.Map // from keys.Public to bool: whether that key signed the file; filled by signedBy
 }
 
 // fileSignature is an entry of the signatures of a file.
@@ -143,17 +143,15 @@ func (f *file) digest() update.Digest { return update.Sum(f.raw) }
 
 // signedBy reports whether k signed the file. Each signature is verified once, however many roots judge the file: the
 // root decides which keys count, but not whether a signature is valid.
-func (f *file) signedBy(k keys.Public, id keys.ID) bool {
+func (f *file) signedBy(k keys.Public) bool {
+	if valid, ok := f.verified.Load(k); ok {
+		return valid == true
+	}
+	id := k.ID()
 	i := slices.IndexFunc(f.signatures, func(s fileSignature) bool { return s.Key == id })
-	if i < 0 {
-		return false
-	}
-	if fits, ok := f.verified.Load(k); ok {
-		return fits == true
-	}
-	fits := k.Verify(f.signed, f.signatures[i].Sig[:])
-	f.verified.Store(k, fits)
-	return fits
+	valid := i >= 0 && k.Verify(f.signed, f.signatures[i].Sig[:])
+	f.verified.Store(k, valid)
+	return valid
 }
 
 // parseFile checks length, spelling and role of a file and reads its signatures, but not yet its content.

@@ -138,7 +138,7 @@ func replacedAt(chain []*Root) (version int64) {
 	first := 0 // the oldest root whose lists may still count
 	for i, root := range chain {
 		for _, older := range chain[first:i] {
-			gone := without(older.roles[RoleTargets].keys, root.roles[RoleTargets].keys)
+			gone := without(older.roles[RoleTargets].Keys, root.roles[RoleTargets].Keys)
 			if len(gone) >= older.Threshold(RoleTargets) {
 				version, first = root.version, i
 				break

@@ -11,12 +11,6 @@ import (
 	"github.com/openpowerquality/box-update-server/signing"
 )
 
-// Holder says which keys hold a role, and how many of them must sign.
-type Holder struct {
-	Keys      []keys.Public // at least Threshold of them
-	Threshold int           // 0 means 1
-}
-
 // Setup says which keys a new repository starts with.
 type Setup struct {
 	Root, Release Holder
@@ -57,17 +51,15 @@ func initial(ctx context.Context, at time.Time, setup Setup, by []signing.Signer
 
 func firstRoot(ctx context.Context, at time.Time, setup Setup, by []signing.Signer) (*Root, error) {
 	online := Holder{Keys: []keys.Public{setup.Online}}
-	roles := map[Role]holders{}
-	for role, h := range map[Role]Holder{RoleRoot: setup.Root, RoleTargets: setup.Release, RoleSnapshot: online, RoleTimestamp: online} {
-		roles[role] = holders{threshold: max(h.Threshold, 1)}
-		for _, k := range h.Keys {
-			if k.IsZero() {
-				return nil, fmt.Errorf("role %s: no key", role)
-			}
-			roles[role] = roles[role].with(k, k.ID())
+	roles := map[Role]Holder{RoleRoot: setup.Root, RoleTargets: setup.Release, RoleSnapshot: online, RoleTimestamp: online}
+	for role, h := range roles {
+		if slices.ContainsFunc(h.Keys, keys.Public.IsZero) {
+			return nil, fmt.Errorf("role %s: no key", role)
 		}
+		h.Threshold = max(h.Threshold, 1)
+		roles[role] = h
 	}
-	unsigned, err := unsignedRoot(nil, 1, at, roles)
+	unsigned, err := newRoot(nil, at, roles)
 	if err != nil {
 		return nil, err
 	}
@@ -76,19 +68,6 @@ func firstRoot(ctx context.Context, at time.Time, setup Setup, by []signing.Sign
 		return nil, err
 	}
 	return ParseRoot(raw)
-}
-
-// unsignedRoot returns a new root that nobody has signed yet; see encodeRoot.
-func unsignedRoot(base []byte, version int64, at time.Time, roles map[Role]holders) (*Root, error) {
-	signed, err := encodeRoot(base, version, at, roles)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := join([]fileSignature{}, signed)
-	if err != nil {
-		return nil, err
-	}
-	return parseRoot(nil, raw)
 }
 
 // Change says what is new in the next repository. With the zero Change, only snapshot and timestamp are renewed.

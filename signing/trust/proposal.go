@@ -43,7 +43,7 @@ func (n Need) Met() bool { return len(n.Have) >= n.Threshold }
 
 func needOf(r *Root, f *file) Need {
 	have := signers(r, f)
-	return Need{r.version, f.role, r.Threshold(f.role), have, without(r.roles[f.role].keys, have)}
+	return Need{r.version, f.role, r.Threshold(f.role), have, without(r.roles[f.role].Keys, have)}
 }
 
 // Check is CheckRoot for RoleRoot, and CheckTargets for RoleTargets.
@@ -97,15 +97,15 @@ func byName(releases []Release) map[update.Name]Release {
 
 // checkDetached verifies the detached signatures that r doesn't have, and requires at least one for each new update.
 func (r *Repository) checkDetached(releases []Release) error {
-	holders := r.Root().roles[RoleTargets]
+	rank := r.Root().ranks(RoleTargets)
 	var news []Release
 	for _, rel := range releases {
 		old, had := r.byName[rel.Name()]
 		if had && slices.Equal(old.sigs, rel.sigs) && old.Digest() == rel.Digest() {
 			continue
 		}
-		if !slices.ContainsFunc(rel.sigs, func(s KeySignature) bool { return holders.has(s.Key) }) {
-			return fmt.Errorf("%v: %w: expected a detached signature by one of the keys %s", rel.Name(), ErrThreshold, fingerprints(holders.keys))
+		if !slices.ContainsFunc(rel.sigs, func(s KeySignature) bool { return rank[s.Key] < 0 }) {
+			return fmt.Errorf("%v: %w: expected a detached signature by one of the keys %s", rel.Name(), ErrThreshold, fingerprints(r.Root().roles[RoleTargets].Keys))
 		}
 		news = append(news, rel)
 	}
@@ -355,10 +355,10 @@ func planRoot(from, to *Root) Plan {
 	for _, role := range Roles() {
 		a, b := from.roles[role], to.roles[role]
 		h := ChangedHolder{
-			Role: role, FromThreshold: a.threshold, ToThreshold: b.threshold,
-			AddedKeys: without(b.keys, a.keys), RemovedKeys: without(a.keys, b.keys),
+			Role: role, FromThreshold: a.Threshold, ToThreshold: b.Threshold,
+			AddedKeys: without(b.Keys, a.Keys), RemovedKeys: without(a.Keys, b.Keys),
 		}
-		if len(h.AddedKeys)+len(h.RemovedKeys) > 0 || a.threshold != b.threshold {
+		if len(h.AddedKeys)+len(h.RemovedKeys) > 0 || a.Threshold != b.Threshold {
 			p.Holders = append(p.Holders, h)
 		}
 	}

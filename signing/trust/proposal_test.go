@@ -89,11 +89,8 @@ func TestCheckRootRefuses(t *testing.T) {
 			t.Errorf("%s: expected %v, got %v", what, c.want, err)
 		}
 	}
-	e, err := w.repo.EditRoot(w.at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = e.Sign(t.Context(), w.releases[0])
+	e := w.repo.EditRoot(w.at)
+	_, err := e.Sign(t.Context(), w.releases[0])
 	wantErr(t, err, trust.ErrKey)
 	wantErr(t, e.RemoveKey(trust.RoleRoot, w.releases[0].Public().ID()), trust.ErrKey)
 	if err := e.AddKey(trust.RoleRoot, w.roots[0].Public()); err == nil {

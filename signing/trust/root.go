@@ -22,7 +22,7 @@ const (
 // makes one, and each is signed by the threshold of its own root keys.
 type Root struct {
 	*file
-	roles map[Role]holders
+	roles map[Role]Holder
 }
 
 // rootContent is the signed part of a root file.
@@ -47,25 +47,24 @@ type keyContent struct {
 	Scheme string `json:"scheme"`
 }
 
-// holders are the keys of a role and its threshold.
-type holders struct {
-	keys      []keys.Public // in the order in which they were added
-	ids       []keys.ID     // of these keys
-	threshold int
+// Holder says which keys hold a role, and how many of them must sign.
+type Holder struct {
+	Keys      []keys.Public // in the order in which they were added; at least Threshold of them
+	Threshold int           // 0 in a Setup means 1
 }
 
-func (h holders) has(id keys.ID) bool { return slices.Contains(h.ids, id) }
-
-func (h holders) find(id keys.ID) (keys.Public, bool) {
-	if i := slices.Index(h.ids, id); i >= 0 {
-		return h.keys[i], true
+// find returns the key with that ID, if it is among those of h.
+func (h Holder) find(id keys.ID) (keys.Public, bool) {
+	i := slices.IndexFunc(h.Keys, func(k keys.Public) bool { return k.ID() == id })
+	if i < 0 {
+		return keys.Public{}, false
 	}
-	return keys.Public{}, false
+	return h.Keys[i], true
 }
 
-// with returns h with another key.
-func (h holders) with(k keys.Public, id keys.ID) holders {
-	return holders{append(slices.Clone(h.keys), k), append(slices.Clone(h.ids), id), h.threshold}
+func (h Holder) has(id keys.ID) bool {
+	_, ok := h.find(id)
+	return ok
 }
 
 // ParseRoot parses a root file and verifies that the threshold of its own root keys signed it. The caller must make
@@ -93,7 +92,7 @@ func parseRoot(by *Root, raw []byte) (*Root, error) {
 			return nil, err
 		}
 	}
-	r := &Root{file: f, roles: map[Role]holders{}}
+	r := &Root{file: f, roles: map[Role]Holder{}}
 	if err := r.readContent(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", r.name(), ErrMalformed, err)
 	}
@@ -124,7 +123,7 @@ func (r *Root) readContent() error {
 		if !ok {
 			return fmt.Errorf("role %s is missing", role)
 		}
-		h, err := held.holders(known)
+		h, err := held.open(known)
 		if err != nil {
 			return fmt.Errorf("role %s: %w", role, err)
 		}
@@ -159,68 +158,78 @@ func readKey(id keys.ID, raw json.RawMessage) (keys.Public, error) {
 	return k, nil
 }
 
-func (c roleContent) holders(known map[keys.ID]keys.Public) (holders, error) {
+func (c roleContent) open(known map[keys.ID]keys.Public) (Holder, error) {
 	if n := len(c.KeyIDs); n > maxRoleKeys || c.Threshold < 1 || c.Threshold > n {
-		return holders{}, fmt.Errorf("expected a threshold from 1 to its number of keys, and at most %d keys, got %d of %d", maxRoleKeys, c.Threshold, n)
+		return Holder{}, fmt.Errorf("expected a threshold from 1 to its number of keys, and at most %d keys, got %d of %d", maxRoleKeys, c.Threshold, n)
 	}
-	h := holders{threshold: c.Threshold}
+	h := Holder{Threshold: c.Threshold}
 	for _, id := range c.KeyIDs {
 		k, ok := known[id]
 		if !ok {
-			return holders{}, fmt.Errorf("key %.16s is not listed", id)
+			return Holder{}, fmt.Errorf("key %.16s is not listed", id)
 		}
-		if h.has(id) {
-			return holders{}, fmt.Errorf("key %s stands twice", k)
+		if slices.Contains(h.Keys, k) {
+			return Holder{}, fmt.Errorf("key %s stands twice", k)
 		}
-		h = h.with(k, id)
+		h.Keys = append(h.Keys, k)
 	}
 	return h, nil
 }
 
-// encodeRoot returns the signed part of a root with those roles. base is that of the root before, whose unknown
-// fields are kept; nil: there is none.
-func encodeRoot(base []byte, version int64, at time.Time, roles map[Role]holders) ([]byte, error) {
-	if base == nil {
-		first, err := encode(RoleRoot, version, at, map[string]any{"consistent_snapshot": true, "roles": map[Role]any{}})
-		if err != nil {
-			return nil, err
-		}
-		base = first
+// newRoot returns a root with those roles that nobody has signed yet. It follows base and keeps its unknown fields;
+// nil: it is root 1.
+func newRoot(base *Root, at time.Time, roles map[Role]Holder) (*Root, error) {
+	version := int64(1)
+	old, err := encode(RoleRoot, version, at, map[string]any{"consistent_snapshot": true, "roles": map[Role]any{}})
+	if base != nil {
+		version, old, err = base.version+1, base.signed, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	var before struct {
 		Roles map[Role]json.RawMessage `json:"roles"`
 	}
-	if err := json.Unmarshal(base, &before); err != nil {
+	if err := json.Unmarshal(old, &before); err != nil {
 		return nil, err
 	}
 	listed, held := map[keys.ID]keyContent{}, map[Role]json.RawMessage{}
 	for role, h := range roles {
-		for i, k := range h.keys {
+		ids := make([]keys.ID, len(h.Keys))
+		for i, k := range h.Keys {
 			c := keyContent{Type: ed25519Name, Scheme: ed25519Name}
 			c.Value.Public = k.Hex()
-			listed[h.ids[i]] = c
+			ids[i] = k.ID()
+			listed[ids[i]] = c
 		}
 		old := before.Roles[role]
 		if old == nil {
 			old = json.RawMessage("{}")
 		}
-		var err error
-		if held[role], err = mergeInto(old, roleContent{append([]keys.ID{}, h.ids...), h.threshold}); err != nil {
+		if held[role], err = mergeInto(old, roleContent{ids, h.Threshold}); err != nil {
 			return nil, err
 		}
 	}
-	return mergeInto(base, map[string]any{
+	signed, err := mergeInto(old, map[string]any{
 		"expires": formatTime(RoleRoot.expiry(at)), "issued": formatTime(at), "keys": listed, "roles": held, "version": version,
 	})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := join([]fileSignature{}, signed)
+	if err != nil {
+		return nil, err
+	}
+	return parseRoot(nil, raw)
 }
 
 // ranks gives the keys of a role ascending negative numbers in their order, so that a key that is not in the map,
 // which reads as 0, sorts last.
 func (r *Root) ranks(role Role) map[keys.ID]int {
-	ids := r.roles[role].ids
-	out := make(map[keys.ID]int, len(ids))
-	for i, id := range ids {
-		out[id] = i - len(ids)
+	held := r.roles[role].Keys
+	out := make(map[keys.ID]int, len(held))
+	for i, k := range held {
+		out[k.ID()] = i - len(held)
 	}
 	return out
 }
@@ -235,10 +244,10 @@ func (r *Root) Expires() time.Time { return r.expires }
 func (r *Root) Issued() time.Time { return r.issued }
 
 // Keys returns the keys of a role in the order in which they were added.
-func (r *Root) Keys(role Role) []keys.Public { return slices.Clone(r.roles[role].keys) }
+func (r *Root) Keys(role Role) []keys.Public { return slices.Clone(r.roles[role].Keys) }
 
 // Threshold returns how many keys of a role must sign.
-func (r *Root) Threshold(role Role) int { return r.roles[role].threshold }
+func (r *Root) Threshold(role Role) int { return r.roles[role].Threshold }
 
 // Raw returns the file as signed. The caller must not change it.
 func (r *Root) Raw() []byte { return r.raw }
@@ -260,9 +269,8 @@ func (r *Root) verify(f *file) error { return f.requireSigners(r, r.Threshold(f.
 // signers returns the keys of f's role in r that signed f, in the order of the root.
 func signers(r *Root, f *file) []keys.Public {
 	var out []keys.Public
-	h := r.roles[f.role]
-	for i, k := range h.keys {
-		if f.signedBy(k, h.ids[i]) {
+	for _, k := range r.roles[f.role].Keys {
+		if f.signedBy(k) {
 			out = append(out, k)
 		}
 	}
@@ -272,7 +280,7 @@ func signers(r *Root, f *file) []keys.Public {
 // describeSigners says, for people, which keys signed f and which could have.
 func describeSigners(r *Root, f *file) string {
 	good := signers(r, f)
-	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), fingerprints(r.roles[f.role].keys), len(good))
+	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), fingerprints(r.roles[f.role].Keys), len(good))
 	for _, s := range f.signatures {
 		if k, ok := r.roles[f.role].find(s.Key); !ok {
 			text += fmt.Sprintf("; key %s is not among them", s.Key.Fingerprint())

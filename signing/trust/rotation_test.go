@@ -111,14 +111,11 @@ func TestReleaseKeyRotated(t *testing.T) {
 	old, fresh := w.releases[0], testworld.NewSigner("release new")
 	drop := func(e *trust.RootEdit) error { return e.RemoveKey(trust.RoleTargets, old.Public().ID()) }
 	// In one step the list that is out would be accepted by nobody.
-	e, err := w.repo.EditRoot(w.at)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := w.repo.EditRoot(w.at)
 	if err := errors.Join(e.AddKey(trust.RoleTargets, fresh.Public()), drop(e)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = e.Sign(t.Context(), w.roots[0])
+	_, err := e.Sign(t.Context(), w.roots[0])
 	wantErr(t, err, trust.ErrStranded)
 
 	w.newRoot(w.roots, func(e *trust.RootEdit) error { return e.AddKey(trust.RoleTargets, fresh.Public()) })
