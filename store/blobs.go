@@ -241,42 +241,16 @@ func (s *Store) condemn(d update.Digest, f *os.File, err error) error {
 	return errors.Join(err, s.quarantine(d, info))
 }
 
-// hashArchive reads an archive as hashAll does and returns its block list. The error is ErrCorrupt if it is not the
-// archive of that release.
+// hashArchive is trust.VerifyArchive, with ErrCorrupt for another archive.
 func hashArchive(ctx context.Context, r io.Reader, rel trust.Release, read func(n int)) (update.Blocks, error) {
-	d, blocks, length, err := hashAll(ctx, io.LimitReader(r, rel.Length()+1), read)
+	blocks, err := trust.VerifyArchive(ctx, rel, r, read)
+	if errors.Is(err, trust.ErrMismatch) {
+		return nil, fmt.Errorf("%v: %w: %v", rel.Name(), ErrCorrupt, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %v: %w", rel.Name(), err)
 	}
-	if d != rel.Digest() || length != rel.Length() {
-		return nil, fmt.Errorf("%v: %w: expected digest %v and %d bytes, got %v and %d", rel.Name(), ErrCorrupt, rel.Digest(), rel.Length(), d, length)
-	}
-	if got := update.Sum(blocks.Bytes()); got != rel.Blocks() {
-		return nil, fmt.Errorf("%v: %w: expected a block list with digest %v, got %v", rel.Name(), ErrCorrupt, rel.Blocks(), got)
-	}
 	return blocks, nil
-}
-
-// hashAll reads to the end of r. read, if not nil, is called after each piece, with its length.
-func hashAll(ctx context.Context, r io.Reader, read func(n int)) (d update.Digest, blocks update.Blocks, length int64, err error) {
-	var h update.Hasher
-	for buf := make([]byte, 512<<10); ; {
-		if err := ctx.Err(); err != nil {
-			return update.Digest{}, nil, 0, err
-		}
-		n, err := r.Read(buf)
-		h.Write(buf[:n])
-		if n > 0 && read != nil {
-			read(n)
-		}
-		if errors.Is(err, io.EOF) {
-			d, blocks, length = h.Result()
-			return d, blocks, length, nil
-		}
-		if err != nil {
-			return update.Digest{}, nil, 0, err
-		}
-	}
 }
 
 // keepBlocks stores a block list of an archive that is in place.

@@ -170,7 +170,7 @@ func (s *Store) checkBlob(ctx context.Context, d update.Digest, c Check) error {
 	if err != nil {
 		return err
 	}
-	got, _, _, err := hashAll(ctx, f, c.readOf(d))
+	got, _, _, err := update.Hash(ctx, f, c.readOf(d))
 	if err != nil || got == d {
 		return err
 	}

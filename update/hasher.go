@@ -1,8 +1,11 @@
 package update
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"hash"
+	"io"
 
 	"github.com/openpowerquality/box-update-server/update/internal/twosum"
 )
@@ -63,4 +66,27 @@ func (h *Hasher) Result() (Digest, Blocks, int64) {
 	}
 	*h = Hasher{}
 	return d, blocks, length
+}
+
+// Hash reads an archive to its end, in constant memory, and returns its digest, block list and length in bytes. read, if
+// not nil, is called after each piece, with its length.
+func Hash(ctx context.Context, archive io.Reader, read func(n int)) (Digest, Blocks, int64, error) {
+	var h Hasher
+	for buf := make([]byte, 512<<10); ; {
+		if err := ctx.Err(); err != nil {
+			return Digest{}, nil, 0, err
+		}
+		n, err := archive.Read(buf)
+		h.Write(buf[:n])
+		if n > 0 && read != nil {
+			read(n)
+		}
+		if errors.Is(err, io.EOF) {
+			digest, blocks, length := h.Result()
+			return digest, blocks, length, nil
+		}
+		if err != nil {
+			return Digest{}, nil, 0, err
+		}
+	}
 }

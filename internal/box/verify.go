@@ -72,7 +72,7 @@ func (b *Box) verifyTrusted(ctx context.Context, f *os.File, path string) (Verif
 // verifyArchive refuses a file that is not the archive of a trusted update. Without an error, it leaves the offset of f at
 // the beginning.
 func verifyArchive(ctx context.Context, rel trust.Release, f *os.File) error {
-	err := trust.VerifyArchive(ctx, rel, f)
+	_, err := trust.VerifyArchive(ctx, rel, f, nil)
 	if errors.Is(err, trust.ErrMismatch) {
 		err = refused(status.WithHint(err, "this is not the file that was signed: get it again"))
 	}

@@ -116,7 +116,8 @@ func verifyArchive(ctx context.Context, p place, rel trust.Release) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return trust.VerifyArchive(ctx, rel, f)
+	_, err = trust.VerifyArchive(ctx, rel, f, nil)
+	return err
 }
 
 // Text returns the verdict for people.

@@ -39,7 +39,8 @@ func (r *Remote) checkWhole(ctx context.Context, rel trust.Release) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
-	return trust.VerifyArchive(ctx, rel, body)
+	_, err = trust.VerifyArchive(ctx, rel, body, nil)
+	return err
 }
 
 func (r *Remote) checkEnds(ctx context.Context, rel trust.Release) error {

@@ -66,35 +66,6 @@ func mergeInto(old []byte, ours any, without ...string) (json.RawMessage, error)
 	return canonical(all)
 }
 
-// eachText calls f for each member of b, which must be an object of strings in canonical JSON, and stops at the first
-// error. Escapes in text are passed as written. f must not keep key and text.
-func eachText(b []byte, f func(key, text []byte) error) error {
-	w := walker{b: b}
-	if !w.skip("{") {
-		return w.fail("an object")
-	}
-	for first := true; !w.skip("}"); first = false {
-		if !first && !w.skip(",") {
-			return w.fail("',' or '}'")
-		}
-		key, err := w.key()
-		if err != nil {
-			return err
-		}
-		if !w.skip(":") || w.peek() != '"' {
-			return w.fail("':' and a text")
-		}
-		start := w.at + 1
-		if err := w.text(); err != nil {
-			return err
-		}
-		if err := f(key, b[start:w.at-1]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 type walker struct {
 	b     []byte
 	at    int

@@ -44,7 +44,7 @@ func (s *State) commit(r *Repository) error {
 			return err
 		}
 	}
-	ledger, err := s.ledger.under(chain).with(r.list().releases)
+	ledger, err := s.ledger.underRoots(chain).add(r.list().releases)
 	if err != nil {
 		return err
 	}

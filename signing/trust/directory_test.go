@@ -18,22 +18,23 @@ func TestVerifyArchiveRefusesOtherBytes(t *testing.T) {
 	w := newWorld(t)
 	r := w.propose(w.releases, one).Releases()[0]
 	good := content(one)
-	if err := trust.VerifyArchive(t.Context(), r, bytes.NewReader(good)); err != nil {
+	if _, err := trust.VerifyArchive(t.Context(), r, bytes.NewReader(good), nil); err != nil {
 		t.Fatal(err)
 	}
 	for what, data := range map[string][]byte{
 		"changed": append([]byte("A"), good[1:]...), "short": good[1:], "long": append(good[:len(good):len(good)], '!'), "empty": nil,
 	} {
-		if err := trust.VerifyArchive(t.Context(), r, bytes.NewReader(data)); !errors.Is(err, trust.ErrMismatch) {
+		if _, err := trust.VerifyArchive(t.Context(), r, bytes.NewReader(data), nil); !errors.Is(err, trust.ErrMismatch) {
 			t.Errorf("%s: expected %q, got %v", what, trust.ErrMismatch, err)
 		}
 	}
-	if err := trust.VerifyArchive(t.Context(), trust.Release{}, bytes.NewReader(nil)); err == nil {
+	if _, err := trust.VerifyArchive(t.Context(), trust.Release{}, bytes.NewReader(nil), nil); err == nil {
 		t.Error("expected the zero Release to be refused")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	wantErr(t, trust.VerifyArchive(ctx, r, bytes.NewReader(good)), context.Canceled)
+	_, err := trust.VerifyArchive(ctx, r, bytes.NewReader(good), nil)
+	wantErr(t, err, context.Canceled)
 }
 
 func TestBlockListDigestIsChecked(t *testing.T) {
@@ -46,7 +47,8 @@ func TestBlockListDigestIsChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := w.sign(e, w.releases...).Releases()[0]
-	wantErr(t, trust.VerifyArchive(t.Context(), r, bytes.NewReader(data)), trust.ErrMismatch)
+	_, err := trust.VerifyArchive(t.Context(), r, bytes.NewReader(data), nil)
+	wantErr(t, err, trust.ErrMismatch)
 }
 
 func TestCommitNothing(t *testing.T) {

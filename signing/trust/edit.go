@@ -46,7 +46,7 @@ func (r *Repository) EditTargets(known *Ledger, reserved int64, at time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	return &TargetsEdit{r, known.following(r), reserved, at, releases}, nil
+	return &TargetsEdit{r, known.after(r), reserved, at, releases}, nil
 }
 
 // Add lists an update. An update that is listed with the same digest stays as it is. Another digest for a name, even

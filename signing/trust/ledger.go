@@ -81,9 +81,9 @@ func (l *Ledger) check(n update.Name, d update.Digest) error {
 	return nil
 }
 
-// rebound returns a ledger in which the names of the releases are bound to their digests for good, whatever digests
-// they had. It returns l itself if nothing changes.
-func (l *Ledger) rebound(releases []Release) *Ledger {
+// bind returns a ledger in which the names of the releases have their digests for good, whatever digests they had. It
+// returns l itself if nothing changes.
+func (l *Ledger) bind(releases []Release) *Ledger {
 	out := l
 	for _, r := range releases {
 		if had, ok := l.digests[r.Name()]; ok && had == r.Digest() && !l.rebindable[r.Name()] {
@@ -99,14 +99,14 @@ func (l *Ledger) rebound(releases []Release) *Ledger {
 	return out
 }
 
-// with returns a ledger that remembers the releases too, l itself if nothing changes. The error is ErrSecondDigest.
-func (l *Ledger) with(releases []Release) (*Ledger, error) {
+// add returns a ledger that remembers the releases too, l itself if nothing changes. The error is ErrSecondDigest.
+func (l *Ledger) add(releases []Release) (*Ledger, error) {
 	for _, r := range releases {
 		if err := l.check(r.Name(), r.Digest()); err != nil {
 			return nil, err
 		}
 	}
-	return l.rebound(releases), nil
+	return l.bind(releases), nil
 }
 
 // A Binding is a name that had a digest and gets another one.
@@ -123,7 +123,7 @@ func (b Binding) String() string {
 // Rebound returns the names that r binds to another digest than l remembers. r was accepted, so a root has replaced
 // the release keys since l learned them.
 func (l *Ledger) Rebound(r *Repository) (out []Binding) {
-	l = l.under(r.chain)
+	l = l.underRoots(r.chain)
 	for _, rel := range r.list().releases {
 		if was, ok := l.digests[rel.Name()]; ok && was != rel.Digest() {
 			out = append(out, Binding{rel.Name(), was, rel.Digest()})
@@ -148,15 +148,15 @@ func replacedAt(chain []*Root) (version int64) {
 	return version
 }
 
-// under returns l as it is under the newest root of a chain. If a root replaced the release keys, names that were
+// underRoots returns l as it is under the newest root of a chain. If a root replaced the release keys, names that were
 // learned from lists before may be bound anew, once: a thief of the old keys may have listed them.
-func (l *Ledger) under(chain []*Root) *Ledger {
-	return l.after(replacedAt(slices.Concat(l.roots, chain)))
+func (l *Ledger) underRoots(chain []*Root) *Ledger {
+	return l.underRoot(replacedAt(slices.Concat(l.roots, chain)))
 }
 
-// after returns l with all its names rebindable, because root since replaced the release keys; l itself if it knows
+// underRoot returns l with all its names rebindable, because root since replaced the release keys; l itself if it knows
 // of that root or of a newer one that did.
-func (l *Ledger) after(since int64) *Ledger {
+func (l *Ledger) underRoot(since int64) *Ledger {
 	if since <= l.since {
 		return l
 	}
@@ -167,10 +167,10 @@ func (l *Ledger) after(since int64) *Ledger {
 	return out
 }
 
-// following returns l for checking a list that is to follow r. The names that r lists keep their digests, whatever l
-// has for them: l may be empty, or end before the release keys were replaced.
-func (l *Ledger) following(r *Repository) *Ledger {
-	return l.under(r.chain).rebound(r.list().releases)
+// after returns l for checking a list that is to follow r. The names that r lists keep their digests, whatever l has
+// for them: l may be empty, or end before the release keys were replaced.
+func (l *Ledger) after(r *Repository) *Ledger {
+	return l.underRoots(r.chain).bind(r.list().releases)
 }
 
 // boundName returns the name of the file with the names that are bound for good: those learned since that root, which
@@ -202,7 +202,7 @@ func (s *State) loadBound() {
 	if !whole {
 		since = max(since, slices.Concat(roots, s.roots)[0].version)
 	}
-	s.ledger = s.ledger.under(s.roots).after(since)
+	s.ledger = s.ledger.underRoots(s.roots).underRoot(since)
 	if s.ledger.since == 0 {
 		return
 	}
@@ -353,5 +353,5 @@ func (s *State) learn() {
 			break // one message for a damaged file is enough
 		}
 	}
-	s.ledger = s.ledger.rebound(releases)
+	s.ledger = s.ledger.bind(releases)
 }

@@ -72,8 +72,8 @@ func (r *Repository) CheckTargets(known *Ledger, reserved int64, raw []byte, at 
 	if err := errors.Join(list.impossible...); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w; sign a list without it", list.name(), ErrMalformed, err)
 	}
-	known = known.following(r)
-	if _, err := known.with(list.releases); err != nil {
+	known = known.after(r)
+	if _, err := known.add(list.releases); err != nil {
 		return nil, fmt.Errorf("%s: %w", list.name(), err)
 	}
 	if err := r.checkDetached(list.releases); err != nil {

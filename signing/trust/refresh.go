@@ -136,7 +136,7 @@ func (s *State) verifyOnce(ctx context.Context, f Fetcher, c Clock) (Accepted, e
 			return a, err
 		}
 	}
-	if _, err := s.ledger.under(repo.chain).with(repo.list().releases); err != nil {
+	if _, err := s.ledger.underRoots(repo.chain).add(repo.list().releases); err != nil {
 		return a, err
 	}
 	a.files[RoleTargets], a.Repository = repo.list(), repo

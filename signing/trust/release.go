@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/keys"
@@ -162,19 +163,30 @@ type detached []KeySignature
 // UnmarshalJSON reads canonical JSON.
 func (d *detached) UnmarshalJSON(b []byte) error {
 	*d = nil
-	return eachText(b, func(key, text []byte) error {
+	inner, begun := bytes.CutPrefix(b, []byte("{"))
+	inner, ended := bytes.CutSuffix(inner, []byte("}"))
+	if !begun || !ended {
+		return fmt.Errorf("sigs: expected an object, got %.100q", b)
+	}
+	if len(inner) == 0 {
+		return nil
+	}
+	for member := range bytes.SplitSeq(inner, []byte(",")) { // neither key nor value has a comma
 		if len(*d) == maxRoleKeys {
 			return fmt.Errorf("expected at most %d sigs", maxRoleKeys)
 		}
-		id, err := keys.ParseID(string(key))
+		key, text, _ := bytes.Cut(member, []byte(`":"`))
+		id, err := keys.ParseID(strings.TrimPrefix(string(key), `"`))
 		if err != nil {
 			return err
 		}
 		sig := KeySignature{Key: id}
-		err = sig.Signature.UnmarshalText(text)
+		if err := sig.Signature.UnmarshalText(bytes.TrimSuffix(text, []byte(`"`))); err != nil {
+			return err
+		}
 		*d = append(*d, sig)
-		return err
-	})
+	}
+	return nil
 }
 
 // MarshalJSON writes canonical JSON.

@@ -143,44 +143,24 @@ func (f *file) halfOver(at time.Time) bool {
 // VerifyDetached verifies the detached signatures by keys that the root has. The error wraps that of signing.Open.
 func (r *Repository) VerifyDetached() error { return verifyDetached(r.Root(), r.list().releases) }
 
-// VerifyArchive reads src to its end, in constant memory. The error is ErrMismatch if src is not the archive of the
-// release.
-func VerifyArchive(ctx context.Context, r Release, src io.Reader) error {
+// VerifyArchive reads src to its end, in constant memory, and returns its block list. The error is ErrMismatch if src is
+// not the archive of the release. read, if not nil, is called after each piece, with its length.
+func VerifyArchive(ctx context.Context, r Release, src io.Reader, read func(n int)) (update.Blocks, error) {
 	if r.IsZero() {
-		return errors.New("verify: no release")
+		return nil, errors.New("verify: no release")
 	}
-	var h update.Hasher
-	if err := copyAll(ctx, &h, src, r.Length()); err != nil {
-		return err
+	digest, blocks, length, err := update.Hash(ctx, io.LimitReader(src, r.Length()+1), read)
+	if err != nil {
+		return nil, err
 	}
-	return checkArchive(r, &h)
-}
-
-// copyAll copies from until its end, but at most one byte more than length.
-func copyAll(ctx context.Context, to io.Writer, from io.Reader, length int64) error {
-	from = io.LimitReader(from, length+1)
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if _, err := io.CopyN(to, from, 1<<20); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
-}
-
-func checkArchive(r Release, h *update.Hasher) error {
-	digest, blocks, length := h.Result()
 	if length > r.Length() {
-		return fmt.Errorf("%w: expected %d bytes, got more", ErrMismatch, r.Length())
+		return nil, fmt.Errorf("%w: expected %d bytes, got more", ErrMismatch, r.Length())
 	}
 	if digest != r.Digest() || length != r.Length() {
-		return fmt.Errorf("%w: expected %d bytes with digest %v, got %d with %v", ErrMismatch, r.Length(), r.Digest(), length, digest)
+		return nil, fmt.Errorf("%w: expected %d bytes with digest %v, got %d with %v", ErrMismatch, r.Length(), r.Digest(), length, digest)
 	}
 	if got := update.Sum(blocks.Bytes()); got != r.Blocks() {
-		return fmt.Errorf("%w: expected a block list with digest %v, got %v", ErrMismatch, r.Blocks(), got)
+		return nil, fmt.Errorf("%w: expected a block list with digest %v, got %v", ErrMismatch, r.Blocks(), got)
 	}
-	return nil
+	return blocks, nil
 }
