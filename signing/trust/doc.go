@@ -60,3 +60,34 @@
 //
 // A name keeps its digest for ever: the Ledger of each State remembers withdrawn names too.
 package trust
+
+import (
+	"errors"
+
+	"github.com/openpowerquality/box-update-server/status"
+)
+
+// The errors that a caller may branch on. Each refusal wraps one of them and says which file, role, version or key is
+// at fault, what was expected, and what to do.
+var (
+	ErrMalformed    error = status.Malformed    // a file is not what its role requires, whoever signed it
+	ErrThreshold    error = status.Threshold    // too few keys of a role signed a file
+	ErrExpired      error = status.Expired      // a file is past its expiry at the reference time
+	ErrRollback     error = status.Rollback     // metadata are older than what was accepted before
+	ErrFork         error = status.Fork         // two different files carry one version, or two roots are no chain
+	ErrMismatch     error = status.Mismatch     // a file is not the one that the signed file above it names
+	ErrSecondDigest error = status.SecondDigest // a name is offered with another digest than it had before
+	ErrConflict     error = status.Conflict     // a proposal does not follow the repository to which it is offered
+	ErrStranded     error = status.Stranded     // a new root would no longer accept what is published now
+	ErrClock        error = status.Clock        // the clock of the signing computer, or this one, is off
+	ErrAhead        error = status.ClockBehind  // by this clock, the published timestamp was signed in the future
+	ErrJump         error = status.ClockAhead   // this clock is too far ahead of all signed times to be believed
+	ErrKey          error = status.Key          // a key does not have the role
+	ErrTooMany      error = status.TooMany      // a list would exceed MaxUpdates
+	ErrNotFound     error = status.NoMetadata   // a file is not there; a Fetcher says so of its source
+
+	// ErrUnchanged is what a Fetcher returns if its source says that the caller's file is the current one.
+	ErrUnchanged = errors.New("metadata unchanged")
+
+	ErrNone = errors.New("no complete repository") // a directory holds no complete repository
+)
