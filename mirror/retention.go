@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -73,7 +72,7 @@ func (t Retention) keeps(p *productKept, rel trust.Release, clocks [2]time.Time)
 
 func newestFirst(releases []trust.Release) []trust.Release {
 	slices.SortFunc(releases, func(a, b trust.Release) int {
-		return cmp.Or(b.Name().Version().Compare(a.Name().Version()), b.Name().Compare(a.Name()))
+		return b.Name().CompareByVersion(a.Name())
 	})
 	return releases
 }

@@ -1,7 +1,6 @@
 package update
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -47,10 +46,7 @@ func NewCatalog(updates []Update, had bool) (*Catalog, error) {
 		byDigest: make(map[Digest]int, len(updates)),
 		had:      had || len(updates) > 0,
 	}
-	slices.SortFunc(c.updates, func(a, b Update) int {
-		// Versions first: with several products in one catalog the newest is still last.
-		return cmp.Or(a.Name.Version().Compare(b.Name.Version()), a.Name.Compare(b.Name))
-	})
+	slices.SortFunc(c.updates, func(a, b Update) int { return a.Name.CompareByVersion(b.Name) })
 	for i, u := range c.updates {
 		if _, twice := c.byName[u.Name]; twice {
 			return nil, fmt.Errorf("catalog: %v stands twice", u.Name)

@@ -1,3 +1,20 @@
+// Package update holds the nouns of the Box Update Server: what an update is called, which bytes it
+// is made of, and how both are written down. It opens no file.
+//
+// An update is an archive with a name and a digest:
+//
+//	opq-box-update-1550190683.tar.bz2
+//	└── product ──┘ └ version┘ └ format
+//
+// Its checksum line is what sha256sum prints, 64 hex digits, two spaces, the name and a newline:
+//
+//	e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  opq-box-update-1550190683.tar.bz2
+//
+// Its block list is the concatenation of the 32-byte SHA-256 digests of its blocks of 4 MiB, in
+// order; the last block may be shorter, and an empty archive has no block.
+//
+// Every parser here is strict: it accepts the one spelling that the matching String or Bytes prints,
+// so that an update has exactly one URL, one file name and one line.
 package update
 
 import (
@@ -142,6 +159,12 @@ func (n Name) Compare(m Name) int {
 		n.version.Compare(m.version),
 		cmp.Compare(n.format.rank(), m.format.rank()),
 	)
+}
+
+// CompareByVersion orders names by version and then as Compare does: the order of a catalog, in which the newest is last
+// even with several products.
+func (n Name) CompareByVersion(m Name) int {
+	return cmp.Or(n.version.Compare(m.version), n.Compare(m))
 }
 
 // MarshalText returns the spelling of String.

@@ -176,7 +176,7 @@ func encodeList(version int64, at time.Time, releases map[update.Name]Release) (
 }
 
 func compareReleases(a, b Release) int {
-	return cmp.Or(a.Name().Version().Compare(b.Name().Version()), a.Name().Compare(b.Name()))
+	return a.Name().CompareByVersion(b.Name())
 }
 
 // readCosigned collects the detached signatures that cosigners carry in their own signature entries,

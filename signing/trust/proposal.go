@@ -341,7 +341,7 @@ func planTargets(known *Ledger, from, to map[update.Name]Release) Plan {
 	slices.SortFunc(p.Added, compareReleases)
 	slices.SortFunc(p.Withdrawn, compareReleases)
 	slices.SortFunc(p.Changed, func(a, b ChangedRelease) int { return compareReleases(a.To, b.To) })
-	slices.SortFunc(p.Rebound, func(a, b Binding) int { return compareReleases(to[a.Name], to[b.Name]) })
+	slices.SortFunc(p.Rebound, func(a, b Binding) int { return a.Name.CompareByVersion(b.Name) })
 	return p
 }
 

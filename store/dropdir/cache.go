@@ -58,7 +58,7 @@ type cachedFile struct {
 // encodeCache returns the cache document for these entries.
 func encodeCache(entries map[update.Name]*entry) []byte {
 	files := []cachedFile{}
-	for _, n := range slices.SortedFunc(maps.Keys(entries), byVersion) {
+	for _, n := range slices.SortedFunc(maps.Keys(entries), update.Name.CompareByVersion) {
 		e := entries[n]
 		if !e.everListed() {
 			continue

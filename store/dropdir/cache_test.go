@@ -165,7 +165,7 @@ func FuzzParseCache(f *testing.F) {
 func oldCache(entries map[update.Name]*entry) []byte {
 	text := func(b []byte, s string) []byte { return append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	b := []byte("box-update-server digest cache 1\n")
-	for _, n := range slices.SortedFunc(maps.Keys(entries), byVersion) {
+	for _, n := range slices.SortedFunc(maps.Keys(entries), update.Name.CompareByVersion) {
 		k := entries[n].known
 		b = text(b, n.String())
 		b = binary.AppendUvarint(b, k.stamp.Inode)

@@ -1,7 +1,6 @@
 package dropdir
 
 import (
-	"cmp"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -281,7 +280,7 @@ func (s *state) prune() {
 	if len(gone) <= maxGone {
 		return
 	}
-	slices.SortFunc(gone, byVersion)
+	slices.SortFunc(gone, update.Name.CompareByVersion)
 	for _, n := range gone[:len(gone)-maxGone] {
 		delete(s.entries, n)
 	}
@@ -334,10 +333,6 @@ func (s *state) catalog() (*update.Catalog, error) {
 	return update.NewCatalog(updates, s.had)
 }
 
-func byVersion(a, b update.Name) int {
-	return cmp.Or(a.Version().Compare(b.Version()), a.Compare(b))
-}
-
 // task is one file to be read, as it was when the task was made.
 type task struct {
 	name  update.Name
@@ -357,9 +352,9 @@ func (s *state) queueWork(now time.Time) {
 			s.checks[e.lane] = append(s.checks[e.lane], n)
 		}
 	}
-	slices.SortFunc(s.hashes, byVersion)
+	slices.SortFunc(s.hashes, update.Name.CompareByVersion)
 	for _, names := range s.checks {
-		slices.SortFunc(names, byVersion)
+		slices.SortFunc(names, update.Name.CompareByVersion)
 	}
 }
 
