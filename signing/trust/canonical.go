@@ -98,9 +98,9 @@ func (w *walker) skip(s string) bool {
 func (w *walker) value() error {
 	switch c := w.peek(); {
 	case c == '{':
-		return w.nested(w.object)
+		return w.object()
 	case c == '[':
-		return w.nested(w.array)
+		return w.items("[", "]", maxItems, w.value)
 	case c == '"':
 		return w.text()
 	case c == '-' || '0' <= c && c <= '9':
@@ -111,22 +111,9 @@ func (w *walker) value() error {
 	return w.fail("a value other than null")
 }
 
-func (w *walker) nested(inside func() error) error {
-	if w.depth++; w.depth > maxDepth {
-		return fmt.Errorf("%w: byte %d: more than %d levels", ErrMalformed, w.at, maxDepth)
-	}
-	w.at++
-	err := inside()
-	w.depth--
-	return err
-}
-
 func (w *walker) object() error {
-	if w.skip("}") {
-		return nil
-	}
 	var last []byte
-	for range MaxUpdates {
+	return w.items("{", "}", MaxUpdates, func() error {
 		start := w.at
 		key, err := w.key()
 		if err != nil {
@@ -139,17 +126,31 @@ func (w *walker) object() error {
 		if last = key; !w.skip(":") {
 			return w.fail("':'")
 		}
-		if err := w.value(); err != nil {
+		return w.value()
+	})
+}
+
+// items reads what stands between begin, which is next, and end: at most most items with commas between them.
+func (w *walker) items(begin, end string, most int, item func() error) error {
+	if w.depth++; w.depth > maxDepth {
+		return fmt.Errorf("%w: byte %d: more than %d levels", ErrMalformed, w.at, maxDepth)
+	}
+	defer func() { w.depth-- }()
+	if w.at += len(begin); w.skip(end) {
+		return nil
+	}
+	for range most {
+		if err := item(); err != nil {
 			return err
 		}
-		if w.skip("}") {
+		if w.skip(end) {
 			return nil
 		}
 		if !w.skip(",") {
-			return w.fail("',' or '}'")
+			return w.fail(fmt.Sprintf("',' or '%s'", end))
 		}
 	}
-	return fmt.Errorf("%w: byte %d: an object of more than %d", ErrMalformed, w.at, MaxUpdates)
+	return fmt.Errorf("%w: byte %d: more than %d items before '%s'", ErrMalformed, w.at, most, end)
 }
 
 // key reads an object key. Upper case is refused because encoding/json ignores case when it matches field names.
@@ -170,24 +171,6 @@ func (w *walker) key() ([]byte, error) {
 
 func isKeyByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '.' || c == '-'
-}
-
-func (w *walker) array() error {
-	if w.skip("]") {
-		return nil
-	}
-	for range maxItems {
-		if err := w.value(); err != nil {
-			return err
-		}
-		if w.skip("]") {
-			return nil
-		}
-		if !w.skip(",") {
-			return w.fail("',' or ']'")
-		}
-	}
-	return fmt.Errorf("%w: byte %d: an array of more than %d", ErrMalformed, w.at, maxItems)
 }
 
 func (w *walker) text() error {

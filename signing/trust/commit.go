@@ -31,7 +31,7 @@ func (s *State) Commit(r *Repository) error {
 }
 
 func (s *State) commit(r *Repository) error {
-	if err := s.heal(r.chain); err != nil {
+	if err := s.restoreRoots(r.chain); err != nil {
 		return err
 	}
 	chain, err := s.continued(r.chain)
@@ -101,7 +101,7 @@ func (s *State) continued(chain []*Root) ([]*Root, error) {
 		return nil, rollback(last.name(), had)
 	}
 	if chain[0].version > s.Root().version {
-		if err := verifyRootChain(s.Root(), chain[0]); err != nil {
+		if err := s.Root().checkNext(chain[0]); err != nil {
 			return nil, err
 		}
 	}
@@ -199,7 +199,7 @@ func (s *State) remember(a Accepted) error {
 
 // addRoots adds the newer roots of a chain and forgets what the newest of them no longer accepts.
 func (s *State) addRoots(chain []*Root) error {
-	if err := s.heal(chain); err != nil {
+	if err := s.restoreRoots(chain); err != nil {
 		return err
 	}
 	newer, err := s.newer(chain)

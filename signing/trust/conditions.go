@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -199,11 +200,11 @@ func (r Release) Evaluate(b Box, at time.Time) Verdict {
 	c := r.conditions
 	if len(c.Hardware) > 0 && !slices.Contains(c.Hardware, b.Hardware) {
 		return Verdict{Hold: HoldHardware, Reason: fmt.Sprintf("it is for hardware %s, and this is %s",
-			strings.Join(c.Hardware, ", "), orUnknown(b.Hardware))}
+			strings.Join(c.Hardware, ", "), cmp.Or(b.Hardware, "not known here"))}
 	}
 	if !c.MinVersion.IsZero() && b.Installed.Compare(c.MinVersion) < 0 {
 		return Verdict{Hold: HoldVersion, Reason: fmt.Sprintf("it installs over version %v or newer, and %s is installed",
-			c.MinVersion, orNone(b.Installed))}
+			c.MinVersion, cmp.Or(b.Installed.String(), "none"))}
 	}
 	place := percentile(b.Machine, r.Name())
 	share := c.Rollout.Share(at.Sub(r.published))
@@ -238,18 +239,4 @@ func (r *Rollout) hold(place, share int, published time.Time) Verdict {
 	}
 	v.Reason += "; no further step is planned"
 	return v
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "not known here"
-	}
-	return s
-}
-
-func orNone(v update.Version) string {
-	if v.IsZero() {
-		return "none"
-	}
-	return v.String()
 }

@@ -237,7 +237,7 @@ func (s *State) olderRoots() (older []*Root, whole bool) {
 			if err != nil {
 				return nil, err
 			}
-			return root, verifyRootChain(root, next)
+			return root, root.checkNext(next)
 		})
 		if err != nil {
 			return older, false

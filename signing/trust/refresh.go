@@ -53,7 +53,7 @@ func IsNotFound(name string, status int) bool {
 // ErrMismatch, ErrFork, ErrSecondDigest, ErrMalformed, ErrNotFound and those of the Fetcher.
 func (s *State) Refresh(ctx context.Context, f Fetcher, c Clock) (*Repository, error) {
 	if s.cfg.DeferRoots {
-		whole, err := s.restored(ctx, f)
+		whole, err := s.withLostRoots(ctx, f)
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +101,7 @@ type gone struct{ error }
 func (g *gone) Unwrap() error { return g.error }
 
 func (s *State) verifyOnce(ctx context.Context, f Fetcher, c Clock) (Accepted, error) {
-	s, err := s.restored(ctx, f)
+	s, err := s.withLostRoots(ctx, f)
 	if err != nil {
 		return Accepted{}, err
 	}
@@ -169,13 +169,13 @@ func (s *State) fetchTimestamp(ctx context.Context, f Fetcher) ([]byte, error) {
 	return raw, err
 }
 
-// restored returns s with its damaged roots fetched from f; s itself if none are damaged.
-func (s *State) restored(ctx context.Context, f Fetcher) (*State, error) {
+// withLostRoots returns s with its damaged roots fetched from f; s itself if none are damaged.
+func (s *State) withLostRoots(ctx context.Context, f Fetcher) (*State, error) {
 	if s.lostBelow == 0 {
 		return s, nil
 	}
 	chain, err := s.walkRoots(ctx, f)
-	whole, lacking := s.whole(chain)
+	whole, lacking := s.openedWith(chain)
 	if lacking != nil && err != nil {
 		return nil, err // the fetch error is why roots are still lacking
 	}

@@ -299,21 +299,21 @@ func fingerprints(ks []keys.Public) string {
 	return strings.Join(names, ", ")
 }
 
-// openNext reads a root that must follow r; see verifyRootChain.
+// openNext reads a root that must follow r; see checkNext.
 func (r *Root) openNext(raw []byte) (*Root, error) {
 	next, err := parseRoot(r, raw)
 	if err != nil {
 		return nil, err
 	}
-	if err := verifyRootChain(r, next); err != nil {
+	if err := r.checkNext(next); err != nil {
 		return nil, err
 	}
 	return next, nil
 }
 
-// verifyRootChain checks that next follows r: its version is one higher, else the error is ErrFork, and the
-// thresholds of both signed it, else ErrThreshold.
-func verifyRootChain(r, next *Root) error {
+// checkNext checks that next follows r: its version is one higher, else the error is ErrFork, and the thresholds of
+// both signed it, else ErrThreshold (TUF 1.0, 5.3.4 and 5.3.5).
+func (r *Root) checkNext(next *Root) error {
 	if next.version != r.version+1 {
 		return fmt.Errorf("%s: %w: expected root %d", next.name(), ErrFork, r.version+1)
 	}

@@ -200,7 +200,7 @@ func (s *State) loadRoots() error {
 			if s.cfg.Pinned == nil {
 				return err
 			}
-			// Refresh fetches it again; see whole.
+			// Refresh fetches it again; see openedWith.
 			s.damaged(fmt.Errorf("%w; it is fetched again", err))
 			s.lostBelow = stored[len(stored)-1]
 			return nil

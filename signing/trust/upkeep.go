@@ -59,10 +59,10 @@ func (s *State) RewriteDamaged() error {
 	return nil
 }
 
-// whole returns s as Open would have read it with the damaged roots taken from chain; s itself if no root is damaged.
+// openedWith returns s as Open would have read it with the damaged roots taken from chain; s itself if no root is damaged.
 // The chain must lead to the newest root that was stored, or it could bring a revoked key back. It must also agree
 // with every stored root that is intact: a thief of the revoked keys of an older root can make another chain.
-func (s *State) whole(chain []*Root) (*State, error) {
+func (s *State) openedWith(chain []*Root) (*State, error) {
 	if s.lostBelow == 0 {
 		return s, nil
 	}
@@ -88,9 +88,9 @@ func (s *State) whole(chain []*Root) (*State, error) {
 	return out, nil
 }
 
-// heal makes s whole, and stores the roots that were damaged.
-func (s *State) heal(chain []*Root) error {
-	out, err := s.whole(chain)
+// restoreRoots makes s what openedWith returns, and stores the roots that were damaged.
+func (s *State) restoreRoots(chain []*Root) error {
+	out, err := s.openedWith(chain)
 	if err != nil || out == s {
 		return err
 	}
