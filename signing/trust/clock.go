@@ -56,17 +56,14 @@ func (r *Repository) RolloutTime(c Clock) time.Time {
 // judge refuses, with ErrExpired, a file that expired before the reference time. It allows for AcceptExpired and
 // AcceptStale.
 func (c Clock) judge(f *file, reference time.Time) error {
-	if c.AcceptExpired || !reference.After(f.expires.Add(c.grace(f.role))) {
+	until := f.expires
+	if f.role == RoleSnapshot || f.role == RoleTimestamp {
+		until = until.Add(c.AcceptStale)
+	}
+	if c.AcceptExpired || !reference.After(until) {
 		return nil
 	}
 	return fmt.Errorf("%s: %w at %s, and it is %s%s", f.name(), ErrExpired, formatTime(f.expires), formatTime(reference), c.hint(f.role, reference))
-}
-
-func (c Clock) grace(role Role) time.Duration {
-	if role == RoleSnapshot || role == RoleTimestamp {
-		return c.AcceptStale
-	}
-	return 0
 }
 
 func (c Clock) hint(role Role, reference time.Time) string {

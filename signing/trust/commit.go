@@ -13,8 +13,8 @@ import (
 )
 
 // Commit makes r the current repository, durably. It writes roots, ledger, targets, snapshot and, last, the
-// timestamp. After an error, or a crash at any instant, the directory holds the old repository or the new one, whole;
-// Open tells which. In a directory that is served, every archive that r lists must be in place before the call.
+// timestamp. After an error, or a crash at any instant, the directory holds the old repository or the new one, whole,
+// and Open returns that one. In a directory that is served, every archive that r lists must be in place before the call.
 //
 // Commit refuses a repository older than the current one with ErrRollback, another digest for a name with
 // ErrSecondDigest, and one that follows from other roots with ErrFork. What was accepted since the last Commit and is

@@ -54,12 +54,6 @@ func (r *Rollout) Share(elapsed time.Duration) int {
 	return share
 }
 
-// completeAfter returns how long after the publish time all boxes take the update; ok is false if they never do.
-func (r *Rollout) completeAfter() (after time.Duration, ok bool) {
-	last := r.Steps[len(r.Steps)-1]
-	return last.After, last.Percent == 100 && (!r.Paused || last.After <= r.PausedAt)
-}
-
 func (r *Rollout) check() error {
 	if r == nil {
 		return nil

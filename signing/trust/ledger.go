@@ -192,8 +192,8 @@ func (l *Ledger) bound() []byte {
 // ledger has it too. A file that is missing or can't be read binds no name; a crash before it was written leaves
 // none. The names that are listed now are learned again.
 //
-// If the pinned root is newer than the ledger's first, the chain from it does not tell which keys were replaced. Then
-// the older stored roots tell; if they don't lead to the pinned one, everything learned may be from before a
+// If the pinned root is newer than the ledger's first, the chain from it does not show which keys were replaced. Then
+// the older stored roots show it; if they don't lead to the pinned one, everything learned may be from before a
 // replacement. A file of this kind also proves that its root replaced the keys.
 func (s *State) loadBound() {
 	roots, whole := s.olderRoots()

@@ -71,24 +71,15 @@ func (r Release) Blocks() update.Digest { return r.verified.Blocks() }
 // Update returns the release as a catalog has it.
 func (r Release) Update() update.Update {
 	u := update.Update{Name: r.Name(), Digest: r.Digest(), Length: r.Length(), Time: r.published}
-	u.Limited, u.Until = r.limited()
-	return u
-}
-
-// limited reports whether only some boxes may install the release, and until when; a zero time means for good.
-func (r Release) limited() (bool, time.Time) {
 	c := r.conditions
-	if len(c.Hardware) > 0 || !c.MinVersion.IsZero() {
-		return true, time.Time{}
+	u.Limited = len(c.Hardware) > 0 || !c.MinVersion.IsZero() || c.Rollout != nil
+	if c.Rollout != nil && len(c.Hardware) == 0 && c.MinVersion.IsZero() {
+		last := c.Rollout.Steps[len(c.Rollout.Steps)-1]
+		if last.Percent == 100 && (!c.Rollout.Paused || last.After <= c.Rollout.PausedAt) {
+			u.Until = r.published.Add(last.After)
+		}
 	}
-	if c.Rollout == nil {
-		return false, time.Time{}
-	}
-	after, ok := c.Rollout.completeAfter()
-	if !ok {
-		return true, time.Time{}
-	}
-	return true, r.published.Add(after)
+	return u
 }
 
 // Published returns the signed time of publishing, from which a rollout counts.
