@@ -49,15 +49,15 @@ func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.
 		if f.Error != "" {
 			text += fmt.Sprintf("; no sync went well since %s: %s", f.Since.Format(time.RFC3339), describeReason(f))
 		}
-		warn("sync", true, "", "%s", text)
+		warn("sync", true, seeUpstream, "%s", text)
 		return out
 	}
 	if text := describeExpiry(f, repo, at); text != "" {
 		warn("expiry", true, "see to the origin, or to the way there", "%s", text)
 	}
-	out = append(out, s.WarnOfLost(repo, at, "damaged here, or at the upstreams; they are fetched as soon as one of these has them whole")...)
+	out = append(out, s.WarnOfLost(repo, at, "damaged here, or at the upstreams; they are fetched as soon as one of these has them whole, or by box-update-server fsck")...)
 	if text := describeSilence(f, interval, at); text != "" {
-		warn("sync", false, "", "%s", text)
+		warn("sync", false, seeUpstream, "%s", text)
 	}
 	if f.Ring {
 		warn("upstream", false, "add the origin as an upstream", "%v", status.ErrRing)
@@ -77,7 +77,7 @@ func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.
 		}
 	}
 	if f.SecondsBehind > 0 {
-		warn("behind", false, "", "%d updates and %v behind the upstream, snapshot %d of %d",
+		warn("behind", false, "wait for the next sync, or run box-update-server mirror --once", "%d updates and %v behind the upstream, snapshot %d of %d",
 			f.UpdatesBehind, time.Duration(f.SecondsBehind)*time.Second, f.Own.Snapshot, f.Upstream.Snapshot)
 	}
 	return out

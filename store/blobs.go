@@ -78,6 +78,9 @@ func (s *Store) Lost(repo *trust.Repository, at time.Time) []trust.Release {
 	return now.lost
 }
 
+// SubjectLost is the subject of a warning about archives that are listed and not in place.
+const SubjectLost = "archives"
+
 // WarnOfLost returns a warning about the archives that are listed and not in place, none if all are there. advice
 // says how to bring them back.
 func (s *Store) WarnOfLost(repo *trust.Repository, at time.Time, advice string) []status.Warning {
@@ -85,7 +88,7 @@ func (s *Store) WarnOfLost(repo *trust.Repository, at time.Time, advice string) 
 	if len(lost) == 0 {
 		return nil
 	}
-	return []status.Warning{{Subject: "archives", Urgent: true, Advice: advice,
+	return []status.Warning{{Subject: SubjectLost, Urgent: true, Advice: advice,
 		Text: fmt.Sprintf("%d that are listed can't be served, the first is %v", len(lost), lost[0].Name())}}
 }
 

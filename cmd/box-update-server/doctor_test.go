@@ -186,16 +186,16 @@ func faults() map[string]fault {
 		"archive is gone": {func(t *testing.T, w *sick) {
 			d := digest(body(newest))
 			w.check(os.Remove(filepath.Join(w.mirror, "sha256", d[:2], d)))
-		}, "archives", "wrong", "not in place", "fsck"},
+		}, "archives", "wrong", "1 that are listed can't be served", "fsck"},
 		"metadata are damaged": {func(t *testing.T, w *sick) {
 			path := filepath.Join(w.mirror, "metadata", "timestamp.json")
 			w.check(os.WriteFile(path, []byte("{}"), 0o644))
 			w.check(os.WriteFile(path+".copy", []byte("{}"), 0o644))
-		}, "repository", "wrong", "timestamp", "backup"},
+		}, "metadata", "wrong", "timestamp", "backup"},
 		"metadata with a copy are damaged": {func(t *testing.T, w *sick) {
 			path := filepath.Join(w.mirror, "metadata", "timestamp.json")
 			w.check(os.WriteFile(path, []byte("{}"), 0o644))
-		}, "repository", "warning", "its copy is used", "restart"},
+		}, "metadata", "warning", "its copy is used", "restart"},
 		"certificate has expired": {func(t *testing.T, w *sick) { w.pair.put(t, w.authority.issue(-time.Minute)) },
 			"certificate", "wrong", "expired at", "new one"},
 		"certificate will expire": {func(t *testing.T, w *sick) { w.pair.put(t, w.authority.issue(time.Minute)) },

@@ -13,7 +13,7 @@ import (
 
 func countWrong(found []server.Finding) (n int) {
 	for _, f := range found {
-		if f.Level == server.LevelWrong {
+		if f.Urgent {
 			n++
 		}
 	}
@@ -24,9 +24,8 @@ func printFindings(p *server.Program, found []server.Finding, asJSON bool) error
 	if asJSON {
 		return p.JSON(found)
 	}
-	signs := map[server.Level]string{server.LevelOK: "[+]", server.LevelWarning: "[!]", server.LevelWrong: "[-]"}
 	for _, f := range found {
-		_, err := fmt.Fprintf(p.Out, "%s %s: %s\n", signs[f.Level], f.Check, cli.Printable(f.Text))
+		_, err := fmt.Fprintf(p.Out, "%s %s\n", f.Mark(), cli.Printable(status.Warning{Subject: f.Subject, Text: f.Text}.String()))
 		if f.Advice != "" {
 			_, e := fmt.Fprintf(p.Out, "    to do: %s\n", cli.Printable(f.Advice))
 			err = errors.Join(err, e)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,42 +13,61 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-// A Level says how bad a finding is.
-type Level string
-
-const (
-	LevelOK      Level = "ok"
-	LevelWarning Level = "warning" // it will be wrong some day, or may be on purpose
-	LevelWrong   Level = "wrong"
-)
-
-// A Finding is what one check found. Text and Advice are each on one line.
+// A Finding is what one check found: a warning whose subject is the check, or that all is well. Text and Advice are each
+// on one line.
 type Finding struct {
-	Check  string `json:"check"`
-	Level  Level  `json:"level"`
-	Text   string `json:"text"`
-	Advice string `json:"advice,omitempty"` // what to do; "" where all is well
+	status.Warning
+	OK bool // all is well; Text says what was found
+}
+
+// MarshalJSON writes check, level ("ok", "warning" or, if urgent, "wrong"), text and advice.
+func (f Finding) MarshalJSON() ([]byte, error) {
+	level := "warning"
+	switch {
+	case f.OK:
+		level = "ok"
+	case f.Urgent:
+		level = "wrong"
+	}
+	return json.Marshal(struct {
+		Check  string `json:"check"`
+		Level  string `json:"level"`
+		Text   string `json:"text"`
+		Advice string `json:"advice,omitempty"`
+	}{f.Subject, level, f.Text, f.Advice})
+}
+
+// Mark returns what stands before a finding in a list.
+func (f Finding) Mark() string {
+	if f.OK {
+		return "[+]"
+	}
+	return f.Warning.Mark()
 }
 
 func ok(check, format string, args ...any) Finding {
-	return Finding{check, LevelOK, fmt.Sprintf(format, args...), ""}
+	return Finding{status.Warning{Subject: check, Text: fmt.Sprintf(format, args...)}, true}
 }
 
+// warning is about what will go wrong some day, or may be on purpose.
 func warning(check, advice, format string, args ...any) Finding {
-	return Finding{check, LevelWarning, fmt.Sprintf(format, args...), advice}
+	return Finding{Warning: status.Warning{Subject: check, Text: fmt.Sprintf(format, args...), Advice: advice}}
 }
 
 func wrong(check, advice, format string, args ...any) Finding {
-	return Finding{check, LevelWrong, fmt.Sprintf(format, args...), advice}
+	f := warning(check, advice, format, args...)
+	f.Urgent = true
+	return f
 }
 
-// checked is what is examined. All of it is only read.
+// checked is what doctor examines. It only reads.
 type checked struct {
 	settings settings.Server
 	store    *store.Store // nil: there is none, or it can't be read
 	now      func() time.Time
 	version  string // of the program
 	built    time.Time
+	warnings []status.Warning // that every report gives on the repository
 }
 
 // Examine makes all checks, as far as the settings let it.
@@ -75,7 +95,7 @@ func (p *Program) Examine(ctx context.Context) (found []Finding) {
 	}
 	c := &checked{settings: s, now: p.Now, version: p.Version, built: p.Built}
 	for _, check := range []func(context.Context) []Finding{
-		c.permissions, c.keys, c.disk, c.certificates, c.repository, c.expiry, c.clock, c.upstreams, c.server,
+		c.permissions, c.keys, c.disk, c.certificates, c.repository, c.clock, c.upstreams, c.server,
 	} {
 		found = append(found, check(ctx)...)
 	}

@@ -15,28 +15,34 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-// is fails the test unless a finding has this level, text and advice.
-func (f Finding) is(t *testing.T, l Level, text, advice string) {
+// is fails the test unless a finding has this mark, text and advice.
+func (f Finding) is(t *testing.T, mark, text, advice string) {
 	t.Helper()
-	if f.Level != l || !strings.Contains(f.Text, text) || !strings.Contains(f.Advice, advice) || (l == LevelOK) != (f.Advice == "") {
-		t.Errorf("got %+v, want %s with %q and %q", f, l, text, advice)
+	if f.Mark() != mark || !strings.Contains(f.Text, text) || !strings.Contains(f.Advice, advice) || (mark == isOK) != (f.Advice == "") {
+		t.Errorf("got %+v, want %s with %q and %q", f, mark, text, advice)
 	}
 }
 
+const (
+	isOK      = "[+]"
+	isWarning = "[!]"
+	isWrong   = "[-]"
+)
+
 func TestDiskIsJudged(t *testing.T) {
 	space := disk.Space{Size: 100 << 30, Free: 10 << 30, Files: 1 << 20, FreeFiles: 1 << 19}
-	judgeRoom("d", space).is(t, LevelOK, "10240 of 102400 MB are free", "")
-	judgeFiles("d", space).is(t, LevelOK, "524288 of 1048576 inodes are free", "")
+	judgeRoom("d", space).is(t, isOK, "10240 of 102400 MB are free", "")
+	judgeFiles("d", space).is(t, isOK, "524288 of 1048576 inodes are free", "")
 	space.Free = 4 << 30
 	space.FreeFiles = 30_000
-	judgeRoom("d", space).is(t, LevelWarning, "4096 of", "keep_newest")
-	judgeFiles("d", space).is(t, LevelWarning, "30000 of", "inodes")
+	judgeRoom("d", space).is(t, isWarning, "4096 of", "keep_newest")
+	judgeFiles("d", space).is(t, isWarning, "30000 of", "inodes")
 	space.Free = 255 << 20
 	space.FreeFiles = 999
-	judgeRoom("d", space).is(t, LevelWrong, "255 of", "make room")
-	judgeFiles("d", space).is(t, LevelWrong, "999 of", "inodes")
+	judgeRoom("d", space).is(t, isWrong, "255 of", "make room")
+	judgeFiles("d", space).is(t, isWrong, "999 of", "inodes")
 	space.Files, space.FreeFiles = 0, 0
-	judgeFiles("d", space).is(t, LevelOK, "not counted", "")
+	judgeFiles("d", space).is(t, isOK, "not counted", "")
 	if err := tryDisk(t.TempDir()); err != nil {
 		t.Error(err)
 	}
@@ -48,14 +54,14 @@ func TestDiskIsJudged(t *testing.T) {
 func TestSkewIsJudged(t *testing.T) {
 	before := time.Date(2026, 1, 31, 12, 0, 0, 900e6, time.UTC)
 	after := before.Add(3 * time.Second) // a slow answer is no skew
-	for skew, want := range map[time.Duration]Level{
-		0: LevelOK, -4 * time.Second: LevelOK, 7 * time.Second: LevelOK,
-		-5 * time.Second: LevelWarning, 19 * time.Second: LevelWarning, -19 * time.Second: LevelWarning,
-		24 * time.Second: LevelWrong, -20 * time.Second: LevelWrong, 24 * time.Hour: LevelWrong,
+	for skew, want := range map[time.Duration]string{
+		0: isOK, -4 * time.Second: isOK, 7 * time.Second: isOK,
+		-5 * time.Second: isWarning, 19 * time.Second: isWarning, -19 * time.Second: isWarning,
+		24 * time.Second: isWrong, -20 * time.Second: isWrong, 24 * time.Hour: isWrong,
 	} {
 		f := judgeSkew("http://u", before, after, before.Truncate(time.Second).Add(skew))
 		advice := "timedatectl"
-		if want == LevelOK {
+		if want == isOK {
 			advice = ""
 		}
 		f.is(t, want, "http://u", advice)
@@ -79,48 +85,60 @@ func newChecked(t *testing.T) (*checked, time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Root: repo.Raw(trust.RoleRoot)})
+	dir := t.TempDir()
+	st, err := store.Open(t.Context(), store.Config{Dir: dir, Root: repo.Raw(trust.RoleRoot)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := st.Commit(t.Context(), repo); err != nil {
+	if err := errors.Join(st.Commit(t.Context(), repo), st.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return &checked{store: st}, at
+	c := &checked{}
+	c.settings.DataDir = dir
+	return c, at
 }
 
-func TestExpiryIsJudged(t *testing.T) {
+// What doctor finds in a repository are the warnings that every report gives, and how long each file is accepted.
+func TestExpiryIsFound(t *testing.T) {
 	p, begun := newChecked(t)
 	const day = 24 * time.Hour
 	for _, c := range []struct {
 		after  time.Duration
-		role   trust.Role
-		level  Level
+		check  string
+		mark   string
 		text   string
 		advice string
 	}{
-		{time.Hour, trust.RoleRoot, LevelOK, "version 1", ""},
-		{time.Hour, trust.RoleTimestamp, LevelOK, "version 1", ""},
-		{7 * day / 2, trust.RoleTimestamp, LevelOK, "version 1", ""},
-		{4 * day, trust.RoleTimestamp, LevelWrong, "not renewed", "online_key"},
-		{8 * day, trust.RoleTimestamp, LevelWrong, "expired", "online_key"},
-		{8 * day, trust.RoleSnapshot, LevelOK, "version 1", ""},
-		{16 * day, trust.RoleSnapshot, LevelWrong, "not renewed", "online_key"},
-		{340 * day, trust.RoleTargets, LevelWarning, "version 1", "boxsign renew --list"},
-		{340 * day, trust.RoleRoot, LevelWarning, "version 1", "boxsign root renew"},
-		{400 * day, trust.RoleRoot, LevelWrong, "expired", "boxsign root renew"},
+		{time.Hour, "expiry of root", isOK, "version 1", ""},
+		{time.Hour, "expiry of timestamp", isOK, "version 1", ""},
+		{7 * day / 2, "expiry of timestamp", isOK, "version 1", ""},
+		{4 * day, "renewal", isWrong, "not renewed", "online_key"},
+		{8 * day, "renewal", isWrong, "on boxes refuse", "online_key"},
+		{8 * day, "expiry of snapshot", isOK, "version 1", ""},
+		{16 * day, "renewal", isWrong, "not renewed", "online_key"},
+		{340 * day, "targets", isWarning, "targets 1 expires", "boxsign renew --list"},
+		{340 * day, "root", isWarning, "root 1 expires", "boxsign root renew"},
+		{400 * day, "root", isWrong, "expired", "boxsign root renew"},
 	} {
-		p.now = func() time.Time { return begun.Add(c.after) }
-		p.judgeExpiry(p.store.Repository(), c.role).is(t, c.level, c.text, c.advice)
+		p.found(t, begun.Add(c.after), c.check).is(t, c.mark, c.text, c.advice)
 	}
 	p.settings.Upstream = []string{"http://u"}
-	p.now = func() time.Time { return begun.Add(8 * day) }
-	p.judgeExpiry(p.store.Repository(), trust.RoleTimestamp).is(t, LevelWrong, "expired", "the upstream must renew it")
+	p.found(t, begun.Add(8*day), "expiry").is(t, isWrong, "expired", "see to the origin")
+	p.found(t, begun.Add(8*day), "sync").is(t, isWarning, "no upstream was asked", "see to the upstream")
+}
+
+// found returns what is found in the repository at a time by one check.
+func (c *checked) found(t *testing.T, at time.Time, check string) Finding {
+	t.Helper()
+	c.now = func() time.Time { return at }
+	all := c.repository(t.Context())
+	for _, f := range all {
+		if f.Subject == check {
+			return f
+		}
+	}
+	t.Errorf("nothing is found of %s after %v: %+v", check, at, all)
+	return Finding{}
 }
 
 func TestClockIsJudged(t *testing.T) {
@@ -131,20 +149,22 @@ func TestClockIsJudged(t *testing.T) {
 	for _, c := range []struct {
 		after    time.Duration
 		settings settings.Server
-		level    Level
+		mark     string
 		text     string
 		advice   string
 	}{
-		{0, settings.Server{}, LevelOK, "neither behind", ""},
-		{-2 * time.Minute, settings.Server{}, LevelOK, "neither behind", ""}, // the origin signs
-		{-time.Hour, settings.Server{}, LevelWrong, "timestamp 1 was issued at", "boxsign rotate online"},
-		{-time.Hour, mirrors, LevelWrong, "timestamp 1 was issued at", "timedatectl"},
-		{29 * day, settings.Server{}, LevelOK, "neither behind", ""},
-		{31 * day, settings.Server{}, LevelWrong, "31 days after", "clock_checked"}, // the origin refuses to sign
-		{31 * day, checked, LevelOK, "neither behind", ""},
-		{31 * day, mirrors, LevelOK, "not behind", ""},
+		{0, settings.Server{}, isOK, "neither behind", ""},
+		{-2 * time.Minute, settings.Server{}, isOK, "neither behind", ""}, // the origin signs
+		{-time.Hour, settings.Server{}, isWrong, "timestamp 1 was issued at", "boxsign rotate online"},
+		{-time.Hour, mirrors, isWrong, "timestamp 1 was issued at", "timedatectl"},
+		{29 * day, settings.Server{}, isOK, "neither behind", ""},
+		{31 * day, settings.Server{}, isWrong, "31 days after", "clock_checked"}, // the origin refuses to sign
+		{31 * day, checked, isOK, "neither behind", ""},
+		{31 * day, mirrors, isOK, "not behind", ""},
 	} {
+		c.settings.DataDir = p.settings.DataDir
 		p.settings, p.now = c.settings, func() time.Time { return begun.Add(c.after) }
-		p.clock(t.Context())[0].is(t, c.level, c.text, c.advice)
+		p.repository(t.Context())
+		p.clock(t.Context())[0].is(t, c.mark, c.text, c.advice)
 	}
 }

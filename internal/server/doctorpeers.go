@@ -12,7 +12,6 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/openpowerquality/box-update-server/internal/settings"
-	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
@@ -106,16 +105,6 @@ func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 	}
 	defer client.Close()
 	shown := c.verifyUpstreams(ctx, client)
-	if c.store != nil {
-		if f, _, err := mirror.ReadHealth(c.store, c.settings.Interval, c.now()); err == nil { // another check reports an error
-			for _, u := range f.Upstreams {
-				if u.Loop {
-					found = append(found, wrong("upstream", "name the origin as upstream, or a mirror that is nearer to it",
-						"%s: it copies from this mirror", u.URL))
-				}
-			}
-		}
-	}
 	for _, u := range client.Upstreams() {
 		found = append(found, shown[u])
 		found = append(found, c.skew(ctx, u)...)

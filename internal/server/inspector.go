@@ -162,10 +162,11 @@ func (i *inspector) warnings() (out []status.Warning) {
 			continue
 		}
 		if len(out) >= maxOmissions {
-			return append(out, status.Warning{Subject: "archives", Text: "more of them are not proper updates"})
+			return append(out, status.Warning{Subject: "archives", Text: "more of them are not proper updates", Advice: "see the log"})
 		}
 		for _, problem := range problems {
-			out = append(out, status.Warning{Text: fmt.Sprintf("%v is not a proper update: %s", u.Name, problem)})
+			out = append(out, status.Warning{
+				Text: fmt.Sprintf("%v is not a proper update: %s", u.Name, problem), Advice: "withdraw it with boxsign, and publish a proper one"})
 		}
 	}
 	return out

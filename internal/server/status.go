@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
@@ -42,20 +43,19 @@ func (p *Program) Status(ctx context.Context) (r StatusReport, err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	r.Scrub = st.Scrubbed()
-	f, warnings, err := p.readStanding(st, s)
+	f, warnings, err := readStanding(st, s, p.Built, p.Now())
 	r.Freshness, r.Warnings = f, append([]status.Warning{}, warnings...)
 	return r, err
 }
 
 // readStanding returns what a server of the settings says of a directory that is open for reading alone.
-func (p *Program) readStanding(st *store.Store, s settings.Server) (status.Freshness, []status.Warning, error) {
-	at := p.Now()
+func readStanding(st *store.Store, s settings.Server, built, at time.Time) (status.Freshness, []status.Warning, error) {
 	f, warnings, err := mirror.ReadHealth(st, s.Interval, at)
 	if err != nil {
 		return status.Freshness{}, nil, err
 	}
 	if len(s.Upstream) == 0 && f.Synced {
-		warnings = origin.ReadHealth(origin.Config{Store: st, Built: p.Built, ClockChecked: s.ClockChecked}, at)
+		warnings = origin.ReadHealth(origin.Config{Store: st, Built: built, ClockChecked: s.ClockChecked}, at)
 		warnings = append(warnings, newInspector(st, slog.New(slog.DiscardHandler)).warnings()...)
 	}
 	return f, warnings, nil
