@@ -1,12 +1,12 @@
-// Package disk is the one door to the disk.
+// Package disk accesses the disk for all other packages.
 //
 //	writes         FS writes files so that a crash, a kill or a power cut at any instant leaves either the old
 //	               file or the new one, whole, and so that a write that was reported as done stays done
-//	state          WriteState and ReadState keep small files of bookkeeping, which survive turned bits
-//	bounded reads  ReadFile, ReadRegular and ReadAll read at most so many bytes and refuse more, with ErrTooLong
-//	space          SpaceOf and CheckSpace say what is free; ErrNoSpace is the error of a full disk, whoever meets it
-//	identity       Stamp tells whether a file is another one, or was written to
-//	locks          TryLock keeps a directory for one process
+//	state          WriteState and ReadState keep small files of bookkeeping that survive flipped bits
+//	bounded reads  ReadFile, ReadRegular and ReadAll refuse more bytes than a limit, with ErrTooLong
+//	space          SpaceOf and CheckSpace measure the free space; ErrNoSpace is the error of a full disk
+//	identity       a Stamp shows whether a path leads to another file than before, or whether the file was written to
+//	locks          TryLock reserves a directory for one process
 //
 // The order of system calls for a file that replaces another:
 //
@@ -28,6 +28,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 // TempPrefix begins the name of every temporary file that this package makes.
@@ -50,13 +52,12 @@ const (
 
 // FS writes to the file system. Its zero value is ready for use.
 type FS struct {
-	// Hook, if not nil, is called before each change with the path that the change is about. It
-	// returns whether the change is carried out and, independently, the error that the caller gets
-	// (after the change, if it is carried out), so that "failed, but written" can be tested.
+	// Hook, if not nil, is called before each change to path. It returns whether to carry out the change and, independently,
+	// the error that the caller gets, so that a test can make a change that is written and reported as failed.
 	Hook func(op Op, path string) (apply bool, err error)
 }
 
-// do carries out one change under the hook. What the system says of a full disk is ErrNoSpace from here on.
+// do carries out one change under the hook. The error of a full disk becomes ErrNoSpace.
 func (f FS) do(op Op, path string, change func() error) error {
 	if f.Hook == nil {
 		return AsNoSpace(change())
@@ -70,23 +71,22 @@ func (f FS) do(op Op, path string, change func() error) error {
 	return AsNoSpace(hookErr)
 }
 
-// WriteFile makes path hold exactly data with exactly the mode perm, replacing what is there. After an
-// error path is what it was before or, where only the last step failed, the new file; whole either way.
+// WriteFile writes data to path with exactly the mode perm, and replaces the file that is there. After an error, path is
+// the old file or, if only the last step failed, the new one; either is whole.
 func (f FS) WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return f.put(path, content(data), perm, func(temp string) error {
 		return f.do(OpRename, path, func() error { return os.Rename(temp, path) })
 	})
 }
 
-// CreateFile makes path hold exactly data with exactly the mode perm and refuses, with fs.ErrExist, a
-// path that exists. After another error there is no such path or, where only the last step failed, the
-// whole file.
+// CreateFile writes data to path with exactly the mode perm, and refuses a path that exists with fs.ErrExist. After another
+// error there is no such path or, if only the last step failed, the whole file.
 func (f FS) CreateFile(path string, data []byte, perm fs.FileMode) error {
 	return f.CreateFileFunc(path, perm, content(data))
 }
 
-// CreateFileFunc makes path hold what write puts into a new, empty file, and refuses, with
-// fs.ErrExist, a path that exists. Where write returns an error, nothing is left.
+// CreateFileFunc is CreateFile with the content that write writes to an empty file. If write returns an error, nothing is
+// left.
 func (f FS) CreateFileFunc(path string, perm fs.FileMode, write func(*os.File) error) error {
 	return f.put(path, write, perm, func(temp string) error {
 		return f.do(OpLink, path, func() error { return os.Link(temp, path) })
@@ -107,8 +107,7 @@ func (f FS) put(path string, write func(*os.File) error, perm fs.FileMode, place
 		return err
 	})
 	if temp != nil {
-		// After a rename the temporary name is gone and removing it again does nothing; closing again
-		// does nothing either.
+		// After a rename the temporary name is gone, and removing it does nothing. Closing twice does nothing either.
 		defer os.Remove(temp.Name())
 		defer temp.Close()
 	}
@@ -116,7 +115,7 @@ func (f FS) put(path string, write func(*os.File) error, perm fs.FileMode, place
 		return writeError(path, err)
 	}
 	if temp == nil {
-		return nil // the hook made believe
+		return nil // the hook prevented the change
 	}
 	if err := f.fill(temp, path, write, perm); err != nil {
 		return writeError(path, err)
@@ -127,7 +126,7 @@ func (f FS) put(path string, write func(*os.File) error, perm fs.FileMode, place
 	return f.SyncDir(filepath.Dir(path))
 }
 
-// writeError says why path was not written. The name of the temporary file, which is gone by then, is not in it.
+// writeError returns the reason why path was not written, without the name of the temporary file, which is gone by then.
 func writeError(path string, err error) error {
 	why := err
 	var in *fs.PathError
@@ -138,17 +137,8 @@ func writeError(path string, err error) error {
 	case errors.As(err, &between) && between.New == path:
 		why = between.Err
 	}
-	return &notWritten{path, why, err}
+	return explain.Reword(err, "write "+path+": "+why.Error())
 }
-
-// notWritten is the error of a file that was not written.
-type notWritten struct {
-	path     string
-	why, err error
-}
-
-func (e *notWritten) Error() string { return "write " + e.path + ": " + e.why.Error() }
-func (e *notWritten) Unwrap() error { return e.err }
 
 func (f FS) fill(temp *os.File, path string, write func(*os.File) error, perm fs.FileMode) (err error) {
 	defer func() { err = errors.Join(err, temp.Close()) }()
@@ -162,13 +152,13 @@ func (f FS) fill(temp *os.File, path string, write func(*os.File) error, perm fs
 	return f.do(OpSync, path, temp.Sync)
 }
 
-// Sync brings the bytes of an open file to the disk.
+// Sync makes the bytes of an open file durable.
 func (f FS) Sync(file *os.File) error {
 	return f.do(OpSync, file.Name(), file.Sync)
 }
 
-// Rename moves a file whose bytes are synced already, replaces what is at to, and syncs the directory
-// of to, and then that of from where it is another: a power cut between leaves two names, never none.
+// Rename moves a file whose bytes are synced already, and replaces what is at to. It syncs the directory of to, and then
+// that of from if it is another one: a power cut between the two leaves both names, never none.
 func (f FS) Rename(from, to string) error {
 	if err := f.RenameTo(from, to); err != nil || filepath.Dir(from) == filepath.Dir(to) {
 		return err
@@ -176,8 +166,7 @@ func (f FS) Rename(from, to string) error {
 	return f.SyncDir(filepath.Dir(from))
 }
 
-// RenameTo is Rename for a caller who can bear that a power cut soon after it leaves the old name, too: the
-// directory of from is not synced.
+// RenameTo is Rename without the sync of the directory of from: a power cut soon after it may leave the old name, too.
 func (f FS) RenameTo(from, to string) error {
 	if err := f.do(OpRename, to, func() error { return os.Rename(from, to) }); err != nil {
 		return err
@@ -185,7 +174,7 @@ func (f FS) RenameTo(from, to string) error {
 	return f.SyncDir(filepath.Dir(to))
 }
 
-// Remove removes a file durably. A file that is not there is no error.
+// Remove removes a file durably. It is no error if there is none.
 func (f FS) Remove(path string) error {
 	err := f.do(OpRemove, path, func() error { return os.Remove(path) })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -197,8 +186,8 @@ func (f FS) Remove(path string) error {
 	return f.SyncDir(filepath.Dir(path))
 }
 
-// MkdirAll makes path and the parents that are missing, each durably, with the mode perm less the
-// umask. What exists and is no directory is refused, with syscall.ENOTDIR.
+// MkdirAll creates path and its missing parents, each durably, with the mode perm less the umask. The error is
+// syscall.ENOTDIR if a file is in the way.
 func (f FS) MkdirAll(path string, perm fs.FileMode) error {
 	path = filepath.Clean(path)
 	parent := filepath.Dir(path)
@@ -207,9 +196,8 @@ func (f FS) MkdirAll(path string, perm fs.FileMode) error {
 		return err
 	}
 	if there {
-		// A crash may have come after it was made, before its parent was synced. Of the directories that
-		// exist this can be true of the lowest one alone. Where the parent can't be read or written to, it was
-		// not made by us.
+		// A crash may have come after it was created and before its parent was synced. Of all directories that exist,
+		// this is possible only for the lowest one. If we may not read or write the parent, we did not create it.
 		err := f.SyncDir(parent)
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 			return nil
@@ -222,8 +210,8 @@ func (f FS) MkdirAll(path string, perm fs.FileMode) error {
 	return f.Mkdir(path, perm)
 }
 
-// Mkdir makes a directory in one whose own name is on the disk. One that is there already is no error, and its name is on the
-// disk then, too.
+// Mkdir creates a directory durably, in a parent whose own name is durable. It is no error if the directory is there
+// already; its name becomes durable, too.
 func (f FS) Mkdir(path string, perm fs.FileMode) error {
 	err := f.do(OpMkdir, path, func() error { return os.Mkdir(path, perm) })
 	if errors.Is(err, fs.ErrExist) {
@@ -238,7 +226,7 @@ func (f FS) Mkdir(path string, perm fs.FileMode) error {
 	return f.SyncDir(filepath.Dir(path))
 }
 
-// isDir reports whether path is there; what is there and no directory is an error.
+// isDir reports whether path is a directory. The error is syscall.ENOTDIR if it is something else.
 func isDir(path string) (bool, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -250,7 +238,7 @@ func isDir(path string) (bool, error) {
 	return err == nil, err
 }
 
-// SyncDir brings the names in a directory to the disk.
+// SyncDir makes the names in a directory durable.
 func (f FS) SyncDir(dir string) error {
 	return f.do(OpSyncDir, dir, func() (err error) {
 		d, err := os.Open(dir)
@@ -267,7 +255,7 @@ func (f FS) Link(from, to string) error {
 	return f.do(OpLink, to, func() error { return os.Link(from, to) })
 }
 
-// RemoveTemps removes what a crash left behind in dir, whose one writer the caller must be.
+// RemoveTemps removes the temporary files that a crash left in dir. The caller must be the only writer in dir.
 func (f FS) RemoveTemps(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // TestDiskFaults: what a file system says of bytes that it can't give back, by whatever word, is damage of that file and a
@@ -22,7 +23,7 @@ func TestDiskFaults(t *testing.T) {
 		syscall.EACCES:  {},
 	} {
 		wrapped := fmt.Errorf("read it: %w", err)
-		if got := [3]bool{disk.NoSpace(wrapped), disk.Unreadable(wrapped), disk.Fault(wrapped)}; got != want {
+		if got := [3]bool{status.NoSpace.In(wrapped), disk.Unreadable(wrapped), disk.Fault(wrapped)}; got != want {
 			t.Errorf("%v: no space, unreadable and of the disk are %v, want %v", err, got, want)
 		}
 	}

@@ -10,27 +10,19 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 var (
-	// ErrTooLong says that there are more bytes than a read takes.
+	// ErrTooLong says that there are more bytes than the limit of a read.
 	ErrTooLong = errors.New("too long")
 
-	// ErrNotRegular says that a path leads to something else than a regular file.
+	// ErrNotRegular says that a path leads to something other than a regular file.
 	ErrNotRegular = errors.New("no regular file")
 )
 
-// sentence is an error with words of its own that is a kind of error, too.
-type sentence struct {
-	text string
-	kind error
-}
-
-func (e *sentence) Error() string { return e.text }
-func (e *sentence) Unwrap() error { return e.kind }
-
-// ReadFile reads a file that a person names, which may be a pipe. Where it has more than limit bytes the error is
-// ErrTooLong.
+// ReadFile reads a file that a person names, which may be a pipe. The error is ErrTooLong if it has more than limit bytes.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -44,8 +36,8 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// ReadRegular reads a file that programs write, as OpenRegular opens it. Where it has more than limit bytes the error
-// is ErrTooLong.
+// ReadRegular reads a file that programs write, as OpenRegular opens it. The error is ErrTooLong if it has more than limit
+// bytes.
 func ReadRegular(path string, limit int64) ([]byte, error) {
 	f, err := OpenRegular(path)
 	if err != nil {
@@ -59,8 +51,8 @@ func ReadRegular(path string, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// OpenRegular opens a file for reading. A symbolic link, and what else is no regular file, is ErrNotRegular. A pipe is
-// not waited for.
+// OpenRegular opens a regular file for reading. The error is ErrNotRegular for anything else, also for a symbolic link. It
+// does not wait for the writer of a pipe.
 func OpenRegular(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
@@ -81,21 +73,21 @@ func OpenRegular(path string) (*os.File, error) {
 }
 
 func notRegular(path string) error {
-	return &sentence{path + ": expected a regular file", ErrNotRegular}
+	return explain.Reword(ErrNotRegular, path+": expected a regular file")
 }
 
-// readOpen is ReadAll for a file, whose size tells how large a buffer to begin with.
+// readOpen is ReadAll for a file. It allocates the buffer by the size of the file.
 func readOpen(f *os.File, limit int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	// With one byte to spare, the read that finds the end needs no larger buffer.
+	// With bytes to spare, the read that finds the end needs no larger buffer.
 	return readAll(f, limit, min(info.Size(), limit)+bytes.MinRead)
 }
 
-// ReadAll reads to the end of r. Where there are more than limit bytes the error is ErrTooLong, and no more than one
-// byte beyond them was read.
+// ReadAll reads to the end of r, but at most one byte more than limit. The error is ErrTooLong if there are more than limit
+// bytes.
 func ReadAll(r io.Reader, limit int64) ([]byte, error) { return readAll(r, limit, bytes.MinRead) }
 
 func readAll(r io.Reader, limit, size int64) ([]byte, error) {
@@ -105,13 +97,13 @@ func readAll(r io.Reader, limit, size int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(b.Len()) > limit {
-		return nil, &sentence{fmt.Sprintf("expected at most %d bytes, got more", limit), ErrTooLong}
+		return nil, explain.Reword(ErrTooLong, fmt.Sprintf("expected at most %d bytes, got more", limit))
 	}
 	return b.Bytes(), nil
 }
 
-// Glob returns the paths below dir that match a pattern, as filepath.Glob does, ascending; dir itself is no
-// pattern, whatever characters are in its name. Errors of the disk are ignored, as filepath.Glob does.
+// Glob returns the paths below dir that match a pattern, as filepath.Glob does, in ascending order. Special characters in
+// dir have no meaning. Errors of the disk are ignored, as filepath.Glob does.
 func Glob(dir, pattern string) ([]string, error) {
 	names, err := fs.Glob(os.DirFS(dir), pattern)
 	for i, name := range names {

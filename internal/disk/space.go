@@ -10,48 +10,45 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// ErrNoSpace says that a disk is full: that it has no bytes, no inodes or no quota left, or less than is needed. What
-// the writes of this package return is made of it; AsNoSpace makes it of what the system says elsewhere.
+// ErrNoSpace says that a disk is full: it has no bytes, inodes or quota left, or less than is needed. Writes of this package
+// return it; AsNoSpace makes it of errors of the system elsewhere.
 var ErrNoSpace error = status.NoSpace
 
-// AsNoSpace returns err, which is ErrNoSpace, too, where the system says in it that a disk is full. It returns nil for nil.
+// AsNoSpace returns err, and makes it ErrNoSpace if it is the error of the system for a full disk. It returns nil for nil.
 func AsNoSpace(err error) error {
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrNoSpace) {
+	if !status.NoSpace.In(err) || errors.Is(err, ErrNoSpace) {
 		return err
 	}
 	return &full{err}
 }
 
-// full is what the system says of a full disk, in its words.
+// full is the error of the system for a full disk, in its words.
 type full struct{ err error }
 
 func (e *full) Error() string   { return e.err.Error() }
 func (e *full) Unwrap() []error { return []error{e.err, ErrNoSpace} }
 
-// NoSpace reports whether an error says that a disk is full, in the words of the system or as ErrNoSpace.
-func NoSpace(err error) bool { return errors.Is(AsNoSpace(err), ErrNoSpace) }
-
-// Unreadable reports whether an error says that a disk can't give back what it was given: the sector can't be read, or
-// the file system finds its structure or a checksum damaged. Reading again does not help.
+// Unreadable reports whether a disk lost data: a sector can't be read, or the file system finds its structure or a checksum
+// damaged. Reading again does not help.
 func Unreadable(err error) bool {
 	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EUCLEAN) || errors.Is(err, syscall.EBADMSG)
 }
 
-// Fault reports whether an error is one of the disk alone: it is full, read-only or broken. It says nothing
-// about what was to be written or read, nor about whoever sent that.
+// Fault reports whether an error is about the disk, which is full, read-only or broken, and not about the data that were to
+// be read or written, or their sender.
 func Fault(err error) bool {
-	return NoSpace(err) || Unreadable(err) || errors.Is(err, syscall.EROFS)
+	return status.NoSpace.In(err) || Unreadable(err) || errors.Is(err, syscall.EROFS)
 }
 
-// Space is what a file system has.
+// Space is the room on a file system.
 type Space struct {
-	Free, Size       int64 // bytes: what this process may use, and all
+	Free, Size       int64 // bytes that this process may use, and all bytes
 	FreeFiles, Files int64 // inodes; Files is 0 where they are not counted
 
 	ReadOnly, NoExec bool // how it is mounted
 }
 
-// SpaceOf returns what the file system of a directory has.
+// SpaceOf returns the room on the file system of a directory.
 func SpaceOf(dir string) (Space, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
@@ -68,7 +65,7 @@ func SpaceOf(dir string) (Space, error) {
 	}, nil
 }
 
-// CheckSpace refuses, with ErrNoSpace, to use need bytes of the disk of a directory where less than reserve would be left.
+// CheckSpace returns ErrNoSpace if need bytes in a directory would leave less than reserve bytes free on its disk.
 func CheckSpace(dir string, need, reserve int64) error {
 	space, err := SpaceOf(dir)
 	if err != nil || space.Free-reserve >= need {

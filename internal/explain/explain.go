@@ -1,5 +1,5 @@
-// Package explain says in plain words what the errors of Go's library mean: those of JSON, of the network, of TLS. Who reads
-// them operates boxes, and does not know names of Go.
+// Package explain describes errors of Go's library in plain words: those of JSON, of the network, of TLS. Their readers
+// operate boxes and don't know Go.
 package explain
 
 import (
@@ -9,26 +9,28 @@ import (
 	"strings"
 )
 
-// An explained error has other words than the error in it.
-type explained struct {
+// reworded is an error in other words.
+type reworded struct {
 	text string
 	err  error
 }
 
-func (e *explained) Error() string { return e.text }
-func (e *explained) Unwrap() error { return e.err }
+func (e *reworded) Error() string { return e.text }
+func (e *reworded) Unwrap() error { return e.err }
 
-func said(err error, text string) error { return &explained{text, err} }
+// Reword returns err, for errors.Is and errors.As, with another text.
+func Reword(err error, text string) error { return &reworded{text, err} }
 
-// Cut says of an error of reading that something ended too early, and what. Other errors are returned as they are.
+// Cut rewords an error of reading that says that the input ended too early. what is the input. Other errors are returned
+// as they are.
 func Cut(what string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return said(err, strings.NewReplacer("unexpected EOF", what+" ends too early", "EOF", what+" ends too early").Replace(err.Error()))
+		return Reword(err, strings.NewReplacer("unexpected EOF", what+" ends too early", "EOF", what+" ends too early").Replace(err.Error()))
 	}
 	return err
 }
 
-// At returns err with the path that it is about, unless its message names that.
+// At returns err with the path in front, unless its message has the path already.
 func At(path string, err error) error {
 	if err == nil || strings.Contains(err.Error(), path) {
 		return err
@@ -36,7 +38,7 @@ func At(path string, err error) error {
 	return fmt.Errorf("%s: %w", path, err)
 }
 
-// Clip returns a text of at most so many characters, with an ellipsis in place of the rest.
+// Clip returns the first most characters of a text, with an ellipsis if there are more.
 func Clip(text string, most int) string {
 	n := 0
 	for i := range text {

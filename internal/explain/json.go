@@ -14,21 +14,21 @@ import (
 	"unicode/utf8"
 )
 
-// JSON says what the error of encoding/json about a text means: at which line and column, what was expected, and what
-// came. Other errors are returned as they are.
+// JSON rewords an error of encoding/json about a text: at which line and column, what was expected, what it got. Other
+// errors are returned as they are.
 func JSON(text []byte, err error) error {
 	var syntax *json.SyntaxError
 	var other *json.UnmarshalTypeError
 	var at *time.ParseError
 	switch {
 	case errors.As(err, &syntax):
-		return said(err, syntaxError(text, syntax))
+		return Reword(err, syntaxError(text, syntax))
 	case errors.As(err, &other):
-		return said(err, fmt.Sprintf("%sexpected %s, got %s", inField(other.Field), kindOf(other.Type), gotValue(other.Value)))
+		return Reword(err, fmt.Sprintf("%sexpected %s, got %s", inField(other.Field), kindOf(other.Type), gotValue(other.Value)))
 	case errors.As(err, &at):
-		return said(err, fmt.Sprintf("expected a time such as %q, got %q", time.RFC3339[:19]+"Z", Clip(strings.Trim(at.Value, `"`), 40)))
+		return Reword(err, fmt.Sprintf("expected a time such as %q, got %q", time.RFC3339[:19]+"Z", Clip(strings.Trim(at.Value, `"`), 40)))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return said(err, end(text))
+		return Reword(err, end(text))
 	}
 	return err
 }
@@ -37,11 +37,11 @@ func end(text []byte) string {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return "expected JSON, got nothing"
 	}
-	return Position(text, int64(len(text))) + ": expected more, got the end"
+	return position(text, int64(len(text))) + ": expected more, got the end"
 }
 
-// looked is what encoding/json looked for, by the end of its message.
-var looked = []struct{ message, want string }{
+// expectations are what encoding/json expected, by the end of its message.
+var expectations = []struct{ message, want string }{
 	{"looking for beginning of value", "a value"},
 	{"looking for beginning of object key string", "a key in double quotes"},
 	{"after object key", `":" after the key`},
@@ -56,16 +56,16 @@ func syntaxError(text []byte, err *json.SyntaxError) string {
 		return end(text)
 	}
 	want := "JSON"
-	for _, l := range looked {
+	for _, l := range expectations {
 		if strings.HasSuffix(err.Error(), l.message) {
 			want = l.want
 		}
 	}
 	i := min(max(err.Offset-1, 0), int64(len(text)))
-	return fmt.Sprintf("%s: expected %s, got %s", Position(text, i), want, Character(text[i:]))
+	return fmt.Sprintf("%s: expected %s, got %s", position(text, i), want, Character(text[i:]))
 }
 
-// Character returns what a text begins with, for a message: one whole character, or the byte that is none, or the end.
+// Character describes the beginning of a text in a message: one whole character, a byte that is part of none, or the end.
 func Character(text []byte) string {
 	if len(text) == 0 {
 		return "the end"
@@ -74,16 +74,15 @@ func Character(text []byte) string {
 	return fmt.Sprintf("%q", text[:size])
 }
 
-// Position returns the line and the column of a byte of a text, for a message: both begin with 1, and a column counts
-// characters.
-func Position(text []byte, offset int64) string {
+// position describes the place of a byte in a text: the line and the column, in characters, both from 1 on.
+func position(text []byte, offset int64) string {
 	before := text[:min(offset, int64(len(text)))]
 	line := before[bytes.LastIndexByte(before, '\n')+1:]
 	return fmt.Sprintf("line %d, column %d", bytes.Count(before, []byte("\n"))+1, utf8.RuneCount(line)+1)
 }
 
 func inField(name string) string {
-	// What Go embeds has a name of Go's, and none in JSON.
+	// An embedded struct has a name in Go and none in JSON.
 	parts := slices.DeleteFunc(strings.Split(name, "."), func(p string) bool { return p == "" || p[0] >= 'A' && p[0] <= 'Z' })
 	if len(parts) == 0 {
 		return ""
@@ -118,7 +117,7 @@ func kindOf(t reflect.Type) string {
 	return "a text"
 }
 
-// gotValue returns how a message calls a value that encoding/json calls by its own name: "number 1.5" is in it.
+// gotValue describes a value that encoding/json describes in its own words, such as "number 1.5".
 func gotValue(value string) string {
 	kind, number, _ := strings.Cut(value, " ")
 	switch kind {

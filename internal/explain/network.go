@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Network says what an error of a request over HTTP means. The URL is not in it: the caller names that.
+// Network rewords the error of an HTTP request, without the URL, which the caller names.
 func Network(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
@@ -30,25 +30,25 @@ func Network(err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case untrusted(err) != "":
-		return said(err, untrusted(err))
+		return Reword(err, untrusted(err))
 	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch):
-		return said(err, "it does not speak TLS: is it http:// rather than https://?")
+		return Reword(err, "it does not speak TLS: is it http:// rather than https://?")
 	case errors.As(err, &alert):
-		return said(err, "it refuses TLS: "+strings.TrimPrefix(alert.Error(), "tls: "))
+		return Reword(err, "it refuses TLS: "+strings.TrimPrefix(alert.Error(), "tls: "))
 	case errors.As(err, &name) && name.IsNotFound:
-		return said(err, name.Name+": no such host")
+		return Reword(err, name.Name+": no such host")
 	case errors.As(err, &name):
-		return said(err, name.Name+": the name server did not answer")
+		return Reword(err, name.Name+": the name server did not answer")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
-		return said(err, "no answer in time")
+		return Reword(err, "no answer in time")
 	case errors.As(err, &op):
-		return said(err, inSystem(op))
+		return Reword(err, inSystem(op))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return said(err, "the connection was cut")
+		return Reword(err, "the connection was cut")
 	case strings.Contains(text, "malformed HTTP"):
-		return said(err, "it does not answer in HTTP")
+		return Reword(err, "it does not answer in HTTP")
 	case strings.Contains(text, "stopped after 10 redirects"):
-		return said(err, "it redirects without end")
+		return Reword(err, "it redirects without end")
 	}
 	for _, prefix := range []string{"net/http: ", "http: ", "http2: ", "tls: ", "x509: "} {
 		text = strings.TrimPrefix(text, prefix)
@@ -56,10 +56,10 @@ func Network(err error) error {
 	if text == err.Error() {
 		return err
 	}
-	return said(err, text)
+	return Reword(err, text)
 }
 
-// inSystem returns what the operating system said of a connection, and of which.
+// inSystem returns the message of the operating system about a connection, with its address.
 func inSystem(op *net.OpError) string {
 	reason := op.Err.Error()
 	var call *os.SyscallError
@@ -77,7 +77,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// untrusted says why a certificate is not trusted, "" where that is not the error.
+// untrusted returns the reason why a certificate is not trusted, "" for any other error.
 func untrusted(err error) string {
 	var (
 		authority x509.UnknownAuthorityError
@@ -86,7 +86,7 @@ func untrusted(err error) string {
 	)
 	switch {
 	case errors.As(err, &authority):
-		return "its certificate is signed by nobody who is trusted here: name its authority with ca_file or $SSL_CERT_FILE"
+		return "its certificate is not signed by an authority that is trusted here: name the authority with ca_file or $SSL_CERT_FILE"
 	case errors.As(err, &host):
 		return "its certificate is not for " + host.Host
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

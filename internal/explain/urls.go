@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// masked stands for the user and the password of a URL.
+// masked replaces the user and the password of a URL.
 const masked = "***"
 
-// MaskURLs returns text without the users and passwords of the URLs in it: a token may stand in place of
-// either. It takes rather too much than too little for one.
+// MaskURLs returns text with the users and passwords of its URLs masked, and with tokens in their place. In doubt it masks
+// too much.
 func MaskURLs(text string) string {
 	var b strings.Builder
 	for {
@@ -31,7 +31,7 @@ func MaskURLs(text string) string {
 	}
 }
 
-// MaskAttr masks the URLs in an attribute that a log is to hold.
+// MaskAttr masks the URLs in an attribute of a log record.
 func MaskAttr(a slog.Attr) slog.Attr {
 	switch err, isErr := a.Value.Any().(error); {
 	case isErr:
@@ -42,8 +42,7 @@ func MaskAttr(a slog.Attr) slog.Attr {
 	return a
 }
 
-// userEnd returns where in a URL, of which what stands before the host is cut off, the @ stands behind user and
-// password; -1: they are not there.
+// userEnd returns the index of the @ after user and password in a URL without its scheme, -1 if there is none.
 func userEnd(s string) int {
 	host := s
 	if i := strings.IndexAny(s, "/?#"); i >= 0 {
@@ -52,7 +51,7 @@ func userEnd(s string) int {
 	if at := strings.LastIndexByte(host, '@'); at >= 0 {
 		return at
 	}
-	// A password with a slash in it, which is a mistake, looks like a port that is none.
+	// A password with an unescaped slash, which is a mistake, looks like a malformed port.
 	_, port, found := strings.Cut(host[strings.LastIndexByte(host, ']')+1:], ":")
 	if found && strings.Trim(port, "0123456789") != "" {
 		return strings.LastIndexByte(s, '@')

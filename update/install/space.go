@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -36,7 +37,7 @@ type FilledDisk struct {
 }
 
 // boxFault reports whether an error is a fault of the box itself, which counts against no update.
-func boxFault(err error) bool { return disk.NoSpace(err) || errors.Is(err, ErrBox) }
+func boxFault(err error) bool { return status.NoSpace.In(err) || errors.Is(err, ErrBox) }
 
 // fullDisk is a disk.ErrNoSpace whose message says what is left.
 type fullDisk struct {
@@ -64,7 +65,7 @@ func (i *Installer) asBoxFault(err error) error {
 	switch {
 	case err == nil || errors.Is(err, ErrBox) || errors.As(err, new(*fullDisk)):
 		return err
-	case disk.NoSpace(err):
+	case status.NoSpace.In(err):
 		return &fullDisk{i.spaceWords(), err}
 	case disk.Fault(err), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%w: %w", ErrBox, err)
@@ -157,7 +158,7 @@ func (i *Installer) measureRoom() {
 func (i *Installer) recordBoxFault(cause error) {
 	a := i.rec.Attempt
 	a.Reason = words(cause)
-	if _, files, err := space(i.dir); err == nil && files >= marginFiles && disk.NoSpace(cause) {
+	if _, files, err := space(i.dir); err == nil && files >= marginFiles && status.NoSpace.In(cause) {
 		i.rec.FilledDisk = &FilledDisk{a.Digest, i.free, i.now()}
 	}
 	i.c.Logger.Error("the update was not installed because of this box, and does not count as failed", "update", a.Name, "reason", a.Reason)
@@ -198,11 +199,11 @@ func (i *Installer) save() error {
 		return err
 	}
 	i.c.Logger.Warn("the record can't be written", "err", err)
-	if lost := i.c.FS.Remove(i.path(reserveName)); lost != nil || !disk.NoSpace(err) {
+	if lost := i.c.FS.Remove(i.path(reserveName)); lost != nil || !status.NoSpace.In(err) {
 		return errors.Join(err, lost)
 	}
 	err = i.rec.write(i.c.FS, i.dir)
-	if a := i.rec.Attempt; disk.NoSpace(err) && (a == nil || a.Phase == PhaseCheck || a.Phase == PhaseOver) {
+	if a := i.rec.Attempt; status.NoSpace.In(err) && (a == nil || a.Phase == PhaseCheck || a.Phase == PhaseOver) {
 		if err := i.emptyFolder(); err != nil {
 			return err
 		}
