@@ -16,21 +16,23 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// shaper is a proxy between a client and an upstream that delays, limits, cuts, and is down at times.
+// shaper is a proxy between a client and an upstream that delays, limits, cuts, and is down at times. After every third
+// full connection it is down: it cuts all others, and refuses so many connections.
 type shaper struct {
 	listener net.Listener
 	to       string
 	delay    time.Duration // before each answer begins
 	rate     *rate.Limiter // of all answers, bytes per second
 	cut      int           // each connection is cut after so many bytes
-	down     time.Duration // after every third cut
+	refuse   int           // connections, while it is down
 	wg       sync.WaitGroup
 
-	mu    sync.Mutex
-	cuts  int
-	until time.Time
-	sent  int64
-	open  map[net.Conn]bool
+	mu   sync.Mutex
+	full int // connections that were cut after so many bytes
+	cuts int // connections that were cut, for either reason
+	down int // connections that are yet to be refused
+	sent int64
+	open map[net.Conn]bool
 }
 
 const shaperBurst = 32 << 10
@@ -69,10 +71,15 @@ func (s *shaper) accept() {
 	}
 }
 
-func (s *shaper) isDown() bool {
+// accepts reports whether a new connection may stay.
+func (s *shaper) accepts() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return time.Now().Before(s.until)
+	if s.down == 0 {
+		return true
+	}
+	s.down--
+	return false
 }
 
 func (s *shaper) hold(c net.Conn) {
@@ -91,7 +98,7 @@ func (s *shaper) drop(c net.Conn) {
 func (s *shaper) pass(in net.Conn) {
 	s.hold(in)
 	defer s.drop(in)
-	if s.isDown() {
+	if !s.accepts() {
 		return
 	}
 	out, err := net.Dial("tcp", s.to)
@@ -131,28 +138,31 @@ func (s *shaper) answer(in, out net.Conn) {
 			return
 		}
 		n += got
-		s.count(int64(got), n == s.cut)
-		if s.isDown() {
+		if s.count(int64(got), n == s.cut) {
 			return
 		}
 	}
 }
 
-func (s *shaper) count(n int64, cut bool) {
+// count counts what was sent over a connection, which is full or not, and reports whether it has to be cut.
+func (s *shaper) count(n int64, full bool) (cut bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sent += n
-	if !cut {
-		return
+	if cut = full || s.down > 0; cut {
+		s.cuts++
 	}
-	s.cuts++
-	if s.cuts%3 == 0 {
-		s.until = time.Now().Add(s.down)
+	if full {
+		if s.full++; s.full%3 == 0 {
+			s.down = s.refuse
+		}
 	}
+	return cut
 }
 
 // A link with 300 ms of delay and 1 Mbit/s that is cut every few seconds and down for whole minutes, two
-// hundred times as fast. A connection lasts for less than a block.
+// hundred times as fast. A connection lasts for less than a block. Nothing but the shaper cuts it, however slow the
+// machine is.
 func TestShapedLink(t *testing.T) {
 	w := newWorld(t, 9*mib, 6*mib+1, 5*mib, 100_000)
 	sinks := map[string]*memory{}
@@ -174,10 +184,11 @@ func TestShapedLink(t *testing.T) {
 	}))
 	s := &shaper{
 		to:    strings.TrimPrefix(up.URL, "http://"),
-		delay: 2 * time.Millisecond, rate: rate.NewLimiter(25<<20, shaperBurst), cut: 3 * mib, down: 300 * time.Millisecond,
+		delay: 2 * time.Millisecond, rate: rate.NewLimiter(25<<20, shaperBurst), cut: 3 * mib, refuse: 5,
 	}
 	s.start(t)
 	cfg := quick(s.url())
+	cfg.Patience, cfg.StallWindow = time.Hour, time.Hour
 	c, log := client(t, cfg)
 
 	var g errgroup.Group
