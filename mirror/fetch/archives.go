@@ -40,7 +40,7 @@ func (a Archives) Bring(ctx context.Context, rel trust.Release, fetched func()) 
 	if a.Budget != nil {
 		budget = a.Budget(rel)
 	}
-	blocks, err := a.Client.Blocks(ctx, rel)
+	blocks, err := a.Client.blockList(ctx, rel)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return a.bringWhole(ctx, rel, budget)
@@ -56,17 +56,9 @@ func (a Archives) Bring(ctx context.Context, rel trust.Release, fetched func()) 
 	if _, err := in.Salvage(ctx); err != nil {
 		return 0, err
 	}
-	var sink Sink = in
-	if budget != nil {
-		b := &budgetSink{in, budget, rel}
-		if err := b.allowNext(); err != nil {
-			return 0, err
-		}
-		sink = b
-	}
 	for range maxLost {
 		bytes += LengthOf(rel, in.Missing())
-		if err = a.Client.Download(ctx, rel, blocks, sink); err != nil {
+		if err = a.Client.download(ctx, rel, blocks, in, budget); err != nil {
 			return 0, err
 		}
 		if fetched != nil {
@@ -93,7 +85,7 @@ func (a Archives) bringWhole(ctx context.Context, rel trust.Release, budget Budg
 	if missing := rel.Length() - before; budget != nil && missing > budget.Left() {
 		return 0, budget.Over(missing)
 	}
-	blocks, err := a.Client.Whole(ctx, rel, f)
+	blocks, err := a.Client.whole(ctx, rel, f)
 	if budget != nil {
 		here, sizeErr := sizeOf(f)
 		err = errors.Join(err, sizeErr, budget.Spend(max(0, here-before), here))
@@ -141,35 +133,4 @@ func LengthOf(rel trust.Release, blocks []int) (bytes int64) {
 		bytes += update.BlockLength(rel.Length(), n)
 	}
 	return bytes
-}
-
-// budgetSink is a sink within a budget. If the next block would exceed the budget, it ends the download with
-// Budget.Over, so that no upstream is asked for that block.
-type budgetSink struct {
-	Sink
-	budget Budget
-	rel    trust.Release
-}
-
-// WriteBlock takes a block and counts it.
-func (s *budgetSink) WriteBlock(i int, p []byte) error {
-	if err := s.Sink.WriteBlock(i, p); err != nil {
-		return err
-	}
-	if err := s.budget.Spend(int64(len(p)), s.rel.Length()-LengthOf(s.rel, s.Missing())); err != nil {
-		return err
-	}
-	return s.allowNext()
-}
-
-// allowNext refuses the next missing block if it exceeds the budget.
-func (s *budgetSink) allowNext() error {
-	missing := s.Missing()
-	if len(missing) == 0 {
-		return nil
-	}
-	if next := update.BlockLength(s.rel.Length(), missing[0]); next > s.budget.Left() {
-		return s.budget.Over(next)
-	}
-	return nil
 }

@@ -308,7 +308,7 @@ func (c *Client) withProgress(err error, bytes int64) error {
 
 // distrust sets aside an upstream that sent something wrong after everything that was wanted.
 func (c *Client) distrust(u *Upstream, err error) {
-	u.SetAside(err)
+	u.setAside(err)
 	c.logFailure(u, err)
 }
 

@@ -1,8 +1,8 @@
 // Package fetch is the downloader of mirrors and boxes. It brings metadata and archives over HTTP from
 // one or more upstreams that nobody has to trust, over links that are slow, capped and cut.
 //
-// Parties: the upstreams, each a base URL; the client, which asks them; a Sink, which verifies blocks and keeps them
-// (store.Ingest is one). The requests:
+// Parties: the upstreams, each a base URL; the client, which asks them; a store, which verifies blocks and keeps them.
+// The requests:
 //
 //	<base>/metadata/<name>            metadata, conditionally where the caller has a file already
 //	<base>/sha256/<digest>.blocks     the block list of an archive
@@ -14,7 +14,7 @@
 //
 //	bytes, err := fetch.Archives{Client: client, Store: s}.Bring(ctx, rel, nil)
 //
-// Blocks, Download and Whole are its steps. WholeFile brings an archive that no signed list names into a file. Send
+// WholeFile brings an archive that no signed list names into a file. Send
 // sends one request, for other purposes such as publishing.
 //
 // An upstream that is down, cut or busy is asked again after growing pauses, and the others are asked meanwhile. A

@@ -12,10 +12,10 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Blocks returns the verified block list of an archive. The list of an archive of one block is its digest, and needs
+// blockList returns the verified block list of an archive. The list of an archive of one block is its digest, and needs
 // no request. The error is ErrNotFound if an upstream that could be asked has no block lists and no other upstream
-// sent this one: see Whole.
-func (c *Client) Blocks(ctx context.Context, rel trust.Release) (update.Blocks, error) {
+// sent this one: see whole.
+func (c *Client) blockList(ctx context.Context, rel trust.Release) (update.Blocks, error) {
 	if rel.IsZero() {
 		return nil, errNoRelease
 	}
@@ -24,7 +24,7 @@ func (c *Client) Blocks(ctx context.Context, rel trust.Release) (update.Blocks, 
 	}
 	var blocks update.Blocks
 	err := c.Ask(ctx, func(ctx context.Context, u *Upstream) (err error) {
-		blocks, err = u.blocks(ctx, rel)
+		blocks, err = u.blockList(ctx, rel)
 		return err
 	})
 	if err != nil {
@@ -47,7 +47,7 @@ func knownBlocks(rel trust.Release) (update.Blocks, bool) {
 	return blocks, update.Sum(blocks.Bytes()) == rel.Blocks()
 }
 
-func (u *Upstream) blocks(ctx context.Context, rel trust.Release) (update.Blocks, error) {
+func (u *Upstream) blockList(ctx context.Context, rel trust.Release) (update.Blocks, error) {
 	file := "sha256/" + rel.Digest().String() + ".blocks"
 	a, err := u.get(ctx, file, http.Header{"Accept-Encoding": {"identity"}})
 	if err != nil {
@@ -97,8 +97,8 @@ func checkBlocks(rel trust.Release, blocks update.Blocks) error {
 	return nil
 }
 
-// Sink takes the blocks of one archive, verifies them and keeps them. store.Ingest is one.
-type Sink interface {
+// sink takes the blocks of one archive, verifies them and keeps them: a store.Ingest.
+type sink interface {
 	// Missing returns the numbers of the blocks that are not there, ascending.
 	Missing() []int
 
@@ -107,20 +107,37 @@ type Sink interface {
 	WriteBlock(i int, p []byte) error
 }
 
-// Download brings the blocks of an archive that sink misses; blocks is its block list. It does not commit. A wrong
+// download brings the blocks of an archive that to misses; blocks is its block list. It does not commit. A wrong
 // block is logged, and another upstream is asked for that block alone; after a few wrong blocks the upstream is left
-// for this archive. A cut costs at most the block in flight. An error of the sink itself is returned at once.
+// for this archive. A cut costs at most the block in flight. An error of to itself is returned at once. A block that
+// exceeds the budget, which may be nil, ends the download with Budget.Over before any upstream is asked for it.
 //
-// After an error, sink has the blocks that came before it.
-func (c *Client) Download(ctx context.Context, rel trust.Release, blocks update.Blocks, sink Sink) error {
+// After an error, to has the blocks that came before it.
+func (c *Client) download(ctx context.Context, rel trust.Release, blocks update.Blocks, to sink, budget Budget) error {
 	if err := checkBlocks(rel, blocks); err != nil {
 		return fmt.Errorf("download %w", err)
 	}
 	buf := c.buffer(min(update.BlockSize, rel.Length()))
 	defer c.buffers.Put(buf)
-	d := download{client: c, rel: rel, blocks: blocks, sink: sink, buf: *buf, wrong: map[*Upstream]map[int]error{}}
-	if err := c.Ask(ctx, d.from); err != nil {
+	d := download{client: c, rel: rel, blocks: blocks, sink: to, budget: budget, buf: *buf, wrong: map[*Upstream]map[int]error{}}
+	err := d.allowNext()
+	if err == nil {
+		err = c.Ask(ctx, d.from)
+	}
+	if err != nil {
 		return fmt.Errorf("download %v: %w", rel.Name(), err)
+	}
+	return nil
+}
+
+// allowNext refuses the next missing block if it exceeds the budget.
+func (d *download) allowNext() error {
+	missing := d.sink.Missing()
+	if d.budget == nil || len(missing) == 0 {
+		return nil
+	}
+	if next := update.BlockLength(d.rel.Length(), missing[0]); next > d.budget.Left() {
+		return d.budget.Over(next)
 	}
 	return nil
 }
@@ -129,13 +146,14 @@ func (c *Client) Download(ctx context.Context, rel trust.Release, blocks update.
 // disk damages a block or two; a hostile upstream must not make every block come twice.
 const maxWrong = 3
 
-// download is one call of Download. Between attempts it keeps the beginning of the block in flight only if the
+// download is one call of Client.download. Between attempts it keeps the beginning of the block in flight only if the
 // upstream stays the same, so that a wrong block has one known sender.
 type download struct {
 	client *Client
 	rel    trust.Release
 	blocks update.Blocks
-	sink   Sink
+	sink   sink
+	budget Budget // nil: no bound
 
 	wrong map[*Upstream]map[int]error // the blocks that each has wrong
 
@@ -277,7 +295,7 @@ func (d *download) write(p *piece, b []byte) error {
 	d.block, d.filled = i+1, 0
 	err := d.sink.WriteBlock(i, b)
 	if err == nil {
-		return nil
+		return d.spend(int64(len(b)))
 	}
 	if got, want := update.Sum(b), d.blocks[i]; got != want {
 		d.source.etag = ""
@@ -294,4 +312,19 @@ func (d *download) write(p *piece, b []byte) error {
 		return nil
 	}
 	return &local{err}
+}
+
+// spend counts a block in the budget.
+func (d *download) spend(bytes int64) error {
+	if d.budget == nil {
+		return nil
+	}
+	err := d.budget.Spend(bytes, d.rel.Length()-LengthOf(d.rel, d.sink.Missing()))
+	if err == nil {
+		err = d.allowNext()
+	}
+	if err != nil {
+		return &local{err}
+	}
+	return nil
 }

@@ -37,7 +37,7 @@ func TestDownloadAsksForRunsOfMissingBlocks(t *testing.T) {
 			q := &requests{next: w.handler()}
 			c, log := client(t, quick(server(t, q).URL))
 			sink := sinkFor(a, tc.have...)
-			if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+			if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 				t.Fatal(err)
 			}
 			sink.check(t)
@@ -59,16 +59,16 @@ func TestDownloadOfNothing(t *testing.T) {
 	w := newWorld(t, 0, 7)
 	c, _ := client(t, quick("http://127.0.0.1:1/nobody/listens"))
 	for _, a := range w.archives {
-		blocks, err := c.Blocks(t.Context(), a.rel)
+		blocks, err := c.blockList(t.Context(), a.rel)
 		if err != nil || !slices.Equal(blocks, a.blocks) {
 			t.Errorf("%d bytes: %v, %v", len(a.data), blocks, err)
 		}
 	}
 	a := w.archives[0]
-	if err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a)); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil); err != nil {
 		t.Error(err)
 	}
-	if err := c.Download(t.Context(), trust.Release{}, nil, sinkFor(a)); !errors.Is(err, errNoRelease) {
+	if err := c.download(t.Context(), trust.Release{}, nil, sinkFor(a), nil); !errors.Is(err, errNoRelease) {
 		t.Error(err)
 	}
 }
@@ -77,7 +77,7 @@ func TestBlocks(t *testing.T) {
 	w := newWorld(t, 9*mib)
 	a := w.archives[0]
 	c, _ := client(t, quick(server(t, http.StripPrefix("/some/path", w.handler())).URL+"/some/path/"))
-	blocks, err := c.Blocks(t.Context(), a.rel)
+	blocks, err := c.blockList(t.Context(), a.rel)
 	if err != nil || !slices.Equal(blocks, a.blocks) {
 		t.Fatalf("%v, %v", blocks, err)
 	}
@@ -105,7 +105,7 @@ func TestFailoverGoesOnWithTheBlock(t *testing.T) {
 	honest := server(t, q)
 	c, log := client(t, quick(liar.URL, honest.URL))
 	sink := sinkFor(a)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
@@ -126,7 +126,7 @@ func TestUpstreamsMendEachOther(t *testing.T) {
 	a := w.archives[0]
 	c, _ := client(t, quick(server(t, wrong(a, 0, w.handler())).URL, server(t, wrong(a, 3, w.handler())).URL))
 	sink := sinkFor(a)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
@@ -160,7 +160,7 @@ func TestWrongBlocksAreBounded(t *testing.T) {
 	var blocks []int
 	for i, a := range w.archives {
 		sink := sinkFor(a)
-		if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+		if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 			t.Fatal(err)
 		}
 		sink.check(t)
@@ -194,12 +194,12 @@ func TestSoleUpstreamStaysUsable(t *testing.T) {
 		h.ServeHTTP(rw, r)
 	})).URL))
 	for _, a := range w.archives[:4] {
-		wantErr(t, c.Download(t.Context(), a.rel, a.blocks, sinkFor(a)), ErrDamaged, a.rel.Name().String())
+		wantErr(t, c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil), ErrDamaged, a.rel.Name().String())
 	}
-	_, err := c.Blocks(t.Context(), cut.rel)
+	_, err := c.blockList(t.Context(), cut.rel)
 	wantErr(t, err, ErrDamaged)
 	sink := sinkFor(cut)
-	if err := c.Download(t.Context(), cut.rel, cut.blocks, sink); err != nil {
+	if err := c.download(t.Context(), cut.rel, cut.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
@@ -223,7 +223,7 @@ func TestFailoverDropsThePartOfABlock(t *testing.T) {
 	q := &requests{next: w.handler()}
 	c, _ := client(t, quick(liar.URL, server(t, q).URL))
 	sink := sinkFor(a)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
@@ -243,7 +243,7 @@ func TestBlocksFromLiar(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			liar := server(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.Write(list) }))
 			c, log := client(t, quick(liar.URL, server(t, w.handler()).URL))
-			blocks, err := c.Blocks(t.Context(), a.rel)
+			blocks, err := c.blockList(t.Context(), a.rel)
 			if err != nil || !slices.Equal(blocks, a.blocks) {
 				t.Fatal(err)
 			}
@@ -262,14 +262,14 @@ func TestAllUpstreamsBad(t *testing.T) {
 	three := server(t, http.NotFoundHandler())
 	c, _ := client(t, quick(one.URL, two.URL, three.URL))
 	sink := sinkFor(a)
-	err := c.Download(t.Context(), a.rel, a.blocks, sink)
+	err := c.download(t.Context(), a.rel, a.blocks, sink, nil)
 	wantErr(t, err, ErrRefused, one.URL+a.path(), two.URL+a.path(), three.URL+a.path())
 	wantErr(t, err, ErrNotFound)
 	sink.check(t, 1)
 
 	// The next call asks them again, for that block alone.
 	before := c.received()
-	err = c.Download(t.Context(), a.rel, a.blocks, sink)
+	err = c.download(t.Context(), a.rel, a.blocks, sink, nil)
 	wantErr(t, err, ErrDamaged, one.URL+a.path(), two.URL+a.path())
 	if got := c.received() - before; got != 2*update.BlockSize {
 		t.Errorf("expected 2 blocks, got %d bytes", got)
@@ -284,7 +284,7 @@ func TestSinkErrorIsReturnedAtOnce(t *testing.T) {
 	c, _ := client(t, quick(s.URL, s.URL+"/other"))
 	sink := sinkFor(a)
 	sink.fail = 1
-	wantErr(t, c.Download(t.Context(), a.rel, a.blocks, sink), errSink)
+	wantErr(t, c.download(t.Context(), a.rel, a.blocks, sink, nil), errSink)
 	sink.check(t, 1, 2)
 	if n := len(q.list()); n != 1 {
 		t.Errorf("expected 1 request, got %d", n)
@@ -298,10 +298,10 @@ func TestPlainServerByTargetPath(t *testing.T) {
 	w := newWorld(t, 9*mib)
 	a := w.archives[0]
 	c, log := client(t, quick(server(t, onlyTargets(w.handler())).URL))
-	_, err := c.Blocks(t.Context(), a.rel)
+	_, err := c.blockList(t.Context(), a.rel)
 	wantErr(t, err, ErrNotFound, ".blocks")
 	sink := sinkFor(a, 0)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err, log)
 	}
 	sink.check(t)
@@ -339,7 +339,7 @@ func TestFiftyAtOnce(t *testing.T) {
 		g.Go(func() error {
 			sink := sinkFor(a)
 			defer sink.check(t)
-			return c.Download(t.Context(), a.rel, a.blocks, sink)
+			return c.download(t.Context(), a.rel, a.blocks, sink, nil)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -365,7 +365,7 @@ func TestDownloadEndsWithItsContext(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	c, _ := client(t, quick(s.URL))
-	wantErr(t, c.Download(ctx, a.rel, a.blocks, sinkFor(a)), context.Canceled)
+	wantErr(t, c.download(ctx, a.rel, a.blocks, sinkFor(a), nil), context.Canceled)
 	if s := c.Upstreams()[0].State(); s != (State{}) {
 		t.Errorf("the upstream is blamed: %+v", s)
 	}
@@ -378,7 +378,7 @@ func TestUpstreamThatDoesNotListen(t *testing.T) {
 	gone.Close()
 	c, _ := client(t, quick(gone.URL, server(t, w.handler()).URL))
 	sink := sinkFor(a)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
@@ -386,7 +386,7 @@ func TestUpstreamThatDoesNotListen(t *testing.T) {
 	cfg := quick(gone.URL)
 	cfg.Patience = -1
 	c, _ = client(t, cfg)
-	wantErr(t, c.Download(t.Context(), a.rel, a.blocks, sinkFor(a)), ErrUnavailable, gone.URL+a.path(), "connection refused")
+	wantErr(t, c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil), ErrUnavailable, gone.URL+a.path(), "connection refused")
 }
 
 func tempFile(t testing.TB, content []byte) *os.File {

@@ -14,7 +14,7 @@ func TestFailedIsTold(t *testing.T) {
 	if s := log.String(); !strings.Contains(s, "err=cut") || strings.Contains(s, "again=") {
 		t.Errorf("without a pause the log says %s", s)
 	}
-	u.SetAside(errors.New("wrong"))
+	u.setAside(errors.New("wrong"))
 	c.logFailure(u, errors.New("wrong"))
 	if s := log.String(); !strings.Contains(s, "err=wrong again=") {
 		t.Errorf("with a pause the log says %s", s)

@@ -34,7 +34,7 @@ func TestHostileUpstreams(t *testing.T) {
 			cfg.Patience, cfg.Redirects = -1, []string{"http://listed.invalid"}
 			c, log := client(t, cfg)
 			sink := sinkFor(a, 0)
-			err := c.Download(t.Context(), a.rel, a.blocks, sink)
+			err := c.download(t.Context(), a.rel, a.blocks, sink, nil)
 			sink.check(t, tc.missing...)
 			if tc.want == nil {
 				if err != nil {
@@ -196,7 +196,7 @@ func TestOtherContentAfterResume(t *testing.T) {
 			}))
 			c, _ := client(t, quick(s.URL))
 			sink := sinkFor(a)
-			err := c.Download(t.Context(), a.rel, a.blocks, sink)
+			err := c.download(t.Context(), a.rel, a.blocks, sink, nil)
 			wantErr(t, err, ErrRefused, s.URL+a.path(), "block 1: expected digest "+a.blocks[1].String())
 			sink.check(t, 1, 2)
 		})
@@ -222,7 +222,7 @@ func TestWeakETagIsNotUsed(t *testing.T) {
 	}))
 	c, _ := client(t, quick(s.URL))
 	sink := sinkFor(a)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil || n != 2 {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil || n != 2 {
 		t.Fatalf("%d requests, %v", n, err)
 	}
 	sink.check(t)
@@ -239,7 +239,7 @@ func TestRedirectToListedOrigin(t *testing.T) {
 	cfg.Redirects = []string{to.URL}
 	c, _ := client(t, cfg)
 	sink := sinkFor(a, 0)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)

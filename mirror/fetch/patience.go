@@ -46,17 +46,16 @@ func (c *Client) withPatience(ctx context.Context) (context.Context, *patience) 
 	return context.WithValue(ctx, patienceKey{}, p), p
 }
 
-// patienceOf returns the patience of the call that ctx belongs to, nil if there is none.
+// patienceOf returns the patience of the call that ctx belongs to, one without end if there is none.
 func patienceOf(ctx context.Context) *patience {
-	p, _ := ctx.Value(patienceKey{}).(*patience)
-	return p
+	if p, ok := ctx.Value(patienceKey{}).(*patience); ok {
+		return p
+	}
+	return new(patience)
 }
 
-// begin starts a wait for an upstream. A nil patience ignores it.
+// begin starts a wait for an upstream.
 func (p *patience) begin() {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.waiting++; p.waiting == 1 {
@@ -66,9 +65,6 @@ func (p *patience) begin() {
 
 // came ends a wait that begin started; bytes came, or none.
 func (p *patience) came(bytes int) {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.take()

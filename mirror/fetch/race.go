@@ -67,33 +67,19 @@ type race struct {
 
 type raceKey struct{}
 
-// raceOf returns the race that a request belongs to, nil if there is none.
+// raceOf returns the race that a request belongs to, one that nobody watches if there is none.
 func raceOf(ctx context.Context) *race {
-	r, _ := ctx.Value(raceKey{}).(*race)
-	return r
+	if r, ok := ctx.Value(raceKey{}).(*race); ok {
+		return r
+	}
+	return new(race)
 }
 
-// asked records the file that is asked for. A nil race ignores it.
+// asked records the file that is asked for.
 func (r *race) asked(file string, header http.Header) {
-	if r == nil {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.file, r.header = file, header.Clone()
-}
-
-// begin starts a wait for the upstream, and end ends it, after n bytes. A nil race ignores both.
-func (r *race) begin() {
-	if r != nil {
-		r.meter.Begin()
-	}
-}
-
-func (r *race) end(n int) {
-	if r != nil {
-		r.meter.End(n)
-	}
 }
 
 // run checks after each Config.Race whether another upstream is much faster, until ctx ends.

@@ -116,7 +116,7 @@ func TestRace(t *testing.T) {
 					a = world.archives[0]
 				}
 				sink, began := sinkFor(a), time.Now()
-				if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+				if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 					t.Fatal(err)
 				}
 				sink.check(t)
@@ -159,7 +159,7 @@ func TestRaceAgainstABurst(t *testing.T) {
 					c.Upstreams()[0].SetSlow(time.Now().Add(time.Hour))
 				}
 				sink, began := sinkFor(a), time.Now()
-				if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+				if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 					t.Fatal(err)
 				}
 				sink.check(t)
@@ -184,7 +184,7 @@ func TestRaceIsNotLostByTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{handler: world.handler(), rates: map[string]float64{"a": 4 * mib, "b": rapid}}
 		c, log := wired(t, w, Config{}, "a", "b")
-		if err := c.Download(t.Context(), a.rel, a.blocks, lazy{sinkFor(a)}); err != nil {
+		if err := c.download(t.Context(), a.rel, a.blocks, lazy{sinkFor(a)}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if c.raced.Load() > 0 || log.String() != "" {
@@ -194,11 +194,11 @@ func TestRaceIsNotLostByTheDisk(t *testing.T) {
 }
 
 // lazy is a sink on a disk that takes two minutes for a block.
-type lazy struct{ Sink }
+type lazy struct{ sink }
 
 func (l lazy) WriteBlock(i int, p []byte) error {
 	time.Sleep(2 * time.Minute)
-	return l.Sink.WriteBlock(i, p)
+	return l.sink.WriteBlock(i, p)
 }
 
 // The list of a repository, at 300 bytes per second, from the upstream that is asked first.
@@ -254,7 +254,7 @@ func TestHalvesEndWithPatience(t *testing.T) {
 		})}
 		c, _ := wired(t, w, Config{}, "a", "b")
 		began := time.Now()
-		err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a))
+		err := c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil)
 		wantErr(t, err, ErrUnavailable)
 		if took := time.Since(began); took > 10*time.Minute {
 			t.Errorf("it took %v", took)
@@ -284,7 +284,7 @@ func TestRaceOverSockets(t *testing.T) {
 	cfg.StallRate, cfg.Race = 1, 300*time.Millisecond
 	c, log := client(t, cfg)
 	sink := sinkFor(a)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
@@ -309,7 +309,7 @@ func TestNoRaceWithADamagedArchive(t *testing.T) {
 		})}
 		c, log := wired(t, &wire{handler: q, rates: map[string]float64{"a": rapid, "b": 3000}}, Config{}, "a", "b")
 		sink := sinkFor(a)
-		if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+		if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 			t.Fatal(err)
 		}
 		sink.check(t)

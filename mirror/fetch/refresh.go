@@ -133,7 +133,7 @@ func (r *round) look(ctx context.Context, u *Upstream) error {
 // judge acts on the reason why metadata of an upstream were not accepted: it may call the upstream behind, or set it
 // aside. It returns the error with the name of the upstream.
 func (c *Client) judge(u *Upstream, err error) error {
-	told := FromUpstream(err)
+	told := fromUpstream(err)
 	// Only verified metadata prove that an upstream is behind. After any other error the earlier knowledge still
 	// holds.
 	if !told && (errors.Is(err, trust.ErrRollback) || errors.Is(err, trust.ErrExpired)) {
@@ -143,15 +143,15 @@ func (c *Client) judge(u *Upstream, err error) error {
 		err = fmt.Errorf("%v: %w", u, err)
 	}
 	if status.Hostile(err) && len(c.upstreams) > 1 {
-		u.SetAside(err)
+		u.setAside(err)
 	} else if !told {
-		u.Blame(err)
+		u.blame(err)
 	}
 	return err
 }
 
-// FromUpstream reports whether an error is one of this package's, which name the upstream.
-func FromUpstream(err error) bool {
+// fromUpstream reports whether an error is one of this package's, which name the upstream.
+func fromUpstream(err error) bool {
 	return errors.Is(err, ErrRefused) || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotFound)
 }
 
@@ -220,7 +220,9 @@ func (u *Upstream) fetch(ctx context.Context, file string, limit int64, known up
 	}
 	defer a.Body.Close()
 	if file == timestampFile {
-		u.noteVia(a.Header)
+		u.mu.Lock()
+		u.via = a.Header.Get(ViaHeader)
+		u.mu.Unlock()
 	}
 	if a.StatusCode == http.StatusNotModified && !known.IsZero() {
 		return nil, fmt.Errorf("%v/%s: %w", u, file, trust.ErrUnchanged)

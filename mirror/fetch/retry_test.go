@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -150,7 +151,7 @@ func TestRefusedUpstreamComesBack(t *testing.T) {
 func TestNobodyWaitsForARefusedUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := slow(t, Config{SetAside: time.Minute, Patience: time.Hour}, "http://a")
-		c.Upstreams()[0].SetAside(errors.New("older than before"))
+		c.Upstreams()[0].setAside(errors.New("older than before"))
 		when, err := asked(t, c, func(int, *Upstream) error { return nil })
 		wantErr(t, err, ErrRefused, "http://a: refused earlier, not asked before ", "older than before")
 		if len(when) > 0 {
@@ -241,16 +242,23 @@ func TestFailuresTogetherCountOnce(t *testing.T) {
 	})
 }
 
+// mute is a transport whose answers begin, and bring nothing.
+type mute struct{}
+
+func (mute) RoundTrip(r *http.Request) (*http.Response, error) {
+	in, out := io.Pipe()
+	context.AfterFunc(r.Context(), func() { out.CloseWithError(r.Context().Err()) })
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: in}, nil
+}
+
 func TestStallSaysWhatWasExpected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cut := context.WithCancelCause(t.Context())
-		defer cut(nil)
-		s := (&Config{StallRate: 100, StallWindow: 10 * time.Second}).watchStall(cut)
-		defer s.Stop()
-		s.Begin()
-		time.Sleep(11 * time.Second)
-		synctest.Wait()
-		wantErr(t, context.Cause(ctx), ErrStalled, "expected 100 bytes per second over 10s, got ")
+		c, _ := client(t, Config{Upstreams: []string{"http://mute.test"}, Transport: mute{}, StallRate: 100, StallWindow: 10 * time.Second})
+		resp, err := c.Upstreams()[0].Send(t.Context(), Request{File: "x"})
+		must(t, err)
+		defer resp.Body.Close()
+		_, err = io.ReadAll(resp.Body)
+		wantErr(t, err, ErrStalled, "expected 100 bytes per second over 10s, got ")
 	})
 }
 
@@ -264,7 +272,7 @@ func TestRetryAfterFromTheWire(t *testing.T) {
 			}))
 			c, _ := client(t, quick(s.URL, server(t, w.handler()).URL))
 			a := w.archives[0]
-			if err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a)); err != nil {
+			if err := c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil); err != nil {
 				t.Fatal(err)
 			}
 			if got := time.Until(c.Upstreams()[0].State().Until); got < 48*time.Minute || got > 51*time.Minute {

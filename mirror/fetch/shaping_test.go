@@ -193,7 +193,7 @@ func TestShapedLink(t *testing.T) {
 
 	var g errgroup.Group
 	for _, a := range w.archives {
-		g.Go(func() error { return c.Download(t.Context(), a.rel, a.blocks, sinks[a.path()]) })
+		g.Go(func() error { return c.download(t.Context(), a.rel, a.blocks, sinks[a.path()], nil) })
 	}
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)

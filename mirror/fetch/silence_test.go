@@ -111,7 +111,7 @@ func TestMuteUpstreams(t *testing.T) {
 		// An archive comes from the one that answers, and so does the next search, which waits once for the others.
 		n.asked, n.start = nil, time.Now()
 		a := w.archives[0]
-		if err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a)); err != nil {
+		if err := c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil); err != nil {
 			t.Fatal(err)
 		}
 		search.Enough = func(*trust.Repository) bool { return true }
@@ -145,7 +145,7 @@ func TestPatienceEndsWhateverWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := slow(t, Config{Patience: time.Minute, StallWindow: time.Hour}, "http://a", "http://b")
 				n := (&network{hosts: hosts, slow: map[string]time.Duration{"a": time.Hour, "b": time.Hour}}).connect(c)
-				err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a))
+				err := c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil)
 				wantErr(t, err, ErrUnavailable, "http://")
 				if took := time.Since(n.start); took > time.Minute || took < 45*time.Second {
 					t.Errorf("expected at most a minute, got %v: %v", took, err)
@@ -174,7 +174,7 @@ func TestSlowIsNotSilent(t *testing.T) {
 			t.Fatal(err)
 		}
 		sink := sinkFor(a)
-		if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+		if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 			t.Fatal(err)
 		}
 		sink.check(t)

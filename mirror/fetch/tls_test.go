@@ -24,14 +24,14 @@ func TestOwnCertificateAuthority(t *testing.T) {
 	cfg := quick(s.URL)
 	cfg.Patience = -1
 	c, _ := client(t, cfg)
-	err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a))
+	err := c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil)
 	wantErr(t, err, ErrUnavailable, s.URL+a.path(), "certificate")
 
 	cfg.Roots = x509.NewCertPool()
 	cfg.Roots.AddCert(s.Certificate())
 	c, _ = client(t, cfg)
 	sink := sinkFor(a)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
@@ -71,7 +71,7 @@ func TestBandwidthCap(t *testing.T) {
 	start := time.Now()
 	done := make(chan error)
 	for _, a := range w.archives {
-		go func() { done <- c.Download(t.Context(), a.rel, a.blocks, sinkFor(a)) }()
+		go func() { done <- c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil) }()
 	}
 	for range w.archives {
 		if err := <-done; err != nil {
@@ -111,10 +111,10 @@ func TestPasswordIsNotShown(t *testing.T) {
 	c, log := client(t, cfg)
 	w := newWorld(t, 9*mib)
 	a := w.archives[0]
-	err := c.Download(t.Context(), a.rel, a.blocks, sinkFor(a))
+	err := c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil)
 	wantErr(t, err, ErrNotFound, "http://127.0.0.1:")
 	s.Close()
-	err = c.Download(t.Context(), a.rel, a.blocks, sinkFor(a))
+	err = c.download(t.Context(), a.rel, a.blocks, sinkFor(a), nil)
 	wantErr(t, err, ErrUnavailable, "http://127.0.0.1:")
 	if text := err.Error() + log.String(); strings.Contains(text, "secret") || strings.Contains(text, "box:") {
 		t.Error(err, log)

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -132,11 +131,11 @@ func (u *Upstream) Send(ctx context.Context, q Request) (*http.Response, error) 
 	}
 	race, patience := raceOf(ctx), patienceOf(ctx)
 	race.asked(q.File, q.Header)
-	race.begin()
+	race.meter.Begin()
 	patience.begin()
 	resp, err := u.client.http.Do(r)
 	patience.came(0)
-	race.end(0)
+	race.meter.End(0)
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, ErrStalled) {
 			err = cause
@@ -145,46 +144,43 @@ func (u *Upstream) Send(ctx context.Context, q Request) (*http.Response, error) 
 		sent.end()
 		return nil, explain.Network(err) // without method and URL, which the caller adds
 	}
+	c := &u.client.c
 	resp.Body = &body{
-		ctx: ctx, cancel: cancel, from: counted{resp.Body, &u.received}, sent: sent,
-		cap: u.client.cap, stall: u.client.c.watchStall(cancel), race: race,
+		ReadCloser: resp.Body, ctx: ctx, cancel: cancel, u: u, sent: sent, race: race, patience: patience,
+		stall: pace.WatchStall(c.StallRate, c.StallWindow, func(got float64) {
+			cancel(fmt.Errorf("%w: expected %d bytes per second over %v, got %.1f", ErrStalled, c.StallRate, c.StallWindow, got))
+		}),
 	}
 	return resp, nil
 }
 
 // body is the body of an answer.
 type body struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	from   io.ReadCloser
-	sent   *sentBody
-	cap    *pace.Cap
-	stall  *pace.Stall
-	race   *race // nil: it is in no race
-}
-
-// watchStall watches an answer, and calls cut if it brings fewer bytes per second than the limit.
-func (c *Config) watchStall(cut context.CancelCauseFunc) *pace.Stall {
-	return pace.WatchStall(c.StallRate, c.StallWindow, func(got float64) {
-		cut(fmt.Errorf("%w: expected %d bytes per second over %v, got %.1f", ErrStalled, c.StallRate, c.StallWindow, got))
-	})
+	io.ReadCloser
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	u        *Upstream
+	sent     *sentBody
+	race     *race
+	patience *patience
+	stall    *pace.Stall
 }
 
 // Read reads at most readSize bytes. The error of a body that was cut because it was slow is ErrStalled.
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:min(len(p), readSize)]
-	patience := patienceOf(b.ctx)
 	b.stall.Begin()
-	b.race.begin()
-	patience.begin()
-	n, err := b.from.Read(p)
-	patience.came(n)
-	b.race.end(n)
+	b.race.meter.Begin()
+	b.patience.begin()
+	n, err := b.ReadCloser.Read(p)
+	b.patience.came(n)
+	b.race.meter.End(n)
 	b.stall.End(n)
+	b.u.received.Add(int64(n))
 	if cause := context.Cause(b.ctx); err != nil && !errors.Is(err, io.EOF) && errors.Is(cause, ErrStalled) {
 		err = cause
 	}
-	if waitErr := b.cap.Wait(b.ctx, n); waitErr != nil {
+	if waitErr := b.u.client.cap.Wait(b.ctx, n); waitErr != nil {
 		return n, waitErr
 	}
 	return n, err
@@ -193,23 +189,10 @@ func (b *body) Read(p []byte) (int, error) {
 // Close ends the request, whether or not its answer was read to its end.
 func (b *body) Close() error {
 	b.stall.Stop()
-	err := b.from.Close()
+	err := b.ReadCloser.Close()
 	b.cancel(nil)
 	b.sent.end()
 	return err
-}
-
-// counted counts what is read of a body.
-type counted struct {
-	io.ReadCloser
-	count *atomic.Int64
-}
-
-// Read reads, and counts.
-func (c counted) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	c.count.Add(int64(n))
-	return n, err
 }
 
 // sentBody is the body of a request. After end the caller may use the bytes again, although net/http may still read

@@ -25,7 +25,7 @@ type Upstream struct {
 	fails      int                    // in a row
 	failed     time.Time              // the last time
 	progressed time.Time              // when a part of an archive last came
-	via        []string               // see Via
+	via        string                 // see Via
 	spoilt     map[update.Digest]bool // archives that were wrong recently
 	rate       float64                // bytes per second in the last trial, or when it was outpaced; see race
 	rated      time.Time              // when rate was measured; zero: never
@@ -97,10 +97,10 @@ func (u *Upstream) SetSlow(until time.Time) {
 	u.state.Slow = until
 }
 
-// SetAside records that the upstream sent something wrong, as the caller found out. The upstream is not asked for
+// setAside records that the upstream sent something wrong, as the caller found out. The upstream is not asked for
 // Config.SetAside.
-func (u *Upstream) SetAside(reason error) {
-	u.Blame(reason)
+func (u *Upstream) setAside(reason error) {
+	u.blame(reason)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.state.Until = time.Now().Add(u.client.c.SetAside)
@@ -118,7 +118,7 @@ const (
 // use, but is asked last once maxSpoilt archives are wrong.
 func (u *Upstream) damagedf(name update.Name, digest update.Digest, file, format string, args ...any) error {
 	err := &damagedArchive{u.refusef(file, format, args...)}
-	u.Blame(err)
+	u.blame(err)
 	u.client.c.Logger.Warn("damaged archive", "archive", name.String(), "upstream", u.String(), "err", oneLine(err))
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -141,7 +141,7 @@ func (u *Upstream) note(began time.Time, err error) {
 	case errors.Is(err, ErrDamaged): // damagedf has logged and counted it
 		u.recover()
 	case errors.Is(err, ErrRefused):
-		u.SetAside(err)
+		u.setAside(err)
 	case errors.As(err, &away):
 		u.pause(began, away)
 	default:
@@ -274,9 +274,20 @@ func oneLine(err error) string {
 // Received returns how many bytes of bodies the upstream has sent.
 func (u *Upstream) Received() int64 { return u.received.Load() }
 
-// Blame tells Config.Refused that the upstream sent something wrong, as the caller found out. The upstream stays in
+// ViaHeader is a header field of answers with timestamp.json, in which a mirror names the mirrors through which its
+// copy came; see mirror.Mirror.Via.
+const ViaHeader = "Box-Update-Via"
+
+// Via returns the ViaHeader of the last timestamp of the upstream, "" for an origin. Nothing verifies it.
+func (u *Upstream) Via() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.via
+}
+
+// blame tells Config.Refused that the upstream sent something wrong, as the caller found out. The upstream stays in
 // use.
-func (u *Upstream) Blame(reason error) {
+func (u *Upstream) blame(reason error) {
 	if told := u.client.c.Refused; told != nil {
 		told(reason)
 	}

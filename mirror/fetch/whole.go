@@ -57,8 +57,8 @@ func (c *Client) fileOf(rel trust.Release) File {
 	}
 }
 
-// Whole brings an archive for which no upstream has a block list into file; see WholeFile.
-func (c *Client) Whole(ctx context.Context, rel trust.Release, file *os.File) (update.Blocks, error) {
+// whole brings an archive for which no upstream has a block list into file; see WholeFile.
+func (c *Client) whole(ctx context.Context, rel trust.Release, file *os.File) (update.Blocks, error) {
 	if rel.IsZero() {
 		return nil, errNoRelease
 	}
@@ -73,7 +73,7 @@ func (c *Client) Whole(ctx context.Context, rel trust.Release, file *os.File) (u
 // If the digest differs, WholeFile empties file and fetches the archive again, from one upstream alone, so that a
 // second failure has one known culprit. After any other error file holds the bytes that came.
 func (c *Client) WholeFile(ctx context.Context, what File, file *os.File) (update.Digest, update.Blocks, error) {
-	w := whole{client: c, what: what, file: file, buf: make([]byte, readSize)}
+	w := wholeFile{client: c, what: what, file: file, buf: make([]byte, readSize)}
 	err := w.begin(ctx)
 	if err == nil {
 		err = c.Ask(ctx, w.from)
@@ -84,8 +84,8 @@ func (c *Client) WholeFile(ctx context.Context, what File, file *os.File) (updat
 	return w.digest, w.blocks, nil
 }
 
-// whole is one call of WholeFile.
-type whole struct {
+// wholeFile is one call of WholeFile.
+type wholeFile struct {
 	client *Client
 	what   File // its length may become known later
 	file   *os.File
@@ -104,7 +104,7 @@ type whole struct {
 }
 
 // begin reads the bytes that the file already holds.
-func (w *whole) begin(ctx context.Context) error {
+func (w *wholeFile) begin(ctx context.Context) error {
 	w.sent = map[*Upstream]bool{}
 	info, err := w.file.Stat()
 	if err != nil {
@@ -139,14 +139,14 @@ func (w *whole) begin(ctx context.Context) error {
 }
 
 // empty drops all bytes that came.
-func (w *whole) empty() error {
+func (w *wholeFile) empty() error {
 	w.hash.Result()
 	w.size, w.spent = 0, 0
 	clear(w.sent)
 	return w.file.Truncate(0)
 }
 
-func (w *whole) from(ctx context.Context, u *Upstream) error {
+func (w *wholeFile) from(ctx context.Context, u *Upstream) error {
 	if w.what.Anew {
 		if err := w.empty(); err != nil {
 			return &local{err}
@@ -180,7 +180,7 @@ func (w *whole) from(ctx context.Context, u *Upstream) error {
 
 // judge compares the digest when all bytes are there. If it differs and several upstreams sent parts, it empties the
 // file and reports that the archive has to come again.
-func (w *whole) judge(u *Upstream) (again bool, err error) {
+func (w *wholeFile) judge(u *Upstream) (again bool, err error) {
 	got, blocks, _ := w.hash.Result()
 	if got == w.what.Digest || w.what.Digest.IsZero() {
 		w.digest, w.blocks = got, blocks
@@ -199,7 +199,7 @@ func (w *whole) judge(u *Upstream) (again bool, err error) {
 }
 
 // bring brings the missing end of the file, as far as the budget allows.
-func (w *whole) bring(ctx context.Context) error {
+func (w *wholeFile) bring(ctx context.Context) error {
 	for w.what.Length < 0 || w.size < w.what.Length {
 		left := int64(math.MaxInt64)
 		if w.what.Budget != nil {
@@ -234,7 +234,7 @@ func (w *whole) bring(ctx context.Context) error {
 }
 
 // learn takes over the length that a server declares, if it was not known before.
-func (w *whole) learn() error {
+func (w *wholeFile) learn() error {
 	if w.what.Length >= 0 {
 		return nil
 	}
@@ -248,7 +248,7 @@ func (w *whole) learn() error {
 	return nil
 }
 
-func (w *whole) take(ctx context.Context, p *piece) error {
+func (w *wholeFile) take(ctx context.Context, p *piece) error {
 	if skipped, err := p.skip(w.size - p.from); err != nil {
 		return p.u.cut(ctx, p.file, err, p.to-p.from, skipped)
 	}
@@ -264,7 +264,7 @@ func (w *whole) take(ctx context.Context, p *piece) error {
 	return p.over()
 }
 
-func (w *whole) append(u *Upstream, b []byte) error {
+func (w *wholeFile) append(u *Upstream, b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
@@ -285,7 +285,7 @@ func (w *whole) append(u *Upstream, b []byte) error {
 }
 
 // spend counts the bytes that came since its last call in the budget.
-func (w *whole) spend() error {
+func (w *wholeFile) spend() error {
 	came := w.size - w.spent
 	w.spent = w.size
 	if w.what.Budget == nil || came <= 0 {

@@ -29,7 +29,7 @@ func TestWhole(t *testing.T) {
 			q := &requests{next: onlyTargets(w.handler())}
 			c, log := client(t, quick(server(t, q).URL))
 			f := tempFile(t, a.data[:there])
-			blocks, err := c.Whole(t.Context(), a.rel, f)
+			blocks, err := c.whole(t.Context(), a.rel, f)
 			if err != nil || !slices.Equal(blocks, a.blocks) {
 				t.Fatal(err, log)
 			}
@@ -52,7 +52,7 @@ func TestWholeWithWrongBeginning(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := client(t, quick(server(t, w.handler()).URL))
 			f := tempFile(t, there)
-			if _, err := c.Whole(t.Context(), a.rel, f); err != nil {
+			if _, err := c.whole(t.Context(), a.rel, f); err != nil {
 				t.Fatal(err)
 			}
 			checkFile(t, f, a.data)
@@ -69,12 +69,12 @@ func TestWholeFromLiar(t *testing.T) {
 	liar := server(t, wrong(a, 1, w.handler()))
 	c, _ := client(t, quick(liar.URL))
 	f := tempFile(t, nil)
-	_, err := c.Whole(t.Context(), a.rel, f)
+	_, err := c.whole(t.Context(), a.rel, f)
 	wantErr(t, err, ErrRefused, liar.URL+a.path(), "expected digest "+a.rel.Digest().String()+", got ")
 	checkFile(t, f, nil)
 
 	c, _ = client(t, quick(liar.URL, server(t, w.handler()).URL))
-	if _, err := c.Whole(t.Context(), a.rel, f); err != nil {
+	if _, err := c.whole(t.Context(), a.rel, f); err != nil {
 		t.Fatal(err)
 	}
 	checkFile(t, f, a.data)
@@ -98,7 +98,7 @@ func TestWholeFromLiarAndHonest(t *testing.T) {
 	honest := server(t, q)
 	c, _ := client(t, quick(liar.URL, honest.URL))
 	f := tempFile(t, nil)
-	if _, err := c.Whole(t.Context(), a.rel, f); err != nil {
+	if _, err := c.whole(t.Context(), a.rel, f); err != nil {
 		t.Fatal(err)
 	}
 	checkFile(t, f, a.data)
@@ -146,7 +146,7 @@ func TestWholeStartsOverWithEachUpstream(t *testing.T) {
 	}))
 	c, log := client(t, quick(first.URL, second.URL))
 	f := tempFile(t, nil)
-	if _, err := c.Whole(t.Context(), a.rel, f); err != nil {
+	if _, err := c.whole(t.Context(), a.rel, f); err != nil {
 		t.Fatal(err, log)
 	}
 	checkFile(t, f, a.data)
@@ -175,14 +175,14 @@ func TestWithoutRanges(t *testing.T) {
 
 	cuts = []int{3 * mib, 5 * mib}
 	sink := sinkFor(a)
-	if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+	if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 		t.Fatal(err)
 	}
 	sink.check(t)
 
 	cuts = []int{3 * mib, 5 * mib}
 	f := tempFile(t, nil)
-	if _, err := c.Whole(t.Context(), a.rel, f); err != nil {
+	if _, err := c.whole(t.Context(), a.rel, f); err != nil {
 		t.Fatal(err)
 	}
 	checkFile(t, f, a.data)
@@ -198,7 +198,7 @@ func TestWholeEndless(t *testing.T) {
 	}))
 	c, _ := client(t, quick(s.URL))
 	f := tempFile(t, nil)
-	blocks, err := c.Whole(t.Context(), a.rel, f)
+	blocks, err := c.whole(t.Context(), a.rel, f)
 	if err != nil || update.Sum(blocks.Bytes()) != a.rel.Blocks() {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestWholeReportsTheDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer readOnly.Close()
-	_, err = c.Whole(t.Context(), a.rel, readOnly)
+	_, err = c.whole(t.Context(), a.rel, readOnly)
 	var disk *os.PathError
 	if !errors.As(err, &disk) || len(q.list()) != 1 {
 		t.Errorf("%v after %q", err, q.list())
@@ -241,12 +241,12 @@ func TestRangesRefused(t *testing.T) {
 		}))
 		c, log := client(t, quick(s.URL))
 		sink := sinkFor(a, 0)
-		if err := c.Download(t.Context(), a.rel, a.blocks, sink); err != nil {
+		if err := c.download(t.Context(), a.rel, a.blocks, sink, nil); err != nil {
 			t.Fatal(err)
 		}
 		sink.check(t)
 		f := tempFile(t, a.data[:5*mib])
-		if _, err := c.Whole(t.Context(), a.rel, f); err != nil {
+		if _, err := c.whole(t.Context(), a.rel, f); err != nil {
 			t.Fatal(err)
 		}
 		checkFile(t, f, a.data)

@@ -1,4 +1,4 @@
-package fetch
+package mirror
 
 import (
 	"slices"
@@ -12,11 +12,11 @@ func FuzzParseVia(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		ids := ParseVia(s)
+		ids := parseVia(s)
 		if ids == nil {
 			return
 		}
-		if got := FormatVia(ids[0], ids[1:]); got != s || len(ids) > maxVia {
+		if got := formatVia(ids[0], ids[1:]); got != s || len(ids) > maxVia {
 			t.Errorf("%q: %d IDs, printed as %q", s, len(ids), got)
 		}
 	})
@@ -24,7 +24,7 @@ func FuzzParseVia(f *testing.F) {
 
 func TestFormatViaIsBounded(t *testing.T) {
 	const id = "00112233445566ff"
-	if got := ParseVia(FormatVia(id, slices.Repeat([]string{id}, 99))); len(got) != maxVia {
+	if got := parseVia(formatVia(id, slices.Repeat([]string{id}, 99))); len(got) != maxVia {
 		t.Errorf("expected %d IDs, got %v", maxVia, got)
 	}
 }
