@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,68 +19,62 @@ import (
 )
 
 func newBuild(s cli.Streams) *cobra.Command {
-	var o options
 	var b signer.BuildOptions
-	cmd := &cobra.Command{
+	cmd := newCommand(s, &cobra.Command{
 		Use:   "build DIR",
 		Short: "Make an update from a directory",
 		Long: `Make an update from a directory that holds install_update.sh and the files to install.
 
-The update has one top directory with VERSION, which build writes, and all that lies in DIR. The same
-DIR, version and ` + epochVariable + ` give the same archive on every machine. Without -o it is
-called <product>-<version>.<format>, in the current directory. No file is ever replaced.`,
+The update has one top directory with everything in DIR and VERSION, which build writes. The same DIR, version
+and ` + epochVariable + ` give the same archive on every machine. Without -o, the archive gets the name
+<product>-<version>.<format> in the current directory. build never replaces a file.`,
 		Example: `  boxsign build DIR -o opq-box-update-1550190683.tar.bz2`,
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if b.Epoch, err = sourceDate(s); err != nil {
-				return err
-			}
-			return run(s, &o, func(k *signer.Signer) (signer.Archive, error) { return k.Build(cmd.Context(), args[0], b) })
-		},
-	}
-	cmd.Flags().StringVarP(&b.Out, "output", "o", "", "write the archive to `FILE`, whose name says version and format")
-	cmd.Flags().StringVar(&b.Version, "version", "", "version `N` (default "+epochVariable+" or now, in Unix seconds)")
-	cmd.Flags().StringVar(&b.Format, "format", "", "`FORMAT` tar.bz2, tar.gz or tar.zst (default tar.bz2)")
-	cmd.Flags().StringVar(&b.Product, "product", "", "`PRODUCT` that is updated (default "+string(update.DefaultProduct)+")")
-	o.jsonFlag(cmd)
+	}, (*options).jsonFlag, func(ctx context.Context, k *signer.Signer, args []string) (_ signer.Result, err error) {
+		if b.Epoch, err = sourceDate(s); err != nil {
+			return nil, err
+		}
+		return k.Build(ctx, args[0], b)
+	})
+	f := cmd.Flags()
+	f.StringVarP(&b.Out, "output", "o", "", "write the archive to `FILE`, whose name gives version and format")
+	f.StringVar(&b.Version, "version", "", "version `N` (default "+epochVariable+" or now, in Unix seconds)")
+	f.StringVar(&b.Format, "format", "", "`FORMAT` tar.bz2, tar.gz or tar.zst (default tar.bz2)")
+	f.StringVar(&b.Product, "product", "", "`PRODUCT` that the update is for (default "+string(update.DefaultProduct)+")")
 	return cmd
 }
 
 func newBootstrap(s cli.Streams) *cobra.Command {
-	var o options
 	var b signer.BootstrapOptions
-	cmd := &cobra.Command{
+	cmd := newCommand(s, &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Make the update that moves old boxes over to boxup",
-		Long: `Make an update in the shape that boxes know, which they install with the updater that they have: it puts
-boxup, the root that it trusts, its configuration, its service and its timer in place, and changes nothing
-else. From then on boxup keeps the box up to date; the old updater is taken away by an update of yours.
+		Long: `Make an update that old boxes install with the updater that they have. It installs boxup, the root that boxup
+trusts, its configuration, its service and its timer, and changes nothing else. From then on boxup keeps the box
+up to date. A later update of yours removes the old updater.
 
-It is for one architecture: publish it where boxes of that one ask. On a box of another it changes nothing.`,
+The update is for one architecture: publish it where only boxes of that architecture ask. On other boxes it changes
+nothing.`,
 		Example: `  boxsign bootstrap --arch armv6 --root 1.root.json --url http://updates.example -o opq-box-update-1550190683.tar.bz2`,
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if b.Epoch, err = sourceDate(s); err != nil {
-				return err
+	}, (*options).jsonFlag, func(ctx context.Context, k *signer.Signer, _ []string) (_ signer.Result, err error) {
+		if b.Epoch, err = sourceDate(s); err != nil {
+			return nil, err
+		}
+		result, err := k.Bootstrap(ctx, b)
+		for i, u := range result.URLs {
+			if result.URLs[i] = explain.MaskURLs(u); result.URLs[i] != u {
+				k.Warn("everybody who gets the update can read the password of " + result.URLs[i])
 			}
-			return run(s, &o, func(k *signer.Signer) (signer.Bootstrap, error) {
-				result, err := k.Bootstrap(cmd.Context(), b)
-				for i, u := range result.URLs {
-					if result.URLs[i] = explain.MaskURLs(u); result.URLs[i] != u {
-						k.Warn("everybody who gets the update can read the password of " + result.URLs[i])
-					}
-				}
-				return result, err
-			})
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&b.Arch, "arch", "", "`ARCH` of the boxes: "+signer.ArchNames())
-	flags.StringVar(&b.Root, "root", "", "`FILE` with the root that the boxes will trust")
-	flags.StringArrayVar(&b.URLs, "url", nil, "`URL` of a mirror or of the origin; several are better than one")
-	flags.StringVar(&b.Boxup, "boxup", "", "`FILE` with boxup for that architecture (default boxup-linux-ARCH, beside boxsign)")
-	flags.StringVarP(&b.Out, "output", "o", "", "write the archive to `FILE`, whose name says version and product (default: version now)")
-	o.jsonFlag(cmd)
+		}
+		return result, err
+	})
+	f := cmd.Flags()
+	f.StringVar(&b.Arch, "arch", "", "`ARCH` of the boxes: "+signer.ArchNames())
+	f.StringVar(&b.Root, "root", "", "`FILE` with the root that the boxes will trust")
+	f.StringArrayVar(&b.URLs, "url", nil, "`URL` of a mirror or of the origin; several are better than one")
+	f.StringVar(&b.Boxup, "boxup", "", "`FILE` with boxup for that architecture (default boxup-linux-ARCH beside boxsign)")
+	f.StringVarP(&b.Out, "output", "o", "", "write the archive to `FILE`, whose name gives version and product (default: version now)")
 	return cmd
 }
 
@@ -87,8 +82,8 @@ func newInspect(s cli.Streams) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "inspect FILE",
-		Short: "List an update and say whether it is a proper one",
-		Long:  `List the contents of an archive and say whether it is a proper update. Exit code 1 says that it is not.`,
+		Short: "List the contents of an update and check it",
+		Long:  `List the contents of an archive and check whether it is a proper update. The exit code is 1 if it is not.`,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := bufio.NewWriter(s.Out)
@@ -101,10 +96,7 @@ func newInspect(s cli.Streams) *cobra.Command {
 				_, err := fmt.Fprintln(out, line(e))
 				return err
 			})
-			if err != nil {
-				return errors.Join(err, out.Flush())
-			}
-			if err := out.Flush(); err != nil {
+			if err := errors.Join(err, out.Flush()); err != nil {
 				return err
 			}
 			list.Inspection = result
@@ -153,3 +145,37 @@ func line(e archive.Entry) string {
 
 // modeText returns a mode as ls writes it. Go's text differs only in the letter of a symbolic link.
 func modeText(m fs.FileMode) string { return strings.Replace(m.String(), "L", "l", 1) }
+
+func newSign(s cli.Streams) *cobra.Command {
+	force := false
+	cmd := newCommand(s, &cobra.Command{
+		Use:   "sign FILE",
+		Short: "Sign an update beside itself, without a repository",
+		Long: `Sign an update: write its checksum line to FILE.sha256, and the detached signature of that line to FILE.sig.
+sign never replaces a file that has another content.`,
+		Example: `  boxsign sign --keys K opq-box-update-1550190683.tar.bz2`,
+		Args:    cobra.ExactArgs(1),
+	}, (*options).signFlags, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		return k.SignFile(ctx, args[0], force)
+	})
+	forceFlag(cmd, &force)
+	return cmd
+}
+
+func newVerify(s cli.Streams) *cobra.Command {
+	var keyFiles []string
+	sigFile := ""
+	cmd := newCommand(s, &cobra.Command{
+		Use:   "verify FILE",
+		Short: "Verify an update by the signature beside it",
+		Long: `Verify the archive FILE, of any size, by FILE.sig and a public key. The signature is over digest and name, so the
+name of FILE must be right. The exit code is 1 if FILE is not what the key signed.`,
+		Example: `  boxsign verify --key release.pub opq-box-update-1550190683.tar.bz2`,
+		Args:    cobra.ExactArgs(1),
+	}, (*options).jsonFlag, func(ctx context.Context, _ *signer.Signer, args []string) (signer.Result, error) {
+		return signer.Verify(ctx, args[0], sigFile, keyFiles...)
+	})
+	cmd.Flags().StringArrayVar(&keyFiles, "key", nil, "`FILE` with a public key; the signature of one of several keys is enough")
+	cmd.Flags().StringVar(&sigFile, "sig", "", "`FILE` with the signature (default FILE.sig)")
+	return cmd
+}

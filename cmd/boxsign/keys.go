@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
@@ -9,46 +11,31 @@ import (
 )
 
 func newKeygen(s cli.Streams) *cobra.Command {
-	var o options
 	agent := ""
-	cmd := &cobra.Command{
+	cmd := newCommand(s, &cobra.Command{
 		Use:   "keygen ROLE",
 		Short: "Make a key",
 		Long: `Make a key for ROLE: root, release or online.
 
-The private key is encrypted under a passphrase, except that of online, which a server uses without a
-person. With --agent nothing is made: the key stays in the ssh-agent, and its name is noted.`,
+The private key is encrypted under a passphrase. Only the online key is not, because a server uses it without a
+person. With --agent, boxsign makes no key: it notes the name of a key that stays in the ssh-agent.`,
 		Example: `  boxsign keygen --keys K release`,
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return run(s, &o, func(k *signer.Signer) (signer.KeyList, error) { return k.Keygen(cmd.Context(), args[0], agent) })
-		},
-	}
-	o.keysFlag(cmd)
-	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of the key in `FILE`")
-	cmd.Flags().StringVar(&agent, "agent", "", "use `KEY` of the ssh-agent, ssh-agent:SHA256:…")
-	o.jsonFlag(cmd)
+	}, func(o *options, cmd *cobra.Command) {
+		o.keysFlags(cmd)
+		o.passphraseFlag(cmd, "the key")
+	}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		return k.Keygen(ctx, args[0], agent)
+	})
+	agentFlag(cmd, &agent)
 	return cmd
 }
 
 func newKeyCommands(s cli.Streams) *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Show and export keys"}
-	cmd.AddCommand(newKeyShow(s), newKeyExport(s))
-	return cmd
-}
-
-func newKeyShow(s cli.Streams) *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:   "show",
-		Short: "Show your keys",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return run(s, &o, (*signer.Signer).ShowKeys)
-		},
-	}
-	o.keysFlag(cmd)
-	o.jsonFlag(cmd)
+	show := newCommand(s, &cobra.Command{Use: "show", Short: "Show your keys", Args: cobra.NoArgs}, (*options).keysFlags,
+		func(_ context.Context, k *signer.Signer, _ []string) (signer.Result, error) { return k.ShowKeys() })
+	cmd.AddCommand(show, newKeyExport(s))
 	return cmd
 }
 
@@ -58,7 +45,7 @@ func newKeyExport(s cli.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "export ROLE",
 		Short:   "Print a public key",
-		Long:    `Print the public key of ROLE, root, release or online, as PEM, which openssl reads.`,
+		Long:    `Print the public key of ROLE (root, release or online) as PEM, which openssl reads.`,
 		Example: `  boxsign key export release > release.pub`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -77,8 +64,7 @@ func newKeyExport(s cli.Streams) *cobra.Command {
 			return err
 		},
 	}
-	o.keysFlag(cmd)
-	o.jsonFlag(cmd)
+	o.keysFlags(cmd)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to `FILE`")
 	return cmd
 }
@@ -89,27 +75,26 @@ func newBackup(s cli.Streams, sealCost int) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup -o FILE",
 		Short: "Write your keys and trusted state into one encrypted file",
-		Long: `Write your keys and what they trust into one file, encrypted under a passphrase of its own, which is asked
-for twice or comes from --passphrase-file or $` + backupVariable + `. Keys stay in it as they are: whoever restores them still
-needs their own passphrase.
+		Long: `Write your keys and the metadata that they trust into one file. The file is encrypted under a passphrase of its
+own: boxsign asks for it twice, or takes it from --passphrase-file or $` + backupVariable + `. The keys in it keep
+their own passphrases, which you still need after a restore.
 
-With --print it is text for paper, the root key alone unless --role says otherwise, that can be typed or
-scanned again; each line has a checksum. The trusted state is not printed.
+With --print the backup is text for paper, which you can type or scan again; each line has a checksum. It holds the
+root key alone, or the keys of --role, and no trusted state.
 
-The file is one of age (age-encryption.org): age -d FILE shows what is in it.`,
+The file has the format of age (age-encryption.org): age -d FILE shows its contents.`,
 		Example: `  boxsign backup --keys K -o keys.backup
   boxsign backup --keys K --print > root-key.txt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if b.Out == "" && !b.Paper {
-				return status.WithHint(status.Usagef("where to?"), "name a file with -o FILE, or say --print")
+				return status.WithHint(status.Usagef("no output: expected -o FILE or --print"), "name a file with -o FILE, or print text for paper with --print")
 			}
 			if b.Out == "" && o.json {
-				return status.Usagef("--json: the text itself is the result; with -o FILE it goes there")
+				return status.Usagef("--json: expected -o FILE too, because --print alone prints the text of the backup")
 			}
-			b.Passphrase = o.passphrase(s, backupVariable)
 			k, end := o.signer(s)
-			k.SealCost = sealCost
+			k.SealCost, b.Passphrase = sealCost, k.Passphrase
 			defer end()
 			contents, raw, err := k.Backup(cmd.Context(), b)
 			if err != nil {
@@ -122,34 +107,28 @@ The file is one of age (age-encryption.org): age -d FILE shows what is in it.`,
 			return o.print(s, contents)
 		},
 	}
-	o.keysFlag(cmd)
 	o.backupFlags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&b.Out, "output", "o", "", "write to `FILE`, which must not exist")
 	f.BoolVar(&b.Paper, "print", false, "make text for paper")
-	f.StringSliceVar(&b.Roles, "role", nil, "only the keys of `ROLE`, root, release or online, and no trusted state")
+	f.StringSliceVar(&b.Roles, "role", nil, "only the keys of `ROLE` (root, release or online), and no trusted state")
 	return cmd
 }
 
 func newRestore(s cli.Streams) *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
+	return newCommand(s, &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Get your keys and trusted state back from a backup",
-		Long: `Get your keys and trusted state back from a backup, as a file of boxsign backup or typed from paper. All of it
-is verified before anything is written. Nothing is ever overwritten: a key that is there must be the same, and a
-trusted state that is there is kept where it is newer.`,
+		Short: "Restore your keys and trusted state from a backup",
+		Long: `Restore your keys and trusted state from a backup: a file of boxsign backup, or text that was typed from paper.
+boxsign verifies the whole backup before it writes anything, and never overwrites a file. A key that exists must be
+the same as in the backup. A trusted state that is newer than that of the backup stays.`,
 		Example: `  boxsign restore --keys K keys.backup
   boxsign restore --dry-run keys.backup`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return run(s, &o, func(k *signer.Signer) (signer.Contents, error) {
-				return k.Restore(cmd.Context(), args[0], o.passphrase(s, backupVariable))
-			})
-		},
-	}
-	o.keysFlag(cmd)
-	o.backupFlags(cmd)
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what is in the backup, and write nothing")
-	return cmd
+	}, func(o *options, cmd *cobra.Command) {
+		o.backupFlags(cmd)
+		cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what is in the backup, and write nothing")
+	}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		return k.Restore(ctx, args[0], k.Passphrase)
+	})
 }

@@ -12,86 +12,39 @@ import (
 )
 
 func newInit(s cli.Streams) *cobra.Command {
-	var o options
 	rootThreshold, releaseThreshold := 1, 1
-	cmd := &cobra.Command{
+	cmd := newRepoCommand(s, &cobra.Command{
 		Use:   "init",
 		Short: "Make keys and an empty repository",
 		Long: `Make keys and an empty repository.
 
-Keys that are in the directory of keys, or that flags name, are used; the missing ones of root, release
-and online are made. What boxes need is release.pub of that directory, or metadata/1.root.json of the
-repository. Other signers are added later: see boxsign root add-key.`,
+init uses the keys that are in the directory of keys or that flags name, and makes those of root, release and online
+that are missing. Boxes need release.pub of that directory, or metadata/1.root.json of the repository. To add other
+signers later, see boxsign root add-key.`,
 		Example: `  boxsign init --keys K --repo R`,
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(s, &o, func(k *signer.Signer) (signer.Result, error) {
-				return k.Init(cmd.Context(), rootThreshold, releaseThreshold)
-			})
-		},
-	}
-	o.repoFlags(cmd)
+	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
+		return k.Init(ctx, rootThreshold, releaseThreshold)
+	})
 	cmd.Flags().IntVar(&rootThreshold, "root-threshold", 1, "`N` root keys must sign a root")
 	cmd.Flags().IntVar(&releaseThreshold, "release-threshold", 1, "`N` release keys must sign a list")
 	return cmd
 }
 
-func newAdd(s cli.Streams) *cobra.Command {
-	var o addOptions
-	cmd := &cobra.Command{
-		Use:   "add FILE…",
-		Short: "Sign updates and publish them in a repository",
-		Long: `Sign updates and publish them in a repository: each archive is inspected, hashed and copied, and a new
-list is signed and published. Where the threshold is not met yet, it waits in the repository for
-boxsign cosign.`,
-		Example: `  boxsign add --keys K --repo R opq-box-update-1550190683.tar.bz2`,
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(cmd.Context(), s, args)
-		},
-	}
-	o.flags(cmd)
-	return cmd
-}
-
-func newPublish(s cli.Streams) *cobra.Command {
-	var o addOptions
-	cmd := &cobra.Command{
-		Use:   "publish FILE… [DIR|URL]",
-		Short: "Sign updates and publish them at an origin",
-		Long: `Sign updates and publish them at an origin: each archive is inspected and hashed, a new list is signed,
-what the origin lacks is sent in blocks of 4 MiB, and what is then served is compared with what was signed.
-A publish that was cut goes on where it stopped when it is said again. Where another signer was faster, their
-change is shown, and yours is signed again on top of it.`,
-		Example: `  boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
-		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			files := o.cutPlace(args)
-			if len(files) == 0 {
-				return status.WithHint(status.Usagef("which updates?"), "name their archives before the directory or URL")
-			}
-			return o.run(cmd.Context(), s, files)
-		},
-	}
-	o.flags(cmd)
-	return cmd
-}
-
 // addOptions holds the flags of add and publish.
 type addOptions struct {
-	options
-	add                           signer.AddOptions
+	signer.AddOptions
 	rollout, hardware, minVersion string
 }
 
-func (o *addOptions) flags(cmd *cobra.Command) {
-	o.repoFlags(cmd)
-	listFlags(cmd, &o.add.ListOptions)
-	forceFlag(cmd, &o.add.Force)
+func (o *addOptions) flags(cmd *cobra.Command) *cobra.Command {
+	listFlags(cmd, &o.ListOptions)
+	forceFlag(cmd, &o.Force)
 	f := cmd.Flags()
-	f.StringVar(&o.rollout, "rollout", "", "which share of the boxes takes it from when: `STEPS` like 5%,24h:50%,72h:100%, counted from now")
-	f.StringVar(&o.hardware, "hardware", "", "only boxes of this hardware take it: `LIST` like rev2,rev3")
-	f.StringVar(&o.minVersion, "min-version", "", "only boxes that have version `N` or a newer one take it")
+	f.StringVar(&o.rollout, "rollout", "", "the share of the boxes that takes the update, by time after publishing: `STEPS` like 5%,24h:50%,72h:100%")
+	f.StringVar(&o.hardware, "hardware", "", "only boxes with this hardware take the update: `LIST` like rev2,rev3")
+	f.StringVar(&o.minVersion, "min-version", "", "only boxes with version `N` or a newer one take the update")
+	return cmd
 }
 
 func listFlags(cmd *cobra.Command, l *signer.ListOptions) {
@@ -99,69 +52,144 @@ func listFlags(cmd *cobra.Command, l *signer.ListOptions) {
 	holdFlag(cmd, &l.Hold)
 }
 
-func (o *addOptions) run(ctx context.Context, s cli.Streams, files []string) (err error) {
-	if o.add.Conditions, err = signer.ParseConditions(o.rollout, o.hardware, o.minVersion); err != nil {
-		return err
+func (o *addOptions) add(ctx context.Context, k *signer.Signer, files []string) (_ signer.Result, err error) {
+	if o.Conditions, err = signer.ParseConditions(o.rollout, o.hardware, o.minVersion); err != nil {
+		return nil, err
 	}
-	return run(s, &o.options, func(k *signer.Signer) (signer.Change, error) { return k.Add(ctx, o.add, files...) })
+	return k.Add(ctx, o.AddOptions, files...)
+}
+
+func newAdd(s cli.Streams) *cobra.Command {
+	var o addOptions
+	return o.flags(newRepoCommand(s, &cobra.Command{
+		Use:   "add FILE…",
+		Short: "Sign updates and publish them in a repository",
+		Long: `Sign updates and publish them in a repository: inspect, hash and copy each archive, then sign and publish a new list.
+If the list needs more signatures, it waits in the repository for boxsign cosign.`,
+		Example: `  boxsign add --keys K --repo R opq-box-update-1550190683.tar.bz2`,
+		Args:    cobra.MinimumNArgs(1),
+	}, o.add))
+}
+
+func newPublish(s cli.Streams) *cobra.Command {
+	var o addOptions
+	return o.flags(newRepoCommand(s, &cobra.Command{
+		Use:   "publish FILE… [DIR|URL]",
+		Short: "Sign updates and publish them at an origin",
+		Long: `Sign updates and publish them at an origin: inspect and hash each archive, sign a new list, send what the origin
+lacks in blocks of 4 MiB, and compare what the origin then serves with what was signed.
+
+After an interruption, the same command continues where it stopped. If another signer published meanwhile, boxsign
+shows that change and signs yours again on top of it.`,
+		Example: `  boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
+		Args:    cobra.MinimumNArgs(1),
+	}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		files := cutPlace(k, args)
+		if len(files) == 0 {
+			return nil, status.WithHint(status.Usagef("no update: expected FILE…"), "name the archives before the directory or URL")
+		}
+		return o.add(ctx, k, files)
+	}))
 }
 
 func newWithdraw(s cli.Streams) *cobra.Command {
-	var o options
 	var l signer.ListOptions
-	cmd := &cobra.Command{
+	cmd := newRepoCommand(s, &cobra.Command{
 		Use:   "withdraw NAME… [DIR|URL]",
-		Short: "Take updates off the list",
-		Long: `Publish a list without these updates. Boxes that have them keep them; no other box installs them once it
-has seen the new list. A name that was withdrawn never comes back with another content.`,
+		Short: "Remove updates from the list",
+		Long: `Publish a list without these updates. Boxes that have installed them keep them; other boxes do not install them
+once they have seen the new list. A withdrawn name never returns with another content.`,
 		Example: `  boxsign withdraw --keys K --repo R opq-box-update-1550190683.tar.bz2`,
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			names := o.cutPlace(args)
-			if len(names) == 0 {
-				return status.Usagef("which updates?")
-			}
-			return run(s, &o, func(k *signer.Signer) (signer.Change, error) { return k.Withdraw(cmd.Context(), l, names...) })
-		},
-	}
-	o.repoFlags(cmd)
+	}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		names := cutPlace(k, args)
+		if len(names) == 0 {
+			return nil, status.Usagef("no update: expected NAME…")
+		}
+		return k.Withdraw(ctx, l, names...)
+	})
 	listFlags(cmd, &l)
 	return cmd
 }
 
-func newCosign(s cli.Streams) *cobra.Command {
-	var o options
-	var c signer.CosignOptions
+func newRolloutCommands(s cli.Streams) *cobra.Command {
 	cmd := &cobra.Command{
+		Use:   "rollout",
+		Short: "Pause, resume or finish the rollout of an update",
+		Long: `Change which share of the boxes takes an update that was published with --rollout: sign and publish a new list. Each
+box decides by itself, from its machine ID and the name of the update. A box keeps what it has installed.`,
+	}
+	cmd.AddCommand(
+		newRolloutChange(s, "pause", "Keep the share of the boxes as it is now", `Keep the share of the boxes as it is now. Boxes in that share can still install the update; boxsign withdraw
+stops it for all boxes that have not installed it. A box learns of the pause from the next list that it sees, at the
+latest when the timestamp that it trusts expires. The command prints that time.`, (*signer.Signer).PauseRollout),
+		newRolloutChange(s, "resume", "Continue a paused rollout", `Continue a paused rollout. The remaining steps are delayed by the length of the pause. Boxes that take the update
+keep it.`, (*signer.Signer).ResumeRollout),
+		newRolloutChange(s, "finish", "Let all boxes take the update now", `Let all boxes take the update now. Conditions on hardware and version stay.`, (*signer.Signer).FinishRollout),
+		newRolloutCommand(s, (*options).readFlags, "show", "Show which boxes take an update, and when", "",
+			func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+				return k.ShowRollout(ctx, args[0])
+			}),
+	)
+	return cmd
+}
+
+// rolloutChange is a method of signer.Signer that changes the rollout of an update.
+type rolloutChange func(k *signer.Signer, ctx context.Context, update string, hold bool) (signer.Change, error)
+
+func newRolloutChange(s cli.Streams, verb, short, long string, change rolloutChange) *cobra.Command {
+	hold := false
+	cmd := newRolloutCommand(s, (*options).repoFlags, verb, short, long, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		return change(k, ctx, args[0], hold)
+	})
+	holdFlag(cmd, &hold)
+	return cmd
+}
+
+func newRolloutCommand(s cli.Streams, flags func(*options, *cobra.Command), verb, short, long string, call action) *cobra.Command {
+	return newCommand(s, &cobra.Command{
+		Use:     verb + " NAME [DIR|URL]",
+		Short:   short,
+		Long:    long,
+		Example: `  boxsign rollout ` + verb + ` --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
+		Args:    cobra.RangeArgs(1, 2),
+	}, flags, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		if len(args) == 2 {
+			k.Repository = args[1]
+		}
+		return call(ctx, k, args)
+	})
+}
+
+func newCosign(s cli.Streams) *cobra.Command {
+	var c signer.CosignOptions
+	cmd := newRepoCommand(s, &cobra.Command{
 		Use:   "cosign [FILE…] [DIR|URL]",
 		Short: "Add your signature to the list that waits for it",
-		Long: `Add your signature to the newest list that waits in the repository. With the last signature that the
-threshold asks for it is published. An archive that is not in the repository yet comes from FILE; a FILE that is
-not what the list names is refused.`,
+		Long: `Add your signature to the newest list that waits in the repository, and publish the list if that was the last
+signature that it needs. FILE gives an archive that the repository lacks; a FILE that differs from what the list
+names is refused.`,
 		Example: `  boxsign cosign --keys K2 http://127.0.0.1:8151`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			files := o.cutPlace(args)
-			return run(s, &o, func(k *signer.Signer) (signer.Change, error) { return k.Cosign(cmd.Context(), c, files...) })
-		},
-	}
-	o.repoFlags(cmd)
+	}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		return k.Cosign(ctx, c, cutPlace(k, args)...)
+	})
 	idFlag(cmd, &c.ID)
 	holdFlag(cmd, &c.Hold)
 	return cmd
 }
 
 func idFlag(cmd *cobra.Command, id *string) {
-	cmd.Flags().StringVar(id, "id", "", "sign the one with this `ID`, which boxsign status shows, where several wait")
+	cmd.Flags().StringVar(id, "id", "", "if several wait, sign the one with this `ID`, which boxsign status shows")
 }
 
 func newAbort(s cli.Streams) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "abort",
-		Short: "Replace what waits for signatures, so that it never comes out",
-		Long: `Replace a list that waits for signatures by one with a higher number and no change: whoever has a copy of
-the old one can't publish it any more, once the new one is out. A root that waits is put away; whoever
-has a copy with enough signatures can publish it until another root has its number: boxsign root renew.`,
+		Short: "Give up what waits for signatures, so that nobody can publish it",
+		Long: `Replace a list that waits for signatures by one with a higher number and no change. Once the new list is published,
+nobody can publish a copy of the old one. A root that waits is dropped; a copy of it with enough signatures can be
+published until another root has its number: boxsign root renew.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			k, end := o.signer(s)
@@ -178,23 +206,54 @@ has a copy with enough signatures can publish it until another root has its numb
 }
 
 func newRenew(s cli.Streams) *cobra.Command {
-	var o options
 	list := false
-	cmd := &cobra.Command{
+	cmd := newRepoCommand(s, &cobra.Command{
 		Use:   "renew",
-		Short: "Sign what expires again",
-		Long: `Sign a new timestamp and, when it is half over, a new snapshot, with the online key. A server on the
-repository does that by itself; a directory behind another web server needs it at least every 7 days.
-With --list the list is signed again with the release key, without a change, valid for another year.`,
+		Short: "Sign again what expires",
+		Long: `Sign a new timestamp with the online key, and a new snapshot when half of its time is over. A server on the repository
+does that by itself; a directory behind another web server needs it at least every 7 days. With --list, also sign
+the list again with the release key, without a change and valid for another year.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if list {
-				return run(s, &o, func(k *signer.Signer) (signer.Change, error) { return k.RenewList(cmd.Context()) })
-			}
-			return run(s, &o, func(k *signer.Signer) (signer.Renewal, error) { return k.Renew(cmd.Context()) })
-		},
-	}
-	o.repoFlags(cmd)
-	cmd.Flags().BoolVar(&list, "list", false, "sign the list again too")
+	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
+		if list {
+			return k.RenewList(ctx)
+		}
+		return k.Renew(ctx)
+	})
+	cmd.Flags().BoolVar(&list, "list", false, "also sign the list again")
+	return cmd
+}
+
+func newStatus(s cli.Streams) *cobra.Command {
+	return newCommand(s, &cobra.Command{
+		Use:   "status [DIR|URL]",
+		Short: "Show who can sign, what expires and what waits",
+		Args:  cobra.MaximumNArgs(1),
+	}, (*options).readFlags, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		if len(cutPlace(k, args)) > 0 {
+			return nil, status.Usagef("%s: expected the directory or URL of a repository", args[0])
+		}
+		return k.Status(ctx)
+	})
+}
+
+func newVerifyRepo(s cli.Streams) *cobra.Command {
+	metadataOnly := false
+	cmd := newCommand(s, &cobra.Command{
+		Use:   "verify-repo DIR|URL",
+		Short: "Verify a whole repository from a root",
+		Long: `Verify a repository as a box does, from a root that you trust: every later root, signatures, expiry, every detached
+signature and every archive. The exit code is 1 if something is wrong.`,
+		Example: `  boxsign verify-repo --root 1.root.json R
+  boxsign verify-repo --root 1.root.json http://127.0.0.1:8151`,
+		Args: cobra.ExactArgs(1),
+	}, func(o *options, cmd *cobra.Command) {
+		o.jsonFlag(cmd)
+		cmd.Flags().StringVar(&o.root, "root", "", "`FILE` with the root to trust, such as the 1.root.json that boxes have")
+	}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		k.Repository = args[0]
+		return k.VerifyRepository(ctx, !metadataOnly)
+	})
+	cmd.Flags().BoolVar(&metadataOnly, "metadata-only", false, "don't read the archives")
 	return cmd
 }

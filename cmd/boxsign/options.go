@@ -33,78 +33,123 @@ const (
 	epochVariable = "SOURCE_DATE_EPOCH"
 )
 
+// action calls one method of the signer with the arguments of the command line.
+type action func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error)
+
+// newCommand returns cmd with the flags that flags adds. The command calls call and prints its result.
+func newCommand(s cli.Streams, cmd *cobra.Command, flags func(*options, *cobra.Command), call action) *cobra.Command {
+	var o options
+	flags(&o, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		k, end := o.signer(s)
+		result, err := call(cmd.Context(), k, args)
+		end()
+		if err != nil && !partial(result) {
+			return err
+		}
+		return errors.Join(o.print(s, result), err)
+	}
+	return cmd
+}
+
+// newRepoCommand is newCommand for a command that changes a repository.
+func newRepoCommand(s cli.Streams, cmd *cobra.Command, call action) *cobra.Command {
+	return newCommand(s, cmd, (*options).repoFlags, call)
+}
+
+// partial reports whether a result that came with an error says what was done or found before it.
+func partial(result signer.Result) bool {
+	switch r := result.(type) {
+	case signer.Changes:
+		return len(r) > 0
+	case signer.Verdict:
+		return len(r.Problems) > 0
+	}
+	return false
+}
+
 // options holds the flags that commands share. A flag that is not given is "", nil or false.
 type options struct {
 	keys, passphraseFile              string
 	rootKeys, releaseKeys, onlineKeys []string
 	repo, root                        string
 	yes, dryRun, json                 bool
-}
-
-// keyFlags adds the flags of commands that sign with release keys.
-func (o *options) keyFlags(cmd *cobra.Command) {
-	f := cmd.Flags()
-	o.keysFlag(cmd)
-	f.StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of the keys in `FILE`")
-	f.StringArrayVar(&o.releaseKeys, "release-key", nil, "sign lists with `KEY`: a file, or ssh-agent:SHA256:…")
-}
-
-func (o *options) keysFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.keys, "keys", "", "`DIR` with your keys (default $"+keysVariable+" or ~/.boxsign)")
-}
-
-// repoFlags adds the flags of commands that change a repository.
-func (o *options) repoFlags(cmd *cobra.Command) {
-	o.keyFlags(cmd)
-	o.repoFlag(cmd)
-	f := cmd.Flags()
-	f.StringArrayVar(&o.rootKeys, "root-key", nil, "sign roots with `KEY`: a file, or ssh-agent:SHA256:…")
-	f.StringArrayVar(&o.onlineKeys, "online-key", nil, "sign snapshot and timestamp with `KEY`")
-	f.BoolVar(&o.yes, "yes", false, "don't ask")
-	f.BoolVar(&o.dryRun, "dry-run", false, "show what would change, sign and change nothing")
-	o.jsonFlag(cmd)
-}
-
-func (o *options) repoFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.repo, "repo", "", "`DIR|URL` of the repository (default $"+repoVariable+")")
-	cmd.Flags().StringVar(&o.root, "root", "", "`FILE` with a root to trust, the first time that your keys meet the repository")
-}
-
-// readFlags adds the flags of commands that only read a repository.
-func (o *options) readFlags(cmd *cobra.Command) {
-	o.keysFlag(cmd)
-	o.repoFlag(cmd)
-	o.jsonFlag(cmd)
+	ofBackup                          bool // the passphrase is that of a backup
 }
 
 func (o *options) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
 }
 
-// backupFlags adds the flags that backup and restore share.
-func (o *options) backupFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of the backup in `FILE`")
+// keysFlags adds the flags of commands that read the directory of keys.
+func (o *options) keysFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.keys, "keys", "", "`DIR` with your keys (default $"+keysVariable+" or ~/.boxsign)")
 	o.jsonFlag(cmd)
 }
 
+// backupFlags adds the flags that backup and restore share.
+func (o *options) backupFlags(cmd *cobra.Command) {
+	o.ofBackup = true
+	o.keysFlags(cmd)
+	o.passphraseFlag(cmd, "the backup")
+}
+
+// passphraseFlag adds the flag for the passphrase of what.
+func (o *options) passphraseFlag(cmd *cobra.Command, what string) {
+	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of "+what+" from `FILE`")
+}
+
+// signFlags adds the flags of commands that sign with release keys.
+func (o *options) signFlags(cmd *cobra.Command) {
+	o.keysFlags(cmd)
+	o.passphraseFlag(cmd, "the keys")
+	cmd.Flags().StringArrayVar(&o.releaseKeys, "release-key", nil, "sign lists with `KEY`: a file, or ssh-agent:SHA256:…")
+}
+
+// readFlags adds the flags of commands that only read a repository.
+func (o *options) readFlags(cmd *cobra.Command) {
+	o.keysFlags(cmd)
+	o.placeFlags(cmd)
+}
+
+// repoFlags adds the flags of commands that change a repository.
+func (o *options) repoFlags(cmd *cobra.Command) {
+	o.signFlags(cmd)
+	o.placeFlags(cmd)
+	f := cmd.Flags()
+	f.StringArrayVar(&o.rootKeys, "root-key", nil, "sign roots with `KEY`: a file, or ssh-agent:SHA256:…")
+	f.StringArrayVar(&o.onlineKeys, "online-key", nil, "sign snapshot and timestamp with `KEY`")
+	f.BoolVar(&o.yes, "yes", false, "don't ask")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would change; sign and change nothing")
+}
+
+func (o *options) placeFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.repo, "repo", "", "`DIR|URL` of the repository (default $"+repoVariable+")")
+	cmd.Flags().StringVar(&o.root, "root", "", "`FILE` with the root to trust, when your keys use the repository for the first time")
+}
+
 func forceFlag(cmd *cobra.Command, force *bool) {
-	cmd.Flags().BoolVar(force, "force", false, "sign an archive that is not a proper update too")
+	cmd.Flags().BoolVar(force, "force", false, "also sign an archive that is not a proper update")
 }
 
 func holdFlag(cmd *cobra.Command, hold *bool) {
-	cmd.Flags().BoolVar(hold, "hold", false, "keep it waiting for more signatures, even where there are enough")
+	cmd.Flags().BoolVar(hold, "hold", false, "let it wait for more signatures, even if it has enough")
+}
+
+func agentFlag(cmd *cobra.Command, agent *string) {
+	cmd.Flags().StringVar(agent, "agent", "", "use the `KEY` of the ssh-agent, such as ssh-agent:SHA256:…, instead of making one")
 }
 
 // cutPlace returns args without the last one if that is a directory or a URL: then it is the repository, and replaces
 // --repo.
-func (o *options) cutPlace(args []string) []string {
+func cutPlace(k *signer.Signer, args []string) []string {
 	n := len(args)
 	if n == 0 {
 		return args
 	}
 	info, err := os.Stat(args[n-1])
 	if signer.IsURL(args[n-1]) || err == nil && info.IsDir() {
-		o.repo = args[n-1]
+		k.Repository = args[n-1]
 		return args[:n-1]
 	}
 	return args
@@ -118,7 +163,7 @@ func (o *options) signer(s cli.Streams) (k *signer.Signer, end func()) {
 	shown.Err = meter // messages appear above the progress
 	k = &signer.Signer{
 		Keys:        o.keysDir(s),
-		Passphrase:  o.passphrase(s, passphraseVariable),
+		Passphrase:  o.passphrase(s),
 		AgentSocket: s.Getenv(agentVariable),
 		RootKeys:    o.rootKeys, ReleaseKeys: o.releaseKeys, OnlineKeys: o.onlineKeys,
 		Repository: o.repo,
@@ -160,9 +205,13 @@ func (o *options) keysDir(s cli.Streams) string {
 }
 
 // passphrase returns the source of a passphrase: the file of --passphrase-file, the environment variable or the terminal.
-func (o *options) passphrase(s cli.Streams, variable string) secret.Passphrase {
+func (o *options) passphrase(s cli.Streams) secret.Passphrase {
 	if o.passphraseFile != "" {
 		return secret.FromFile(o.passphraseFile)
+	}
+	variable := passphraseVariable
+	if o.ofBackup {
+		variable = backupVariable
 	}
 	if p := s.Getenv(variable); p != "" {
 		return secret.FromValue(p)
@@ -181,28 +230,6 @@ func sourceDate(s cli.Streams) (time.Time, error) {
 		return time.Time{}, status.Usagef("%s %q: expected Unix seconds", epochVariable, text)
 	}
 	return time.Unix(n, 0), nil
-}
-
-// run calls call with a signer, and prints its result unless there is an error.
-func run[R signer.Result](s cli.Streams, o *options, call func(*signer.Signer) (R, error)) error {
-	k, end := o.signer(s)
-	result, err := call(k)
-	end()
-	if err != nil {
-		return err
-	}
-	return o.print(s, result)
-}
-
-// runSteps is like run, and prints a result that call returned beside an error too: the steps before it failed.
-func runSteps(s cli.Streams, o *options, call func(*signer.Signer) (signer.Result, error)) error {
-	k, end := o.signer(s)
-	result, err := call(k)
-	end()
-	if result != nil {
-		err = errors.Join(o.print(s, result), err)
-	}
-	return err
 }
 
 // print prints a result, for people or as JSON.

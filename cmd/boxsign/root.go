@@ -17,12 +17,12 @@ func newRoot(s cli.Streams, sealCost int) *cobra.Command {
 		Short:   "Make, sign and publish the updates of a fleet of boxes",
 		Long: `Boxsign makes, signs and publishes the updates of a fleet of boxes.
 
-Environment: ` + keysVariable + ` and ` + repoVariable + ` stand for --keys and --repo; ` + passphraseVariable + ` is the
-passphrase of key files, which is else asked for on the terminal, and ` + backupVariable + ` that of
-backups; ` + agentVariable + ` leads to an ssh-agent.
+Environment: ` + keysVariable + ` and ` + repoVariable + ` stand for --keys and --repo. ` + passphraseVariable + ` is the
+passphrase of key files, and ` + backupVariable + ` that of backups; without them boxsign asks on the
+terminal. ` + agentVariable + ` is the socket of an ssh-agent.
 
-Exit codes: 0 done, 1 failed or refused, 2 usage. After 1 and 2 nothing was signed or published that a
-message does not name.`,
+Exit codes: 0 done, 1 failed or refused, 2 usage. After 1 and 2 nothing was signed or published, except what a
+message names.`,
 	}
 	root.AddCommand(
 		newBuild(s), newInspect(s), newBootstrap(s),
