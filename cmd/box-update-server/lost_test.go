@@ -53,7 +53,7 @@ func TestLostArchive(t *testing.T) {
 
 	says(t, p.must("publish", kept, s.base), "state: unchanged\n")
 	p.refused("publish", []string{packRandom(t, dir, 1600000002, 1000), s.base}, filepath.Base(lost)+": the origin does not have the archive")
-	says(t, p.must("publish", lost, s.base), "targets: 2 -> 4\n", "its archive is lost there", "state: published\n", "at: "+s.base+"/update/"+filepath.Base(lost)+"\n")
+	says(t, p.must("publish", lost, s.base), "targets: 2 -> 4\n", "the repository has lost its archive", "state: published\n", "at: "+s.base+"/update/"+filepath.Base(lost)+"\n")
 	says(t, p.must("publish", lost, s.base), "state: unchanged\n")
 	s.await(t, "/healthz", 200)
 	p.lists(s.base, filepath.Base(kept), filepath.Base(lost))

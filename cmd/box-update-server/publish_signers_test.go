@@ -35,7 +35,7 @@ func TestTwoSignersAtOnce(t *testing.T) {
 	s.awaitLog(t, "method=PUT", "path=/publish/targets/2", "status=200")
 	b := begin(t, second.boxsign("publish", theirs, s.base))
 	testworld.Await(t, "the second to wait", func() bool {
-		return b.out.line("another signer's list") != ""
+		return b.out.line("another signer is sending") != ""
 	})
 	slow.lift()
 	says(t, a.ends(t), "targets: 1 -> 2\n", "added: "+filepath.Base(mine), "state: published\n")
@@ -58,11 +58,11 @@ func TestTwoSignersOfOneName(t *testing.T) {
 	a := begin(t, first.boxsign("publish", mine, slow.base))
 	s.awaitLog(t, "method=PUT", "path=/publish/targets/2", "status=200")
 	b := begin(t, second.boxsign("publish", theirs, s.base))
-	testworld.Await(t, "the second to wait", func() bool { return b.out.line("another signer's list") != "" })
+	testworld.Await(t, "the second to wait", func() bool { return b.out.line("another signer is sending") != "" })
 	slow.lift()
 	a.ends(t)
 	<-b.done
-	says(t, b.out.String(), filepath.Base(mine), "another signer changed it too", "hint: look at what is published")
+	says(t, b.out.String(), filepath.Base(mine), "another signer changed it too", "hint: check what is published with boxsign status")
 	if b.cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("got %v", b.err)
 	}

@@ -155,7 +155,7 @@ func TestRunbooks(t *testing.T) {
 		script = strings.Replace(script, h.at, h.happens+h.at, 1)
 	}
 	out := runPage(t, t.TempDir(), before+script)
-	wantAll(t, out, "its archive is lost there", "state: restored", "checked 1 updates: 0 problems", "checked", "root: 1 -> 2",
+	wantAll(t, out, "the repository has lost its archive", "state: restored", "checked 1 updates: 0 problems", "checked", "root: 1 -> 2",
 		"the origin does not sign with the new online key", "exported 2 archives", "imported 2 archives", "imported 0 archives", "withdrawn: ", "1550190684")
 }
 

@@ -19,7 +19,7 @@ var ErrNotConfirmed = errors.New("not confirmed")
 func (s Streams) Confirm(ctx context.Context, question string) error {
 	if !isTerminal(s.In) {
 		return status.WithHint(fmt.Errorf("%w: there is no terminal to ask on", ErrNotConfirmed),
-			"look at what would change with --dry-run, then say --yes")
+			"see what would change with --dry-run, then run the command with --yes")
 	}
 	fmt.Fprintf(s.Err, "%s [y/N] ", question)
 	answer := make(chan string, 1)

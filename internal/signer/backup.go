@@ -15,7 +15,6 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
-	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -29,21 +28,13 @@ type BackupOptions struct {
 
 // Contents describes a backup.
 type Contents struct {
-	File    string        `json:"file,omitempty"`
-	Made    time.Time     `json:"made"`
-	Keys    []string      `json:"keys"`              // names of the key files
-	Trusted *TrustedFacts `json:"trusted,omitempty"` // nil: the backup has no trusted state
-	Notes   []string      `json:"notes,omitempty"`
-	Into    string        `json:"into,omitempty"` // the directory of keys that Restore wrote to
-	State   string        `json:"state,omitempty"`
-}
-
-// TrustedFacts are the versions of the metadata in a trusted state, 0 where it has none of that role.
-type TrustedFacts struct {
-	Root      int64 `json:"root"`
-	Targets   int64 `json:"targets"`
-	Snapshot  int64 `json:"snapshot"`
-	Timestamp int64 `json:"timestamp"`
+	File    string           `json:"file,omitempty"`
+	Made    time.Time        `json:"made"`
+	Keys    []string         `json:"keys"`              // names of the key files
+	Trusted *status.Versions `json:"trusted,omitempty"` // nil: the backup has no trusted state
+	Notes   []string         `json:"notes,omitempty"`
+	Into    string           `json:"into,omitempty"` // the directory of keys that Restore wrote to
+	State   string           `json:"state,omitempty"`
 }
 
 // Backup encrypts keys and trusted state. It writes them into the file o.Out, unless that is "", and returns what the
@@ -57,8 +48,8 @@ func (s *Signer) Backup(ctx context.Context, o BackupOptions) (c Contents, raw [
 	if err != nil {
 		return Contents{}, nil, err
 	}
-	if _, err := os.Lstat(o.Out); o.Out != "" && err == nil {
-		return Contents{}, nil, status.WithHint(fmt.Errorf("%s: %w", o.Out, fs.ErrExist), "a backup is never overwritten: choose another name")
+	if err := refuseExisting(o.Out); err != nil {
+		return Contents{}, nil, status.WithHint(err, "boxsign never overwrites a backup: choose another name")
 	}
 	b, err := ring.bundle(o.Roles, s.Now())
 	if err != nil {
@@ -104,7 +95,7 @@ func sealedBundle(b bundle, passphrase []byte, cost int) ([]byte, error) {
 	}
 	defer clear(again)
 	if !bytes.Equal(again, plain) {
-		return nil, errors.New("read the backup again: it differs; look after the memory of this computer")
+		return nil, errors.New("read the backup again: it differs; the memory of this computer may be faulty")
 	}
 	return sealed, nil
 }
@@ -117,9 +108,9 @@ func paper(sealed []byte, c Contents) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "# A backup by boxsign of %s, made %s.\n", strings.Join(c.Keys, ", "), stamp(c.Made))
-	out.WriteString("# To get it back type or scan the lines into a file, and say: boxsign restore FILE --keys DIR\n")
-	out.WriteString("# It tells which line is wrong. Lower case will do, and so do O for 0, I and L for 1. Spaces don't count,\n")
-	out.WriteString("# and lines that begin with # don't either. It asks for the passphrase of the backup.\n")
+	out.WriteString("# To restore it, type or scan the lines into a file, and run: boxsign restore FILE --keys DIR\n")
+	out.WriteString("# boxsign names each wrong line. Lower case is fine, and so are O for 0, I and L for 1. Spaces and lines that\n")
+	out.WriteString("# begin with # are ignored. boxsign asks for the passphrase of the backup.\n")
 	out.Write(printPaper(sealed))
 	return out.Bytes(), nil
 }
@@ -158,7 +149,7 @@ func (k *keyring) bundle(roles []string, at time.Time) (b bundle, err error) {
 		b.files = append(b.files, bundled{name, data})
 	}
 	if !private {
-		return bundle{}, status.WithHint(fmt.Errorf("%s: has no private key to back up", k.dir), "boxsign key show lists your keys")
+		return bundle{}, status.WithHint(fmt.Errorf("%s: no private key to back up", k.dir), "boxsign key show lists your keys")
 	}
 	return b, nil
 }
@@ -172,7 +163,7 @@ func (k *keyring) keptFiles() ([]string, error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			if name := dir + e.Name(); kept(name) && !e.IsDir() {
+			if name := dir + e.Name(); isKept(name) && !e.IsDir() {
 				out = append(out, name)
 			}
 		}
@@ -183,39 +174,9 @@ func (k *keyring) keptFiles() ([]string, error) {
 
 // Text returns the contents for people.
 func (c Contents) Text() string {
-	var facts []any
-	if c.File != "" {
-		facts = append(facts, "backup", c.File)
-	}
-	facts = append(facts, "made", stamp(c.Made))
-	for _, k := range c.Keys {
-		facts = append(facts, "key", k)
-	}
+	text := lines("backup", c.File, "made", stamp(c.Made)) + each("key", c.Keys)
 	if t := c.Trusted; t != nil {
-		facts = append(facts, "trusted", fmt.Sprintf("root %d, targets %d, snapshot %d, timestamp %d", t.Root, t.Targets, t.Snapshot, t.Timestamp))
+		text += lines("trusted", fmt.Sprintf("root %d, targets %d, snapshot %d, timestamp %d", t.Root, t.Targets, t.Snapshot, t.Timestamp))
 	}
-	for _, n := range c.Notes {
-		facts = append(facts, "note", n)
-	}
-	if c.Into != "" {
-		facts = append(facts, "into", c.Into)
-	}
-	if c.State != "" {
-		facts = append(facts, "state", c.State)
-	}
-	return lines(facts...)
-}
-
-// versions returns the versions of the metadata in a state.
-func versions(s *trust.State) TrustedFacts {
-	t := TrustedFacts{Root: s.Root().Version()}
-	if r, err := s.Current(); err == nil {
-		t.Targets, t.Snapshot, t.Timestamp = r.Version(trust.RoleTargets), r.Version(trust.RoleSnapshot), r.Version(trust.RoleTimestamp)
-	}
-	return t
-}
-
-// covers reports whether no version of t is lower than that of u.
-func (t TrustedFacts) covers(u TrustedFacts) bool {
-	return min(cmp.Compare(t.Root, u.Root), cmp.Compare(t.Targets, u.Targets), cmp.Compare(t.Snapshot, u.Snapshot), cmp.Compare(t.Timestamp, u.Timestamp)) >= 0
+	return text + each("note", c.Notes) + lines("into", c.Into, "state", c.State)
 }

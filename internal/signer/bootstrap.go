@@ -1,7 +1,11 @@
 package signer
 
 import (
+	"bytes"
 	"context"
+	"debug/buildinfo"
+	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,12 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/packaging"
-	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
@@ -41,11 +47,7 @@ type Bootstrap struct {
 
 // Text returns the description for people.
 func (b Bootstrap) Text() string {
-	text := b.Archive.Text() + lines("arch", b.Arch, "boxup", b.Boxup, "root digest", b.Root)
-	for _, u := range b.URLs {
-		text += lines("url", u)
-	}
-	return text
+	return b.Archive.Text() + lines("arch", b.Arch, "boxup", b.Boxup, "root digest", b.Root) + each("url", b.URLs)
 }
 
 // Bootstrap makes the update that moves old boxes over to boxup. No file is ever replaced; after an error there is none.
@@ -56,31 +58,29 @@ func (s *Signer) Bootstrap(ctx context.Context, o BootstrapOptions) (_ Bootstrap
 		return Bootstrap{}, err
 	}
 	if name.Format() != update.TarBzip2 {
-		return Bootstrap{}, status.Usagef("%v: expected .%s, which every old box unpacks", name, update.TarBzip2)
+		return Bootstrap{}, status.Usagef("%v: expected .%s, which every old box can unpack", name, update.TarBzip2)
 	}
-	if _, err := os.Lstat(path); err == nil {
-		return Bootstrap{}, fmt.Errorf("%s: %w", path, fs.ErrExist)
+	if err := refuseExisting(path); err != nil {
+		return Bootstrap{}, err
 	}
 	files, result, err := o.collect(name)
 	if err != nil {
 		return Bootstrap{}, err
 	}
-	dir, err := os.MkdirTemp("", "boxsign-")
-	if err != nil {
-		return Bootstrap{}, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	src, err := os.OpenRoot(dir)
-	if err != nil {
-		return Bootstrap{}, err
-	}
-	defer src.Close() // opened for reading
-	for _, file := range files {
-		if err := src.WriteFile(file.name, file.data, file.mode); err != nil {
-			return Bootstrap{}, err
+	err = inTempDir(func(dir string) error {
+		src, err := os.OpenRoot(dir)
+		if err != nil {
+			return err
 		}
-	}
-	result.Archive, err = writeArchive(ctx, path, src, archive.Options{Name: name, Time: o.Epoch})
+		defer src.Close() // opened for reading
+		for _, file := range files {
+			if err := src.WriteFile(file.name, file.data, file.mode); err != nil {
+				return err
+			}
+		}
+		result.Archive, err = writeArchive(ctx, path, src, archive.Options{Name: name, Time: o.Epoch})
+		return err
+	})
 	return result, err
 }
 
@@ -97,7 +97,10 @@ func (o BootstrapOptions) collect(name update.Name) ([]packed, Bootstrap, error)
 	if err != nil {
 		return nil, Bootstrap{}, err
 	}
-	root, err := o.readRoot()
+	if o.Root == "" {
+		return nil, Bootstrap{}, status.WithHint(status.Usagef("no root"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
+	}
+	root, err := readRoot(o.Root)
 	if err != nil {
 		return nil, Bootstrap{}, err
 	}
@@ -119,21 +122,10 @@ func (o BootstrapOptions) collect(name update.Name) ([]packed, Bootstrap, error)
 	}, Bootstrap{Arch: arch.name, Boxup: path, Root: root.Digest(), URLs: o.URLs}, nil
 }
 
-func (o BootstrapOptions) readRoot() (*trust.Root, error) {
-	if o.Root == "" {
-		return nil, status.WithHint(status.Usagef("which root?"), "name the file of the root that boxes are to trust with --root, such as 1.root.json")
-	}
-	raw, err := readRoot(o.Root)
-	if err != nil {
-		return nil, err
-	}
-	return trust.ParseRoot(raw)
-}
-
 // config returns the configuration that the update installs as /etc/boxup/config.json.
 func (o BootstrapOptions) config(p update.Product) ([]byte, error) {
 	if len(o.URLs) == 0 {
-		return nil, status.WithHint(status.Usagef("which mirrors?"), "name each with --url")
+		return nil, status.WithHint(status.Usagef("no mirror"), "name each mirror with --url")
 	}
 	client, err := fetch.New(fetch.Config{Upstreams: o.URLs})
 	if err != nil {
@@ -157,7 +149,7 @@ func (a arch) program(path string) (string, []byte, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		if path, err = a.beside(filepath.Dir(self)); err != nil {
+		if path, err = a.findBeside(filepath.Dir(self)); err != nil {
 			return "", nil, err
 		}
 	}
@@ -171,8 +163,8 @@ func (a arch) program(path string) (string, []byte, error) {
 	return path, program, nil
 }
 
-// beside returns the path of boxup for the architecture in a directory.
-func (a arch) beside(dir string) (string, error) {
+// findBeside returns the path of boxup for the architecture in a directory.
+func (a arch) findBeside(dir string) (string, error) {
 	names := []string{"boxup-linux-" + a.name}
 	if a.goarch == runtime.GOARCH {
 		names = append(names, "boxup")
@@ -184,5 +176,105 @@ func (a arch) beside(dir string) (string, error) {
 		}
 	}
 	return "", status.WithHint(fmt.Errorf("%s: %w", filepath.Join(dir, names[0]), fs.ErrNotExist),
-		fmt.Sprintf("name the file with --boxup; %s go build ./cmd/boxup makes one", a.environment()))
+		fmt.Sprintf("name the file with --boxup, or build it: %s go build ./cmd/boxup", a.environment()))
+}
+
+// maxProgram bounds the length in bytes of a program that goes into an update.
+const maxProgram = 64 << 20
+
+// arch is an architecture of boxes.
+type arch struct {
+	name    string // the name in Debian, except armv6, which Debian lacks
+	goarch  string
+	goarm   int // the highest GOARM that runs there, 0 if GOARM doesn't apply
+	machine elf.Machine
+	class   elf.Class
+}
+
+func arches() []arch {
+	return []arch{
+		{"armv6", "arm", 6, elf.EM_ARM, elf.ELFCLASS32},
+		{"armhf", "arm", 7, elf.EM_ARM, elf.ELFCLASS32},
+		{"arm64", "arm64", 0, elf.EM_AARCH64, elf.ELFCLASS64},
+		{"amd64", "amd64", 0, elf.EM_X86_64, elf.ELFCLASS64},
+	}
+}
+
+// ArchNames returns the names of the architectures of boxes, separated by commas.
+func ArchNames() string {
+	var names []string
+	for _, a := range arches() {
+		names = append(names, a.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func parseArch(name string) (arch, error) {
+	for _, a := range arches() {
+		if a.name == name {
+			return a, nil
+		}
+	}
+	return arch{}, status.Usagef("--arch %.40q: expected one of %s", name, ArchNames())
+}
+
+// environment returns the environment variables with which go build builds for the architecture.
+func (a arch) environment() string {
+	env := "CGO_ENABLED=0 GOOS=linux GOARCH=" + a.goarch
+	if a.goarm > 0 {
+		env += " GOARM=" + strconv.Itoa(a.goarm)
+	}
+	return env
+}
+
+// check refuses a program that is not boxup for Linux on the architecture, linked statically. It is strict because a box
+// that installs a wrong program has no updater left to repair that.
+func (a arch) check(program []byte) error {
+	if len(program) > maxProgram {
+		return fmt.Errorf("expected a program of at most %d bytes, got more", maxProgram)
+	}
+	if err := a.checkFile(program); err != nil {
+		return err
+	}
+	info, err := buildinfo.Read(bytes.NewReader(program))
+	if err != nil {
+		return fmt.Errorf("expected boxup: %w", err)
+	}
+	return a.checkBuild(info)
+}
+
+func (a arch) checkFile(program []byte) error {
+	f, err := elf.NewFile(bytes.NewReader(program))
+	if err != nil {
+		return fmt.Errorf("expected an ELF program: %w", err)
+	}
+	if f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN || f.Machine != a.machine || f.Class != a.class || f.ByteOrder != binary.ByteOrder(binary.LittleEndian) {
+		return fmt.Errorf("expected an ELF program for %s (%v, %v), got %v for %v, %v", a.name, a.machine, a.class, f.Type, f.Machine, f.Class)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return errors.New("expected a static program, got one that needs a loader on the box: build it with CGO_ENABLED=0")
+		}
+	}
+	return nil
+}
+
+// checkBuild checks the build information in the program: that it is boxup and, on ARM, its GOARM.
+func (a arch) checkBuild(info *debug.BuildInfo) error {
+	if !strings.HasSuffix(info.Path, "/cmd/boxup") {
+		return fmt.Errorf("expected boxup, got the program %q", info.Path)
+	}
+	if a.goarm == 0 {
+		return nil
+	}
+	for _, s := range info.Settings {
+		if s.Key == "GOARM" {
+			number, _, _ := strings.Cut(s.Value, ",")
+			if n, err := strconv.Atoi(number); err == nil && n <= a.goarm {
+				return nil
+			}
+			return fmt.Errorf("expected a program for %s, built with GOARM=%d, got GOARM=%s", a.name, a.goarm, s.Value)
+		}
+	}
+	return fmt.Errorf("expected a program for %s with its GOARM in the build information", a.name)
 }

@@ -89,7 +89,7 @@ func (o BuildOptions) target(now time.Time) (string, update.Name, error) {
 		if err != nil {
 			return "", update.Name{}, err
 		}
-		return o.Out, name, o.agree(name)
+		return o.Out, name, o.checkFlags(name)
 	}
 	if !o.Epoch.IsZero() {
 		now = o.Epoch
@@ -98,15 +98,15 @@ func (o BuildOptions) target(now time.Time) (string, update.Name, error) {
 	return name.String(), name, err
 }
 
-// agree refuses flags that contradict the name of the output file.
-func (o BuildOptions) agree(n update.Name) error {
+// checkFlags refuses flags that contradict the name of the output file.
+func (o BuildOptions) checkFlags(n update.Name) error {
 	for _, c := range []struct{ flag, value, name string }{
 		{"version", o.Version, n.Version().String()},
 		{"format", o.Format, string(n.Format())},
 		{"product", o.Product, string(n.Product())},
 	} {
 		if c.value != "" && c.value != c.name {
-			return status.WithHint(status.Usagef("--%s says %q, the name of the output file %q", c.flag, c.value, c.name),
+			return status.WithHint(status.Usagef("--%s is %q, but the name of the output file has %q", c.flag, c.value, c.name),
 				"leave out one of them")
 		}
 	}
@@ -134,8 +134,8 @@ func (o BuildOptions) name(version update.Version) (update.Name, error) {
 
 // checkTarget refuses a path that exists or that lies in the tree to pack. It runs before anything is read.
 func checkTarget(path, dir string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return withBuildHint(fmt.Errorf("%s: %w", path, fs.ErrExist))
+	if err := refuseExisting(path); err != nil {
+		return withBuildHint(err)
 	}
 	packed, err := os.Stat(dir)
 	if err != nil {
@@ -154,7 +154,7 @@ func checkTarget(path, dir string) error {
 			return err
 		}
 		if os.SameFile(info, packed) {
-			return status.WithHint(status.Usagef("%s lies in %s, which is to be packed", path, dir), "write it elsewhere with -o FILE")
+			return status.WithHint(status.Usagef("%s is in %s, the directory to pack", path, dir), "write it elsewhere with -o FILE")
 		}
 		if parent == filepath.Dir(parent) {
 			return nil
@@ -168,9 +168,9 @@ func withBuildHint(err error) error {
 	case errors.Is(err, fs.ErrExist):
 		return status.WithHint(err, "choose another name with -o FILE, or remove the file")
 	case errors.Is(err, archive.ErrNoInstallScript):
-		return status.WithHint(err, "put the script that installs the update there, under the name "+archive.InstallScript)
+		return status.WithHint(err, "put the script that installs the update there; its name is "+archive.InstallScript)
 	case errors.Is(err, archive.ErrVersion):
-		return status.WithHint(err, "remove "+archive.VersionFile+", which build writes itself, or give its number as the version")
+		return status.WithHint(err, "remove "+archive.VersionFile+", which boxsign build writes itself, or set its number with --version")
 	}
 	return err
 }

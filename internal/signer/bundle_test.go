@@ -39,8 +39,8 @@ func TestBundleRefuses(t *testing.T) {
 	good := string(sampleBundle().Bytes())
 	for _, c := range []struct{ name, old, fresh, want string }{
 		{"another format", "backup 1", "backup 2", `expected "boxsign backup 1"`},
-		{"another time zone", "12:00:00Z", "12:00:00+00:00", "expected when it was made"},
-		{"fractions", "12:00:00Z", "12:00:00.0Z", "expected when it was made"},
+		{"another time zone", "12:00:00Z", "12:00:00+00:00", "expected the time when it was made"},
+		{"fractions", "12:00:00Z", "12:00:00.0Z", "expected the time when it was made"},
 		{"a way out", "root.next.agent", "../root.agent", "expected a file or the end"},
 		{"an absolute path", "root.next.agent", "/root.agent", "expected a file or the end"},
 		{"a file of nobody", "root.next.agent", "root.txt", "expected a file or the end"},

@@ -21,7 +21,7 @@ func ParseConditions(rollout, hardware, minVersion string) (trust.Conditions, er
 	if rollout != "" {
 		if out.Rollout, err = parseRollout(rollout); err != nil {
 			return trust.Conditions{}, status.WithHint(status.Usagef("--rollout %.200q: %w", rollout, err),
-				"steps are a share and the time after publishing at which it begins, as in 5%,24h:50%,72h:100%")
+				"a step is a share of the boxes and the time after publishing at which it begins, as in 5%,24h:50%,72h:100%")
 		}
 	}
 	if hardware != "" {
@@ -50,10 +50,10 @@ func parseRollout(text string) (*trust.Rollout, error) {
 		if i > 0 {
 			last := out.Steps[i-1]
 			if step.After <= last.After {
-				return nil, fmt.Errorf("step %.40q: expected a later time than that of the step before", word)
+				return nil, fmt.Errorf("step %.40q: expected a later time than that of the previous step", word)
 			}
 			if step.Percent <= last.Percent {
-				return nil, fmt.Errorf("step %.40q: expected a greater share than the %d%% before, since a box that has it keeps it", word, last.Percent)
+				return nil, fmt.Errorf("step %.40q: expected more than the %d%% of the previous step, because boxes keep what they have installed", word, last.Percent)
 			}
 		}
 		out.Steps = append(out.Steps, step)
@@ -116,7 +116,7 @@ func parseHardware(text string) ([]string, error) {
 // higher one, before it.
 func checkMinVersion(a trust.Addition) error {
 	if least := a.Conditions.MinVersion; least.Compare(a.Name.Version()) >= 0 {
-		return status.Usagef("--min-version %v: expected less than the %v of %v itself", least, a.Name.Version(), a.Name)
+		return status.Usagef("--min-version %v: expected less than %v, the version of %v", least, a.Name.Version(), a.Name)
 	}
 	return nil
 }
@@ -153,12 +153,15 @@ func rolloutOf(r trust.Release, at time.Time) *RolloutFacts {
 	return out
 }
 
-// String returns the rollout in words.
+// String returns the rollout in words, "" for nil.
 func (f *RolloutFacts) String() string {
-	if f.Paused != nil {
-		return fmt.Sprintf("paused at %s since %s", boxes(f.Share), stamp(*f.Paused))
+	if f == nil {
+		return ""
 	}
-	text := boxes(f.Share) + " now"
+	if f.Paused != nil {
+		return fmt.Sprintf("paused at %s since %s", shareText(f.Share), stamp(*f.Paused))
+	}
+	text := shareText(f.Share) + " now"
 	for _, s := range f.Steps {
 		if s.Percent > f.Share {
 			text += fmt.Sprintf(", %d%% from %s", s.Percent, stamp(s.From))
@@ -167,7 +170,7 @@ func (f *RolloutFacts) String() string {
 	return text
 }
 
-func boxes(percent int) string {
+func shareText(percent int) string {
 	switch percent {
 	case 0:
 		return "no box"
@@ -180,17 +183,8 @@ func boxes(percent int) string {
 // conditions says in lines for people which boxes an update is for, "" for all boxes. when follows the name of
 // each line, such as " before".
 func (l Listed) conditions(when string) string {
-	text := ""
-	if l.Rollout != nil {
-		text += lines(fmt.Sprintf("rollout of %v%s", l.Name, when), l.Rollout)
-	}
-	if len(l.Hardware) > 0 {
-		text += lines(fmt.Sprintf("hardware of %v%s", l.Name, when), strings.Join(l.Hardware, ", "))
-	}
-	if !l.MinVersion.IsZero() {
-		text += lines(fmt.Sprintf("min version of %v%s", l.Name, when), l.MinVersion)
-	}
-	return text
+	of := fmt.Sprintf(" of %v%s", l.Name, when)
+	return lines("rollout"+of, l.Rollout.String(), "hardware"+of, strings.Join(l.Hardware, ", "), "min version"+of, l.MinVersion)
 }
 
 // conditionNotes says what follows from the conditions in a plan: that old boxes wait, and when a pause
@@ -203,7 +197,7 @@ func conditionNotes(p trust.Plan, lastWithout, at time.Time) []string {
 	for _, c := range p.Changed {
 		out = append(out, limitedNotes(c.To, at)...)
 		if paused(c.To) && !paused(c.From) {
-			out = append(out, fmt.Sprintf("the pause reaches a box at the latest when the timestamp that it trusts expires, or as much later as its accept_stale says; the newest timestamp without the pause expires at %s", stamp(lastWithout)))
+			out = append(out, fmt.Sprintf("the pause reaches a box at the latest when the timestamp that it trusts expires, plus its accept_stale; the newest timestamp without the pause expires at %s", stamp(lastWithout)))
 		}
 	}
 	return out
@@ -226,7 +220,7 @@ func oldBoxNote(p trust.Plan, before []trust.Release) string {
 	if newest.IsZero() || newest.Format() == update.TarBzip2 || !had.IsZero() && had.Format() != update.TarBzip2 {
 		return ""
 	}
-	return fmt.Sprintf("%v becomes what /latest names, and boxes of the old kind unpack .%s alone: add the same version as .%[2]s, or give it conditions", newest, update.TarBzip2)
+	return fmt.Sprintf("/latest will name %v, but old boxes unpack only .%s: add the same version as .%[2]s, or give it conditions", newest, update.TarBzip2)
 }
 
 // newestForEveryBox returns the name that /latest leads to once all rollouts are complete, zero for none.

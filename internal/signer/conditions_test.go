@@ -68,7 +68,7 @@ func TestParseConditionsRefuses(t *testing.T) {
 		{rollout("5%,9223372036854775807d:50%"), `expected a time of at most ten years`},
 		{rollout("5%,0h:50%"), `step "0h:50%": expected a later time`},
 		{rollout("5%,24h:50%,24h:60%"), `step "24h:60%": expected a later time`},
-		{rollout("5%,24h:5%"), `step "24h:5%": expected a greater share than the 5% before`},
+		{rollout("5%,24h:5%"), `step "24h:5%": expected more than the 5% of the previous step`},
 		{rollout("5%, 24h:50%"), `step " 24h:50%": expected a time`},
 		{rollout("5%,"), `step "": expected a time before the share`},
 		{rollout(","), `step "": expected a share`},

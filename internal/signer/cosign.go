@@ -33,22 +33,22 @@ func (o CosignOptions) choose(waiting []*trust.Proposal) (*trust.Proposal, error
 	case len(out) == 0:
 		return nil, status.WithHint(fmt.Errorf("--id %.64q: %w with that ID", o.ID, errNothingWaits), "boxsign status shows what waits; the ID changes with each signature")
 	case len(out) > 1:
-		return nil, status.WithHint(fmt.Errorf("%s %d: %d with that number wait", out[0].Role(), newest, len(out)), "look at them with boxsign status, and choose one with --id")
+		return nil, status.WithHint(fmt.Errorf("%s %d: %d proposals with that number wait", out[0].Role(), newest, len(out)), "compare them with boxsign status, and choose one with --id")
 	}
 	return out[0], nil
 }
 
-// match refuses files that differ from what a list names. The signer who gives a file has looked at that one, and
+// checkFiles refuses files that differ from what a list names. A signer who gives a file has checked that file, and
 // must not sign another.
-func match(p *trust.Proposal, given []trust.Addition) error {
+func checkFiles(p *trust.Proposal, given []trust.Addition) error {
 	for _, a := range given {
 		at := slices.IndexFunc(p.Releases(), func(r trust.Release) bool { return r.Name() == a.Name })
 		if at < 0 {
 			return fmt.Errorf("%v: targets %d does not list it", a.Name, p.Version())
 		}
 		if r := p.Releases()[at]; r.Digest() != a.Digest {
-			return status.WithHint(fmt.Errorf("%v: %w: targets %d lists it with digest %v, and the file has %v", a.Name, trust.ErrMismatch, p.Version(), r.Digest(), a.Digest),
-				"don't sign it: find out who made which of the two")
+			return status.WithHint(fmt.Errorf("%v: %w: targets %d lists it with digest %v, but the file has %v", a.Name, trust.ErrMismatch, p.Version(), r.Digest(), a.Digest),
+				"do not sign it: find out who made each of the two")
 		}
 	}
 	return nil
@@ -72,14 +72,14 @@ func (s *Signer) cosign(ctx context.Context, o CosignOptions, role trust.Role, p
 	}
 	return inSession(ctx, s, !s.DryRun, func(x *session) (Change, error) {
 		waiting := x.waiting(role)
-		if p := x.unpublished(); len(waiting) == 0 && role == trust.RoleTargets && p != nil && p.Complete() && !x.DryRun {
-			if err := match(p, given); err != nil {
+		if p := x.loadSigned(); len(waiting) == 0 && role == trust.RoleTargets && p != nil && p.Complete() && !x.DryRun {
+			if err := checkFiles(p, given); err != nil {
 				return Change{}, err
 			}
-			return x.finish(ctx, p, files, false) // an earlier run signed it and was interrupted
+			return x.submitCosigned(ctx, p, files, false) // an earlier run signed it and was interrupted
 		}
-		if len(waiting) == 0 && o.ID == "" && slices.ContainsFunc(x.base.Signers(role), x.ring.owns) {
-			return x.unchanged(ctx, role, fmt.Sprintf("%v: %s %d, which you signed, is published", errNothingWaits, role, x.base.Version(role)))
+		if len(waiting) == 0 && o.ID == "" && slices.ContainsFunc(x.base.Signers(role), x.ring.isOwn) {
+			return x.reportUnchanged(ctx, role, fmt.Sprintf("%v: %s %d, which you signed, is published", errNothingWaits, role, x.base.Version(role)))
 		}
 		if len(waiting) == 0 {
 			return Change{}, status.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
@@ -88,28 +88,20 @@ func (s *Signer) cosign(ctx context.Context, o CosignOptions, role trust.Role, p
 		if err != nil {
 			return Change{}, err
 		}
-		if err := match(p, given); err != nil {
+		if err := checkFiles(p, given); err != nil {
 			return Change{}, err
 		}
 		c := x.describe(p.Plan())
-		c.wait(p.Needs())
-		if x.DryRun {
-			c.State = stateDryRun
-			return c, nil
-		}
-		if err := x.confirm(ctx, c, "Sign this?"); err != nil {
-			return Change{}, err
+		c.setWaiting(p)
+		if ok, err := x.approve(ctx, &c); !ok || err != nil {
+			return c, err
 		}
 		return x.addSignature(ctx, p, files, o.Hold)
 	})
 }
 
 func (x *session) addSignature(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (Change, error) {
-	kind := releasePart
-	if p.Role() == trust.RoleRoot {
-		kind = rootPart
-	}
-	by, err := x.signers(ctx, kind)
+	by, err := x.signers(ctx, partOf(p.Role()))
 	if err != nil {
 		return Change{}, err
 	}
@@ -117,30 +109,22 @@ func (x *session) addSignature(ctx context.Context, p *trust.Proposal, files pub
 		return Change{}, err
 	}
 	if p.Role() == trust.RoleTargets {
-		if err := x.keepSigned(p); err != nil {
+		if err := x.storeSigned(p); err != nil {
 			return Change{}, err
 		}
 	}
-	return x.finish(ctx, p, files, hold)
+	return x.submitCosigned(ctx, p, files, hold)
 }
 
-// finish submits a list or a root, and checks that the server serves what was signed.
-func (x *session) finish(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (Change, error) {
-	done, err := x.submit(ctx, p, files, hold)
-	if _, remote := x.place.(*publish.Remote); remote && errors.Is(err, publish.ErrNoFile) {
-		// The origin has the signature. The missing archives are not the cosigner's to send.
-		done, err = x.describe(p.Plan()), nil
-		done.State = stateArchives
-		done.Notes = append(done.Notes, "it has its signatures; whoever has the archives says boxsign publish FILE again to send them")
+// submitCosigned is submitSigned for a cosigner, who need not have the archives: the origin has the signature, and
+// whoever has the archives sends them.
+func (x *session) submitCosigned(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (Change, error) {
+	done, err := x.submitSigned(ctx, p, files, hold)
+	if x.remote == nil || !errors.Is(err, publish.ErrNoFile) {
+		return done, err
 	}
-	if err != nil {
-		return Change{}, err
-	}
-	if err := x.forgetPublished(done); err != nil {
-		return Change{}, err
-	}
-	if done.At, err = x.served(ctx, p, files); err != nil {
-		return Change{}, err
-	}
+	done = x.describe(p.Plan())
+	done.State = stateArchives
+	done.Notes = append(done.Notes, "it has all signatures; to send the archives, run boxsign publish FILE again where they are")
 	return done, nil
 }

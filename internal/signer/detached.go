@@ -54,7 +54,7 @@ func (s *Signer) SignFile(ctx context.Context, path string, force bool) (_ Detac
 		return Detached{}, err
 	}
 	if len(by) != 1 {
-		return Detached{}, status.Usagef("release key: a detached signature is made by one, got %d", len(by))
+		return Detached{}, status.Usagef("release key: expected one for a detached signature, got %d", len(by))
 	}
 	sig, err := signing.Sign(ctx, by[0], what.Digest, what.Name)
 	if err != nil {
@@ -91,8 +91,8 @@ func putNew(path string, data []byte) (made bool, err error) {
 	if old, readErr := disk.ReadFile(path, int64(len(data))); readErr == nil && bytes.Equal(old, data) {
 		return false, nil
 	}
-	return false, status.WithHint(fmt.Errorf("%s: %w and says something else", path, fs.ErrExist),
-		"it belongs to another archive or another key: look at it, and remove it if it is not wanted")
+	return false, status.WithHint(fmt.Errorf("%s: %w with another content", path, fs.ErrExist),
+		"it belongs to another archive or another key: check it, and remove it if nobody needs it")
 }
 
 // Verify verifies an archive by the detached signature in sigFile, "" for the one beside the archive, and the public
@@ -104,7 +104,7 @@ func Verify(ctx context.Context, path, sigFile string, keyFiles ...string) (_ De
 		return Detached{}, err
 	}
 	if len(keyFiles) == 0 {
-		return Detached{}, status.WithHint(status.Usagef("which key?"), "name the file with the public key of the release signer with --key release.pub")
+		return Detached{}, status.WithHint(status.Usagef("no public key"), "name the file with the public key of the release signer with --key release.pub")
 	}
 	var ks []keys.Public
 	for _, file := range keyFiles {

@@ -8,14 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/keys"
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
+	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -34,7 +35,7 @@ type founder struct {
 	ring       *keyring
 	thresholds map[part]int
 	fresh      map[part]*secret.Key // keys that were made, and that are still to be written
-	undo       []func() error       // removes what was written, the newest last
+	undo       undo                 // removes what was written
 }
 
 // Init makes an empty repository in a directory, and the keys that the directory of keys lacks. It returns a Founding,
@@ -57,19 +58,19 @@ func (s *Signer) Init(ctx context.Context, rootThreshold, releaseThreshold int) 
 }
 
 func (f *founder) run(ctx context.Context) (Result, error) {
-	if r := f.begun(); r != nil && !f.DryRun {
+	if r := f.findBegun(); r != nil && !f.DryRun {
 		// An earlier init made the repository, and may have been interrupted before its last files were written.
 		if err := createDirectory(ctx, f.Disk, f.Repository, r, f.Now); err != nil {
 			return nil, fmt.Errorf("repository: %w", err)
 		}
-		return f.remember(r)
+		return f.storeTrusted(r)
 	}
 	if err := vacant(f.Repository); err != nil {
 		return nil, err
 	}
 	if _, err := os.Lstat(f.ring.path(trustedDir)); err == nil {
 		return nil, status.WithHint(fmt.Errorf("%s: these keys have a repository already: %w", f.ring.dir, fs.ErrExist),
-			"choose another directory with --keys: keys belong to one repository")
+			"choose another directory with --keys, because keys belong to one repository")
 	}
 	what, err := f.intent()
 	if err != nil || f.DryRun {
@@ -78,11 +79,7 @@ func (f *founder) run(ctx context.Context) (Result, error) {
 	if err := f.confirm(ctx, what, "Make them?"); err != nil {
 		return nil, err
 	}
-	by, err := f.signers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r, err := f.sign(ctx, by)
+	r, err := f.sign(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -90,21 +87,16 @@ func (f *founder) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.undo = append(f.undo, unmake)
+	f.undo.add(unmake)
 	if err := errors.Join(f.write(ctx, r), lock.Unlock()); err != nil {
-		for _, undo := range slices.Backward(f.undo) {
-			if failed := undo(); failed != nil {
-				return nil, errors.Join(err, failed) // the repository could not be removed, so its keys stay too
-			}
-		}
-		return nil, err
+		return nil, errors.Join(err, f.undo.run()) // while the repository can't be removed, its keys stay too
 	}
-	return f.remember(r)
+	return f.storeTrusted(r)
 }
 
-// begun returns the repository that an interrupted init made with these keys, and that the keys don't trust yet.
+// findBegun returns the repository that an interrupted init made with these keys, and that the keys don't trust yet.
 // It returns nil if there is none.
-func (f *founder) begun() *trust.Repository {
+func (f *founder) findBegun() *trust.Repository {
 	if s, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), DeferRoots: true}); err == nil {
 		if _, err := s.Current(); err == nil {
 			return nil
@@ -120,27 +112,27 @@ func (f *founder) begun() *trust.Repository {
 	}
 	for _, p := range parts() {
 		mine, err := f.ring.public(string(p))
-		if err != nil || !slices.Contains(r.Root().Keys(p.roles()[0]), mine) {
+		if err != nil || !slices.Contains(r.Root().Keys(p.role()), mine) {
 			return nil
 		}
 	}
 	return r
 }
 
-// remember stores a new repository as the trusted state of the keys.
-func (f *founder) remember(r *trust.Repository) (Result, error) {
+// storeTrusted stores a new repository as the trusted state of the keys.
+func (f *founder) storeTrusted(r *trust.Repository) (Result, error) {
 	root := filepath.Join(f.Repository, metadataDir, trust.FileName(trust.RoleRoot, 1))
 	trusted, err := trust.Open(trust.Config{FS: f.Disk, Dir: f.ring.path(trustedDir), Pinned: r.Raw(trust.RoleRoot)})
 	if err == nil {
 		err = trusted.Commit(r)
 	}
 	if err != nil {
-		return nil, status.WithHint(fmt.Errorf("the repository is made, but your keys don't remember it: %w", err), "say --root "+root+" with the next command")
+		return nil, status.WithHint(fmt.Errorf("the repository is complete, but your keys could not store its root: %w", err), "run the next command with --root "+root)
 	}
 	out := Founding{Repository: f.Repository, Root: root, Digest: r.Root().Digest(), Expires: r.Root().Expires().UTC()}
 	for _, p := range parts() {
-		for _, k := range r.Root().Keys(p.roles()[0]) {
-			out.Keys = append(out.Keys, KeyFacts{Key: string(p), ID: k.ID(), Fingerprint: k.Fingerprint(), SSH: secret.SSHFingerprint(k)})
+		for _, k := range r.Root().Keys(p.role()) {
+			out.Keys = append(out.Keys, keyFacts(string(p), k, ""))
 		}
 	}
 	return out, nil
@@ -165,14 +157,7 @@ type Intent struct {
 
 // Text returns the description for people.
 func (i Intent) Text() string {
-	text := ""
-	for _, n := range i.Uses {
-		text += lines("uses key", n)
-	}
-	for _, n := range i.Makes {
-		text += lines("makes key", n)
-	}
-	return text + lines("makes repository", i.Repository)
+	return each("uses key", i.Uses) + each("makes key", i.Makes) + lines("makes repository", i.Repository)
 }
 
 func (f *founder) intent() (Result, error) {
@@ -190,50 +175,48 @@ func (f *founder) intent() (Result, error) {
 	return what, nil
 }
 
-// signers loads the keys that are there and makes the others, in memory.
-func (f *founder) signers(ctx context.Context) (map[part][]signing.Signer, error) {
-	out := map[part][]signing.Signer{}
-	for _, p := range parts() {
-		names, err := f.ring.names(p)
-		if err != nil {
-			return nil, err
-		}
-		if len(names) > 0 {
-			if out[p], err = f.ring.signers(ctx, p); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		key, err := secret.Generate()
-		if err != nil {
-			return nil, err
-		}
-		f.fresh[p], out[p] = key, []signing.Signer{key}
-	}
-	if n := len(out[onlinePart]); n != 1 {
-		return nil, status.Usagef("online key: expected one, got %d", n)
-	}
-	return out, nil
-}
-
-func (f *founder) sign(ctx context.Context, by map[part][]signing.Signer) (*trust.Repository, error) {
+// sign signs an empty repository with the keys that exist and new ones, which it makes in memory.
+func (f *founder) sign(ctx context.Context) (*trust.Repository, error) {
 	var all []signing.Signer
-	held := map[part][]keys.Public{}
+	held := map[part]trust.Holder{}
 	for _, p := range parts() {
-		for _, s := range by[p] {
-			all = append(all, s)
-			held[p] = append(held[p], s.Public())
+		by, err := f.signers(ctx, p)
+		if err != nil {
+			return nil, err
 		}
-		if n := f.thresholds[p]; n < 1 || n > len(by[p]) {
-			return nil, status.WithHint(status.Usagef("%s threshold %d: there are %d keys, expected 1 to as many", p, n, len(by[p])),
+		h := trust.Holder{Threshold: f.thresholds[p]}
+		for _, s := range by {
+			all = append(all, s)
+			h.Keys = append(h.Keys, s.Public())
+		}
+		if n := h.Threshold; n < 1 || n > len(by) {
+			return nil, status.WithHint(status.Usagef("%s threshold %d: expected 1 to %d, the number of keys", p, n, len(by)),
 				"name the keys with --"+string(p)+"-key, or add signers later: boxsign root add-key, then boxsign root threshold")
 		}
+		held[p] = h
 	}
-	return trust.Init(ctx, f.Now(), trust.Setup{
-		Root:    trust.Holder{Keys: held[rootPart], Threshold: f.thresholds[rootPart]},
-		Release: trust.Holder{Keys: held[releasePart], Threshold: f.thresholds[releasePart]},
-		Online:  held[onlinePart][0],
-	}, all...)
+	online := held[onlinePart].Keys
+	if len(online) != 1 {
+		return nil, status.Usagef("online key: expected one, got %d", len(online))
+	}
+	return trust.Init(ctx, f.Now(), trust.Setup{Root: held[rootPart], Release: held[releasePart], Online: online[0]}, all...)
+}
+
+// signers returns the private keys of a part. If there are none it makes one, in memory.
+func (f *founder) signers(ctx context.Context, p part) ([]signing.Signer, error) {
+	names, err := f.ring.names(p)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) > 0 {
+		return f.ring.signers(ctx, p)
+	}
+	key, err := secret.Generate()
+	if err != nil {
+		return nil, err
+	}
+	f.fresh[p] = key
+	return []signing.Signer{key}, nil
 }
 
 func (f *founder) write(ctx context.Context, r *trust.Repository) error {
@@ -242,38 +225,18 @@ func (f *founder) write(ctx context.Context, r *trust.Repository) error {
 			return err
 		}
 	}
-	f.later(f.Repository, func() error {
-		return removeEmpty(filepath.Join(f.Repository, "sha256"), filepath.Join(f.Repository, "targets"), filepath.Join(f.Repository, "staging"), f.Repository)
-	})
+	dir := func(name string) string { return filepath.Join(f.Repository, name) }
+	f.undo.addMissing(f.Repository, func() error { return removeEmpty(dir("sha256"), dir("targets"), dir("staging"), f.Repository) })
 	if err := clearBeginnings(f.Disk, f.Repository); err != nil {
 		return err
 	}
-	f.undo = append(f.undo, func() error {
-		return errors.Join(clearBeginnings(f.Disk, f.Repository), removeEmpty(filepath.Join(f.Repository, metadataDir)), f.ring.disk.Remove(filepath.Join(f.Repository, lockFile)))
+	f.undo.add(func() error {
+		return errors.Join(clearBeginnings(f.Disk, f.Repository), removeEmpty(dir(metadataDir)), f.Disk.Remove(dir(lockFile)))
 	})
 	if err := createDirectory(ctx, f.Disk, f.Repository, r, f.Now); err != nil {
 		return fmt.Errorf("repository: %w", err)
 	}
 	return nil
-}
-
-// later records undo, to be run if init fails, unless dir exists already.
-func (f *founder) later(dir string, undo func() error) {
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		f.undo = append(f.undo, undo)
-	}
-}
-
-// removeEmpty removes those directories that are empty.
-func removeEmpty(dirs ...string) error {
-	var errs []error
-	for _, dir := range dirs {
-		err := os.Remove(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // writeKey writes the files of a key: a key that was made, or the name of one that an agent keeps. For a key
@@ -297,14 +260,85 @@ func (f *founder) writeKey(ctx context.Context, p part) error {
 		return f.createKey(ctx, p, key, names[0])
 	}
 	path := f.ring.path(string(p) + publicSuffix)
-	f.undo = append(f.undo, func() error { return f.ring.disk.Remove(path) })
-	return f.ring.disk.CreateFile(path, key.Public().PEM(), 0o644)
+	f.undo.add(func() error { return f.Disk.Remove(path) })
+	return f.Disk.CreateFile(path, key.Public().PEM(), 0o644)
 }
 
 func (f *founder) createKey(ctx context.Context, p part, key *secret.Key, agent string) error {
 	if err := f.ring.create(ctx, string(p), key, agent); err != nil {
 		return err
 	}
-	f.undo = append(f.undo, func() error { return f.ring.remove(string(p)) })
+	f.undo.add(func() error { return f.ring.remove(string(p)) })
+	return nil
+}
+
+// createDirectory writes a new repository into a directory.
+func createDirectory(ctx context.Context, fsys disk.FS, path string, r *trust.Repository, now func() time.Time) (err error) {
+	s, err := store.Open(ctx, store.Config{Dir: path, FS: fsys, Root: r.Raw(trust.RoleRoot), Now: now})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return s.Commit(ctx, r)
+}
+
+// vacant refuses a directory that has a repository. Metadata of version 1 without a timestamp don't count: an
+// interrupted init leaves them, and nobody can have read them.
+func vacant(path string) error {
+	versions, err := beginnings(path)
+	if err != nil {
+		return err
+	}
+	for _, v := range versions {
+		if v != 1 {
+			return status.WithHint(fmt.Errorf("%s: has a repository already: %w", path, fs.ErrExist), "choose another directory with --repo")
+		}
+	}
+	return nil
+}
+
+// beginnings returns the version of each metadata file, keyed by its path. A missing directory has none.
+func beginnings(path string) (map[string]int64, error) {
+	dir := filepath.Join(path, metadataDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for _, e := range entries {
+		// Copies count too: a copy may outlive its file, and an init that was killed wrote the copies first.
+		if _, version, ok := trust.ParseFileName(strings.TrimSuffix(e.Name(), disk.CopyPath(""))); ok {
+			out[filepath.Join(dir, e.Name())] = version
+		}
+	}
+	return out, nil
+}
+
+// clearBeginnings makes a directory ready for a new repository: it makes the directory if it is missing, and
+// removes what an interrupted init left. The error is disk.ErrLocked if another program works there.
+func clearBeginnings(fsys disk.FS, path string) (err error) {
+	if err := fsys.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	lock, err := disk.TryLock(filepath.Join(path, lockFile))
+	if errors.Is(err, disk.ErrLocked) {
+		return err
+	}
+	if err != nil {
+		return errors.Join(err, fsys.Remove(filepath.Join(path, lockFile)))
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if err := vacant(path); err != nil {
+		return err
+	}
+	found, err := beginnings(path)
+	if err != nil {
+		return err
+	}
+	for file := range found {
+		if err := fsys.Remove(file); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -20,6 +20,10 @@ type KeyFacts struct {
 	Private     string  `json:"private"` // the file of the private key or its name in the agent, "" if it isn't at hand
 }
 
+func keyFacts(base string, k keys.Public, private string) KeyFacts {
+	return KeyFacts{base, k.ID(), k.Fingerprint(), secret.SSHFingerprint(k), private}
+}
+
 // KeyList describes keys.
 type KeyList []KeyFacts
 
@@ -38,7 +42,8 @@ func (l KeyList) Text() string {
 
 // Keygen makes a key for a role: root, release or online. If agent is not "", it names a key that stays in the ssh-agent,
 // and no new key is made. A key that exists is refused with fs.ErrExist.
-func (s *Signer) Keygen(ctx context.Context, role, agent string) (KeyList, error) {
+func (s *Signer) Keygen(ctx context.Context, role, agent string) (_ KeyList, err error) {
+	defer func() { err = withHint(err) }()
 	p, err := parsePart(role)
 	if err != nil {
 		return nil, err
@@ -70,14 +75,14 @@ func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
 	switch {
 	case name != "" && (!public.IsZero() || agent != "" && agent != name):
 		return status.WithHint(fmt.Errorf("%s: %w", name, fs.ErrExist),
-			"a key is never overwritten: choose another directory with --keys, or replace it in the repository too with boxsign rotate")
+			"boxsign never overwrites a key: choose another directory with --keys, or replace the key with boxsign rotate")
 	case name != "":
-		_, err := ring.completed(ctx, string(p))
-		return withHint(err)
+		_, err := ring.completeKey(ctx, string(p))
+		return err
 	}
 	key, err := newKey(ctx, ring, agent)
 	if err != nil {
-		return withHint(err)
+		return err
 	}
 	return ring.create(ctx, string(p), key, agent)
 }
@@ -88,15 +93,6 @@ func newKey(ctx context.Context, ring *keyring, agent string) (*secret.Key, erro
 		return ring.load(ctx, agent)
 	}
 	return secret.Generate()
-}
-
-// allBases returns the base names of the present and the next key of each part.
-func allBases() []string {
-	var out []string
-	for _, p := range parts() {
-		out = append(out, string(p), string(p)+nextInfix)
-	}
-	return out
 }
 
 // ShowKeys returns the keys of the directory.
@@ -124,10 +120,10 @@ func (k *keyring) describe(bases ...string) (KeyList, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, KeyFacts{base, public.ID(), public.Fingerprint(), secret.SSHFingerprint(public), name})
+		all = append(all, keyFacts(base, public, name))
 	}
 	if len(all) == 0 {
-		return nil, status.WithHint(fmt.Errorf("%s: has no key", k.dir), "name the directory with your keys with --keys DIR, or make one with boxsign keygen")
+		return nil, status.WithHint(fmt.Errorf("%s: no key", k.dir), "name the directory of your keys with --keys DIR, or make a key with boxsign keygen")
 	}
 	return all, nil
 }

@@ -15,38 +15,8 @@ import (
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
-	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
-
-// part is what a key is for, as boxsign names it. The online part stands for two roles of the metadata.
-type part string
-
-const (
-	rootPart    part = "root"
-	releasePart part = "release"
-	onlinePart  part = "online"
-)
-
-func parts() []part { return []part{rootPart, releasePart, onlinePart} }
-
-func parsePart(s string) (part, error) {
-	if p := part(s); slices.Contains(parts(), p) {
-		return p, nil
-	}
-	return "", status.Usagef("role %q: expected root, release or online", s)
-}
-
-// roles returns the roles of the metadata that a key of this part signs for.
-func (p part) roles() []trust.Role {
-	switch p {
-	case rootPart:
-		return []trust.Role{trust.RoleRoot}
-	case releasePart:
-		return []trust.Role{trust.RoleTargets}
-	}
-	return []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp}
-}
 
 // The files of a directory of keys, beside those of its trusted state:
 //
@@ -110,31 +80,6 @@ func (k *keyring) name(base string) (string, error) {
 	return strings.TrimSuffix(string(raw), "\n"), err
 }
 
-// errFirstTime says that the keys have no trusted state yet.
-var errFirstTime = errors.New("no repository was seen yet")
-
-// openTrusted opens the trusted state of the keys. pinned is a root to trust, nil for none; if it is nil and there is
-// no state yet, the error is errFirstTime.
-func (k *keyring) openTrusted(pinned []byte, readOnly bool) (*trust.State, error) {
-	dir := k.path(trustedDir)
-	state, err := trust.Open(trust.Config{FS: k.disk, Dir: dir, Pinned: pinned, DeferRoots: readOnly})
-	if err == nil {
-		return state, nil
-	}
-	if left, noMatch := disk.Glob(dir, "*.json*"); noMatch == nil && len(left) == 0 && pinned == nil {
-		return nil, errFirstTime
-	}
-	root := "FILE, the 1.root.json that you got from whoever made the repository"
-	if roots, _ := trust.Roots(dir); len(roots) > 0 { // the first root, if it is intact
-		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, roots[0].Version()))
-	}
-	var lost *fs.PathError
-	if pinned == nil && (errors.As(err, &lost) || errors.Is(err, trust.ErrNotFound)) { // a file is lost, or all roots are
-		return nil, status.WithHint(err, "run the command again with --root "+root)
-	}
-	return nil, withHint(err)
-}
-
 // signers returns the private keys of a part, at least one.
 func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error) {
 	names, err := k.names(p)
@@ -143,7 +88,7 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 	}
 	if len(names) == 0 {
 		return nil, status.WithHint(fmt.Errorf("%s: %w", k.path(string(p)+privateSuffix), fs.ErrNotExist),
-			fmt.Sprintf("name the directory with your %s key with --keys, or the key itself with --%[1]s-key", p))
+			fmt.Sprintf("name the directory of your %s key with --keys, or the key itself with --%[1]s-key", p))
 	}
 	var out []signing.Signer
 	for _, name := range names {
@@ -151,7 +96,7 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 		if err != nil {
 			return nil, k.withRestoreHint(name, fmt.Errorf("%s key: %w", p, err))
 		}
-		if err := k.fits(name, key); err != nil {
+		if err := k.checkPublic(name, key); err != nil {
 			return nil, fmt.Errorf("%s key: %w", p, err)
 		}
 		out = append(out, key)
@@ -159,9 +104,9 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 	return out, nil
 }
 
-// fits refuses a private key of the directory that differs from the public key beside it. In a file without a
+// checkPublic refuses a private key of the directory that differs from the public key beside it. In a file without a
 // passphrase, a flipped bit makes another key, and nothing else notices that.
-func (k *keyring) fits(name string, key *secret.Key) error {
+func (k *keyring) checkPublic(name string, key *secret.Key) error {
 	base, private := strings.CutSuffix(name, privateSuffix)
 	if !private || filepath.Dir(name) != filepath.Clean(k.dir) {
 		return nil
@@ -175,8 +120,8 @@ func (k *keyring) fits(name string, key *secret.Key) error {
 		return err
 	}
 	if err == nil && public != key.Public() {
-		return status.WithHint(fmt.Errorf("private key %s: it is key %s, and %s says %s: one of the two is damaged", name, key.Public().Fingerprint(), base+publicSuffix, public.Fingerprint()),
-			"move both away, and get them back from a backup with boxsign restore; without one replace the key: boxsign rotate")
+		return status.WithHint(fmt.Errorf("private key %s: expected key %s, as in %s, got %s: one of the two files is damaged", name, public.Fingerprint(), base+publicSuffix, key.Public().Fingerprint()),
+			"move both files away and restore them from a backup with boxsign restore; without a backup, replace the key with boxsign rotate")
 	}
 	return nil // there is no public file to compare with
 }
@@ -185,13 +130,10 @@ func (k *keyring) fits(name string, key *secret.Key) error {
 func (k *keyring) withRestoreHint(name string, err error) error {
 	raw, unread := disk.ReadFile(name, maxBundle)
 	defer clear(raw)
-	if unread != nil {
-		return withHint(err) // a key of an agent, or a file that can't be read
+	if _, damaged := secret.CheckFile(raw); unread == nil && damaged != nil { // else it is a key of an agent, or can't be read
+		return status.WithHint(err, "if it is damaged, move it away and restore it from a backup with boxsign restore; without a backup, replace the key as docs/TRUST.md describes")
 	}
-	if _, damaged := secret.CheckFile(raw); damaged != nil {
-		return status.WithHint(err, "if it is damaged, move it away and get it back from a backup with boxsign restore; without one replace the key, as docs/TRUST.md says")
-	}
-	return withHint(err)
+	return err
 }
 
 func (k *keyring) load(ctx context.Context, name string) (*secret.Key, error) {
@@ -218,8 +160,8 @@ func (k *keyring) public(base string) (keys.Public, error) {
 	return p, err
 }
 
-// owns reports whether a public key is one of the directory.
-func (k *keyring) owns(key keys.Public) bool {
+// isOwn reports whether a public key is one of the directory.
+func (k *keyring) isOwn(key keys.Public) bool {
 	return slices.ContainsFunc(allBases(), func(base string) bool {
 		mine, err := k.public(base)
 		return err == nil && mine == key
@@ -233,7 +175,7 @@ func readPublic(path string) (keys.Public, error) {
 	}
 	p, err := keys.ParsePEM(raw)
 	if err != nil {
-		return keys.Public{}, status.WithHint(fmt.Errorf("public key %s: %w", path, err), "if it is damaged, move it away: nothing that signs needs it; boxsign restore gets it back from a backup")
+		return keys.Public{}, status.WithHint(fmt.Errorf("public key %s: %w", path, err), "if it is damaged, move it away: signing does not need it; boxsign restore restores it from a backup")
 	}
 	return p, nil
 }
@@ -243,11 +185,11 @@ func readPublic(path string) (keys.Public, error) {
 // disk.ErrLocked if another program holds the lock.
 func (k *keyring) lock() (*disk.Lock, error) {
 	if _, err := os.Stat(k.dir); err != nil {
-		return nil, status.WithHint(fmt.Errorf("keys: %w", err), "name the directory with your keys with --keys DIR or $BOXSIGN_KEYS")
+		return nil, status.WithHint(fmt.Errorf("keys: %w", err), "name the directory of your keys with --keys DIR or $BOXSIGN_KEYS")
 	}
 	lock, err := disk.TryLock(k.path(lockFile))
 	if err != nil {
-		return nil, withHint(err)
+		return nil, err
 	}
 	if err := k.disk.RemoveTemps(k.dir); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
@@ -255,37 +197,26 @@ func (k *keyring) lock() (*disk.Lock, error) {
 	return lock, nil
 }
 
-// lockNew makes the directory if it is missing, and locks it. undo removes what lockNew made, and the directory
+// lockNew makes the directory if it is missing, and locks it. unmake removes what lockNew made, and the directory
 // only if it is empty.
-func (k *keyring) lockNew() (lock *disk.Lock, undo func() error, err error) {
-	var made []func() error
-	undo = func() error {
-		var errs []error
-		for _, u := range slices.Backward(made) {
-			errs = append(errs, u())
-		}
-		return errors.Join(errs...)
-	}
-	if _, err := os.Lstat(k.dir); errors.Is(err, fs.ErrNotExist) {
-		made = append(made, func() error { return removeEmpty(k.dir) })
-	}
+func (k *keyring) lockNew() (lock *disk.Lock, unmake func() error, err error) {
+	var u undo
+	u.addMissing(k.dir, func() error { return removeEmpty(k.dir) })
 	if err := k.disk.MkdirAll(k.dir, 0o700); err != nil {
-		return nil, nil, errors.Join(err, undo())
+		return nil, nil, errors.Join(err, u.run())
 	}
-	if _, err := os.Lstat(k.path(lockFile)); errors.Is(err, fs.ErrNotExist) {
-		made = append(made, func() error { return k.disk.Remove(k.path(lockFile)) })
-	}
+	u.addMissing(k.path(lockFile), func() error { return k.disk.Remove(k.path(lockFile)) })
 	if lock, err = k.lock(); errors.Is(err, disk.ErrLocked) {
 		return nil, nil, err // another program made them meanwhile: they are not ours to undo
 	} else if err != nil {
-		return nil, nil, errors.Join(err, undo())
+		return nil, nil, errors.Join(err, u.run())
 	}
-	return lock, undo, nil
+	return lock, u.run, nil
 }
 
-// completed returns the public key with that base name, the zero key if there is no such key. A crash in create
-// may leave the private file alone: then completed writes the public file.
-func (k *keyring) completed(ctx context.Context, base string) (keys.Public, error) {
+// completeKey returns the public key with that base name, the zero key if there is no such key. A crash in create
+// may leave the private file alone: then completeKey writes the public file.
+func (k *keyring) completeKey(ctx context.Context, base string) (keys.Public, error) {
 	public, err := k.public(base)
 	if err != nil || !public.IsZero() {
 		return public, err
@@ -318,7 +249,7 @@ func (k *keyring) create(ctx context.Context, base string, key *secret.Key, agen
 		err = key.WriteEncrypted(ctx, k.disk, path, k.loader.Passphrase)
 	}
 	if err != nil {
-		return withHint(err)
+		return err
 	}
 	if err := k.disk.CreateFile(k.path(base+publicSuffix), key.Public().PEM(), 0o644); err != nil {
 		return errors.Join(err, k.disk.Remove(path))
@@ -370,8 +301,8 @@ func (k *keyring) renameFile(from, to string) error {
 	case err != nil:
 		return err
 	case !bytes.Equal(had, there):
-		return status.WithHint(fmt.Errorf("%s: %w, and it is another than %s", to, fs.ErrExist, from),
-			"a key is never overwritten: boxsign key show says which is which; move the one that signs nothing away")
+		return status.WithHint(fmt.Errorf("%s: %w, and differs from %s", to, fs.ErrExist, from),
+			"boxsign never overwrites a key: boxsign key show lists them; move away the one that signs nothing")
 	}
 	return k.disk.Remove(from)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -52,8 +54,8 @@ func (x *session) add(e *trust.TargetsEdit, a trust.Addition) error {
 	}
 	had, listed := x.base.Release(a.Name)
 	if given := a.Conditions; listed && had.Digest() == a.Digest && !sameConditions(given, trust.Conditions{}) && !sameConditions(given, had.Conditions()) {
-		return status.WithHint(fmt.Errorf("%v is listed already, for other boxes", a.Name),
-			"boxsign rollout changes its rollout; for other hardware or another lowest version build it again with another version")
+		return status.WithHint(fmt.Errorf("%v is listed already, with other conditions", a.Name),
+			"change its rollout with boxsign rollout; for other hardware or another lowest version, build it again with another version")
 	}
 	return e.Add(a)
 }
@@ -124,11 +126,11 @@ func (x *session) changeList(ctx context.Context, o ListOptions, files publish.F
 		}
 		var lost []trust.Release
 		if e.Plan().Empty() {
-			if lost, err = x.lost(ctx, files); err != nil {
+			if lost, err = x.findLost(ctx, files); err != nil {
 				return Change{}, err
 			}
 			if len(lost) == 0 {
-				return x.unchangedList(ctx)
+				return x.reportUnchanged(ctx, trust.RoleTargets, x.waitingNotes("")...)
 			}
 		}
 		c, err := x.signList(ctx, e, listing{files: files, hold: o.Hold, lost: lost})
@@ -139,15 +141,6 @@ func (x *session) changeList(ctx context.Context, o ListOptions, files publish.F
 			return Change{}, err
 		}
 	}
-}
-
-// unchangedList reports that the list needs no change, and which lists still wait for signatures.
-func (x *session) unchangedList(ctx context.Context) (Change, error) {
-	var notes []string
-	for _, w := range x.waiting(trust.RoleTargets) {
-		notes = append(notes, fmt.Sprintf("targets %d waits for signatures", w.Version()))
-	}
-	return x.unchanged(ctx, trust.RoleTargets, notes...)
 }
 
 // awaitAndShowOthers waits for the list that another signer is sending, if there is one, and shows what it changed.
@@ -167,7 +160,7 @@ func (x *session) awaitAndShowOthers(ctx context.Context, o ListOptions, edit li
 }
 
 func (x *session) editList(o ListOptions, edit listEdit) (*trust.TargetsEdit, error) {
-	if err := x.current(); err != nil {
+	if err := x.checkRootExpiry(); err != nil {
 		return nil, err
 	}
 	if o.Keep < 0 {
@@ -197,20 +190,16 @@ func (s *Signer) Abort(ctx context.Context) ([]Change, error) {
 		lists, roots := x.reserved > x.base.Version(trust.RoleTargets), x.waiting(trust.RoleRoot)
 		if !lists && len(roots) == 0 {
 			if !x.DryRun {
-				if err := x.finishPublished(ctx, trust.RoleTargets); err != nil {
+				if err := x.completePublished(ctx, trust.RoleTargets); err != nil {
 					return nil, err
 				}
 			}
-			return nil, status.WithHint(errNothingWaits, "what is published is taken back with boxsign withdraw")
+			return nil, status.WithHint(errNothingWaits, "to withdraw what is published, run boxsign withdraw")
 		}
 		if !lists {
 			return x.dropRoots(ctx, roots)
 		}
-		e, err := x.editList(ListOptions{}, nil)
-		if err != nil {
-			return nil, err
-		}
-		c, err := x.signList(ctx, e, listing{})
+		c, err := x.signListAgain(ctx, false)
 		if err != nil {
 			return nil, err
 		}
@@ -221,13 +210,13 @@ func (s *Signer) Abort(ctx context.Context) ([]Change, error) {
 func (x *session) dropRoots(ctx context.Context, roots []*trust.Proposal) (done []Change, err error) {
 	for _, p := range roots {
 		c := x.describe(p.Plan())
-		c.State = stateDryRun
-		if !x.DryRun {
-			if err := x.confirm(ctx, c, "Sign this?"); err != nil {
-				return done, err
-			}
+		ok, err := x.approve(ctx, &c)
+		if err != nil {
+			return done, err
+		}
+		if ok {
 			if err := x.place.Drop(ctx, p); errors.Is(err, publish.ErrOrigin) {
-				return done, status.WithHint(err, "make the root that you want: it takes the place of what you signed, and boxsign root sign --id chooses between those of several signers")
+				return done, status.WithHint(err, "make the root that you want: it replaces the one that you signed; boxsign root sign --id chooses among those of several signers")
 			} else if err != nil {
 				return done, err
 			}
@@ -236,4 +225,95 @@ func (x *session) dropRoots(ctx context.Context, roots []*trust.Proposal) (done 
 		done = append(done, c)
 	}
 	return done, nil
+}
+
+// listing is what signList needs beside the list itself.
+type listing struct {
+	files publish.Files
+	hold  bool            // keep the list waiting, even if it has enough signatures
+	lost  []trust.Release // listed updates whose archives were lost, and are sent again with a list without a change
+}
+
+// signList shows the next list, asks, signs it and submits it.
+func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing) (Change, error) {
+	if err := x.checkHold(l.hold); err != nil {
+		return Change{}, err
+	}
+	c := x.describe(e.Plan())
+	notes := slices.Concat(lostNotes(l.lost), x.waitingNotes("; the new list replaces it and lacks its changes"), x.clockNotes())
+	c.Notes = append(c.Notes, notes...)
+	if ok, err := x.approve(ctx, &c); !ok || err != nil {
+		return c, err
+	}
+	p, err := x.signedList(ctx, e, len(l.lost) > 0)
+	if err != nil {
+		return Change{}, err
+	}
+	done, err := x.submitSigned(ctx, p, l.files, l.hold)
+	if err != nil {
+		return Change{}, err
+	}
+	done.Notes = append(done.Notes, notes...)
+	return done, nil
+}
+
+// waitingNotes returns a note for each list that waits for signatures, with what follows from that.
+func (x *session) waitingNotes(follows string) []string {
+	var out []string
+	for _, p := range x.waiting(trust.RoleTargets) {
+		out = append(out, fmt.Sprintf("targets %d waits for signatures%s", p.Version(), follows))
+	}
+	return out
+}
+
+// checkHold refuses hold if the origin would publish the list with one signature. It runs before anything is signed.
+func (x *session) checkHold(hold bool) error {
+	if x.remote == nil || !hold || x.base.Root().Threshold(trust.RoleTargets) > 1 {
+		return nil
+	}
+	return status.WithHint(fmt.Errorf("targets %d can't wait there: %w: the list needs only one signature, so the origin publishes it at once", x.base.Version(trust.RoleTargets)+1, publish.ErrOrigin),
+		"if a list needs a second signature before the root requires it, sign with both keys on one computer: boxsign renew --list --release-key FILE --release-key FILE")
+}
+
+// signListAgain signs and submits the published list without a change.
+func (x *session) signListAgain(ctx context.Context, hold bool) (Change, error) {
+	e, err := x.editList(ListOptions{}, nil)
+	if err != nil {
+		return Change{}, err
+	}
+	return x.signList(ctx, e, listing{hold: hold})
+}
+
+// Renewal is what Renew did.
+type Renewal struct {
+	Snapshot  int64     `json:"snapshot"`
+	Timestamp int64     `json:"timestamp"`
+	Expires   time.Time `json:"expires"` // of the timestamp
+}
+
+// Text returns the renewal for people.
+func (r Renewal) Text() string {
+	return lines("snapshot", r.Snapshot, "timestamp", r.Timestamp, "expires", stamp(r.Expires))
+}
+
+// Renew signs a new timestamp with the online key and, when half of its time is over, a new snapshot.
+func (s *Signer) Renew(ctx context.Context) (Renewal, error) {
+	return inSession(ctx, s, !s.DryRun, func(x *session) (Renewal, error) {
+		if err := x.checkRootExpiry(); err != nil {
+			return Renewal{}, err
+		}
+		if !x.DryRun {
+			if err := x.publish(ctx, trust.Change{}, nil); err != nil {
+				return Renewal{}, err
+			}
+		}
+		return Renewal{x.base.Version(trust.RoleSnapshot), x.base.Version(trust.RoleTimestamp), x.base.Expires(trust.RoleTimestamp).UTC()}, nil
+	})
+}
+
+// RenewList publishes the list again without a change, valid for another year.
+func (s *Signer) RenewList(ctx context.Context) (Change, error) {
+	return inSession(ctx, s, !s.DryRun, func(x *session) (Change, error) {
+		return x.signListAgain(ctx, false)
+	})
 }

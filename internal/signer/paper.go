@@ -76,12 +76,12 @@ func parsePaper(text []byte) ([]byte, error) {
 		return nil, errors.New("expected a backup, as boxsign backup writes or prints it")
 	}
 	for i, line := range lines {
-		if counts(line) {
-			p.read(i+1, line)
+		if hasData(line) {
+			p.readLine(i+1, line)
 		}
 	}
 	if p.next <= p.total {
-		p.mistaken(fmt.Errorf("the end is missing: the last line is %d/%d", p.next-1, p.total))
+		p.addMistake(fmt.Errorf("the end is missing: the last line is %d/%d", p.next-1, p.total))
 	}
 	if len(p.mistakes) > 0 {
 		return nil, errors.Join(p.mistakes...)
@@ -89,8 +89,8 @@ func parsePaper(text []byte) ([]byte, error) {
 	return p.data, nil
 }
 
-// counts reports whether a line of text is neither empty nor a comment.
-func counts(line string) bool {
+// hasData reports whether a line of text is neither empty nor a comment.
+func hasData(line string) bool {
 	line = strings.TrimSpace(line)
 	return line != "" && line[0] != '#'
 }
@@ -123,18 +123,18 @@ func cutPaperLine(line string) (number, total int, rest string, err error) {
 	return number, total, rest, nil
 }
 
-func (p *paperReader) mistaken(err error) {
+func (p *paperReader) addMistake(err error) {
 	if len(p.mistakes) < maxMistakes {
 		p.mistakes = append(p.mistakes, err)
 	}
 }
 
-// read parses a line, which has the number at in the text, and appends its bytes. After a mistake it goes on with the
+// readLine parses a line, which has the number at in the text, and appends its bytes. After a mistake it goes on with the
 // next line.
-func (p *paperReader) read(at int, line string) {
+func (p *paperReader) readLine(at int, line string) {
 	number, total, rest, err := cutPaperLine(line)
 	if err == nil && total == p.total && number > p.next {
-		p.mistaken(fmt.Errorf("line %d: %d/%d is missing before it", at, p.next, p.total))
+		p.addMistake(fmt.Errorf("line %d: %d/%d is missing before it", at, p.next, p.total))
 		p.next = number
 	}
 	if err == nil && (number != p.next || total != p.total) {
@@ -145,7 +145,7 @@ func (p *paperReader) read(at int, line string) {
 		data, err = parsePaperLine(rest, number, total)
 	}
 	if err != nil {
-		p.mistaken(fmt.Errorf("line %d: %w", at, err))
+		p.addMistake(fmt.Errorf("line %d: %w", at, err))
 	}
 	p.data = append(p.data, data...)
 	p.next++

@@ -79,9 +79,9 @@ type Need struct {
 // describe returns what a plan changes, with rollouts as they are at x.at.
 func (x *session) describe(p trust.Plan) Change {
 	c := Change{Role: p.Role, From: p.From, To: p.To, Expires: p.ToExpires.UTC()}
-	c.Added, c.Withdrawn = releases(p.Added, x.at), releases(p.Withdrawn, x.at)
+	c.Added, c.Withdrawn = describeReleases(p.Added, x.at), describeReleases(p.Withdrawn, x.at)
 	for _, r := range p.Changed {
-		c.Changed = append(c.Changed, Changed{release(r.To, x.at), release(r.From, x.at)})
+		c.Changed = append(c.Changed, Changed{describeRelease(r.To, x.at), describeRelease(r.From, x.at)})
 	}
 	c.Notes = conditionNotes(p, x.base.Expires(trust.RoleTimestamp), x.at)
 	for _, b := range p.Rebound {
@@ -93,13 +93,13 @@ func (x *session) describe(p trust.Plan) Change {
 		}
 	}
 	for _, h := range p.Holders {
-		c.Holders = append(c.Holders, Holder{h.Role, ids(h.AddedKeys), ids(h.RemovedKeys), [2]int{h.FromThreshold, h.ToThreshold}})
+		c.Holders = append(c.Holders, Holder{h.Role, keyIDs(h.AddedKeys), keyIDs(h.RemovedKeys), [2]int{h.FromThreshold, h.ToThreshold}})
 	}
 	return c
 }
 
-// release describes an update of a list, with its rollout as it is at that time.
-func release(r trust.Release, at time.Time) Listed {
+// describeRelease describes an update of a list, with its rollout as it is at that time.
+func describeRelease(r trust.Release, at time.Time) Listed {
 	c := r.Conditions()
 	return Listed{
 		Name: r.Name(), Version: r.Name().Version(), Digest: r.Digest(), Length: r.Length(), Unpacked: r.Unpacked(),
@@ -107,15 +107,15 @@ func release(r trust.Release, at time.Time) Listed {
 	}
 }
 
-func releases(rs []trust.Release, at time.Time) []Listed {
+func describeReleases(rs []trust.Release, at time.Time) []Listed {
 	var out []Listed
 	for _, r := range rs {
-		out = append(out, release(r, at))
+		out = append(out, describeRelease(r, at))
 	}
 	return out
 }
 
-func ids(ks []keys.Public) []keys.ID {
+func keyIDs(ks []keys.Public) []keys.ID {
 	var out []keys.ID
 	for _, k := range ks {
 		out = append(out, k.ID())
@@ -123,56 +123,40 @@ func ids(ks []keys.Public) []keys.ID {
 	return out
 }
 
-func needsOf(ns []trust.Need) []Need {
-	var out []Need
-	for _, n := range ns {
-		out = append(out, Need{n.Root, n.Role, n.Threshold, ids(n.Have), ids(n.Missing)})
+// setWaiting sets the state of a proposal that waits, and the signatures that it needs.
+func (c *Change) setWaiting(p *trust.Proposal) {
+	c.State = stateWaiting
+	for _, n := range p.Needs() {
+		c.Needs = append(c.Needs, Need{n.Root, n.Role, n.Threshold, keyIDs(n.Have), keyIDs(n.Missing)})
 	}
-	return out
 }
-
-func (c *Change) wait(ns []trust.Need) { c.State, c.Needs = stateWaiting, needsOf(ns) }
 
 // boxCheck is how a box without boxup checks an update U. It makes the checksum line L itself.
 const boxCheck = "sha256sum U > L && openssl pkeyutl -verify -pubin -inkey release.pub -rawin -in L -sigfile U.sig"
 
 // Text returns the change for people.
 func (c Change) Text() string {
-	text := lines(c.Role, fmt.Sprintf("%d -> %d", c.From, c.To))
+	versions := fmt.Sprintf("%d -> %d", c.From, c.To)
 	if c.From == c.To {
-		text = lines(c.Role, c.To)
+		versions = fmt.Sprint(c.To)
 	}
-	if !c.Expires.IsZero() {
-		text += lines("expires", stamp(c.Expires))
-	}
+	text := lines(c.Role, versions, "expires", stamp(c.Expires))
 	for _, r := range c.Added {
 		text += lines("added", r) + r.conditions("")
 	}
-	for _, r := range c.Withdrawn {
-		text += lines("withdrawn", r)
-	}
+	text += each("withdrawn", c.Withdrawn)
 	for _, r := range c.Changed {
 		text += lines("changed", r.Listed) + r.Before.conditions(" before") + r.conditions("")
 	}
 	for _, h := range c.Holders {
 		text += h.text()
 	}
-	for _, n := range c.Notes {
-		text += lines("note", n)
-	}
-	if c.State != "" {
-		text += lines("state", c.State)
-	}
-	if !c.ID.IsZero() {
-		text += lines("id", c.ID)
-	}
+	text += each("note", c.Notes) + lines("state", c.State, "id", c.ID)
 	for _, n := range c.Needs {
-		text += lines("signatures", fmt.Sprintf("%d of the %d that root %d wants; signed by: %s; can sign: %s",
+		text += lines("signatures", fmt.Sprintf("%d of the %d that root %d needs; signed by: %s; can sign: %s",
 			len(n.Have), n.Threshold, n.Root, fingerprints(n.Have), fingerprints(n.Missing)))
 	}
-	for _, at := range c.At {
-		text += lines("at", at)
-	}
+	text += each("at", c.At)
 	if len(c.At) > 0 {
 		text += lines("a box checks U with U.sig", boxCheck)
 	}
@@ -222,14 +206,31 @@ func fingerprints(ks []keys.ID) string {
 	return strings.Join(names, ", ")
 }
 
-// lines returns facts, alternately names and values, as one "name: value" per line.
+// lines returns facts, alternately names and values, as one "name: value" per line. It leaves out values that are "" or
+// zero by their method IsZero.
 func lines(facts ...any) string {
 	var b strings.Builder
 	for i := 0; i+1 < len(facts); i += 2 {
-		fmt.Fprintf(&b, "%v: %v\n", facts[i], facts[i+1])
+		if zero, ok := facts[i+1].(interface{ IsZero() bool }); facts[i+1] != "" && (!ok || !zero.IsZero()) {
+			fmt.Fprintf(&b, "%v: %v\n", facts[i], facts[i+1])
+		}
 	}
 	return b.String()
 }
 
-// stamp returns a time in UTC, in whole seconds.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+// each returns one "name: value" line for each value.
+func each[T any](name string, values []T) string {
+	text := ""
+	for _, v := range values {
+		text += lines(name, v)
+	}
+	return text
+}
+
+// stamp returns a time in UTC, in whole seconds, and "" for the zero time.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05Z")
+}

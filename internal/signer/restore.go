@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -71,7 +69,7 @@ func readBackup(path string) ([]byte, error) {
 	}
 	sealed, err := parsePaper(raw)
 	if err != nil {
-		return nil, status.WithHint(err, "lines that were typed are compared with the paper; a file of age begins with "+strings.TrimSpace(sealedPrefix))
+		return nil, status.WithHint(err, "compare the typed lines with the paper; a file of age begins with "+strings.TrimSpace(sealedPrefix))
 	}
 	return sealed, nil
 }
@@ -79,12 +77,10 @@ func readBackup(path string) ([]byte, error) {
 // restore writes the files of a checked bundle that the directory lacks, and returns notes about the others.
 // On an error, it removes what it wrote.
 func (k *keyring) restore(b bundle, c Contents) (notes []string, err error) {
-	var undo []func() error
+	var u undo
 	defer func() {
 		if err != nil {
-			for _, u := range slices.Backward(undo) {
-				err = errors.Join(err, u())
-			}
+			err = errors.Join(err, u.run())
 		}
 	}()
 	lock, unmake, err := k.lockNew()
@@ -92,49 +88,42 @@ func (k *keyring) restore(b bundle, c Contents) (notes []string, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	undo = append(undo, unmake)
-	files, notes, err := k.lacking(b, c)
+	u.add(unmake)
+	files, notes, err := k.findLacking(b, c)
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range files {
-		if undo, err = k.put(f, undo); err != nil {
+		if err := k.writeNew(f, &u); err != nil {
 			return nil, err
 		}
 	}
 	return notes, nil
 }
 
-// makeDir makes a directory if it is missing, for its owner alone. It returns undo with what removes the directory
-// again.
-func (k *keyring) makeDir(dir string, undo []func() error) ([]func() error, error) {
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		undo = append(undo, func() error { return removeEmpty(dir) })
-	}
-	return undo, k.disk.MkdirAll(dir, 0o700)
-}
-
-// put writes a file, which must not exist. It returns undo with what removes the file again.
-func (k *keyring) put(f bundled, undo []func() error) ([]func() error, error) {
+// writeNew writes a file, which must not exist. It adds to u what removes the file and a directory that it makes.
+func (k *keyring) writeNew(f bundled, u *undo) error {
 	path, mode := k.path(filepath.FromSlash(f.path)), fs.FileMode(0o644)
 	if strings.HasSuffix(path, privateSuffix) {
 		mode = 0o600
 	}
-	undo, err := k.makeDir(filepath.Dir(path), undo)
-	if err != nil {
-		return undo, err
+	dir := filepath.Dir(path)
+	u.addMissing(dir, func() error { return removeEmpty(dir) })
+	if err := k.disk.MkdirAll(dir, 0o700); err != nil {
+		return err
 	}
-	if err = k.disk.CreateFile(path, f.data, mode); !errors.Is(err, fs.ErrExist) { // another program made it: it is not ours to remove
-		undo = append(undo, func() error { return k.disk.Remove(path) })
+	err := k.disk.CreateFile(path, f.data, mode)
+	if !errors.Is(err, fs.ErrExist) { // another program made it: it is not ours to remove
+		u.add(func() error { return k.disk.Remove(path) })
 	}
-	return undo, err
+	return err
 }
 
-// lacking returns the files that the directory lacks, in the order in which they are to be written: the trusted
+// findLacking returns the files that the directory lacks, in the order in which they are to be written: the trusted
 // state first, its timestamp last, and private keys at the end. So nobody can sign before the trusted state is
 // complete. A key file that exists with another content is refused.
-func (k *keyring) lacking(b bundle, c Contents) (files []bundled, notes []string, err error) {
-	trusted, note, err := k.lackingTrusted(b, c)
+func (k *keyring) findLacking(b bundle, c Contents) (files []bundled, notes []string, err error) {
+	trusted, note, err := k.findLackingTrusted(b, c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,15 +136,15 @@ func (k *keyring) lacking(b bundle, c Contents) (files []bundled, notes []string
 			if !keyFile.MatchString(f.path) || !strings.HasSuffix(f.path, suffix) {
 				continue
 			}
-			same, err := k.same(f)
+			same, err := k.hasSame(f)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
 				files = append(files, f)
 			case err != nil:
 				return nil, nil, err
 			case !same:
-				return nil, nil, status.WithHint(fmt.Errorf("%s: %w, and it is another", k.path(f.path), fs.ErrExist),
-					"a key is never overwritten: choose another directory with --keys, or move the old one away")
+				return nil, nil, status.WithHint(fmt.Errorf("%s: %w, and differs from the backup", k.path(f.path), fs.ErrExist),
+					"boxsign never overwrites a key: choose another directory with --keys, or move the old key away")
 			default:
 				notes = append(notes, f.path+" was there already")
 			}
@@ -164,20 +153,20 @@ func (k *keyring) lacking(b bundle, c Contents) (files []bundled, notes []string
 	return files, notes, nil
 }
 
-// same reports whether the directory has the file with that content. The error is fs.ErrNotExist if it lacks the
+// hasSame reports whether the directory has the file with that content. The error is fs.ErrNotExist if it lacks the
 // file.
-func (k *keyring) same(f bundled) (bool, error) {
+func (k *keyring) hasSame(f bundled) (bool, error) {
 	raw, err := disk.ReadFile(k.path(filepath.FromSlash(f.path)), maxBundle)
 	return bytes.Equal(raw, f.data), err
 }
 
-// lackingTrusted returns the files of the trusted state that the directory lacks. If the directory has a state that
+// findLackingTrusted returns the files of the trusted state that the directory lacks. If the directory has a state that
 // differs, it returns no files and a note where that state is newer, and an error where it is older: versions must
 // never go back.
-func (k *keyring) lackingTrusted(b bundle, c Contents) (files []bundled, note string, err error) {
+func (k *keyring) findLackingTrusted(b bundle, c Contents) (files []bundled, note string, err error) {
 	differs := false
 	for _, f := range b.trusted() {
-		same, err := k.same(f)
+		same, err := k.hasSame(f)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			files = append(files, f)
@@ -186,10 +175,10 @@ func (k *keyring) lackingTrusted(b bundle, c Contents) (files []bundled, note st
 		case !same && strings.HasSuffix(f.path, "."+string(trust.RoleRoot)+".json"):
 			if raw, err := disk.ReadFile(k.path(f.path), trust.MaxLength(trust.RoleRoot)); err == nil {
 				if _, err := trust.ParseRoot(raw); err != nil {
-					return nil, "", status.WithHint(fmt.Errorf("%s: it is damaged: %w", k.path(f.path), err), "move it away, then run the command again")
+					return nil, "", status.WithHint(fmt.Errorf("%s: damaged: %w", k.path(f.path), err), "move it away, then run the command again")
 				}
 			}
-			return nil, "", status.WithHint(fmt.Errorf("%s: another root than in the backup", k.path(f.path)), "keys belong to one repository: choose another directory with --keys")
+			return nil, "", status.WithHint(fmt.Errorf("%s: differs from the root in the backup", k.path(f.path)), "choose another directory with --keys, because keys belong to one repository")
 		default:
 			differs = differs || !same
 		}
@@ -201,8 +190,13 @@ func (k *keyring) lackingTrusted(b bundle, c Contents) (files []bundled, note st
 	if err != nil {
 		return nil, "", status.WithHint(err, "move "+k.path(trustedDir)+" away, then run the command again")
 	}
-	if !versions(here).covers(*c.Trusted) {
+	if !covers(versions(here), *c.Trusted) {
 		return nil, "", status.WithHint(fmt.Errorf("%s: older than in the backup, or damaged", k.path(trustedDir)), "move it away, then run the command again")
 	}
 	return nil, "the trusted state in " + k.path(trustedDir) + " is newer and stays", nil
+}
+
+// covers reports whether no version of have is lower than that of want.
+func covers(have, want status.Versions) bool {
+	return have.Root >= want.Root && have.Targets >= want.Targets && have.Snapshot >= want.Snapshot && have.Timestamp >= want.Timestamp
 }

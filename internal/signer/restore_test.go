@@ -20,6 +20,7 @@ import (
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // cheap is a cost that lets a test try a thousand times.
@@ -132,7 +133,7 @@ func (b bundle) with(t *testing.T, dir string) bundle {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if path := trustedDir + "/" + e.Name(); kept(path) {
+		if path := trustedDir + "/" + e.Name(); isKept(path) {
 			out.files = append(out.files, bundled{path, data})
 		}
 	}
@@ -285,7 +286,7 @@ func TestBundleCheck(t *testing.T) {
 		want       string
 	}{
 		{"half of a key", "root.pem", good.find("root.pem")[:50], "root.pem: expected a PEM block"},
-		{"another key", "online.pem", other, "online.pem: it does not fit the public key"},
+		{"another key", "online.pem", other, "online.pem: it does not belong to the public key"},
 		{"a public key as private", "root.pem", good.find("root.pub"), "this is the public half"},
 		{"no public key", "release.pub", []byte("x"), "public key: expected a PEM block"},
 		{"no agent's key", "release.agent", []byte("ssh-agent:SHA256:x\n"), "release.agent: expected \"ssh-agent:SHA256:"},
@@ -306,7 +307,7 @@ func TestBundleCheck(t *testing.T) {
 			}
 		})
 	}
-	if c, err := good.check(); err != nil || *c.Trusted != (TrustedFacts{1, 1, 1, 1}) {
+	if c, err := good.check(); err != nil || *c.Trusted != (status.Versions{Root: 1, Targets: 1, Snapshot: 1, Timestamp: 1}) {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

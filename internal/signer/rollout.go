@@ -42,17 +42,12 @@ func (s *Signer) changeRollout(ctx context.Context, update string, hold bool, ed
 		if err != nil {
 			return err
 		}
-		c := r.Conditions()
-		if c.Rollout, err = edit(c.Rollout, sinceStart(r, x.at)); err != nil {
+		c, elapsed := r.Conditions(), max(0, x.at.Sub(r.Published())).Truncate(time.Second)
+		if c.Rollout, err = edit(c.Rollout, elapsed); err != nil {
 			return fmt.Errorf("%v: %w", name, err)
 		}
 		return e.Condition(name, c)
 	})
-}
-
-// sinceStart returns the time since the update was published, in whole seconds, at least 0.
-func sinceStart(r trust.Release, at time.Time) time.Duration {
-	return max(0, at.Sub(r.Published())).Truncate(time.Second)
 }
 
 func (x *session) listed(name update.Name) (trust.Release, error) {
@@ -63,13 +58,13 @@ func (x *session) listed(name update.Name) (trust.Release, error) {
 	return r, nil
 }
 
-var errEveryBox = errors.New("every box takes it already")
+var errEveryBox = errors.New("all boxes take it already")
 
 // pauseRollout keeps the share that was reached. A paused rollout stays as it is. A complete one is refused with
 // errEveryBox.
 func pauseRollout(r *trust.Rollout, elapsed time.Duration) (*trust.Rollout, error) {
 	if r.Share(elapsed) == 100 {
-		return nil, status.WithHint(errEveryBox, "boxsign withdraw takes it from boxes that have not installed it")
+		return nil, status.WithHint(errEveryBox, "boxsign withdraw stops it for boxes that have not installed it")
 	}
 	if r.Paused {
 		return r, nil
@@ -111,7 +106,7 @@ func (s *Signer) ShowRollout(ctx context.Context, update string) (RolloutShown, 
 		if err != nil {
 			return RolloutShown{}, err
 		}
-		return RolloutShown{release(r, x.at)}, nil
+		return RolloutShown{describeRelease(r, x.at)}, nil
 	})
 }
 
@@ -131,7 +126,7 @@ func (l RolloutShown) Text() string {
 	}
 	text += l.conditions("")
 	for _, step := range l.Rollout.Steps {
-		text += lines("step", boxes(step.Percent)+" "+l.Rollout.when(step))
+		text += lines("step", shareText(step.Percent)+" "+l.Rollout.when(step))
 	}
 	return text
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/keys"
-	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -19,7 +18,7 @@ type rootEdit func(x *session, e *trust.RootEdit) error
 
 // errAlready says that the published root has the change already: the command was run before, and may have been
 // interrupted after it published the root.
-var errAlready = errors.New("the root says so already")
+var errAlready = errors.New("the published root has that change already")
 
 // AddKey publishes a root that lets the public key in a file sign for a role: root, release or online. If the root needs
 // more signatures, it waits for them instead; the same is true for the other methods that make a root.
@@ -33,7 +32,7 @@ func (s *Signer) AddKey(ctx context.Context, role, file string) (Change, error) 
 		if err != nil {
 			return err
 		}
-		if slices.Contains(x.base.Root().Keys(p.roles()[0]), key) {
+		if slices.Contains(x.base.Root().Keys(p.role()), key) {
 			return fmt.Errorf("%s key %s: %w", p, key.Fingerprint(), errAlready)
 		}
 		return p.addKey(e, key)
@@ -47,13 +46,13 @@ func (s *Signer) RemoveKey(ctx context.Context, role, key string) (Change, error
 		if err != nil {
 			return err
 		}
-		id, err := findKey(x.base.Root().Keys(p.roles()[0]), key)
+		id, err := findKey(x.base.Root().Keys(p.role()), key)
 		if err == nil {
 			return p.removeKey(e, id)
 		}
 		for _, earlier := range x.trusted.Roots() {
-			if id, err := findKey(earlier.Keys(p.roles()[0]), key); err == nil {
-				return fmt.Errorf("%s key %s is out: %w", p, id.Fingerprint(), errAlready)
+			if id, err := findKey(earlier.Keys(p.role()), key); err == nil {
+				return fmt.Errorf("%s key %s is removed: %w", p, id.Fingerprint(), errAlready)
 			}
 		}
 		return fmt.Errorf("%s: %w", p, err)
@@ -63,24 +62,6 @@ func (s *Signer) RemoveKey(ctx context.Context, role, key string) (Change, error
 // RenewRoot publishes the root again without a change, valid for another year. The present one may be expired.
 func (s *Signer) RenewRoot(ctx context.Context) (Change, error) {
 	return s.changeRoot(ctx, func(*session, *trust.RootEdit) error { return nil })
-}
-
-func (p part) addKey(e *trust.RootEdit, key keys.Public) error {
-	for _, role := range p.roles() {
-		if err := e.AddKey(role, key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p part) removeKey(e *trust.RootEdit, id keys.ID) error {
-	for _, role := range p.roles() {
-		if err := e.RemoveKey(role, id); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // findKey returns the ID of the key that text names by its ID, its fingerprint or its public key file. A key that is
@@ -96,7 +77,7 @@ func findKey(among []keys.Public, text string) (keys.ID, error) {
 		return "", err
 	}
 	if err != nil || !slices.Contains(among, k) {
-		return "", fmt.Errorf("%s: %w: its keys are %s", text, trust.ErrKey, fingerprints(ids(among)))
+		return "", fmt.Errorf("%s: %w: the keys of the role are %s", text, trust.ErrKey, fingerprints(keyIDs(among)))
 	}
 	return k.ID(), nil
 }
@@ -110,27 +91,23 @@ func (s *Signer) Threshold(ctx context.Context, role string, n int) (Change, err
 		return Change{}, err
 	}
 	if p == onlinePart {
-		return Change{}, status.Usagef("online: its threshold stays 1, since the origin has one key")
+		return Change{}, status.Usagef("online: the threshold stays 1, because the origin has one key")
 	}
 	c, err := s.changeRoot(ctx, func(x *session, e *trust.RootEdit) error {
-		if x.base.Root().Threshold(p.roles()[0]) == n {
+		if x.base.Root().Threshold(p.role()) == n {
 			return fmt.Errorf("%s threshold %d: %w", p, n, errAlready)
 		}
-		return e.SetThreshold(p.roles()[0], n)
+		return e.SetThreshold(p.role(), n)
 	})
 	if p != releasePart || !errors.Is(err, trust.ErrStranded) {
 		return c, err
 	}
-	s.Warn(fmt.Sprintf("the list that is published has fewer than %d signatures: a new one is made, which waits for boxsign cosign; then say this again", n))
+	s.Warn(fmt.Sprintf("the published list has fewer than %d signatures: boxsign makes a new one, which waits for boxsign cosign; then run this command again", n))
 	return inSession(ctx, s, true, func(x *session) (Change, error) {
 		if waiting := x.waiting(trust.RoleTargets); len(waiting) > 0 {
-			return Change{}, status.WithHint(fmt.Errorf("targets %d: %w", waiting[0].Version(), errWaits), "they say boxsign cosign; then say this again")
+			return Change{}, status.WithHint(fmt.Errorf("targets %d: %w", waiting[0].Version(), errWaits), "they run boxsign cosign; then run this command again")
 		}
-		e, err := x.editList(ListOptions{}, nil)
-		if err != nil {
-			return Change{}, err
-		}
-		return x.signList(ctx, e, listing{hold: true})
+		return x.signListAgain(ctx, true)
 	})
 }
 
@@ -139,17 +116,17 @@ func (s *Signer) changeRoot(ctx context.Context, edit rootEdit) (Change, error) 
 	return inSession(ctx, s, !s.DryRun, func(x *session) (Change, error) {
 		c, err := x.nextRoot(ctx, edit)
 		if errors.Is(err, errAlready) {
-			return x.unchanged(ctx, trust.RoleRoot, err.Error())
+			return x.reportUnchanged(ctx, trust.RoleRoot, err.Error())
 		}
 		return c, err
 	})
 }
 
-// unchanged reports that a role needs no change. An earlier run may have been interrupted after it published, so
-// unchanged completes that first.
-func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...string) (Change, error) {
+// reportUnchanged reports that a role needs no change. An earlier run may have been interrupted after it published, so
+// reportUnchanged completes that first.
+func (x *session) reportUnchanged(ctx context.Context, role trust.Role, notes ...string) (Change, error) {
 	if !x.DryRun {
-		if err := x.finishPublished(ctx, role); err != nil {
+		if err := x.completePublished(ctx, role); err != nil {
 			return Change{}, err
 		}
 	}
@@ -157,23 +134,23 @@ func (x *session) unchanged(ctx context.Context, role trust.Role, notes ...strin
 	return Change{Role: role, From: version, To: version, Expires: x.base.Expires(role).UTC(), State: stateUnchanged, Notes: notes}, nil
 }
 
-// finishPublished completes a run that may have been interrupted after it published a root or a list.
-func (x *session) finishPublished(ctx context.Context, role trust.Role) error {
+// completePublished completes a run that may have been interrupted after it published a root or a list.
+func (x *session) completePublished(ctx context.Context, role trust.Role) error {
 	if role == trust.RoleRoot {
-		return x.followRoot(ctx)
+		return x.announceRoot(ctx)
 	}
-	if x.unpublished() == nil {
-		if err := x.forgetSigned(); err != nil {
+	if x.loadSigned() == nil {
+		if err := x.removeSigned(); err != nil {
 			return err
 		}
 	}
 	return x.trusted.Commit(x.base)
 }
 
-// followRoot publishes a new timestamp after a root was published into a directory: many clients look for a new
+// announceRoot publishes a new timestamp after a root was published into a directory: many clients look for a new
 // root only when the timestamp is new. An origin does that by itself.
-func (x *session) followRoot(ctx context.Context) error {
-	if _, remote := x.place.(*publish.Remote); remote {
+func (x *session) announceRoot(ctx context.Context) error {
+	if x.remote != nil {
 		return x.trusted.Commit(x.base)
 	}
 	return x.publish(ctx, trust.Change{}, nil)
@@ -183,11 +160,10 @@ func (x *session) followRoot(ctx context.Context) error {
 func (x *session) nextRoot(ctx context.Context, edit rootEdit) (Change, error) {
 	// An origin keeps one waiting root for each key. A root signed by a thief, below the threshold, must not prevent
 	// the root that revokes his key.
-	_, remote := x.place.(*publish.Remote)
 	waiting := x.waiting(trust.RoleRoot)
-	if len(waiting) > 0 && !remote {
+	if len(waiting) > 0 && x.remote == nil {
 		return Change{}, status.WithHint(fmt.Errorf("root %d waits for signatures", waiting[0].Version()),
-			"complete it first with boxsign root sign, or give it up with boxsign abort")
+			"complete it first with boxsign root sign, or drop it with boxsign abort")
 	}
 	e := x.base.EditRoot(x.at)
 	if err := edit(x, e); err != nil {
@@ -195,19 +171,15 @@ func (x *session) nextRoot(ctx context.Context, edit rootEdit) (Change, error) {
 	}
 	plan, err := e.Plan()
 	if err != nil {
-		return Change{}, status.WithHint(explain.At(fmt.Sprintf("root %d", x.base.Root().Version()+1), err), "each role needs at least as many keys as its threshold")
+		return Change{}, status.WithHint(explain.At(fmt.Sprintf("root %d", x.base.Root().Version()+1), err), "a role needs at least as many keys as its threshold")
 	}
 	c := x.describe(plan)
 	c.Notes = x.clockNotes()
 	for _, w := range waiting {
-		x.Warn(fmt.Sprintf("another root %d waits for signatures: this one takes its place if you signed that, else it stands beside it", w.Version()))
+		x.Warn(fmt.Sprintf("another root %d waits for signatures: the new one replaces it if you signed it; otherwise both wait", w.Version()))
 	}
-	if x.DryRun {
-		c.State = stateDryRun
-		return c, nil
-	}
-	if err := x.confirm(ctx, c, "Sign this?"); err != nil {
-		return Change{}, err
+	if ok, err := x.approve(ctx, &c); !ok || err != nil {
+		return c, err
 	}
 	by, err := x.signers(ctx, rootPart)
 	if err != nil {

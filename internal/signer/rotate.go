@@ -38,7 +38,7 @@ func (s *Signer) RotateOnline(ctx context.Context) (Result, error) {
 func (s *Signer) rotate(ctx context.Context, p part, agent string) (Result, error) {
 	return inSession(ctx, s, !s.DryRun, func(x *session) (Result, error) {
 		r := rotation{session: x, part: p}
-		if err := r.choose(ctx); err != nil {
+		if err := r.chooseKeys(ctx); err != nil {
 			return nil, err
 		}
 		what := r.replacement()
@@ -49,7 +49,7 @@ func (s *Signer) rotate(ctx context.Context, p part, agent string) (Result, erro
 			return nil, err
 		}
 		x.Confirm = nil // the answer holds for all steps
-		err := r.prepare(ctx, agent)
+		err := r.makeFresh(ctx, agent)
 		if err == nil {
 			err = r.run(ctx)
 		}
@@ -59,9 +59,9 @@ func (s *Signer) rotate(ctx context.Context, p part, agent string) (Result, erro
 
 func (r *rotation) next() string { return string(r.part) + nextInfix }
 
-// choose finds the key to replace, and the new key if an earlier run made it.
-func (r *rotation) choose(ctx context.Context) (err error) {
-	present := r.base.Root().Keys(r.part.roles()[0])
+// chooseKeys finds the key to replace, and the new key if an earlier run made it.
+func (r *rotation) chooseKeys(ctx context.Context) (err error) {
+	present := r.base.Root().Keys(r.part.role())
 	if r.old, err = r.public(ctx, string(r.part)); err != nil {
 		return err
 	}
@@ -69,14 +69,14 @@ func (r *rotation) choose(ctx context.Context) (err error) {
 		return err
 	}
 	if r.old == r.fresh {
-		r.old = keys.Public{} // placeKeys was interrupted: the new key has its place, except the private file
+		r.old = keys.Public{} // renameKeys was interrupted: the new key has its place, except the private file
 	}
 	if r.old.IsZero() && r.fresh.IsZero() && len(present) == 1 {
 		r.old = present[0] // the key files are lost, or another person has them
 	}
 	if !slices.Contains(present, r.old) {
 		if r.fresh.IsZero() || !slices.Contains(present, r.fresh) {
-			return fmt.Errorf("%s: %w: root %d lets the keys %s sign", r.ring.path(string(r.part)+publicSuffix), trust.ErrKey, r.base.Root().Version(), fingerprints(ids(present)))
+			return fmt.Errorf("%s: %w: root %d names the keys %s", r.ring.path(string(r.part)+publicSuffix), trust.ErrKey, r.base.Root().Version(), fingerprints(keyIDs(present)))
 		}
 		r.old = keys.Public{}
 	}
@@ -89,7 +89,7 @@ func (r *rotation) public(ctx context.Context, base string) (keys.Public, error)
 	if r.DryRun {
 		return r.ring.public(base)
 	}
-	return r.ring.completed(ctx, base)
+	return r.ring.completeKey(ctx, base)
 }
 
 // Replacement describes what a rotation is about to do.
@@ -109,9 +109,7 @@ func (r Replacement) Text() string {
 		fresh = "a new key"
 	}
 	text := lines("replaces", fmt.Sprintf("%s key %s", r.Role, r.Old), "by", fresh)
-	for _, n := range r.Notes {
-		text += lines("note", n)
-	}
+	text += each("note", r.Notes)
 	for _, u := range r.Signs {
 		text += lines("signs again", fmt.Sprintf("%v digest %v, %d bytes", u.Name, u.Digest, u.Length))
 	}
@@ -121,13 +119,13 @@ func (r Replacement) Text() string {
 func (r *rotation) replacement() Replacement {
 	what := Replacement{Role: string(r.part), Old: r.old.ID(), New: r.fresh.ID(), Signs: []Listed{}, Notes: r.clockNotes(), State: stateDryRun}
 	if r.part == releasePart {
-		what.Signs = append(what.Signs, releases(r.base.Releases(), r.at)...)
+		what.Signs = append(what.Signs, describeReleases(r.base.Releases(), r.at)...)
 	}
 	return what
 }
 
-// prepare makes the new key, unless an earlier run did.
-func (r *rotation) prepare(ctx context.Context, agent string) error {
+// makeFresh makes the new key, unless an earlier run did.
+func (r *rotation) makeFresh(ctx context.Context, agent string) error {
 	if !r.fresh.IsZero() {
 		return nil
 	}
@@ -143,25 +141,25 @@ func (r *rotation) prepare(ctx context.Context, agent string) error {
 }
 
 func (r *rotation) run(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{r.letIn, r.useFresh, r.takeOut, r.signAgain} {
+	for _, step := range []func(context.Context) error{r.addFresh, r.signWithFresh, r.removeOld, r.signAgain} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
 	if len(r.done) == 0 {
-		if err := r.followRoot(ctx); err != nil {
+		if err := r.announceRoot(ctx); err != nil {
 			return err
 		}
 	}
-	return r.placeKeys(ctx)
+	return r.renameKeys(ctx)
 }
 
 // errWaits says that others must sign before the rotation can go on.
 var errWaits = errors.New("other signers are needed")
 
-// record adds a change to the steps that were done. It returns errWaits if the change waits for signatures, because
+// addStep adds a change to the steps that were done. It returns errWaits if the change waits for signatures, because
 // the later steps need it published.
-func (r *rotation) record(c Change, err error) error {
+func (r *rotation) addStep(c Change, err error) error {
 	if err != nil {
 		return err
 	}
@@ -171,30 +169,26 @@ func (r *rotation) record(c Change, err error) error {
 		if c.Role == trust.RoleRoot {
 			command = "boxsign root sign"
 		}
-		return status.WithHint(fmt.Errorf("%s %d: %w", c.Role, c.To, errWaits), "they say "+command+"; then say boxsign rotate "+string(r.part)+" again")
+		return status.WithHint(fmt.Errorf("%s %d: %w", c.Role, c.To, errWaits), "they run "+command+"; then run boxsign rotate "+string(r.part)+" again")
 	}
 	return nil
 }
 
-func (r *rotation) has(k keys.Public) bool {
-	return slices.Contains(r.base.Root().Keys(r.part.roles()[0]), k)
-}
-
-// letIn publishes a root that adds the new key.
-func (r *rotation) letIn(ctx context.Context) error {
-	if r.has(r.fresh) {
+// addFresh publishes a root that adds the new key.
+func (r *rotation) addFresh(ctx context.Context) error {
+	if slices.Contains(r.base.Root().Keys(r.part.role()), r.fresh) {
 		return nil
 	}
-	return r.record(r.nextRoot(ctx, func(_ *session, e *trust.RootEdit) error { return r.part.addKey(e, r.fresh) }))
+	return r.addStep(r.nextRoot(ctx, func(_ *session, e *trust.RootEdit) error { return r.part.addKey(e, r.fresh) }))
 }
 
-// useFresh publishes a list or a timestamp that the new key signed, unless the published metadata are valid
+// signWithFresh publishes a list or a timestamp that the new key signed, unless the published metadata are valid
 // without the old key already.
-func (r *rotation) useFresh(ctx context.Context) error {
+func (r *rotation) signWithFresh(ctx context.Context) error {
 	if r.old.IsZero() {
 		return nil
 	}
-	err := r.tryOut(ctx)
+	err := r.checkRemoval(ctx)
 	if !errors.Is(err, trust.ErrStranded) {
 		return err
 	}
@@ -203,16 +197,16 @@ func (r *rotation) useFresh(ctx context.Context) error {
 		if errors.Is(err, publish.ErrOrigin) {
 			old, fresh := r.ring.path(string(onlinePart)+privateSuffix), r.ring.path(r.next()+privateSuffix)
 			return status.WithHint(fmt.Errorf("the origin does not sign with the new online key %s yet", r.fresh.Fingerprint()),
-				"give it both keys: copy "+fresh+" there and restart the server with --online-key "+old+":"+fresh+"; then say boxsign rotate online again")
+				"give both keys to the origin: copy "+fresh+" there and restart the server with --online-key "+old+":"+fresh+"; then run boxsign rotate online again")
 		}
 		return err
 	}
-	return r.list(ctx)
+	return r.publishList(ctx)
 }
 
-// tryOut makes the root without the old key, and discards it. The error is trust.ErrStranded if that root would
+// checkRemoval makes the root without the old key, and discards it. The error is trust.ErrStranded if that root would
 // invalidate what is published.
-func (r *rotation) tryOut(ctx context.Context) error {
+func (r *rotation) checkRemoval(ctx context.Context) error {
 	e := r.base.EditRoot(r.at)
 	if err := r.part.removeKey(e, r.old.ID()); err != nil {
 		return err
@@ -225,10 +219,10 @@ func (r *rotation) tryOut(ctx context.Context) error {
 	return err
 }
 
-// list publishes the list again without a change, signed by the new key.
-func (r *rotation) list(ctx context.Context) error {
+// publishList publishes the list again without a change, signed by the new key.
+func (r *rotation) publishList(ctx context.Context) error {
 	if len(r.waiting(trust.RoleTargets)) > 0 {
-		return r.record(Change{Role: trust.RoleTargets, To: r.reserved, State: stateWaiting}, nil)
+		return r.addStep(Change{Role: trust.RoleTargets, To: r.reserved, State: stateWaiting}, nil)
 	}
 	if _, err := r.awaitOthers(ctx); err != nil {
 		return err
@@ -245,7 +239,7 @@ func (r *rotation) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.record(r.submit(ctx, p, nil, false))
+	return r.addStep(r.submit(ctx, p, nil, false))
 }
 
 func (r *rotation) freshSigner(ctx context.Context) (signing.Signer, error) {
@@ -262,13 +256,13 @@ func (r *rotation) freshSigner(ctx context.Context) (signing.Signer, error) {
 	return nil, fmt.Errorf("%s: %w", r.ring.path(r.next()+privateSuffix), fs.ErrNotExist)
 }
 
-// takeOut publishes a root that removes the old key.
-func (r *rotation) takeOut(ctx context.Context) error {
+// removeOld publishes a root that removes the old key.
+func (r *rotation) removeOld(ctx context.Context) error {
 	if r.old.IsZero() {
 		return nil
 	}
 	old := r.old.ID()
-	return r.record(r.nextRoot(ctx, func(_ *session, e *trust.RootEdit) error { return r.part.removeKey(e, old) }))
+	return r.addStep(r.nextRoot(ctx, func(_ *session, e *trust.RootEdit) error { return r.part.removeKey(e, old) }))
 }
 
 // signAgain publishes the list again if an update lacks a detached signature by a present key.
@@ -276,19 +270,19 @@ func (r *rotation) signAgain(ctx context.Context) error {
 	if r.part != releasePart {
 		return nil
 	}
-	present := ids(r.base.Root().Keys(trust.RoleTargets))
+	present := keyIDs(r.base.Root().Keys(trust.RoleTargets))
 	for _, rel := range r.base.Releases() {
 		if !slices.ContainsFunc(rel.Signatures(), func(s trust.KeySignature) bool { return slices.Contains(present, s.Key) }) {
-			return r.list(ctx)
+			return r.publishList(ctx)
 		}
 	}
 	return nil
 }
 
-// placeKeys gives the files of the new key the names of the old ones. The old key stays, with its fingerprint in
+// renameKeys gives the files of the new key the names of the old ones. The old key stays, with its fingerprint in
 // the names of its files.
-func (r *rotation) placeKeys(ctx context.Context) error {
-	had, err := r.ring.completed(ctx, string(r.part))
+func (r *rotation) renameKeys(ctx context.Context) error {
+	had, err := r.ring.completeKey(ctx, string(r.part))
 	if err != nil {
 		return err
 	}

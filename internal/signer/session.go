@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -24,6 +26,7 @@ type session struct {
 	lock    *disk.Lock // nil: the session only reads
 	trusted *trust.State
 	place   place
+	remote  *publish.Remote // the place, if that is an origin
 
 	// refresh sets these, also after each publish.
 	base     *trust.Repository // what is published
@@ -56,20 +59,21 @@ func openSession(ctx context.Context, s *Signer, write bool) (_ *session, err er
 	if x.place, err = openPlace(ctx, s, write, ring); err != nil {
 		return nil, err
 	}
+	x.remote, _ = x.place.(*publish.Remote)
 	if x.trusted, err = x.openTrusted(!write); err != nil {
 		return nil, err
 	}
 	damage := x.trusted.Damage()
 	if write {
 		if err := x.trusted.RewriteDamaged(); err != nil {
-			return nil, withHint(err)
+			return nil, err
 		}
 	}
 	err = x.refresh(ctx)
 	if d, ok := x.place.(*directory); ok {
 		damage = append(damage, d.Problems()...)
 		if err == nil {
-			err = d.lacksRoot(x.trusted.Root())
+			err = d.checkNewestRoot(x.trusted.Root())
 		}
 	}
 	for _, d := range damage {
@@ -78,35 +82,47 @@ func openSession(ctx context.Context, s *Signer, write bool) (_ *session, err er
 	return x, err
 }
 
+// openTrusted opens the trusted state of the keys. If there is none yet, or a root of it is lost, the session must have a
+// root to trust.
 func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
-	var pinned []byte
+	dir := x.ring.path(trustedDir)
+	c := trust.Config{FS: x.Disk, Dir: dir, DeferRoots: readOnly}
 	if x.Root != "" {
-		var err error
-		if pinned, err = readRoot(x.Root); err != nil {
+		root, err := readRoot(x.Root)
+		if err != nil {
 			return nil, err
 		}
+		c.Pinned = root.Raw()
 	}
-	state, err := x.ring.openTrusted(pinned, readOnly)
-	if errors.Is(err, errFirstTime) {
-		return nil, status.WithHint(fmt.Errorf("the keys in %s meet this repository for the first time", x.ring.dir),
-			"say which root to trust with --root FILE: the 1.root.json that you got from whoever made the repository, not from where it is served")
+	state, err := trust.Open(c)
+	if err == nil || c.Pinned != nil {
+		return state, err
 	}
-	return state, err
+	if left, noMatch := disk.Glob(dir, "*.json*"); noMatch == nil && len(left) == 0 {
+		return nil, status.WithHint(fmt.Errorf("the keys in %s are used with this repository for the first time", x.ring.dir),
+			"name the root to trust with --root FILE: the 1.root.json that you got from whoever made the repository, not from where it is served")
+	}
+	root := "FILE, the 1.root.json that you got from whoever made the repository"
+	if roots, _ := trust.Roots(dir); len(roots) > 0 { // the first root, if it is intact
+		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, roots[0].Version()))
+	}
+	if errors.As(err, new(*fs.PathError)) || errors.Is(err, trust.ErrNotFound) { // a file is lost, or all roots are
+		return nil, status.WithHint(err, "run the command again with --root "+root)
+	}
+	return nil, err
 }
 
 // refresh reads the published repository and the proposals that wait.
 func (x *session) refresh(ctx context.Context) (err error) {
 	x.at = x.Now()
 	if err := x.refreshBase(ctx); err != nil {
-		return withHint(fmt.Errorf("repository: %w", explain.At(x.Repository, err)))
+		return fmt.Errorf("repository: %w", explain.At(x.Repository, err))
 	}
 	for _, b := range x.trusted.Ledger().Rebound(x.base) {
 		x.Warn(b.String())
 	}
-	if x.pending, x.reserved, err = x.place.Pending(ctx, x.base, x.trusted.Ledger(), x.at); err != nil {
-		return withHint(err)
-	}
-	return nil
+	x.pending, x.reserved, err = x.place.Pending(ctx, x.base, x.trusted.Ledger(), x.at)
+	return err
 }
 
 // refreshBase reads and verifies the published repository. If its timestamp differs from the one with the same
@@ -155,7 +171,7 @@ func inSession[T any](ctx context.Context, s *Signer, write bool, run func(*sess
 		return result, withHint(err)
 	}
 	result, err = run(x)
-	return result, withHint(errors.Join(withHint(err), x.close()))
+	return result, withHint(errors.Join(err, x.close()))
 }
 
 // signers returns the private keys of a part. It stores the base that they are about to sign on as trusted, so
@@ -168,74 +184,27 @@ func (x *session) signers(ctx context.Context, p part) ([]signing.Signer, error)
 	return by, x.trusted.Commit(x.base)
 }
 
-// submit publishes a proposal that has enough signatures, and keeps one that hasn't waiting. With hold it keeps
-// every proposal waiting. The returned Change has the resulting state.
-func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.Files, hold bool) (Change, error) {
-	c := x.describe(p.Plan())
-	if hold || !p.Complete() {
-		return x.keepWaiting(ctx, c, p, files)
+// approve shows a change and asks whether to sign it. For a dry run it returns false and sets the state of c instead.
+func (x *session) approve(ctx context.Context, c *Change) (bool, error) {
+	if x.DryRun {
+		c.State = stateDryRun
+		return false, nil
 	}
-	next := trust.Change{Targets: p}
-	if p.Role() == trust.RoleRoot {
-		next = trust.Change{Root: p}
-	}
-	before := x.base
-	if err := x.publish(ctx, next, files); err != nil {
-		return Change{}, err
-	}
-	c.State, c.Notes = statePublished, conditionNotes(p.Plan(), lastWithout(before, x.base), x.at)
-	x.warnThreshold()
-	return c, nil
-}
-
-// keepWaiting keeps a proposal waiting. If others have signed it meanwhile, the origin publishes it, and the state
-// of c says so.
-func (x *session) keepWaiting(ctx context.Context, c Change, p *trust.Proposal, files publish.Files) (Change, error) {
-	if err := x.place.Hold(ctx, p, files); err != nil {
-		return Change{}, err
-	}
-	if err := x.refresh(ctx); err != nil {
-		return Change{}, err
-	}
-	if x.base.Version(p.Role()) < p.Version() {
-		c.wait(p.Needs())
-		return c, nil
-	}
-	c.State = statePublished
-	return c, x.trusted.Commit(x.base)
-}
-
-// errNotServed says that an origin accepted a change and still serves older metadata.
-var errNotServed = errors.New("it is said to be published, and an older one is served")
-
-func (x *session) publish(ctx context.Context, c trust.Change, files publish.Files) error {
-	if err := x.place.Publish(ctx, c, files); err != nil {
-		return err
-	}
-	if err := x.refresh(ctx); err != nil {
-		return err
-	}
-	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
-		if p != nil && x.base.Version(p.Role()) < p.Version() {
-			return status.WithHint(fmt.Errorf("%s %d: %w: %d", p.Role(), p.Version(), errNotServed, x.base.Version(p.Role())),
-				"look whether a cache before the origin holds timestamp.json or roots back; then run the command again")
-		}
-	}
-	return x.trusted.Commit(x.base)
+	return true, x.confirm(ctx, *c, "Sign this?")
 }
 
 func (x *session) warnThreshold() {
 	if n := x.base.Root().Threshold(trust.RoleTargets); n > 1 {
-		x.Warn(fmt.Sprintf("lists need %d signatures, but boxes that check only .sig still trust one key alone", n))
+		x.Warn(fmt.Sprintf("lists need %d signatures, but boxes that check only .sig still trust a single key", n))
 	}
 }
 
-// current refuses a repository whose root is expired: no box would take what is published under it.
-func (x *session) current() error {
+// checkRootExpiry refuses a repository whose root is expired: no box would take what is published under it.
+func (x *session) checkRootExpiry() error {
 	root := x.base.Root()
 	if x.at.After(root.Expires()) {
-		return status.WithHint(fmt.Errorf("root %d: %w at %s, and here it is %s", root.Version(), trust.ErrExpired, stamp(root.Expires()), stamp(x.at)),
-			"if the clock of this computer is right, a root signer says boxsign root renew; else set the clock")
+		return status.WithHint(fmt.Errorf("root %d: %w at %s, and it is %s on this computer", root.Version(), trust.ErrExpired, stamp(root.Expires()), stamp(x.at)),
+			"if the clock of this computer is right, a root signer must run boxsign root renew; if not, set the clock")
 	}
 	return nil
 }

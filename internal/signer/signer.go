@@ -10,6 +10,12 @@ package signer
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -70,7 +76,7 @@ func (s *Signer) confirm(ctx context.Context, what Result, question string) erro
 // ring returns the directory of keys. It doesn't check that the directory exists.
 func (s *Signer) ring() (*keyring, error) {
 	if s.Keys == "" {
-		return nil, status.WithHint(status.Usagef("which keys?"), "name their directory with --keys DIR or $BOXSIGN_KEYS")
+		return nil, status.WithHint(status.Usagef("no directory of keys"), "name it with --keys DIR or $BOXSIGN_KEYS")
 	}
 	return &keyring{
 		dir:    s.Keys,
@@ -80,14 +86,77 @@ func (s *Signer) ring() (*keyring, error) {
 	}, nil
 }
 
-// readRoot reads the file of a root that is to be trusted, and refuses one that doesn't parse.
-func readRoot(path string) ([]byte, error) {
+// readRoot reads the file of a root that is to be trusted.
+func readRoot(path string) (*trust.Root, error) {
 	raw, err := disk.ReadFile(path, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		return nil, err
 	}
-	if _, err := trust.ParseRoot(raw); err != nil {
-		return nil, explain.At(path, err)
+	root, err := trust.ParseRoot(raw)
+	return root, explain.At(path, err)
+}
+
+// withHint adds a hint to an error that any signing command can return: the origin's hint if it sent one, else the
+// hint for that kind of failure. It returns nil for nil.
+func withHint(err error) error {
+	hint := status.SignerHint(err)
+	if refused := (*publish.Error)(nil); errors.As(err, &refused) && refused.Hint != "" {
+		hint = refused.Hint
 	}
-	return raw, nil
+	if hint == "" {
+		return err
+	}
+	return status.WithHint(err, hint)
+}
+
+// inTempDir calls run with a new directory, and removes that afterwards.
+func inTempDir(run func(dir string) error) (err error) {
+	dir, err := os.MkdirTemp("", "boxsign-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return run(dir)
+}
+
+// refuseExisting returns fs.ErrExist if there is something at path. It checks early what creating the file checks again.
+func refuseExisting(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s: %w", path, fs.ErrExist)
+	}
+	return nil
+}
+
+// undo removes what a command made, the newest last.
+type undo []func() error
+
+func (u *undo) add(remove func() error) { *u = append(*u, remove) }
+
+// addMissing adds what removes path, unless path exists already.
+func (u *undo) addMissing(path string, remove func() error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		u.add(remove)
+	}
+}
+
+// run stops at the first failure, because what was made before may belong to what is left.
+func (u undo) run() error {
+	for _, remove := range slices.Backward(u) {
+		if err := remove(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeEmpty removes those directories that are empty.
+func removeEmpty(dirs ...string) error {
+	var errs []error
+	for _, dir := range dirs {
+		err := os.Remove(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

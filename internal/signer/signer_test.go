@@ -145,7 +145,7 @@ func TestNamedNothing(t *testing.T) {
 	_, noRepository := s.Status(t.Context())
 	s.Repository = "ftp://h"
 	_, noURL := s.Status(t.Context())
-	for err, want := range map[error]string{noKeys: "which keys?", noRepository: "which repository?", noURL: "ftp://h: expected a directory, or a URL"} {
+	for err, want := range map[error]string{noKeys: "no directory of keys", noRepository: "no repository", noURL: "ftp://h: expected a directory, or a URL"} {
 		if err == nil || !strings.HasPrefix(err.Error(), want) || status.ExitCode(err) != status.ExitUsage {
 			t.Errorf("expected %q, got %v", want, err)
 		}

@@ -3,11 +3,9 @@ package signer
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/keys"
-	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -54,7 +52,7 @@ func (x *session) status() (Status, error) {
 		}
 		mine[k.ID()] = true
 	}
-	st := Status{at: x.at, Updates: releases(x.base.Releases(), x.at), Pending: []Change{}, Root: x.base.Root().Digest()}
+	st := Status{at: x.at, Updates: describeReleases(x.base.Releases(), x.at), Pending: []Change{}, Root: x.base.Root().Digest()}
 	root := x.base.Root()
 	for _, role := range trust.Roles() {
 		r := RoleStatus{Role: role, Version: x.base.Version(role), Issued: x.base.Issued(role).UTC(), Expires: x.base.Expires(role).UTC(), Threshold: root.Threshold(role)}
@@ -69,31 +67,26 @@ func (x *session) status() (Status, error) {
 	}
 	for _, p := range x.pending {
 		c := x.describe(p.Plan())
-		c.wait(p.Needs())
+		c.setWaiting(p)
 		c.ID = update.Sum(p.Raw())
 		st.Pending = append(st.Pending, c)
 	}
-	if c, staged := x.staged(); staged {
-		st.Pending = append(st.Pending, c)
+	if x.stagedList() != 0 {
+		st.Pending = append(st.Pending, x.describeStaged())
 	}
 	return st, nil
 }
 
-// staged returns the list that has its signatures and waits at an origin for its archives, and whether there is one.
-// An origin doesn't show such a list, so its changes are known only if these keys signed it last.
-func (x *session) staged() (Change, bool) {
-	_, remote := x.place.(*publish.Remote)
-	if !remote || x.reserved <= x.base.Version(trust.RoleTargets) ||
-		slices.ContainsFunc(x.waiting(trust.RoleTargets), func(p *trust.Proposal) bool { return p.Version() == x.reserved }) {
-		return Change{}, false
-	}
+// describeStaged describes the list that has its signatures and waits at an origin for its archives. An origin doesn't
+// show such a list, so its changes are known only if these keys signed it last.
+func (x *session) describeStaged() Change {
 	c := Change{Role: trust.RoleTargets, From: x.base.Version(trust.RoleTargets), To: x.reserved}
-	if p := x.unpublished(); p != nil && p.Version() == x.reserved {
+	if p := x.loadSigned(); p != nil && p.Version() == x.reserved {
 		c = x.describe(p.Plan())
 		c.ID = update.Sum(p.Raw())
 	}
 	c.State = stateArchives
-	return c, true
+	return c
 }
 
 // Text returns the status for people.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -14,15 +13,12 @@ import (
 
 // Verdict is what VerifyRepository found.
 type Verdict struct {
-	Root      int64         `json:"root"`
-	Digest    update.Digest `json:"digest"` // digest of the newest root
-	Targets   int64         `json:"targets"`
-	Snapshot  int64         `json:"snapshot"`
-	Timestamp int64         `json:"timestamp"`
-	Expires   time.Time     `json:"expires"` // the earliest expiry of all roles
-	Updates   int           `json:"updates"`
-	Archives  int           `json:"archives"` // how many were read and are intact
-	Problems  []string      `json:"problems"`
+	status.Versions
+	Digest   update.Digest `json:"digest"`  // digest of the newest root
+	Expires  time.Time     `json:"expires"` // the earliest expiry of all roles
+	Updates  int           `json:"updates"`
+	Archives int           `json:"archives"` // how many were read and are intact
+	Problems []string      `json:"problems"`
 }
 
 // VerifyRepository verifies a repository as a box does, from the root in s.Root: every later root, signatures, expiry, every
@@ -31,7 +27,7 @@ type Verdict struct {
 func (s *Signer) VerifyRepository(ctx context.Context, archives bool) (_ Verdict, err error) {
 	defer func() { err = withHint(err) }()
 	if s.Root == "" {
-		return Verdict{}, status.WithHint(status.Usagef("which root?"), "name the root that you trust with --root FILE, not one that came with the repository")
+		return Verdict{}, status.WithHint(status.Usagef("no root to trust"), "name it with --root FILE; do not use one that came with the repository")
 	}
 	root, err := readRoot(s.Root)
 	if err != nil {
@@ -42,13 +38,13 @@ func (s *Signer) VerifyRepository(ctx context.Context, archives bool) (_ Verdict
 		return Verdict{}, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	r, err := readFrom(ctx, p, root, trust.Clock{Now: s.Now()})
+	r, err := readFrom(ctx, p, root.Raw(), trust.Clock{Now: s.Now()})
 	if err != nil {
 		return Verdict{}, err
 	}
 	if d, ok := p.(*directory); ok && len(d.store.Damage()) > 0 {
 		// The store reads the intact copies instead, but a server of static files sends the damaged files.
-		return Verdict{}, status.WithHint(fmt.Errorf("the disk damaged %w", errors.Join(d.store.Damage()...)), "boxsign renew, or the server of the repository once it is started again, writes it again")
+		return Verdict{}, status.WithHint(fmt.Errorf("the disk damaged %w", errors.Join(d.store.Damage()...)), "run boxsign renew, or restart the server of the repository: both write it again")
 	}
 	if err := r.VerifyDetached(); err != nil {
 		return Verdict{}, err
@@ -60,30 +56,28 @@ func (s *Signer) VerifyRepository(ctx context.Context, archives bool) (_ Verdict
 		}
 	}
 	if len(v.Problems) > 0 {
-		err = status.WithHint(fmt.Errorf("%d of %d archives are not as the list says", len(v.Problems), v.Updates),
-			"take the right files from a mirror or a backup; boxes refuse these")
+		err = status.WithHint(fmt.Errorf("%d of %d archives differ from the list or are missing", len(v.Problems), v.Updates),
+			"copy the right files from a mirror or a backup; boxes refuse these")
 	}
 	return v, err
 }
 
 // readFrom reads and verifies the repository of a place, as a client that trusts root and has no other state.
 func readFrom(ctx context.Context, p place, root []byte, c trust.Clock) (r *trust.Repository, err error) {
-	dir, err := os.MkdirTemp("", "boxsign-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	fresh, err := trust.Open(trust.Config{Dir: dir, Pinned: root, DeferRoots: true}) // nothing is stored before a Commit
-	if err != nil {
-		return nil, err
-	}
-	return fresh.Refresh(ctx, p, c)
+	err = inTempDir(func(dir string) error {
+		fresh, err := trust.Open(trust.Config{Dir: dir, Pinned: root, DeferRoots: true}) // nothing is stored before a Commit
+		if err != nil {
+			return err
+		}
+		r, err = fresh.Refresh(ctx, p, c)
+		return err
+	})
+	return r, err
 }
 
 func verdictOn(r *trust.Repository) Verdict {
 	v := Verdict{
-		Root: r.Root().Version(), Digest: r.Root().Digest(), Targets: r.Version(trust.RoleTargets),
-		Snapshot: r.Version(trust.RoleSnapshot), Timestamp: r.Version(trust.RoleTimestamp),
+		Versions: r.Versions(), Digest: r.Root().Digest(),
 		Expires: r.Root().Expires().UTC(), Updates: len(r.Releases()), Problems: []string{},
 	}
 	for _, role := range trust.Roles() {
@@ -122,10 +116,6 @@ func verifyArchive(ctx context.Context, p place, rel trust.Release) (err error) 
 
 // Text returns the verdict for people.
 func (v Verdict) Text() string {
-	text := ""
-	for _, p := range v.Problems {
-		text += lines("problem", p)
-	}
-	return text + lines("root", v.Root, "root digest", v.Digest, "targets", v.Targets, "snapshot", v.Snapshot, "timestamp", v.Timestamp,
+	return each("problem", v.Problems) + lines("root", v.Root, "root digest", v.Digest, "targets", v.Targets, "snapshot", v.Snapshot, "timestamp", v.Timestamp,
 		"expires", stamp(v.Expires), "updates", v.Updates, "archives verified", v.Archives)
 }

@@ -65,9 +65,9 @@ func (r *Remote) Publish(ctx context.Context, c trust.Change, files Files) error
 	return nil
 }
 
-// Hold gives the origin a proposal that lacks signatures. Where others have brought those that were
+// Propose gives the origin a proposal that lacks signatures. Where others have brought those that were
 // missing, it is published. One that is complete is refused with ErrOrigin: it would be published.
-func (r *Remote) Hold(ctx context.Context, p *trust.Proposal, files Files) error {
+func (r *Remote) Propose(ctx context.Context, p *trust.Proposal, files Files) error {
 	if p.Complete() {
 		return fmt.Errorf("hold %s %d: %w: a server publishes what has enough signatures", p.Role(), p.Version(), ErrOrigin)
 	}

@@ -67,7 +67,7 @@ func TestNothingForTheOriginToDo(t *testing.T) {
 	r := w.remote()
 	wantErr(t, r.Publish(t.Context(), trust.Change{}, nil), publish.ErrOrigin)
 	p := w.list(r, w.both())
-	wantErr(t, r.Hold(t.Context(), p, nil), publish.ErrOrigin)
+	wantErr(t, r.Propose(t.Context(), p, nil), publish.ErrOrigin)
 	wantErr(t, r.Drop(t.Context(), p), publish.ErrOrigin)
 }
 
@@ -77,7 +77,7 @@ func TestCosign(t *testing.T) {
 	r := w.remote()
 	p := w.list(r, []signing.Signer{w.release[0]}, w.file(1, blocks3))
 	wantErr(t, r.Publish(t.Context(), trust.Change{Targets: p}, w.files), publish.ErrIncomplete)
-	must(t, r.Hold(t.Context(), p, nil))
+	must(t, r.Propose(t.Context(), p, nil))
 	waiting, reserved, err := r.Pending(t.Context(), w.base, w.trusted.Ledger(), time.Now())
 	must(t, err)
 	if len(waiting) != 1 || reserved != 2 || waiting[0].Complete() {
@@ -95,7 +95,7 @@ func TestHoldCompletes(t *testing.T) {
 	w := newWorld(t, 2)
 	r := w.remote()
 	p := w.list(r, []signing.Signer{w.release[0]}, w.file(1, 100))
-	must(t, r.Hold(t.Context(), p, nil))
+	must(t, r.Propose(t.Context(), p, nil))
 	waiting, _, err := r.Pending(t.Context(), w.base, w.trusted.Ledger(), time.Now())
 	must(t, err)
 	both, err := waiting[0].Cosign(t.Context(), w.release[1])
@@ -103,7 +103,7 @@ func TestHoldCompletes(t *testing.T) {
 	if _, err := w.origin.Propose(t.Context(), trust.RoleTargets, both.Raw()); err != nil {
 		t.Fatal(err)
 	}
-	must(t, r.Hold(t.Context(), p, w.files))
+	must(t, r.Propose(t.Context(), p, w.files))
 	w.check(r, 1)
 }
 
@@ -471,7 +471,7 @@ func TestHostileState(t *testing.T) {
 	w := newWorld(t, 2)
 	r := w.remote()
 	p := w.list(r, []signing.Signer{w.release[0]})
-	must(t, r.Hold(t.Context(), p, nil))
+	must(t, r.Propose(t.Context(), p, nil))
 	state := func(r *http.Request) bool { return r.URL.Path == "/publish/" }
 	pending := func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/publish/pending/") }
 	for _, c := range []struct {

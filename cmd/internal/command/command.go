@@ -75,7 +75,7 @@ func oneCommand(cmd *cobra.Command, args []string) error {
 }
 
 func missingCommand(cmd *cobra.Command, _ []string) error {
-	return status.Usagef("which command of %q?", cmd.CommandPath())
+	return status.Usagef("missing command for %q", cmd.CommandPath())
 }
 
 // usageIn makes err a usage error of cmd, with a hint that names --help unless err has a hint.

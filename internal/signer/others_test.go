@@ -12,7 +12,7 @@ import (
 )
 
 // What another signer did to an update is seen, whether it was added, withdrawn or given another rollout.
-func TestTouched(t *testing.T) {
+func TestDiffLists(t *testing.T) {
 	day := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	key, _ := seeded(t, 1)
 	one := trust.Holder{Keys: []keys.Public{key.Public()}, Threshold: 1}
@@ -54,12 +54,15 @@ func TestTouched(t *testing.T) {
 		p7, p8 := before.Releases()[1].Name(), before.Releases()[2].Name()
 		return errors.Join(e.Withdraw(p7), e.Condition(p8, trust.Conditions{Rollout: &paused}), add(e, "p-9.tar.gz", trust.Conditions{}))
 	})
-	got := describeTouched(touched(before, after), before, after)
+	var got []string
+	for _, c := range diffLists(before, after) {
+		got = append(got, c.verb+" "+c.name.String())
+	}
 	want := []string{"withdrew p-7.tar.gz", "changed p-8.tar.gz", "added p-9.tar.gz"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if list := touched(after, after); len(list) > 0 {
-		t.Errorf("nothing was touched, got %v", list)
+	if list := diffLists(after, after); len(list) > 0 {
+		t.Errorf("nothing was changed, got %v", list)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/klauspost/readahead"
 
@@ -47,27 +46,19 @@ func examine(ctx context.Context, r io.Reader, name update.Name, o archive.Inspe
 	return Archive{name, name.Version(), digest, length, report.Unpacked, report.Entries, report.Interpreter, blocks}, report, nil
 }
 
-// improperError says why archives are not proper updates, one line per problem.
-type improperError []string
-
-// Error returns all lines.
-func (e improperError) Error() string { return strings.Join(e, "\n") }
-
 // readProper examines the archives at paths. Those that are not proper updates are refused, all in one error; with
 // force it warns of each instead.
 func (s *Signer) readProper(ctx context.Context, force bool, paths ...string) ([]Archive, error) {
 	var out []Archive
-	var improper improperError
+	var improper []error
 	for _, path := range paths {
-		what, report, err := readArchive(ctx, path)
+		what, report, err := readArchive(ctx, path, archive.InspectOptions{})
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, what)
-		if !report.Proper() {
-			for _, p := range report.Problems {
-				improper = append(improper, fmt.Sprintf("%v is not a proper update: %s", what.Name, p))
-			}
+		for _, p := range report.Problems {
+			improper = append(improper, fmt.Errorf("%v is not a proper update: %s", what.Name, p))
 		}
 		s.warnOfInterpreter(what)
 	}
@@ -75,10 +66,10 @@ func (s *Signer) readProper(ctx context.Context, force bool, paths ...string) ([
 		return out, nil
 	}
 	if !force {
-		return nil, status.WithHint(improper, "boxsign inspect shows it, boxsign build makes a proper one, and --force signs it as it is")
+		return nil, status.WithHint(errors.Join(improper...), "see boxsign inspect; make a proper archive with boxsign build, or sign this one as it is with --force")
 	}
-	for _, text := range improper {
-		s.Warn(text + "; it is signed all the same")
+	for _, err := range improper {
+		s.Warn(err.Error() + "; boxsign signs it anyway")
 	}
 	return out, nil
 }
@@ -89,12 +80,12 @@ func (s *Signer) warnOfInterpreter(what Archive) {
 		return
 	}
 	if _, err := os.Stat(what.Interpreter); errors.Is(err, fs.ErrNotExist) {
-		s.Warn(fmt.Sprintf("%v: %s is run by %s, which this computer does not have; every box must",
+		s.Warn(fmt.Sprintf("%v: %s needs %s, which this computer lacks; every box must have it",
 			what.Name, archive.InstallScript, what.Interpreter))
 	}
 }
 
-func readArchive(ctx context.Context, path string) (Archive, archive.Report, error) {
+func readArchive(ctx context.Context, path string, o archive.InspectOptions) (Archive, archive.Report, error) {
 	name, err := parseArchivePath(filepath.Base(path))
 	if err != nil {
 		return Archive{}, archive.Report{}, err
@@ -109,16 +100,12 @@ func readArchive(ctx context.Context, path string) (Archive, archive.Report, err
 		return Archive{}, archive.Report{}, err
 	}
 	defer ahead.Close() // stops reading ahead; file is closed above
-	return examine(ctx, ahead, name, archive.InspectOptions{})
+	return examine(ctx, ahead, name, o)
 }
 
 // Text returns the description for people.
 func (a Archive) Text() string {
-	text := lines("name", a.Name, "digest", a.Digest, "length", a.Length, "unpacked", a.Unpacked, "entries", a.Entries)
-	if a.Interpreter != "" {
-		text += lines("interpreter", a.Interpreter)
-	}
-	return text
+	return lines("name", a.Name, "digest", a.Digest, "length", a.Length, "unpacked", a.Unpacked, "entries", a.Entries, "interpreter", a.Interpreter)
 }
 
 // parseArchivePath parses the last element of a path as the name of an update.
@@ -126,7 +113,33 @@ func parseArchivePath(base string) (update.Name, error) {
 	name, err := update.ParseName(base)
 	if err != nil {
 		return update.Name{}, status.WithHint(status.Usagef("%w", err),
-			"the file name says which update it is, as in opq-box-update-1550190683.tar.bz2")
+			"the file must have the name of the update, such as opq-box-update-1550190683.tar.bz2")
 	}
 	return name, nil
+}
+
+// Inspection is what Inspect found.
+type Inspection struct {
+	Archive
+	Proper   bool     `json:"proper"`
+	Problems []string `json:"problems"`
+}
+
+// Text returns the result for people.
+func (i Inspection) Text() string {
+	verdict := "a proper update"
+	if !i.Proper {
+		verdict = "not a proper update"
+	}
+	return i.Archive.Text() + each("problem", i.Problems) + lines("verdict", verdict)
+}
+
+// Inspect reads an archive and reports whether it is a proper update. It calls entry, which may be nil, for each entry of
+// the archive; an error from entry ends the reading and is returned.
+func Inspect(ctx context.Context, path string, entry func(archive.Entry) error) (Inspection, error) {
+	what, report, err := readArchive(ctx, path, archive.InspectOptions{Entry: entry})
+	if err != nil {
+		return Inspection{}, err
+	}
+	return Inspection{what, report.Proper(), append([]string{}, report.Problems...)}, nil
 }

@@ -85,7 +85,7 @@ func TestProgramBuild(t *testing.T) {
 		{"armv6", build(boxup, "7,softfloat"), "got GOARM=7,softfloat"},
 		{"armhf", build(boxup, "8"), "got GOARM=8"},
 		{"armhf", build(boxup, "x"), "got GOARM=x"},
-		{"armhf", build(boxup, ""), "that says its GOARM"},
+		{"armhf", build(boxup, ""), "its GOARM in the build information"},
 		{"amd64", build("github.com/openpowerquality/box-update-server/cmd/boxsign", ""), "expected boxup, got the program"},
 	} {
 		err := archNamed(t, c.arch).checkBuild(c.info)
@@ -110,13 +110,13 @@ func TestProgramBeside(t *testing.T) {
 	}
 	none := func(a arch) {
 		t.Helper()
-		if path, err := a.beside(dir); err == nil {
+		if path, err := a.findBeside(dir); err == nil {
 			t.Errorf("%s: got %s", a.name, path)
 		}
 	}
 	is := func(a arch, want string) {
 		t.Helper()
-		if path, err := a.beside(dir); err != nil || path != want {
+		if path, err := a.findBeside(dir); err != nil || path != want {
 			t.Errorf("%s: got %s, %v, want %s", a.name, path, err, want)
 		}
 	}
