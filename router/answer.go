@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -115,6 +116,15 @@ func (a *answer) gzipped() *answer {
 
 // coded is one answer both plain and compressed with gzip. Each form is made when it is first needed, and then kept.
 type coded struct{ plain, gzipped func() *answer }
+
+// marshal returns a value as JSON. No value of the types that are sent fails to marshal.
+func marshal(v any) []byte {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return body
+}
 
 // newCoded returns the two forms of what render makes. The answer's Vary must name Accept-Encoding.
 func newCoded(render func() *answer) coded {

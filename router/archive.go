@@ -37,12 +37,12 @@ func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, c
 	defer rt.metrics.end(w, r)
 	http.ServeContent(w, r, "", time.Time{}, &content{file: f, size: u.Length})
 	if errors.Is(w.err, errRewritten) {
-		rt.tellRewritten(r, u.Name)
+		rt.logRewritten(r, u.Name)
 	}
 	return nil
 }
 
-func (rt *router) tellRewritten(r *http.Request, n update.Name) {
+func (rt *router) logRewritten(r *http.Request, n update.Name) {
 	rt.config.Logger.LogAttrs(r.Context(), slog.LevelWarn, "download cut: the archive was written to while it was being sent",
 		slog.String("name", n.String()), slog.String("remote", r.RemoteAddr))
 }

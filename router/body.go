@@ -38,20 +38,20 @@ var (
 
 // bodies shares out the memory for the bodies of all requests.
 type bodies struct {
-	known    *semaphore.Weighted // for bodies under the ID of a staged list
-	uploads  *uploads            // lists and roots, which anybody may send
-	checking *semaphore.Weighted // held while a proposal is checked, which takes memory too
-	small    *semaphore.Weighted // the same for small proposals, which must not wait for a large one
-	blocks   sync.Pool           // *[]byte of the length of a block
+	staged     *semaphore.Weighted // bytes of bodies under the ID of a staged list
+	uploads    *uploads            // lists and roots, which anybody may send
+	checkLarge *semaphore.Weighted // held while a proposal is checked, which takes memory too
+	checkSmall *semaphore.Weighted // the same for small proposals, which must not wait for a large one
+	blocks     sync.Pool           // *[]byte of the length of a block
 }
 
 func newBodies() *bodies {
 	return &bodies{
-		known:    semaphore.NewWeighted(bodyMemory),
-		uploads:  newUploads(),
-		checking: semaphore.NewWeighted(1),
-		small:    semaphore.NewWeighted(1),
-		blocks:   sync.Pool{New: func() any { b := make([]byte, update.BlockSize); return &b }},
+		staged:     semaphore.NewWeighted(bodyMemory),
+		uploads:    newUploads(),
+		checkLarge: semaphore.NewWeighted(1),
+		checkSmall: semaphore.NewWeighted(1),
+		blocks:     sync.Pool{New: func() any { b := make([]byte, update.BlockSize); return &b }},
 	}
 }
 
@@ -91,7 +91,7 @@ func checkLength(r *http.Request, limit int64) error {
 // body reads the body of a request whose length was checked, for which it waits for memory. It returns errBusy if
 // none becomes free. The caller calls done when it no longer needs the bytes.
 func (rt *router) body(w *reply, r *http.Request) (body []byte, done func(), err error) {
-	release, err := acquire(r.Context(), r.ContentLength, rt.bodies.known)
+	release, err := acquire(r.Context(), r.ContentLength, rt.bodies.staged)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -148,7 +148,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.have += int64(n)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		// The deadline may also be that of uploads.end: then setDeadline returns errMadeWay, which is the true
+		// The deadline may also be that of uploads.end: then setDeadline returns errDisplaced, which is the true
 		// reason.
 		if err = b.setDeadline(time.Now()); err == nil {
 			err = b.why
@@ -170,10 +170,10 @@ func (b *pacedBody) begin() error {
 	return b.setDeadline(time.Now().Add(window))
 }
 
-// giveUp must be called before an answer that does not need the rest of the body. net/http reads some of that rest
-// before it answers, so that the connection can take the next request. giveUp bounds this to restWait, so that a
+// boundRest must be called before an answer that does not need the rest of the body. net/http reads some of that rest
+// before it answers, so that the connection can take the next request. boundRest bounds this to restWait, so that a
 // client which sends no more gets its answer.
-func giveUp(w *reply, r *http.Request) {
+func boundRest(w *reply, r *http.Request) {
 	if r.ContentLength != 0 && !w.whole {
 		// It fails only if the connection is broken or is not net/http's.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(restWait))

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -102,11 +101,7 @@ func statusOf(ok bool) int {
 }
 
 func jsonAnswer(code int, c componentJSON, fields ...field) *answer {
-	body, err := json.Marshal(c)
-	if err != nil {
-		panic(err) // no value of these types fails to marshal
-	}
-	return newAnswer(code, "application/json", body, append(fields, one("Cache-Control", cacheNever))...)
+	return newAnswer(code, "application/json", marshal(c), append(fields, one("Cache-Control", cacheNever))...)
 }
 
 // readyAnswers returns the answers of /readyz. The long one has a line for each ready component, then a line for each

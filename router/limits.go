@@ -73,7 +73,7 @@ type pace struct {
 }
 
 // next waits until the download may send more, and returns how many bytes it may send: from 1 to n. n is how many are
-// left, at least 1. The caller must call took with the number of bytes that it sent.
+// left, at least 1. The caller must call spend with the number of bytes that it sent.
 func (p *pace) next(n int64) (int64, error) {
 	n = min(n, front.PieceSize)
 	if p == nil {
@@ -96,7 +96,7 @@ func (p *pace) next(n int64) (int64, error) {
 	return n, nil
 }
 
-func (p *pace) took(n int64) {
+func (p *pace) spend(n int64) {
 	if p != nil {
 		p.granted -= n
 	}

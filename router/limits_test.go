@@ -80,7 +80,7 @@ func TestBandwidthIsShared(t *testing.T) {
 							if err != nil || !time.Now().Before(end) {
 								return
 							}
-							p.took(n)
+							p.spend(n)
 							got[i] += n
 						}
 					})
@@ -116,11 +116,11 @@ func TestGrantedPieceIsUsedUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := time.Now()
-			p.took(n / 3)
+			p.spend(n / 3)
 			if rest, err := p.next(1 << 20); err != nil || rest != n-n/3 || !time.Now().Equal(before) {
 				t.Fatalf("%d of %d were taken, then got %d after %v, %v", n/3, n, rest, time.Since(before), err)
 			}
-			p.took(n - n/3)
+			p.spend(n - n/3)
 		}
 	})
 }

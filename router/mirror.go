@@ -2,7 +2,6 @@ package router
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -67,10 +66,7 @@ type freshList struct{ last atomic.Pointer[freshUpdates] }
 
 // of returns the answer for a view and its freshness, the cached one if both are the same.
 func (l *freshList) of(v *view, freshness *status.Freshness) *freshUpdates {
-	text, err := json.Marshal(freshness)
-	if err != nil {
-		text = []byte("null")
-	}
+	text := marshal(freshness)
 	if last := l.last.Load(); last != nil && last.of == v && bytes.Equal(last.freshness, text) {
 		return last
 	}

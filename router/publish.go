@@ -83,29 +83,25 @@ func (rt *router) publish(w *reply, r *http.Request, target string) error {
 	case publishCommit:
 		return rt.commit(w, r, p)
 	}
-	return rt.arrive(w, r, p)
+	return rt.putBody(w, r, p)
 }
 
 func sendJSON(w *reply, code int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // no value of the types that are sent fails to marshal
-	}
-	newAnswer(code, "application/json", append(body, '\n'), one("Cache-Control", cacheNever)).send(w)
+	newAnswer(code, "application/json", append(marshal(v), '\n'), one("Cache-Control", cacheNever)).send(w)
 }
 
 // propose takes a list or a root, which anybody may send.
 func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
-	lane := rt.bodies.checking
+	lane := rt.bodies.checkLarge
 	if r.ContentLength <= smallUpload {
-		lane = rt.bodies.small
+		lane = rt.bodies.checkSmall
 	}
 	raw, done, err := rt.upload(w, r, func() (func(), error) { return acquire(r.Context(), 1, lane) })
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := p.fits(raw); err != nil {
+	if err := p.checkVersion(raw); err != nil {
 		return err
 	}
 	out, err := rt.config.Publisher.Propose(r.Context(), p.role, raw)
@@ -121,9 +117,9 @@ func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
 	return nil
 }
 
-// fits refuses a file whose own version differs from that of the path. It does not check whether the file is
+// checkVersion refuses a file whose own version differs from that of the path. It does not check whether the file is
 // well-formed.
-func (p publishPath) fits(raw []byte) error {
+func (p publishPath) checkVersion(raw []byte) error {
 	var file struct {
 		Signed struct {
 			Version json.Number `json:"version"`
@@ -138,10 +134,20 @@ func (p publishPath) fits(raw []byte) error {
 	return nil
 }
 
-// arrive takes a block, a part of one, or a block list. It asks the publisher first with an empty body, so that an
+// putBody takes a block, a part of one, or a block list. It asks the publisher first with an empty body, so that an
 // unwanted body is refused before the client sends it.
-func (rt *router) arrive(w *reply, r *http.Request, p publishPath) error {
-	if err := rt.deliver(r.Context(), p, nil); err != nil && !errors.Is(err, store.ErrCorrupt) {
+func (rt *router) putBody(w *reply, r *http.Request, p publishPath) error {
+	publisher := rt.config.Publisher
+	put := func(body []byte) error {
+		switch p.kind {
+		case publishBlocks:
+			return publisher.PutBlocks(r.Context(), p.id, p.digest, body)
+		case publishPart:
+			return publisher.PutPart(r.Context(), p.id, p.digest, p.block, p.at, body)
+		}
+		return publisher.PutBlock(r.Context(), p.id, p.digest, p.block, body)
+	}
+	if err := put(nil); err != nil && !errors.Is(err, store.ErrCorrupt) {
 		return err
 	}
 	body, done, err := rt.body(w, r)
@@ -149,7 +155,7 @@ func (rt *router) arrive(w *reply, r *http.Request, p publishPath) error {
 		return err
 	}
 	defer done()
-	if err := rt.deliver(r.Context(), p, body); err != nil {
+	if err := put(body); err != nil {
 		if len(body) > 0 {
 			rt.metrics.verified(err)
 		}
@@ -158,16 +164,6 @@ func (rt *router) arrive(w *reply, r *http.Request, p publishPath) error {
 	w.Header()["Cache-Control"] = []string{cacheNever}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-func (rt *router) deliver(ctx context.Context, p publishPath, body []byte) error {
-	switch p.kind {
-	case publishBlocks:
-		return rt.config.Publisher.PutBlocks(ctx, p.id, p.digest, body)
-	case publishPart:
-		return rt.config.Publisher.PutPart(ctx, p.id, p.digest, p.block, p.at, body)
-	}
-	return rt.config.Publisher.PutBlock(ctx, p.id, p.digest, p.block, body)
 }
 
 // commit publishes a staged list. The commit continues even if the client goes away, because a reverse proxy may time
@@ -190,7 +186,7 @@ func (rt *router) refusePublish(w *reply, r *http.Request, err error) {
 			slog.String("method", r.Method), slog.String("path", logged(r.URL.Path)), slog.Any("error", err))
 	}
 	if wire.Status != http.StatusRequestTimeout { // a body that came too slowly is not waited for again
-		giveUp(w, r)
+		boundRest(w, r)
 	}
 	h := w.Header()
 	switch wire.Status {

@@ -480,15 +480,15 @@ func TestBodiesShareMemory(t *testing.T) {
 	busy.fails(t, 503, "busy")
 	busy.hold(t, 503, map[string]string{"Retry-After": retryAfter})
 	others.list.remove(others)
-	if err := s.bodies.known.Acquire(t.Context(), bodyMemory); err != nil {
+	if err := s.bodies.staged.Acquire(t.Context(), bodyMemory); err != nil {
 		t.Fatal(err)
 	}
 	put(t, addr, block, p.block).fails(t, 503, "busy")
 	put(t, addr, "/publish/targets/1", []byte("x")).hold(t, 200, nil)
-	s.bodies.known.Release(bodyMemory)
+	s.bodies.staged.Release(bodyMemory)
 	put(t, addr, block, p.block).hold(t, 204, nil)
 	// Everything was given back.
-	if !s.bodies.known.TryAcquire(bodyMemory) || s.bodies.uploads.small.total != 0 {
+	if !s.bodies.staged.TryAcquire(bodyMemory) || s.bodies.uploads.small.total != 0 {
 		t.Error("some memory is still taken")
 	}
 }
@@ -500,11 +500,11 @@ func TestSmallListsWaitForNoLargeOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := serveOn(t, s)
-	if err := s.bodies.checking.Acquire(t.Context(), 1); err != nil {
+	if err := s.bodies.checkLarge.Acquire(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	put(t, addr, "/publish/targets/1", []byte("x")).hold(t, 200, nil)
-	s.bodies.checking.Release(1)
+	s.bodies.checkLarge.Release(1)
 }
 
 func TestReloadKeepsTheMemory(t *testing.T) {

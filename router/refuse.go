@@ -57,7 +57,7 @@ func (rt *router) refuse(w *reply, r *http.Request, err error) {
 		rt.refusePublish(w, r, err)
 		return
 	}
-	giveUp(w, r)
+	boundRest(w, r)
 	var known refusal
 	var method methodError
 	switch {

@@ -85,7 +85,7 @@ func (w *reply) copy(c chunk) (int64, error) {
 		piece := newChunk(c.file, c.Off, size)
 		n, err := io.Copy(w.ResponseWriter, &piece)
 		c.Advance(n)
-		w.pace.took(n)
+		w.pace.spend(n)
 		if w.sent(n, err) != nil {
 			return c.Off - start, err
 		}
@@ -117,7 +117,7 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 		}
 		n, err := rf.ReadFrom(&front.Chunk{File: c.File, Off: c.Off, N: size})
 		c.Advance(n)
-		w.pace.took(n)
+		w.pace.spend(n)
 		if errors.Is(err, front.ErrFull) {
 			err = w.conn.Wait()
 		}

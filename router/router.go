@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -156,7 +157,7 @@ type router struct {
 	limits     limits
 	routed     http.Handler // answers requests by the routes
 	plain      http.Handler // answers requests without TLS
-	hsts       []string     // of answers over TLS; none: no field
+	hsts       []string     // Strict-Transport-Security (RFC 6797, section 6.1) of answers over TLS; none: no field
 	pages      pages
 
 	// Cache-Control of archives, which proxies must not transform.
@@ -185,12 +186,14 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 		bodies:        b,
 		metrics:       m,
 		limits:        newLimits(c),
-		hsts:          hstsOf(c.HSTS),
 		cacheByName:   one("Cache-Control", cacheRevalidate+", no-transform"),
 		cacheByDigest: one("Cache-Control", cacheForever+", no-transform"),
 	}
 	if rt.negotiate, err = gzhttp.NewWrapper(gzhttp.EnableZstd(false)); err != nil {
 		return nil, err
+	}
+	if c.HSTS > 0 {
+		rt.hsts = []string{"max-age=" + strconv.FormatInt(int64(c.HSTS.Seconds()), 10)}
 	}
 	rt.register()
 	rt.routed = http.HandlerFunc(rt.serve)
@@ -260,11 +263,6 @@ const maxRanges = 16
 // ServeHTTP answers one request, counts it and logs it.
 func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	rt.serveLogged(rw, r, rt.routed)
-}
-
-// servePlain answers one request that came without TLS, counts it and logs it.
-func (rt *router) servePlain(rw http.ResponseWriter, r *http.Request) {
-	rt.serveLogged(rw, r, rt.plain)
 }
 
 // serveLogged answers one request by answer, counts it and logs it.

@@ -5,9 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/openpowerquality/box-update-server/router/front"
 )
@@ -34,7 +32,10 @@ func NewServer(c Config) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) { s.router.Load().servePlain(w, r) }
+func (s *Server) servePlain(w http.ResponseWriter, r *http.Request) {
+	rt := s.router.Load()
+	rt.serveLogged(w, r, rt.plain)
+}
 
 func (s *Server) serveSecure(w http.ResponseWriter, r *http.Request) {
 	rt := s.router.Load()
@@ -42,14 +43,6 @@ func (s *Server) serveSecure(w http.ResponseWriter, r *http.Request) {
 		w.Header()["Strict-Transport-Security"] = rt.hsts
 	}
 	rt.ServeHTTP(w, r)
-}
-
-// hstsOf returns the values of Strict-Transport-Security (RFC 6797, section 6.1), none for 0.
-func hstsOf(d time.Duration) []string {
-	if d <= 0 {
-		return nil
-	}
-	return []string{"max-age=" + strconv.FormatInt(int64(d.Seconds()), 10)}
 }
 
 // Reload applies c to new requests. Requests under way finish with the old configuration. The logger of the

@@ -31,7 +31,7 @@ const (
 	firstPiece  = 4 << 10
 	uploadPiece = 64 << 10
 
-	// firstByteTime is uploads.first.
+	// firstByteTime is how long the first byte of a body may take.
 	firstByteTime = time.Second
 )
 
@@ -44,8 +44,8 @@ const (
 	newRate    = 192 << 10
 )
 
-// errMadeWay says that an upload was ended because others needed its memory.
-var errMadeWay = fmt.Errorf("%w: others needed the memory that it took", errSlow)
+// errDisplaced says that an upload was ended because others needed its memory.
+var errDisplaced = fmt.Errorf("%w: others needed the memory that it took", errSlow)
 
 // An upload is a body that is being received from a sender that has proved nothing: a list or a root. It takes memory
 // as its bytes arrive, not as its header announces them, so that a silent client takes almost none.
@@ -85,8 +85,6 @@ func (u *upload) rateAt(now time.Time) float64 {
 
 // uploads are all uploads under way. None waits for another: when the memory is used up, one of them is ended.
 type uploads struct {
-	first time.Duration // how long the first byte of a body may take
-
 	mu           sync.Mutex
 	small, large pool
 
@@ -97,16 +95,15 @@ type uploads struct {
 type pool struct {
 	room, total int64
 	byFrom      map[front.Address]int64 // bytes that the uploads of an address hold
-	coming      map[*upload]struct{}
+	uploads     map[*upload]struct{}
 }
 
 func newPool(room int64) pool {
-	return pool{room: room, byFrom: map[front.Address]int64{}, coming: map[*upload]struct{}{}}
+	return pool{room: room, byFrom: map[front.Address]int64{}, uploads: map[*upload]struct{}{}}
 }
 
 func newUploads() *uploads {
 	return &uploads{
-		first:  firstByteTime,
 		small:  newPool(smallMemory),
 		large:  newPool(largeMemory),
 		pieces: sync.Pool{New: func() any { b := make([]byte, uploadPiece); return &b }},
@@ -117,42 +114,43 @@ func newUploads() *uploads {
 func (l *uploads) remove(u *upload) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u.hold(nil, 0)
+	u.setMemory(nil, 0)
 }
 
-// hold makes an upload hold n bytes of p and nothing of any other pool. A nil p frees its memory. u.list.mu is held.
-func (u *upload) hold(p *pool, n int64) {
+// setMemory makes an upload hold n bytes of p and nothing of any other pool. A nil p frees its memory. u.list.mu is
+// held.
+func (u *upload) setMemory(p *pool, n int64) {
 	if old := u.pool; old != nil {
-		delete(old.coming, u)
+		delete(old.uploads, u)
 		old.total -= u.held
 		if old.byFrom[u.from] -= u.held; old.byFrom[u.from] == 0 {
 			delete(old.byFrom, u.from)
 		}
 	}
 	if u.pool, u.held = p, n; p != nil {
-		p.coming[u] = struct{}{}
+		p.uploads[u] = struct{}{}
 		p.total += n
 		p.byFrom[u.from] += n
 	}
 }
 
 // grow gives an upload n more bytes of memory. It ends other uploads if that is needed. It returns errBusy if no
-// other upload should end before u, and errMadeWay if u itself was ended.
+// other upload should end before u, and errDisplaced if u itself was ended.
 func (l *uploads) grow(u *upload, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if u.ended {
-		return errMadeWay
+		return errDisplaced
 	}
 	p := &l.small
 	if u.held > 0 && u.size > smallUpload {
 		p = &l.large
 	}
-	u.hold(p, u.held+n)
+	u.setMemory(p, u.held+n)
 	for now := time.Now(); p.total > p.room; {
 		slowest := p.slowest(now)
 		if slowest == nil || slowest == u {
-			u.hold(nil, 0)
+			u.setMemory(nil, 0)
 			return errBusy
 		}
 		slowest.end()
@@ -164,7 +162,7 @@ func (l *uploads) grow(u *upload, n int64) error {
 // share, or else the slowest of all. uploads.mu is held.
 func (p *pool) slowest(now time.Time) (out *upload) {
 	greedy := func(u *upload) bool { return p.byFrom[u.from] > p.room/sharesOfMemory }
-	for u := range p.coming {
+	for u := range p.uploads {
 		switch {
 		case u.whole, out != nil && greedy(out) && !greedy(u):
 		case out == nil, greedy(u) && !greedy(out), u.rateAt(now) < out.rateAt(now):
@@ -177,7 +175,7 @@ func (p *pool) slowest(now time.Time) (out *upload) {
 // end ends an upload, whose memory counts as free from now on. u.list.mu is held.
 func (u *upload) end() {
 	u.ended = true
-	u.hold(nil, 0)
+	u.setMemory(nil, 0)
 	_ = u.control.SetReadDeadline(time.Unix(1, 0)) // fails where the connection is gone
 }
 
@@ -190,12 +188,12 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// setDeadline sets the read deadline of an upload. It returns errMadeWay if the upload was ended.
+// setDeadline sets the read deadline of an upload. It returns errDisplaced if the upload was ended.
 func (u *upload) setDeadline(t time.Time) error {
 	u.list.mu.Lock()
 	defer u.list.mu.Unlock()
 	if u.ended {
-		return errMadeWay
+		return errDisplaced
 	}
 	return u.control.SetReadDeadline(t)
 }
@@ -228,7 +226,7 @@ func (rt *router) receive(u *upload) (pieces [][]byte, back func(), err error) {
 		}
 	}
 	from := rt.paced(u, u.size, u.setDeadline)
-	from.first = l.first
+	from.first = firstByteTime
 	if u.size > 0 {
 		pieces = append(pieces, make([]byte, min(firstPiece, u.size)))
 		if err := l.grow(u, uploadCost); err != nil {

@@ -257,7 +257,7 @@ func TestWhoMakesWay(t *testing.T) {
 			u.last = now.Add(-time.Second - s.ago)
 			u.arrived(s.came, now.Add(-s.ago))
 			u.whole = s.whole
-			u.hold(&l.large, max(1, s.held))
+			u.setMemory(&l.large, max(1, s.held))
 			all = append(all, u)
 		}
 		if got := l.large.slowest(now); got != all[0] {
@@ -297,14 +297,14 @@ func TestSmallUploadsHaveTheirMemory(t *testing.T) {
 	if err := l.grow(smaller, 1); err != nil || !end.ended {
 		t.Errorf("a second one: %v, %v", err, end.ended)
 	}
-	if err := l.grow(small, 1); !errors.Is(err, errMadeWay) {
+	if err := l.grow(small, 1); !errors.Is(err, errDisplaced) {
 		t.Errorf("what made way goes on: %v", err)
 	}
 	for _, u := range []*upload{large, later, small, smaller} {
 		l.remove(u)
 	}
 	for _, p := range []*pool{&l.small, &l.large} {
-		if p.total != 0 || len(p.byFrom) != 0 || len(p.coming) != 0 {
+		if p.total != 0 || len(p.byFrom) != 0 || len(p.uploads) != 0 {
 			t.Errorf("%d bytes are held, by %v", p.total, p.byFrom)
 		}
 	}

@@ -1,13 +1,11 @@
 package router
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -46,9 +44,21 @@ func newView(c Config, catalog *update.Catalog, f *files) *view {
 	for _, u := range catalog.Updates() {
 		v.unhashed = v.unhashed || u.Digest.IsZero() && !c.Source.Replaced(u.Name)
 	}
-	v.list = sync.OnceValue(func() *answer { return listAnswer(catalog) })
-	v.version = sync.OnceValue(func() *answer { return versionAnswer(v.newest) })
-	v.latest = sync.OnceValue(func() *answer { return latestAnswer(v.newest) })
+	v.list = sync.OnceValue(func() *answer {
+		names := make([]string, 0, len(catalog.Updates()))
+		for _, u := range catalog.Updates() {
+			names = append(names, u.Name.String())
+		}
+		return cachedAnswer("text/plain", []byte(strings.Join(names, "\n")), cacheRevalidate)
+	})
+	v.version = sync.OnceValue(func() *answer {
+		return cachedAnswer("text/plain", []byte(v.newest.Name.Version().String()), cacheRevalidate)
+	})
+	v.latest = sync.OnceValue(func() *answer {
+		location := "/update/" + v.newest.Name.String()
+		return newAnswer(http.StatusSeeOther, "text/plain", nil, one("Location", location),
+			one("Cache-Control", cacheRevalidate), one("Etag", etag(update.Sum([]byte(location)))))
+	})
 	v.updates = jsonCoded(cacheRevalidate, func() []byte { return catalogOf(c, v) })
 	return v
 }
@@ -91,24 +101,6 @@ func (rt *router) change() *view {
 	return v
 }
 
-func listAnswer(c *update.Catalog) *answer {
-	names := make([]string, 0, len(c.Updates()))
-	for _, u := range c.Updates() {
-		names = append(names, u.Name.String())
-	}
-	return cachedAnswer("text/plain", []byte(strings.Join(names, "\n")), cacheRevalidate)
-}
-
-func versionAnswer(u *update.Update) *answer {
-	return cachedAnswer("text/plain", []byte(u.Name.Version().String()), cacheRevalidate)
-}
-
-func latestAnswer(u *update.Update) *answer {
-	location := "/update/" + u.Name.String()
-	return newAnswer(http.StatusSeeOther, "text/plain", nil, one("Location", location),
-		one("Cache-Control", cacheRevalidate), one("Etag", etag(update.Sum([]byte(location)))))
-}
-
 // line returns the checksum line of an update whose digest is known.
 func (v *view) line(u update.Update) *answer {
 	if a, ok := v.lines.Load(u.Name); ok {
@@ -138,35 +130,21 @@ type updateJSON struct {
 // catalogOf returns the JSON of a catalog, without freshness.
 func catalogOf(c Config, v *view) []byte {
 	out := catalogJSON{Product: c.Product, Updates: make([]updateJSON, 0, len(v.catalog.Updates()))}
-	for _, u := range v.catalog.Updates() {
-		out.Updates = append(out.Updates, describe(u, c.Signatures(u)))
-	}
 	if v.newest != nil {
 		out.Newest = &v.newest.Name
 	}
-	body, err := json.Marshal(out)
-	if err != nil {
-		panic(err) // no value of these types fails to marshal
-	}
-	return append(body, '\n')
-}
-
-func describe(u update.Update, sigs []trust.KeySignature) updateJSON {
-	out := updateJSON{
-		Name:       u.Name,
-		Version:    u.Name.Version(),
-		Length:     u.Length,
-		Time:       u.Time.UTC().Format(time.RFC3339),
-		Signatures: map[string]string{},
-		Unsigned:   u.Unsigned,
-	}
-	for _, s := range sigs {
-		if s.Key != "" {
-			out.Signatures[string(s.Key)] = s.Signature.String()
+	for _, u := range v.catalog.Updates() {
+		one := updateJSON{Name: u.Name, Version: u.Name.Version(), Length: u.Length, Time: u.Time.UTC().Format(time.RFC3339),
+			Signatures: map[string]string{}, Unsigned: u.Unsigned}
+		if !u.Digest.IsZero() {
+			one.SHA256 = &u.Digest
 		}
+		for _, s := range c.Signatures(u) {
+			if s.Key != "" {
+				one.Signatures[string(s.Key)] = s.Signature.String()
+			}
+		}
+		out.Updates = append(out.Updates, one)
 	}
-	if !u.Digest.IsZero() {
-		out.SHA256 = &u.Digest
-	}
-	return out
+	return append(marshal(out), '\n')
 }

@@ -169,12 +169,12 @@ func (c *Conn) release() error {
 	if c.held == nil {
 		return nil
 	}
-	_, err := c.writeAll(c.letGo(*c.held), 0)
+	_, err := c.writeAll(c.detach(*c.held), 0)
 	return err
 }
 
-// letGo returns a copy of a part of the held buffer, and gives the buffer to others, since the client may be slow.
-func (c *Conn) letGo(part []byte) []byte {
+// detach returns a copy of a part of the held buffer, and gives the buffer to others, since the client may be slow.
+func (c *Conn) detach(part []byte) []byte {
 	part = bytes.Clone(part)
 	c.idle.buffers.Put(c.held)
 	c.held = nil
@@ -258,7 +258,7 @@ func (c *Conn) sendHeld(k *Chunk) error {
 	c.op = sendOp{data: both}
 	err := c.do(c.write)
 	sent := c.op.n
-	rest := c.letGo(both[min(sent, header):header]) // after an error too: it must not be sent again
+	rest := c.detach(both[min(sent, header):header]) // after an error too: it must not be sent again
 	k.Advance(int64(max(0, sent-header)))
 	if err == nil {
 		err = sendError(c.op)
