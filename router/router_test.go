@@ -63,12 +63,9 @@ func (f *fake) add(t testing.TB, name string, body []byte, hashed bool) update.U
 	}
 	u := update.Update{Name: n, Length: int64(len(body)), Time: time.Date(2019, 2, 15, 0, 31, 23, 5, time.UTC)}
 	if hashed {
-		var h update.Hasher
-		_, _ = h.Write(body)
-		d, blocks, _ := h.Result()
-		u.Digest = d
+		u.Digest = update.Sum(body)
 		f.mu.Lock()
-		f.blocks[d] = blocks
+		f.blocks[u.Digest] = testworld.Blocks(body)
 		f.mu.Unlock()
 	}
 	f.updates[n] = u

@@ -69,9 +69,7 @@ func (s *signer) releaseKey() string { return filepath.Join(s.keys, "release.pub
 
 func (s *signer) check(err error) {
 	s.t.Helper()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	testworld.Must(s.t, err)
 }
 
 // serve starts the origin with the command line that people are told.
@@ -99,12 +97,7 @@ func (s *signer) listAbove(reserved int64, archives map[string][]byte) signedLis
 	e, err := s.repo.EditTargets(s.ledger, reserved, time.Now())
 	s.check(err)
 	for name, b := range archives {
-		n, err := update.ParseName(name)
-		s.check(err)
-		var h update.Hasher
-		_, _ = h.Write(b)
-		digest, blocks, length := h.Result()
-		s.check(e.Add(trust.Addition{Name: n, Digest: digest, Length: length, Blocks: update.Sum(blocks.Bytes())}))
+		s.check(e.Add(testworld.Addition(name, b)))
 	}
 	p, err := e.Sign(s.t.Context(), signing.Signer(s.release))
 	s.check(err)
@@ -170,9 +163,7 @@ func (l signedList) publish(t *testing.T, base string) {
 
 func sendArchive(t *testing.T, at string, b []byte) {
 	t.Helper()
-	var h update.Hasher
-	_, _ = h.Write(b)
-	_, blocks, _ := h.Result()
+	blocks := testworld.Blocks(b)
 	if a := put(t, at+".blocks", blocks.Bytes()); a.status != 204 {
 		t.Fatalf("block list: %d %s", a.status, a.body)
 	}
