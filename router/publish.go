@@ -96,7 +96,7 @@ func (rt *router) propose(w *reply, r *http.Request, p publishPath) error {
 	if r.ContentLength <= smallUpload {
 		lane = rt.bodies.checkSmall
 	}
-	raw, done, err := rt.upload(w, r, func() (func(), error) { return acquire(r.Context(), 1, lane) })
+	raw, done, err := rt.upload(w, r, lane)
 	if err != nil {
 		return err
 	}

@@ -62,60 +62,40 @@ func (w *reply) sent(n int64, err error) error {
 	return err
 }
 
-// ReadFrom writes all of src. http.ServeContent calls it through io.Copy.
+// ReadFrom writes all of src. http.ServeContent calls it through io.Copy. An archive goes out in pieces, by sendfile
+// if there is a front.Conn. ReadFrom waits for the client outside of net/http's ReadFrom, which holds a buffer of
+// 32 kB. If the archive was written to since the last piece, ReadFrom returns errRewritten and the client gets fewer
+// bytes than announced: half of one archive and half of another must not look like a complete one.
 func (w *reply) ReadFrom(src io.Reader) (int64, error) {
 	c, ok := chunkOf(src)
 	if !ok {
 		return io.Copy(struct{ io.Writer }{w}, src)
 	}
-	if rf, ok := w.ResponseWriter.(io.ReaderFrom); ok && w.conn != nil {
-		return w.sendfile(rf, c)
+	sender, _ := w.ResponseWriter.(io.ReaderFrom)
+	if w.conn == nil {
+		sender = nil // net/http copies
 	}
-	return w.copy(c)
-}
-
-// copy sends a chunk through net/http.
-func (w *reply) copy(c chunk) (int64, error) {
-	start := c.Off
-	for c.N > 0 {
-		size, err := w.pace.next(c.N)
-		if w.sent(0, err) != nil {
-			return c.Off - start, err
+	if sender != nil && c.N > 0 {
+		if err := w.sendHeader(c.N); err != nil {
+			return 0, err
 		}
-		piece := newChunk(c.file, c.Off, size)
-		n, err := io.Copy(w.ResponseWriter, &piece)
-		c.Advance(n)
-		w.pace.spend(n)
-		if w.sent(n, err) != nil {
-			return c.Off - start, err
-		}
-	}
-	return c.Off - start, nil
-}
-
-// sendfile sends a chunk in pieces. It waits for the client outside of net/http's ReadFrom, which holds a buffer of
-// 32 kB. If the file was written to since the last piece, sendfile returns errRewritten and the client gets fewer
-// bytes than announced: half of one archive and half of another must not look like a complete one.
-func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
-	if c.N == 0 {
-		return 0, nil
-	}
-	w.conn.Follows(c.N) // this sends the header
-	err := http.NewResponseController(w.ResponseWriter).Flush()
-	w.conn.Follows(0)
-	if err != nil {
-		return 0, w.sent(0, err)
 	}
 	start := c.Off
 	for first := true; c.N > 0; first = false {
 		size, err := w.pace.next(c.N)
-		if err == nil && !first { // files.acquire checked it before the first piece
+		if err == nil && sender != nil && !first { // files.acquire checked it before the first piece
 			err = c.file.intact()
 		}
 		if w.sent(0, err) != nil {
 			return c.Off - start, err
 		}
-		n, err := rf.ReadFrom(&front.Chunk{File: c.File, Off: c.Off, N: size})
+		piece := newChunk(c.file, c.Off, size)
+		var n int64
+		if sender != nil {
+			n, err = sender.ReadFrom(&piece.Chunk)
+		} else {
+			n, err = io.Copy(w.ResponseWriter, &piece)
+		}
 		c.Advance(n)
 		w.pace.spend(n)
 		if errors.Is(err, front.ErrFull) {
@@ -126,6 +106,14 @@ func (w *reply) sendfile(rf io.ReaderFrom, c chunk) (int64, error) {
 		}
 	}
 	return c.Off - start, nil
+}
+
+// sendHeader sends the header, which a chunk of n bytes follows.
+func (w *reply) sendHeader(n int64) error {
+	w.conn.Follows(n)
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	w.conn.Follows(0)
+	return w.sent(0, err)
 }
 
 // log logs one request.

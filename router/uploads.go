@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/openpowerquality/box-update-server/router/front"
 )
 
@@ -199,9 +201,9 @@ func (u *upload) setDeadline(t time.Time) error {
 }
 
 // upload reads the body of a request whose length was checked and whose sender has proved nothing. When all of it has
-// arrived, upload calls admitted, which waits until there may be a copy in one piece, and returns that copy. The
-// caller calls done when it no longer needs the copy.
-func (rt *router) upload(w *reply, r *http.Request, admitted func() (done func(), err error)) (body []byte, done func(), err error) {
+// arrived, upload acquires lane, so that there may be a copy in one piece, and returns that copy. The caller calls done
+// when it no longer needs the copy.
+func (rt *router) upload(w *reply, r *http.Request, lane *semaphore.Weighted) (body []byte, done func(), err error) {
 	u := newUpload(rt.bodies.uploads, front.ClientOf(r, rt.config.Front.TrustedProxies), r.ContentLength, r.Body, http.NewResponseController(w))
 	defer u.list.remove(u)
 	pieces, back, err := rt.receive(u)
@@ -210,7 +212,7 @@ func (rt *router) upload(w *reply, r *http.Request, admitted func() (done func()
 		return nil, nil, err
 	}
 	w.whole = true
-	if done, err = admitted(); err != nil {
+	if done, err = acquire(r.Context(), 1, lane); err != nil {
 		return nil, nil, err
 	}
 	return bytes.Join(pieces, nil), done, nil
