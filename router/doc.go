@@ -59,7 +59,7 @@
 //	  ]
 //	}
 //
-// "newest" is what /latest names, null where there is none. "version" is a whole number of up to 32 digits. "sha256"
+// "newest" is what /latest names, null if there is none. "version" is a whole number of up to 32 digits. "sha256"
 // is null while it is not known. "length" is in bytes. "time" is in RFC 3339, UTC, whole seconds. "signatures" maps
 // key IDs to detached signatures of 128 hex digits; a signature whose key is not known is left out. "unsigned" is
 // true for an update that is served beside a signed list but is not in it; otherwise it is absent. Readers must

@@ -44,9 +44,9 @@ func newMetrics(current func() *router) *metrics {
 		downloads: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "downloads_running",
 			Help: "Archives that are being sent now."}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "resumed_ranges_total",
-			Help: "Downloads that went on where an earlier one had ended."}),
+			Help: "Downloads that continued where an earlier one had ended."}),
 		publishes: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "publish_attempts_total",
-			Help: "Lists and roots that were proposed, and commits, by what became of them."}, []string{"outcome"}),
+			Help: "Proposed lists and roots, and commits, by outcome."}, []string{"outcome"}),
 		routes:  newRouteMetrics(r),
 		refused: map[status.Refusal]*atomic.Int64{},
 	}
@@ -280,48 +280,48 @@ func (m *metrics) gaugeSeries() []series {
 	return []series{
 		labelled("build_info", "Always 1; the labels say what runs.", []string{"version", "goversion"},
 			func(now reading, send sendValue) { send(1, now.rt.config.Version, runtime.Version()) }),
-		gauge("healthy", "1 where all parts of the server are in order, else 0.",
+		gauge("healthy", "1 if all parts of the server are in order, else 0.",
 			func(now reading) float64 { return truth(now.rt.healthNow().ok) }),
 		gauge("catalog_updates", "Updates that are served.",
 			func(now reading) float64 { return float64(len(now.view.catalog.Updates())) }),
-		gauge("newest_version", "Version of the newest update that every box may install, 0 where there is none.",
+		gauge("newest_version", "Version of the newest update that every box may install, 0 if there is none.",
 			func(now reading) float64 { return now.view.newestVersion() }),
-		gauge("hashing_backlog", "Archives of which the digest is not known yet.",
+		gauge("hashing_backlog", "Archives whose digest is not known yet.",
 			func(now reading) float64 { return float64(now.Unhashed) }),
 		gauge("store_bytes", "Bytes that archives take.",
 			func(now reading) float64 { return float64(now.StoreBytes) }),
 		gauge("store_free_bytes", "Bytes that the disk has left for archives.",
 			func(now reading) float64 { return float64(now.FreeBytes) }),
-		gauge("scrub_complete_timestamp_seconds", "When all archives had been read again the last time; 0: not yet.",
+		gauge("scrub_complete_timestamp_seconds", "When a scrub of all archives was last complete, in Unix time; 0 if none was.",
 			func(now reading) float64 { return unixTime(now.Scrubbed) }),
-		gauge("scrub_damaged", "Archives that were found damaged by that so far.",
+		gauge("scrub_damaged", "Damaged archives that scrubs found.",
 			func(now reading) float64 { return float64(now.Damaged) }),
-		labelled("metadata_version", "Version of a metadata file, 0 where there is none.", []string{"role"},
+		labelled("metadata_version", "Version of a metadata file, 0 if there is none.", []string{"role"},
 			func(now reading, send sendValue) {
 				now.eachRole(func(role string, f status.File) { send(float64(f.Version), role) })
 			}),
-		labelled("metadata_expiry_timestamp_seconds", "When a metadata file expires, in Unix time; 0 where there is none.", []string{"role"},
+		labelled("metadata_expiry_timestamp_seconds", "When a metadata file expires, in Unix time; 0 if there is none.", []string{"role"},
 			func(now reading, send sendValue) {
 				now.eachRole(func(role string, f status.File) { send(unixTime(f.Expires), role) })
 			}),
-		gauge("certificate_expiry_timestamp_seconds", "When the first of the server's own certificates expires, in Unix time; 0 where there is none.",
+		gauge("certificate_expiry_timestamp_seconds", "When the first of the server's own certificates expires, in Unix time; 0 if there is none.",
 			func(now reading) float64 { return unixTime(now.CertificateExpires) }),
-		gauge("clock_off", "1 where an origin signs nothing because its clock, or the one it signed by last, is off, else 0.",
+		gauge("clock_off", "1 if an origin signs nothing because its clock, or the one it signed by last, is off, else 0.",
 			func(now reading) float64 { return truth(now.ClockOff) }),
-		gauge("mirror", "1 where this is a copy of an upstream, else 0.",
+		gauge("mirror", "1 if this is a copy of an upstream, else 0.",
 			func(now reading) float64 { return truth(now.Copy != nil) }),
-		gauge("synced", "0 where a mirror has nothing to serve yet, else 1.",
+		gauge("synced", "0 if a mirror has nothing to serve yet, else 1.",
 			func(now reading) float64 { return truth(now.copy.Synced) }),
 		labelled("sync_attempts_total", "Syncs that ended, by outcome.", []string{"outcome"},
 			func(now reading, send sendValue) {
 				send(float64(now.copy.Succeeded), "success")
 				send(float64(now.copy.Failed), "failure")
 			}),
-		gauge("sync_failing", "1 where the last sync failed, else 0.",
+		gauge("sync_failing", "1 if the last sync failed, else 0.",
 			func(now reading) float64 { return truth(now.copy.Reason != "") }),
 		gauge("sync_last_success_timestamp_seconds", "When the copy last was the newest of all upstreams, in Unix time; 0 for never.",
 			func(now reading) float64 { return unixTime(now.copy.Complete) }),
-		gauge("sync_last_heard_timestamp_seconds", "When an upstream last showed what was accepted, in Unix time; 0 for never.",
+		gauge("sync_last_heard_timestamp_seconds", "When an upstream last showed a repository that was accepted, in Unix time; 0 for never.",
 			func(now reading) float64 { return unixTime(now.copy.Checked) }),
 		gauge("sync_behind_seconds", "How long there has been something newer upstream.",
 			func(now reading) float64 { return float64(now.copy.SecondsBehind) }),
@@ -331,11 +331,11 @@ func (m *metrics) gaugeSeries() []series {
 			func(now reading, send sendValue) {
 				now.eachUpstream(func(u status.Upstream) { send(float64(u.Received), u.URL) })
 			}),
-		labelled("upstream_failing", "1 where an upstream is not used for what it did last, else 0.", []string{"upstream"},
+		labelled("upstream_failing", "1 if an upstream is not used because of what it did last, else 0.", []string{"upstream"},
 			func(now reading, send sendValue) {
 				now.eachUpstream(func(u status.Upstream) { send(truth(u.Problem() != ""), u.URL) })
 			}),
-		labelled("verification_failures_total", "What was sent here and did not verify, by reason.", []string{"reason"},
+		labelled("verification_failures_total", "Files and blocks that were sent here and did not verify, by reason.", []string{"reason"},
 			func(now reading, send sendValue) {
 				for reason, n := range m.refused {
 					send(float64(n.Load()+now.Refusals[reason]), string(reason))
@@ -344,7 +344,7 @@ func (m *metrics) gaugeSeries() []series {
 	}
 }
 
-// eachRole calls f for the metadata file of each role, which is the zero File where there is none.
+// eachRole calls f for the metadata file of each role, which is the zero File if there is none.
 func (now reading) eachRole(f func(role string, file status.File)) {
 	for _, role := range trust.Roles() {
 		i := slices.IndexFunc(now.Files, func(f status.File) bool { return f.Role == string(role) })
@@ -367,7 +367,7 @@ func (now reading) eachUpstream(f func(status.Upstream)) {
 	}
 }
 
-// newestVersion returns the version of the newest update as a number, 0 where there is none. Numbers over 2⁵³ are
+// newestVersion returns the version of the newest update as a number, 0 if there is none. Numbers over 2⁵³ are
 // rounded.
 func (v *view) newestVersion() float64 {
 	if v.newest == nil {
