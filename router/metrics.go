@@ -26,8 +26,6 @@ const namespace = "box_update_server"
 const scrapes = 3
 
 // metrics are the series of a Server. They outlive a Reload.
-//
-// A nil *metrics measures nothing.
 type metrics struct {
 	handler   http.Handler
 	routes    map[string]*routeMetrics // by the pattern of the route
@@ -62,9 +60,8 @@ func newMetrics(current func() *router) *metrics {
 	return m
 }
 
-// metricsPage answers with all series, or with errNotFound if nothing is measured.
 func (rt *router) metricsPage(w *reply, r *http.Request, _ string) error {
-	if rt.metrics == nil {
+	if rt.config.NoMetrics {
 		return errNotFound
 	}
 	w.Header()["Cache-Control"] = []string{cacheNever}
@@ -76,8 +73,6 @@ func (rt *router) metricsPage(w *reply, r *http.Request, _ string) error {
 const otherRoute = "other"
 
 // routeMetrics are the series of one route. They are looked up once, so that a request costs no look-up by labels.
-//
-// A nil *routeMetrics measures nothing.
 type routeMetrics struct {
 	route    string
 	byStatus map[int]prometheus.Counter // for the expected statuses
@@ -136,19 +131,8 @@ func statusLabel(status int) string {
 	return fmt.Sprintf("%03d", status)
 }
 
-// of returns the series of a route.
-func (m *metrics) of(route string) *routeMetrics {
-	if m == nil {
-		return nil
-	}
-	return m.routes[route]
-}
-
 // answered counts a request.
 func (m *routeMetrics) answered(status int, took time.Duration) {
-	if m == nil {
-		return
-	}
 	if c := m.byStatus[status]; c != nil {
 		c.Inc()
 	} else {
@@ -157,24 +141,8 @@ func (m *routeMetrics) answered(status int, took time.Duration) {
 	m.duration.Observe(took.Seconds())
 }
 
-// sent counts bytes of a body.
-func (m *routeMetrics) sent(n int64) {
-	if m != nil {
-		m.bytes.Add(float64(n))
-	}
-}
-
-// begin counts a download that begins. end must be called when it has ended.
-func (m *metrics) begin() {
-	if m != nil {
-		m.downloads.Inc()
-	}
-}
-
-func (m *metrics) end(w *reply, r *http.Request) {
-	if m == nil {
-		return
-	}
+// ended counts a download that has ended.
+func (m *metrics) ended(w *reply, r *http.Request) {
 	m.downloads.Dec()
 	if w.status == http.StatusPartialContent && resumes(r.Header["Range"]) {
 		m.resumed.Inc()
@@ -199,9 +167,6 @@ const (
 
 // published counts an attempt to publish by its outcome.
 func (m *metrics) published(outcome string, err error) {
-	if m == nil {
-		return
-	}
 	m.verified(err)
 	if err != nil {
 		outcome = publishRefused
@@ -214,7 +179,7 @@ func (m *metrics) published(outcome string, err error) {
 
 // verified counts an error that says that what a publisher sent did not verify.
 func (m *metrics) verified(err error) {
-	if reason := status.RefusalOf(err); m != nil && reason != "" {
+	if reason := status.RefusalOf(err); reason != "" {
 		m.refused[reason].Add(1)
 	}
 }

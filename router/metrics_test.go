@@ -149,13 +149,13 @@ func TestMetricsOfRequests(t *testing.T) {
 
 // A status that nobody expected is counted all the same.
 func TestMetricsOfOtherStatuses(t *testing.T) {
-	rt, err := newRouter(Config{Source: newFake(t)}, newBodies(), nil)
+	rt, err := newRouter(Config{Source: newFake(t)}, newBodies(), newMetrics(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := newMetrics(func() *router { return rt })
 	for _, status := range []int{299, 0, 1000} {
-		m.of("/ls").answered(status, time.Second)
+		m.routes["/ls"].answered(status, time.Second)
 	}
 	rec := httptest.NewRecorder()
 	m.handler.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -279,11 +279,11 @@ func TestNoMetrics(t *testing.T) {
 // Counting a request takes no memory.
 func TestMetricsAllocateNothing(t *testing.T) {
 	m := newMetrics(nil)
-	route := m.of("/version")
+	route := m.routes["/version"]
 	if n := testing.AllocsPerRun(100, func() {
 		route.answered(http.StatusOK, time.Millisecond)
-		route.sent(10)
-		m.begin()
+		route.bytes.Add(10)
+		m.downloads.Inc()
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -134,7 +134,7 @@ func TestPageAnswerOncePerChange(t *testing.T) {
 	w := newWorld(t, 5)
 	u := w.newest()
 	w.conditions[u.Name.String()] = trust.Conditions{Rollout: &trust.Rollout{Steps: []trust.Step{{Percent: 5}, {After: 40 * time.Hour, Percent: 25}}}}
-	rt, err := newRouter(w.config(t), newBodies(), nil)
+	rt, err := newRouter(w.config(t), newBodies(), newMetrics(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func FuzzAccept(f *testing.F) {
 // BenchmarkPage renders the page of 1,000 updates as after a change.
 func BenchmarkPage(b *testing.B) {
 	w := newWorld(b, 1000)
-	rt, err := newRouter(w.config(b), newBodies(), nil)
+	rt, err := newRouter(w.config(b), newBodies(), newMetrics(nil))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func (w *reply) Write(p []byte) (int, error) {
 func (w *reply) sent(n int64, err error) error {
 	if !w.head {
 		w.bytes += n
-		w.measure.sent(n)
+		w.measure.bytes.Add(float64(n))
 	}
 	if w.err == nil {
 		w.err = err

@@ -141,7 +141,7 @@ func TestRequestLineOfHEAD(t *testing.T) {
 func TestBlockListIsRenderedOnce(t *testing.T) {
 	f := newFake(t)
 	u := f.add(t, newName, []byte("0123456789"), true)
-	rt, err := newRouter(Config{Source: f}, newBodies(), nil)
+	rt, err := newRouter(Config{Source: f}, newBodies(), newMetrics(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

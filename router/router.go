@@ -70,7 +70,7 @@ type Config struct {
 	// value mean every box. Like Standing, it is called concurrently and must not block.
 	Conditions func(u update.Update) trust.Conditions
 
-	// NoMetrics leaves out /metrics, and measures nothing.
+	// NoMetrics leaves out /metrics.
 	NoMetrics bool
 
 	Logger   *slog.Logger // logs nothing if nil
@@ -153,7 +153,7 @@ type router struct {
 	blockLists fileCache
 	bodies     *bodies
 	fresh      freshList
-	metrics    *metrics // nil: nothing is measured
+	metrics    *metrics
 	limits     limits
 	routed     http.Handler // answers requests by the routes
 	plain      http.Handler // answers requests without TLS
@@ -173,9 +173,6 @@ func newRouter(c Config, b *bodies, m *metrics) (*router, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
-	}
-	if c.NoMetrics {
-		m = nil
 	}
 	rt := &router{
 		config:        c,
@@ -251,7 +248,7 @@ func (rt *router) register() {
 		all[publishRoute] = route{handle: rt.publish, changes: true}
 	}
 	for pattern, found := range all {
-		found.measure = rt.metrics.of(pattern)
+		found.measure = rt.metrics.routes[pattern]
 		rt.routes.GET(pattern, func(w http.ResponseWriter, _ *http.Request, _ httprouter.Params) { w.(*reply).route = &found })
 	}
 }
@@ -267,15 +264,11 @@ func (rt *router) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 // serveLogged answers one request by answer, counts it and logs it.
 func (rt *router) serveLogged(rw http.ResponseWriter, r *http.Request, answer http.Handler) {
-	w := &reply{ResponseWriter: rw, head: r.Method == http.MethodHead, measure: rt.metrics.of(otherRoute)}
+	w := &reply{ResponseWriter: rw, head: r.Method == http.MethodHead, measure: rt.metrics.routes[otherRoute]}
 	if len(r.TransferEncoding) > 0 {
 		// No route takes a chunked body. If such a request also has a Content-Length, which net/http hides, a proxy
 		// may believe that it ends elsewhere. So no request may follow on this connection (RFC 9112, section 6.1).
 		w.Header()["Connection"] = []string{"close"}
-	}
-	if rt.config.Requests == nil && rt.metrics == nil {
-		answer.ServeHTTP(w, r)
-		return
 	}
 	start := time.Now()
 	answer.ServeHTTP(w, r)

@@ -398,7 +398,7 @@ func TestConfigRefused(t *testing.T) {
 func TestWithoutServer(t *testing.T) {
 	f := newFake(t)
 	f.add(t, newName, []byte("0123456789"), true)
-	rt, err := newRouter(Config{Source: f}, newBodies(), nil)
+	rt, err := newRouter(Config{Source: f}, newBodies(), newMetrics(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,10 +77,12 @@ func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error { return s.front.
 // Metrics returns a handler that answers as /metrics does.
 func (s *Server) Metrics() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rt := s.router.Load()
-		if err := rt.metricsPage(&reply{ResponseWriter: w}, r, ""); err != nil {
+		if s.router.Load().config.NoMetrics {
 			http.NotFound(w, r)
+			return
 		}
+		w.Header().Set("Cache-Control", cacheNever)
+		s.metrics.handler.ServeHTTP(w, r)
 	})
 }
 
