@@ -33,9 +33,8 @@ func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, c
 	}
 	h[cache.key] = cache.values
 	w.conn, w.pace = front.ConnOf(r), rt.limits.pace(w, r)
-	rt.metrics.downloads.Inc()
-	defer rt.metrics.ended(w, r)
 	http.ServeContent(w, r, "", time.Time{}, &content{file: f, size: u.Length})
+	rt.metrics.downloaded(w, r)
 	if errors.Is(w.err, errRewritten) {
 		rt.logRewritten(r, u.Name)
 	}

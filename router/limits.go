@@ -44,7 +44,7 @@ func (l limits) following(old limits) limits {
 // enter counts a download that begins, or returns errCrowded. HEAD requests are not counted. The caller must call
 // leave when the download has ended.
 func (l limits) enter(r *http.Request) (leave func(), err error) {
-	if r.Method == http.MethodHead || l.most == 0 && l.bandwidth == nil {
+	if r.Method == http.MethodHead {
 		return func() {}, nil
 	}
 	leave = func() { l.running.Add(-1) }

@@ -29,7 +29,6 @@ const scrapes = 3
 type metrics struct {
 	handler   http.Handler
 	routes    map[string]*routeMetrics // by the pattern of the route
-	downloads prometheus.Gauge
 	resumed   prometheus.Counter
 	publishes *prometheus.CounterVec           // by outcome
 	refused   map[status.Refusal]*atomic.Int64 // data from publishers that did not verify
@@ -39,8 +38,6 @@ type metrics struct {
 func newMetrics(current func() *router) *metrics {
 	r := prometheus.NewRegistry()
 	m := &metrics{
-		downloads: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "downloads_running",
-			Help: "Archives that are being sent now."}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "resumed_ranges_total",
 			Help: "Downloads that continued where an earlier one had ended."}),
 		publishes: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "publish_attempts_total",
@@ -54,7 +51,7 @@ func newMetrics(current func() *router) *metrics {
 	for _, reason := range status.Refusals() {
 		m.refused[reason] = new(atomic.Int64)
 	}
-	r.MustRegister(m.downloads, m.resumed, m.publishes, gauges{m.gaugeSeries(), current},
+	r.MustRegister(m.resumed, m.publishes, gauges{m.gaugeSeries(), current},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes})
 	return m
@@ -141,9 +138,8 @@ func (m *routeMetrics) answered(status int, took time.Duration) {
 	m.duration.Observe(took.Seconds())
 }
 
-// ended counts a download that has ended.
-func (m *metrics) ended(w *reply, r *http.Request) {
-	m.downloads.Dec()
+// downloaded counts a download that continued an earlier one.
+func (m *metrics) downloaded(w *reply, r *http.Request) {
 	if w.status == http.StatusPartialContent && resumes(r.Header["Range"]) {
 		m.resumed.Inc()
 	}
@@ -247,6 +243,8 @@ func (m *metrics) gaugeSeries() []series {
 			func(now reading, send sendValue) { send(1, now.rt.config.Version, runtime.Version()) }),
 		gauge("healthy", "1 if all parts of the server are in order, else 0.",
 			func(now reading) float64 { return truth(now.rt.healthNow().ok) }),
+		gauge("downloads_running", "Archives that are being sent now.",
+			func(now reading) float64 { return float64(now.rt.limits.running.Load()) }),
 		gauge("catalog_updates", "Updates that are served.",
 			func(now reading) float64 { return float64(len(now.view.catalog.Updates())) }),
 		gauge("newest_version", "Version of the newest update that every box may install, 0 if there is none.",
