@@ -132,11 +132,9 @@ func newCoded(render func() *answer) coded {
 	return coded{plain, sync.OnceValue(func() *answer { return plain().gzipped() })}
 }
 
-// jsonCoded returns both forms of a cached answer in JSON.
-func jsonCoded(cache string, body func() []byte) coded {
-	return newCoded(func() *answer {
-		return cachedAnswer("application/json", body(), cache, one("Vary", "Accept-Encoding"))
-	})
+// jsonFile returns a cached answer in JSON that has a compressed form.
+func jsonFile(body []byte, cache string) *answer {
+	return cachedAnswer("application/json", body, cache, one("Vary", "Accept-Encoding"))
 }
 
 // serve answers in the coding that the client accepts, as gzhttp judges.
@@ -180,15 +178,15 @@ func (c *fileCache) find(name string) (cachedFile, bool) {
 }
 
 // keep returns the kept answers for a file if raw is the same slice as before, without comparing bytes. Otherwise it
-// keeps those of raw, unless raw alone takes all the room.
-func (c *fileCache) keep(name string, raw []byte, answers coded) coded {
+// keeps those that render makes, unless raw alone takes all the room.
+func (c *fileCache) keep(name string, raw []byte, render func() *answer) coded {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old, had := c.byName[name]
 	if had && len(old.raw) == len(raw) && len(raw) > 0 && &old.raw[0] == &raw[0] {
 		return old.coded
 	}
-	size := len(raw) + answerOverhead
+	answers, size := newCoded(render), len(raw)+answerOverhead
 	if size > c.most {
 		return answers
 	}

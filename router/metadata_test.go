@@ -131,7 +131,7 @@ func TestMetadataNotFound(t *testing.T) {
 func TestMetadataAtHandIsBounded(t *testing.T) {
 	m := &fileCache{most: maxMetadata}
 	for i := range 100 {
-		m.keep(strings.Repeat("x", i), bytes.Repeat([]byte("x"), 1<<20), coded{})
+		m.keep(strings.Repeat("x", i), bytes.Repeat([]byte("x"), 1<<20), nil)
 		sum := 0
 		for _, f := range m.byName {
 			sum += len(f.raw) + answerOverhead

@@ -70,9 +70,9 @@ func (l *freshList) of(v *view, freshness *status.Freshness) *freshUpdates {
 	if last := l.last.Load(); last != nil && last.of == v && bytes.Equal(last.freshness, text) {
 		return last
 	}
-	next := &freshUpdates{of: v, freshness: text, coded: jsonCoded(cacheRevalidate, func() []byte {
+	next := &freshUpdates{of: v, freshness: text, coded: newCoded(func() *answer {
 		body := append([]byte(`{"freshness":`), text...)
-		return append(append(body, ','), v.updates.plain().body[1:]...)
+		return jsonFile(append(append(body, ','), v.updates.plain().body[1:]...), cacheRevalidate)
 	})}
 	l.last.Store(next)
 	return next

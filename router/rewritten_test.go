@@ -158,13 +158,13 @@ func TestBlockListIsRenderedOnce(t *testing.T) {
 		t.Errorf("the second time: %d", got)
 	}
 	has := func(name string) bool { _, ok := rt.blockLists.find(name); return ok }
-	rt.blockLists.keep("huge", make([]byte, maxBlockLists), coded{})
+	rt.blockLists.keep("huge", make([]byte, maxBlockLists), nil)
 	if has("huge") {
 		t.Error("a list that needs all the room is kept")
 	}
 	half := make([]byte, maxBlockLists/2)
-	rt.blockLists.keep("first", half, coded{})
-	rt.blockLists.keep("second", half, coded{})
+	rt.blockLists.keep("first", half, nil)
+	rt.blockLists.keep("second", half, nil)
 	if has("first") || !has("second") || rt.blockLists.bytes > maxBlockLists {
 		t.Errorf("%d bytes are kept, the old ones among them", rt.blockLists.bytes)
 	}

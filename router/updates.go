@@ -196,9 +196,9 @@ func (rt *router) blocks(w *reply, r *http.Request, u update.Update) error {
 		return rt.retryOrRedirect(r, u, fmt.Errorf("block list of %v: %w", u.Name, err))
 	}
 	raw := list.Bytes()
-	rt.blockLists.keep(name, raw, newCoded(func() *answer {
+	rt.blockLists.keep(name, raw, func() *answer {
 		return cachedAnswer("application/octet-stream", raw, cacheForever)
-	})).plain().serve(w, r)
+	}).plain().serve(w, r)
 	return nil
 }
 
@@ -223,6 +223,6 @@ func (rt *router) metadataFile(w *reply, r *http.Request, target string) error {
 	if err != nil {
 		return fmt.Errorf("metadata %s: %w", target, err)
 	}
-	rt.metadata.keep(target, raw, jsonCoded(cache, func() []byte { return raw })).serve(rt, w, r)
+	rt.metadata.keep(target, raw, func() *answer { return jsonFile(raw, cache) }).serve(rt, w, r)
 	return nil
 }

@@ -59,7 +59,7 @@ func newView(c Config, catalog *update.Catalog, f *files) *view {
 		return newAnswer(http.StatusSeeOther, "text/plain", nil, one("Location", location),
 			one("Cache-Control", cacheRevalidate), one("Etag", etag(update.Sum([]byte(location)))))
 	})
-	v.updates = jsonCoded(cacheRevalidate, func() []byte { return catalogOf(c, v) })
+	v.updates = newCoded(func() *answer { return jsonFile(catalogOf(c, v), cacheRevalidate) })
 	return v
 }
 
