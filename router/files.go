@@ -56,32 +56,31 @@ func newFiles(s Source) *files {
 	return &files{source: s, open: map[update.Name]*openFile{}}
 }
 
-// acquire returns the open file of an update, and opens it if it is not open yet. The caller must call release.
+// acquire returns the open file of an update, and opens it if it is not open yet or was written to since. The caller
+// must call release.
 func (s *files) acquire(u update.Update) (*openFile, error) {
-	f := s.share(u.Name)
+	s.mu.Lock()
+	f := s.open[u.Name]
+	if f != nil {
+		if f.readers == 0 {
+			s.idle--
+		}
+		f.readers++
+	}
+	s.mu.Unlock()
 	if f == nil {
 		return s.add(u)
 	}
 	if stamp, err := disk.StampOpen(f.File); err == nil && stamp == f.stamp {
 		return f, nil
 	}
-	s.forget(f)
+	s.mu.Lock()
+	if s.open[f.name] == f {
+		delete(s.open, f.name)
+	}
+	s.mu.Unlock()
 	s.release(f)
 	return s.add(u)
-}
-
-func (s *files) share(n update.Name) *openFile {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.open[n]
-	if f == nil {
-		return nil
-	}
-	if f.readers == 0 {
-		s.idle--
-	}
-	f.readers++
-	return f
 }
 
 // add opens an update through the source and offers it to others.
@@ -106,15 +105,6 @@ func (s *files) add(u update.Update) (*openFile, error) {
 	return f, nil
 }
 
-// forget makes the next acquire open the file anew.
-func (s *files) forget(f *openFile) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open[f.name] == f {
-		delete(s.open, f.name)
-	}
-}
-
 // release ends one use of a file. It closes the file if nobody uses it and it can't be shared any more, or too many
 // idle files are open.
 func (s *files) release(f *openFile) {
@@ -125,19 +115,18 @@ func (s *files) release(f *openFile) {
 	if f.readers > 0 {
 		return
 	}
-	if s.open[f.name] != f {
-		_ = f.Close() // only read from
+	shared := s.open[f.name] == f
+	if shared && s.idle < maxIdleFiles {
+		s.idle++
+		if s.sweep == nil {
+			s.sweep = time.AfterFunc(idleFileTime, s.closeIdle)
+		}
 		return
 	}
-	if s.idle == maxIdleFiles {
+	if shared {
 		delete(s.open, f.name)
-		_ = f.Close()
-		return
 	}
-	s.idle++
-	if s.sweep == nil {
-		s.sweep = time.AfterFunc(idleFileTime, s.closeIdle)
-	}
+	_ = f.Close() // it was only read
 }
 
 // closeIdle closes the files that nobody has used since the last sweep.
