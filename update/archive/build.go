@@ -15,25 +15,25 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ErrNoInstallScript says that a directory has no install_update.sh that is a regular file, or an
-// archive none that may be executed.
+// ErrNoInstallScript says that a directory has no regular file install_update.sh, or an archive no executable one.
 var ErrNoInstallScript error = status.NoInstallScript
 
-// ErrVersion says that a directory or an archive has a VERSION that is not the version of the update,
-// or an archive none at all.
+// ErrVersion says that a directory or an archive has a VERSION other than that of the update, or an archive none.
 var ErrVersion error = status.OtherVersion
 
 // Options say what to build.
 type Options struct {
-	// Name is what the archive will be called; it decides the top directory, VERSION and the format.
+	// Name is the name of the archive. It decides the top directory, VERSION and the format.
 	Name update.Name
 
-	// Time is the time of every entry, in whole seconds. Zero stands for the version as Unix time, or
-	// for 1970 where the version is no time that a tar header can hold.
+	// Time is the time of every entry, in whole seconds. Zero means the version as Unix time, or 1970 if a tar header
+	// can't hold that time.
 	Time time.Time
 
 	Limits Limits
@@ -54,10 +54,10 @@ func (o Options) time() time.Time {
 	return time.Unix(t.Unix(), 0)
 }
 
-// Build writes to w the update that is made of the files below src. It writes VERSION itself and makes
-// install_update.sh executable. It refuses, by name, what may not be in an update, a file that changes
-// while it is read, and a src without an install script or with a VERSION that says something else.
-// What it has built, Inspect finds proper. After an error w holds part of an archive.
+// Build writes to w an update with the files below src. It writes VERSION itself and makes install_update.sh
+// executable. It refuses, by name, what may not be in an update, a file that changes while it is read, and a src
+// without an install script or with another VERSION. Inspect finds the result proper. After an error w has part of an
+// archive.
 func Build(ctx context.Context, w io.Writer, src *os.Root, o Options) error {
 	if err := build(ctx, w, src, o); err != nil {
 		return fmt.Errorf("build %v: %w", o.Name, err)
@@ -70,7 +70,11 @@ func build(ctx context.Context, w io.Writer, src *os.Root, o Options) error {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	zip, err := compressor(out, o.Name.Format())
+	codec, err := codecOf(o.Name.Format())
+	if err != nil {
+		return err
+	}
+	zip, err := codec.compress(out)
 	if err != nil {
 		return err
 	}
@@ -120,7 +124,7 @@ func checkVersion(src *os.Root, v update.Version) error {
 	return nil
 }
 
-// typeError says that a file is no regular file.
+// typeError says that a file is not regular.
 type typeError struct {
 	name string
 	mode fs.FileMode
@@ -128,8 +132,8 @@ type typeError struct {
 
 func (e typeError) Error() string { return fmt.Sprintf("%s is a %s", e.name, typeName(e.mode)) }
 
-// readTop returns the first bytes of a regular file at the top of src, most at the most. The error is a typeError
-// for what is no regular file.
+// readTop returns at most the first most bytes of a regular file at the top of src. The error is a typeError if the
+// file is not regular.
 func readTop(src *os.Root, name string, most int64) ([]byte, error) {
 	info, err := src.Lstat(name)
 	if err != nil {
@@ -144,23 +148,6 @@ func readTop(src *os.Root, name string, most int64) ([]byte, error) {
 	}
 	defer f.Close() // opened for reading
 	return io.ReadAll(io.LimitReader(f, most))
-}
-
-// typeName names the type of a file for a message.
-func typeName(m fs.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "directory"
-	case m&fs.ModeSymlink != 0:
-		return "symbolic link"
-	case m&fs.ModeSocket != 0:
-		return "socket"
-	case m&fs.ModeNamedPipe != 0:
-		return "FIFO"
-	case m&fs.ModeDevice != 0:
-		return "device"
-	}
-	return "file of type " + m.Type().String()
 }
 
 // openSame opens the file that info describes and refuses one that took its place meanwhile.
@@ -281,7 +268,7 @@ func (b *builder) file(name string, info fs.FileInfo) error {
 		return err
 	}
 	defer f.Close() // opened for reading
-	if capable(f) {
+	if n, err := unix.Fgetxattr(int(f.Fd()), capabilityAttribute, nil); err == nil && n > 0 {
 		return fmt.Errorf("%s has file capabilities, which an update does not carry: set them in %s", quote(name), InstallScript)
 	}
 	before, err := f.Stat()
@@ -305,7 +292,7 @@ func (b *builder) file(name string, info fs.FileInfo) error {
 	return nil
 }
 
-// regular writes a regular file of size bytes, which must be all that body holds.
+// regular writes a regular file of size bytes, which must be all of body.
 func (b *builder) regular(name string, mode, size int64, body io.Reader) error {
 	if err := b.header(tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: size}); err != nil {
 		return err

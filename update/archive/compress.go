@@ -14,56 +14,70 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// zstdWindow is the window in bytes that archives are written with, and the largest that is read by
-// default: what every decoder supports, and little enough for a box.
+// zstdWindow is the window in bytes with which archives are written, and the largest that is read by default: every
+// decoder supports it, and a box has the memory.
 const zstdWindow = 8 << 20
 
-// compressor returns a writer that compresses to w with settings that never change: each is part of
-// what makes an archive reproducible. Closing it does not close w.
-func compressor(w io.Writer, f update.Format) (io.WriteCloser, error) {
-	switch f {
-	case update.TarBzip2:
-		return bzip2.NewWriter(w, &bzip2.WriterConfig{Level: bzip2.BestCompression})
-	case update.TarGzip:
-		return gzip.NewWriterLevel(w, gzip.BestCompression)
-	case update.TarZstd:
-		return zstd.NewWriter(w,
-			zstd.WithEncoderConcurrency(1),
-			zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-			zstd.WithWindowSize(zstdWindow),
-			zstd.WithEncoderCRC(true))
-	}
-	return nil, fmt.Errorf("compress: unknown format %q", f)
+// codec is one way to compress. It works in the goroutine of its caller, and its settings never change: each is part
+// of what makes an archive reproducible.
+type codec struct {
+	compress   func(io.Writer) (io.WriteCloser, error) // closing it does not close what it writes to
+	decompress func(r *bufio.Reader, window uint64) (io.ReadCloser, error)
 }
 
-// decompressor returns a reader of what the compressed r holds. It works in the goroutine that reads.
-func decompressor(r *bufio.Reader, f update.Format, window uint64) (io.ReadCloser, error) {
-	switch f {
-	case update.TarBzip2:
-		return bzip2.NewReader(r, nil)
-	case update.TarGzip:
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return nil, err // not a nil *gzip.Reader in an interface
-		}
-		return z, nil
-	case update.TarZstd:
-		if head, _ := r.Peek(zstd.HeaderMaxSize); windowOf(head) > window { // what can't be read, reading tells
-			return nil, tooWide(fmt.Sprintf("%d bytes", windowOf(head)), window)
-		}
-		d, err := zstd.NewReader(r,
-			zstd.WithDecoderConcurrency(1),
-			zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(window))
-		if err != nil {
-			return nil, err
-		}
-		return windowed{d.IOReadCloser(), window}, nil
-	}
-	return nil, fmt.Errorf("decompress: unknown format %q", f)
+var codecs = map[update.Format]codec{
+	update.TarBzip2: {
+		func(w io.Writer) (io.WriteCloser, error) {
+			return bzip2.NewWriter(w, &bzip2.WriterConfig{Level: bzip2.BestCompression})
+		},
+		func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) { return bzip2.NewReader(r, nil) },
+	},
+	update.TarGzip: {
+		func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, gzip.BestCompression) },
+		func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
+			z, err := gzip.NewReader(r)
+			if err != nil {
+				return nil, err // not a nil *gzip.Reader in an interface
+			}
+			return z, nil
+		},
+	},
+	update.TarZstd: {
+		func(w io.Writer) (io.WriteCloser, error) {
+			return zstd.NewWriter(w,
+				zstd.WithEncoderConcurrency(1),
+				zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+				zstd.WithWindowSize(zstdWindow),
+				zstd.WithEncoderCRC(true))
+		},
+		newZstdReader,
+	},
 }
 
-// windowOf returns the window that a zstd frame wants, 0 where none begins here.
+// codecOf returns the codec of a format.
+func codecOf(f update.Format) (codec, error) {
+	c, ok := codecs[f]
+	if !ok {
+		return codec{}, fmt.Errorf("unknown format %q", f)
+	}
+	return c, nil
+}
+
+func newZstdReader(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
+	if head, _ := r.Peek(zstd.HeaderMaxSize); windowOf(head) > window { // if that can't be read, reading says so
+		return nil, tooWide(fmt.Sprintf("%d bytes", windowOf(head)), window)
+	}
+	d, err := zstd.NewReader(r,
+		zstd.WithDecoderConcurrency(1),
+		zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(window))
+	if err != nil {
+		return nil, err
+	}
+	return windowed{d.IOReadCloser(), window}, nil
+}
+
+// windowOf returns the window that a zstd frame needs, 0 if head does not begin one.
 func windowOf(head []byte) uint64 {
 	var h zstd.Header
 	switch err := h.Decode(head); {
@@ -79,7 +93,7 @@ func tooWide(window string, limit uint64) error {
 	return fmt.Errorf("%w: its zstd window is %s, and the limit is %d: compress it with boxsign build, or with zstd without --long and --ultra", errLimit, window, limit)
 }
 
-// windowed names the limit where a later frame exceeds it.
+// windowed makes the error name the limit if a later frame exceeds it.
 type windowed struct {
 	io.ReadCloser
 	limit uint64
@@ -93,12 +107,12 @@ func (w windowed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// noStream reports whether an error of a decompressor says that what stands where a stream may begin is none.
+// noStream reports whether a decompressor found something else where a stream may begin.
 func noStream(err error) bool {
 	return err != nil && (errors.Is(err, gzip.ErrHeader) || errors.Is(err, zstd.ErrMagicMismatch) || strings.Contains(err.Error(), "invalid stream magic"))
 }
 
-// calm turns a panic of a decompressor, which reads whatever comes, into an error.
+// calm turns a panic of a decompressor, which reads untrusted bytes, into an error.
 type calm struct{ io.Reader }
 
 func (c calm) Read(p []byte) (n int, err error) {

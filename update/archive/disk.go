@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// disk writes entries that were judged before. It keeps the directory that it is in open, and those
-// above it, so that each name is looked up in one step; os.Root keeps all of it inside.
+// disk writes entries that were checked before. It keeps its current directory open, and those above it, so that each
+// name is looked up in one step; os.Root keeps all of it inside.
 type disk struct {
 	levels []level // from the outermost directory inwards
 	buf    []byte
@@ -24,14 +24,14 @@ type disk struct {
 type level struct {
 	root *os.Root
 	path string    // from the outermost directory; "." for that one
-	time time.Time // to be set when it is left, since each new file in it changes it; zero for none
+	time time.Time // to be set when it is left, since each new file changes it; zero for none
 }
 
 func newDisk(dir *os.Root) *disk {
 	return &disk{levels: []level{{root: dir, path: "."}}, buf: make([]byte, aheadChunk)}
 }
 
-// close leaves all directories. It does not close the outermost.
+// close leaves all directories. It does not close the outermost one.
 func (d *disk) close() {
 	for len(d.levels) > 1 {
 		d.leave()
@@ -40,7 +40,7 @@ func (d *disk) close() {
 
 func (d *disk) inner() *level { return &d.levels[len(d.levels)-1] }
 
-// add writes an entry whose content is head and what follows in body. The error is one of body.
+// add writes an entry whose content is head and then body. The error is one of body.
 func (d *disk) add(e Entry, head []byte, body io.Reader) error {
 	name := path.Clean(e.Name)
 	switch {
@@ -88,7 +88,7 @@ func (d *disk) hardLink(name string, e Entry) {
 }
 
 func (d *disk) file(base string, e Entry, head []byte, body io.Reader) error {
-	// O_NONBLOCK means nothing for a file and saves os the four calls that would set and clear it.
+	// O_NONBLOCK has no effect on a file, and saves package os the four calls that would set and clear it.
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | syscall.O_NONBLOCK
 	perm := permOf(e.Mode)
 	f, err := d.inner().root.OpenFile(base, flags, perm)
@@ -108,7 +108,7 @@ func (d *disk) file(base string, e Entry, head []byte, body io.Reader) error {
 	return err
 }
 
-// fill writes head and what follows in body. The error is one of body.
+// fill writes head and then body. The error is one of body.
 func (d *disk) fill(f *os.File, head []byte, body io.Reader) error {
 	n, err := copy(d.buf, head), error(nil)
 	for {
@@ -148,12 +148,10 @@ func holds(dir, path string) bool {
 	return dir == "." || path == dir || strings.HasPrefix(path, dir) && path[len(dir)] == '/'
 }
 
-// dirPerm are the permissions that a directory has until its entry comes. They include those of any
-// entry.
+// dirPerm are the permissions of a directory until its entry comes. They include those of any entry.
 const dirPerm = 0o755
 
-// descend enters a directory in the innermost one and makes it where it is missing. One that is there
-// keeps its time.
+// descend enters a directory in the innermost one, and makes it if it is missing. An existing one keeps its time.
 func (d *disk) descend(element string) {
 	up := d.inner()
 	err := up.root.Mkdir(element, dirPerm)

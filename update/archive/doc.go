@@ -9,30 +9,28 @@
 //	opq-box-update-1550190683/install_update.sh    a regular file that may be executed
 //	opq-box-update-1550190683/…                    what the script installs
 //
-// The first archives of opq-box-update spell it "version"; that file counts where there is no VERSION.
-// White space around the digits is accepted.
+// The first archives of opq-box-update call the file "version"; it counts if there is no VERSION. White space around
+// the digits is accepted.
 //
-// Entries are regular files, directories, symbolic links that stay inside the top directory, and hard
-// links to files that came before. Refused by name is everything else: absolute names and "..",
-// devices, FIFOs, sparse files, files with setuid or setgid bits, names that stand twice, that lie
-// below something other than a directory, that are too long, are not UTF-8 or hold control characters.
-// A symbolic link may climb with ".." at the beginning of its target only, so that where it leads
-// does not depend on other links.
+// Entries are regular files, directories, symbolic links that stay inside the top directory, and hard links to earlier
+// files. Everything else is refused by name: absolute names and "..", devices, FIFOs, sparse files, files with setuid
+// or setgid bits, names that occur twice, that lie below something other than a directory, that are too long, are not
+// UTF-8 or have control characters. A symbolic link may have ".." only at the beginning of its target, so that its
+// destination does not depend on other links.
 //
-// The compressed stream may be several streams one after the other, as pbzip2 and pzstd write them. The
-// tar archive in it ends with two blocks of zeros; further zeros (tar pads to 10 KiB) are accepted,
-// anything else after them is refused, before or after compression, and so is an archive that is cut
-// short anywhere.
+// The compressed stream may be several streams one after the other, as pbzip2 and pzstd write them. The tar archive in
+// it ends with two blocks of zeros. Further zeros (tar pads to 10 KiB) are accepted. Anything else after them is
+// refused, before or after compression, and so is an archive that is cut short anywhere.
 //
-// Inspect and Unpack go by the same rules: what Inspect finds proper, Unpack unpacks. Of what Inspect finds
-// improper, Unpack takes three things that boxes have always taken: a script whose first line no system can
-// carry out, and file capabilities and setgid bits of directories, which it drops.
+// Inspect and Unpack apply the same rules: Unpack unpacks what Inspect finds proper. Unpack also accepts three things
+// that Inspect finds improper and that boxes have always accepted: a script whose first line no system can execute,
+// and file capabilities and setgid bits of directories, which it drops.
 //
 // # What Build writes
 //
-// Archives are reproducible: the same files, name and time give the same bytes on every machine. Entries
-// are those of the top directory and of VERSION, then the rest in the order of a walk by name. Owner and
-// group are 0 without names, all times are the same, modes are 0755 for directories and for files that
-// their owner may execute, else 0644. Headers are ustar; PAX records stand only where a name or a size
-// needs them. Compression is single-threaded, with fixed settings and without times or file names.
+// Archives are reproducible: the same files, name and time give the same bytes on every machine. The first entries are
+// the top directory and VERSION; the others follow in the order of a walk by name. Owner and group are 0 without names,
+// all times are the same, modes are 0755 for directories and for files that their owner may execute, else 0644. Headers
+// are ustar, with PAX records only if a name or a size needs them. Compression is single-threaded, with fixed settings
+// and without times or file names.
 package archive

@@ -36,7 +36,7 @@ type Entry struct {
 	Size    int64       // bytes
 	Time    time.Time
 	Link    string // the target of a symbolic or hard link, else ""
-	Problem string // why it may not be in an update, "" if it may; begins with a verb
+	Problem string // why it may not be in an update, beginning with a verb; "" if it may
 
 	capabilities bool // it has file capabilities, which unpacking drops
 }
@@ -44,7 +44,7 @@ type Entry struct {
 func newEntry(h *tar.Header) Entry {
 	e := Entry{Name: h.Name, Mode: modeOf(h), Size: h.Size, Time: h.ModTime}
 	if h.Typeflag == tar.TypeLink || h.Typeflag == tar.TypeSymlink {
-		e.Link = h.Linkname // elsewhere the field means nothing
+		e.Link = h.Linkname // in other entries the field means nothing
 	}
 	e.capabilities = hasCapabilities(h)
 	return e
@@ -63,7 +63,7 @@ func hasCapabilities(h *tar.Header) bool {
 
 const capabilityAttribute = "security.capability"
 
-// modeOf goes by the type of the entry. What the mode field says of the type is ignored, as tar does.
+// modeOf returns the mode of an entry of that type. What the mode field says of the type is ignored, as tar does.
 func modeOf(h *tar.Header) fs.FileMode {
 	m := fs.FileMode(h.Mode & 0o777)
 	if h.Mode&0o4000 != 0 {
@@ -75,21 +75,11 @@ func modeOf(h *tar.Header) fs.FileMode {
 	if h.Mode&0o1000 != 0 {
 		m |= fs.ModeSticky
 	}
-	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeCont, tar.TypeLink:
-		return m
-	case tar.TypeDir:
-		return m | fs.ModeDir
-	case tar.TypeSymlink:
-		return m | fs.ModeSymlink
-	case tar.TypeChar:
-		return m | fs.ModeDevice | fs.ModeCharDevice
-	case tar.TypeBlock:
-		return m | fs.ModeDevice
-	case tar.TypeFifo:
-		return m | fs.ModeNamedPipe
+	t, ok := entryTypes[h.Typeflag]
+	if !ok {
+		return m | fs.ModeIrregular
 	}
-	return m | fs.ModeIrregular
+	return m | t.mode
 }
 
 // Report is what Inspect found.
@@ -98,7 +88,7 @@ type Report struct {
 	Unpacked      int64          // bytes of all files
 	InstallScript bool           // there is an executable install_update.sh at the top
 	Version       update.Version // what VERSION says; zero without a VERSION that can be read
-	Interpreter   string         // the program that runs install_update.sh; "" where its first line is no #! line a kernel takes
+	Interpreter   string         // the program that runs install_update.sh; "" if a kernel refuses its #! line
 	Problems      []string       // why it is not a proper update, in words; the first 20 and how many more
 	more          int            // problems beyond those
 }
@@ -110,16 +100,16 @@ func (r *Report) Proper() bool { return len(r.Problems) == 0 }
 type InspectOptions struct {
 	Limits Limits
 
-	// Entry, if not nil, is called with each entry in turn, those with problems included. An
-	// error of it ends the inspection.
+	// Entry, if not nil, is called with each entry in turn, including those with problems. Its error ends the
+	// inspection.
 	Entry func(Entry) error
 }
 
-// Inspect reads the archive of that name to its end and reports whether it is a proper update. It names more
-// than Unpack refuses: an install script that no system can start, and file capabilities and setgid bits of
-// directories, which unpacking drops. Boxes go on taking such archives, as they always did. What is
-// wrong with the archive, from its compression to its VERSION, stands in the Report; the error is one
-// of reading r, of ctx, or of o.Entry. Memory is bounded by o.Limits, however large the archive is.
+// Inspect reads the archive of that name to its end and reports whether it is a proper update. It reports more than
+// Unpack refuses: an install script that no system can start, and file capabilities and setgid bits of directories,
+// which unpacking drops. Boxes still accept such archives. The Report has everything that is wrong with the archive,
+// from its compression to its VERSION; the error is one of reading r, of ctx, or of o.Entry. o.Limits bounds the
+// memory, however large the archive is.
 func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOptions) (Report, error) {
 	i := inspection{name: name, strict: true}
 	a, err := open(ctx, r, name, o.Limits)
@@ -145,15 +135,15 @@ func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOption
 // inspection judges an archive and gathers a Report.
 type inspection struct {
 	Report
-	strict  bool // also find what a signer should hear of, though boxes have always taken it
+	strict  bool // also report what a signer should know, though boxes accept it
 	name    update.Name
 	refusal error  // the first problem, as ErrImproper
 	script  string // what is wrong with the install script, "" for nothing
 	version map[string]string
-	linked  string // what is wrong with a VERSION that is no regular file, "" for nothing
+	linked  string // what is wrong with a VERSION that is not a regular file, "" for nothing
 }
 
-// problem notes why the archive is no proper update. kind is ErrImproper or also something else.
+// problem records why the archive is not a proper update. kind wraps ErrImproper.
 func (i *inspection) problem(kind error, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if i.refusal == nil {
@@ -166,8 +156,8 @@ func (i *inspection) problem(kind error, format string, args ...any) {
 	i.more++
 }
 
-// judge notes the next entry, whose content it may begin to read from body, and returns what it has
-// read. The error is one of body.
+// judge checks the next entry. It returns what it has read of the entry's content, from body. The error is one of
+// body.
 func (i *inspection) judge(e Entry, body io.Reader) (head []byte, err error) {
 	i.Entries++
 	if e.Problem != "" {
@@ -177,7 +167,7 @@ func (i *inspection) judge(e Entry, body io.Reader) (head []byte, err error) {
 	if e.Mode.IsRegular() && e.Link == "" {
 		i.Unpacked += e.Size
 	}
-	if i.strict { // unpacking drops these without a word
+	if i.strict { // unpacking drops these silently
 		if e.capabilities {
 			i.problem(ErrImproper, "entry %s has file capabilities, which a box drops; set them in %s", quote(e.Name), InstallScript)
 		}
@@ -196,7 +186,7 @@ func (i *inspection) judge(e Entry, body io.Reader) (head []byte, err error) {
 	case base == InstallScript:
 		i.InstallScript = true
 		if e.Link != "" {
-			return nil, nil // its first line came with the file that it links to
+			return nil, nil // the file that it links to came before
 		}
 		if head, err = io.ReadAll(io.LimitReader(body, maxShebang)); err != nil {
 			return nil, err
@@ -219,21 +209,19 @@ func (i *inspection) judge(e Entry, body io.Reader) (head []byte, err error) {
 	return head, nil
 }
 
-// describeType says what an entry is that is no regular file.
+// describeType says what an entry is that is not a regular file.
 func describeType(e Entry) string {
 	switch {
 	case e.Mode&fs.ModeSymlink != 0:
 		return "a symbolic link to " + quote(e.Link)
 	case e.Link != "":
 		return "a hard link to " + quote(e.Link)
-	case e.Mode.IsDir():
-		return "a directory"
 	}
-	return "a special file"
+	return "a " + typeName(e.Mode)
 }
 
-// finish adds what only the end of the archive shows. err is what ended it. Where the end was not
-// reached, nothing is said of what may have stood in the rest.
+// finish adds what only the end of the archive shows. err is what ended it. If that was not the end of the archive,
+// finish reports no file as missing.
 func (i *inspection) finish(err error) {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -256,7 +244,7 @@ func (i *inspection) finish(err error) {
 	}
 }
 
-// judgeVersion compares what the archive says of its version with its name.
+// judgeVersion compares the archive's VERSION with its name.
 func (i *inspection) judgeVersion() error {
 	base := VersionFile
 	text, ok := i.version[base]

@@ -11,7 +11,7 @@ import (
 // Shell runs a script whose first line does not name another program.
 const Shell = "/bin/sh"
 
-// maxShebang is how much of a script is looked at. Linux reads 256 bytes of it (BINPRM_BUF_SIZE).
+// maxShebang is how many bytes of a script are examined, as many as Linux reads (BINPRM_BUF_SIZE).
 const maxShebang = 256
 
 // Interpreter returns the program that runs the script which begins with head: what its first line names after

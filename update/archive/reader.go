@@ -70,13 +70,13 @@ func tooLong(limit int64) error {
 type reader struct {
 	source  *source
 	zip     io.ReadCloser
-	ahead   io.ReadCloser // nil where the archive is read in the goroutine of the caller
+	ahead   io.ReadCloser // nil if the goroutine of the caller reads the archive
 	stream  *stream
 	tar     *tar.Reader
 	tree    *tree
 	limits  Limits
 	entries int
-	content int64 // bytes that the entries so far say they have
+	content int64 // bytes, by the headers so far
 }
 
 // open begins to read the archive of that name. The caller closes the reader, whatever the error is.
@@ -87,8 +87,11 @@ func open(ctx context.Context, r io.Reader, name update.Name, limits Limits) (*r
 		tree:   newTree(name.Top(), limits),
 		limits: limits,
 	}
-	var err error
-	a.zip, err = decompressor(bufio.NewReaderSize(a.source, 64<<10), name.Format(), limits.Window)
+	codec, err := codecOf(name.Format())
+	if err != nil {
+		return a, err
+	}
+	a.zip, err = codec.decompress(bufio.NewReaderSize(a.source, 64<<10), limits.Window)
 	if errors.Is(err, io.EOF) {
 		return a, io.ErrUnexpectedEOF // an empty file is no archive without entries
 	}
@@ -100,13 +103,13 @@ func open(ctx context.Context, r io.Reader, name update.Name, limits Limits) (*r
 	return a, nil
 }
 
-// How much is decompressed before it is asked for, so that decompressing and writing go on at the same time.
+// How much is decompressed in advance, so that decompressing and writing happen at the same time.
 const (
 	aheadChunks = 4
 	aheadChunk  = 256 << 10 // bytes
 )
 
-// readAhead reads and decompresses in a goroutine of its own from here on.
+// readAhead makes another goroutine read and decompress from now on.
 func (a *reader) readAhead() (err error) {
 	if a.ahead, err = readahead.NewReaderSize(a.stream.r, aheadChunks, aheadChunk); err == nil {
 		a.stream.r = a.ahead
@@ -114,7 +117,7 @@ func (a *reader) readAhead() (err error) {
 	return err
 }
 
-// close releases what the reader holds. It does not close what it reads from.
+// close releases the resources of the reader. It does not close the source.
 func (a *reader) close() {
 	if a.ahead != nil {
 		a.ahead.Close() // waits until nothing is read any more
@@ -124,8 +127,8 @@ func (a *reader) close() {
 	}
 }
 
-// next returns the next entry; its content is read from a.tar. The error is io.EOF after the last entry
-// of an archive that is whole, else it says what is wrong with the archive.
+// next returns the next entry; its content is read from a.tar. After the last entry of a complete archive the error
+// is io.EOF, else it says what is wrong with the archive.
 func (a *reader) next() (Entry, error) {
 	h, err := a.tar.Next()
 	if errors.Is(err, io.EOF) {
@@ -174,11 +177,11 @@ func (a *reader) end() error {
 	}
 }
 
-// errTrailing says that something follows an archive that is whole.
+// errTrailing says that something follows a complete archive.
 var errTrailing = errors.New("bytes follow its end: make it anew with boxsign build, or with tar alone, and append nothing")
 
-// outside returns the error that is not the archive's fault, nil if there is none. A reader that reads
-// ahead is closed before.
+// outside returns the error that is not the archive's fault, nil if there is none. A reader that reads ahead must be
+// closed before.
 func (a *reader) outside() error {
 	if a.source.err != nil {
 		return a.source.err

@@ -2,14 +2,33 @@ package archive
 
 import (
 	"archive/tar"
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io/fs"
 	"path"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
+
+// Limits bound what an archive may ask of a reader. A field that is zero has the default.
+type Limits struct {
+	Entries int    // entries and the directories that only their contents name; 200,000
+	Name    int    // bytes in the name of an entry or the target of a link; 1,024
+	Bytes   int64  // bytes of the tar archive, unpacked; 16 GiB
+	Window  uint64 // bytes of zstd's window, which a reader holds in memory; 8 MiB (RFC 8878, 3.1.1.1.2)
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Entries: cmp.Or(l.Entries, 200_000),
+		Name:    cmp.Or(l.Name, 1024),
+		Bytes:   cmp.Or(l.Bytes, 16<<30),
+		Window:  cmp.Or(l.Window, zstdWindow),
+	}
+}
 
 // maxElement is the most bytes that Linux takes between two slashes.
 const maxElement = 255
@@ -22,16 +41,47 @@ type kind byte
 
 const (
 	absent    kind = iota
-	implied        // a directory that only its contents have named so far
+	implied        // a directory that only the names of its contents have mentioned so far
 	directory      // a directory with an entry of its own
 	file
 	symlink
 )
 
-// tree holds the rules for the entries of an archive, which its writer and its readers share. It
-// remembers 64 bits of a keyed hash of each name, not the name, so that its memory is bounded by the
-// limit on entries alone. Two names have the same hash, and the second one is refused for it, less
-// than once in 100 million archives of the full 200,000 entries.
+// entryTypes are the types of tar entries that this package knows. Those without a kind may not be in an update.
+var entryTypes = map[byte]struct {
+	kind kind
+	mode fs.FileMode // its type bits
+}{
+	tar.TypeReg:     {file, 0},
+	tar.TypeCont:    {file, 0},
+	tar.TypeLink:    {file, 0},
+	tar.TypeDir:     {directory, fs.ModeDir},
+	tar.TypeSymlink: {symlink, fs.ModeSymlink},
+	tar.TypeChar:    {absent, fs.ModeDevice | fs.ModeCharDevice},
+	tar.TypeBlock:   {absent, fs.ModeDevice},
+	tar.TypeFifo:    {absent, fs.ModeNamedPipe},
+}
+
+// typeName names the type of a file for a message.
+func typeName(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m&fs.ModeSymlink != 0:
+		return "symbolic link"
+	case m&fs.ModeSocket != 0:
+		return "socket"
+	case m&fs.ModeNamedPipe != 0:
+		return "FIFO"
+	case m&fs.ModeDevice != 0:
+		return "device"
+	}
+	return "file of type " + m.Type().String()
+}
+
+// tree has the rules for the entries of an archive, which Build, Inspect and Unpack share. It remembers 64 bits of a
+// keyed hash of each name, not the name, so that the limit on entries alone bounds its memory. Two names with the same
+// hash, of which the second is refused, occur in less than one of 100 million archives of the full 200,000 entries.
 type tree struct {
 	top    string
 	limits Limits
@@ -43,8 +93,7 @@ func newTree(top string, limits Limits) *tree {
 	return &tree{top, limits, maphash.MakeSeed(), map[uint64]kind{}}
 }
 
-// add takes the next entry. The error says what is wrong with it; errLimit in it means that there are
-// too many.
+// add checks the next entry. The error says what is wrong with it. It is errLimit if there are too many.
 func (t *tree) add(h *tar.Header) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return checkGlobal(h)
@@ -63,14 +112,20 @@ func (t *tree) add(h *tar.Header) error {
 	if first, _, below := strings.Cut(name, "/"); first != t.top || !below && k != directory {
 		return fmt.Errorf("is not in the directory %s", t.top)
 	}
-	if err := t.checkLink(name, h); err != nil {
+	switch h.Typeflag {
+	case tar.TypeSymlink:
+		err = t.checkSymlink(name, h.Linkname)
+	case tar.TypeLink:
+		err = t.checkHardLink(h.Linkname)
+	}
+	if err != nil {
 		return err
 	}
 	return t.place(name, k)
 }
 
-// checkGlobal accepts a header for all later entries only if it changes none of them: git archive
-// notes the commit in a comment.
+// checkGlobal accepts a header for all later entries only if it changes none of them: git archive records the commit in
+// a comment.
 func checkGlobal(h *tar.Header) error {
 	for key := range h.PAXRecords {
 		if key != "comment" {
@@ -82,31 +137,20 @@ func checkGlobal(h *tar.Header) error {
 
 func kindOf(h *tar.Header) (kind, error) {
 	const setIDs = 0o6000
-	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeCont, tar.TypeLink:
-		if h.Mode&setIDs != 0 {
-			return absent, fmt.Errorf("has a setuid or setgid bit (mode %04o)", h.Mode&0o7777)
-		}
-		if isSparse(h) {
-			return absent, errors.New("is a sparse file")
-		}
-		return file, nil
-	case tar.TypeDir, tar.TypeSymlink:
-		if h.Size != 0 {
-			return absent, fmt.Errorf("is no file and has %d bytes of content", h.Size)
-		}
-		if h.Typeflag == tar.TypeDir {
-			return directory, nil
-		}
-		return symlink, nil
-	case tar.TypeChar, tar.TypeBlock:
-		return absent, errors.New("is a device")
-	case tar.TypeFifo:
-		return absent, errors.New("is a FIFO")
-	case tar.TypeGNUSparse:
+	t, ok := entryTypes[h.Typeflag]
+	switch {
+	case t.kind == file && h.Mode&setIDs != 0:
+		return absent, fmt.Errorf("has a setuid or setgid bit (mode %04o)", h.Mode&0o7777)
+	case h.Typeflag == tar.TypeGNUSparse || t.kind == file && isSparse(h):
 		return absent, errors.New("is a sparse file")
+	case !ok:
+		return absent, fmt.Errorf("is of the unknown type %q", h.Typeflag)
+	case t.kind == absent:
+		return absent, fmt.Errorf("is a %s", typeName(t.mode))
+	case t.kind != file && h.Size != 0:
+		return absent, fmt.Errorf("is no file and has %d bytes of content", h.Size)
 	}
-	return absent, fmt.Errorf("is of the unknown type %q", h.Typeflag)
+	return t.kind, nil
 }
 
 func isSparse(h *tar.Header) bool {
@@ -118,7 +162,7 @@ func isSparse(h *tar.Header) bool {
 	return false
 }
 
-// clean returns the one spelling of the name of an entry, without "./" before and "/" after it.
+// clean returns the one spelling of the name of an entry, without a leading "./" and a trailing "/".
 func (t *tree) clean(name string, isDir bool) (string, error) {
 	if err := t.checkText("name", name); err != nil {
 		return "", err
@@ -140,7 +184,7 @@ func (t *tree) clean(name string, isDir bool) (string, error) {
 	return path.Clean(name), nil
 }
 
-// checkText refuses names and targets that no honest entry has.
+// checkText refuses names and targets that a proper entry does not have.
 func (t *tree) checkText(what, s string) error {
 	switch {
 	case s == "":
@@ -155,18 +199,8 @@ func (t *tree) checkText(what, s string) error {
 	return nil
 }
 
-func (t *tree) checkLink(name string, h *tar.Header) error {
-	switch h.Typeflag {
-	case tar.TypeSymlink:
-		return t.checkSymlink(name, h.Linkname)
-	case tar.TypeLink:
-		return t.checkHardLink(h.Linkname)
-	}
-	return nil
-}
-
-// checkSymlink refuses targets outside of the top directory. Its reasoning is lexical. That is sound
-// because no entry lies below a link (place) and ".." stands only where no link comes before it.
+// checkSymlink refuses targets outside of the top directory. It compares names only. That is sound because no entry
+// lies below a link (see place), and ".." is accepted only before all names.
 func (t *tree) checkSymlink(name, target string) error {
 	if err := t.checkText("link target", target); err != nil {
 		return err
@@ -202,7 +236,7 @@ func (t *tree) checkHardLink(target string) error {
 	return nil
 }
 
-// place enters name and the directories above it.
+// place adds a name and the directories above it.
 func (t *tree) place(name string, k kind) error {
 	for i := range len(name) {
 		if name[i] != '/' {

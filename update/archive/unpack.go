@@ -11,8 +11,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ErrImproper says that an archive is no proper update. The message goes on with the first problem,
-// as a Report words it. Unpacking the same archive again has the same result.
+// ErrImproper says that an archive is not a proper update. The message continues with the first problem, as in a
+// Report. Unpacking the same archive again has the same result.
 var ErrImproper error = status.Improper
 
 // UnpackOptions say how to unpack. The zero value is ready for use.
@@ -23,20 +23,18 @@ type UnpackOptions struct {
 	Entry func(Entry)
 }
 
-// Unpack unpacks the archive of that name into dir, which must be empty, as tar does: afterwards dir
-// holds the top directory of the update. It goes by the rules of Inspect, and where Inspect would name
-// a problem it stops there with an error that is ErrImproper. Such an error is also
-// ErrNoInstallScript where the archive has no install_update.sh that may be executed, and ErrVersion
-// where it has no VERSION or the one of another update. Other errors are those of reading r, of ctx
-// and of the disk. After an error dir is empty again, unless the error says that this failed too.
+// Unpack unpacks the archive of that name into dir, which must be empty, as tar does: afterwards dir has the top
+// directory of the update. It applies the rules of Inspect and stops at the first problem, with an error that is
+// ErrImproper. The error is also ErrNoInstallScript if the archive has no executable install_update.sh, and ErrVersion
+// if it has no VERSION or that of another update. Other errors are those of reading r, of ctx and of the disk. After an
+// error dir is empty again, unless the error says that this failed too.
 //
-// Files belong to the user who runs this. Of their modes the permission bits count, less the right of
-// others to write and plus that of the owner to read, to go through directories and to execute what
-// anybody may. Times are those of the entries; symbolic links have that of unpacking. Extended
-// attributes are not unpacked. Nothing is synced.
+// Files belong to the user of this process. They get the permission bits of their entries, except that nobody but the
+// owner may write, and that the owner may always read, enter directories, and execute what anybody may. Times are those
+// of the entries; symbolic links have the time of unpacking. Extended attributes are not unpacked. Nothing is synced.
 //
-// Memory is bounded by o.Limits, however large the archive is: with the defaults 16 MiB are held at the
-// most, and garbage comes on top. r is read in another goroutine, which has ended when Unpack returns.
+// o.Limits bounds the memory, however large the archive is: with the defaults at most 16 MiB are held, not counting
+// garbage. Another goroutine reads r; it has ended when Unpack returns.
 func Unpack(ctx context.Context, r io.Reader, name update.Name, dir *os.Root, o UnpackOptions) (Report, error) {
 	report, err := unpack(ctx, r, name, dir, o)
 	if err != nil {
@@ -72,11 +70,11 @@ func checkEmpty(dir *os.Root) error {
 	return nil
 }
 
-// unpacking puts on a disk what an inspection finds nothing against.
+// unpacking writes to a disk what an inspection accepts.
 type unpacking struct {
 	inspection
 	disk  *disk
-	entry func(Entry) // nil: nobody is told
+	entry func(Entry) // may be nil
 }
 
 func (u *unpacking) run(ctx context.Context, r io.Reader, limits Limits) error {
