@@ -541,7 +541,7 @@ func TestArchiveThatIsThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), one)
 	must(t, os.WriteFile(path, content(one), 0o644))
 	w.close()
-	s, err := store.Open(t.Context(), store.Config{Dir: w.dir, Now: w.now, Elsewhere: []store.Place{elsewhere{path}}})
+	s, err := store.Open(t.Context(), store.Config{Dir: w.dir, Now: w.now, Elsewhere: elsewhere{path}.OpenDigest})
 	must(t, err)
 	o, err := origin.Open(t.Context(), origin.Config{Store: s, Online: testworld.Signers(w.online...), Now: w.now})
 	must(t, err)

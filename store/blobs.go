@@ -19,7 +19,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Has reports whether the archive is in place with its length, in the store or in a place of Config.Elsewhere.
+// Has reports whether the archive is in place with its length, in the store or elsewhere (Config.Elsewhere).
 func (s *Store) Has(r trust.Release) bool {
 	if s.hasBlob(r) {
 		return true
@@ -53,29 +53,29 @@ func (s *Store) Missing(r *trust.Repository) []trust.Release {
 	return out
 }
 
-// lookEvery is how often Lost looks whether all archives are in place.
-const lookEvery = 30 * time.Second
+// lostAge is how old a result of Lost may be.
+const lostAge = 30 * time.Second
 
-// presence records which archives were not in place at some time.
-type presence struct {
-	repo *trust.Repository
-	at   time.Time
-	lost []trust.Release
+// lost is what was missing of a repository at some time.
+type lost struct {
+	repo     *trust.Repository
+	at       time.Time
+	releases []trust.Release
 }
 
-// Lost returns what Missing returns, but at most lookEvery old, for callers that ask often.
+// Lost returns what Missing returns, but up to lostAge old, for callers that ask often.
 func (s *Store) Lost(repo *trust.Repository, at time.Time) []trust.Release {
 	s.mu.Lock()
-	last := s.looked
+	last := s.lost
 	s.mu.Unlock()
-	if since := at.Sub(last.at); last.repo == repo && since >= 0 && since < lookEvery {
-		return last.lost
+	if since := at.Sub(last.at); last.repo == repo && since >= 0 && since < lostAge {
+		return last.releases
 	}
-	now := presence{repo, at, s.Missing(repo)}
+	now := lost{repo, at, s.Missing(repo)}
 	s.mu.Lock()
-	s.looked = now
+	s.lost = now
 	s.mu.Unlock()
-	return now.lost
+	return now.releases
 }
 
 // SubjectLost is the subject of a warning about archives that are listed and not in place.
@@ -102,23 +102,19 @@ func (s *Store) Open(u update.Update) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("open %v: %w", u.Name, err)
 	}
-	s.used(f, u.Digest)
+	s.recordUse(f, u.Digest)
 	return f, nil
 }
 
 func (s *Store) openElsewhere(u update.Update) (*os.File, error) {
-	for _, p := range s.c.Elsewhere {
-		f, ok := p.OpenDigest(u.Digest)
-		if !ok {
-			continue
-		}
-		if err := checkArchive(f, u.Length); err != nil {
-			f.Close()
-			continue
-		}
-		return f, nil
+	if s.c.Elsewhere == nil {
+		return nil, fs.ErrNotExist
 	}
-	return nil, fs.ErrNotExist
+	f, ok := s.c.Elsewhere(u.Digest)
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return checkedArchive(f, u.Length)
 }
 
 func openArchive(path string, length int64) (*os.File, error) {
@@ -126,19 +122,20 @@ func openArchive(path string, length int64) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkArchive(f, length); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return checkedArchive(f, length)
 }
 
-func checkArchive(f *os.File, length int64) error {
+// checkedArchive returns f if it has that length, else it closes f.
+func checkedArchive(f *os.File, length int64) (*os.File, error) {
 	info, err := f.Stat()
 	if err == nil && info.Size() != length {
 		err = fmt.Errorf("%s: %w: %d bytes, expected %d", f.Name(), ErrCorrupt, info.Size(), length)
 	}
-	return err
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // openRegular opens a file for reading, as disk.OpenRegular does. If it is not a regular file, the error is
@@ -204,7 +201,7 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 	defer f.Close() // opened for reading
 	blocks, err := hashArchive(context.Background(), f, rel, nil)
 	if errors.Is(err, ErrCorrupt) {
-		return nil, s.condemn(rel.Digest(), f, err)
+		return nil, s.quarantineDamaged(rel.Digest(), f, err)
 	}
 	if err != nil {
 		return nil, err // an archive that can't be read now is judged by Scrub and Check, which read it again
@@ -232,8 +229,8 @@ func (s *Store) readAgain(ctx context.Context, pause time.Duration, read func() 
 	return read()
 }
 
-// condemn moves an archive to quarantine if err says that it is damaged, and returns err.
-func (s *Store) condemn(d update.Digest, f *os.File, err error) error {
+// quarantineDamaged moves an archive to quarantine if err says that it is damaged, and returns err.
+func (s *Store) quarantineDamaged(d update.Digest, f *os.File, err error) error {
 	if !damagedOnDisk(err) || s.writable() != nil {
 		return err
 	}

@@ -49,18 +49,18 @@ func (s *Store) Commit(ctx context.Context, r *trust.Repository, without ...upda
 		s.c.Logger.Warn("name bound anew", "name", b.Name, "was", b.Was, "now", b.Now)
 	}
 	old := s.Repository()
-	if err := s.show(s.state); err != nil {
+	if err := s.serve(s.state); err != nil {
 		return err
 	}
 	if !s.mended {
-		s.mend()
+		s.rewriteDamaged()
 	}
 	s.unlink(r)
 	// The grace period of archives that were kept and are only listed now begins.
 	if optional := s.current.Load().optional; old != nil && len(optional) > 0 {
 		for _, rel := range s.Kept(old) {
 			if optional[rel.Digest()] {
-				s.renewGrace(rel)
+				s.touch(rel.Digest())
 			}
 		}
 	}
@@ -161,18 +161,12 @@ func (s *Store) unlinkIf(doomed func(name string) bool) {
 
 // Kept returns the releases of a repository whose archives must be in place.
 func (s *Store) Kept(r *trust.Repository) []trust.Release {
-	if s.c.Kept == nil {
-		return r.Releases()
-	}
 	return s.c.Kept(r)
 }
 
 // optional returns the digests that a repository lists and that are not kept.
 func (s *Store) optional(r *trust.Repository) map[update.Digest]bool {
 	out := map[update.Digest]bool{}
-	if s.c.Kept == nil {
-		return out
-	}
 	for _, rel := range r.Releases() {
 		out[rel.Digest()] = true
 	}
@@ -182,10 +176,9 @@ func (s *Store) optional(r *trust.Repository) map[update.Digest]bool {
 	return out
 }
 
-// renewGrace begins the grace period of an archive that is in place again from the start.
-func (s *Store) renewGrace(rel trust.Release) {
-	err := os.Chmod(s.blobPath(rel.Digest()), 0o444) // this sets its change time
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.c.Logger.Warn("grace period not renewed", "name", rel.Name().String(), "err", err)
+// touch sets the change time of an archive, which begins its grace period anew and records that it was used.
+func (s *Store) touch(d update.Digest) {
+	if err := os.Chmod(s.blobPath(d), 0o444); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.c.Logger.Warn("use of an archive not recorded", "digest", d.String(), "err", err)
 	}
 }

@@ -147,15 +147,15 @@ func backwards(s *Store, rel trust.Release) (err error) {
 		if i == 0 {
 			break
 		}
-		if err := settled(in); err != nil { // as after some time
+		if err := syncedAll(in); err != nil { // as after some time
 			return err
 		}
 	}
 	return in.Commit(context.Background())
 }
 
-// settled brings to the disk what has arrived.
-func settled(in *Ingest) error {
+// syncedAll brings to the disk what has arrived.
+func syncedAll(in *Ingest) error {
 	a := in.partial
 	a.mu.Lock()
 	defer a.mu.Unlock()

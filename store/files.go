@@ -87,6 +87,7 @@ type blob struct {
 	there   bool      // the archive is there; else there is only a block list, or only a part
 	changed time.Time // the latest change time of its files
 	bytes   int64     // of all of them
+	damaged string    // its path in quarantine; else ""
 }
 
 // blobs lists the archives and block lists in the store, ascending by digest. Other files are ignored.
@@ -139,4 +140,24 @@ func (s *Store) removeArchive(d update.Digest, others ...string) (removed bool, 
 		s.unlinkDigest(d)
 	}
 	return s.removeUnused(d, append([]string{s.blobPath(d), s.blocksPath(d)}, others...)...)
+}
+
+// maxNote bounds the length of a note in bytes.
+const maxNote = 4096
+
+// readNote returns what an earlier process noted, the zero value if there is nothing or it can't be read.
+func readNote[T any](s *Store, name string) T {
+	v, damage, err := disk.ReadJSON[T](s.path(name), maxNote)
+	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", err)
+	}
+	return v
+}
+
+// writeNote stores a note for the next process. If that fails it is logged at most: the next process works without
+// it.
+func (s *Store) writeNote(name string, v any) {
+	if err := s.c.FS.WriteJSON(s.path(name), v, 0o644); err != nil {
+		s.c.Logger.Warn("a note for the next process is not written", "file", name, "err", err)
+	}
 }

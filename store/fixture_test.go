@@ -33,7 +33,7 @@ var (
 	wantErr = testworld.WantErr
 )
 
-// The updates of these tests. The large one has two blocks, the huge one more than settle at once, the
+// The updates of these tests. The large one has two blocks, the huge one more than are synced at once, the
 // empty one none.
 const (
 	small = "opq-box-update-1.tar.bz2"

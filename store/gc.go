@@ -29,10 +29,6 @@ type Collected struct {
 	Bytes    int64           // of all of them
 }
 
-func (c *Collected) add(d update.Digest, bytes int64) {
-	c.Digests, c.Bytes = append(c.Digests, d), c.Bytes+bytes
-}
-
 // GC removes metadata that were superseded longer ago than Config.Superseded. It removes archives that no metadata in
 // the store name, or that the current repository lists but does not keep, once the grace period has passed since they
 // were withdrawn or last wanted by an Ingest. Archives that are arriving stay, and a reader that has an archive open

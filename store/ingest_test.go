@@ -205,7 +205,7 @@ func TestBlocksInOrderAreNotReadBack(t *testing.T) {
 	}
 }
 
-// TestResume goes on in another store, as another process would: settled or closed, nothing comes twice.
+// TestResume goes on in another store, as another process would: synced or closed, nothing comes twice.
 func TestResume(t *testing.T) {
 	o, s, next, in := arriving(t, huge)
 	for i := range syncBlocks {

@@ -130,7 +130,7 @@ func (p *partial) syncIfDue() error {
 	if p.unsynced >= 2*syncBlocks {
 		p.awaitSync()
 	}
-	if err := p.takeSyncError(); err != nil {
+	if err := p.popSyncError(); err != nil {
 		return err
 	}
 	if p.unsynced >= syncBlocks || p.store.c.Now().Sub(p.since) >= syncTime {
@@ -142,11 +142,15 @@ func (p *partial) syncIfDue() error {
 // syncAll syncs all blocks that have arrived. The caller holds p.mu, which is released while waiting.
 func (p *partial) syncAll() error {
 	p.awaitSync()
-	for p.syncErr == nil && p.file != nil && p.unsynced > 0 {
+	err := p.popSyncError()
+	for p.file != nil && p.unsynced > 0 {
 		p.beginSync()
 		p.awaitSync()
+		if failed := p.popSyncError(); failed != nil {
+			return errors.Join(err, failed)
+		}
 	}
-	return p.takeSyncError()
+	return err
 }
 
 // beginSync syncs the blocks in the background, and then writes the map that says that they are on the disk. If
@@ -188,8 +192,8 @@ func (p *partial) awaitSync() {
 	}
 }
 
-// takeSyncError returns the error of a sync in the background, once. The caller holds p.mu.
-func (p *partial) takeSyncError() error {
+// popSyncError returns the error of a sync in the background, once. The caller holds p.mu.
+func (p *partial) popSyncError() error {
 	err := p.syncErr
 	p.syncErr = nil
 	return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -76,7 +77,7 @@ func (p *partial) open(ctx context.Context) error {
 		return err
 	}
 	if p.done = s.Has(p.rel); p.done {
-		s.renewGrace(p.rel)
+		s.touch(p.rel.Digest())
 		return nil
 	}
 	p.reset(newBlockSet(len(p.blocks)))
@@ -252,7 +253,7 @@ func (p *partial) commit(ctx context.Context) error {
 	if p.done {
 		return nil
 	}
-	if err := p.takeSyncError(); err != nil {
+	if err := p.popSyncError(); err != nil {
 		return err
 	}
 	if n := len(p.blocks) - p.have.count(); n > 0 {
@@ -281,7 +282,9 @@ func (p *partial) commit(ctx context.Context) error {
 			return err
 		}
 		return errors.Join(
-			fmt.Errorf("%w: each block is right, but the whole has digest %v and %v was signed; publish it again under another version", ErrCorrupt, got, p.rel.Digest()),
+			status.WithHint(
+				fmt.Errorf("%w: each block is right, but the whole has digest %v and %v was signed", ErrCorrupt, got, p.rel.Digest()),
+				"publish the update again under another version"),
 			p.discard())
 	}
 	return p.moveInPlace()

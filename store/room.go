@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -125,59 +124,42 @@ type Eviction struct {
 // Evict removes archives that are listed and not kept, and partials of such archives: what was fetched on demand is a
 // cache. The archives used longest ago go first; before them, if e says so, those in quarantine. Archives that are
 // kept, that e.Keep names, or that are arriving stay.
-func (s *Store) Evict(ctx context.Context, e Eviction) (Collected, error) {
+func (s *Store) Evict(ctx context.Context, e Eviction) (out Collected, err error) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
-	err := s.writable()
-	var out Collected
-	if err == nil && s.Repository() != nil {
-		err = s.evict(ctx, e, &out)
-	}
-	if err != nil {
-		return out, fmt.Errorf("evict: %w", err)
-	}
-	return out, nil
-}
-
-func (s *Store) evict(ctx context.Context, e Eviction, out *Collected) error {
-	if e.Damaged {
-		damaged, err := files(s.path(quarantineDir))
+	defer func() {
 		if err != nil {
-			return err
+			err = fmt.Errorf("evict: %w", err)
 		}
-		for _, f := range damaged {
-			if !f.isBlob() || out.Bytes >= e.Bytes {
-				continue
-			}
-			removed, err := s.removeUnused(f.digest, f.path) // spares one whose intact blocks are being salvaged
-			if err != nil {
-				return err
-			}
-			if removed {
-				out.add(f.digest, allocated(f.info))
-			}
-		}
+	}()
+	if err := s.writable(); err != nil || s.Repository() == nil {
+		return Collected{}, err
 	}
 	evictable, err := s.evictable(ctx, e)
 	if err != nil {
-		return err
+		return Collected{}, err
 	}
 	for _, b := range evictable {
 		if out.Bytes >= e.Bytes {
 			break
 		}
-		removed, err := s.removeArchive(b.digest, s.mapPath(b.digest), s.partPath(b.digest))
+		var removed bool
+		if b.damaged != "" {
+			removed, err = s.removeUnused(b.digest, b.damaged) // spares one whose intact blocks are being salvaged
+		} else {
+			removed, err = s.removeArchive(b.digest, s.mapPath(b.digest), s.partPath(b.digest))
+		}
 		if err != nil {
-			return err
+			return out, err
 		}
 		if removed {
-			out.add(b.digest, b.bytes)
+			out.Digests, out.Bytes = append(out.Digests, b.digest), out.Bytes+b.bytes
 		}
 	}
-	return nil
+	return out, nil
 }
 
-// evictable returns the archives and partials that may be removed, the one used longest ago first.
+// evictable returns what may be removed: damaged archives, then archives and partials, the one used longest ago first.
 func (s *Store) evictable(ctx context.Context, e Eviction) ([]blob, error) {
 	named, err := s.named(nil)
 	if err != nil {
@@ -188,6 +170,10 @@ func (s *Store) evictable(ctx context.Context, e Eviction) ([]blob, error) {
 		return nil, err
 	}
 	staged, err := files(s.path(stagingDir))
+	if err != nil {
+		return nil, err
+	}
+	quarantined, err := files(s.path(quarantineDir))
 	if err != nil {
 		return nil, err
 	}
@@ -207,23 +193,24 @@ func (s *Store) evictable(ctx context.Context, e Eviction) ([]blob, error) {
 			!optional[b.digest] && (e.Unused > 0 || !unnamed)
 	})
 	slices.SortStableFunc(all, func(a, b blob) int { return a.changed.Compare(b.changed) })
-	return all, nil
+	var damaged []blob
+	for _, f := range quarantined {
+		if e.Damaged && f.isBlob() {
+			damaged = append(damaged, blob{digest: f.digest, bytes: allocated(f.info), damaged: f.path})
+		}
+	}
+	return append(damaged, all...), nil
 }
 
 // usedEvery is the precision with which the last use of an archive that is not kept is recorded.
 const usedEvery = 10 * time.Minute
 
-// used records that an archive that is not kept was used. The record is the file's change time, which outlives a
-// restart.
-func (s *Store) used(f *os.File, d update.Digest) {
+// recordUse records that an archive that is not kept was used. The record outlives a restart.
+func (s *Store) recordUse(f *os.File, d update.Digest) {
 	if s.lock == nil || !s.current.Load().optional[d] {
 		return
 	}
-	stamp, err := disk.StampOpen(f)
-	if err != nil || s.c.Now().Sub(stamp.ChangeTime()) < usedEvery {
-		return
-	}
-	if err := os.Chmod(s.blobPath(d), 0o444); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.c.Logger.Warn("use of an archive not noted", "digest", d.String(), "err", err)
+	if stamp, err := disk.StampOpen(f); err == nil && s.c.Now().Sub(stamp.ChangeTime()) >= usedEvery {
+		s.touch(d)
 	}
 }

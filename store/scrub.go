@@ -143,7 +143,7 @@ func (r *reading) archive(ctx context.Context, rel trust.Release) error {
 		return err
 	})
 	if err != nil {
-		return s.condemn(rel.Digest(), f, err)
+		return s.quarantineDamaged(rel.Digest(), f, err)
 	}
 	buf := make([]byte, min(update.BlockSize, rel.Length()))
 	for r.position.Block < len(blocks) {
@@ -154,7 +154,7 @@ func (r *reading) archive(ctx context.Context, rel trust.Release) error {
 			err = fmt.Errorf("%w: expected digest %v, got %v", ErrCorrupt, blocks[i], update.Sum(b))
 		}
 		if err != nil {
-			return s.condemn(rel.Digest(), f, fmt.Errorf("%v: block %d: %w", rel.Name(), i, err))
+			return s.quarantineDamaged(rel.Digest(), f, fmt.Errorf("%v: block %d: %w", rel.Name(), i, err))
 		}
 		r.position.Block++
 		pause := time.Duration(float64(len(b)) * r.pace)

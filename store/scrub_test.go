@@ -62,7 +62,7 @@ func TestUnreadableArchive(t *testing.T) {
 		rel := release(t, o.repo, small)
 		f, err := s.Open(rel.Update())
 		mustDo(t, err)
-		wantErr(t, s.condemn(rel.Digest(), f, fmt.Errorf("block 0: %w", fault)), fault)
+		wantErr(t, s.quarantineDamaged(rel.Digest(), f, fmt.Errorf("block 0: %w", fault)), fault)
 		mustDo(t, f.Close())
 		if _, err := s.Open(rel.Update()); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("after %v it is served still: %v", fault, err)

@@ -101,19 +101,13 @@ type Config struct {
 
 	Reserve int64 // bytes of the disk that are left free
 
-	// Elsewhere are other places that may have archives.
-	Elsewhere []Place
+	// Elsewhere opens the archive with that digest in another place, to which others write, if that has it. As far as
+	// known, the file has exactly those bytes. The caller closes it. nil: there is no other place.
+	Elsewhere func(update.Digest) (*os.File, bool)
 
-	// Kept, if not nil, returns the releases of a repository whose archives are kept: only these must be in place,
-	// and GC removes the others. It must return the same releases for the same repository.
+	// Kept returns the releases of a repository whose archives are kept: only these must be in place, and GC removes
+	// the others. It must return the same releases for the same repository. nil: all.
 	Kept func(*trust.Repository) []trust.Release
-}
-
-// Place is a source of archives that somebody else writes to.
-type Place interface {
-	// OpenDigest opens the archive with that digest, if the place has it. As far as the place knows, the file holds
-	// exactly those bytes. The caller closes it.
-	OpenDigest(d update.Digest) (*os.File, bool)
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -131,6 +125,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Superseded == 0 {
 		c.Superseded = time.Hour
+	}
+	if c.Kept == nil {
+		c.Kept = (*trust.Repository).Releases
 	}
 	return c, nil
 }
@@ -160,7 +157,7 @@ type Store struct {
 	collected    time.Time // when GC was last; zero: never
 	notCollected time.Time // when GC failed; zero: its last run succeeded
 	scrubbed     Scrubbed
-	looked       presence // of Lost
+	lost         lost // the last result of Lost
 }
 
 // view is what the store serves at one time.
@@ -242,12 +239,12 @@ func (s *Store) load() error {
 		return err
 	}
 	s.mended = false
-	return s.show(state)
+	return s.serve(state)
 }
 
-// show makes state the state of the store and serves its repository. A repository that is served already stays the
+// serve makes state the state of the store and serves its repository. A repository that is served already stays the
 // same pointer.
-func (s *Store) show(state *trust.State) error {
+func (s *Store) serve(state *trust.State) error {
 	v := &view{root: state.Root(), ledger: state.Ledger()}
 	v.repo, v.problem = state.Current()
 	if v.problem != nil && !errors.Is(v.problem, trust.ErrNone) {
@@ -286,7 +283,7 @@ func (s *Store) recover(ctx context.Context) error {
 		return err
 	}
 	s.collected = readNote[collected](s, collectedName).At // without it GC is due, which is safe: it removes nothing too early
-	s.mend()
+	s.rewriteDamaged()
 	repo := s.Repository()
 	if repo == nil {
 		return nil
@@ -305,8 +302,8 @@ func (s *Store) recover(ctx context.Context) error {
 	return nil
 }
 
-// mend rewrites metadata files that the disk damaged. If that fails, the served repository is still right.
-func (s *Store) mend() {
+// rewriteDamaged rewrites metadata files that the disk damaged. If that fails, the served repository is still right.
+func (s *Store) rewriteDamaged() {
 	for _, damage := range s.state.Damage() {
 		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
 	}
@@ -429,24 +426,4 @@ func (s *Store) Remember(seen trust.Accepted) error {
 		return nil
 	}
 	return s.state.Remember(seen)
-}
-
-// maxNote bounds the length of a note in bytes.
-const maxNote = 4096
-
-// readNote returns what an earlier process noted, the zero value if there is nothing or it can't be read.
-func readNote[T any](s *Store, name string) T {
-	v, damage, err := disk.ReadJSON[T](s.path(name), maxNote)
-	if err = errors.Join(err, damage); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", err)
-	}
-	return v
-}
-
-// writeNote stores a note for the next process. If that fails it is logged at most: the next process works without
-// it.
-func (s *Store) writeNote(name string, v any) {
-	if err := s.c.FS.WriteJSON(s.path(name), v, 0o644); err != nil {
-		s.c.Logger.Warn("a note for the next process is not written", "file", name, "err", err)
-	}
 }

@@ -390,7 +390,7 @@ func TestDamagedList(t *testing.T) {
 	wantErr(t, err, fs.ErrNotExist)
 }
 
-// shelf is a Place: a directory of files by digest.
+// shelf is a directory of files by digest.
 type shelf string
 
 func (d shelf) OpenDigest(digest update.Digest) (*os.File, bool) {
@@ -403,7 +403,7 @@ func TestElsewhere(t *testing.T) {
 	o := newOrigin(t)
 	place := shelf(t.TempDir())
 	c := o.config(filepath.Join(testworld.TempDir(t), "R"))
-	c.Elsewhere = []Place{shelf(t.TempDir()), place}
+	c.Elsewhere = place.OpenDigest
 	s := mustOpen(t, c)
 	next := o.lists(large)
 	rel := release(t, next, large)

@@ -110,7 +110,7 @@ func openStore(ctx context.Context, s settings.Server, e *elsewhere, logger *slo
 		return nil, err
 	}
 	if e != nil {
-		c.Elsewhere = []store.Place{e}
+		c.Elsewhere = e.OpenDigest
 	}
 	st, err := store.Open(ctx, c)
 	if errors.Is(err, disk.ErrLocked) {

@@ -134,7 +134,7 @@ func (p *Program) openRepository(ctx context.Context, s settings.Server, logger 
 		Now:        p.Now,
 		Reserve:    reserve,
 		Superseded: s.KeepSuperseded,
-		Elsewhere:  []store.Place{r.elsewhere},
+		Elsewhere:  r.elsewhere.OpenDigest,
 	}); err != nil {
 		return nil, err
 	}

@@ -76,10 +76,9 @@ func BenchmarkHash(b *testing.B) {
 		b.Fatal(err)
 	}
 	u, _ := d.Catalog().Newest(time.Now())
-	buf := make([]byte, readSize)
 	b.SetBytes(size)
 	for b.Loop() {
-		if r := d.hash(b.Context(), task{name: u.Name, stamp: d.state.entries[u.Name].seen}, buf); r.err != nil {
+		if r := d.hash(b.Context(), task{name: u.Name, stamp: d.state.entries[u.Name].seen}); r.err != nil {
 			b.Fatal(r.err)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of what is reported at once, however many files are wrong.
+// Limits of a report, however many files are wrong.
 const (
 	maxWarnings = 50
 	maxText     = 300 // bytes
@@ -20,16 +20,15 @@ const (
 // Health is what an operator should know of the directory.
 type Health struct {
 	Readable bool   // whether the last attempt to list the directory succeeded
-	Error    string // why not; "" where it did
+	Error    string // why not; "" if it did
 	Pending  int    // files that are not hashed yet
 
-	// Warnings are at most 50 texts of at most 300 bytes, sorted: names that don't parse, files that
-	// were replaced, archives that are no proper updates, files that are empty or can't be read, archives of
-	// another product, and symbolic links.
+	// Warnings are at most 50 texts of at most 300 bytes, sorted: names that don't parse, files that were replaced, are
+	// empty or can't be read, archives that are not proper updates or are of another product, and symbolic links.
 	Warnings []string
 	More     int // how many warnings were left out
 
-	// Nothing says that there are files that look like archives, but none of them is served.
+	// Nothing says that no archive is served although there are files that look like archives.
 	Nothing bool
 }
 

@@ -25,10 +25,7 @@ const (
 // Run keeps the catalog up to date, hashes and checks until ctx ends. It returns when all of its goroutines have
 // ended. The error says why the cache could not be saved at the end. Run may then be called again.
 func (d *Dir) Run(ctx context.Context) (err error) {
-	l := &loop{d: d, results: make(chan result, parallel+2), saved: make(chan struct{}, 1), checking: map[pace.Lane]bool{}}
-	for range parallel {
-		l.buffers = append(l.buffers, make([]byte, readSize))
-	}
+	l := &loop{d: d, results: make(chan result, parallel+2), saved: make(chan struct{}, 1), idle: parallel, checking: map[pace.Lane]bool{}}
 	work, cancel := context.WithCancel(ctx)
 	defer func() {
 		cancel()
@@ -57,7 +54,7 @@ type loop struct {
 	workers sync.WaitGroup
 	results chan result
 	saved   chan struct{}
-	buffers [][]byte // of idle hashing workers
+	idle    int // hashing workers without a task
 
 	checking                   map[pace.Lane]bool // a check is under way
 	saving                     bool
@@ -74,7 +71,7 @@ func (l *loop) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.act(ctx, time.Now())
 		l.dispatch(ctx)
-		if l.fresh && len(l.buffers) == parallel { // no more digests are coming
+		if l.fresh && l.idle == parallel { // no more digests are coming
 			l.publishAt = time.Now()
 		}
 		timer.Reset(time.Until(l.next()))
@@ -155,17 +152,15 @@ func (l *loop) dispatch(ctx context.Context) {
 	d := l.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(l.buffers) > 0 {
+	for l.idle > 0 {
 		t, ok := d.state.nextHash(time.Now())
 		if !ok {
 			break
 		}
-		last := len(l.buffers) - 1
-		buf := l.buffers[last]
-		l.buffers = l.buffers[:last]
-		l.workers.Go(func() { l.results <- d.hash(ctx, t, buf) })
+		l.idle--
+		l.workers.Go(func() { l.results <- d.hash(ctx, t) })
 	}
-	if len(l.buffers) < parallel {
+	if l.idle < parallel {
 		return
 	}
 	for _, lane := range []pace.Lane{pace.QuickLane, pace.SlowLane} {
@@ -184,7 +179,7 @@ func (l *loop) apply(r result) {
 	if r.checked {
 		l.checking[r.lane] = false
 	} else {
-		l.buffers = append(l.buffers, r.buf)
+		l.idle++
 		l.fresh = true
 	}
 	l.d.apply(r)
@@ -214,14 +209,10 @@ func (d *Dir) reportWatch(err error) {
 	d.state.note("updates directory is not watched, changes are noticed late", err)
 }
 
-// readSize is how many bytes are read at once.
-const readSize = 256 << 10
-
 // result is the result of a task.
 type result struct {
 	task
-	checked bool   // the task was a check
-	buf     []byte // the buffer of a hashing task, for the next one
+	checked bool // the task was a check
 	err     error
 
 	digest   update.Digest
@@ -231,15 +222,15 @@ type result struct {
 
 // hash computes digest and block list of a file. The error is ErrChanged or fs.ErrNotExist if the file is no longer
 // the one of the task.
-func (d *Dir) hash(ctx context.Context, t task, buf []byte) result {
-	r := result{task: t, buf: buf}
-	r.err = d.read(t, func(f *os.File) error {
-		var h update.Hasher
-		if err := feed(ctx, &h, f, t.stamp.Size, buf); err != nil {
-			return err
+func (d *Dir) hash(ctx context.Context, t task) result {
+	r := result{task: t}
+	r.err = d.read(t, func(f *os.File) (err error) {
+		var length int64
+		r.digest, r.blocks, length, err = update.Hash(ctx, io.LimitReader(f, t.stamp.Size), nil) // it may keep growing
+		if err == nil && length < t.stamp.Size {
+			err = fmt.Errorf("%s: %w", f.Name(), io.ErrUnexpectedEOF)
 		}
-		r.digest, r.blocks, _ = h.Result()
-		return nil
+		return err
 	})
 	return r
 }
@@ -271,25 +262,6 @@ func (d *Dir) read(t task, use func(*os.File) error) error {
 		return same // a changed file also explains an error of use
 	}
 	return err
-}
-
-// feed hashes exactly size bytes, so that it ends even if the file keeps growing.
-func feed(ctx context.Context, h *update.Hasher, f *os.File, size int64, buf []byte) error {
-	for size > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := f.Read(buf[:min(int64(len(buf)), size)])
-		h.Write(buf[:n])
-		size -= int64(n)
-		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("%s: %w", f.Name(), io.ErrUnexpectedEOF)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // apply applies a result to the state. If the file was not the listed one, or could not be opened for reasons that are
