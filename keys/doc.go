@@ -1,4 +1,4 @@
-// Package keys holds public keys: how they are written down, named and compared. Every key is an
+// Package keys holds public keys: how they are written to files, named and compared. Every key is an
 // Ed25519 key (RFC 8032).
 //
 // A public key file is standard PEM of a SubjectPublicKeyInfo (RFC 8410, section 4) as openssl writes
@@ -16,16 +16,15 @@
 //	fingerprint      74c1-81c7-ad8a-0855
 //	SSH fingerprint  SHA256:bbXpuKG6zhzdmnxq256TlqzFBzRl2f6OOg722cYNbU8
 //
-// The ID is what programs use: it names the key in repository metadata and in URLs. It is the key ID
+// Programs use the ID: it names the key in repository metadata and in URLs. It is the key ID
 // of The Update Framework (specification 1.0, section 4.2), the SHA-256, in lower-case hex, of these
 // bytes, where <hex> is the key in 64 lower-case hex digits:
 //
 //	{"keytype":"ed25519","keyval":{"public":"<hex>"},"scheme":"ed25519"}
 //
-// The fingerprint is what people compare: the first 16 digits of the ID in groups of four. It has 64
-// bits, enough to tell one's own keys apart; no program decides by it, and who takes a key over from
-// somebody compares the whole ID.
-// The SSH fingerprint is what ssh-agent calls the key; only keys/secret uses it.
+// People compare the fingerprint: the first 16 digits of the ID in groups of four. It has 64 bits, enough to distinguish
+// one's own keys. No program decides by it, and a person who accepts a key from somebody else compares the whole ID.
+// The SSH fingerprint is the name of the key in ssh-agent; only keys/secret uses it.
 //
 // The package does no I/O.
 package keys

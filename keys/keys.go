@@ -19,7 +19,7 @@ const pemType = "PUBLIC KEY"
 // nothing and has no ID.
 type Public struct{ point [ed25519.PublicKeySize]byte }
 
-// New returns the public key with those 32 bytes. It refuses what is no point of the curve in its one
+// New returns the public key with these 32 bytes. It refuses bytes that are no point of the curve in its one
 // spelling (RFC 8032, section 5.1.3), and points of small order, under which one signature fits many
 // messages.
 func New(k ed25519.PublicKey) (Public, error) {
@@ -37,7 +37,7 @@ func New(k ed25519.PublicKey) (Public, error) {
 }
 
 // ParsePEM parses a public key file: exactly one PEM block "PUBLIC KEY" with an Ed25519 key, byte for
-// byte as PEM returns it. Keys of other algorithms are refused by name.
+// byte as PEM returns it. The error for a key of another algorithm names that.
 func ParsePEM(b []byte) (Public, error) {
 	_, der, err := DecodePEM(b, kindHint, pemType)
 	if err != nil {
@@ -112,8 +112,8 @@ func (p Public) Hex() string { return hex.EncodeToString(p.Ed25519()) }
 // IsZero reports whether p is the zero Public, which is no key.
 func (p Public) IsZero() bool { return p == Public{} }
 
-// Verify reports whether sig is the Ed25519 signature of msg by this key. Under the zero Public, and
-// for a sig that is not 64 bytes long, it is not.
+// Verify reports whether sig is the Ed25519 signature of msg by this key. It is false for the zero Public, and for a sig
+// that is not 64 bytes long.
 func (p Public) Verify(msg, sig []byte) bool {
 	return !p.IsZero() && ed25519.Verify(p.Ed25519(), msg, sig)
 }

@@ -10,15 +10,14 @@ import (
 	"strings"
 )
 
-// MaxPEM bounds a PEM file in bytes. The longest that is worth a good refusal, an RSA key of 16,384
-// bits, fits.
+// MaxPEM bounds a PEM file in bytes. An RSA key of 16,384 bits fits, so that the error can name its algorithm.
 const MaxPEM = 16 << 10
 
 const remedy = "; openssl pkey -in KEY writes a key as expected, with -pubin a public one"
 
-// DecodePEM returns the type, one of kinds, and the bytes of the one block in b. A key file is one block in the
-// one spelling that openssl writes, and nothing around it: whatever pem.EncodeToMemory would not have written is refused: text around the block, headers, CRLF, a
-// missing last newline. hint says what to do about a block of another type.
+// DecodePEM returns the type, one of kinds, and the bytes of the one block in b. A key file is one block in the one spelling
+// that openssl and pem.EncodeToMemory write. DecodePEM refuses text around the block, headers, CRLF, and a missing last
+// newline. hint returns what to do about a block of another type.
 func DecodePEM(b []byte, hint func(kind string) string, kinds ...string) (kind string, der []byte, err error) {
 	if len(b) > MaxPEM {
 		return "", nil, fmt.Errorf("expected at most %d bytes, got more", MaxPEM)
@@ -36,7 +35,7 @@ func DecodePEM(b []byte, hint func(kind string) string, kinds ...string) (kind s
 	return block.Type, block.Bytes, nil
 }
 
-// CheckAlgorithm refuses every key algorithm but Ed25519 and calls the other one by its name.
+// CheckAlgorithm refuses every key algorithm but Ed25519. The error names the other one.
 func CheckAlgorithm(oid asn1.ObjectIdentifier) error {
 	if got := algorithmName(oid); got != "Ed25519" {
 		return fmt.Errorf("expected an Ed25519 key, got %s; openssl genpkey -algorithm ed25519 makes one that fits", got)

@@ -1,5 +1,5 @@
-// Package packaging holds the files that are put on a machine beside a program: systemd units, and the
-// script of the update that moves a box over to boxup. They lie in the folders systemd and bootstrap.
+// Package packaging holds files that are installed with a program: systemd units, and the script of the
+// update that moves a box to boxup.
 package packaging
 
 import (
@@ -16,10 +16,10 @@ var (
 	bootstrap string
 )
 
-// programPath is where the units expect the program.
+// programPath is the path of the program in the units.
 const programPath = "/usr/bin/boxup"
 
-// BoxupService returns the systemd service that runs boxup, which lies at the absolute path program.
+// BoxupService returns the systemd service that runs boxup. program is the absolute path of boxup.
 func BoxupService(program string) []byte {
 	return []byte(strings.ReplaceAll(service, programPath, program))
 }
@@ -27,10 +27,9 @@ func BoxupService(program string) []byte {
 // BoxupTimer returns the systemd timer that starts the service.
 func BoxupTimer() []byte { return []byte(timer) }
 
-// BootstrapScript returns the install_update.sh of the update that moves a box over to boxup. Beside it
-// lie boxup, root.json, config.json, boxup.service and boxup.timer; boxup gets to BootstrapProgram.
+// BootstrapScript returns the install_update.sh of the update that moves a box to boxup. The update also has boxup,
+// root.json, config.json, boxup.service and boxup.timer. The script installs boxup at BootstrapProgram.
 func BootstrapScript() []byte { return []byte(bootstrap) }
 
-// BootstrapProgram is where the bootstrap update puts boxup: a place that is the operator's, so that a
-// package of the same program never meets it.
+// BootstrapProgram is the path at which the bootstrap update installs boxup. No package installs files there.
 const BootstrapProgram = "/usr/local/bin/boxup"

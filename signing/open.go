@@ -13,22 +13,22 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ErrSignature says that no key that counts made the signature for this archive under this name.
+// ErrSignature says that none of the keys that count signed this archive under this name.
 var ErrSignature error = status.Signature
 
-// Verified is an update that this package, or signing/trust, vouches for. Nothing else can make one.
-// The zero Verified vouches for nothing; whatever takes a Verified refuses it.
+// Verified is an update that this package, or signing/trust, has verified. No other package can make one. The zero Verified
+// is no update, and every function with a Verified as argument refuses it.
 type Verified = verified.Update
 
-// Open verifies that one of the keys signed an archive with that digest under that name. The digest
-// must come from the bytes at hand and the name from the request for them, neither from a checksum
-// line that came with them. The error is ErrSignature where no key fits.
+// Open verifies that one of the keys signed an archive with this digest under this name. The digest must be that of the
+// bytes at hand and the name that of the request for them; neither may be from a checksum line that came with them. The
+// error is ErrSignature if no key fits.
 func Open(d update.Digest, n update.Name, sig Signature, ks ...keys.Public) (Verified, error) {
 	return open(verified.Claim{Name: n, Digest: d, Length: -1}, sig, ks)
 }
 
-// Verify is Open for the archive that r holds, which it reads to its end in constant memory. The
-// error is that of r, or of ctx, where reading ends early.
+// Verify is Open for the archive in r, which it reads to the end in constant memory. If it can't, the error is that of r or
+// of ctx.
 func Verify(ctx context.Context, r io.Reader, n update.Name, sig Signature, ks ...keys.Public) (Verified, error) {
 	h := sha256.New()
 	length, err := io.CopyBuffer(h, untilDone{ctx, r}, make([]byte, 256<<10))
@@ -64,7 +64,7 @@ func list(ks []keys.Public) string {
 	return strings.Join(names, " or ")
 }
 
-// untilDone ends reading with the error of ctx.
+// untilDone is a reader that fails with the error of ctx.
 type untilDone struct {
 	ctx context.Context
 	r   io.Reader

@@ -15,12 +15,11 @@ type Signer interface {
 	// Public returns the key that verifies what Sign returns.
 	Public() keys.Public
 
-	// Sign returns the Ed25519 signature of msg. It may ask a person or another program and ends when
-	// ctx does.
+	// Sign returns the Ed25519 signature of msg. It may ask a person or another program; the wait ends with ctx.
 	Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error)
 }
 
-// Sign returns the detached signature of the update with that digest and name.
+// Sign returns the detached signature of the update with this digest and name.
 func Sign(ctx context.Context, s Signer, d update.Digest, n update.Name) (Signature, error) {
 	if d.IsZero() || n.IsZero() {
 		return Signature{}, errors.New("sign: a digest and a name are needed")
@@ -33,7 +32,7 @@ func Sign(ctx context.Context, s Signer, d update.Digest, n update.Name) (Signat
 	if err != nil {
 		return Signature{}, fmt.Errorf("sign %v: %w", n, err)
 	}
-	// A faulty signer must not reach the boxes: they would refuse the update one by one.
+	// A wrong signature must not reach the boxes, each of which would refuse the update.
 	if _, err := Open(d, n, sig, s.Public()); err != nil {
 		return Signature{}, fmt.Errorf("sign %v: the signer returned what its key does not verify: %w", n, err)
 	}

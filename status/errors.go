@@ -6,25 +6,24 @@ import (
 	"slices"
 )
 
-// told adds to an error what is told beside its message, which stays that of the error in it.
-type told struct {
+// annotated is an error with a hint or an exit code. Its message is that of the error in it.
+type annotated struct {
 	error
 	hint string // "" for none
 	code int    // 0 for none
 }
 
-func (t *told) Unwrap() error { return t.error }
+func (a *annotated) Unwrap() error { return a.error }
 
-// WithHint returns err with a hint: what to do about it, without a capital or full stop. It returns
-// nil for nil.
+// WithHint returns err with a hint what to do about it, without a capital or full stop. It returns nil for nil.
 func WithHint(err error, hint string) error {
 	if err == nil {
 		return nil
 	}
-	return &told{error: err, hint: hint}
+	return &annotated{error: err, hint: hint}
 }
 
-// WithDefaultHint is WithHint where nothing better is known: it leaves an error that has a hint as it is.
+// WithDefaultHint is WithHint for an error without a hint. Others are returned as they are.
 func WithDefaultHint(err error, hint string) error {
 	if len(Hints(err)) > 0 {
 		return err
@@ -32,16 +31,16 @@ func WithDefaultHint(err error, hint string) error {
 	return WithHint(err, hint)
 }
 
-// WithCode returns err with the exit code that it ends the program with; of several codes the
-// outermost counts. It returns nil for nil.
+// WithCode returns err with the exit code with which it ends the program. Of several codes the outermost counts. It returns
+// nil for nil.
 func WithCode(err error, code int) error {
 	if err == nil {
 		return nil
 	}
-	return &told{error: err, code: code}
+	return &annotated{error: err, code: code}
 }
 
-// Usagef returns an error of usage, made as by fmt.Errorf: the program ends with ExitUsage.
+// Usagef returns an error in usage, formatted as by fmt.Errorf: the program ends with ExitUsage.
 func Usagef(format string, args ...any) error {
 	return WithCode(fmt.Errorf(format, args...), ExitUsage)
 }
@@ -52,19 +51,19 @@ func Coded(err error) error { return WithCode(err, ExitOf(err)) }
 // Hints returns the hints of err, the outermost first.
 func Hints(err error) []string {
 	var all []string
-	for t := (*told)(nil); errors.As(err, &t); err = t.error {
-		if t.hint != "" {
-			all = append(all, t.hint)
+	for a := (*annotated)(nil); errors.As(err, &a); err = a.error {
+		if a.hint != "" {
+			all = append(all, a.hint)
 		}
 	}
 	return slices.Compact(all)
 }
 
-// ExitCode returns the code that err ends a program with, which WithCode gave it: ExitFailed where none did.
+// ExitCode returns the exit code that WithCode gave err, or else ExitFailed.
 func ExitCode(err error) int {
-	for t := (*told)(nil); errors.As(err, &t); err = t.error {
-		if t.code != 0 {
-			return t.code
+	for a := (*annotated)(nil); errors.As(err, &a); err = a.error {
+		if a.code != 0 {
+			return a.code
 		}
 	}
 	return ExitFailed

@@ -2,21 +2,21 @@ package status
 
 import "syscall"
 
-// A Kind is a kind of failure. It is an error whose text says no more than that kind does; wrap it to say what
-// failed and why. Kinds stand in the order of their gravity.
+// A Kind is a kind of failure. It is an error with a general text; wrap it to say what failed and why. Kinds stand in the
+// order of their gravity.
 type Kind uint8
 
 // The kinds.
 const (
 	_ Kind = iota
 
-	// Of an installation that went wrong: what is told first, whatever else did.
+	// Of a failed installation. These come first, whatever else failed.
 	RolledBack // the check after it failed: the update before runs again
 	NoWayBack  // the check after it failed, and so did going back
 
-	// Of this computer, and what is on its media. Nobody else is to blame for them.
+	// Of this computer and its media.
 	NoSpace      // too little room on the disk, or below a cap
-	BrokenExport // a file is no whole export, whatever else kept it from being read
+	BrokenExport // a file is no complete export
 	Machine      // the disk is read-only or fails, or there is no memory for a program
 	Locked       // another process uses the directory
 	Passphrase   // a private key can't be read with this passphrase
@@ -33,13 +33,13 @@ const (
 	OtherProduct    // it is for another product
 
 	// Of what was sent, fetched or signed.
-	Refused      // an upstream sent what it must not
+	Refused      // an upstream sent something wrong
 	SecondDigest // a name has another digest than before
 	Stranded     // a new root does not accept what is published
 	Fork         // there are two files for one version
 	Rollback     // older than what was accepted before
 	Mismatch     // not the file that the metadata name
-	Conflict     // somebody else published meanwhile
+	Conflict     // another signer published meanwhile
 	Threshold    // too few signatures
 	Key          // the root does not name the key
 	Expired      // past its expiry
@@ -60,58 +60,58 @@ const (
 	NoFile       // an archive is neither at the origin nor here
 	Changed      // a file is not what was signed
 	OriginOnly   // only the origin can do that
-	NoResource   // a URL that leads nowhere
-	Method       // an HTTP method that the resource does not take
+	NoResource   // there is nothing at the URL
+	Method       // an HTTP method that the resource does not support
 	NoLength     // a body without a length
 	TooLarge     // a body that is too large
-	Slow         // a body that came too slowly
+	Slow         // a body that arrived too slowly
 	Cut          // a body that ended early
 	Busy         // too many bodies at once
-	Unavailable  // nobody could be reached
+	Unavailable  // no upstream could be reached
 	NotFound     // an upstream does not have the file
-	NoMetadata   // metadata are not there
+	NoMetadata   // there are no metadata
 	lastKind     = NoMetadata
 )
 
-// The exit codes that several programs share. What is only a result, such as "an update is there", is a code of the
-// program that documents it.
+// The exit codes that several programs share. A mere result, such as "there is an update", is a code of the program that
+// documents it.
 const (
 	ExitDone        = 0
 	ExitFailed      = 1
 	ExitUsage       = 2
-	ExitUnavailable = 3 // nobody who has it could be reached
-	ExitRefused     = 4 // what came was refused: wrong, older than what was seen, or expired
+	ExitUnavailable = 3 // no upstream that has it could be reached
+	ExitRefused     = 4 // an answer was refused: wrong, older than one before, or expired
 	ExitNoSpace     = 5 // too little room on the disk, or below a cap
 
 	// Of boxup.
-	ExitHeld       = 11 // an update is there and waits: maintenance window, daily cap, set aside
+	ExitHeld       = 11 // there is an update that waits: maintenance window, daily cap, set aside
 	ExitImproper   = 12 // the archive is no proper update
 	ExitScript     = 13 // the install script failed
 	ExitRolledBack = 14 // the check after the installation failed
 )
 
-// Reason says in a word or two why something failed. It tells nothing of a network or a disk, so that anyone may see it.
+// Reason says in a word or two why something failed. It reveals nothing about a network or a disk, so that it can be public.
 type Reason string
 
 // The reasons.
 const (
 	ReasonNoSpace     Reason = "no space"    // on the disk, or below the cap
-	ReasonRefused     Reason = "refused"     // an upstream sent what is wrong
-	ReasonExpired     Reason = "expired"     // it shows metadata that ran out
-	ReasonBehind      Reason = "behind"      // it shows older metadata than are here
+	ReasonRefused     Reason = "refused"     // an upstream sent something wrong
+	ReasonExpired     Reason = "expired"     // its metadata have expired
+	ReasonBehind      Reason = "behind"      // its metadata are older than the own ones
 	ReasonUnavailable Reason = "unavailable" // it is down, cut or busy
 	ReasonMissing     Reason = "not found"   // it does not have what it lists
 	ReasonOther       Reason = "failed"      // see the log
 )
 
-// Refusal says why something that was sent did not verify. It is a label of metrics.
+// Refusal says why received data did not verify. It is a label of metrics.
 type Refusal string
 
 // The refusals.
 const (
 	RefusedMalformed    Refusal = "malformed"     // not what its kind requires
 	RefusedThreshold    Refusal = "threshold"     // too few signatures, or by the wrong keys
-	RefusedExpired      Refusal = "expired"       // metadata that ran out
+	RefusedExpired      Refusal = "expired"       // metadata that have expired
 	RefusedRollback     Refusal = "rollback"      // older than what was accepted before
 	RefusedFork         Refusal = "fork"          // another file under a version that was accepted before
 	RefusedMismatch     Refusal = "mismatch"      // not the file that the metadata name
@@ -125,19 +125,19 @@ func Refusals() []Refusal {
 		RefusedFork, RefusedMismatch, RefusedSecondDigest, RefusedCorrupt}
 }
 
-// Wire is how a failure is told to a signer over HTTP. docs/PUBLISH.md lists the codes.
+// Wire is the report of a failure to a signer over HTTP. docs/PUBLISH.md lists the codes.
 type Wire struct {
 	Code   string
 	Status int
-	Hint   string // what to do; "" where that is plain
+	Hint   string // what to do; "" if that is obvious
 }
 
-// facts is all that follows from a kind. The zero value of each field says that nothing does.
+// facts are the consequences of a kind. The zero value of a field means that there is none.
 type facts struct {
 	text    string          // of the error
-	is      Kind            // the wider kind that this one is, too
-	system  []syscall.Errno // what the system says of it
-	hostile bool            // it can't have come from an upstream that is only behind, or cut
+	is      Kind            // the wider kind to which this one belongs
+	system  []syscall.Errno // errors of the system that are of this kind
+	hostile bool            // an upstream that is only behind, or cut, can't be the cause
 
 	reason  Reason
 	refusal Refusal

@@ -23,7 +23,7 @@ type variant struct {
 func (v *variant) Error() string { return v.text }
 func (v *variant) Unwrap() error { return v.kind }
 
-// In reports whether err is of kind k: it holds k, or what the system says of it.
+// In reports whether err is of kind k: it wraps k, or an error of the system that is of this kind.
 func (k Kind) In(err error) bool {
 	if errors.Is(err, k) {
 		return true
@@ -36,21 +36,20 @@ func (k Kind) In(err error) bool {
 	return false
 }
 
-// gravest returns what is known of the gravest kind of err from which something follows, the zero value where err is of
-// no such kind.
-func gravest(err error, follows func(facts) bool) facts {
+// gravest returns the facts of the gravest kind of err for which has is true, the zero value if there is none.
+func gravest(err error, has func(facts) bool) facts {
 	if err == nil {
 		return facts{}
 	}
 	for k := Kind(1); k <= lastKind; k++ {
-		if follows(table[k]) && k.In(err) {
+		if has(table[k]) && k.In(err) {
 			return table[k]
 		}
 	}
 	return facts{}
 }
 
-// ReasonOf returns why err came, ReasonOther where its kind is unknown and "" for nil.
+// ReasonOf returns the reason of err, ReasonOther if its kind is unknown and "" for nil.
 func ReasonOf(err error) Reason {
 	if err == nil {
 		return ""
@@ -61,35 +60,34 @@ func ReasonOf(err error) Reason {
 	return ReasonOther
 }
 
-// RefusalOf returns why something did not verify, "" where err speaks of something else.
+// RefusalOf returns why something did not verify, "" if err is about something else.
 func RefusalOf(err error) Refusal {
 	return gravest(err, func(f facts) bool { return f.refusal != "" }).refusal
 }
 
-// Hostile reports whether metadata can't have come from an upstream that is only behind, or cut.
+// Hostile reports whether an upstream that is only behind, or cut, can't be the cause of err.
 func Hostile(err error) bool {
 	return gravest(err, func(f facts) bool { return f.hostile }).hostile
 }
 
-// ExitOf returns the exit code of err, 0 where its kind has none. An error of the local disk counts before all others, since
-// nobody else is to blame for it.
+// ExitOf returns the exit code of the kind of err, 0 if it has none. An error of the local disk counts before all others.
 func ExitOf(err error) int {
 	return gravest(err, func(f facts) bool { return f.exit != 0 }).exit
 }
 
-// SignerHint returns what can be done about err at the signer's command line, "" where nothing is known.
+// SignerHint returns what to do about err at the signer's command line, "" if nothing is known.
 func SignerHint(err error) string {
 	return gravest(err, func(f facts) bool { return f.signer != "" }).signer
 }
 
-// BoxHint returns what can be done about err on a box that keeps what installing wrote in the file log, "" where nothing
-// is known.
+// BoxHint returns what to do about err on a box, "" if nothing is known. log is the file with the output of an
+// installation.
 func BoxHint(err error, log string) string {
 	return strings.ReplaceAll(gravest(err, func(f facts) bool { return f.box != "" }).box, logFile, log)
 }
 
-// WireOf returns how err is told to a signer. ok is false where err is none that is told: then it is an internal
-// error, and its text must not be sent. What the system says is never told, since it names files.
+// WireOf returns the report of err to a signer. If ok is false, err is an internal error, and its text must not be sent.
+// Errors of the system are always internal, since they name files.
 func WireOf(err error) (w Wire, ok bool) {
 	for k := Kind(1); k <= lastKind; k++ {
 		if table[k].wire.Code != "" && errors.Is(err, k) {
@@ -99,8 +97,7 @@ func WireOf(err error) (w Wire, ok bool) {
 	return internal, false
 }
 
-// ByCode returns the kind that travels under a code, 0 where there is none. Of two kinds under one code it is the first, which
-// says more.
+// ByCode returns the kind with a code, 0 if there is none. Of two kinds with one code it is the first, which says more.
 func ByCode(code string) Kind {
 	for k := Kind(1); k <= lastKind; k++ {
 		if code != "" && table[k].wire.Code == code {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// ErrRing says that every upstream copies from this mirror: no way leads to an origin.
+// ErrRing says that every upstream copies from this mirror: none of them leads to an origin.
 var ErrRing = errors.New("all upstreams copy from this mirror, so that nothing new can arrive")
 
-// Versions are those of the four files of a repository, 0 where there is none.
+// Versions are the versions of the four files of a repository, 0 if there is none.
 type Versions struct {
 	Root      int64 `json:"root"`
 	Targets   int64 `json:"targets"`
@@ -18,23 +18,23 @@ type Versions struct {
 	Timestamp int64 `json:"timestamp"`
 }
 
-// Standing is how a server stands at one moment, for anyone to see.
+// Standing is the public state of a server at one moment.
 type Standing struct {
 	Files      []File     // of metadata, in the order in which they are shown; none: nothing is signed
-	Unhashed   int        // archives of which the digest is not known yet
-	StoreBytes int64      // that archives take
-	FreeBytes  int64      // that the disk has left for them
-	Scrubbed   time.Time  // when all of them had been read again the last time; zero: not yet
-	Damaged    int        // of them that were found damaged by that
+	Unhashed   int        // archives whose digest is not known yet
+	StoreBytes int64      // of archives
+	FreeBytes  int64      // on the disk, for archives
+	Scrubbed   time.Time  // end of the last scrub; zero: none yet
+	Damaged    int        // archives that the last scrub found damaged
 	Copy       *Freshness // public; nil: this is no mirror
 
-	// ClockOff says that an origin signs nothing since its clock is off, or that it was when it signed last.
+	// ClockOff says that an origin signs nothing because its clock is off, or that it was when it signed last.
 	ClockOff bool
 
 	// CertificateExpires is when the first of the server's own certificates expires; zero: there is none.
 	CertificateExpires time.Time
 
-	// Refusals counts what others than publishers sent that did not verify.
+	// Refusals counts received data that did not verify, except from publishers.
 	Refusals map[Refusal]int64
 }
 
@@ -45,8 +45,7 @@ type File struct {
 	Issued, Expires time.Time
 }
 
-// Freshness is how new a copy is, and how that is known. Times are UTC in whole seconds, and absent in
-// JSON where there is none.
+// Freshness is how new a copy is, and how that is known. Times are UTC in whole seconds, and zero times are absent in JSON.
 type Freshness struct {
 	// Synced is false until the first repository is complete: until then nothing can be served.
 	Synced bool `json:"synced"`
@@ -55,24 +54,23 @@ type Freshness struct {
 	Upstream Versions `json:"upstream"` // the newest that any upstream showed
 
 	// UpdatesBehind is how many updates the newest repository lists that the own one doesn't.
-	// SecondsBehind counts from when the first repository was issued that the own one lacks, by its
-	// signed time. Both are 0 where the own one is the newest that is known.
+	// SecondsBehind counts from the signed time of the first repository that the own one lacks. Both are 0 if the own
+	// one is the newest that is known.
 	UpdatesBehind int   `json:"updates_behind"`
 	SecondsBehind int64 `json:"seconds_behind"`
 
-	// Checked is when an upstream last showed a repository that was accepted: what is newer than that
-	// can't be known. Complete is when the own one last was the newest of all upstreams.
+	// Checked is when an upstream last showed a repository that was accepted: nothing newer is known. Complete is when
+	// the own one last was the newest of all upstreams.
 	Checked  time.Time `json:"checked,omitzero"`
 	Complete time.Time `json:"complete,omitzero"`
 
-	// Error is why the last sync failed, or does not get on, and Reason the same in a word or two. Since is
-	// when the first one did after which none went well.
+	// Error is why the last sync failed, or makes no progress, and Reason the same in a word or two. Since is when the
+	// first of these failures began.
 	Error  string    `json:"error,omitempty"`
 	Reason Reason    `json:"reason,omitempty"`
 	Since  time.Time `json:"error_since,omitzero"`
 
-	// Expires is when boxes begin to refuse what is served, and Expiring the role whose file expires
-	// first.
+	// Expires is when boxes begin to refuse the repository, and Expiring the role whose file expires first.
 	Expires  time.Time `json:"expires,omitzero"`
 	Expiring string    `json:"expiring,omitempty"`
 	Expired  bool      `json:"expired"`
@@ -82,37 +80,37 @@ type Freshness struct {
 
 	Upstreams []Upstream `json:"upstreams"`
 
-	// Of the running process alone.
+	// Only of the running process.
 	Succeeded int64  `json:"-"` // syncs
 	Failed    int64  `json:"-"`
 	History   []Sync `json:"-"` // the last syncs, the newest first
 }
 
-// Upstream is what one upstream showed last.
+// Upstream is the state of one upstream.
 type Upstream struct {
 	URL      string    `json:"url"`      // without user and password
 	Versions Versions  `json:"versions"` // of the last repository that was accepted
 	Checked  time.Time `json:"checked,omitzero"`
 	Behind   bool      `json:"behind"`            // it has an older one than another upstream, or than the mirror
 	Loop     bool      `json:"loop,omitempty"`    // it copies from this mirror
-	Slow     bool      `json:"slow,omitempty"`    // another one was much faster: it is asked last
-	Damaged  bool      `json:"damaged,omitempty"` // several of its archives were wrong: it is asked last
-	Error    string    `json:"error,omitempty"`   // why it was refused, or not reached, the last time
+	Slow     bool      `json:"slow,omitempty"`    // another one was much faster; it is asked last
+	Damaged  bool      `json:"damaged,omitempty"` // several of its archives were wrong; it is asked last
+	Error    string    `json:"error,omitempty"`   // why its last answer was refused, or it was not reached
 	Reason   Reason    `json:"reason,omitempty"`
 
 	Received int64 `json:"-"` // bytes since the process began
 }
 
-// Sync is how one sync went.
+// Sync is the result of one sync.
 type Sync struct {
 	At       time.Time // its end
 	Took     time.Duration
-	Archives int    // that were fetched
-	Bytes    int64  // of them
-	Reason   Reason // why it failed; "": it went well
+	Archives int    // fetched
+	Bytes    int64  // of these archives
+	Reason   Reason // why it failed; "": it did not
 }
 
-// Problem says in a word or two why an upstream is not used, or used last: "" for none.
+// Problem returns in a word or two why an upstream is not used, or used last, "" if there is no problem.
 func (u Upstream) Problem() string {
 	switch {
 	case u.Reason != "":
@@ -127,7 +125,7 @@ func (u Upstream) Problem() string {
 	return ""
 }
 
-// Public returns what anyone may see: without messages, which tell of what lies inside a network.
+// Public returns f without messages, which may reveal details of a network.
 func (f Freshness) Public() *Freshness {
 	f.Error = ""
 	f.Upstreams = slices.Clone(f.Upstreams)
@@ -137,10 +135,10 @@ func (f Freshness) Public() *Freshness {
 	return &f
 }
 
-// Ready reports whether boxes accept what is served at the time of a Freshness.
+// Ready reports whether boxes accept the repository.
 func (f Freshness) Ready() bool { return f.Synced && !f.Expired }
 
-// Verdict returns nil for a copy that is what upstream has, as far as is known, and else why it is not, or may not be.
+// Verdict returns nil if the copy is what the upstreams have, as far as is known, and otherwise why it is not, or may not be.
 func (f Freshness) Verdict() error {
 	switch {
 	case !f.Synced:

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// What to do about a clock. It may be right: then somebody has to say so, or what was signed is not.
+// The hints about clocks. A clock may be right, if the time in a signed file is not, or if an origin was off for long.
 const (
 	hintOriginBehind = "set the clock of the origin; if it is right, replace the online key: boxsign rotate online"
 	hintOriginAhead  = "set the clock of the origin; if it is right, because the origin was off for long, start it with clock_checked set to today, or publish a list: boxsign renew --list"
@@ -13,16 +13,16 @@ const (
 	hintClockAhead   = "make sure that the clock of this computer is right: boxes that see what it signs refuse all that is signed before; if it is, a signer's word is enough: boxsign renew --list"
 )
 
-// logFile stands in a hint for the file that holds what installing an update wrote.
+// logFile stands in a hint for the file with the output of an installation.
 const logFile = "LOG"
 
-// hintLog is what to do on a box about a script or hook that failed.
-const hintLog = "what it wrote is in " + logFile
+// hintLog is the hint on a box about a script or hook that failed.
+const hintLog = "its output is in " + logFile
 
-// hintMistake is what to do on a box about an update that was signed and can't be installed.
+// hintMistake is the hint on a box about an update that was signed and can't be installed.
 const hintMistake = "it was signed by mistake: a release signer must publish another"
 
-// table is all that follows from each kind.
+// table has the facts of each kind.
 var table = [lastKind + 1]facts{
 	NoSpace: {
 		text: "no space left", system: []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT},
@@ -152,5 +152,5 @@ var table = [lastKind + 1]facts{
 	NoMetadata:  {text: "metadata not found", reason: ReasonMissing, exit: ExitUnavailable},
 }
 
-// internal is told of errors that are nobody's business but the operator's.
+// internal is the report of errors that only the operator may see.
 var internal = Wire{"internal", http.StatusInternalServerError, ""}

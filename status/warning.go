@@ -38,23 +38,22 @@ func (w Warning) Mark() string {
 // UrgentMark stands before an urgent warning.
 const UrgentMark = "[-]"
 
-// A Component is a part of a server. All that tells how the server is goes by this: /, the probes, the status page
-// and the metrics. All of it is shown to anyone who asks. A name of digits only would be read as a box.
+// A Component is a part of a server, as /, the probes, the status page and the metrics report it. All of it is public.
 type Component struct {
-	Name string
+	Name string // never only digits, which OPQ Health would read as a box
 
-	// Unready says that the server should be sent no requests, since boxes take nothing that this part serves. An
-	// urgent warning says why.
+	// Unready says that the server should get no requests, because boxes accept nothing that this part serves. An urgent
+	// warning says why.
 	Unready bool
 
 	Warnings   []Warning
-	Note       string           // how it is, in a few words; "": nothing to add
-	Versions   map[string]int64 // of what the part holds, by name
-	Freshness  *Freshness       // of a copy, public; nil: it is none
+	Note       string           // its state in a few words; "": nothing to add
+	Versions   map[string]int64 // of the files in it, by name
+	Freshness  *Freshness       // public; nil: it is no copy
 	Components []Component
 }
 
-// OK reports whether a component and its parts are in order: nothing that they warn of is urgent.
+// OK reports whether a component and its parts are in order: they have no urgent warnings.
 func (c Component) OK() bool {
 	urgent := slices.ContainsFunc(c.Warnings, func(w Warning) bool { return w.Urgent })
 	return !c.Unready && !urgent && AllOK(c.Components)
@@ -65,12 +64,12 @@ func AllOK(components []Component) bool {
 	return !slices.ContainsFunc(components, func(c Component) bool { return !c.OK() })
 }
 
-// Ready reports whether a server of these components should be sent requests.
+// Ready reports whether a server with these components should get requests.
 func Ready(components []Component) bool {
 	return !slices.ContainsFunc(components, func(c Component) bool { return c.Unready || !Ready(c.Components) })
 }
 
-// Problems returns the warnings of components and of their parts, a line for each, those that are urgent and the others.
+// Problems returns the warnings of components and of their parts, one line each: the urgent ones and the others.
 func Problems(components []Component) (urgent, other []string) { return problemsOf(components, "") }
 
 func problemsOf(components []Component, of string) (urgent, other []string) {
@@ -89,7 +88,7 @@ func problemsOf(components []Component, of string) (urgent, other []string) {
 	return urgent, other
 }
 
-// OneLine returns a text as one line, so that none in it, which may come from outside, passes for another.
+// OneLine returns a text, which may come from outside, as one line, so that no part of it looks like a line of our own.
 func OneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

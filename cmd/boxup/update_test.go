@@ -204,7 +204,7 @@ func TestFailures(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "echo oh no; exit 3")})
 	m.sync(w)
 	for range 3 {
-		d.must(status.ExitScript, "update").says(two, "install script failed", "hint: what it wrote is in "+d.path("S/install/log/install.log"))
+		d.must(status.ExitScript, "update").says(two, "install script failed", "hint: its output is in "+d.path("S/install/log/install.log"))
 	}
 	d.has("100", "100 200 200 200")
 	d.clean()

@@ -18,10 +18,9 @@ var ErrLocked error = status.Locked
 // Lock is an exclusive lock that the kernel releases when the process ends, however it ends.
 type Lock struct{ file *os.File }
 
-// TryLock locks the file at path, which it creates with mode 0600 where it is missing and never
-// removes, and writes the process ID into it for people to read. A symbolic link is refused, since
-// another file would be overwritten. It does not wait: where another
-// process holds the lock the error is ErrLocked and names that process.
+// TryLock locks the file at path and writes the process ID into it for people to read. It creates the file with mode 0600
+// if there is none, and never removes it. It refuses a symbolic link, which would let it overwrite another file. It does
+// not wait: if another process holds the lock, the error is ErrLocked and names that process.
 func TryLock(path string) (*Lock, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -47,7 +46,7 @@ func writePID(file *os.File) error {
 	return err
 }
 
-// holder says which process wrote its ID into the lock file, "" where none did.
+// holder returns the process that wrote its ID into the lock file, "" if none did.
 func holder(file *os.File) string {
 	b, err := io.ReadAll(io.NewSectionReader(file, 0, 20))
 	if err != nil {
@@ -60,8 +59,8 @@ func holder(file *os.File) string {
 	return fmt.Sprintf(" (process %d)", pid)
 }
 
-// Unlock releases the lock. Closing alone would leave it to a child that is about to be started, until its
-// program runs.
+// Unlock releases the lock. Only closing the file would leave the lock with a child process that is just being started,
+// until its program runs.
 func (l *Lock) Unlock() error {
 	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
 }

@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Stamp tells a file from another one at its path, and its bytes from those that it held before: every write, rename
-// and removal moves the change time. It is comparable.
+// A Stamp changes when a path leads to another file, and when the file is written to: every write, rename and removal
+// changes the change time. Stamps are comparable.
 type Stamp struct {
 	Device, Inode uint64
 	Size          int64 // bytes
 
-	// In nanoseconds since 1970. They wrap around for times centuries away, which keeps them comparable and keeps
-	// the years that reach clients printable.
+	// In nanoseconds since 1970. Times centuries away wrap around, so that they stay comparable, and their years stay
+	// printable for clients.
 	Modified, Changed int64
 }
 
-// StampOf returns the stamp of what info, which comes from the file system, describes.
+// StampOf returns the stamp of a file. info must come from the file system.
 func StampOf(info fs.FileInfo) Stamp {
 	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok { // no file system of Linux gives such a thing
+	if !ok { // never on Linux
 		return Stamp{Size: info.Size(), Modified: info.ModTime().UnixNano(), Changed: info.ModTime().UnixNano()}
 	}
 	return Stamp{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
@@ -38,15 +38,15 @@ func StampOpen(f *os.File) (Stamp, error) {
 	return Stamp{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}, nil
 }
 
-// SameFile reports whether both are of one file, whatever it holds.
+// SameFile reports whether both stamps are of one file.
 func (s Stamp) SameFile(t Stamp) bool { return s.Device == t.Device && s.Inode == t.Inode }
 
-// SameBytes reports whether size and modification time are the same in both. Of one file, this tells that nobody wrote
-// to it: a removal, another link or another mode moves the change time alone.
+// SameBytes reports whether size and modification time are the same in both stamps. If they are of one file, the file was
+// not written to: a removal, another link or another mode changes only the change time.
 func (s Stamp) SameBytes(t Stamp) bool { return s.Size == t.Size && s.Modified == t.Modified }
 
-// ModTime returns when the file was written to last.
+// ModTime returns the time of the last write.
 func (s Stamp) ModTime() time.Time { return time.Unix(0, s.Modified).UTC() }
 
-// ChangeTime returns when the file was written, renamed, linked or given another mode last.
+// ChangeTime returns the time of the last write, rename, link or change of mode.
 func (s Stamp) ChangeTime() time.Time { return time.Unix(0, s.Changed).UTC() }

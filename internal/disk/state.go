@@ -10,21 +10,21 @@ import (
 	"strings"
 )
 
-// A state file is a small file of bookkeeping, which is replaced as a whole and which nobody has signed. Disks turn
-// bits; a turned one must not be believed, and must not stop anything. So it has a checksum, and a copy beside it:
+// A state file is a small file of bookkeeping, which is replaced as a whole and has no signature. Disks flip bits. A
+// flipped bit must not be believed, and must not stop a program. So a state file has a checksum, and a copy beside it:
 //
 //	<path>       the content. A JSON object gets one more field at its end, "checksum", the SHA-256 of the object
-//	             without it, in hex: a program that knows nothing of checksums reads and writes the file all the same
+//	             without it, in hex: a program that knows nothing of checksums can still read and write the file
 //	<path>.copy  SHA-256 in hex of all that follows
-//	             SHA-256 in hex of the content before this one, as long as that one may still be at <path>; else "-"
+//	             SHA-256 in hex of the previous content, as long as that may still be at <path>; else "-"
 //	             the content
 //
-// The copy is replaced first. A crash between the two leaves the content before, which the copy names too, so that it
-// is not taken for damage. Of a file that is no JSON object the copy says what its content is; so such a file that
-// a program without checksums replaced counts as damaged, and a JSON object that lacks the field does not.
+// The copy is replaced first. A crash between the two leaves the previous content at <path>. The copy names that, so it
+// does not count as damaged. A file that is no JSON object has its checksum only in the copy. So if a program without
+// checksums replaces such a file, it counts as damaged; a JSON object without the field does not.
 const (
 	copySuffix = ".copy"
-	maxBefore  = 64 << 20 // bytes; a longer file is not named as the one before
+	maxBefore  = 64 << 20 // bytes; the copy does not name a longer previous content
 )
 
 // ErrDamaged says that a file does not hold what was written to it.
@@ -33,12 +33,12 @@ var ErrDamaged = errors.New("damaged")
 // CopyPath returns the path of the copy beside a state file.
 func CopyPath(path string) string { return path + copySuffix }
 
-// WriteState makes path hold data, with a checksum and a copy that ReadState falls back on. After an error, or a crash
-// at any instant, ReadState returns what was there before or data.
+// WriteState writes data to path, with a checksum and with a copy as a fallback for ReadState. After an error, or a crash at
+// any instant, ReadState returns the previous content or data.
 func (f FS) WriteState(path string, data []byte, perm fs.FileMode) error {
 	before := "-"
 	if had, err := readIntact(path, maxBefore); err == nil && !isObject(had) {
-		// What is damaged must not be named; what has no copy is of a program without checksums.
+		// A damaged content must not be named. A content without a copy is of a program without checksums.
 		if copied, err := readCopy(path, maxBefore); err == nil && copied.names(had) || errors.Is(err, fs.ErrNotExist) {
 			before = sum(had)
 		}
@@ -52,20 +52,20 @@ func (f FS) WriteState(path string, data []byte, perm fs.FileMode) error {
 
 // RemoveState removes a state file and its copy. A file that is not there is no error.
 func (f FS) RemoveState(path string) error {
-	// A copy alone counts for nothing.
+	// A copy without its state file has no effect.
 	if err := f.Remove(path); err != nil {
 		return err
 	}
 	return f.Remove(CopyPath(path))
 }
 
-// ReadState returns the content of a state file of at most limit bytes; the error is fs.ErrNotExist where there is
-// none, whatever copy there is. check, which may be nil, says what is wrong with a content that nothing vouches for,
-// because it is of a program that writes no checksums.
+// ReadState returns the content of a state file of at most limit bytes. The error is fs.ErrNotExist if there is no such
+// file, even if there is a copy. check, which may be nil, returns an error for a bad content that has no checksum, because
+// it is of a program that writes none.
 //
-// Where the file is damaged, or the disk can't read it, the content is that of the copy. Where one of the two is
-// damaged, damage says which; the caller tells it, and writes the state again. Where both are, the error is
-// ErrDamaged, and the caller makes the state anew from what it can verify.
+// If the file is damaged, or the disk can't read it, the content is that of the copy. If one of the two is damaged, damage
+// says which; the caller reports it, and writes the state again. If both are, the error is ErrDamaged, and the caller makes
+// a new state of what it can verify.
 func ReadState(path string, limit int64, check func([]byte) error) (data []byte, damage, err error) {
 	had, err := readIntact(path, limit+maxSeal)
 	if err != nil && !lost(err) {
@@ -88,13 +88,13 @@ func ReadState(path string, limit int64, check func([]byte) error) (data []byte,
 		if err == nil {
 			return data, nil, nil
 		}
-		// A writer may have been between the two.
+		// A writer may have been between its two writes.
 		if again, againErr := readIntact(path, limit+maxSeal); try < 5 && againErr == nil && !bytes.Equal(again, had) {
 			had, err = again, nil
 			continue
 		}
 		if copyErr != nil {
-			// The file is there, so that this is not fs.ErrNotExist, even where there is no copy.
+			// The file exists, so the error must not be fs.ErrNotExist, even if there is no copy.
 			return nil, nil, fmt.Errorf("%s: %w: %w; its copy: %v", path, ErrDamaged, err, copyErr)
 		}
 		return copied.data, fmt.Errorf("%s: %w: %w; its copy is used", path, ErrDamaged, err), nil
@@ -117,13 +117,13 @@ func judge(had []byte, copied stateCopy, haveCopy bool, check func([]byte) error
 	return had, nil
 }
 
-// stateCopy is what a copy holds.
+// stateCopy is the content of a copy.
 type stateCopy struct {
 	before string
 	data   []byte
 }
 
-// names reports whether a state file with that content is one that the copy may lie beside.
+// names reports whether had is the content in the copy, or the previous one.
 func (c stateCopy) names(had []byte) bool { return bytes.Equal(had, c.data) || sum(had) == c.before }
 
 func readCopy(path string, limit int64) (stateCopy, error) {
@@ -142,7 +142,7 @@ func readCopy(path string, limit int64) (stateCopy, error) {
 	return stateCopy{string(before), data}, nil
 }
 
-// readIntact returns the bytes of a file, ErrDamaged where there are more than limit or the disk can't read them.
+// readIntact returns the bytes of a file, ErrDamaged if there are more than limit or the disk can't read them.
 func readIntact(path string, limit int64) ([]byte, error) {
 	raw, err := ReadFile(path, limit)
 	switch {
@@ -161,7 +161,7 @@ func sum(b []byte) string {
 	return hex.EncodeToString(d[:])
 }
 
-// seals are the spellings of the last field of a JSON object: between two others, what begins it, and what ends it.
+// seals are the spellings of the field "checksum": how it begins and ends, and how an object without it ends.
 var seals = []struct{ begin, end, close string }{
 	{",\n  \"checksum\": \"", "\"\n}\n", "\n}\n"},
 	{`,"checksum":"`, "\"}\n", "}\n"},
@@ -171,7 +171,7 @@ const maxSeal = 100 // bytes; each seal is shorter
 
 func isObject(b []byte) bool { return bytes.HasPrefix(b, []byte("{")) }
 
-// seal adds its checksum to a JSON object that has fields and ends as seals have it, and returns all else as it is.
+// seal adds a checksum to a JSON object that has fields and ends as in seals. It returns any other content as it is.
 func seal(data []byte) []byte {
 	if isObject(data) && !bytes.Equal(data, []byte("{}\n")) {
 		for _, s := range seals {
@@ -183,7 +183,7 @@ func seal(data []byte) []byte {
 	return data
 }
 
-// unseal returns what seal was given, and whether it added a checksum; an error where that does not fit.
+// unseal returns the argument of seal, and whether seal added a checksum. It returns an error if the checksum is wrong.
 func unseal(had []byte) (data []byte, sealed bool, err error) {
 	for _, s := range seals {
 		rest, ok := strings.CutSuffix(string(had), s.end)

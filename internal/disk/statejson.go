@@ -8,7 +8,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
-// WriteJSON makes a state file hold v as a JSON object, which has a checksum as the last of its fields.
+// WriteJSON writes v to a state file as a JSON object, which gets a checksum as its last field.
 func (f FS) WriteJSON(path string, v any, perm fs.FileMode) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -17,8 +17,8 @@ func (f FS) WriteJSON(path string, v any, perm fs.FileMode) error {
 	return f.WriteState(path, append(raw, '\n'), perm)
 }
 
-// ReadJSON returns what WriteJSON wrote, of at most limit bytes; damage and err are those of ReadState. After an
-// error v is zero.
+// ReadJSON returns what WriteJSON wrote, of at most limit bytes. damage and err are those of ReadState. After an error v is
+// zero.
 func ReadJSON[T any](path string, limit int64) (v T, damage, err error) {
 	raw, damage, err := ReadState(path, limit, func(raw []byte) error { return parseJSON(raw, new(T)) })
 	if err == nil {

@@ -1,5 +1,5 @@
-// Package pace holds pauses and speeds: to sleep with a context, the pauses after failures, the pause that a server asks for, how fast
-// something comes, how fast it may, and lanes, which keep slow work from delaying the rest.
+// Package pace controls pauses and speeds: sleep with a context, pauses after failures, Retry-After, stalled transfers, caps
+// of bytes per second, and lanes, which keep slow work from delaying other work.
 package pace
 
 import (
@@ -10,7 +10,7 @@ import (
 // Sleep waits for d, or until ctx ends, whose error it then returns. A d that is not positive is no pause.
 func Sleep(ctx context.Context, d time.Duration) error { return SleepUntil(ctx, d, nil) }
 
-// SleepUntil is Sleep, and ends early, with nil, once wake can be received from.
+// SleepUntil is Sleep, but returns early if wake delivers a value.
 func SleepUntil(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	if d <= 0 {
 		return ctx.Err()
@@ -27,10 +27,10 @@ func SleepUntil(ctx context.Context, d time.Duration, wake <-chan struct{}) erro
 	}
 }
 
-// Backoff is the pauses after failures in a row: First, and then twice as long each time, up to Most.
+// Backoff is the pauses after consecutive failures: First, and then twice as long each time, up to Most.
 type Backoff struct{ First, Most time.Duration }
 
-// Pause returns the pause after so many failures in a row, 0 after none.
+// Pause returns the pause after a number of consecutive failures, 0 after none.
 func (b Backoff) Pause(failures int) time.Duration {
 	if failures < 1 {
 		return 0
@@ -42,8 +42,8 @@ func (b Backoff) Pause(failures int) time.Duration {
 	return min(pause, b.Most)
 }
 
-// Spread returns between half of the pause and all of it, for a random number from 0 to below 1. Those that were cut
-// off together then don't come back together.
+// Spread returns at least half of the pause and at most all of it, by a random number from 0 to below 1, so that clients
+// that failed together don't return together.
 func (b Backoff) Spread(failures int, random float64) time.Duration {
 	half := b.Pause(failures) / 2
 	return half + time.Duration(random*float64(half))

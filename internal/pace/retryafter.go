@@ -9,8 +9,8 @@ import (
 // MaxRetryAfter bounds what ParseRetryAfter returns.
 const MaxRetryAfter = 365 * 24 * time.Hour
 
-// ParseRetryAfter returns the pause that a Retry-After field asks for (RFC 9110, section 10.2.3): seconds, or a
-// date. It is 0 for what can't be read and for a date in the past, and at most MaxRetryAfter.
+// ParseRetryAfter returns the pause in a Retry-After field (RFC 9110, section 10.2.3), which is in seconds or a date. It is
+// 0 for a malformed field and for a date in the past, and at most MaxRetryAfter.
 func ParseRetryAfter(s string, now time.Time) time.Duration {
 	if s == "" || len(s) > 64 {
 		return 0
@@ -25,8 +25,7 @@ func ParseRetryAfter(s string, now time.Time) time.Duration {
 	return min(max(0, at.Sub(now)), MaxRetryAfter)
 }
 
-// parseDigits parses a number that is written in decimal digits and nothing else. What is too large for an
-// int64 becomes the largest.
+// parseDigits parses a number of only decimal digits. A number too large for an int64 becomes the largest one.
 func parseDigits(s string) (int64, bool) {
 	for _, c := range []byte(s) {
 		if c < '0' || c > '9' {

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Burst is how many bytes pass a Cap at once, at most, and so how many a reader that is capped should read at once.
+// Burst is the most bytes that pass a Cap at once. A capped reader should not read more at once.
 const Burst = 256 << 10
 
-// Cap bounds how many bytes per second pass, of all together that share it. A nil *Cap lets any number pass.
+// Cap bounds the bytes per second of all transfers that share it. A nil *Cap has no bound.
 type Cap struct{ limiter *rate.Limiter }
 
-// NewCap returns a cap of so many bytes per second, nil for 0. Nothing is saved up at the beginning, and later no more than a
-// second's share.
+// NewCap returns a cap of a number of bytes per second, nil for 0. It begins without saved bytes, and saves up at most those
+// of one second.
 func NewCap(perSecond int64) *Cap {
 	if perSecond <= 0 {
 		return nil
@@ -26,7 +26,7 @@ func NewCap(perSecond int64) *Cap {
 	return c
 }
 
-// Wait waits until n more bytes may pass, or until ctx ends or will end before: then it returns an error.
+// Wait waits until n more bytes may pass. It returns an error if ctx ends before, or will end before.
 func (c *Cap) Wait(ctx context.Context, n int) error {
 	for c != nil && n > 0 {
 		some := min(n, c.limiter.Burst())
@@ -38,34 +38,33 @@ func (c *Cap) Wait(ctx context.Context, n int) error {
 	return nil
 }
 
-// Progress is bytes, and the time that was spent in waiting for them.
+// Progress is a number of bytes, and the time spent waiting for them.
 type Progress struct {
 	Bytes int64
 	Spent time.Duration
 }
 
-// Add adds what came beside.
+// Add adds q to p.
 func (p *Progress) Add(q Progress) { p.Bytes, p.Spent = p.Bytes+q.Bytes, p.Spent+q.Spent }
 
 // Rate returns bytes per second.
 func (p Progress) Rate() float64 { return float64(p.Bytes) / max(p.Spent.Seconds(), 0.001) }
 
-// Meter measures how fast something comes. Only the time counts that is spent in waiting for it: not that of the
-// disk, nor that of a cap.
+// Meter measures the speed of a transfer. Only the time spent waiting for bytes counts, not that of the disk or of a cap.
 type Meter struct {
 	mu    sync.Mutex
 	now   Progress
-	since time.Time // when the wait began that is under way; zero: none is
+	since time.Time // when the current wait began; zero: none
 }
 
-// Begin says that something is waited for from now on.
+// Begin begins a wait.
 func (m *Meter) Begin() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.since = time.Now()
 }
 
-// End says that so many bytes came after Begin.
+// End ends the wait since Begin, in which n bytes arrived.
 func (m *Meter) End(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -73,7 +72,7 @@ func (m *Meter) End(n int) {
 	m.since = time.Time{}
 }
 
-// Take returns what came since the last call.
+// Take returns the progress since the last call.
 func (m *Meter) Take() Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,9 +86,9 @@ func (m *Meter) Take() Progress {
 	return out
 }
 
-// Stall watches over what should come with at least so many bytes per second, averaged over a window of waiting.
+// Stall watches a transfer that should bring at least a number of bytes per second, on average over a window of waiting.
 type Stall struct {
-	Meter // which its user keeps
+	Meter // the user calls its Begin and End
 
 	least   int64
 	window  time.Duration
@@ -101,7 +100,7 @@ type Stall struct {
 	over  bool
 }
 
-// WatchStall calls stalled, once, where fewer bytes per second come than least. The caller stops it.
+// WatchStall calls stalled once, if fewer bytes per second than least arrive in a window. The caller calls Stop.
 func WatchStall(least int64, window time.Duration, stalled func(got float64)) *Stall {
 	s := &Stall{least: least, window: window, stalled: stalled}
 	s.mu.Lock()
@@ -110,7 +109,7 @@ func WatchStall(least int64, window time.Duration, stalled func(got float64)) *S
 	return s
 }
 
-// judge looks whether a window is full, and if so, whether enough came in it.
+// judge checks at the end of a window whether enough bytes arrived in it.
 func (s *Stall) judge() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

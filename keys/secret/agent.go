@@ -16,8 +16,8 @@ import (
 	"github.com/openpowerquality/box-update-server/keys"
 )
 
-// MaxAgentMessage is the length in bytes of the longest message that an agent signs: OpenSSH reads
-// requests of 256 KiB, of which 64 bytes are not the message.
+// MaxAgentMessage is the length in bytes of the longest message that an agent signs. OpenSSH reads requests of up to 256
+// KiB, of which 64 bytes are not the message.
 const MaxAgentMessage = 256<<10 - 64
 
 const (
@@ -25,8 +25,8 @@ const (
 	fingerprintPrefix = "SHA256:"
 )
 
-// SSHFingerprint returns what ssh-add -l calls the key: "SHA256:" and 43 characters of Base64; "" for
-// the zero Public.
+// SSHFingerprint returns the fingerprint that ssh-add -l prints: "SHA256:" and 43 characters of Base64; "" for the zero
+// Public.
 func SSHFingerprint(k keys.Public) string {
 	if k.IsZero() {
 		return ""
@@ -71,7 +71,7 @@ func (l Loader) loadAgent(ctx context.Context, name string) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", name, err)
 	}
-	a.key, err = choose(listed, fingerprint)
+	a.key, err = find(listed, fingerprint)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", name, err)
 	}
@@ -82,7 +82,7 @@ func (l Loader) loadAgent(ctx context.Context, name string) (*Key, error) {
 	return &Key{public, name, a}, nil
 }
 
-func choose(listed []*agent.Key, fingerprint string) (ssh.PublicKey, error) {
+func find(listed []*agent.Key, fingerprint string) (ssh.PublicKey, error) {
 	for _, k := range listed {
 		if ssh.FingerprintSHA256(k) == fingerprint {
 			return k, nil
@@ -110,7 +110,7 @@ func fromSSH(k ssh.PublicKey) (keys.Public, error) {
 	return keys.Public{}, fmt.Errorf("the public key that ssh-agent shows: expected Ed25519, got %T", parsed)
 }
 
-// agentKey is a key that an agent keeps. Each use is a connection of its own.
+// agentKey is a key in an agent. Each use opens a connection.
 type agentKey struct {
 	socket string
 	key    ssh.PublicKey
@@ -135,13 +135,13 @@ func (a *agentKey) sign(ctx context.Context, msg []byte) ([]byte, error) {
 }
 
 func (a *agentKey) private() (ed25519.PrivateKey, error) {
-	return nil, errors.New("ssh-agent keeps the key and does not give it out")
+	return nil, errors.New("ssh-agent never gives out the private key")
 }
 
-// call calls the agent and ends when ctx does, with its error.
+// call sends a request to the agent. When ctx ends, it returns the error of ctx.
 func (a *agentKey) call(ctx context.Context, request func(agent.Agent) error) error {
 	if a.socket == "" {
-		return errors.New("no ssh-agent is known; start one, and see that SSH_AUTH_SOCK is set")
+		return errors.New("no ssh-agent is known; start one, and make sure that SSH_AUTH_SOCK is set")
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", a.socket)
 	if err != nil {

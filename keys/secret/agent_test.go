@@ -100,8 +100,8 @@ func TestKeyInSSHAgent(t *testing.T) {
 	wantError(t, err, "at most 262080 bytes, this one has 262081", "use a key file")
 
 	path := filepath.Join(t.TempDir(), "key.pem")
-	wantError(t, k.WriteUnencrypted(disk.FS{}, path), "does not give it out")
-	wantError(t, k.WriteEncrypted(t.Context(), disk.FS{}, path, notAsked(t)), "does not give it out")
+	wantError(t, k.WriteUnencrypted(disk.FS{}, path), "never gives out the private key")
+	wantError(t, k.WriteEncrypted(t.Context(), disk.FS{}, path, notAsked(t)), "never gives out the private key")
 
 	// The bound is that of the agent, not ours.
 	sshKey, err := ssh.NewPublicKey(public.Ed25519())

@@ -4,12 +4,12 @@
 // A key is named by the path of its file, or as "ssh-agent:" and the fingerprint that ssh-add -l
 // prints: ssh-agent:SHA256:bbXpuKG6zhzdmnxq256TlqzFBzRl2f6OOg722cYNbU8.
 //
-// A key file is one PEM block in the spelling of openssl and nothing else, of mode 0600 or less. Of
-// these two:
+// A key file is one PEM block in the spelling of openssl and nothing else, of mode 0600 or less. There are
+// two types:
 //
-//	ENCRYPTED SIGSTORE PRIVATE KEY  what this package writes for a person
-//	PRIVATE KEY                     what openssl genpkey -algorithm ed25519 writes, and this package
-//	                                for a server, which has nobody to ask for a passphrase
+//	ENCRYPTED SIGSTORE PRIVATE KEY  written by this package for a person
+//	PRIVATE KEY                     written by openssl genpkey -algorithm ed25519, and by this package
+//	                                for a server, which can't ask for a passphrase
 //
 // PRIVATE KEY is PKCS #8 (RFC 8410, section 7), 48 bytes: the prefix
 // 302e020100300506032b657004220420 and the seed of 32 bytes.
@@ -20,12 +20,11 @@
 //	 "cipher":{"name":"nacl/secretbox","nonce":"<24 bytes>"},"ciphertext":"<64 bytes>"}
 //
 // (shown here on two lines). Byte strings are Base64. The ciphertext is the PKCS #8 above in a NaCl
-// secretbox, under the key of 32 bytes that scrypt makes of the passphrase. N is 65536 in what is
-// written, which takes 64 MiB of memory; 32768 and 131072 are read as well, and nothing else is, so
-// that a hostile file can't ask for more than 128 MiB.
+// secretbox, under the key of 32 bytes that scrypt makes of the passphrase. This package
+// writes N 65536, which takes 64 MiB of memory. It also reads 32768 and 131072, and refuses other
+// values, so that a hostile file can't use more than 128 MiB.
 //
-// A symbolic link is followed: what counts is the mode of the file that it leads to, looked at after
-// it was opened.
+// Symbolic links are followed. The mode that counts is that of the opened file.
 //
 // An agent signs messages of up to MaxAgentMessage bytes with keys of type ssh-ed25519. Its keys of
 // type sk-ssh-ed25519@openssh.com, which live in a security token, can't sign for us: the token signs

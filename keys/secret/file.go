@@ -29,9 +29,9 @@ const (
 // mode is that of every key file.
 const mode fs.FileMode = 0o600
 
-// WriteEncrypted writes the key to a new file at path, encrypted under the passphrase that it asks for.
-// A path that exists is refused with fs.ErrExist, before anything is asked; so is a key that an agent
-// keeps. After an error there is no file, or the whole one.
+// WriteEncrypted writes the key to a new file at path, encrypted under a passphrase that it asks for. Before it asks, it
+// refuses a path that exists, with fs.ErrExist, and a key that an agent keeps. After an error there is no file, or the whole
+// one.
 func (k Key) WriteEncrypted(ctx context.Context, disk disk.FS, path string, p Passphrase) error {
 	return k.write(disk, path, func(private ed25519.PrivateKey) ([]byte, error) {
 		passphrase, err := p.Ask(ctx, path, true)
@@ -47,8 +47,8 @@ func (k Key) WriteEncrypted(ctx context.Context, disk disk.FS, path string, p Pa
 	})
 }
 
-// WriteUnencrypted writes the key to a new file at path as PKCS #8, for a server that has nobody to
-// ask for a passphrase: whoever reads the file has the key. It refuses what WriteEncrypted refuses.
+// WriteUnencrypted writes the key to a new file at path as PKCS #8, for a server, which can't ask for a passphrase. Everyone
+// who can read the file has the key. It refuses the same as WriteEncrypted.
 func (k Key) WriteUnencrypted(disk disk.FS, path string) error {
 	return k.write(disk, path, func(private ed25519.PrivateKey) ([]byte, error) {
 		return cryptoutils.MarshalPrivateKeyToPEM(private)
@@ -104,7 +104,7 @@ func parsePlain(der []byte) (ed25519.PrivateKey, error) {
 	return private, nil
 }
 
-// envelope is what scrypt and secretbox are given, in the order in which sigstore writes it.
+// envelope has the inputs of scrypt and secretbox, in the order in which sigstore writes them.
 type envelope struct {
 	KDF struct {
 		Name   string `json:"name"`
@@ -122,8 +122,8 @@ type envelope struct {
 	Ciphertext []byte `json:"ciphertext"`
 }
 
-// checkEnvelope refuses whatever this package and sigstore would not have written, before a passphrase
-// is asked for and memory is spent on it. What goes wrong afterwards is the passphrase.
+// checkEnvelope refuses everything that this package and sigstore don't write, before the passphrase is asked for and memory
+// is spent on it. A failure after that means that the passphrase is wrong.
 func checkEnvelope(b []byte) error {
 	var e envelope
 	if err := json.Unmarshal(b, &e); err != nil {
@@ -145,7 +145,7 @@ func checkEnvelope(b []byte) error {
 	return nil
 }
 
-// decrypt opens an encrypted key file that checkEnvelope accepted.
+// decrypt decrypts a key file that checkEnvelope accepted.
 func decrypt(file, passphrase []byte) (ed25519.PrivateKey, error) {
 	key, err := cryptoutils.UnmarshalPEMToPrivateKey(file, cryptoutils.StaticPasswordFunc(passphrase))
 	if err != nil {

@@ -10,25 +10,24 @@ import (
 	"github.com/openpowerquality/box-update-server/keys"
 )
 
-// Key is a private key that is ready to sign. It is immutable and safe for concurrent use. Printing
-// it shows its fingerprint and where it is kept, and no verb of fmt shows a secret. The zero Key signs
-// nothing.
+// Key is a private key that is ready to sign. It is immutable and safe for concurrent use. When printed it shows its
+// fingerprint and its place, and no verb of fmt shows a secret. The zero Key signs nothing.
 type Key struct {
 	public keys.Public
-	place  string // where it is kept, for messages
+	place  string // of the secret, for messages
 	holder holder
 }
 
-// holder has the secret or knows who has.
+// holder has the secret, or access to an agent that has it.
 type holder interface {
 	// sign returns the Ed25519 signature of msg, not yet verified.
 	sign(ctx context.Context, msg []byte) ([]byte, error)
 
-	// private returns the secret, for writing it to a file.
+	// private returns the secret, to write it to a file.
 	private() (ed25519.PrivateKey, error)
 }
 
-// Generate returns a new key, in memory alone.
+// Generate returns a new key, which is only in memory.
 func Generate() (*Key, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -48,8 +47,8 @@ func inMemory(private ed25519.PrivateKey, place string) (*Key, error) {
 // Public returns the key that verifies what Sign returns, zero for the zero Key.
 func (k Key) Public() keys.Public { return k.public }
 
-// Sign returns the Ed25519 signature of msg, which the public key verifies. A key in an ssh-agent may
-// have to ask a person first; ctx ends the waiting.
+// Sign returns the Ed25519 signature of msg, and has verified it with the public key. An ssh-agent may ask a person first;
+// the wait ends with ctx.
 func (k Key) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte, error) {
 	var none [ed25519.SignatureSize]byte
 	if k.holder == nil {
@@ -65,11 +64,11 @@ func (k Key) Sign(ctx context.Context, msg []byte) ([ed25519.SignatureSize]byte,
 	return [ed25519.SignatureSize]byte(sig), nil
 }
 
-// String returns the fingerprint and where the key is kept: "key 74c1-81c7-ad8a-0855 (K/release.pem)".
+// String returns the fingerprint and the place of the key: "key 74c1-81c7-ad8a-0855 (K/release.pem)".
 func (k Key) String() string { return "key " + k.public.Fingerprint() + " (" + k.place + ")" }
 
-// memoryKey is a key of which this process has the secret. It lies behind a function because fmt can't
-// look into one; it does look into unexported fields, and follows pointers when a verb does not fit.
+// memoryKey is a key whose secret is in this process. A function hides the secret from fmt, which prints unexported fields,
+// and follows pointers if a verb does not fit.
 type memoryKey struct{ key func() ed25519.PrivateKey }
 
 func (m memoryKey) sign(ctx context.Context, msg []byte) ([]byte, error) {

@@ -14,13 +14,13 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// ErrPassphrase says that the passphrase of an encrypted key file is wrong. A damaged ciphertext can't
-// be told from it.
+// ErrPassphrase says that the passphrase of an encrypted key file is wrong, or that its ciphertext is damaged: the two can't
+// be distinguished.
 var ErrPassphrase error = status.Passphrase
 
-// Loader loads keys. Its zero value loads what needs neither a passphrase nor an agent.
+// Loader loads keys. Its zero value loads only unencrypted files.
 type Loader struct {
-	// Passphrase is asked for the passphrase of an encrypted file. Nil: such files are refused.
+	// Passphrase returns the passphrase of an encrypted file. Nil: such files are refused.
 	Passphrase Passphrase
 
 	// AgentSocket is the path of the socket of ssh-agent, by custom the value of SSH_AUTH_SOCK. Empty:
@@ -28,8 +28,8 @@ type Loader struct {
 	AgentSocket string
 }
 
-// Load returns the key of that name: the path of a key file, or "ssh-agent:SHA256:" and the rest of a
-// fingerprint. It refuses a file that others than its owner can read or write.
+// Load returns the key with a name: the path of a key file, or "ssh-agent:SHA256:" and the rest of a fingerprint. It refuses
+// a file that anyone but its owner can read or write.
 func (l Loader) Load(ctx context.Context, name string) (*Key, error) {
 	if strings.HasPrefix(name, agentPrefix) {
 		return l.loadAgent(ctx, name)
@@ -46,9 +46,9 @@ func (l Loader) Load(ctx context.Context, name string) (*Key, error) {
 	return inMemory(private, name)
 }
 
-// readPrivate returns the bytes of a file of at most size bytes that its owner alone can read.
+// readPrivate returns the bytes of a file of at most size bytes that only its owner can read.
 func readPrivate(path string, size int64) ([]byte, error) {
-	// Opening a named pipe must not wait for somebody to write to it.
+	// Opening a named pipe must not wait for a writer.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -59,10 +59,10 @@ func readPrivate(path string, size int64) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: expected a plain file, got one of mode %v", path, info.Mode())
+		return nil, fmt.Errorf("%s: expected a regular file, got one of mode %v", path, info.Mode())
 	}
 	if others := info.Mode().Perm() & 0o077; others != 0 {
-		return nil, fmt.Errorf("%s: mode %04o lets others than its owner at it, expected 0600; run chmod 600 %[1]s, and replace the secret if others had access", path, info.Mode().Perm())
+		return nil, fmt.Errorf("%s: mode %04o gives access to others than its owner, expected 0600; run chmod 600 %[1]s, and replace the secret if others had access", path, info.Mode().Perm())
 	}
 	b, err := disk.ReadAll(file, size)
 	if err != nil {
@@ -71,7 +71,7 @@ func readPrivate(path string, size int64) ([]byte, error) {
 	return b, nil
 }
 
-// parse returns the private key in the bytes of a key file, which name names in what is asked.
+// parse returns the private key in the bytes of a key file. The prompt for the passphrase shows name.
 func (l Loader) parse(ctx context.Context, name string, b []byte) (ed25519.PrivateKey, error) {
 	kind, der, err := keys.DecodePEM(b, kindHint, encryptedType, plainType)
 	if err != nil {
@@ -99,8 +99,8 @@ func (l Loader) decrypt(ctx context.Context, name string, b []byte) (ed25519.Pri
 	return decrypt(b, passphrase)
 }
 
-// CheckFile checks the bytes of a key file as far as that goes without a passphrase, and returns the public
-// key, zero where the file is encrypted.
+// CheckFile checks the bytes of a key file as far as possible without a passphrase, and returns the public key, zero if the
+// file is encrypted.
 func CheckFile(b []byte) (keys.Public, error) {
 	kind, der, err := keys.DecodePEM(b, kindHint, encryptedType, plainType)
 	if err != nil {

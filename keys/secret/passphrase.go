@@ -16,11 +16,11 @@ import (
 // maxPassphrase bounds a passphrase in bytes.
 const maxPassphrase = 4096
 
-// Passphrase returns the passphrase for the key file that purpose names. confirm says that it is a new
-// one: a person is asked twice. The caller may overwrite the bytes that it returns.
+// Passphrase returns the passphrase for the key file that purpose names. If confirm is set, the passphrase is new, and a
+// person is asked twice. The caller may overwrite the bytes.
 type Passphrase func(ctx context.Context, purpose string, confirm bool) ([]byte, error)
 
-// Ask calls p and refuses an empty passphrase, which would protect nothing, and one of more than 4096 bytes.
+// Ask calls p and refuses an empty passphrase, which would protect nothing, and one longer than 4096 bytes.
 func (p Passphrase) Ask(ctx context.Context, purpose string, confirm bool) ([]byte, error) {
 	passphrase, err := p(ctx, purpose, confirm)
 	if err != nil {
@@ -36,13 +36,13 @@ func (p Passphrase) Ask(ctx context.Context, purpose string, confirm bool) ([]by
 	return passphrase, nil
 }
 
-// FromValue answers with a value that is known already, say that of an environment variable, as it is.
+// FromValue returns a value that is known already, such as that of an environment variable, as it is.
 func FromValue(passphrase string) Passphrase {
 	return func(context.Context, string, bool) ([]byte, error) { return []byte(passphrase), nil }
 }
 
-// FromFile answers with the content of a file without the newline at its end, if there is one. It
-// refuses a file that others than its owner can read or write.
+// FromFile returns the content of a file, without the newline at its end, if there is one. It refuses a file that anyone but
+// its owner can read or write.
 func FromFile(path string) Passphrase {
 	return func(context.Context, string, bool) ([]byte, error) {
 		b, err := readPrivate(path, maxPassphrase+1)
@@ -56,8 +56,8 @@ func FromFile(path string) Passphrase {
 	}
 }
 
-// FromTerminal asks on the terminal at path, by custom /dev/tty, and does not show what is typed. A
-// new passphrase is asked for twice. When ctx ends the terminal is left as it was.
+// FromTerminal asks on the terminal at path, by custom /dev/tty, without echo. It asks for a new passphrase twice. When ctx
+// ends, the terminal is restored.
 func FromTerminal(path string) Passphrase {
 	return func(ctx context.Context, purpose string, confirm bool) (passphrase []byte, err error) {
 		tty, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -78,9 +78,9 @@ func FromTerminal(path string) Passphrase {
 	}
 }
 
-// raw calls talk with the terminal in raw mode, in which it shows nothing by itself.
+// raw calls talk with the terminal in raw mode, which has no echo.
 func raw(tty *os.File, talk func() error) (err error) {
-	conn, err := tty.SyscallConn() // File.Fd would make reads deaf to deadlines
+	conn, err := tty.SyscallConn() // after File.Fd, reads would have no deadlines
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func converse(tty io.ReadWriter, purpose string, confirm bool) ([]byte, error) {
 		return nil, err
 	}
 	if first != second {
-		return nil, errors.New("the two that were typed differ")
+		return nil, errors.New("the two passphrases differ")
 	}
 	return []byte(first), nil
 }
@@ -126,7 +126,7 @@ func line(t *term.Terminal, prompt string) (string, error) {
 	return "", err
 }
 
-// printable keeps a file's name from steering the terminal.
+// printable keeps the name of a file from controlling the terminal.
 func printable(r rune) rune {
 	if r < ' ' || r == 0x7f {
 		return '?'

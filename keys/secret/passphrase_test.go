@@ -134,7 +134,7 @@ func TestFromTerminal(t *testing.T) {
 		{"pasted", false, []string{first, "\x1b[200~correct horse\x1b[201~\r"}, "correct horse", ""},
 		{"pasted with the end of its line", false, []string{first, "\x1b[200~correct horse\r\x1b[201~"}, "correct horse", ""},
 		{"twice", true, []string{first, "correct horse\r", again, "correct horse\r"}, "correct horse", ""},
-		{"twice, different", true, []string{first, "correct horse\r", again, "correct house\r"}, "", "the two that were typed differ"},
+		{"twice, different", true, []string{first, "correct horse\r", again, "correct house\r"}, "", "the two passphrases differ"},
 		{"nothing", false, []string{first, "\r"}, "", ""},
 		{"ctrl-D", false, []string{first, "\x04"}, "", "the input ended"},
 		{"ctrl-C", false, []string{first, "correct\x03"}, "", "the input ended"},

@@ -368,8 +368,8 @@ func TestWhatIsNoPlainFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"pipe":         "expected a plain file",
-		"directory":    "expected a plain file",
+		"pipe":         "expected a regular file",
+		"directory":    "expected a regular file",
 		"link to open": "mode 0644",
 		"huge":         "expected at most 16384 bytes",
 		"missing":      "no such file",

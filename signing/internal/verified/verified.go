@@ -1,5 +1,5 @@
-// Package verified makes the one type whose values say that an update was verified. Only the packages
-// below signing can import it, so only they can make such a value.
+// Package verified has the one type whose values are verified updates. Only packages below signing can import it, so that
+// only they can make such a value.
 package verified
 
 import (
@@ -9,27 +9,26 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Claim is what verifying code found to be signed.
+// Claim is the signed facts about an update.
 type Claim struct {
 	Name   update.Name
 	Digest update.Digest // of the whole archive
 
-	// Length of the archive in bytes; -1 where nothing that is signed says it, and nothing measured it.
+	// Length of the archive in bytes; -1 if it is neither signed nor measured.
 	Length int64
 
-	// Blocks is the SHA-256 of the block list; zero where nothing that is signed says it.
+	// Blocks is the SHA-256 of the block list; zero if it is not signed.
 	Blocks update.Digest
 
-	// Key made the detached signature; zero where repository metadata vouches for the update.
+	// Key made the detached signature; zero if repository metadata lists the update.
 	Key keys.Public
 }
 
-// Update is an update that verifying code vouches for: an archive with this digest is genuine under
-// this name. Values are compared with ==. The zero Update vouches for nothing and is refused by
-// whatever takes one.
+// Update is a verified update: an archive with this digest is genuine under this name. Values are compared with ==. The zero
+// Update is no update, and every function with an Update as argument refuses it.
 type Update struct{ claim Claim }
 
-// New vouches for a claim, which the caller has verified.
+// New returns the update of a claim that the caller has verified.
 func New(c Claim) (Update, error) {
 	if c.Name.IsZero() || c.Digest.IsZero() || c.Length < -1 {
 		return Update{}, errors.New("verified update: a name, a digest and a length are needed")
@@ -43,14 +42,14 @@ func (u Update) Name() update.Name { return u.claim.Name }
 // Digest returns the signed digest.
 func (u Update) Digest() update.Digest { return u.claim.Digest }
 
-// Length returns the length of the archive in bytes, -1 where it is not known.
+// Length returns the length of the archive in bytes, -1 if it is not known.
 func (u Update) Length() int64 { return u.claim.Length }
 
-// Blocks returns the SHA-256 of the block list, zero where it is not known.
+// Blocks returns the SHA-256 of the block list, zero if it is not known.
 func (u Update) Blocks() update.Digest { return u.claim.Blocks }
 
-// Key returns the key that made the detached signature, zero where repository metadata vouches.
+// Key returns the key that made the detached signature, zero if repository metadata lists the update.
 func (u Update) Key() keys.Public { return u.claim.Key }
 
-// IsZero reports whether u is the zero Update, which vouches for nothing.
+// IsZero reports whether u is the zero Update.
 func (u Update) IsZero() bool { return u == Update{} }
