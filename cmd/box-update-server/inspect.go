@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -13,30 +14,17 @@ import (
 )
 
 func doctorCommand(p *server.Program) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	examine := func(ctx context.Context) (server.Findings, error) { return p.Examine(ctx), nil }
+	return printReport(p, &cobra.Command{
 		Use:   "doctor",
 		Short: "check everything that a server with these settings needs, and say what to do",
-		Long: "Checks settings, permissions, keys, disk, certificates, the repository and what of it expires, the clock,\n" +
-			"the upstreams of a mirror, and the server that runs with these settings, if there is one. Nothing is\n" +
-			"changed. Who may do what depends on who asks: run it as the account that the server runs as.\n\n" +
-			"Exit codes: 0 nothing is wrong, 1 something is, 2 usage.",
+		Long: "Checks the settings, permissions, keys, the disk, certificates, the repository and when its files expire,\n" +
+			"the clock, the upstreams of a mirror, and the server that runs with these settings, if there is one.\n" +
+			"It changes nothing. Permissions depend on the account: run it as the account that the server runs as.\n\n" +
+			"Exit codes: 0 nothing is wrong, 1 something is wrong, 2 usage.",
 		Example: "  box-update-server doctor --config /etc/box-update-server/config.json\n" +
 			"  box-update-server doctor --json --data-dir M",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			found := p.Examine(cmd.Context())
-			if err := printFindings(p, found, asJSON); err != nil {
-				return err
-			}
-			if n := countWrong(found); n > 0 {
-				return fmt.Errorf("%d of %d checks found something wrong", n, len(found))
-			}
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	}, examine, printFindings)
 }
 
 func healthCommand(p *server.Program) *cobra.Command {
@@ -44,14 +32,14 @@ func healthCommand(p *server.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health [URL]",
 		Short: "ask a running server whether it is ready",
-		Long: "Asks a running server whether it is ready for requests, and prints what it checks: a directory that\n" +
-			"can be read, a copy that has been synced and is not expired. Beside that it names what else is wrong:\n" +
-			"[-] is urgent, [!] will want somebody some day. Without a URL it asks the server on this machine that\n" +
-			"runs with the same settings.\n\n" +
-			"Whoever restarts what isn't healthy should ask with --live, which says only whether the server\n" +
-			"answers: a restart makes no stale mirror fresh, and interrupts its first sync.\n\n" +
-			"Exit codes: 0 ready and in order, 1 not ready, 2 usage, 3 no answer, 4 ready, and something is wrong,\n" +
-			"such as an archive that is lost.",
+		Long: "Asks a running server whether it is ready for requests. A server is ready if its directory can be read,\n" +
+			"or its copy has been synced and is not expired. The command also prints what else is wrong: [-] is\n" +
+			"urgent, and [!] needs attention some day. Without a URL it asks the server on this machine that runs\n" +
+			"with the same settings.\n\n" +
+			"A supervisor that restarts unhealthy servers should use --live, which asks only whether the server\n" +
+			"answers: a restart does not make a stale mirror fresh, and it interrupts the first sync.\n\n" +
+			"Exit codes: 0 ready and in order, 1 not ready, 2 usage, 3 no answer, 4 ready, but something is urgent,\n" +
+			"such as a lost archive.",
 		Example: "  box-update-server health http://127.0.0.1:8151\n" +
 			"  box-update-server health --live --config /etc/box-update-server/config.json",
 		Args: cobra.MaximumNArgs(1),
@@ -69,29 +57,18 @@ func healthCommand(p *server.Program) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&o.Live, "live", false, "ask only whether it answers")
+	cmd.Flags().BoolVar(&o.Live, "live", false, "ask only whether the server answers")
 	cmd.Flags().DurationVar(&o.Timeout, "timeout", 5*time.Second, "how long to wait for the answer, a `duration`")
 	return cmd
 }
 
 func statusCommand(p *server.Program) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
+	return printReport(p, &cobra.Command{
 		Use:   "status",
 		Short: "show how new the repository of a data directory is, and what is wrong with it",
-		Long: "Shows how new the repository of --data-dir is and what is wrong with it, beside the server that holds\n" +
-			"it or without one: [-] is wrong, [!] will want somebody some day.\n\n" +
+		Long: "Shows how new the repository in --data-dir is and what is wrong with it, whether or not a server is\n" +
+			"using it. [-] is urgent, and [!] needs attention some day.\n\n" +
 			"Exit codes: 0 fresh and in order, 1 failed, 2 usage, 3 not synced, behind, expired, or the last sync\n" +
-			"failed, 4 fresh, and something is wrong, such as an archive that is lost.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := p.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return printStatus(p, r, asJSON)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+			"failed, 4 fresh, but something else is urgent, such as a lost archive.",
+	}, p.Status, printStatus)
 }

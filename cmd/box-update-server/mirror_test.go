@@ -484,7 +484,7 @@ func TestFsck(t *testing.T) {
 	says(t, exits(t, 0, "fsck", "--data-dir", c.dir), newest, "corrupt", "1 archives repaired")
 	damage(t, c.dir, archive)
 	origin.stop(t)
-	says(t, exits(t, 3, "fsck", "--data-dir", c.dir), newest, "something is wrong still")
+	says(t, exits(t, 3, "fsck", "--data-dir", c.dir), newest, "something is still wrong")
 }
 
 // What the operator may ask for is to be had at the socket alone, and nobody can publish to a mirror.

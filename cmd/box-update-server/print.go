@@ -1,9 +1,13 @@
 package main
 
 import (
-	"errors"
+	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
@@ -11,66 +15,61 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-func countWrong(found []server.Finding) (n int) {
-	for _, f := range found {
-		if f.Urgent {
-			n++
-		}
-	}
-	return n
-}
+// A report is what a command found or did. Its verdict, nil for a good one, is the error of the command.
+type report interface{ Verdict() error }
 
-func printFindings(p *server.Program, found []server.Finding, asJSON bool) error {
-	if asJSON {
-		return p.JSON(found)
-	}
-	for _, f := range found {
-		_, err := fmt.Fprintf(p.Out, "%s %s\n", f.Mark(), cli.Printable(status.Warning{Subject: f.Subject, Text: f.Text}.String()))
-		if f.Advice != "" {
-			_, e := fmt.Fprintf(p.Out, "    to do: %s\n", cli.Printable(f.Advice))
-			err = errors.Join(err, e)
+// printReport makes a command that prints a report, with --json as JSON, and ends with its verdict.
+func printReport[R report](p *server.Program, cmd *cobra.Command, find func(context.Context) (R, error), printText func(io.Writer, R)) *cobra.Command {
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		r, err := find(cmd.Context())
+		if err != nil {
+			return err
+		}
+		var text bytes.Buffer
+		if printText(&text, r); *asJSON {
+			err = p.JSON(r)
+		} else {
+			_, err = p.Out.Write(text.Bytes())
 		}
 		if err != nil {
 			return err
 		}
+		return r.Verdict()
 	}
-	return nil
+	return cmd
 }
 
-func printFsck(p *server.Program, r server.FsckReport, asJSON bool) error {
-	if asJSON {
-		if err := p.JSON(r); err != nil {
-			return err
+func printFindings(w io.Writer, found server.Findings) {
+	for _, f := range found {
+		fmt.Fprintf(w, "%s %s: %s\n", f.Mark(), f.Subject, cli.Printable(f.Text))
+		if f.Advice != "" {
+			fmt.Fprintf(w, "    to do: %s\n", cli.Printable(f.Advice))
 		}
-	} else {
-		for _, problem := range r.Problems {
-			fmt.Fprintln(p.Out, cli.Printable(problem.Text))
-		}
-		fmt.Fprintf(p.Out, "checked %d updates: %d problems, %d archives repaired with %d bytes\n", r.Checked, len(r.Problems), r.Archives, r.Bytes)
-		fmt.Fprintf(p.Out, "%d metadata files that newer ones replaced take %d bytes\n", r.SupersededFiles, r.SupersededBytes)
 	}
-	return r.Verdict()
 }
 
-func printStatus(p *server.Program, r server.StatusReport, asJSON bool) error {
-	if asJSON {
-		if err := p.JSON(r); err != nil {
-			return err
-		}
-	} else {
-		fmt.Fprintln(p.Out, server.DescribeFreshness(r.Freshness))
-		if r.Error != "" {
-			fmt.Fprintf(p.Out, "last sync: %s\n", cli.Printable(r.Error))
-		}
-		fmt.Fprintln(p.Out, describeScrub(r.Scrub))
-		for _, u := range r.Upstreams {
-			fmt.Fprintln(p.Out, cli.Printable(describeUpstream(u)))
-		}
-		for _, w := range r.Warnings {
-			fmt.Fprintln(p.Out, w.Mark(), cli.Printable(w.String()))
-		}
+func printFsck(w io.Writer, r server.FsckReport) {
+	for _, problem := range r.Problems {
+		fmt.Fprintln(w, cli.Printable(problem.Text))
 	}
-	return r.Verdict()
+	fmt.Fprintf(w, "checked %d updates: %d problems, %d archives repaired with %d bytes\n", r.Checked, len(r.Problems), r.Archives, r.Bytes)
+	fmt.Fprintf(w, "%d metadata files that newer ones replaced take %d bytes\n", r.SupersededFiles, r.SupersededBytes)
+}
+
+func printStatus(w io.Writer, r server.StatusReport) {
+	fmt.Fprintln(w, server.DescribeFreshness(r.Freshness))
+	if r.Error != "" {
+		fmt.Fprintf(w, "last sync: %s\n", cli.Printable(r.Error))
+	}
+	fmt.Fprintln(w, describeScrub(r.Scrub))
+	for _, u := range r.Upstreams {
+		fmt.Fprintln(w, cli.Printable(describeUpstream(u)))
+	}
+	for _, warning := range r.Warnings {
+		fmt.Fprintln(w, warning.Mark(), cli.Printable(warning.String()))
+	}
 }
 
 // describeUpstream says in one line how an upstream stands.
@@ -103,17 +102,13 @@ func describeScrub(s store.Scrubbed) string {
 	return fmt.Sprintf("%s, %d were found damaged so far", text, s.Damaged)
 }
 
-func printGC(p *server.Program, r server.GCReport, asJSON bool) error {
-	if asJSON {
-		return p.JSON(r)
-	}
+func printGC(w io.Writer, r server.GCReport) {
 	for _, d := range r.Archives {
-		fmt.Fprintln(p.Out, d)
+		fmt.Fprintln(w, d)
 	}
 	verb := "removed"
 	if r.DryRun {
 		verb = "would remove"
 	}
-	_, err := fmt.Fprintf(p.Out, "%s %d archives and %d superseded metadata files, %d bytes\n", verb, len(r.Archives), len(r.Metadata), r.Bytes)
-	return err
+	fmt.Fprintf(w, "%s %d archives and %d superseded metadata files, %d bytes\n", verb, len(r.Archives), len(r.Metadata), r.Bytes)
 }

@@ -95,7 +95,7 @@ func TestFsckShowsAnothersProgress(t *testing.T) {
 	// What can't be repaired is told by the last line.
 	damage(t, c.dir, archive)
 	origin.stop(t)
-	says(t, exits(t, 3, "fsck", "--data-dir", c.dir), "something is wrong still", origin.base)
+	says(t, exits(t, 3, "fsck", "--data-dir", c.dir), "something is still wrong", origin.base)
 }
 
 // Nobody asks for a sync: each mirror comes by itself, and what was published reaches the last one, from

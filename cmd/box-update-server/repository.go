@@ -17,13 +17,13 @@ func mirrorCommand(p *server.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mirror [URL…]",
 		Short: "keep a verified copy of another server, and serve it",
-		Long: "Keeps a verified copy of the repository of other servers, each a URL, and serves it.\n" +
-			"Nobody has to trust a mirror: it serves the bytes that were signed. --root is needed before\n" +
-			"the first sync alone. With \"upstream\" in the settings, serve does the same. A URL with a password\n" +
-			"may come from a file or from the environment: @FILE stands for the URLs in it, one on a line,\n" +
-			"env:NAME for those in that variable.\n\n" +
+		Long: "Keeps a verified copy of the repository of other servers, given by their URLs, and serves it.\n" +
+			"Nobody has to trust a mirror: it serves the bytes that were signed. --root is needed only before\n" +
+			"the first sync. With \"upstream\" in the settings, serve does the same. A URL with a password\n" +
+			"can come from a file or from the environment: @FILE stands for the URLs in that file, one per line,\n" +
+			"and env:NAME for those in that variable.\n\n" +
 			"Exit codes of --once: 0 complete and fresh, 1 failed, 2 usage, 3 no upstream could be reached,\n" +
-			"4 what an upstream sent was refused, 5 too little room, 6 complete, but what upstream has is\n" +
+			"4 what an upstream sent was refused, 5 too little room, 6 complete, but what the upstream has is\n" +
 			"expired. After 3 or 4 a newer list may be served without the archives that no upstream has whole;\n" +
 			"the next run asks for them again. After 1, 2 and 5 the old copy is served unchanged.",
 		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152\n" +
@@ -39,7 +39,7 @@ func mirrorCommand(p *server.Program) *cobra.Command {
 			return p.Serve(cmd.Context())
 		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "sync once, don't listen")
+	cmd.Flags().BoolVar(&once, "once", false, "sync once, and do not serve")
 	return cmd
 }
 
@@ -53,49 +53,30 @@ func syncOnce(ctx context.Context, p *server.Program) error {
 
 func fsckCommand(p *server.Program) *cobra.Command {
 	var rate int64
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "fsck",
 		Short: "read every archive of a data directory again, and repair what is damaged",
-		Long: "Reads every archive of --data-dir again and compares it with its digest. What is damaged goes to\n" +
-			"quarantine, and a mirror fetches it anew: the damaged blocks alone. While a server holds the\n" +
-			"directory, that server is asked to; where it can't be asked nothing is changed.\n\n" +
-			"Exit codes: 0 all is well, or well again, 1 failed, 2 usage, 3 something is wrong still.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := p.Fsck(cmd.Context(), rate)
-			if err != nil {
-				return err
-			}
-			return printFsck(p, report, asJSON)
-		},
+		Long: "Reads every archive in --data-dir again and compares it with its digest. Damaged archives go to\n" +
+			"quarantine. A mirror fetches their damaged blocks again. While a server holds the directory, the server\n" +
+			"does this; if it can't be asked, fsck only checks and changes nothing.\n\n" +
+			"Exit codes: 0 everything is in order, or was repaired, 1 failed, 2 usage, 3 something is still wrong.",
 	}
-	cmd.Flags().Int64Var(&rate, "read-rate", 0, "read no more than so many `bytes` per second")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	cmd.Flags().Int64Var(&rate, "read-rate", 0, "read at most so many `bytes` per second")
+	return printReport(p, cmd, func(ctx context.Context) (server.FsckReport, error) { return p.Fsck(ctx, rate) }, printFsck)
 }
 
 func gcCommand(p *server.Program) *cobra.Command {
-	var dryRun, asJSON bool
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "gc",
-		Short: "remove archives that are not kept any more",
-		Long: "Removes from --data-dir the archives that are not listed, or not kept, any more, the metadata that\n" +
-			"newer ones replaced, and what has been in quarantine for a week. A server does so by itself once a day.\n" +
-			"While one holds the directory, that server is asked to.\n" +
-			"--dry-run only shows; beside the server of an origin it can't tell what waits for being published.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := p.GC(cmd.Context(), dryRun)
-			if err != nil {
-				return err
-			}
-			return printGC(p, report, asJSON)
-		},
+		Short: "remove archives that are no longer kept",
+		Long: "Removes from --data-dir the archives that are no longer listed or kept, metadata that was replaced by\n" +
+			"newer files, and what has been in quarantine for a week. A server does this once a day. While a server\n" +
+			"holds the directory, that server does it.\n" +
+			"--dry-run only shows what would be removed. It can't look into an origin while its server runs.",
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be removed")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	return printReport(p, cmd, func(ctx context.Context) (server.GCReport, error) { return p.GC(ctx, dryRun) }, printGC)
 }
 
 func exportCommand(p *server.Program) *cobra.Command {
@@ -103,9 +84,9 @@ func exportCommand(p *server.Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export FILE|-",
 		Short: "write the repository of a data directory to one file, or a pipe",
-		Long: "Writes the repository of --data-dir to one file, or with - to a pipe, to be carried to where no\n" +
-			"network leads. With --since archives are left out that the other side has. It may run beside the\n" +
-			"server that holds the directory.",
+		Long: "Writes the repository in --data-dir to one file, or with - to standard output, so that it can be carried\n" +
+			"to a place without a network. --since leaves out archives that the other side already has. The command\n" +
+			"can run while a server is using the directory.",
 		Example: "  box-update-server export --data-dir R --since 1550190683 - | ssh box box-update-server import --data-dir M --root 1.root.json -",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -129,17 +110,17 @@ func importCommand(p *server.Program) *cobra.Command {
 	var unsigned bool
 	cmd := &cobra.Command{
 		Use:   "import FILE|-",
-		Short: "take an export into a data directory, or the archives of an unsigned server into a plain one",
-		Long: "Takes an export from a file, or with - from a pipe, into --data-dir, verified as if it came from an\n" +
-			"upstream. --root is needed the first time alone. While a server holds the directory, the export goes\n" +
-			"to that server.\n\n" +
-			"With --unsigned it takes what a server that signs nothing lists into --updates-dir, one archive at a\n" +
-			"time. What is there with its length is not fetched again, and nothing is replaced. Nobody has\n" +
-			"vouched for what came until somebody signs it.\n\n" +
+		Short: "import an export into a data directory, or the archives of an unsigned server into a plain one",
+		Long: "Reads an export from a file, or with - from standard input, into --data-dir, and verifies it as if it came\n" +
+			"from an upstream. --root is needed only the first time. While a server holds the directory, the export\n" +
+			"goes to that server.\n\n" +
+			"With --unsigned it fetches the archives that a server without signatures lists into --updates-dir, one at\n" +
+			"a time. An archive that is already there with its length is not fetched again, and nothing is replaced.\n" +
+			"Until you sign the archives, nobody has vouched for them.\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 usage, 3 the server could not be reached, or does not have all that\n" +
 			"it lists, 4 the export is cut, damaged, older than what is there, or expired, or an answer was\n" +
-			"refused, 5 too little room. After all but 0 the repository is what it was before; archives that\n" +
-			"arrived are kept for another try.",
+			"refused, 5 too little room. After any code but 0 the repository is unchanged; archives that arrived\n" +
+			"are kept for the next try.",
 		Example: "  box-update-server import --data-dir M --root 1.root.json FILE\n" +
 			"  box-update-server import --unsigned http://old-server --updates-dir U",
 		Args: cobra.ExactArgs(1),
@@ -155,11 +136,11 @@ func importCommand(p *server.Program) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&unsigned, "unsigned", false, "take the archives of the server at this URL into --updates-dir")
+	cmd.Flags().BoolVar(&unsigned, "unsigned", false, "fetch the archives of the server at this URL into --updates-dir")
 	return cmd
 }
 
-// importUnsigned takes the archives of a server that signs nothing, and prints the checksum line of each.
+// importUnsigned fetches the archives of a server without signatures, and prints the checksum line of each.
 func importUnsigned(ctx context.Context, p *server.Program, url string) error {
 	p.Flags["upstream"] = []string{url}
 	report, err := p.ImportUnsigned(ctx, func(meter io.Writer, a mirror.Archive) {
@@ -178,6 +159,6 @@ func importUnsigned(ctx context.Context, p *server.Program, url string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(p.Out, "unsigned: nobody has vouched for what came; sign it with boxsign publish, or boxsign sign")
+	_, err = fmt.Fprintln(p.Out, "unsigned: nobody has vouched for these archives; sign them with boxsign publish or boxsign sign")
 	return err
 }

@@ -22,7 +22,7 @@ func newRoot(streams cli.Streams) *cobra.Command {
 		Short: "serve software updates to boxes, by name and by SHA-256 digest",
 		Long: "Serves software updates to boxes, by name and by SHA-256 digest.\n\n" +
 			"Settings come as one JSON object from --config FILE, else from " + server.SettingsVariable + ".\n" +
-			"Flags override them. SIGTERM lets running downloads end; SIGHUP reads the settings again.",
+			"Flags override them. SIGTERM stops the server after running downloads end; SIGHUP reads the settings again.",
 		Example: "  " + server.SettingsVariable + `='{"port": 8151, "updates_dir": "/srv/updates"}' box-update-server` + "\n" +
 			"  box-update-server serve --updates-dir /srv/updates --listen 127.0.0.1:8151\n" +
 			"  box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151\n" +
@@ -30,7 +30,7 @@ func newRoot(streams cli.Streams) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.Serve(cmd.Context()) },
 	}
-	root.PersistentFlags().StringVar(&p.Config, "config", "", "take the settings from this JSON `file`")
+	root.PersistentFlags().StringVar(&p.Config, "config", "", "read the settings from this JSON `file`")
 	for _, s := range settings.NewServer().Settings() {
 		if s.Help != "" {
 			root.PersistentFlags().String(s.Flag(), "", s.Help)
@@ -80,7 +80,7 @@ func given(fs *pflag.FlagSet) map[string][]string {
 }
 
 func configCommand(p *server.Program) *cobra.Command {
-	config := &cobra.Command{Use: "config", Short: "look at the settings"}
+	config := &cobra.Command{Use: "config", Short: "check the settings"}
 	config.AddCommand(&cobra.Command{
 		Use:   "check",
 		Short: "check the settings and print those in force",

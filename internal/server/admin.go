@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"strconv"
 	"time"
@@ -17,18 +18,19 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// admin lets the operator ask the process that holds a data directory for what nobody else may do, at the unix socket
-// admin.sock in that directory, which only the account of the server may connect to:
+// admin answers the operator of a data directory at the unix socket admin.sock in that directory. Only the account of the
+// server may connect to it.
 //
 //	GET /status          how new the copy is and what is wrong with it, with every message
-//	POST /sync           sync now, and answer when it is done
-//	POST /fsck?read_rate read every archive again, repair what is damaged, and answer when it is done;
-//	                     with Accept: application/x-ndjson lines tell how far it is, and the last one has the report
-//	POST /gc             remove what is not kept any more
-//	POST /import         take the export that is the body, verified, and answer when it is done
-//	GET /metrics, /debug/pprof/  see debug
+//	POST /sync           sync now
+//	POST /fsck?read_rate read every archive again, and repair what is damaged; with Accept: application/x-ndjson, lines
+//	                     report the progress, and the last one has the report
+//	POST /gc             remove what is no longer kept
+//	POST /import         verify and import the export in the body
+//	GET /metrics         what Prometheus scrapes
+//	GET /debug/pprof/    profiles, for go tool pprof
 //
-// Answers are JSON, 200 where all went well and 502 where it didn't, then with "error".
+// An answer comes when the work is done. It is JSON: 200, or 502 with "error" if the work failed.
 type admin struct {
 	built      time.Time
 	repository *repository
@@ -44,28 +46,34 @@ type syncReport struct {
 	Freshness status.Freshness `json:"freshness"`
 }
 
-// refusal is the answer to what did not go well.
+// refusal is the answer to a request that failed.
 type refusal struct {
 	Error string `json:"error"`
-	Code  int    `json:"code,omitempty"` // what the command that asked exits with; 0: 1
+	Code  int    `json:"code,omitempty"` // exit code of the command that asked; 0: 1
 }
 
-// startAdmin listens for the operator in the data directory, which this process holds, until ctx ends or stop is called,
-// which waits for what is under way to end. A server that can't make its socket serves all the same.
+// startAdmin answers the operator of the data directory until ctx ends or stop is called, which waits for requests that are
+// under way. A server that can't make its socket only logs that.
 func (p *Program) startAdmin(ctx context.Context, d dataDir, dir string, metrics http.Handler, logger *slog.Logger) (stop func()) {
 	if dir == "" || d.repository == nil {
 		return func() {}
 	}
 	listener, err := listenAdmin(dir)
 	if err != nil {
-		logger.Error("the operator can't ask this server for anything", "err", err)
+		logger.Error("the admin socket can't be used: commands can't ask this server for anything", "err", err)
 		return func() {}
 	}
 	a := &admin{built: p.Built, repository: d.repository, logger: logger, mux: http.NewServeMux()}
 	a.mux.HandleFunc("POST /fsck", a.fsck)
 	a.mux.HandleFunc("POST /import", cutStalled(a.respond(a.importExport)))
 	a.mux.HandleFunc("POST /gc", a.respond(a.gc))
-	a.debug(metrics)
+	a.mux.Handle("GET /metrics", metrics)
+	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	a.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	a.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	a.mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 	if d.repository.copy != nil {
 		a.mux.HandleFunc("GET /status", a.respond(a.status))
 		a.mux.HandleFunc("POST /sync", a.respond(a.sync))
@@ -107,7 +115,7 @@ func (a *admin) respond(f func(*http.Request) (any, error)) http.HandlerFunc {
 	}
 }
 
-// writeAnswer answers with out as JSON or, unless err is nil, with that.
+// writeAnswer answers with out as JSON, or with err unless it is nil.
 func (a *admin) writeAnswer(w http.ResponseWriter, r *http.Request, out any, err error) {
 	status := http.StatusOK
 	w.Header().Set("Content-Type", "application/json")
@@ -121,10 +129,10 @@ func (a *admin) writeAnswer(w http.ResponseWriter, r *http.Request, out any, err
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // who asked may be gone
+	_, _ = w.Write(append(body, '\n')) // the client may be gone
 }
 
-// refuse logs what did not go well, and returns the answer.
+// refuse logs an error, and returns the answer for it.
 func (a *admin) refuse(r *http.Request, err error) refusal {
 	a.logger.Error("admin", "path", r.URL.Path, "err", err)
 	return refusal{err.Error(), status.ExitOf(err)}
@@ -145,12 +153,11 @@ func (a *admin) sync(r *http.Request) (any, error) {
 }
 
 const (
-	stallsAfter = time.Minute      // a body that brings nothing is cut
-	lingersFor  = 10 * time.Second // for who sends a body that is not read any more to see the answer
+	stallTimeout = time.Minute      // how long a body or an answer may stand still
+	lingerTime   = 10 * time.Second // how long the rest of a body is read, so that the client sees the answer
 )
 
-// cutStalled has a handler read a body that is cut when it stalls. The handler may answer before it has read
-// all of it.
+// cutStalled returns a handler that cuts a body which stalls. h may answer before it has read the whole body.
 func cutStalled(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, connection := r.Body, http.NewResponseController(w)
@@ -160,8 +167,8 @@ func cutStalled(h http.HandlerFunc) http.HandlerFunc {
 		}
 		r.Body = stallingBody{body, connection}
 		h(w, r)
-		// A connection that is closed while bytes come takes the answer with it.
-		if connection.Flush() == nil && connection.SetReadDeadline(time.Now().Add(lingersFor)) == nil {
+		// If the connection were closed while bytes come, the client would lose the answer.
+		if connection.Flush() == nil && connection.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			_, _ = io.Copy(io.Discard, body)
 		}
 	}
@@ -172,20 +179,20 @@ type stallingBody struct {
 	connection *http.ResponseController
 }
 
-// Read reads, for no longer than stallsAfter.
+// Read reads for at most stallTimeout.
 func (s stallingBody) Read(p []byte) (int, error) {
-	if err := s.connection.SetReadDeadline(time.Now().Add(stallsAfter)); err != nil {
+	if err := s.connection.SetReadDeadline(time.Now().Add(stallTimeout)); err != nil {
 		return 0, err
 	}
 	return s.ReadCloser.Read(p)
 }
 
-// importExport takes an export.
+// importExport imports the export in the body.
 func (a *admin) importExport(r *http.Request) (any, error) {
 	var result mirror.Result
 	var err error
 	if a.repository.renews {
-		return nil, errors.New("this is an origin: its updates come from those who sign")
+		return nil, errors.New("this is an origin: publish to it with boxsign instead")
 	}
 	if c := a.repository.copy; c != nil {
 		result, err = export.Import{Mirror: c.Mirror}.Read(r.Context(), r.Body)

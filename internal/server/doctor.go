@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/status"
@@ -45,6 +44,23 @@ func (f Finding) Mark() string {
 	return f.Warning.Mark()
 }
 
+// Findings are what all checks found.
+type Findings []Finding
+
+// Verdict returns nil if nothing is wrong.
+func (f Findings) Verdict() error {
+	n := 0
+	for _, one := range f {
+		if one.Urgent {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d checks found something wrong", n, len(f))
+}
+
 func ok(check, format string, args ...any) Finding {
 	return Finding{status.Warning{Subject: check, Text: fmt.Sprintf(format, args...)}, true}
 }
@@ -62,20 +78,18 @@ func wrong(check, advice, format string, args ...any) Finding {
 
 // checked is what doctor examines. It only reads.
 type checked struct {
+	*Program
 	settings settings.Server
-	store    *store.Store // nil: there is none, or it can't be read
-	now      func() time.Time
-	version  string // of the program
-	built    time.Time
+	store    *store.Store     // nil: there is none, or it can't be read
 	warnings []status.Warning // that every report gives on the repository
 }
 
-// Examine makes all checks, as far as the settings let it.
-func (p *Program) Examine(ctx context.Context) (found []Finding) {
+// Examine makes all checks that the settings allow.
+func (p *Program) Examine(ctx context.Context) (found Findings) {
 	s, unknown, err := p.examined()
 	if err != nil {
 		advice := "correct the settings; box-update-server config check says whether they can be used"
-		if errors.Is(err, store.ErrNoRoot) { // which no setting mends
+		if errors.Is(err, store.ErrNoRoot) { // no setting helps
 			advice = strings.Join(status.Hints(err), "; ")
 		}
 		for line := range strings.Lines(err.Error()) {
@@ -85,7 +99,7 @@ func (p *Program) Examine(ctx context.Context) (found []Finding) {
 		return found
 	}
 	for _, key := range unknown {
-		found = append(found, warning("settings", "is it misspelt? box-update-server --help lists what there is", "unknown setting %q is ignored", key))
+		found = append(found, warning("settings", "is it misspelt? box-update-server --help lists all settings", "unknown setting %q is ignored", key))
 	}
 	for _, text := range settings.Ignored(s.Settings()) {
 		found = append(found, warning("settings", "leave it out", "%s", text))
@@ -93,7 +107,7 @@ func (p *Program) Examine(ctx context.Context) (found []Finding) {
 	if len(found) == 0 {
 		found = append(found, ok("settings", "can be used"))
 	}
-	c := &checked{settings: s, now: p.Now, version: p.Version, built: p.Built}
+	c := &checked{Program: p, settings: s}
 	for _, check := range []func(context.Context) []Finding{
 		c.permissions, c.keys, c.disk, c.certificates, c.repository, c.clock, c.upstreams, c.server,
 	} {
@@ -107,8 +121,7 @@ func (p *Program) Examine(ctx context.Context) (found []Finding) {
 	return found
 }
 
-// examined returns the settings of a server or, where there is no address to listen on, those that a mirror
-// wrote down in the data directory.
+// examined returns the settings of a server or, if none but data_dir say what to examine, those that a mirror saved there.
 func (p *Program) examined() (settings.Server, []string, error) {
 	given := func(key string) bool { _, ok := p.Flags[key]; return ok }
 	if given("data_dir") && !given("listen") && !given("tls_listen") && p.Config == "" && p.Getenv(SettingsVariable) == "" {

@@ -93,7 +93,7 @@ func newChecked(t *testing.T) (*checked, time.Time) {
 	if err := errors.Join(st.Commit(t.Context(), repo), st.Close()); err != nil {
 		t.Fatal(err)
 	}
-	c := &checked{}
+	c := &checked{Program: &Program{}}
 	c.settings.DataDir = dir
 	return c, at
 }
@@ -130,7 +130,7 @@ func TestExpiryIsFound(t *testing.T) {
 // found returns what is found in the repository at a time by one check.
 func (c *checked) found(t *testing.T, at time.Time, check string) Finding {
 	t.Helper()
-	c.now = func() time.Time { return at }
+	c.Now = func() time.Time { return at }
 	all := c.repository(t.Context())
 	for _, f := range all {
 		if f.Subject == check {
@@ -163,7 +163,7 @@ func TestClockIsJudged(t *testing.T) {
 		{31 * day, mirrors, isOK, "not behind", ""},
 	} {
 		c.settings.DataDir = p.settings.DataDir
-		p.settings, p.now = c.settings, func() time.Time { return begun.Add(c.after) }
+		p.settings, p.Now = c.settings, func() time.Time { return begun.Add(c.after) }
 		p.repository(t.Context())
 		p.clock(t.Context())[0].is(t, c.mark, c.text, c.advice)
 	}

@@ -21,7 +21,7 @@ const (
 	fewPercent = 5         // of bytes or files, below which there is a warning
 )
 
-// permissions looks whether this account may read and write what a server has to.
+// permissions checks that this account may read and write what a server must.
 func (c *checked) permissions(context.Context) (found []Finding) {
 	if dir := c.settings.UpdatesDir; dir != "" {
 		found = append(found, readableArchives(dir, c.settings.Product))
@@ -32,7 +32,7 @@ func (c *checked) permissions(context.Context) (found []Finding) {
 	return found
 }
 
-// readableArchives looks at the archives of a directory.
+// readableArchives checks the archives of a directory.
 func readableArchives(dir string, product update.Product) Finding {
 	const check = "updates_dir"
 	entries, err := os.ReadDir(dir)
@@ -74,7 +74,7 @@ func readableArchives(dir string, product update.Product) Finding {
 
 func whoami() string { return fmt.Sprintf("the account with the number %d", os.Getuid()) }
 
-// writableDir looks whether a data directory can be written to, by the server alone.
+// writableDir checks that only the server can write to a data directory.
 func writableDir(dir string) (found []Finding) {
 	const check = "data_dir"
 	info, err := os.Stat(dir)
@@ -93,7 +93,7 @@ func writableDir(dir string) (found []Finding) {
 		}
 	}
 	if info, err := os.Stat(adminSocket(dir)); err == nil && info.Mode().Perm()&0o077 != 0 {
-		found = append(found, wrong("admin", "chmod 600 "+adminSocket(dir), "others than its owner may have the server sync, repair, remove and import, and look into the process"))
+		found = append(found, wrong("admin", "chmod 600 "+adminSocket(dir), "other accounts may ask the server to sync, repair, remove and import, and may profile it"))
 	}
 	if path := foreignFile(dir); path != "" {
 		found = append(found, warning(check, "was a command run as root? chown -R it to the account that the server runs as",
@@ -105,8 +105,8 @@ func writableDir(dir string) (found []Finding) {
 	return found
 }
 
-// foreignFile returns something in the upper two levels of a directory that belongs to another account than
-// the directory, "" for none.
+// foreignFile returns a path in the upper two levels of a directory that belongs to another account than the directory,
+// "" if there is none.
 func foreignFile(dir string) string {
 	var top unix.Stat_t
 	if unix.Stat(dir, &top) != nil {
@@ -127,7 +127,7 @@ func foreignFile(dir string) string {
 	return ""
 }
 
-// disk looks whether the disk has room and keeps what it is given.
+// disk checks that the disk has room, and that it can be written to.
 func (c *checked) disk(ctx context.Context) (found []Finding) {
 	dir := c.settings.DataDir
 	if checkDir(dir) != nil {
@@ -170,8 +170,7 @@ func judgeFiles(dir string, space disk.Space) Finding {
 	}
 }
 
-// tryDisk writes a block to a file without a name, so that nothing is left of it, and has it brought to the
-// disk.
+// tryDisk writes a block to a file without a name, of which nothing is left, and syncs it.
 func tryDisk(dir string) error {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {

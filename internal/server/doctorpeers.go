@@ -19,13 +19,13 @@ import (
 // peerTimeout bounds what each peer may take to answer.
 const peerTimeout = 15 * time.Second
 
-// How far two clocks may be apart: those who poll health take twenty seconds for an outage.
+// How far two clocks may be apart. OPQ Health takes twenty seconds for an outage.
 const (
 	smallSkew = 5 * time.Second
 	largeSkew = 20 * time.Second
 )
 
-// certificates looks at what the server shows to its clients, and at whom it trusts itself.
+// certificates checks the certificates of the server, and the authorities that it trusts.
 func (c *checked) certificates(ctx context.Context) (found []Finding) {
 	s := c.settings
 	for _, f := range []struct{ key, path string }{{"ca_file", s.CAFile}, {"acme_ca_file", s.ACMECAFile}} {
@@ -38,16 +38,16 @@ func (c *checked) certificates(ctx context.Context) (found []Finding) {
 			found = append(found, warning("certificate", "chmod 600 "+s.TLSKey, "others than its owner may read %s", s.TLSKey))
 		}
 		pair, err := readPair(s.TLSCertificate, s.TLSKey)
-		found = append(found, judgeCertificate(s.TLSCertificate, pair, err, "get a new one from its authority; the server takes it over by itself", c.now()))
+		found = append(found, judgeCertificate(s.TLSCertificate, pair, err, "get a new one from its authority; the server loads it by itself", c.Now()))
 	}
 	for _, domain := range s.ACMEDomains {
 		pair, err := acmePair(ctx, &s, domain)
 		if errors.Is(err, autocert.ErrCacheMiss) {
-			found = append(found, warning("certificate", "let the authority reach this server as "+domain+" on port 443, or 80; the log says what it says",
+			found = append(found, warning("certificate", "make sure that the authority reaches this server as "+domain+" on port 443, or 80; the log has its answer",
 				"none was obtained for %s yet", domain))
 			continue
 		}
-		found = append(found, judgeCertificate(domain, pair, err, "the server renews it by itself: its log says why it does not", c.now()))
+		found = append(found, judgeCertificate(domain, pair, err, "the server renews it by itself: its log says why it does not", c.Now()))
 	}
 	if info, err := os.Stat(s.ACMEDir()); len(s.ACMEDomains) > 0 && err == nil && info.Mode().Perm()&0o077 != 0 {
 		found = append(found, wrong("certificate", "chmod 700 "+s.ACMEDir(), "others may read the keys in %s", s.ACMEDir()))
@@ -55,7 +55,7 @@ func (c *checked) certificates(ctx context.Context) (found []Finding) {
 	return found
 }
 
-// acmePair reads a certificate that was obtained before, autocert.ErrCacheMiss where there is none.
+// acmePair reads a certificate that was obtained before. The error is autocert.ErrCacheMiss if there is none.
 func acmePair(ctx context.Context, s *settings.Server, domain string) (*tls.Certificate, error) {
 	b, err := autocert.DirCache(s.ACMEDir()).Get(ctx, domain)
 	if errors.Is(err, autocert.ErrCacheMiss) || errors.Is(err, fs.ErrNotExist) {
@@ -87,21 +87,14 @@ func judgeCertificate(of string, pair *tls.Certificate, err error, advice string
 	return ok("certificate", "%s: until %s", of, stamped(is.expires))
 }
 
-// upstreams asks each upstream what a mirror asks it, and what time it is there.
+// upstreams asks each upstream as a mirror does, and compares the clocks.
 func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 	if len(c.settings.Upstream) == 0 {
 		return nil
 	}
-	roots, err := certificates("ca_file", c.settings.CAFile)
+	client, err := c.newClient(c.settings, func(f *fetch.Config) { f.Patience, f.Silence, f.StallWindow = -1, peerTimeout, peerTimeout })
 	if err != nil {
-		return nil // another check reported it
-	}
-	client, err := fetch.New(fetch.Config{
-		Upstreams: c.settings.Upstream, Redirects: c.settings.Redirects, Roots: roots, Patience: -1,
-		UserAgent: "box-update-server/" + c.version, Silence: peerTimeout, StallWindow: peerTimeout,
-	})
-	if err != nil {
-		return []Finding{wrong("upstream", "correct upstream and redirects", "%v", err)}
+		return []Finding{wrong("upstream", "correct ca_file, upstream and redirects", "%v", err)}
 	}
 	defer client.Close()
 	shown := c.verifyUpstreams(ctx, client)
@@ -112,17 +105,17 @@ func (c *checked) upstreams(ctx context.Context) (found []Finding) {
 	return found
 }
 
-// verifyUpstreams looks whether what each upstream serves verifies, and how new it is.
+// verifyUpstreams checks that what each upstream serves verifies, and how new it is.
 func (c *checked) verifyUpstreams(ctx context.Context, client *fetch.Client) map[*fetch.Upstream]Finding {
 	found := map[*fetch.Upstream]Finding{}
 	if c.store == nil {
 		for _, u := range client.Upstreams() {
-			found[u] = warning("upstream", "see what is said of the repository", "%v: not asked, for what it says can't be verified", u)
+			found[u] = warning("upstream", "see what the other checks say of the repository", "%v: not asked, because its answer could not be verified", u)
 		}
 		return found
 	}
 	_, err := client.Newest(ctx, fetch.Search{
-		Trusted: c.store, Clock: trust.Clock{Now: c.now(), Built: c.built, AcceptStale: c.settings.AcceptStale},
+		Trusted: c.store, Clock: trust.Clock{Now: c.Now(), Built: c.Built, AcceptStale: c.settings.AcceptStale},
 		Looked: func(u *fetch.Upstream, theirs *trust.Repository, err error) {
 			found[u] = c.judgeUpstream(u, theirs, err)
 		},
@@ -142,7 +135,7 @@ func (c *checked) judgeUpstream(u *fetch.Upstream, theirs *trust.Repository, err
 	}
 	ours := c.store.Repository()
 	if ours == nil || ours.Version(trust.RoleSnapshot) < theirs.Version(trust.RoleSnapshot) {
-		return warning(check, "is the mirror running? it syncs every interval; box-update-server mirror --once does it now",
+		return warning(check, "is the mirror running? it syncs at every interval; box-update-server mirror --once syncs now",
 			"%v: verifies, and has snapshot %d, which is not here yet", u, theirs.Version(trust.RoleSnapshot))
 	}
 	return ok(check, "%v: verifies, with snapshot %d", u, theirs.Version(trust.RoleSnapshot))
@@ -150,7 +143,7 @@ func (c *checked) judgeUpstream(u *fetch.Upstream, theirs *trust.Repository, err
 
 // skew compares the clock with the Date of an upstream.
 func (c *checked) skew(ctx context.Context, u *fetch.Upstream) []Finding {
-	before := c.now()
+	before := c.Now()
 	resp, err := u.Send(ctx, fetch.Request{Method: http.MethodHead, File: "metadata/timestamp.json", Wait: peerTimeout})
 	if err != nil {
 		return nil // another check reported it
@@ -160,20 +153,20 @@ func (c *checked) skew(ctx context.Context, u *fetch.Upstream) []Finding {
 	if err != nil {
 		return nil
 	}
-	return []Finding{judgeSkew(u.String(), before, c.now(), theirs)}
+	return []Finding{judgeSkew(u.String(), before, c.Now(), theirs)}
 }
 
 // judgeSkew judges a Date, which is in whole seconds, of an answer that came between two times.
 func judgeSkew(name string, before, after, theirs time.Time) Finding {
-	const advice = "one of the two clocks is off: set it, and have it kept right: timedatectl set-ntp true"
+	const advice = "one of the two clocks is off: set it, and keep it synchronized: timedatectl set-ntp true"
 	skew := max(before.Truncate(time.Second).Sub(theirs), theirs.Sub(after), 0).Round(time.Second)
 	switch {
 	case skew >= largeSkew:
-		return wrong("clock", advice, "%v apart from that of %s", skew, name)
+		return wrong("clock", advice, "%v apart from the clock of %s", skew, name)
 	case skew >= smallSkew:
-		return warning("clock", advice, "%v apart from that of %s", skew, name)
+		return warning("clock", advice, "%v apart from the clock of %s", skew, name)
 	}
-	return ok("clock", "as that of %s", name)
+	return ok("clock", "the same as that of %s", name)
 }
 
 // server asks the server that runs with these settings, if there is one.
@@ -186,7 +179,7 @@ func (c *checked) server(ctx context.Context) (found []Finding) {
 	url := serverURL(c.settings.Asked())
 	text, err := probe(ctx, client, url+"/readyz?verbose")
 	if _, silent := errors.AsType[noAnswer](err); silent {
-		return []Finding{ok("server", "none answers at %s", url)}
+		return []Finding{ok("server", "no server answers at %s", url)}
 	}
 	if err == nil {
 		found = append(found, ok("server", "ready at %s", url))

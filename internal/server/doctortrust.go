@@ -34,7 +34,7 @@ func (c *checked) repository(ctx context.Context) (found []Finding) {
 	if len(s.Upstream) == 0 && !hasRepository(s.DataDir) {
 		return nil
 	}
-	config, err := storeConfig(s, nil, c.now)
+	config, err := storeConfig(s, nil, c.Now)
 	if err != nil {
 		return []Finding{wrong(check, "take N.root.json from the people who sign, not from the upstream", "%v", err)}
 	}
@@ -45,12 +45,12 @@ func (c *checked) repository(ctx context.Context) (found []Finding) {
 	c.store = st
 	repo := st.Repository()
 	if repo == nil && len(st.Damage()) == 0 {
-		return []Finding{warning(check, "wait for the first sync, or see what is said of the upstreams", "nothing has been synced yet")}
+		return []Finding{warning(check, "wait for the first sync, or see the checks of the upstreams", "nothing has been synced yet")}
 	}
 	if repo != nil {
 		found = append(found, ok(check, "targets %d with %d updates verifies", repo.Version(trust.RoleTargets), len(repo.Releases())))
 	}
-	if _, c.warnings, err = readStanding(st, s, c.built, c.now()); err != nil {
+	if _, c.warnings, err = readStanding(st, s, c.Built, c.Now()); err != nil {
 		return append(found, wrong(check, "see the message", "%v", err))
 	}
 	for _, w := range c.warnings {
@@ -63,7 +63,7 @@ func (c *checked) repository(ctx context.Context) (found []Finding) {
 		return found
 	}
 	for _, role := range trust.Roles() {
-		if until := repo.Expires(role); until.After(c.now()) {
+		if until := repo.Expires(role); until.After(c.Now()) {
 			found = append(found, ok("expiry of "+string(role), "version %d until %s", repo.Version(role), stamped(until)))
 		}
 	}
@@ -92,14 +92,14 @@ func (c *checked) signer(ctx context.Context, repo *trust.Repository) []Finding 
 			return []Finding{ok("online_key", "the repository names it")}
 		}
 	}
-	return []Finding{wrong("online_key", "use the key that the repository names, or have boxsign rotate the online key", "root %d does not name it", repo.Root().Version())}
+	return []Finding{wrong("online_key", "use the key that the repository names, or replace it with boxsign rotate online", "root %d does not name it", repo.Root().Version())}
 }
 
 // clock compares the clock with signed times.
 func (c *checked) clock(context.Context) []Finding {
-	const check, advice = "clock", "set the clock, and have it kept right: timedatectl set-ntp true"
-	at := c.now()
-	if built := c.built; at.Before(built) {
+	const check, advice = "clock", "set the clock, and keep it synchronized: timedatectl set-ntp true"
+	at := c.Now()
+	if built := c.Built; at.Before(built) {
 		return []Finding{wrong(check, advice, "it says %s, and this program was built at %s", stamped(at), stamped(built))}
 	}
 	if c.store == nil || c.store.Repository() == nil {
@@ -125,11 +125,11 @@ func stamped(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 func adviceFor(err error) string {
 	switch {
 	case errors.Is(err, trust.ErrExpired):
-		return "the upstream serves what is expired: tell its operator, and check the clock"
+		return "the metadata of the upstream is expired: tell its operator, and check the clock"
 	case errors.Is(err, trust.ErrRollback):
-		return "the upstream serves what is older than what is here: is it a mirror that is behind? ask another one"
+		return "the upstream has older metadata than this server: is it a mirror that is behind? use another upstream"
 	case errors.Is(err, trust.ErrThreshold), errors.Is(err, trust.ErrFork), errors.Is(err, trust.ErrMismatch), errors.Is(err, trust.ErrMalformed):
-		return "what the upstream serves does not follow from the root here: is it the right URL, and the right root?"
+		return "the metadata of the upstream can't be verified with the root here: is it the right URL, and the right root?"
 	}
-	return "is the URL right, and reached from here? try curl URL/metadata/timestamp.json"
+	return "is the URL right, and can it be reached from here? try curl URL/metadata/timestamp.json"
 }

@@ -21,14 +21,14 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// codeDamaged says that something is wrong with a data directory still.
+// codeDamaged is the exit code of fsck if something is still wrong.
 const codeDamaged = 3
 
-// FsckReport is what a check of all archives found, and did.
+// FsckReport is what a check of all archives found and repaired.
 type FsckReport struct {
 	Checked  int       `json:"checked"`  // archives that are listed
 	Problems []Problem `json:"problems"` // that were found
-	Repaired bool      `json:"repaired"` // all is well again
+	Repaired bool      `json:"repaired"` // everything that was found
 	// Metadata that newer ones replaced, and that are still there.
 	SupersededFiles int    `json:"superseded_files"`
 	SupersededBytes int64  `json:"superseded_bytes"`
@@ -37,12 +37,12 @@ type FsckReport struct {
 	Error           string `json:"error,omitempty"` // why it isn't repaired
 }
 
-// Verdict returns nil where all is well, or well again.
+// Verdict returns nil if nothing was wrong, or everything was repaired.
 func (r FsckReport) Verdict() error {
 	if len(r.Problems) == 0 || r.Repaired {
 		return nil
 	}
-	text := "something is wrong still"
+	text := "something is still wrong"
 	if r.Error != "" {
 		text += ": " + r.Error
 	}
@@ -68,15 +68,12 @@ func describeProblems(ps []store.Problem) []Problem {
 	return out
 }
 
-// Fsck reads every archive of the data directory again, no more than rate bytes per second (0: any number), and
-// repairs what is damaged. While a server holds the directory, that server does.
+// Fsck reads every archive of the data directory again, at most rate bytes per second (0: no limit), and repairs what is
+// damaged. While a server holds the directory, that server does.
 func (p *Program) Fsck(ctx context.Context, rate int64) (report FsckReport, err error) {
-	s, err := p.data()
+	s, err := p.repositoryData()
 	if err != nil {
 		return FsckReport{}, err
-	}
-	if !hasRepository(s.DataDir) {
-		return FsckReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
 	}
 	meter := newMeter(p.Streams)
 	defer meter.End()
@@ -106,9 +103,9 @@ func (p *Program) Fsck(ctx context.Context, rate int64) (report FsckReport, err 
 	return checkStore(ctx, st, m, mine, meter.pieces(st, capReading(ctx, rate)))
 }
 
-// checkStore reads every archive. With repair it moves what is damaged out of the way, and has a mirror fetch it anew; m is
-// nil without an upstream. read is called with each piece that was read. Damage that could not be repaired is no error: the
-// report has it.
+// checkStore reads every archive, and calls read with each piece. With repair it puts damaged archives into quarantine, and
+// a mirror fetches them again; m is nil without an upstream. Damage that could not be repaired is in the report, and no
+// error.
 func checkStore(ctx context.Context, st *store.Store, m *mirrored, repair bool, read func(update.Digest, int)) (FsckReport, error) {
 	out := FsckReport{}
 	superseded, err := st.Superseded()
@@ -120,7 +117,7 @@ func checkStore(ctx context.Context, st *store.Store, m *mirrored, repair bool, 
 	if m == nil {
 		problems, err := st.Check(ctx, check)
 		out.Problems = describeProblems(problems)
-		// Damage of a file without a name, which no list has, needs no repair.
+		// A file without a name is in no list, and needs no repair.
 		if repair && slices.ContainsFunc(problems, func(p store.Problem) bool { return p.Name != (update.Name{}) }) {
 			out.Error = "there is no upstream to fetch it from"
 		}
@@ -139,19 +136,19 @@ func checkStore(ctx context.Context, st *store.Store, m *mirrored, repair bool, 
 	return out, nil
 }
 
-// capReading returns what waits after each piece, so that no more than so many bytes per second are read; 0:
-// no limit.
+// capReading returns a function that waits after each piece, so that at most so many bytes per second are read; 0: no
+// limit.
 func capReading(ctx context.Context, perSecond int64) func(update.Digest, int) {
 	limit := pace.NewCap(perSecond)
-	return func(_ update.Digest, n int) { _ = limit.Wait(ctx, n) } // an end of ctx ends the check as well
+	return func(_ update.Digest, n int) { _ = limit.Wait(ctx, n) } // the check ends with ctx too
 }
 
-// typeLines is the media type of an answer that shows how far a check is: JSON objects, one a line.
+// typeLines is the media type of an answer that reports the progress of a check: JSON objects, one per line.
 const typeLines = "application/x-ndjson"
 
-// fsckLine is one line of such an answer. The last one, and only that, has a report or a refusal.
+// fsckLine is one line of such an answer. Only the last one has a report or a refusal.
 type fsckLine struct {
-	Planned int64       `json:"planned,omitempty"` // bytes that are to be read, on the first line
+	Planned int64       `json:"planned,omitempty"` // bytes to read, on the first line
 	Name    string      `json:"name,omitempty"`    // of the archive that is being read
 	Length  int64       `json:"length,omitempty"`  // its bytes
 	Read    int64       `json:"read,omitempty"`    // of them
@@ -188,10 +185,10 @@ func (a *admin) fsck(w http.ResponseWriter, r *http.Request) {
 	lines.end()
 }
 
-// lineEvery is how often a line tells how far an archive is that takes long.
+// lineEvery is the time between two lines about one archive.
 const lineEvery = 200 * time.Millisecond
 
-// lineWriter writes lines for as long as somebody reads them.
+// lineWriter writes lines until the client is gone.
 type lineWriter struct {
 	to         *json.Encoder
 	connection *http.ResponseController
@@ -210,16 +207,16 @@ func (l *lineWriter) write(line fsckLine) {
 	if l.gone {
 		return
 	}
-	err := errors.Join(l.connection.SetWriteDeadline(time.Now().Add(stallsAfter)), l.to.Encode(line), l.connection.Flush())
+	err := errors.Join(l.connection.SetWriteDeadline(time.Now().Add(stallTimeout)), l.to.Encode(line), l.connection.Flush())
 	l.gone = err != nil
 }
 
-// end lets the connection serve the next request.
+// end removes the deadline, so that the connection can serve the next request.
 func (l *lineWriter) end() {
-	_ = l.connection.SetWriteDeadline(time.Time{}) // it is gone where that fails
+	_ = l.connection.SetWriteDeadline(time.Time{}) // if that fails, the connection is gone
 }
 
-// askFsck has the process that holds a data directory check it, and shows how far it is.
+// askFsck asks the process that holds a data directory to check it, and shows the progress.
 func askFsck(ctx context.Context, dir string, rate int64, m meter) (report FsckReport, err error) {
 	path := "/fsck"
 	if rate > 0 {
@@ -252,5 +249,5 @@ func askFsck(ctx context.Context, dir string, rate int64, m meter) (report FsckR
 			m.reading(line.Name, line.Length, line.Read)
 		}
 	}
-	return FsckReport{}, errors.Join(fmt.Errorf("admin: %s: the answer was cut: the server ended, or the check", path), lines.Err())
+	return FsckReport{}, errors.Join(fmt.Errorf("admin: %s: the answer ended early: the server or the check was stopped", path), lines.Err())
 }

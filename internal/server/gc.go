@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
@@ -23,22 +24,31 @@ type GCReport struct {
 	Bytes    int64           `json:"bytes"`    // of all
 }
 
+// Verdict returns nil: whatever was removed, all is well.
+func (GCReport) Verdict() error { return nil }
+
 func describeGC(got store.Collected, dryRun bool) GCReport {
 	return GCReport{dryRun, append([]update.Digest{}, got.Digests...), append([]string{}, got.Metadata...), got.Bytes}
 }
 
-// GC removes what is not kept any more from the data directory, or with dryRun only says what it would. While a server
-// holds the directory, that server does.
-func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err error) {
+// repositoryData is data for a directory that must hold a repository.
+func (p *Program) repositoryData() (settings.Server, error) {
 	s, err := p.data()
+	if err == nil && !hasRepository(s.DataDir) {
+		err = fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
+	}
+	return s, err
+}
+
+// GC removes from the data directory what is no longer kept, or with dryRun only reports that. While a server holds the
+// directory, that server does.
+func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err error) {
+	s, err := p.repositoryData()
 	if err != nil {
 		return GCReport{}, err
 	}
-	if !hasRepository(s.DataDir) {
-		return GCReport{}, fmt.Errorf("data_dir: %s holds no repository", s.DataDir)
-	}
 	_, statErr := os.Stat(filepath.Join(s.DataDir, "staging", "publish"))
-	isOrigin := statErr == nil // in which archives may wait for being published
+	isOrigin := statErr == nil // archives of proposals may wait there
 	var st *store.Store
 	if dryRun && !isOrigin {
 		st, err = p.openReadOnly(ctx, s)
@@ -46,7 +56,7 @@ func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err err
 		st, err = openStore(ctx, s, nil, newLogger(p.Err, s), p.Now)
 	}
 	if errors.Is(err, disk.ErrLocked) && dryRun {
-		return GCReport{}, status.WithHint(err, "stop it meanwhile, or leave out --dry-run")
+		return GCReport{}, status.WithHint(err, "stop the server first, or leave out --dry-run")
 	}
 	if errors.Is(err, disk.ErrLocked) {
 		return report, ask(ctx, s.DataDir, "/gc", nil, &report)

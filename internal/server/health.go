@@ -13,11 +13,8 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// codeNoAnswer is the exit code of health where no server answers.
+// codeNoAnswer is the exit code of health if no server answers.
 const codeNoAnswer = 3
-
-// wrongMark begins a line of /readyz?verbose that tells of something urgent.
-const wrongMark = "[-] "
 
 // HealthOptions say how a server is asked.
 type HealthOptions struct {
@@ -26,7 +23,7 @@ type HealthOptions struct {
 	Timeout time.Duration // how long to wait for the answer
 }
 
-// Health asks a running server whether it is ready, and returns what it says beside the verdict on it.
+// Health asks a running server whether it is ready, and returns its answer beside the verdict.
 func (p *Program) Health(ctx context.Context, o HealthOptions) (text string, err error) {
 	base, client := strings.TrimRight(o.URL, "/"), &http.Client{}
 	if o.URL == "" {
@@ -53,10 +50,10 @@ func (p *Program) Health(ctx context.Context, o HealthOptions) (text string, err
 	return text, err
 }
 
-// urgentLines returns what an answer to /readyz?verbose says is wrong.
+// urgentLines returns the urgent warnings of an answer to /readyz?verbose.
 func urgentLines(text string) (out []string) {
 	for line := range strings.Lines(text) {
-		if problem, urgent := strings.CutPrefix(strings.TrimSpace(line), wrongMark); urgent {
+		if problem, urgent := strings.CutPrefix(strings.TrimSpace(line), status.UrgentMark+" "); urgent {
 			out = append(out, problem)
 		}
 	}

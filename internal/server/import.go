@@ -22,8 +22,8 @@ type ImportReport struct {
 	Bytes    int64 `json:"bytes"`
 }
 
-// Import takes an export from a file, or with - from standard input, into the data directory. While a server
-// holds that, the export goes to the server.
+// Import reads an export from a file, or with - from standard input, into the data directory. While a server holds the
+// directory, the export goes to that server.
 func (p *Program) Import(ctx context.Context, path string) (report ImportReport, err error) {
 	s, err := p.data()
 	if err != nil {
@@ -78,15 +78,15 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// UnsignedReport is what came from a server that signs nothing.
+// UnsignedReport is what ImportUnsigned did.
 type UnsignedReport struct {
 	ImportReport
-	There int      // archives that were there already
+	There int      // archives that were already there
 	Odd   []string // names that were left out
 }
 
-// ImportUnsigned takes the archives of the upstream, which signs nothing. taken is called with each archive that
-// came, and may write to the meter that shows how far it is. There is a report beside an error.
+// ImportUnsigned fetches the archives of a server without signatures into the updates directory. taken is called with each
+// archive that arrived, and may write to the meter that shows the progress. After an error the report says what arrived.
 func (p *Program) ImportUnsigned(ctx context.Context, taken func(io.Writer, mirror.Archive)) (report *UnsignedReport, err error) {
 	s, _, err := p.load(settings.NewServer(), checkUnsigned)
 	if err != nil {

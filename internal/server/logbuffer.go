@@ -8,19 +8,18 @@ import (
 )
 
 const (
-	// logPause is how long a line of a request may wait for others: too short for an operator to notice, and
-	// long enough for hundreds of them where they cost anything.
+	// logPause is how long the line of a request may wait for others: operators don't notice it, and at a high rate
+	// hundreds of lines share one write.
 	logPause = 10 * time.Millisecond
 
 	// logWaiting is how many bytes of lines may wait.
 	logWaiting = 64 << 10
 )
 
-// A logBuffer puts lines of requests together that come within a pause: each write to the system costs more than
-// its line. Lines keep their order and are written whole.
+// A logBuffer collects the lines of requests that come within a pause into one write, since a system call costs more than
+// a line. Lines keep their order and are never split. A kill loses the lines of requests that wait.
 //
-// Write of the buffer itself returns when its line, and all that waited before it, are written. A kill loses the lines of
-// requests that wait.
+// Write itself returns when its line and all lines that waited before it are written.
 type logBuffer struct {
 	out io.Writer
 
@@ -35,7 +34,7 @@ func newLogBuffer(out io.Writer) *logBuffer {
 	b.pause = time.AfterFunc(logPause, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		_ = b.flush() // as with log/slog, nobody can be told
+		_ = b.flush() // log/slog drops such errors too
 	})
 	return b
 }
@@ -43,7 +42,7 @@ func newLogBuffer(out io.Writer) *logBuffer {
 // Write writes what waits, and then p.
 func (b *logBuffer) Write(p []byte) (int, error) { return b.write(p, false) }
 
-// requests returns where lines of requests are written to.
+// requests returns a writer for lines that may wait.
 func (b *logBuffer) requests() io.Writer { return requestLines{b} }
 
 type requestLines struct{ buffer *logBuffer }
@@ -74,7 +73,7 @@ func (b *logBuffer) flush() error {
 	b.pause.Stop()
 	err := b.waiting.Flush()
 	if err != nil {
-		b.waiting.Reset(b.out) // else one error, of a disk that was full for example, ends the log for good
+		b.waiting.Reset(b.out) // else one error, such as a full disk, would end the log for ever
 	}
 	return err
 }
@@ -84,5 +83,5 @@ func (b *logBuffer) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	_ = b.flush() // as with log/slog, nobody can be told
+	_ = b.flush() // log/slog drops such errors too
 }

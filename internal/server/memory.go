@@ -5,36 +5,33 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
-// How far the heap may grow between two collections: by so many bytes, within bounds in percent of
-// what is live. With few clients that is rare collecting, which makes small answers faster; with
-// ten thousand it is little room, which keeps the process small.
+// How far the heap may grow between two collections: by so many bytes, within bounds in percent of what is live. With few
+// clients collections are rare, so small answers are faster; with ten thousand clients the process stays small.
 const (
 	room         = 16 << 20
 	leastPercent = 25
 	mostPercent  = 400
 )
 
-// onceMemory is how many bytes of memory a single sync takes before it collects more often.
+// onceMemory is how many bytes of memory a single sync uses before it collects more often.
 const onceMemory = 48 << 20
 
-// paceEvery is how soon the pace follows what is live.
+// paceEvery is the time between two adjustments.
 const paceEvery = time.Second
 
-// paceCollector keeps the pace of the garbage collector right until ctx ends.
+// paceCollector adjusts the garbage collector to the live heap until ctx ends.
 func paceCollector(ctx context.Context) {
-	tick := time.NewTicker(paceEvery)
-	defer tick.Stop()
 	for {
 		samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
 		metrics.Read(samples)
 		live := max(1<<20, samples[0].Value.Uint64()+samples[1].Value.Uint64())
 		debug.SetGCPercent(int(min(mostPercent, max(leastPercent, 100*room/live))))
-		select {
-		case <-ctx.Done():
+		if pace.Sleep(ctx, paceEvery) != nil {
 			return
-		case <-tick.C:
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// meter shows how archives go from here to there.
+// meter shows the progress of archives that are transferred or read.
 type meter struct {
 	*cli.Meter
 	terminal bool
@@ -30,7 +30,7 @@ func isTerminal(w io.Writer) bool {
 
 func (m meter) sinks() sinks { return sinks{m.plan, m.progress, m.End} }
 
-// transfers returns what a server tells of its transfers: it shows them on a terminal, and logs elsewhere.
+// transfers returns the sinks of a server: on a terminal they show its transfers, else they log them.
 func (m meter) transfers(logger *slog.Logger) sinks {
 	if m.terminal {
 		return m.sinks()
@@ -46,16 +46,16 @@ func (m meter) transfers(logger *slog.Logger) sinks {
 	}
 }
 
-// plan takes in what is to come.
+// plan sets which archives will come.
 func (m meter) plan(releases []trust.Release) { m.Plan(sizeOf(releases)) }
 
-// progress takes in how many bytes of an archive are there.
+// progress shows how many bytes of an archive have arrived.
 func (m meter) progress(r trust.Release, done int64) { m.Show(r.Name().String(), r.Length(), done) }
 
-// reading takes in how many bytes of an archive were read again.
+// reading shows how many bytes of an archive were read again.
 func (m meter) reading(name string, length, done int64) { m.Show("reading "+name, length, done) }
 
-// pieces shows how the archives of a store are read again, and has next told of each piece.
+// pieces returns a function that shows each piece of an archive that is read again, and then calls next.
 func (m meter) pieces(st *store.Store, next func(update.Digest, int)) func(update.Digest, int) {
 	m.plan(kept(st))
 	return pieces(kept(st), m.reading, next)
@@ -73,7 +73,7 @@ func sizeOf(releases []trust.Release) (archives int, bytes int64) {
 	return len(seen), bytes
 }
 
-// kept returns the archives that a check reads, as far as they are there.
+// kept returns the releases whose archives a check reads.
 func kept(st *store.Store) []trust.Release {
 	repo := st.Repository()
 	if repo == nil {
@@ -82,7 +82,7 @@ func kept(st *store.Store) []trust.Release {
 	return st.Kept(repo)
 }
 
-// pieces has show told of the archives of a store that are read piece by piece, and next of each piece.
+// pieces returns a function that adds up the pieces of each archive, calls show with the sum, and then next.
 func pieces(of []trust.Release, show func(name string, length, done int64), next func(update.Digest, int)) func(update.Digest, int) {
 	listed, done := map[update.Digest]trust.Release{}, map[update.Digest]int64{}
 	for _, r := range of {
@@ -97,20 +97,20 @@ func pieces(of []trust.Release, show func(name string, length, done int64), next
 	}
 }
 
-// logEvery is how often a transfer that takes long is logged.
+// logEvery is the time between two log lines about a transfer.
 const logEvery = 30 * time.Second
 
-// transferLog logs how a transfer goes on, where there is no terminal to show it.
+// transferLog logs the progress of a transfer.
 type transferLog struct {
 	logger *slog.Logger
 
 	mu   sync.Mutex
-	want int64            // bytes of all archives that were planned; 0: none is
-	done map[string]int64 // bytes of each that are there
+	want int64            // bytes of all planned archives; 0: none is planned
+	done map[string]int64 // bytes of each that have arrived
 	last time.Time        // when the transfer began, or was logged
 }
 
-// begin takes in that so many bytes are to come, or with 0 that nothing more does.
+// begin starts a transfer of so many bytes; 0 ends it.
 func (l *transferLog) begin(want int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,12 +118,12 @@ func (l *transferLog) begin(want int64) {
 	clear(l.done)
 }
 
-// show takes in how many bytes of an archive are there.
+// show notes how many bytes of an archive have arrived, and logs the sum now and then.
 func (l *transferLog) show(name string, done int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.want == 0 {
-		return // somebody asked for that one alone
+		return // it is fetched on demand
 	}
 	l.done[name] = done
 	if time.Since(l.last) < logEvery {

@@ -20,8 +20,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// codeStale is the exit code of a mirror that runs once and whose copy is complete, and expired: accept-stale let
-// it in.
+// codeStale is the exit code of a single sync whose copy is complete but expired, which accept_stale allows.
 const codeStale = 6
 
 // mirrored is the copy that a repository is, as the router and health show it.
@@ -33,7 +32,7 @@ type mirrored struct {
 	now    func() time.Time
 }
 
-// sinks are called as a transfer goes on. Each may be nil.
+// sinks are called with the progress of transfers. Each may be nil.
 type sinks struct {
 	planned  func([]trust.Release)
 	progress func(trust.Release, int64)
@@ -55,7 +54,7 @@ func (p *Program) openMirror(ctx context.Context, s settings.Server, out sinks, 
 	return r, nil
 }
 
-// newClient returns what asks the upstreams of the settings, with more that they don't say.
+// newClient returns a client for the upstreams of the settings. more sets what the settings don't say.
 func (p *Program) newClient(s settings.Server, more func(*fetch.Config)) (*fetch.Client, error) {
 	roots, err := certificates("ca_file", s.CAFile)
 	if err != nil {
@@ -103,7 +102,7 @@ func (p *Program) newMirrored(s settings.Server, st *store.Store, out sinks, log
 	return &mirrored{m, st, client, wrong, p.Now}, nil
 }
 
-// openStore opens a data directory whose metadata come from elsewhere, for this process alone.
+// openStore opens a data directory for this process alone, without the keys of an origin.
 func openStore(ctx context.Context, s settings.Server, e *elsewhere, logger *slog.Logger, now func() time.Time) (*store.Store, error) {
 	c, err := storeConfig(s, logger, now)
 	if err != nil {
@@ -122,7 +121,7 @@ func openStore(ctx context.Context, s settings.Server, e *elsewhere, logger *slo
 	return st, nil
 }
 
-// storeConfig says where the repository lies and what of it is kept.
+// storeConfig returns the configuration of the store in data_dir.
 func storeConfig(s settings.Server, logger *slog.Logger, now func() time.Time) (store.Config, error) {
 	c := store.Config{Dir: s.DataDir, Logger: logger, Now: now, Superseded: s.KeepSuperseded}
 	if s.KeepNewest > 0 || !s.KeepSince.IsZero() {
@@ -134,7 +133,7 @@ func storeConfig(s settings.Server, logger *slog.Logger, now func() time.Time) (
 	root, err := disk.ReadFile(s.Root, trust.MaxLength(trust.RoleRoot))
 	if err != nil {
 		if begun(s.DataDir) == nil && errors.Is(err, os.ErrNotExist) {
-			return c, nil // the directory has the root that was trusted first
+			return c, nil // the directory has its first trusted root
 		}
 		return store.Config{}, fmt.Errorf("root: %w", err)
 	}
@@ -142,8 +141,7 @@ func storeConfig(s settings.Server, logger *slog.Logger, now func() time.Time) (
 	return c, nil
 }
 
-// certificates returns the authorities in the file that a setting names, nil for those of the system where
-// there is none.
+// certificates returns the authorities in the file that a setting names; nil, for those of the system, without one.
 func certificates(key, path string) (*x509.CertPool, error) {
 	pool, err := fetch.Authorities(path)
 	if err != nil {
@@ -152,13 +150,13 @@ func certificates(key, path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Synced reports whether there is something to serve.
+// Synced reports whether there is a repository to serve.
 func (m *mirrored) Synced() bool { return m.store.Repository() != nil }
 
 // Freshness returns how new the copy is, as anyone may see it.
 func (m *mirrored) Freshness() *status.Freshness { return m.Mirror.Freshness(m.now()).Public() }
 
-// Want says what to tell a client who asks for an update that is not in place.
+// Want returns the answer for an update that is not in place, as mirror.Mirror.Want does.
 func (m *mirrored) Want(u update.Update) (time.Duration, string) {
 	if u.Unsigned {
 		return 0, ""
@@ -166,7 +164,7 @@ func (m *mirrored) Want(u update.Update) (time.Duration, string) {
 	return m.Mirror.Want(u)
 }
 
-// DescribeFreshness says in one line how new a copy is.
+// DescribeFreshness returns how new a copy is, in one line.
 func DescribeFreshness(f status.Freshness) string {
 	if !f.Synced {
 		return "not synced"

@@ -17,17 +17,17 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// maxProbe bounds what is read of an answer to a probe, in bytes.
+// maxProbe is how many bytes of the answer to a probe are read; the rest is ignored.
 const maxProbe = 64 << 10
 
-// A serviceManager gets the state of the server, as sd_notify(3) says. Without one that listens, nothing is sent.
+// A serviceManager is told the state of the server, as sd_notify(3) says. Without one, nothing is sent.
 type serviceManager struct {
 	logger *slog.Logger
 	send   func(state string) error
 	alive  func(context.Context) error // whether the server answers
 }
 
-// newServiceManager returns what tells the service manager of this process of a server that listens at addr.
+// newServiceManager returns the service manager of this process, for a server that listens at addr.
 func newServiceManager(addr net.Addr, secure bool, logger *slog.Logger) *serviceManager {
 	url := serverURL(addr.String(), secure) + "/livez"
 	return &serviceManager{
@@ -40,8 +40,8 @@ func newServiceManager(addr net.Addr, secure bool, logger *slog.Logger) *service
 	}
 }
 
-// answers returns nil where a server answers anything at all: a redirect to TLS, or that it has no certificate yet. A
-// restart would change nothing of that, and ask an authority for certificates again and again.
+// answers returns nil if a server answers anything, even a redirect to TLS or that it has no certificate yet: a restart
+// would not help, and would ask an authority for certificates again and again.
 func answers(ctx context.Context, client *http.Client, url string) error {
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	_, err := probe(ctx, client, url)
@@ -54,10 +54,10 @@ func answers(ctx context.Context, client *http.Client, url string) error {
 	return err
 }
 
-// notify tells the service manager, which must not keep the server from serving.
+// notify sends states. A failure is only logged: the server goes on.
 func (s *serviceManager) notify(states ...string) {
 	if err := s.send(strings.Join(states, "\n")); err != nil {
-		s.logger.Warn("the service manager was not told", "state", states, "err", err)
+		s.logger.Warn("the state was not sent to the service manager", "state", states, "err", err)
 	}
 }
 
@@ -68,15 +68,14 @@ func (s *serviceManager) reloading() {
 	s.notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec(), "STATUS=reading the settings again")
 }
 
-// stopping asks for the time that running downloads have to end.
+// stopping asks the service manager to wait until running downloads have ended.
 func (s *serviceManager) stopping(limit time.Duration) {
 	const spare = 10 * time.Second // to close what is open
 	s.notify(daemon.SdNotifyStopping, "STATUS=waiting for running downloads to end",
 		fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (limit+spare).Microseconds()))
 }
 
-// guard tells a watchdog, if the service manager has one for this process, that the server answers. stop
-// ends that and waits for it.
+// guard feeds the watchdog of the service manager, if it has one for this process. stop ends that and waits for it.
 func (s *serviceManager) guard(ctx context.Context) (stop func()) {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -94,7 +93,7 @@ func (s *serviceManager) guard(ctx context.Context) (stop func()) {
 	}
 }
 
-// watch tells the watchdog, which waits for limit, that the server answers, as long as it does.
+// watch feeds a watchdog that waits for limit, as long as the server answers.
 func (s *serviceManager) watch(ctx context.Context, limit time.Duration) {
 	tick := time.NewTicker(limit / 3)
 	defer tick.Stop()
@@ -118,8 +117,8 @@ func (s *serviceManager) watch(ctx context.Context, limit time.Duration) {
 	}
 }
 
-// serverURL returns the URL at which a server on this machine answers that listens at address, a
-// host:port. Where it listens on all interfaces, that is the loopback interface.
+// serverURL returns the URL of a server on this machine that listens at address, a host:port. If it listens on all
+// interfaces, the URL names the loopback interface.
 func serverURL(address string, secure bool) string {
 	scheme := "http://"
 	if secure {
@@ -141,9 +140,8 @@ func serverURL(address string, secure bool) string {
 	return scheme + net.JoinHostPort(host, port)
 }
 
-// ownClient returns a client for a server on this machine. Each request takes a new connection, and asks
-// no proxy. The certificate is not checked: it is for the name that others know the server by, and what
-// matters is whether it answers.
+// ownClient returns a client for a server on this machine. It uses a new connection for each request, and no proxy. It
+// does not check the certificate, which is for the public name of the server: only the answer matters.
 func ownClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -151,13 +149,13 @@ func ownClient() *http.Client {
 	}}
 }
 
-// A noAnswer says that a server could not be asked, or did not answer to the end.
+// A noAnswer says that a server could not be reached, or that its answer was cut.
 type noAnswer struct{ err error }
 
 func (e noAnswer) Error() string { return e.err.Error() }
 func (e noAnswer) Unwrap() error { return e.err }
 
-// probe returns the text that a server answers at url. A status other than 200 is an error beside it.
+// probe returns the text at url. A status other than 200 is an error beside it.
 func probe(ctx context.Context, client *http.Client, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

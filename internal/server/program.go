@@ -1,5 +1,5 @@
-// Package server is what box-update-server does: it serves updates from a repository, a plain directory or a
-// mirror's copy, and looks after the data directory. Each command of the program is one method of Program.
+// Package server has the commands of box-update-server, each a method of Program: they serve updates from a repository,
+// a plain directory or a mirror's copy, and maintain the data directory.
 package server
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/settings"
 )
 
-// A Program is one run of box-update-server: what it has of the outside world, and the settings that were given.
+// A Program is one run of box-update-server: its streams, and the settings that were given.
 type Program struct {
 	cli.Streams
 	Version string
@@ -23,11 +23,10 @@ type Program struct {
 	Config     string              // file of the settings; "": those of the environment, or none
 	Flags      map[string][]string // settings that override them, as texts, by their keys
 	OtherFlags bool                // other flags were given
-	Mirrors    bool                // there have to be upstreams
+	Mirrors    bool                // upstreams are required
 }
 
-// CheckConfig returns the settings that are in force, as the JSON object that they can be given as, and
-// which of those that were given are ignored.
+// CheckConfig returns the settings in force as a JSON object, and a text for each given setting that is ignored.
 func (p *Program) CheckConfig() (shown map[string]any, ignored []string, err error) {
 	s, unknown, err := p.serving()
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// refusals counts what upstreams of this process sent that did not verify.
+// refusals counts what the upstreams sent and this process refused, by reason.
 type refusals struct {
 	mu     sync.Mutex
 	counts map[status.Refusal]int64
 }
 
-// add takes in that an upstream sent something wrong.
+// add counts an error of an upstream, if it is a refusal.
 func (r *refusals) add(err error) {
 	reason := status.RefusalOf(err)
 	if reason == "" && errors.Is(err, fetch.ErrRefused) {
@@ -32,7 +32,7 @@ func (r *refusals) add(err error) {
 	r.counts[reason]++
 }
 
-// now returns how many there were of each.
+// now returns the counts.
 func (r *refusals) now() map[status.Refusal]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -23,18 +23,18 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// reserve is how many bytes of the disk archives leave to the metadata: a disk that they fill must not keep
-// a list from being withdrawn, or the timestamp from being renewed.
+// reserve is how many bytes archives leave free for metadata: with a full disk, too, an update can be withdrawn and the
+// timestamp renewed.
 const reserve = 4 << 20
 
-// dataDir is the data directory, which this process alone has from start to end.
+// dataDir is the data directory. This process holds it from start to end.
 type dataDir struct {
 	repository  *repository // nil: there is none
 	unlock      func() error
 	credentials credentials // nil: there is no TLS
 }
 
-// openDataDir opens the data directory, if there is one. out is called as the transfers of a mirror go on.
+// openDataDir opens the data directory, if there is one. out is called with the progress of a mirror.
 func (p *Program) openDataDir(ctx context.Context, s settings.Server, out sinks, logger *slog.Logger) (dataDir, error) {
 	if len(s.Upstream) > 0 {
 		r, err := p.openMirror(ctx, s, out, logger)
@@ -49,7 +49,7 @@ func (p *Program) openDataDir(ctx context.Context, s settings.Server, out sinks,
 	}
 	r, err := p.openRepository(ctx, s, logger)
 	if errors.Is(err, disk.ErrLocked) {
-		err = status.WithHint(err, "one program at a time uses a data_dir: is another server or boxsign running?")
+		err = status.WithHint(err, "only one program at a time can use a data_dir: is another server or boxsign running?")
 	}
 	if err != nil {
 		return dataDir{}, fmt.Errorf("data_dir: %w", err)
@@ -60,8 +60,7 @@ func (p *Program) openDataDir(ctx context.Context, s settings.Server, out sinks,
 	return dataDir{repository: r, unlock: r.close}, nil
 }
 
-// start renews what expires, or syncs, and reads the archives again, in the background, until ctx ends or stop is
-// called, which waits.
+// start renews or syncs, reads the archives again, and inspects them, in the background. stop ends that and waits for it.
 func (d dataDir) start(ctx context.Context) (stop func()) {
 	r := d.repository
 	if r == nil {
@@ -95,8 +94,7 @@ func (d dataDir) start(ctx context.Context) (stop func()) {
 	}
 }
 
-// scrub reads the archives again and again. A mirror fetches a damaged one anew; at an origin a person has to bring
-// it.
+// scrub reads the archives again and again. A mirror fetches a damaged one again; at an origin a person must publish it.
 func (r *repository) scrub(ctx context.Context) error {
 	return r.store.Scrub(ctx, r.scrubEvery, func(p store.Problem) {
 		if r.copy != nil {
@@ -108,13 +106,12 @@ func (r *repository) scrub(ctx context.Context) error {
 	})
 }
 
-// repository is a data directory with signed metadata, and what brings news into it: those who publish,
-// or the upstreams of a mirror.
+// repository is a data directory with signed metadata, and the origin or mirror that changes it.
 type repository struct {
 	store      *store.Store
 	origin     *origin.Origin // nil: this is a mirror
 	copy       *mirrored      // nil: this is an origin
-	inspector  *inspector     // nil: this is a mirror, whose origin tells what is improper
+	inspector  *inspector     // nil: this is a mirror; its origin inspects
 	elsewhere  *elsewhere
 	renews     bool // there is an online key
 	scrubEvery time.Duration
@@ -149,7 +146,7 @@ func (p *Program) openRepository(ctx context.Context, s settings.Server, logger 
 	return r, nil
 }
 
-// onlineKeys loads the online key: one file, or two while the key is being replaced.
+// onlineKeys loads the online key: one file, or two during a rotation.
 func onlineKeys(ctx context.Context, paths string) ([]signing.Signer, error) {
 	var out []signing.Signer
 	for _, path := range filepath.SplitList(paths) {
@@ -185,7 +182,7 @@ func (r *repository) Signatures(u update.Update) []trust.KeySignature {
 	return rel.Signatures()
 }
 
-// component shows the repository to those who poll the server.
+// component returns how the repository is, for anyone to see.
 func (r *repository) component() status.Component {
 	at := r.now()
 	c := status.Component{Name: "repository", Warnings: r.warnings(at), Versions: map[string]int64{}}
@@ -201,7 +198,7 @@ func (r *repository) component() status.Component {
 	return c
 }
 
-// warnings returns what a person should see to. readStanding does the same without a server.
+// warnings returns the problems of the repository. readStanding does the same without a server.
 func (r *repository) warnings(at time.Time) []status.Warning {
 	if r.copy != nil {
 		return r.copy.Health(at)
@@ -209,10 +206,10 @@ func (r *repository) warnings(at time.Time) []status.Warning {
 	return append(r.origin.Health(at), r.inspector.warnings()...)
 }
 
-// elsewhere is the updates directory as a place of archives. It changes when settings are read again.
+// elsewhere is the updates directory as a place of archives. A reload may replace it.
 type elsewhere struct{ dir atomic.Pointer[dropdir.Dir] }
 
-// OpenDigest opens an archive of the directory that is served now, if there is one.
+// OpenDigest opens an archive of the updates directory in use, if there is one.
 func (e *elsewhere) OpenDigest(d update.Digest) (*os.File, bool) {
 	dir := e.dir.Load()
 	if dir == nil {

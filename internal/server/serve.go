@@ -20,14 +20,14 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// server is a Program that serves: its settings as they were at the start.
+// server is a Program that serves.
 type server struct {
 	*Program
-	settings settings.Server
-	unknown  []string // keys of the settings that are not known
+	settings settings.Server // at the start
+	unknown  []string        // keys of the settings that are not known
 	dir      dataDir
 	log      meter
-	lines    *logBuffer // to log
+	lines    *logBuffer // the log
 	reload   <-chan os.Signal
 }
 
@@ -50,7 +50,7 @@ func serve(ctx context.Context, s server) (err error) {
 		return err
 	}
 	site.start(ctx)
-	defer func() { site.stop() }() // the site as it is then
+	defer func() { site.stop() }() // a reload replaces site
 	defer s.dir.start(ctx)()
 	srv, err := router.NewServer(site.router)
 	if err != nil {
@@ -88,8 +88,7 @@ func serve(ctx context.Context, s server) (err error) {
 	}
 }
 
-// renew reads the settings again and returns the site to serve from then on, which is the old one
-// where the new settings can't be used.
+// renew reads the settings again and returns the site to serve from then on: old, if the new settings can't be used.
 func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *site {
 	next, unknown, err := s.serving()
 	if err != nil {
@@ -126,8 +125,8 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 		logger.Error("settings not reloaded, the old ones stay in force", "err", "updates_dir is not set")
 		return old
 	}
-	// The digest cache has one writer: the old site ends before the new one begins. Until then it
-	// goes on answering from what it knows.
+	// The digest cache has one writer, so the old site stops before the new one starts. Meanwhile it still answers
+	// from memory.
 	old.stop()
 	site, err := s.openSite(ctx, next, s.dir, s.lines)
 	if err != nil {
@@ -140,8 +139,7 @@ func (s *server) renew(ctx context.Context, old *site, logger *slog.Logger) *sit
 	return site
 }
 
-// drain stops listening and waits up to limit for running answers, then cuts them; a second signal cuts
-// them at once.
+// drain stops listening and waits up to limit for running answers, then cuts them. A second signal cuts them at once.
 func drain(srv *router.Server, limit time.Duration, logger *slog.Logger) error {
 	logger.Info("stopping: running downloads may end; another signal cuts them", "limit", limit)
 	again := make(chan os.Signal, 1)
@@ -184,14 +182,14 @@ func newLoggerWith(w io.Writer, s settings.Server, o *slog.HandlerOptions) *slog
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-// lockData makes this the one process that writes to the data directory, if there is one.
+// lockData locks the data directory, if there is one, for this process alone.
 func lockData(dir string) (unlock func() error, err error) {
 	if dir == "" {
 		return func() error { return nil }, nil
 	}
 	lock, err := disk.TryLock(filepath.Join(dir, "lock"))
 	if err != nil {
-		return nil, status.WithHint(fmt.Errorf("data_dir: %w", err), "one server at a time uses a data_dir; it must be writable")
+		return nil, status.WithHint(fmt.Errorf("data_dir: %w", err), "only one server at a time can use a data_dir, and it must be writable")
 	}
 	return lock.Unlock, nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -18,7 +19,7 @@ import (
 // measureEvery is the time between two measurements of the room that the store takes and has.
 const measureEvery = 30 * time.Second
 
-// stats tells status page and metrics of directory and repository, of which one may be missing.
+// stats has the numbers of directory and repository for status page and metrics. One of the two may be missing.
 type stats struct {
 	dir         *dropdir.Dir
 	repository  *repository
@@ -33,8 +34,6 @@ func (s *stats) run(ctx context.Context) {
 	if s.repository == nil {
 		return
 	}
-	tick := time.NewTicker(measureEvery)
-	defer tick.Stop()
 	for failed := false; ; {
 		room, err := s.repository.store.Room(ctx, nil)
 		if err == nil {
@@ -43,15 +42,13 @@ func (s *stats) run(ctx context.Context) {
 			s.logger.Warn("store not measured", "err", err)
 		}
 		failed = err != nil
-		select {
-		case <-ctx.Done():
+		if pace.Sleep(ctx, measureEvery) != nil {
 			return
-		case <-tick.C:
 		}
 	}
 }
 
-// standing returns how things stand now.
+// standing returns how the server stands now.
 func (s *stats) standing() (out status.Standing) {
 	if s.dir != nil {
 		out.Unhashed = s.dir.Health().Pending
@@ -82,7 +79,7 @@ func (s *stats) standing() (out status.Standing) {
 	return out
 }
 
-// firstExpiry returns when the first of some certificates expires, those left out that were not obtained yet.
+// firstExpiry returns when the first certificate expires, without those that were not obtained yet.
 func firstExpiry(all []standing) (first time.Time) {
 	for _, c := range all {
 		if first.IsZero() || !c.expires.IsZero() && c.expires.Before(first) {

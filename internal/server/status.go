@@ -16,11 +16,10 @@ import (
 )
 
 const (
-	// codeNotFresh says that a copy is not, or may not be, what upstream has.
+	// codeNotFresh says that a copy is not, or may not be, the newest.
 	codeNotFresh = 3
 
-	// codeNotInOrder says that all is served and fresh, and that an urgent warning tells of something else. It is the
-	// same of status and of health.
+	// codeNotInOrder says that a server is ready, or a copy fresh, but something else is urgent.
 	codeNotInOrder = 4
 )
 
@@ -31,7 +30,7 @@ type StatusReport struct {
 	Warnings []status.Warning `json:"warnings"`
 }
 
-// Status returns how the repository of the data directory is, beside the server that holds it or without one.
+// Status returns how the repository of the data directory is, whether or not a server is using it.
 func (p *Program) Status(ctx context.Context) (r StatusReport, err error) {
 	s, err := p.data()
 	if err != nil {
@@ -48,7 +47,7 @@ func (p *Program) Status(ctx context.Context) (r StatusReport, err error) {
 	return r, err
 }
 
-// readStanding returns what a server of the settings says of a directory that is open for reading alone.
+// readStanding returns what a server with these settings would report on a store that is open for reading only.
 func readStanding(st *store.Store, s settings.Server, built, at time.Time) (status.Freshness, []status.Warning, error) {
 	f, warnings, err := mirror.ReadHealth(st, s.Interval, at)
 	if err != nil {
@@ -61,7 +60,7 @@ func readStanding(st *store.Store, s settings.Server, built, at time.Time) (stat
 	return f, warnings, nil
 }
 
-// openReadOnly opens a data directory beside the process that writes to it, if there is one.
+// openReadOnly opens a data directory for reading, whether or not a process writes to it.
 func (p *Program) openReadOnly(ctx context.Context, s settings.Server) (*store.Store, error) {
 	c, err := storeConfig(s, nil, p.Now)
 	if err != nil {

@@ -30,7 +30,7 @@ func ParseSince(text string) (export.Since, error) {
 	return export.Since{Version: v}, nil
 }
 
-// Export writes the repository of the data directory to a file that is not there yet, or with - to standard output.
+// Export writes the repository of the data directory to a new file, or with - to standard output.
 func (p *Program) Export(ctx context.Context, since export.Since, to string) (result mirror.Result, err error) {
 	s, err := p.data()
 	if err != nil {
@@ -57,7 +57,7 @@ func (p *Program) Export(ctx context.Context, since export.Since, to string) (re
 	return result, err
 }
 
-// durableFile makes a file that is not there yet, whole or not at all.
+// durableFile makes a new file, complete or not at all.
 func durableFile(path string, write func(io.Writer) error) error {
 	err := disk.FS{}.CreateFileFunc(path, 0o644, func(f *os.File) error { return write(f) })
 	if errors.Is(err, os.ErrExist) {
