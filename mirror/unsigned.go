@@ -203,5 +203,5 @@ func (i Unsigned) checkPlace(path string, length int64) error {
 	case info.Mode().IsRegular() && info.Size() == length:
 		return errThere
 	}
-	return fmt.Errorf("%s: %w: the server's has %d bytes, this one %d", path, ErrDiffers, length, info.Size())
+	return fmt.Errorf("%s: %w: expected %d bytes, got %d", path, ErrDiffers, length, info.Size())
 }
