@@ -23,9 +23,9 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
-// misfortune is a signer with all keys, a repository with one update and an archive for the next, of which an
-// arrangement makes something bad.
-type misfortune struct {
+// failingWorld is a signer with all keys, a repository with one update and an archive for the next. A test breaks one
+// of them.
+type failingWorld struct {
 	t      *testing.T
 	dir    string
 	now    time.Time
@@ -35,30 +35,30 @@ type misfortune struct {
 	env    map[string]string
 }
 
-// A complaint is one bad thing, what is run then, and texts that the message must have. $DIR stands for the directory of
+// A failure is one fault, the command that meets it, and texts that the message must have. $DIR stands for the directory of
 // the signer, $URL for a server, $HOST for its host and port.
-type complaint struct {
+type failure struct {
 	name    string
-	arrange func(m *misfortune)
+	arrange func(m *failingWorld)
 	args    string
-	says    []string
+	want    []string
 }
 
-func (m *misfortune) path(name string) string { return filepath.Join(m.dir, name) }
+func (m *failingWorld) path(name string) string { return filepath.Join(m.dir, name) }
 
-func (m *misfortune) check(err error) {
+func (m *failingWorld) check(err error) {
 	m.t.Helper()
 	if err != nil {
 		m.t.Fatal(err)
 	}
 }
 
-func (m *misfortune) fill(s string) string {
+func (m *failingWorld) fill(s string) string {
 	return strings.NewReplacer("$DIR", m.dir, "$URL", m.server.URL, "$HOST", strings.TrimPrefix(m.server.URL, "http://")).Replace(s)
 }
 
 // run runs a command line in this process.
-func (m *misfortune) run(args string) (code int, said string) {
+func (m *failingWorld) run(args string) (code int, said string) {
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithCancel(m.t.Context())
 	defer cancel()
@@ -70,7 +70,7 @@ func (m *misfortune) run(args string) (code int, said string) {
 	return code, errs.String()
 }
 
-// onPause ends a command that waits for a server: what keeps it is said by then.
+// onPause ends a command that waits for a server, once it has printed why it waits.
 type onPause struct {
 	io.Writer
 	cancel func()
@@ -83,7 +83,7 @@ func (o onPause) Write(p []byte) (int, error) {
 	return o.Writer.Write(p)
 }
 
-func (m *misfortune) must(args string) {
+func (m *failingWorld) mustRun(args string) {
 	m.t.Helper()
 	if code, said := m.run(args); code != 0 {
 		m.t.Fatalf("boxsign %s: exit code %d: %s", args, code, said)
@@ -91,8 +91,8 @@ func (m *misfortune) must(args string) {
 }
 
 // file makes a file the text, or a directory for "/", or nothing for "-".
-func file(name, text string) func(m *misfortune) {
-	return func(m *misfortune) {
+func file(name, text string) func(m *failingWorld) {
+	return func(m *failingWorld) {
 		m.check(os.RemoveAll(m.path(name)))
 		switch text {
 		case "-":
@@ -106,26 +106,26 @@ func file(name, text string) func(m *misfortune) {
 }
 
 // cut leaves the first half of a file.
-func cut(name string) func(m *misfortune) {
-	return func(m *misfortune) {
+func cut(name string) func(m *failingWorld) {
+	return func(m *failingWorld) {
 		b, err := os.ReadFile(m.path(name))
 		m.check(err)
 		m.check(os.WriteFile(m.path(name), b[:len(b)/2], 0o600))
 	}
 }
 
-func all(arrange ...func(m *misfortune)) func(m *misfortune) {
-	return func(m *misfortune) {
+func inOrder(arrange ...func(m *failingWorld)) func(m *failingWorld) {
+	return func(m *failingWorld) {
 		for _, a := range arrange {
 			a(m)
 		}
 	}
 }
 
-func having(args string) func(m *misfortune) { return func(m *misfortune) { m.must(args) } }
+func afterRun(args string) func(m *failingWorld) { return func(m *failingWorld) { m.mustRun(args) } }
 
-func at(text string) func(m *misfortune) {
-	return func(m *misfortune) {
+func at(text string) func(m *failingWorld) {
+	return func(m *failingWorld) {
 		now, err := time.Parse(time.RFC3339, text)
 		m.check(err)
 		m.now = now
@@ -133,8 +133,8 @@ func at(text string) func(m *misfortune) {
 }
 
 // answering makes the server answer requests for a path that contains the text.
-func answering(part string, how http.HandlerFunc) func(m *misfortune) {
-	return func(m *misfortune) {
+func answering(part string, how http.HandlerFunc) func(m *failingWorld) {
+	return func(m *failingWorld) {
 		m.answer = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.Contains(r.URL.Path, part) {
 				return false
@@ -153,7 +153,7 @@ func replies(code int, body string) http.HandlerFunc {
 }
 
 // ServeHTTP serves the repository as an origin for which nothing waits and that publishes nothing.
-func (m *misfortune) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *failingWorld) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.answer != nil && m.answer(w, r) {
 		return
 	}
@@ -165,8 +165,8 @@ func (m *misfortune) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // broken makes the disk fail where files are written.
-func broken(err error) func(m *misfortune) {
-	return func(m *misfortune) {
+func broken(err error) func(m *failingWorld) {
+	return func(m *failingWorld) {
 		m.disk.Hook = func(op disk.Op, path string) (bool, error) {
 			switch op {
 			case disk.OpWrite:
@@ -186,8 +186,8 @@ const (
 	later = "--passphrase-file $DIR/pass"
 )
 
-func complaints(t *testing.T) []complaint {
-	rows := []complaint{
+func failures(t *testing.T) []failure {
+	rows := []failure{
 		{"unknown command", nil, "biuld", []string{"biuld", "did you mean build?"}},
 		{"no command of a group", nil, "root", []string{"boxsign root"}},
 		{"unknown command of a group", nil, "rollout pasue x", []string{"pasue", "pause"}},
@@ -217,12 +217,12 @@ func complaints(t *testing.T) []complaint {
 		{"build, bad version", nil, "build $DIR/DIR --version größe", []string{"größe"}},
 		{"build, bad format", nil, "build $DIR/DIR --format zip", []string{"zip", "tar.bz2"}},
 		{"build, bad product", nil, "build $DIR/DIR --product größe", []string{"größe"}},
-		{"build, bad epoch", func(m *misfortune) { m.env["SOURCE_DATE_EPOCH"] = "x" }, "build $DIR/DIR", []string{"SOURCE_DATE_EPOCH", `"x"`}},
+		{"build, bad epoch", func(m *failingWorld) { m.env["SOURCE_DATE_EPOCH"] = "x" }, "build $DIR/DIR", []string{"SOURCE_DATE_EPOCH", `"x"`}},
 		{"build, no such output", nil, "build $DIR/DIR -o $DIR/none/p-9.tar.gz", []string{"$DIR/none"}},
 		{"build, output is there", nil, "build $DIR/DIR -o $DIR/p-2.tar.gz", []string{"$DIR/p-2.tar.gz"}},
 		{"build, a name that is no UTF-8", file("DIR/\xff\xfe", "x"), "build $DIR/DIR -o $DIR/p-9.tar.gz", []string{`\xff\xfe`}},
-		{"build, a socket of another alphabet", func(m *misfortune) { m.check(syscall.Mkfifo(m.path("DIR/größe"), 0o600)) }, "build $DIR/DIR -o $DIR/p-9.tar.gz", []string{"größe"}},
-		{"build, a link out", func(m *misfortune) { m.check(os.Symlink("/größe", m.path("DIR/ä"))) }, "build $DIR/DIR -o $DIR/p-9.tar.gz", []string{"ä"}},
+		{"build, a socket of another alphabet", func(m *failingWorld) { m.check(syscall.Mkfifo(m.path("DIR/größe"), 0o600)) }, "build $DIR/DIR -o $DIR/p-9.tar.gz", []string{"größe"}},
+		{"build, a link out", func(m *failingWorld) { m.check(os.Symlink("/größe", m.path("DIR/ä"))) }, "build $DIR/DIR -o $DIR/p-9.tar.gz", []string{"ä"}},
 
 		{"key show, no directory", nil, "key show --keys $DIR/none", []string{"$DIR/none"}},
 		{"key show, a file", nil, "key show --keys $DIR/p-2.tar.gz", []string{"$DIR/p-2.tar.gz"}},
@@ -232,7 +232,7 @@ func complaints(t *testing.T) []complaint {
 		{"keygen, is there", nil, "keygen --keys $DIR/K online", []string{"$DIR/K/online"}},
 		{"keygen, bad agent", nil, "keygen --keys $DIR/N release --agent größe", []string{"größe"}},
 		{"keygen, no agent", nil, "keygen --keys $DIR/N release --agent ssh-agent:SHA256:" + strings.Repeat("A", 43), []string{"SSH_AUTH_SOCK"}},
-		{"keygen, agent is gone", func(m *misfortune) { m.env["SSH_AUTH_SOCK"] = m.path("none") }, "keygen --keys $DIR/N release --agent ssh-agent:SHA256:" + strings.Repeat("A", 43), []string{"$DIR/none"}},
+		{"keygen, agent is gone", func(m *failingWorld) { m.env["SSH_AUTH_SOCK"] = m.path("none") }, "keygen --keys $DIR/N release --agent ssh-agent:SHA256:" + strings.Repeat("A", 43), []string{"$DIR/none"}},
 		{"keygen, passphrase file missing", nil, "keygen --keys $DIR/N release --passphrase-file $DIR/none", []string{"$DIR/none"}},
 		{"keygen, passphrase file is empty", file("pass", ""), "keygen --keys $DIR/N release " + later, []string{"passphrase", "got none"}},
 		{"keygen, passphrase file is a directory", nil, "keygen --keys $DIR/N release --passphrase-file $DIR/K", []string{"$DIR/K"}},
@@ -258,8 +258,8 @@ func complaints(t *testing.T) []complaint {
 
 		{"root of keys cut", cut("K/trusted/1.root.json"), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/K/trusted"}},
 		{"pinned root missing", file("K/trusted", "-"), "add " + signs + " --root $DIR/none $DIR/p-2.tar.gz", []string{"$DIR/none"}},
-		{"pinned root garbage", all(file("K/trusted", "-"), file("r", "\xff")), "add " + signs + " --root $DIR/r $DIR/p-2.tar.gz", []string{"$DIR/r"}},
-		{"pinned root too long", all(file("K/trusted", "-"), file("r", strings.Repeat(" ", 1<<20))), "add " + signs + " --root $DIR/r $DIR/p-2.tar.gz", []string{"$DIR/r", "at most"}},
+		{"pinned root garbage", inOrder(file("K/trusted", "-"), file("r", "\xff")), "add " + signs + " --root $DIR/r $DIR/p-2.tar.gz", []string{"$DIR/r"}},
+		{"pinned root too long", inOrder(file("K/trusted", "-"), file("r", strings.Repeat(" ", 1<<20))), "add " + signs + " --root $DIR/r $DIR/p-2.tar.gz", []string{"$DIR/r", "at most"}},
 		{"pinned root is a list", file("K/trusted", "-"), "add " + signs + " --root $DIR/R/metadata/2.targets.json $DIR/p-2.tar.gz", []string{"$DIR/R/metadata/2.targets.json", "targets"}},
 		{"keys meet for the first time", file("K/trusted", "-"), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/K", "--root"}},
 		{"keys missing", nil, "add --keys $DIR/none --repo $DIR/R --yes $DIR/p-2.tar.gz", []string{"$DIR/none", "--keys"}},
@@ -272,25 +272,25 @@ func complaints(t *testing.T) []complaint {
 		{"release key is public", nil, "add " + signs + " --release-key $DIR/K/release.pub $DIR/p-2.tar.gz", []string{"$DIR/K/release.pub", "PUBLIC KEY"}},
 		{"release key of others", nil, "add " + signs + " --release-key $DIR/OTHER/release.pem $DIR/p-2.tar.gz", []string{"key is not in the root", "boxsign root add-key"}},
 		{"release key of DER garbage", file("K/release.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/K/release.pem"}},
-		{"release key of an agent that is gone", all(file("K/release.pem", "-"), file("K/release.agent", "ssh-agent:SHA256:"+strings.Repeat("A", 43)+"\n")), "add " + signs + " $DIR/p-2.tar.gz", []string{"SSH_AUTH_SOCK"}},
-		{"release key of a bad agent", all(file("K/release.pem", "-"), file("K/release.agent", "größe\n")), "add " + signs + " $DIR/p-2.tar.gz", []string{"größe"}},
-		{"keys that don't belong together", all(file("K/release.pem", "-"), func(m *misfortune) {
+		{"release key of an agent that is gone", inOrder(file("K/release.pem", "-"), file("K/release.agent", "ssh-agent:SHA256:"+strings.Repeat("A", 43)+"\n")), "add " + signs + " $DIR/p-2.tar.gz", []string{"SSH_AUTH_SOCK"}},
+		{"release key of a bad agent", inOrder(file("K/release.pem", "-"), file("K/release.agent", "größe\n")), "add " + signs + " $DIR/p-2.tar.gz", []string{"größe"}},
+		{"keys that don't belong together", inOrder(file("K/release.pem", "-"), func(m *failingWorld) {
 			b, err := os.ReadFile(m.path("OTHER/release.pem"))
 			m.check(err)
 			m.check(os.WriteFile(m.path("K/release.pem"), b, 0o600))
 		}), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/K/release.pem", "$DIR/K/release.pub", "boxsign restore"}},
 		{"sealed key, nobody to ask", file("K/release.pem", sealedKey), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/K/release.pem"}},
-		{"sealed key, empty passphrase file", all(file("K/release.pem", sealedKey), file("pass", "\n")), "add " + signs + " " + later + " $DIR/p-2.tar.gz", []string{"$DIR/K/release.pem"}},
+		{"sealed key, empty passphrase file", inOrder(file("K/release.pem", sealedKey), file("pass", "\n")), "add " + signs + " " + later + " $DIR/p-2.tar.gz", []string{"$DIR/K/release.pem"}},
 
 		{"repository is missing", nil, "add --keys $DIR/K --repo $DIR/none --yes $DIR/p-2.tar.gz", []string{"$DIR/none", "boxsign init"}},
 		{"repository is a file", nil, "add --keys $DIR/K --repo $DIR/p-2.tar.gz --yes $DIR/p-2.tar.gz", []string{"$DIR/p-2.tar.gz"}},
 		{"repository of others", nil, "add --keys $DIR/OTHER --root $DIR/R/metadata/1.root.json --repo $DIR/R --yes $DIR/p-2.tar.gz", []string{"key"}},
-		{"repository, metadata is a file", all(file("R/metadata", "-"), file("R/metadata", "x")), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/R/metadata"}},
+		{"repository, metadata is a file", inOrder(file("R/metadata", "-"), file("R/metadata", "x")), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/R/metadata"}},
 		{"online key is missing", file("K/online.pem", "-"), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/K/online.pem", "--online-key"}},
 		{"archive is missing", nil, "add " + signs + " $DIR/p-9.tar.gz", []string{"$DIR/p-9.tar.gz"}},
 		{"archive has a bad name", file("größe", "x"), "add " + signs + " $DIR/größe", []string{"größe"}},
 		{"archive is a directory", file("p-9.tar.gz", "/"), "add " + signs + " $DIR/p-9.tar.gz", []string{"p-9.tar.gz"}},
-		{"archive is listed with other bytes", all(file("x/p-1.tar.gz", "x")), "add " + signs + " --force $DIR/x/p-1.tar.gz", []string{"p-1.tar.gz", "build it again"}},
+		{"archive is listed with other bytes", inOrder(file("x/p-1.tar.gz", "x")), "add " + signs + " --force $DIR/x/p-1.tar.gz", []string{"p-1.tar.gz", "build it again"}},
 		{"withdraw, not listed", nil, "withdraw " + signs + " p-9.tar.gz", []string{"p-9.tar.gz", "boxsign status"}},
 		{"withdraw, bad name", nil, "withdraw " + signs + " größe", []string{"größe"}},
 		{"rollout of nothing", nil, "rollout pause " + signs + " p-1.tar.gz", []string{"p-1.tar.gz"}},
@@ -305,7 +305,7 @@ func complaints(t *testing.T) []complaint {
 		{"root threshold, beyond the keys", nil, "root threshold release 2 " + signs, []string{"threshold"}},
 		{"root key is missing", file("K/root.pem", "-"), "root renew " + signs, []string{"$DIR/K/root.pem", "--root-key"}},
 		{"rotate, no key", file("K/release.pem", "-"), "rotate release " + signs, []string{"$DIR/K/release.next.pem", "passphrase"}},
-		{"threshold not met", having("root add-key release $DIR/OTHER/release.pub " + signs), "root threshold release 3 " + signs, []string{"threshold"}},
+		{"threshold not met", afterRun("root add-key release $DIR/OTHER/release.pub " + signs), "root threshold release 3 " + signs, []string{"threshold"}},
 		{"clock is behind", at("1970-01-01T00:00:00Z"), "add " + signs + " $DIR/p-2.tar.gz", []string{"clock", "set it"}},
 		{"clock is ahead", at("2040-01-01T00:00:00Z"), "add " + signs + " $DIR/p-2.tar.gz", []string{"expired", "boxsign root renew"}},
 		{"clock is ahead, renew", at("2030-09-01T00:00:00Z"), "renew " + signs, []string{"clock"}},
@@ -316,23 +316,23 @@ func complaints(t *testing.T) []complaint {
 		{"backup, no passphrase", nil, "backup --keys $DIR/K -o $DIR/b --passphrase-file $DIR/none", []string{"$DIR/none"}},
 		{"restore, no file", nil, "restore --keys $DIR/N $DIR/none", []string{"$DIR/none"}},
 		{"restore, a directory", nil, "restore --keys $DIR/N $DIR/K", []string{"$DIR/K"}},
-		{"restore, empty", all(file("b", ""), file("pass", "x")), "restore --keys $DIR/N $DIR/b " + later, []string{"$DIR/b"}},
-		{"restore, garbage", all(file("b", "\xff\xfeä"), file("pass", "x")), "restore --keys $DIR/N $DIR/b " + later, []string{"$DIR/b"}},
-		{"restore, cut", all(file("b", "age-encryption.org/v1\n-> scrypt"), file("pass", "x")), "restore --keys $DIR/N $DIR/b " + later, []string{"$DIR/b"}},
+		{"restore, empty", inOrder(file("b", ""), file("pass", "x")), "restore --keys $DIR/N $DIR/b " + later, []string{"$DIR/b"}},
+		{"restore, garbage", inOrder(file("b", "\xff\xfeä"), file("pass", "x")), "restore --keys $DIR/N $DIR/b " + later, []string{"$DIR/b"}},
+		{"restore, cut", inOrder(file("b", "age-encryption.org/v1\n-> scrypt"), file("pass", "x")), "restore --keys $DIR/N $DIR/b " + later, []string{"$DIR/b"}},
 		{"bootstrap, no root", nil, "bootstrap", []string{"--"}},
 		{"verify-repo, no root", nil, "verify-repo $DIR/R", []string{"no root to trust", "--root"}},
 		{"verify-repo, root missing", nil, "verify-repo --root $DIR/none $DIR/R", []string{"$DIR/none"}},
 		{"verify-repo, root garbage", file("r", "{"), "verify-repo --root $DIR/r $DIR/R", []string{"$DIR/r"}},
 		{"verify-repo, another root", nil, "verify-repo --root $DIR/OTHERR/metadata/1.root.json $DIR/R", []string{"not enough signatures"}},
-		{"verify-repo, archive is cut", func(m *misfortune) {
+		{"verify-repo, archive is cut", func(m *failingWorld) {
 			found, err := filepath.Glob(m.path("R/sha256/*/*"))
 			m.check(err)
 			m.check(os.Truncate(found[0], 10))
 		}, "verify-repo --root $DIR/R/metadata/1.root.json $DIR/R", []string{"1 of 1 archives", "a mirror or a backup"}},
 	}
 	for name, text := range map[string]string{"empty": "", "garbage": "\xff\xfegarbage", "a gzip cut": "\x1f\x8b\x08\x00\x00\x00\x00\x00"} {
-		rows = append(rows, complaint{"archive is " + name, file("p-9.tar.gz", text), "add " + signs + " $DIR/p-9.tar.gz", []string{"p-9.tar.gz"}},
-			complaint{"inspected archive is " + name, file("p-9.tar.gz", text), "inspect $DIR/p-9.tar.gz", []string{"p-9.tar.gz"}})
+		rows = append(rows, failure{"archive is " + name, file("p-9.tar.gz", text), "add " + signs + " $DIR/p-9.tar.gz", []string{"p-9.tar.gz"}},
+			failure{"inspected archive is " + name, file("p-9.tar.gz", text), "inspect $DIR/p-9.tar.gz", []string{"p-9.tar.gz"}})
 	}
 	for name, entry := range map[string]tar.Header{
 		"\xff\xfe": {Typeflag: tar.TypeReg}, "größe-🙂": {Typeflag: tar.TypeChar}, "../größe": {Typeflag: tar.TypeReg}, "\x1b[2J": {Typeflag: tar.TypeReg}, "a/ä": {Typeflag: tar.TypeLink, Linkname: "/größe"},
@@ -340,28 +340,28 @@ func complaints(t *testing.T) []complaint {
 		entry.Name, entry.Mode = "p-9/"+name, 0o644
 		shown := strings.NewReplacer("\xff\xfe", `\xff\xfe`, "\x1b[2J", `\x1b[2J`).Replace(name)
 		for _, command := range []string{"add " + signs, "sign --keys $DIR/K", "publish --keys $DIR/K --repo $DIR/R --yes"} {
-			rows = append(rows, complaint{"entry " + shown + ", " + strings.Fields(command)[0], func(m *misfortune) { file("p-9.tar.gz", archiveOf(m, entry))(m) }, command + " $DIR/p-9.tar.gz", []string{shown}})
+			rows = append(rows, failure{"entry " + shown + ", " + strings.Fields(command)[0], func(m *failingWorld) { file("p-9.tar.gz", archiveOf(m, entry))(m) }, command + " $DIR/p-9.tar.gz", []string{shown}})
 		}
 	}
 	for _, name := range []string{"1.root.json", "timestamp.json", "2.snapshot.json", "2.targets.json"} {
-		for what, how := range map[string]func(m *misfortune){
+		for what, how := range map[string]func(m *failingWorld){
 			"missing": file("R/metadata/"+name, "-"), "garbage": file("R/metadata/"+name, "\xffä"), "a directory": file("R/metadata/"+name, "/"), "of wrong types": file("R/metadata/"+name, `{"signatures":[{"keyid":5}],"signed":{"_type":5}}`),
 		} {
-			rows = append(rows, complaint{name + " is " + what, all(how, file("R/metadata/"+name+".copy", "-")), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/R"}})
+			rows = append(rows, failure{name + " is " + what, inOrder(how, file("R/metadata/"+name+".copy", "-")), "add " + signs + " $DIR/p-2.tar.gz", []string{"$DIR/R"}})
 		}
 	}
 	for name, url := range map[string]string{
 		"refused": "http://u:hunter2@127.0.0.1:1", "no such host": "http://u:hunter2@nowhere.invalid", "TLS to a plain one": "https://u:hunter2@$HOST", "a bad port": "http://u:hunter2@h:x",
 		"a query": "http://u:hunter2@h/?x", "no host": "http://",
 	} {
-		rows = append(rows, complaint{"publish to " + name, nil, "publish --keys $DIR/K --yes $DIR/p-2.tar.gz " + url, nil},
-			complaint{"status of " + name, nil, "status --keys $DIR/K " + url, nil})
+		rows = append(rows, failure{"publish to " + name, nil, "publish --keys $DIR/K --yes $DIR/p-2.tar.gz " + url, nil},
+			failure{"status of " + name, nil, "status --keys $DIR/K " + url, nil})
 	}
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
 	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
 	untrusted.StartTLS()
 	t.Cleanup(untrusted.Close)
-	rows = append(rows, complaint{"untrusted certificate", nil, "publish --keys $DIR/K --yes $DIR/p-2.tar.gz " + untrusted.URL, []string{untrusted.URL[8:], "certificate"}})
+	rows = append(rows, failure{"untrusted certificate", nil, "publish --keys $DIR/K --yes $DIR/p-2.tar.gz " + untrusted.URL, []string{untrusted.URL[8:], "certificate"}})
 	for _, part := range []string{"timestamp", "2.root", "/publish/"} {
 		for name, how := range map[string]http.HandlerFunc{
 			"301 loop": func(w http.ResponseWriter, r *http.Request) {
@@ -377,14 +377,14 @@ func complaints(t *testing.T) []complaint {
 			if part == "2.root" && strings.HasPrefix(name, "4") && name != "401" {
 				continue // that there is none
 			}
-			rows = append(rows, complaint{part + " is " + name, answering(part, how), "publish " + sends, []string{"$URL"}})
+			rows = append(rows, failure{part + " is " + name, answering(part, how), "publish " + sends, []string{"$URL"}})
 		}
 	}
 	for name, how := range map[string]http.HandlerFunc{
 		"404": replies(404, html), "413": replies(413, html), "500": replies(500, html), "garbage": replies(200, "\xff"), "words": replies(409, `{"error":"größe","hint":"ä"}`), "wrong types": replies(409, `{"error":5}`),
 		"text": replies(400, "größe\n\x1b[2J"),
 	} {
-		rows = append(rows, complaint{"put is answered with " + name, func(m *misfortune) {
+		rows = append(rows, failure{"put is answered with " + name, func(m *failingWorld) {
 			m.answer = func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Method != http.MethodPut {
 					return false
@@ -402,14 +402,14 @@ func complaints(t *testing.T) []complaint {
 			"add --hold " + signs + " $DIR/p-2.tar.gz", "keygen --keys $DIR/N online",
 		} {
 			label := command[:strings.Index(command, " --keys")+1]
-			rows = append(rows, complaint{"disk is " + name + ", " + label, broken(err), command, nil})
+			rows = append(rows, failure{"disk is " + name + ", " + label, broken(err), command, nil})
 		}
 	}
 	return rows
 }
 
 // archiveOf is an archive with that entry.
-func archiveOf(m *misfortune, h tar.Header) string {
+func archiveOf(m *failingWorld, h tar.Header) string {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
@@ -429,8 +429,8 @@ func TestMessages(t *testing.T) {
 	unsynced := disk.FS{Hook: func(op disk.Op, _ string) (bool, error) {
 		return op != disk.OpSync && op != disk.OpSyncDir, nil
 	}}
-	world := func(t *testing.T, dir string) *misfortune {
-		m := &misfortune{t: t, dir: dir, disk: unsynced, env: map[string]string{}, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	world := func(t *testing.T, dir string) *failingWorld {
+		m := &failingWorld{t: t, dir: dir, disk: unsynced, env: map[string]string{}, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
 		m.server = httptest.NewUnstartedServer(m)
 		m.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 		m.server.Start()
@@ -444,13 +444,13 @@ func TestMessages(t *testing.T) {
 		}
 	}
 	file("DIR/install_update.sh", "#!/bin/sh\n")(base)
-	base.must("init --keys $DIR/K --repo $DIR/R --yes")
-	base.must("init --keys $DIR/OTHER --repo $DIR/OTHERR --yes")
+	base.mustRun("init --keys $DIR/K --repo $DIR/R --yes")
+	base.mustRun("init --keys $DIR/OTHER --repo $DIR/OTHERR --yes")
 	for _, name := range []string{"p-1.tar.gz", "p-2.tar.gz"} {
-		base.must("build $DIR/DIR -o $DIR/" + name)
+		base.mustRun("build $DIR/DIR -o $DIR/" + name)
 	}
-	base.must("add " + signs + " $DIR/p-1.tar.gz")
-	for _, c := range complaints(t) {
+	base.mustRun("add " + signs + " $DIR/p-1.tar.gz")
+	for _, c := range failures(t) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "w")
 			base.check(os.CopyFS(dir, os.DirFS(base.dir)))
@@ -474,7 +474,7 @@ func TestMessages(t *testing.T) {
 			if strings.Contains(said, "hunter2") {
 				t.Errorf("the password is shown: %s", said)
 			}
-			for _, must := range c.says {
+			for _, must := range c.want {
 				if !strings.Contains(said, m.fill(must)) {
 					t.Errorf("expected %q in\n%s", m.fill(must), said)
 				}

@@ -38,8 +38,8 @@ func commands(t *testing.T, page string) string {
 	return script.String()
 }
 
-// freed puts free ports in the place of those of a page.
-func freed(t *testing.T, script string) string {
+// useFreePorts replaces the ports of a page by free ones.
+func useFreePorts(t *testing.T, script string) string {
 	t.Helper()
 	ports := map[string]string{}
 	return regexp.MustCompile(`127\.0\.0\.1:8\d\d\d`).ReplaceAllStringFunc(script, func(address string) string {
@@ -57,9 +57,9 @@ func freed(t *testing.T, script string) string {
 	})
 }
 
-// served is what the pages take for granted: the person who confirms is --yes; servers run beside the shell
+// signerPrelude is what the pages assume: the person who confirms is --yes; servers run beside the shell
 // until it ends, are ready when the next command comes, and one that is started again has ended before.
-const served = `
+const signerPrelude = `
 boxsign() {
 	case "$*" in
 	key*|sign*|verify*|status*|build*|inspect*|backup*|restore*|"rollout show"*) command boxsign "$@" ;;
@@ -94,13 +94,13 @@ update() {
 }
 `
 
-// runPage says commands, and returns what they print.
+// runPage runs the commands of a script, and returns their output.
 func runPage(t *testing.T, dir, script string) string {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		testworld.NotTested(t, "the commands of a page", err)
 	}
-	cmd := exec.CommandContext(t.Context(), "bash", "-eu", "-x", "-c", freed(t, served+script))
+	cmd := exec.CommandContext(t.Context(), "bash", "-eu", "-x", "-c", useFreePorts(t, signerPrelude+script))
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "BOXSIGN_PASSPHRASE=correct-horse", "BOXSIGN_BACKUP_PASSPHRASE=battery-staple")
 	out, err := cmd.CombinedOutput()

@@ -30,8 +30,8 @@ type Archive struct {
 	blocks update.Blocks
 }
 
-// examine reads an archive to its end, inspects it and computes its digest.
-func examine(ctx context.Context, r io.Reader, name update.Name, o archive.InspectOptions) (Archive, archive.Report, error) {
+// examineArchive reads an archive to its end, inspects it and computes its digest.
+func examineArchive(ctx context.Context, r io.Reader, name update.Name, o archive.InspectOptions) (Archive, archive.Report, error) {
 	var h update.Hasher
 	report, err := archive.Inspect(ctx, io.TeeReader(r, &h), name, o)
 	if err != nil {
@@ -100,7 +100,7 @@ func readArchive(ctx context.Context, path string, o archive.InspectOptions) (Ar
 		return Archive{}, archive.Report{}, err
 	}
 	defer ahead.Close() // stops reading ahead; file is closed above
-	return examine(ctx, ahead, name, o)
+	return examineArchive(ctx, ahead, name, o)
 }
 
 // Text returns the description for people.

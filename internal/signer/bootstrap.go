@@ -63,7 +63,7 @@ func (s *Signer) Bootstrap(ctx context.Context, o BootstrapOptions) (_ Bootstrap
 	if err := refuseExisting(path); err != nil {
 		return Bootstrap{}, err
 	}
-	files, result, err := o.collect(name)
+	files, result, err := o.collectFiles(name)
 	if err != nil {
 		return Bootstrap{}, err
 	}
@@ -91,8 +91,8 @@ type packed struct {
 	mode fs.FileMode
 }
 
-// collect reads and checks all files that go into the update.
-func (o BootstrapOptions) collect(name update.Name) ([]packed, Bootstrap, error) {
+// collectFiles reads and checks all files that go into the update.
+func (o BootstrapOptions) collectFiles(name update.Name) ([]packed, Bootstrap, error) {
 	arch, err := parseArch(o.Arch)
 	if err != nil {
 		return nil, Bootstrap{}, err

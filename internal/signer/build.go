@@ -52,7 +52,7 @@ func writeArchive(ctx context.Context, path string, src *os.Root, o archive.Opti
 	var result Archive
 	var packErr error
 	err := disk.FS{}.CreateFileFunc(path, 0o644, func(file *os.File) error {
-		result, packErr = pack(ctx, file, src, o)
+		result, packErr = packArchive(ctx, file, src, o)
 		return packErr
 	})
 	if packErr != nil {
@@ -64,15 +64,15 @@ func writeArchive(ctx context.Context, path string, src *os.Root, o archive.Opti
 	return result, nil
 }
 
-// pack builds an archive into file, reads it back, and refuses it unless it is a proper update.
-func pack(ctx context.Context, file *os.File, src *os.Root, o archive.Options) (Archive, error) {
+// packArchive builds an archive into file, reads it back, and refuses it unless it is a proper update.
+func packArchive(ctx context.Context, file *os.File, src *os.Root, o archive.Options) (Archive, error) {
 	if err := archive.Build(ctx, file, src, o); err != nil {
 		return Archive{}, err
 	}
 	if _, err := file.Seek(0, 0); err != nil {
 		return Archive{}, err
 	}
-	result, report, err := examine(ctx, file, o.Name, archive.InspectOptions{})
+	result, report, err := examineArchive(ctx, file, o.Name, archive.InspectOptions{})
 	if err != nil {
 		return Archive{}, err
 	}

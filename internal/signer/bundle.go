@@ -124,8 +124,8 @@ func parseBundled(text []byte) (bundled, []byte, error) {
 	return bundled{words[1], rest[:n]}, rest[n+1:], nil
 }
 
-// find returns the content of the file at path, nil if the bundle lacks it.
-func (b bundle) find(path string) []byte {
+// content returns the content of the file at path, nil if the bundle lacks it.
+func (b bundle) content(path string) []byte {
 	for _, f := range b.files {
 		if f.path == path {
 			return f.data
@@ -173,7 +173,7 @@ func (b bundle) check() (Contents, error) {
 func (b bundle) checkKey(f bundled) error {
 	base := strings.TrimSuffix(f.path, filepath.Ext(f.path))
 	var public keys.Public
-	if raw := b.find(base + publicSuffix); raw != nil {
+	if raw := b.content(base + publicSuffix); raw != nil {
 		var err error
 		if public, err = keys.ParsePEM(raw); err != nil {
 			return err
@@ -260,7 +260,7 @@ func seal(plain, passphrase []byte, cost int) ([]byte, error) {
 }
 
 // unseal decrypts what seal made. The error is secret.ErrPassphrase or errDamaged. Damage in the header, by which
-// age checks the passphrase, is secret.ErrPassphrase too, since nothing tells the two apart.
+// age checks the passphrase, is secret.ErrPassphrase too, because the two look the same.
 func unseal(sealed, passphrase []byte) ([]byte, error) {
 	by, err := age.NewScryptIdentity(string(passphrase))
 	if err != nil {

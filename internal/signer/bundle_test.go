@@ -25,7 +25,7 @@ func TestBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(again.Bytes(), raw) || string(again.find("trusted/12.root.json")) != "{}\nend\n" || len(again.trusted()) != 2 {
+	if !bytes.Equal(again.Bytes(), raw) || string(again.content("trusted/12.root.json")) != "{}\nend\n" || len(again.trusted()) != 2 {
 		t.Errorf("got %+v", again)
 	}
 	for n := range raw {

@@ -196,7 +196,7 @@ func conditionNotes(p trust.Plan, lastWithout, at time.Time) []string {
 	}
 	for _, c := range p.Changed {
 		out = append(out, limitedNotes(c.To, at)...)
-		if paused(c.To) && !paused(c.From) {
+		if isPaused(c.To) && !isPaused(c.From) {
 			out = append(out, fmt.Sprintf("the pause reaches a box at the latest when the timestamp that it trusts expires, plus its accept_stale; the newest timestamp without the pause expires at %s", stamp(lastWithout)))
 		}
 	}
@@ -235,7 +235,7 @@ func newestForEveryBox(rs []trust.Release) update.Name {
 	return newest
 }
 
-func paused(r trust.Release) bool {
+func isPaused(r trust.Release) bool {
 	plan := r.Conditions().Rollout
 	return plan != nil && plan.Paused
 }

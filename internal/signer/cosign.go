@@ -18,10 +18,10 @@ type CosignOptions struct {
 	Hold bool   // keep it waiting, even if it has enough signatures
 }
 
-// choose returns the proposal to sign among those that wait, at least one: the one with the ID or, without an
+// chooseProposal returns the proposal to sign among those that wait, at least one: the one with the ID or, without an
 // ID, the newest. Two newest proposals with the same number are refused without an ID, because a thief of one key may
 // have added one of them.
-func (o CosignOptions) choose(waiting []*trust.Proposal) (*trust.Proposal, error) {
+func (o CosignOptions) chooseProposal(waiting []*trust.Proposal) (*trust.Proposal, error) {
 	var out []*trust.Proposal
 	newest := waiting[len(waiting)-1].Version()
 	for _, p := range waiting {
@@ -84,7 +84,7 @@ func (s *Signer) cosign(ctx context.Context, o CosignOptions, role trust.Role, p
 		if len(waiting) == 0 {
 			return Change{}, status.WithHint(fmt.Errorf("%w in the role %s", errNothingWaits, role), "boxsign status shows what waits; it may have been published already")
 		}
-		p, err := o.choose(waiting)
+		p, err := o.chooseProposal(waiting)
 		if err != nil {
 			return Change{}, err
 		}

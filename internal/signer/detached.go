@@ -68,11 +68,11 @@ func (s *Signer) SignFile(ctx context.Context, path string, force bool) (_ Detac
 
 // writeDetached writes both files, or neither if there is an error.
 func writeDetached(path string, line, sig []byte) error {
-	made, err := putNew(path+lineSuffix, line)
+	made, err := writeNewFile(path+lineSuffix, line)
 	if err != nil {
 		return err
 	}
-	if _, err := putNew(path+signatureSuffix, sig); err != nil {
+	if _, err := writeNewFile(path+signatureSuffix, sig); err != nil {
 		if made {
 			err = errors.Join(err, disk.FS{}.Remove(path+lineSuffix))
 		}
@@ -81,9 +81,9 @@ func writeDetached(path string, line, sig []byte) error {
 	return nil
 }
 
-// putNew writes a new file and reports whether it did. A file that has the same bytes already is left alone; one
+// writeNewFile writes a new file and reports whether it did. A file that has the same bytes already is left alone; one
 // with other bytes is fs.ErrExist.
-func putNew(path string, data []byte) (made bool, err error) {
+func writeNewFile(path string, data []byte) (made bool, err error) {
 	err = disk.FS{}.CreateFile(path, data, 0o644)
 	if !errors.Is(err, fs.ErrExist) {
 		return err == nil, err

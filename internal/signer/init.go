@@ -58,14 +58,14 @@ func (s *Signer) Init(ctx context.Context, rootThreshold, releaseThreshold int) 
 }
 
 func (f *founder) run(ctx context.Context) (Result, error) {
-	if r := f.findBegun(); r != nil && !f.DryRun {
+	if r := f.findUnfinished(); r != nil && !f.DryRun {
 		// An earlier init made the repository, and may have been interrupted before its last files were written.
 		if err := createDirectory(ctx, f.Disk, f.Repository, r, f.Now); err != nil {
 			return nil, fmt.Errorf("repository: %w", err)
 		}
 		return f.storeTrusted(r)
 	}
-	if err := vacant(f.Repository); err != nil {
+	if err := checkVacant(f.Repository); err != nil {
 		return nil, err
 	}
 	if _, err := os.Lstat(f.ring.path(trustedDir)); err == nil {
@@ -94,9 +94,9 @@ func (f *founder) run(ctx context.Context) (Result, error) {
 	return f.storeTrusted(r)
 }
 
-// findBegun returns the repository that an interrupted init made with these keys, and that the keys don't trust yet.
+// findUnfinished returns the repository that an interrupted init made with these keys, and that the keys don't trust yet.
 // It returns nil if there is none.
-func (f *founder) findBegun() *trust.Repository {
+func (f *founder) findUnfinished() *trust.Repository {
 	if s, err := trust.Open(trust.Config{Dir: f.ring.path(trustedDir), DeferRoots: true}); err == nil {
 		if _, err := s.Current(); err == nil {
 			return nil
@@ -227,11 +227,11 @@ func (f *founder) write(ctx context.Context, r *trust.Repository) error {
 	}
 	dir := func(name string) string { return filepath.Join(f.Repository, name) }
 	f.undo.addMissing(f.Repository, func() error { return removeEmpty(dir("sha256"), dir("targets"), dir("staging"), f.Repository) })
-	if err := clearBeginnings(f.Disk, f.Repository); err != nil {
+	if err := prepareDirectory(f.Disk, f.Repository); err != nil {
 		return err
 	}
 	f.undo.add(func() error {
-		return errors.Join(clearBeginnings(f.Disk, f.Repository), removeEmpty(dir(metadataDir)), f.Disk.Remove(dir(lockFile)))
+		return errors.Join(prepareDirectory(f.Disk, f.Repository), removeEmpty(dir(metadataDir)), f.Disk.Remove(dir(lockFile)))
 	})
 	if err := createDirectory(ctx, f.Disk, f.Repository, r, f.Now); err != nil {
 		return fmt.Errorf("repository: %w", err)
@@ -282,10 +282,10 @@ func createDirectory(ctx context.Context, fsys disk.FS, path string, r *trust.Re
 	return s.Commit(ctx, r)
 }
 
-// vacant refuses a directory that has a repository. Metadata of version 1 without a timestamp don't count: an
+// checkVacant refuses a directory that has a repository. Metadata of version 1 without a timestamp don't count: an
 // interrupted init leaves them, and nobody can have read them.
-func vacant(path string) error {
-	versions, err := beginnings(path)
+func checkVacant(path string) error {
+	versions, err := metadataVersions(path)
 	if err != nil {
 		return err
 	}
@@ -297,8 +297,8 @@ func vacant(path string) error {
 	return nil
 }
 
-// beginnings returns the version of each metadata file, keyed by its path. A missing directory has none.
-func beginnings(path string) (map[string]int64, error) {
+// metadataVersions returns the version of each metadata file, keyed by its path. A missing directory has none.
+func metadataVersions(path string) (map[string]int64, error) {
 	dir := filepath.Join(path, metadataDir)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -314,9 +314,9 @@ func beginnings(path string) (map[string]int64, error) {
 	return out, nil
 }
 
-// clearBeginnings makes a directory ready for a new repository: it makes the directory if it is missing, and
+// prepareDirectory makes a directory ready for a new repository: it makes the directory if it is missing, and
 // removes what an interrupted init left. The error is disk.ErrLocked if another program works there.
-func clearBeginnings(fsys disk.FS, path string) (err error) {
+func prepareDirectory(fsys disk.FS, path string) (err error) {
 	if err := fsys.MkdirAll(path, 0o755); err != nil {
 		return err
 	}
@@ -328,10 +328,10 @@ func clearBeginnings(fsys disk.FS, path string) (err error) {
 		return errors.Join(err, fsys.Remove(filepath.Join(path, lockFile)))
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	if err := vacant(path); err != nil {
+	if err := checkVacant(path); err != nil {
 		return err
 	}
-	found, err := beginnings(path)
+	found, err := metadataVersions(path)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (s *Signer) Add(ctx context.Context, o AddOptions, paths ...string) (Change
 	return s.changeList(ctx, o.ListOptions, files, func(x *session, e *trust.TargetsEdit) error {
 		for _, a := range additions {
 			a.Conditions = o.Conditions
-			if err := x.add(e, a); err != nil {
+			if err := x.addUpdate(e, a); err != nil {
 				return err
 			}
 		}
@@ -46,9 +46,9 @@ func (s *Signer) Add(ctx context.Context, o AddOptions, paths ...string) (Change
 	})
 }
 
-// add adds an update to a list. An update that is listed already stays as it is, and is refused if other conditions
+// addUpdate adds an update to a list. An update that is listed already stays as it is, and is refused if other conditions
 // are given for it.
-func (x *session) add(e *trust.TargetsEdit, a trust.Addition) error {
+func (x *session) addUpdate(e *trust.TargetsEdit, a trust.Addition) error {
 	if err := checkMinVersion(a); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/pace"
@@ -13,7 +14,7 @@ import (
 )
 
 // othersTime is how long a signer waits for the list that another signer is sending; askAgain is the pause between two
-// looks at the origin.
+// requests to the origin.
 const (
 	othersTime = 5 * time.Minute
 	askAgain   = time.Second
@@ -91,16 +92,14 @@ func (x *session) checkOverlap(before *trust.Repository, mine []update.Name) err
 		return nil // the other signer gave up
 	}
 	theirs := diffLists(before, x.base)
-	what := "no update added, withdrawn or changed"
-	for i, c := range theirs {
-		if i == 0 {
-			what = ""
-		} else {
-			what += ", "
-		}
-		what += c.verb + " " + c.name.String()
+	var what []string
+	for _, c := range theirs {
+		what = append(what, c.verb+" "+c.name.String())
 	}
-	x.Warn(fmt.Sprintf("another signer published targets %d meanwhile: %s; your list follows it", x.base.Version(trust.RoleTargets), what))
+	if len(what) == 0 {
+		what = []string{"no update added, withdrawn or changed"}
+	}
+	x.Warn(fmt.Sprintf("another signer published targets %d meanwhile: %s; your list follows it", x.base.Version(trust.RoleTargets), strings.Join(what, ", ")))
 	if x.Confirm != nil {
 		return nil // Confirm shows the new list and asks
 	}

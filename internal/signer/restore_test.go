@@ -285,12 +285,12 @@ func TestBundleCheck(t *testing.T) {
 		data       []byte
 		want       string
 	}{
-		{"half of a key", "root.pem", good.find("root.pem")[:50], "root.pem: expected a PEM block"},
+		{"half of a key", "root.pem", good.content("root.pem")[:50], "root.pem: expected a PEM block"},
 		{"another key", "online.pem", other, "online.pem: it does not belong to the public key"},
-		{"a public key as private", "root.pem", good.find("root.pub"), "this is the public half"},
+		{"a public key as private", "root.pem", good.content("root.pub"), "this is the public half"},
 		{"no public key", "release.pub", []byte("x"), "public key: expected a PEM block"},
 		{"no agent's key", "release.agent", []byte("ssh-agent:SHA256:x\n"), "release.agent: expected \"ssh-agent:SHA256:"},
-		{"a root that was changed", "trusted/1.root.json", bytes.Replace(good.find("trusted/1.root.json"), []byte("2031"), []byte("2032"), 1), "trusted state: "},
+		{"a root that was changed", "trusted/1.root.json", bytes.Replace(good.content("trusted/1.root.json"), []byte("2031"), []byte("2032"), 1), "trusted state: "},
 		{"an encrypted key that would take gigabytes", "root.pem", pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED SIGSTORE PRIVATE KEY",
 			Bytes: []byte(`{"kdf":{"name":"scrypt","params":{"N":1073741824,"r":8,"p":1},"salt":""},"cipher":{"name":"nacl/secretbox","nonce":""},"ciphertext":""}`)}), "damaged or hostile"},
 	} {

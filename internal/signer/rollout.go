@@ -38,7 +38,7 @@ func (s *Signer) changeRollout(ctx context.Context, update string, hold bool, ed
 		return Change{}, err
 	}
 	return s.changeList(ctx, ListOptions{Hold: hold}, nil, func(x *session, e *trust.TargetsEdit) error {
-		r, err := x.listed(name)
+		r, err := x.findListed(name)
 		if err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (s *Signer) changeRollout(ctx context.Context, update string, hold bool, ed
 	})
 }
 
-func (x *session) listed(name update.Name) (trust.Release, error) {
+func (x *session) findListed(name update.Name) (trust.Release, error) {
 	r, ok := x.base.Release(name)
 	if !ok {
 		return trust.Release{}, status.WithHint(fmt.Errorf("%v is not listed", name), "boxsign status lists what is published")
@@ -102,7 +102,7 @@ func (s *Signer) ShowRollout(ctx context.Context, update string) (RolloutShown, 
 		return RolloutShown{}, err
 	}
 	return inSession(ctx, s, false, func(x *session) (RolloutShown, error) {
-		r, err := x.listed(name)
+		r, err := x.findListed(name)
 		if err != nil {
 			return RolloutShown{}, err
 		}
@@ -110,8 +110,8 @@ func (s *Signer) ShowRollout(ctx context.Context, update string) (RolloutShown, 
 	})
 }
 
-// when returns when a step begins, in words.
-func (f *RolloutFacts) when(s StepFacts) string {
+// stepTime returns when a step begins, in words.
+func (f *RolloutFacts) stepTime(s StepFacts) string {
 	if f.Paused != nil && s.From.After(*f.Paused) {
 		return fmt.Sprintf("%v after it is resumed", s.From.Sub(*f.Paused))
 	}
@@ -126,7 +126,7 @@ func (l RolloutShown) Text() string {
 	}
 	text += l.conditions("")
 	for _, step := range l.Rollout.Steps {
-		text += lines("step", shareText(step.Percent)+" "+l.Rollout.when(step))
+		text += lines("step", shareText(step.Percent)+" "+l.Rollout.stepTime(step))
 	}
 	return text
 }

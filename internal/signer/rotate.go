@@ -57,7 +57,7 @@ func (s *Signer) rotate(ctx context.Context, p part, agent string) (Result, erro
 	})
 }
 
-func (r *rotation) next() string { return string(r.part) + nextInfix }
+func (r *rotation) nextBase() string { return string(r.part) + nextInfix }
 
 // chooseKeys finds the key to replace, and the new key if an earlier run made it.
 func (r *rotation) chooseKeys(ctx context.Context) (err error) {
@@ -65,7 +65,7 @@ func (r *rotation) chooseKeys(ctx context.Context) (err error) {
 	if r.old, err = r.public(ctx, string(r.part)); err != nil {
 		return err
 	}
-	if r.fresh, err = r.public(ctx, r.next()); err != nil {
+	if r.fresh, err = r.public(ctx, r.nextBase()); err != nil {
 		return err
 	}
 	if r.old == r.fresh {
@@ -133,7 +133,7 @@ func (r *rotation) makeFresh(ctx context.Context, agent string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.ring.create(ctx, r.next(), key, agent); err != nil {
+	if err := r.ring.create(ctx, r.nextBase(), key, agent); err != nil {
 		return err
 	}
 	r.fresh = key.Public()
@@ -195,7 +195,7 @@ func (r *rotation) signWithFresh(ctx context.Context) error {
 	if r.part == onlinePart {
 		err := r.publish(ctx, trust.Change{}, nil)
 		if errors.Is(err, publish.ErrOrigin) {
-			old, fresh := r.ring.path(string(onlinePart)+privateSuffix), r.ring.path(r.next()+privateSuffix)
+			old, fresh := r.ring.path(string(onlinePart)+privateSuffix), r.ring.path(r.nextBase()+privateSuffix)
 			return status.WithHint(fmt.Errorf("the origin does not sign with the new online key %s yet", r.fresh.Fingerprint()),
 				"give both keys to the origin: copy "+fresh+" there and restart the server with --online-key "+old+":"+fresh+"; then run boxsign rotate online again")
 		}
@@ -243,7 +243,7 @@ func (r *rotation) publishList(ctx context.Context) error {
 }
 
 func (r *rotation) freshSigner(ctx context.Context) (signing.Signer, error) {
-	for _, base := range []string{r.next(), string(r.part)} {
+	for _, base := range []string{r.nextBase(), string(r.part)} {
 		name, err := r.ring.name(base)
 		if err != nil {
 			return nil, err
@@ -253,7 +253,7 @@ func (r *rotation) freshSigner(ctx context.Context) (signing.Signer, error) {
 		}
 		return r.ring.load(ctx, name)
 	}
-	return nil, fmt.Errorf("%s: %w", r.ring.path(r.next()+privateSuffix), fs.ErrNotExist)
+	return nil, fmt.Errorf("%s: %w", r.ring.path(r.nextBase()+privateSuffix), fs.ErrNotExist)
 }
 
 // removeOld publishes a root that removes the old key.
@@ -286,7 +286,7 @@ func (r *rotation) renameKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	waits, err := r.ring.name(r.next())
+	waits, err := r.ring.name(r.nextBase())
 	if err != nil {
 		return err
 	}
@@ -310,5 +310,5 @@ func (r *rotation) renameKeys(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.ring.rename(r.next(), string(r.part))
+	return r.ring.rename(r.nextBase(), string(r.part))
 }

@@ -37,7 +37,7 @@ type Signer struct {
 	RootKeys, ReleaseKeys, OnlineKeys []string
 
 	Repository string // its directory or URL
-	Root       string // file of the root to trust; needed when the keys meet the repository for the first time, else ""
+	Root       string // file of the root to trust; needed when the keys are used with the repository for the first time, else ""
 	DryRun     bool   // sign and change nothing; results say what would be done
 
 	Disk      disk.FS // the zero value is the file system as it is

@@ -51,7 +51,7 @@ func (s *Signer) VerifyRepository(ctx context.Context, archives bool) (_ Verdict
 	}
 	v := verdictOn(r)
 	if archives {
-		if err := v.read(ctx, p, r); err != nil {
+		if err := v.readArchives(ctx, p, r); err != nil {
 			return Verdict{}, err
 		}
 	}
@@ -88,8 +88,8 @@ func verdictOn(r *trust.Repository) Verdict {
 	return v
 }
 
-// read verifies every archive, and counts the intact ones and adds the others to Problems.
-func (v *Verdict) read(ctx context.Context, p place, r *trust.Repository) error {
+// readArchives verifies every archive, and counts the intact ones and adds the others to Problems.
+func (v *Verdict) readArchives(ctx context.Context, p place, r *trust.Repository) error {
 	for _, rel := range r.Releases() {
 		err := verifyArchive(ctx, p, rel)
 		if ctx.Err() != nil {

@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// said returns the commands of a page, in their order: blocks of sh, and those lines of indented blocks that begin
+// pageCommands returns the commands of a page, in their order: blocks of sh, and those lines of indented blocks that begin
 // with a dollar sign or, where none of the page does, with a program.
-func said(t *testing.T, page string) string {
+func pageCommands(t *testing.T, page string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", page))
 	if err != nil {
@@ -44,8 +44,8 @@ func said(t *testing.T, page string) string {
 	return script.String()
 }
 
-// here puts what is on this machine in the place of the names that a page gives to others.
-func here(script string) string {
+// useLocalNames replaces the names of other machines on a page by those of this machine.
+func useLocalNames(script string) string {
 	return strings.NewReplacer(
 		"http://updates.example", "http://127.0.0.1:8151", "http://mirror.example", "http://127.0.0.1:8152",
 		"http://old-server", "http://127.0.0.1:8159", "ssh island ", "",
@@ -53,10 +53,10 @@ func here(script string) string {
 	).Replace(script)
 }
 
-// strangers is what the pages for everybody take for granted beside served: a box keeps its things here and does
+// publicPrelude is what the pages for everybody assume beside signerPrelude: a box keeps its files here and does
 // not reboot; a settings variable names a port of one interface; a mirror that cron runs doesn't run beside one
 // that stays.
-const strangers = `
+const publicPrelude = `
 eval "$(declare -f box-update-server | sed '1s/.*/run-server()/')"
 box-update-server() {
 	case "$*" in
@@ -85,8 +85,8 @@ U=opq-box-update-1550190690.tar.bz2
 origin() { box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151; }
 `
 
-// happening puts what happens meanwhile before some command of a script, which is there once.
-func happening(t *testing.T, script string, before map[string]string) string {
+// insertBefore inserts commands before each key of before, a command that the script has once.
+func insertBefore(t *testing.T, script string, before map[string]string) string {
 	t.Helper()
 	for command, happens := range before {
 		if strings.Count(script, command) != 1 {
@@ -99,7 +99,7 @@ func happening(t *testing.T, script string, before map[string]string) string {
 
 func TestREADME(t *testing.T) {
 	t.Parallel()
-	script := happening(t, here(said(t, "README.md")), map[string]string{
+	script := insertBefore(t, useLocalNames(pageCommands(t, "README.md")), map[string]string{
 		"boxsign publish --keys K opq": "origin; cp R/metadata/1.root.json .; cp K/release.pub .",
 		"BOX_UPDATE_SERVER_SETTINGS=":  "mkdir updates old; cp opq-box-update-*.tar.bz2 old; box-update-server serve --updates-dir old --listen 127.0.0.1:8159",
 		"box-update-server config":     `echo '{"port": 8151, "updates_dir": "updates"}' >etc.json`,
@@ -107,7 +107,7 @@ func TestREADME(t *testing.T) {
 		"wget http": "rm $U",
 	})
 	script = strings.Replace(script, "import --root 1.root.json --data-dir M -", "import --root 1.root.json --data-dir I -", 1) // the island has an M of its own
-	out := runPage(t, t.TempDir(), strangers+script)
+	out := runPage(t, t.TempDir(), publicPrelude+script)
 	wantAll(t, out, "withdrawn: opq-box-update-1550190683.tar.bz2", `"updates_dir": "updates"`, "0 updates and 0s behind", "imported 1 archives", "Signature Verified Successfully")
 	if n := strings.Count(script, "\n"); n < 30 {
 		t.Errorf("only %d lines", n)
@@ -126,7 +126,7 @@ func buildBoxup(t *testing.T, path string) {
 
 func TestBoxPage(t *testing.T) {
 	t.Parallel()
-	script := happening(t, here(said(t, "docs/BOX.md")), map[string]string{
+	script := insertBefore(t, useLocalNames(pageCommands(t, "docs/BOX.md")), map[string]string{
 		"boxup init": "update $U; boxsign init --keys K --repo R; cp R/metadata/1.root.json .; cp K/release.pub .; origin\n" +
 			"boxsign publish --keys K $U http://127.0.0.1:8151\n" +
 			"box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152",
@@ -135,14 +135,14 @@ func TestBoxPage(t *testing.T) {
 	})
 	dir := t.TempDir()
 	buildBoxup(t, filepath.Join(dir, "boxup-linux-armv6"))
-	out := runPage(t, dir, strangers+script)
+	out := runPage(t, dir, publicPrelude+script)
 	wantAll(t, out, "installed", "Signature Verified Successfully", "state: published")
 }
 
 // A list that is published by hand is one that boxsign signed elsewhere.
 func TestPublishPage(t *testing.T) {
 	t.Parallel()
-	page := said(t, "docs/PUBLISH.md")
+	page := pageCommands(t, "docs/PUBLISH.md")
 	_, byHand, ok := strings.Cut(page, "O=http://127.0.0.1:8151")
 	if !ok {
 		t.Fatalf("no commands in %s", page)
@@ -150,7 +150,7 @@ func TestPublishPage(t *testing.T) {
 	script := "update opq-box-update-1550190683.tar.bz2; boxsign init --keys K --repo R; cp -r R R2; cp K/release.pub .; origin\n" +
 		"boxsign publish --keys K opq-box-update-1550190683.tar.bz2 R2; cp R2/metadata/2.targets.json .\n" +
 		strings.NewReplacer("18.targets.json", "2.targets.json", "targets/18", "targets/2").Replace("O=http://127.0.0.1:8151"+byHand)
-	out := runPage(t, t.TempDir(), strangers+script)
+	out := runPage(t, t.TempDir(), publicPrelude+script)
 	wantAll(t, out, `"targets":2`, "Signature Verified Successfully")
 }
 
@@ -178,7 +178,7 @@ func TestPagesWithCommands(t *testing.T) {
 			return err
 		}
 		page, err := filepath.Rel(root, path)
-		if err == nil && run[page] == "" && said(t, page) != "" {
+		if err == nil && run[page] == "" && pageCommands(t, page) != "" {
 			t.Errorf("nothing runs the commands of %s", page)
 		}
 		text, err := os.ReadFile(path)
