@@ -18,15 +18,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// maxErrors bounds how many archives one error tells of.
+// maxErrors is how many archives one error names.
 const maxErrors = 3
 
-// maxSettling is how many archives that are all there are brought to the disk beside those that are being
-// fetched: a disk takes many at once in the time of one.
-const maxSettling = 32
+// maxSyncing is how many archives whose blocks have all come are synced to the disk beside those that are being fetched:
+// a disk syncs many in the time of one.
+const maxSyncing = 32
 
-// bringAll fetches archives that a repository lacks, several at once, the biggest first. One that no upstream has
-// right doesn't keep the others from arriving; a full disk, and upstreams that are gone, do.
+// bringAll fetches archives that a repository lacks, several at once, the biggest first. An archive that no upstream has
+// intact does not stop the others; a full disk and unavailable upstreams do.
 func (m *Mirror) bringAll(ctx context.Context, missing []trust.Release, repo *trust.Repository) (Result, error) {
 	wanted := biggestFirst(missing)
 	if len(wanted) == 0 {
@@ -41,7 +41,7 @@ func (m *Mirror) bringAll(ctx context.Context, missing []trust.Release, repo *tr
 	stopped, stop := context.WithCancel(ctx)
 	defer stop()
 	var g errgroup.Group
-	g.SetLimit(m.c.Parallel + maxSettling)
+	g.SetLimit(m.c.Parallel + maxSyncing)
 	fetching := make(chan struct{}, m.c.Parallel)
 	t := tally{}
 	for _, rel := range wanted {
@@ -62,7 +62,7 @@ func (m *Mirror) bringAll(ctx context.Context, missing []trust.Release, repo *tr
 			return nil
 		})
 	}
-	_ = g.Wait() // what failed is in t
+	_ = g.Wait() // t has the errors
 	return t.result, errors.Join(ctx.Err(), t.error())
 }
 
@@ -75,23 +75,23 @@ func biggestFirst(missing []trust.Release) []trust.Release {
 	return slices.CompactFunc(missing, func(a, b trust.Release) bool { return a.Digest() == b.Digest() })
 }
 
-// plan says which archives are being fetched by whoever has the lock: what comes on demand leaves their room.
+// plan sets which archives the holder of the lock is fetching. Archives on demand must leave room for them.
 func (m *Mirror) plan(wanted []trust.Release) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.planned = wanted
 }
 
-// tally counts how archives arrive.
+// tally counts archives that arrived or failed.
 type tally struct {
 	mu     sync.Mutex
 	result Result
 	errs   []error
 	failed int
-	lost   []update.Digest // of those that failed, what no upstream has whole
+	lost   []update.Digest // of those that failed, the ones that no upstream has intact
 }
 
-// lost is the error where some archives are damaged at the upstreams, or gone, and all others arrived.
+// lost is the error if some archives are damaged or gone at the upstreams, and all others arrived.
 type lost struct {
 	archives []update.Digest
 	error
@@ -99,14 +99,14 @@ type lost struct {
 
 func (l *lost) Unwrap() error { return l.error }
 
-// isLost reports whether an error says that an archive is not to be had, which is no fault of the way there or of
-// the disk here.
+// isLost reports whether an error says that no upstream has an archive intact. Then neither the network nor the disk is
+// at fault.
 func isLost(err error) bool {
 	return (errors.Is(err, fetch.ErrDamaged) || errors.Is(err, fetch.ErrNotFound)) &&
 		!errors.Is(err, fetch.ErrUnavailable) && !errors.Is(err, disk.ErrNoSpace)
 }
 
-// add reports whether further archives would fail too.
+// add counts an archive, and reports whether further archives would fail too.
 func (t *tally) add(rel trust.Release, bytes int64, err error) (hopeless bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,7 +116,7 @@ func (t *tally) add(rel trust.Release, bytes int64, err error) (hopeless bool) {
 		return false
 	}
 	if ended(err) {
-		return false // what ended it is told already
+		return false // another error has ended it
 	}
 	if t.failed++; t.failed <= maxErrors {
 		t.errs = append(t.errs, err)
@@ -129,7 +129,7 @@ func (t *tally) add(rel trust.Release, bytes int64, err error) (hopeless bool) {
 
 func (t *tally) error() error {
 	if more := t.failed - len(t.errs); more > 0 {
-		t.errs = append(t.errs, fmt.Errorf("%d more archives did not arrive", more))
+		t.errs = append(t.errs, fmt.Errorf("%d more archives failed", more))
 	}
 	err := errors.Join(t.errs...)
 	if t.failed > 0 && t.failed == len(t.lost) {
@@ -144,21 +144,24 @@ func ended(err error) bool {
 	return (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) && !errors.Is(err, fetch.ErrUnavailable)
 }
 
-// flight is one archive that is being fetched, for however many wait for it.
+// flight is an archive that is being fetched, for all callers that wait for it.
 type flight struct {
-	done  chan struct{} // closed when the others are set
+	done  chan struct{} // closed once bytes and err are set
 	bytes int64         // that came
 	err   error
 }
 
-// bring makes an archive be in place, and returns how many bytes of it came. Where another call is
-// fetching it already, it waits for that. It calls fetched, where all blocks came, before they are on the disk.
+// bring puts an archive in place, and returns how many bytes of it came. If another call is fetching it already, bring
+// waits for that one. It calls fetched when all blocks have come, before they are durable.
 func (m *Mirror) bring(ctx context.Context, rel trust.Release, fetched func()) (int64, error) {
 	for {
-		f, mine := m.board(rel.Digest())
+		f, mine := m.flight(rel.Digest())
 		if mine {
 			f.bytes, f.err = m.fetch(ctx, rel, fetched)
-			m.land(rel.Digest(), f)
+			m.mu.Lock()
+			delete(m.flights, rel.Digest())
+			m.mu.Unlock()
+			close(f.done)
 			return f.bytes, f.err
 		}
 		select {
@@ -172,7 +175,8 @@ func (m *Mirror) bring(ctx context.Context, rel trust.Release, fetched func()) (
 	}
 }
 
-func (m *Mirror) board(d update.Digest) (f *flight, mine bool) {
+// flight returns the flight of an archive, and whether the caller has to fetch it.
+func (m *Mirror) flight(d update.Digest) (f *flight, mine bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if f := m.flights[d]; f != nil {
@@ -183,15 +187,7 @@ func (m *Mirror) board(d update.Digest) (f *flight, mine bool) {
 	return f, true
 }
 
-func (m *Mirror) land(d update.Digest, f *flight) {
-	m.mu.Lock()
-	delete(m.flights, d)
-	m.mu.Unlock()
-	close(f.done)
-}
-
-// fetch gets an archive from the upstreams, with what is on the disk already, and returns how many bytes
-// came.
+// fetch fetches the missing blocks of an archive from the upstreams, and returns how many bytes came.
 func (m *Mirror) fetch(ctx context.Context, rel trust.Release, fetched func()) (bytes int64, err error) {
 	if m.c.Store.Has(rel) {
 		return 0, nil
@@ -201,12 +197,12 @@ func (m *Mirror) fetch(ctx context.Context, rel trust.Release, fetched func()) (
 	if err != nil {
 		return 0, err
 	}
-	m.measured(bytes, time.Since(began))
+	m.noteRate(bytes, time.Since(began))
 	return bytes, nil
 }
 
-// measured takes in how fast an archive came.
-func (m *Mirror) measured(bytes int64, took time.Duration) {
+// noteRate updates the average rate with how fast an archive came.
+func (m *Mirror) noteRate(bytes int64, took time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rate := float64(bytes) / max(took.Seconds(), 0.001)

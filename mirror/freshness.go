@@ -47,7 +47,7 @@ func (r *record) freshness(own *trust.Repository, at time.Time) status.Freshness
 	return f
 }
 
-// noteNewest takes in the newest repository that the upstreams have.
+// noteNewest records the newest repository that the upstreams have.
 func (m *Mirror) noteNewest(newest *trust.Repository) {
 	own, at := m.c.Store.Repository(), m.c.Now()
 	m.mu.Lock()
@@ -58,7 +58,7 @@ func (m *Mirror) noteNewest(newest *trust.Repository) {
 		r.UpdatesBehind, r.BehindSince = 0, time.Time{}
 		return
 	}
-	r.UpdatesBehind = lacks(own, newest)
+	r.UpdatesBehind = countNew(own, newest)
 	if r.BehindSince.IsZero() {
 		r.BehindSince = newest.Issued(trust.RoleTimestamp)
 	}
@@ -68,8 +68,8 @@ func (m *Mirror) noteNewest(newest *trust.Repository) {
 	m.save()
 }
 
-// lacks counts the updates of newest that own, which may be nil, does not list.
-func lacks(own, newest *trust.Repository) (count int) {
+// countNew counts the updates of newest that own, which may be nil, does not list.
+func countNew(own, newest *trust.Repository) (count int) {
 	for _, rel := range newest.Releases() {
 		if own == nil {
 			count++

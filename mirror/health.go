@@ -10,11 +10,11 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-// silentFor is how many intervals may pass without an upstream that was accepted.
+// silentFor is how many intervals may pass without acceptable metadata from any upstream.
 const silentFor = 3
 
-// Health returns what is wrong, or soon will be, at that time, for anyone to see: Freshness and the log
-// have more. It is empty where all is well.
+// Health returns what is wrong, or soon will be, at that time. It has nothing that must not be public; Freshness and the
+// log say more.
 func (m *Mirror) Health(at time.Time) []status.Warning {
 	m.mu.Lock()
 	r := m.record
@@ -23,8 +23,8 @@ func (m *Mirror) Health(at time.Time) []status.Warning {
 	return warningsOf(m.c.Store, f, r.damage, m.c.Interval, at)
 }
 
-// ReadHealth returns how new a copy is and what Health says of it, as far as its directory tells, beside the process
-// that syncs it or without one. interval is that of Config; 0: five minutes.
+// ReadHealth returns what Freshness and Health would, as far as the directory of a store shows it. interval is that of
+// Config; 0: five minutes.
 func ReadHealth(s *store.Store, interval time.Duration, at time.Time) (status.Freshness, []status.Warning, error) {
 	r, err := openRecord(s.Dir())
 	if err != nil {
@@ -41,11 +41,11 @@ func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.
 	const seeUpstream = "see to the upstream, or to the way there"
 	repo := s.Repository()
 	if damage != nil {
-		warn("record", false, "the next sync writes it again; look at the disk", "the disk damaged %s, which tells of earlier syncs", recordName)
+		warn("record", false, "the next sync writes it again; check the disk", "the disk damaged %s, the record of earlier syncs", recordName)
 	}
 	out = append(out, s.WarnOfDamage()...)
 	if !f.Synced {
-		text := "not synced: nothing is served before the first sync is complete"
+		text := "not synced: nothing is served until the first sync is complete"
 		if f.Error != "" {
 			text += fmt.Sprintf("; no sync went well since %s: %s", f.Since.Format(time.RFC3339), describeReason(f))
 		}
@@ -53,9 +53,9 @@ func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.
 		return out
 	}
 	if text := describeExpiry(f, repo, at); text != "" {
-		warn("expiry", true, "see to the origin, or to the way there", "%s", text)
+		warn("expiry", true, "check the origin, and the network to it", "%s", text)
 	}
-	out = append(out, s.WarnOfLost(repo, at, "damaged here, or at the upstreams; they are fetched as soon as one of these has them whole, or by box-update-server fsck")...)
+	out = append(out, s.WarnOfLost(repo, at, "damaged here or at the upstreams: they are fetched as soon as an upstream has them intact, or by box-update-server fsck")...)
 	if text := describeSilence(f, interval, at); text != "" {
 		warn("sync", false, seeUpstream, "%s", text)
 	}
@@ -64,13 +64,13 @@ func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.
 	}
 	for _, u := range f.Upstreams {
 		if u.Loop && !f.Ring {
-			warn("upstream", false, "name the origin as upstream, or a mirror that is nearer to it", "upstream %s copies from this mirror, and is of no use to it", u.URL)
+			warn("upstream", false, "name the origin as upstream, or a mirror that is nearer to it", "upstream %s copies from this mirror, so that it is of no use", u.URL)
 		}
 		if u.Slow {
 			warn("upstream", false, seeUpstream, "upstream %s is much slower than another one, and asked last", u.URL)
 		}
 		if u.Damaged {
-			warn("upstream", false, "run fsck there", "upstream %s has several archives that are damaged, and is asked last", u.URL)
+			warn("upstream", false, "run fsck there", "upstream %s has several damaged archives, and is asked last", u.URL)
 		}
 		if u.Error != "" && !strings.Contains(f.Error, u.Error) {
 			warn("upstream", false, seeUpstream, "upstream %s is not used: %s", u.URL, u.Reason)
@@ -83,7 +83,8 @@ func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.
 	return out
 }
 
-// describeExpiry warns, with more than "", when three quarters of a file's life are over: half-way its signer was to renew it.
+// describeExpiry returns a warning once three quarters of a file's life are over, otherwise "". Its signer should have
+// renewed it half-way.
 func describeExpiry(f status.Freshness, repo *trust.Repository, at time.Time) string {
 	life := f.Expires.Sub(repo.Issued(trust.Role(f.Expiring)))
 	left := f.Expires.Sub(at)
@@ -94,11 +95,11 @@ func describeExpiry(f status.Freshness, repo *trust.Repository, at time.Time) st
 	if f.Expired {
 		verb = "expired"
 	}
-	return fmt.Sprintf("%s %d %s at %s, from when on boxes refuse it",
+	return fmt.Sprintf("%s %d %s at %s, and boxes refuse it from then on",
 		f.Expiring, repo.Version(trust.Role(f.Expiring)), verb, f.Expires.Format(time.RFC3339))
 }
 
-// describeReason returns the reason why no sync goes well, and the upstreams that are to blame.
+// describeReason returns the reason why syncs fail, and the upstreams at fault.
 func describeReason(f status.Freshness) string {
 	text := string(f.Reason)
 	for _, u := range f.Upstreams {
@@ -109,16 +110,16 @@ func describeReason(f status.Freshness) string {
 	return text
 }
 
-// describeSilence tells of syncs that fail, and of upstreams that were not heard of for long, "" where all is well.
+// describeSilence returns a warning if syncs fail, or no upstream had acceptable metadata for long, otherwise "".
 func describeSilence(f status.Freshness, interval time.Duration, at time.Time) string {
 	long := at.Sub(f.Checked) > silentFor*interval
 	switch {
 	case f.Error != "":
-		return fmt.Sprintf("no sync went well since %s; what is there is served: %s", f.Since.Format(time.RFC3339), describeReason(f))
+		return fmt.Sprintf("no sync went well since %s; the last complete copy is served: %s", f.Since.Format(time.RFC3339), describeReason(f))
 	case long && f.Checked.IsZero():
-		return "no upstream was asked yet; what is there is served"
+		return "no upstream was asked yet; the copy is served as it is"
 	case long:
-		return fmt.Sprintf("no upstream was heard of since %s; what is there is served", f.Checked.Format(time.RFC3339))
+		return fmt.Sprintf("no upstream had acceptable metadata since %s; the copy is served as it is", f.Checked.Format(time.RFC3339))
 	}
 	return ""
 }

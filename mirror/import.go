@@ -8,11 +8,11 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-// Config returns what a mirror works on, with the values that stand for zero ones.
+// Config returns the configuration, with its defaults.
 func (m *Mirror) Config() Config { return m.c }
 
-// RunImport calls do, which makes the repository that it returns the current one, while nothing else changes the store, and
-// notes that the copy is complete. A sync that is under way makes way for it, and begins anew afterwards.
+// RunImport calls do, which makes the repository that it returns the current one, and records that the copy is complete.
+// Nothing else changes the store meanwhile: a running sync ends, and begins again afterwards.
 func (m *Mirror) RunImport(ctx context.Context, do func() (*trust.Repository, error)) error {
 	return m.lock.runExclusive(ctx, func() error {
 		repo, err := do()
@@ -27,17 +27,17 @@ func (m *Mirror) RunImport(ctx context.Context, do func() (*trust.Repository, er
 	})
 }
 
-// NoteImport notes in the directory of a store, which no Mirror has, that the copy is complete.
+// NoteImport records in the directory of a store, which no Mirror has, that the copy is complete.
 func NoteImport(fs disk.FS, dir string, repo *trust.Repository, at time.Time) error {
 	r, _, err := readRecord(dir)
 	if err != nil {
-		r = record{} // it tells the past
+		r = record{} // it has only the past
 	}
 	r.noteImport(repo, seconds(at))
 	return r.write(fs, dir)
 }
 
-// noteImport notes that a repository came from elsewhere than an upstream, which may be behind it.
+// noteImport records a repository that did not come from an upstream. The upstreams may be behind it.
 func (r *record) noteImport(repo *trust.Repository, at time.Time) {
 	r.clearProblem()
 	r.Checked, r.Complete = at, at

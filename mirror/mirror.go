@@ -16,23 +16,23 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// OnDemand says what becomes of an update that is listed and not kept, when somebody asks for it.
+// OnDemand says what a mirror does when somebody asks for an update that it lists and does not keep.
 type OnDemand string
 
-// What becomes of it.
+// What it does.
 const (
-	OnDemandNone     OnDemand = ""         // it is not to be had here
-	OnDemandFetch    OnDemand = "fetch"    // it is fetched, and the client comes back
-	OnDemandRedirect OnDemand = "redirect" // the client goes to an upstream
+	OnDemandNone     OnDemand = ""         // it answers that it does not have the update
+	OnDemandFetch    OnDemand = "fetch"    // it fetches the update, and asks the client to come back
+	OnDemandRedirect OnDemand = "redirect" // it sends the client to an upstream
 )
 
-// Config says what a mirror works on. Store and Client are required.
+// Config is the configuration of a mirror. Store and Client are required.
 type Config struct {
-	// Store is open for writing, with the pinned root. It is the caller's to close, after Run has
-	// returned. What of the list is kept is its Config.Kept.
+	// Store is open for writing, with the pinned root. Its Config.Kept decides what is kept. The caller closes it after
+	// Run has returned.
 	Store *store.Store
 
-	// Client asks the upstreams. It is the caller's to close.
+	// Client asks the upstreams. The caller closes it.
 	Client *fetch.Client
 
 	FS     disk.FS
@@ -50,11 +50,10 @@ type Config struct {
 	OnDemand OnDemand
 
 	// Planned, if not nil, is called before archives are fetched, with all of them, the biggest first.
-	// How each goes on, fetch.Config.Progress tells.
+	// fetch.Config.Progress reports the progress of each.
 	Planned func([]trust.Release)
 
-	// Ended, if not nil, is called when a sync or a repair is over, or makes way: nothing more comes then of
-	// what was planned.
+	// Ended, if not nil, is called when a sync or a repair has ended, and no more of what was planned comes.
 	Ended func()
 
 	// Jitter returns numbers from 0 to below 1 that spread pauses; nil: at random.
@@ -108,8 +107,8 @@ type Mirror struct {
 	id string // see newID
 
 	lock      *storeLock
-	demanding sync.Mutex     // held while something on demand begins, and while none may; taken before mu
-	demanded  sync.WaitGroup // what is being fetched on demand; added to with demanding held
+	demanding sync.Mutex     // held while a fetch on demand begins, and while none may begin; locked before mu
+	demanded  sync.WaitGroup // the fetches on demand; added to with demanding held
 
 	trigger chan struct{}      // has room for one
 	wanted  chan trust.Release // what Run is to fetch on demand
@@ -120,13 +119,13 @@ type Mirror struct {
 	history           []status.Sync // the newest first
 	flights           map[update.Digest]*flight
 	wants             map[update.Digest]*want
-	rate              float64 // bytes per second of the archives that were fetched lately; 0: not known
+	rate              float64 // bytes per second, averaged over the last archives; 0: not known
 	kept              keptSet
-	planned           []trust.Release                      // that a sync or a repair is fetching
-	demands           map[update.Digest]context.CancelFunc // ends what is being fetched on demand
+	planned           []trust.Release                      // what a sync or a repair is fetching
+	demands           map[update.Digest]context.CancelFunc // end the fetches on demand
 }
 
-// New returns a mirror. Nothing is asked or written before Sync or Run.
+// New returns a mirror. It sends and writes nothing before Sync or Run.
 func New(c Config) (*Mirror, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -139,7 +138,7 @@ func New(c Config) (*Mirror, error) {
 		demands: map[update.Digest]context.CancelFunc{},
 	}
 	if m.record, err = openRecord(c.Store.Dir()); err != nil {
-		c.Logger.Warn("what is known of earlier syncs is lost", "err", err)
+		c.Logger.Warn("the record of earlier syncs is lost", "err", err)
 	} else if m.record.damage != nil {
 		c.Logger.Warn("the disk damaged a file, which is written again", "err", m.record.damage)
 	}

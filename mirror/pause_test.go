@@ -28,15 +28,15 @@ func TestPause(t *testing.T) {
 // TestRetryAfter follows from how fast archives came lately.
 func TestRetryAfter(t *testing.T) {
 	m := &Mirror{}
-	m.measured(1000, time.Second)
+	m.noteRate(1000, time.Second)
 	if m.rate != 1000 {
 		t.Errorf("expected 1000 bytes a second, got %v", m.rate)
 	}
-	m.measured(5000, time.Second)
+	m.noteRate(5000, time.Second)
 	if m.rate != 2000 {
 		t.Errorf("expected the mean to follow slowly, got %v", m.rate)
 	}
-	m.measured(5000, 0)
+	m.noteRate(5000, 0)
 	if m.rate < 2000 {
 		t.Errorf("expected no division by zero, got %v", m.rate)
 	}

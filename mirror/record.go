@@ -24,7 +24,7 @@ const (
 	maxHistory = 20        // syncs of this process that are remembered
 )
 
-// record is what a mirror remembers of its syncs, and tells other processes.
+// record is what a mirror stores about its syncs, for itself and other processes.
 type record struct {
 	Checked       time.Time         `json:"checked,omitzero"`
 	Complete      time.Time         `json:"complete,omitzero"`
@@ -36,10 +36,10 @@ type record struct {
 	BehindSince   time.Time         `json:"behind_since,omitzero"`
 	Upstreams     []status.Upstream `json:"upstreams"`
 
-	damage error // what the disk did to it since it was written; nil: nothing
+	damage error // how the disk damaged it since it was written; nil: it is intact
 }
 
-// openRecord returns the record in the directory of a store, an empty one where there is none or all of it is damaged.
+// openRecord returns the record in the directory of a store, an empty one if there is none or both copies are damaged.
 func openRecord(dir string) (record, error) {
 	r, damage, err := readRecord(dir)
 	if errors.Is(err, disk.ErrDamaged) {
@@ -49,8 +49,8 @@ func openRecord(dir string) (record, error) {
 	return r, err
 }
 
-// readRecord returns the record in the directory of a store, an empty one where there is none, and what damage it has a
-// copy against.
+// readRecord returns the record in the directory of a store, an empty one if there is none. damage says why it comes from
+// the second copy.
 func readRecord(dir string) (r record, damage, err error) {
 	raw, damage, err := disk.ReadState(filepath.Join(dir, recordName), maxRecord, func(raw []byte) error {
 		_, err := parseRecord(raw)
@@ -76,11 +76,10 @@ func parseRecord(raw []byte) (r record, err error) {
 	return r, nil
 }
 
-// save writes the record. Where it can't be written the mirror goes on: it tells the past, and nothing
-// depends on it. The caller holds mu.
+// save writes the record. It only logs an error, because nothing depends on the record. The caller holds mu.
 func (m *Mirror) save() {
 	if err := m.record.write(m.c.FS, m.c.Store.Dir()); err != nil {
-		m.c.Logger.Warn("freshness not written", "err", err)
+		m.c.Logger.Warn("record of syncs not written", "err", err)
 		return
 	}
 	m.record.damage = nil
@@ -94,7 +93,7 @@ func (r record) write(disk disk.FS, dir string) error {
 	return disk.WriteState(filepath.Join(dir, recordName), append(raw, '\n'), 0o600)
 }
 
-// noteSync takes in how a sync went. One that was ended by its caller says nothing about the copy.
+// noteSync records the result of a sync, unless the caller ended it.
 func (m *Mirror) noteSync(ctx context.Context, began time.Time, result Result, err error) {
 	if err != nil && ctx.Err() != nil {
 		return
@@ -118,10 +117,10 @@ func (m *Mirror) noteSync(ctx context.Context, began time.Time, result Result, e
 	m.save()
 }
 
-// clearProblem forgets what went wrong.
+// clearProblem removes what went wrong.
 func (r *record) clearProblem() { r.Error, r.Reason, r.Since = "", "", time.Time{} }
 
-// noteProblem notes what went wrong.
+// noteProblem records what went wrong.
 func (r *record) noteProblem(text string, reason status.Reason, at time.Time) {
 	if r.Error == "" {
 		r.Since = at
@@ -129,7 +128,7 @@ func (r *record) noteProblem(text string, reason status.Reason, at time.Time) {
 	r.Error, r.Reason = text, reason
 }
 
-// askedUpstreams returns what is known of the upstreams that are asked, in their order.
+// askedUpstreams returns what is known of the configured upstreams, in their order.
 func (m *Mirror) askedUpstreams(known []status.Upstream) []status.Upstream {
 	out := []status.Upstream{}
 	for _, u := range m.c.Client.Upstreams() {
@@ -143,7 +142,7 @@ func (m *Mirror) askedUpstreams(known []status.Upstream) []status.Upstream {
 // askedLast returns why an upstream is asked last.
 func askedLast(s fetch.State) (slow, damaged bool) { return !s.Slow.IsZero(), !s.Damaged.IsZero() }
 
-// find returns what is known of an upstream, after adding it where it is new.
+// find returns what is known of an upstream, after adding it if it is new.
 func find(all *[]status.Upstream, u *fetch.Upstream) *status.Upstream {
 	for i := range *all {
 		if (*all)[i].URL == u.String() {
@@ -154,7 +153,7 @@ func find(all *[]status.Upstream, u *fetch.Upstream) *status.Upstream {
 	return &(*all)[len(*all)-1]
 }
 
-// noteLook takes in what an upstream showed: a repository, or an error.
+// noteLook records the result of asking an upstream: a repository, or an error.
 func (m *Mirror) noteLook(u *fetch.Upstream, repo *trust.Repository, err error) {
 	at := seconds(m.c.Now())
 	m.mu.Lock()

@@ -7,17 +7,17 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-// Repaired is what a repair found, and did.
+// Repaired is the result of a repair.
 type Repaired struct {
-	Problems []store.Problem // that were found; what is damaged is in quarantine
+	Problems []store.Problem // that were found; damaged archives are in quarantine
 	Result                   // what was fetched
 }
 
-// Repair reads every archive, moves what is damaged to quarantine, and fetches what the current
-// repository lists, the store keeps, and is not in place: of a damaged archive the damaged blocks alone.
-// Syncs go on meanwhile; what is fetched waits for one that is under way. Of look, Checked and Read count.
+// Repair reads every archive, moves damaged ones to quarantine, and fetches all archives that should be in place and are
+// not. Of a damaged archive it fetches only the damaged blocks. Syncs may run meanwhile, but Repair fetches only between
+// them. Of look it uses Checked and Read.
 //
-// Where the error is nil, all is well again. The errors are those of store.Store.Check and of Sync.
+// After nil, all archives are in place. The errors are those of store.Store.Check and of Sync.
 func (m *Mirror) Repair(ctx context.Context, look store.Check) (Repaired, error) {
 	s := m.c.Store
 	problems, err := s.Check(ctx, store.Check{Hash: true, Quarantine: true, Checked: look.Checked, Read: look.Read})

@@ -8,29 +8,27 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Retention says which of the updates that are listed a mirror keeps. The zero Retention keeps
-// everything. Where both limits are set, an update is kept that either of them keeps.
+// Retention says which of the listed updates a mirror keeps. The zero Retention keeps all. If both limits are set, an
+// update is kept if either of them keeps it.
 //
-// Of each product the newest update that every box may install is kept in any case: it is the one that
-// boxes are sent to. A rollout that ended after the list was signed does not let its predecessor go before the next list.
+// Of each product, the newest update that every box may install is always kept, because most boxes need it. When a
+// rollout ends after the list was signed, its predecessor is kept until the next list.
 type Retention struct {
-	// Newest is of how many versions of each product, counted from the newest, the updates are kept;
-	// 0: no such limit.
+	// Newest is how many of the newest versions of each product are kept; 0: no such limit.
 	Newest int
 
-	// Since is from when on published updates are kept; zero: no such limit.
+	// Since keeps updates that were published then or later; zero: no such limit.
 	Since time.Time
 }
 
-// Kept returns the releases of a repository that are kept. It is what store.Config.Kept takes. The same
-// repository gives the same releases, whatever the time.
+// Kept returns the releases of a repository that are kept; see store.Config.Kept. The result does not depend on the time.
 func (t Retention) Kept(r *trust.Repository) []trust.Release {
 	releases := r.Releases()
 	if t.Newest <= 0 && t.Since.IsZero() {
 		return releases
 	}
-	// The clocks of the repository: this one may be off. That of the online key alone would let its thief end a rollout,
-	// and so drop what most boxes still need; that of the release keys knows of no time after the list was signed.
+	// Use the times in the repository, since the local clock may be off. With the online key's time alone, its thief
+	// could end a rollout, and so drop what most boxes still need. The release keys' time never passes the signing.
 	clocks := [...]time.Time{r.Issued(trust.RoleTimestamp), r.Issued(trust.RoleTargets)}
 	products := map[update.Product]*productKept{}
 	var out []trust.Release
@@ -48,11 +46,11 @@ func (t Retention) Kept(r *trust.Repository) []trust.Release {
 	return out
 }
 
-// productKept is what was seen of a product so far, from the newest on.
+// productKept is what is known of a product, from its newest version down to the current one.
 type productKept struct {
 	versions int // different ones
 	last     update.Version
-	forAll   [2]update.Version // by each clock the newest that every box may install; zero: not seen yet
+	forAll   [2]update.Version // the newest that every box may install, by each time; zero: none yet
 }
 
 // keeps decides on the next older release of a product.

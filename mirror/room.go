@@ -11,8 +11,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// demandRest is for how long what came on demand is left to those who asked for it, before it makes room for
-// something else on demand. Clients return within longestReturn.
+// demandRest is how long an archive on demand stays unused before it makes room for another one on demand. Clients
+// return within longestReturn.
 const demandRest = 10 * time.Minute
 
 // checkRoom refuses archives of a repository that is about to be served, if they do not fit. Archives that are not
@@ -47,7 +47,7 @@ func (m *Mirror) makeRoom(ctx context.Context, wanted, keep []trust.Release, unu
 	return err
 }
 
-// withoutDemands ends what is being fetched on demand, keeps more from beginning, and calls do.
+// withoutDemands ends all fetches on demand, and calls do before another one may begin.
 func (m *Mirror) withoutDemands(do func() error) error {
 	m.demanding.Lock()
 	defer m.demanding.Unlock()
@@ -60,11 +60,11 @@ func (m *Mirror) withoutDemands(do func() error) error {
 	return do()
 }
 
-// runOnDemand calls do, whose context ends when a sync needs the room.
+// runOnDemand calls do for a fetch on demand. The context of do ends when a sync needs the room.
 func (m *Mirror) runOnDemand(ctx context.Context, d update.Digest, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	m.demanding.Lock() // withoutDemands finds all that began, and waits for no other
+	m.demanding.Lock() // so that withoutDemands finds all that have begun
 	m.demanded.Add(1)
 	m.mu.Lock()
 	m.demands[d] = cancel

@@ -8,9 +8,9 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/pace"
 )
 
-// Run syncs at once, and then after each Config.Interval or Trigger, sooner after a failure, and fetches
-// what Want promised. It goes on after failures, which it logs and Freshness tells, and returns when ctx
-// ends, with its error. At most one Run is under way.
+// Run syncs at once, and then after each Config.Interval or Trigger, sooner after a failure, and fetches what Want
+// promised. It logs failures, which Freshness reports too, and continues until ctx ends, whose error it returns. Only one
+// Run may be running.
 func (m *Mirror) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wants sync.WaitGroup
@@ -36,7 +36,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	}
 }
 
-// Trigger has Run sync now, or again when the sync is over that is under way. It does not wait.
+// Trigger makes Run sync now, or again after the sync that is running. It does not wait.
 func (m *Mirror) Trigger() {
 	select {
 	case m.trigger <- struct{}{}:

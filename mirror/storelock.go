@@ -4,29 +4,31 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
-// errMakeWay ends what gives way to an import.
-var errMakeWay = errors.New("an import comes first")
+// errImportFirst ends a sync or a repair because an import came.
+var errImportFirst = errors.New("an import comes first")
 
-// storeLock has syncs, repairs and imports change the store one after another. Imports come first: a person waits
-// for one, with the medium in hand, while a sync may be patient with its upstreams for long. What is under way
-// then ends, keeps what arrived, and begins anew afterwards.
+// storeLock makes syncs, repairs and imports change the store one after another. Imports come first, because a person
+// waits for an import, while a sync may wait long for its upstreams. An import ends a running sync or repair, which
+// keeps what arrived, and begins again afterwards.
 type storeLock struct {
-	held chan struct{} // a mutex that is waited for with a context; it is given in the order of asking
+	held *semaphore.Weighted // first come, first served
 
 	mu      sync.Mutex
-	imports int                     // that wait or are under way
-	cancel  context.CancelCauseFunc // of what is under way and gives way; nil: nothing is
+	imports int                     // that wait or are running
+	cancel  context.CancelCauseFunc // ends the running sync or repair; nil: there is none
 }
 
-func newStoreLock() *storeLock { return &storeLock{held: make(chan struct{}, 1)} }
+func newStoreLock() *storeLock { return &storeLock{held: semaphore.NewWeighted(1)} }
 
-// runPreemptible calls do with the lock, and once more after an import that came meanwhile: then the context of do
-// ends. The error is that of the last call, or of ctx.
+// runPreemptible calls do with the lock. If an import comes meanwhile, the context of do ends, and do is called again
+// afterwards. The error is that of the last call, or of ctx.
 func (l *storeLock) runPreemptible(ctx context.Context, do func(context.Context) error) error {
 	for {
-		if err := l.acquire(ctx); err != nil {
+		if err := l.held.Acquire(ctx, 1); err != nil {
 			return err
 		}
 		mine, cancel := context.WithCancelCause(ctx)
@@ -34,42 +36,29 @@ func (l *storeLock) runPreemptible(ctx context.Context, do func(context.Context)
 		var err error
 		if !again {
 			err = do(mine)
-			again = err != nil && ctx.Err() == nil && errors.Is(context.Cause(mine), errMakeWay)
+			again = err != nil && ctx.Err() == nil && errors.Is(context.Cause(mine), errImportFirst)
 		}
 		l.setCancel(nil)
 		cancel(nil)
-		<-l.held // an import that waits has asked before, and has the lock now
+		l.held.Release(1) // an import that waits asked first, so it has the lock now
 		if !again {
 			return err
 		}
 	}
 }
 
-// runExclusive calls do as soon as what is under way has ended, which gives way unless it is an import as well.
+// runExclusive calls do with the lock, and ends a running sync or repair for that.
 func (l *storeLock) runExclusive(ctx context.Context, do func() error) error {
 	l.addImports(1)
 	defer l.addImports(-1)
-	if err := l.acquire(ctx); err != nil {
+	if err := l.held.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer func() { <-l.held }()
+	defer l.held.Release(1)
 	return do()
 }
 
-// acquire takes the lock, or ends with ctx, and then without it.
-func (l *storeLock) acquire(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case l.held <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// setCancel says how to end what is under way, and reports whether an import waits already.
+// setCancel sets how to end the running sync or repair, and reports whether an import waits already.
 func (l *storeLock) setCancel(cancel context.CancelCauseFunc) (waits bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,11 +66,11 @@ func (l *storeLock) setCancel(cancel context.CancelCauseFunc) (waits bool) {
 	return l.imports > 0
 }
 
-// addImports counts imports, and ends what gives way to them.
+// addImports counts imports. A new one ends the running sync or repair.
 func (l *storeLock) addImports(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.imports += n; n > 0 && l.cancel != nil {
-		l.cancel(errMakeWay)
+		l.cancel(errImportFirst)
 	}
 }

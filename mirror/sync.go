@@ -12,27 +12,26 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Result is what a sync did.
+// Result is the result of a sync, a repair, an import or an export.
 type Result struct {
 	Changed  bool  // another repository is served now
-	Archives int   // that were fetched
-	Bytes    int64 // of them that were not there already
+	Archives int   // that were brought
+	Bytes    int64 // of them, without the blocks that were there already
 }
 
-// add takes in what a further try did.
+// add adds the result of another attempt.
 func (r *Result) add(more Result) {
 	r.Changed = r.Changed || more.Changed
 	r.Archives += more.Archives
 	r.Bytes += more.Bytes
 }
 
-// Sync brings the copy up to date, once, and returns when it is complete and verified. It waits for
-// another sync that is under way, and makes way for an import, after which it begins anew. After an error other
-// than that of lost archives, what was served before is still served. What was fetched is kept, and Freshness tells
-// the error.
+// Sync brings the copy up to date, and returns when it is complete and verified. It waits for another sync that is
+// running. An import interrupts it, and then it begins again. After an error, the old repository is still served, unless
+// only some archives are lost at the upstreams. The blocks that came are kept, and Freshness reports the error.
 //
-// The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; disk.ErrNoSpace
-// is also the one of a store that would exceed its cap.
+// The errors are those of store.Store.Refresh, Commit and Ingest, and of package fetch; disk.ErrNoSpace also if the store
+// would exceed its limit.
 func (m *Mirror) Sync(ctx context.Context) (all Result, err error) {
 	err = m.lock.runPreemptible(ctx, func(ctx context.Context) error {
 		began := m.c.Now()
@@ -62,14 +61,14 @@ func (m *Mirror) sync(ctx context.Context) (Result, error) {
 	if len(gone) == 0 || ctx.Err() != nil {
 		return result, err
 	}
-	// Last, since one that does not come again may be waited for long.
+	// Last, because the wait for an archive that does not come may be long.
 	repaired, repairErr := m.bringAll(ctx, gone, newest)
 	result.add(repaired)
 	return result, errors.Join(err, repairErr)
 }
 
-// lacking returns what is not in place of a repository: what is new, and what is gone although the repository that is
-// served lists it, too.
+// lacking returns the archives of a repository that are not in place: those that are new, and those that are gone although
+// the served repository lists them too.
 func (m *Mirror) lacking(newest *trust.Repository) (fresh, gone []trust.Release) {
 	served := m.c.Store.Repository()
 	for _, rel := range m.c.Store.Missing(newest) {
@@ -88,15 +87,15 @@ func lists(repo *trust.Repository, rel trust.Release) bool {
 	return ok && known.Digest() == rel.Digest()
 }
 
-// serveNewest fetches what is new of a repository, and has it served. What is gone holds nothing back, whatever the
-// reason: boxes lack it in the repository that is served now, too.
+// serveNewest fetches the new archives of a repository, and makes it the served one. Archives that are gone do not delay
+// this, because the served repository lacks them too.
 func (m *Mirror) serveNewest(ctx context.Context, newest *trust.Repository, fresh, gone []trust.Release) (Result, error) {
 	s := m.c.Store
 	result, err := m.bringAll(ctx, fresh, newest)
 	var l *lost
 	var without []update.Digest
 	if errors.As(err, &l) && ctx.Err() == nil && m.gains(s.Repository(), newest, l.archives) {
-		// What is whole is served. The error tells what is missing, and the next sync asks for it again.
+		// Serve what is intact. The error names the others, and the next sync asks for them again.
 		without = l.archives
 	} else if err != nil {
 		return result, err
@@ -116,8 +115,8 @@ func (m *Mirror) serveNewest(ctx context.Context, newest *trust.Repository, fres
 	return result, err
 }
 
-// refresh returns the newest repository of all upstreams, verified; the current one where none has a
-// newer one. The error is that of each upstream where none has one that is accepted.
+// refresh returns the newest repository of all upstreams, verified, or the current one if none has a newer one. If no
+// upstream has an acceptable one, the error joins those of all.
 func (m *Mirror) refresh(ctx context.Context) (*trust.Repository, error) {
 	var accepted []*fetch.Upstream
 	newest, err := m.c.Client.Newest(ctx, fetch.Search{
@@ -138,9 +137,9 @@ func (m *Mirror) refresh(ctx context.Context) (*trust.Repository, error) {
 	return newest, nil
 }
 
-// gains reports whether a repository is worth serving without the archives that are lost: it has an update more than
-// the one that is served, withdraws one, or keeps what is served from expiring. Where the lost ones are all
-// that is new, boxes are better off with what is served, which is whole.
+// gains reports whether a repository is worth serving without the lost archives: it has another new update, withdraws
+// one, or keeps the served one from expiring. If only the lost archives are new, boxes are better off with the served
+// repository, which is whole.
 func (m *Mirror) gains(served, newest *trust.Repository, lost []update.Digest) bool {
 	for _, rel := range newest.Releases() {
 		known := false
@@ -162,7 +161,7 @@ func (m *Mirror) gains(served, newest *trust.Repository, lost []update.Digest) b
 	return false
 }
 
-// collectIfDue removes archives now and then. The caller has the lock.
+// collectIfDue removes archives that are not kept, if Config.GCEvery has passed. The caller has the lock.
 func (m *Mirror) collectIfDue(ctx context.Context) {
 	if ctx.Err() == nil && m.c.Store.GCDue(m.c.GCEvery) {
 		m.collect(ctx)

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	maxWanted     = 256 // archives that wait for being fetched on demand
+	maxWanted     = 256 // archives that wait to be fetched on demand
 	wantedAtOnce  = 2
-	wantAgain     = 30 * time.Second // after one did not arrive
+	wantAgain     = 30 * time.Second // pause after a fetch that failed
 	leastReturn   = 5 * time.Second
 	longestReturn = 2 * time.Minute
 	assumedRate   = 1 << 20 // bytes per second, while nothing was measured
@@ -20,7 +20,7 @@ const (
 // want is an archive that somebody asked for.
 type want struct {
 	open   bool      // it waits, or is being fetched
-	failed time.Time // when it last did not arrive
+	failed time.Time // when its last fetch failed
 }
 
 // keptSet is what is kept of a repository.
@@ -29,12 +29,11 @@ type keptSet struct {
 	digests map[update.Digest]bool
 }
 
-// Want says what to tell a client who asks for an update of the catalog that is not in place: to come
-// back after a time, or to go to an upstream, whose URL of the archive it is. Neither means that it is
-// not to be had here.
+// Want returns what to answer a client that asks for an update of the catalog that is not in place: to come back after a
+// time, or to go to the URL of the archive at an upstream. If both are zero, the mirror does not have the update.
 //
-// An update that is kept, and was lost, is fetched in any case; others as Config.OnDemand says. However
-// many ask, and however often, an archive is fetched once, while Run runs. Want does not wait.
+// A lost update that is kept is fetched in any case, others as Config.OnDemand says. Run fetches an archive once, however
+// many clients ask for it. Want does not wait.
 func (m *Mirror) Want(u update.Update) (retryAfter time.Duration, redirect string) {
 	repo := m.c.Store.Repository()
 	if repo == nil {
@@ -47,7 +46,7 @@ func (m *Mirror) Want(u update.Update) (retryAfter time.Duration, redirect strin
 	case m.c.OnDemand == OnDemandFetch || m.keeps(repo, rel):
 		return m.want(rel), ""
 	case m.c.OnDemand == OnDemandRedirect:
-		return m.elsewhere(rel)
+		return m.redirect(rel)
 	}
 	return 0, ""
 }
@@ -64,17 +63,16 @@ func (m *Mirror) keeps(repo *trust.Repository, rel trust.Release) bool {
 	return m.kept.digests[rel.Digest()]
 }
 
-// elsewhere returns the URL of an archive at the upstream that is asked first of those that nothing is against.
-// Where there is none, the archive is fetched from whichever has it: a client that is sent to a server that is down,
-// or lacks the archive, can't tell that it is to come back.
-func (m *Mirror) elsewhere(rel trust.Release) (time.Duration, string) {
+// redirect returns the URL of an archive at the first good upstream. If there is none, the archive is fetched: a client
+// that is sent to a server that is down, or lacks the archive, would not know that it should come back here.
+func (m *Mirror) redirect(rel trust.Release) (time.Duration, string) {
 	if u := m.c.Client.First(); u != nil {
 		return 0, u.String() + "/sha256/" + rel.Digest().String()
 	}
 	return m.want(rel), ""
 }
 
-// want has Run fetch an archive, and returns when it may be there.
+// want makes Run fetch an archive, and returns when it may be there.
 func (m *Mirror) want(rel trust.Release) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,7 +106,7 @@ func (m *Mirror) estimateArrival(rel trust.Release) time.Duration {
 	return min(max(wait, leastReturn), longestReturn).Round(time.Second)
 }
 
-// serveWants fetches what is wanted until ctx ends.
+// serveWants fetches wanted archives until ctx ends.
 func (m *Mirror) serveWants(ctx context.Context) {
 	for {
 		select {
@@ -141,7 +139,7 @@ func (m *Mirror) noteFetched(rel trust.Release, err error) {
 	m.wants[rel.Digest()] = &want{failed: m.c.Now()}
 }
 
-// forgetFailed drops failures that count no more. The caller holds mu.
+// forgetFailed drops old failures. The caller holds mu.
 func (m *Mirror) forgetFailed() {
 	at := m.c.Now()
 	for d, w := range m.wants {

@@ -9,13 +9,12 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// watchEvery is how often a sync that is under way looks how its upstreams do.
+// watchEvery is how often the upstreams of a running sync are checked.
 const watchEvery = time.Second
 
-// watch has Freshness tell of upstreams that fail while a sync is under way, which is patient with them,
-// until stop is called.
+// watch records upstreams that fail during a sync, which may wait long for them, until stop is called.
 func (m *Mirror) watch() (stop func()) {
-	w := watch{m: m, told: map[*fetch.Upstream]bool{}}
+	w := watch{m: m, failing: map[*fetch.Upstream]bool{}}
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -37,14 +36,14 @@ func (m *Mirror) watch() (stop func()) {
 	}
 }
 
-// watch is what was told during one sync.
+// watch is what was recorded during one sync.
 type watch struct {
-	m    *Mirror
-	told map[*fetch.Upstream]bool // as failing
-	all  bool                     // that no upstream is left
+	m       *Mirror
+	failing map[*fetch.Upstream]bool
+	all     bool // all upstreams fail
 }
 
-// check takes in which upstreams fail now, and writes it down where that has changed.
+// check records which upstreams fail now, if that has changed.
 func (w *watch) check() {
 	m := w.m
 	at := seconds(m.c.Now())
@@ -60,15 +59,15 @@ func (w *watch) check() {
 		if slow, damaged := askedLast(s); known.Slow != slow || known.Damaged != damaged {
 			known.Slow, known.Damaged, changed = slow, damaged, true
 		}
-		if s.Failing != w.told[u] {
-			w.told[u], changed = s.Failing, true
+		if s.Failing != w.failing[u] {
+			w.failing[u], changed = s.Failing, true
 			w.noteFailing(u, s)
 		}
 	}
 	r := &m.record
 	switch all := len(failing) == len(m.c.Client.Upstreams()); {
 	case all && r.Error == "":
-		err := errors.New("every upstream fails, and is asked again: " + strings.Join(failing, "; "))
+		err := errors.New("every upstream fails and is asked again: " + strings.Join(failing, "; "))
 		r.noteProblem(message(err), status.ReasonUnavailable, at)
 		w.all, changed = true, true
 	case !all && w.all:
@@ -80,7 +79,7 @@ func (w *watch) check() {
 	}
 }
 
-// noteFailing notes whether an upstream fails. The caller holds mu.
+// noteFailing records whether an upstream fails. The caller holds mu.
 func (w *watch) noteFailing(u *fetch.Upstream, s fetch.State) {
 	known := find(&w.m.record.Upstreams, u)
 	if s.Failing {

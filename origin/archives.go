@@ -12,7 +12,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// arrival is an archive that stays open between the blocks that callers bring.
+// arrival is an archive that stays open for writing between two blocks.
 type arrival struct {
 	*store.Ingest
 	used int64 // guarded by Origin.mu
@@ -31,9 +31,17 @@ func (o *Origin) archive(id, digest update.Digest) (trust.Release, error) {
 	return r, nil
 }
 
-// Archive says how much of an archive of the staged list with that ID has arrived. The error is
-// ErrNotFound for another ID, also for that of a proposal which lacks signatures, and for an archive
-// that the list does not name.
+// archiveWithBlock returns an archive of a staged list that has a block i.
+func (o *Origin) archiveWithBlock(id, digest update.Digest, i int) (trust.Release, error) {
+	r, err := o.archive(id, digest)
+	if err == nil && (i < 0 || i >= update.BlockCount(r.Length())) {
+		err = fmt.Errorf("%v: block %d: %w: it has %d", r.Name(), i, ErrNotFound, update.BlockCount(r.Length()))
+	}
+	return r, err
+}
+
+// Archive says how much of an archive of the staged list with that ID has arrived. The error is ErrNotFound if no list
+// with that ID is staged, or the list does not name the archive.
 func (o *Origin) Archive(ctx context.Context, id, digest update.Digest) (Archive, error) {
 	r, err := o.archive(id, digest)
 	if err != nil {
@@ -46,13 +54,13 @@ func (o *Origin) Archive(ctx context.Context, id, digest update.Digest) (Archive
 	return o.describeArchive(r, missing, known), nil
 }
 
-// describeArchive tells of an archive which blocks are missing, and whether its block list is here.
+// describeArchive returns the Archive of a release with those missing blocks. known says whether its block list is here.
 func (o *Origin) describeArchive(r trust.Release, missing []int, known bool) Archive {
 	return Archive{r.Name(), r.Digest(), r.Length(), known, ranges(missing), o.begunBlocks(r.Digest())}
 }
 
-// PutBlocks takes the block list of an archive of a staged list. The errors are those of Archive, and
-// store.ErrCorrupt where it is not the list that was signed; disk.ErrNoSpace.
+// PutBlocks accepts the block list of an archive of a staged list. The errors are those of Archive; store.ErrCorrupt if
+// it is not the signed one; disk.ErrNoSpace.
 func (o *Origin) PutBlocks(ctx context.Context, id, digest update.Digest, list []byte) error {
 	r, err := o.archive(id, digest)
 	if err != nil {
@@ -76,22 +84,19 @@ func (o *Origin) PutBlocks(ctx context.Context, id, digest update.Digest, list [
 	return nil
 }
 
-// PutBlock takes block i of an archive of a staged list, all of it: update.BlockSize bytes, the last one
-// the rest. The errors are those of Archive; ErrBlocks before PutBlocks; store.ErrCorrupt where p is
-// not that block, of which then no byte is written; disk.ErrNoSpace. PutBlock does not keep p.
+// PutBlock accepts block i of an archive of a staged list as a whole. The errors are those of Archive; ErrBlocks before
+// PutBlocks; store.ErrCorrupt if p is not that block, and then nothing is written; disk.ErrNoSpace. PutBlock does not
+// keep p.
 func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, p []byte) error {
-	r, err := o.archive(id, digest)
+	r, err := o.archiveWithBlock(id, digest, i)
 	if err != nil {
 		return err
-	}
-	if i < 0 || i >= update.BlockCount(r.Length()) {
-		return fmt.Errorf("%v: block %d: %w: it has %d", r.Name(), i, ErrNotFound, update.BlockCount(r.Length()))
 	}
 	blocks, err := o.blocks(r)
 	if err != nil {
 		return err
 	}
-	// Before the first block there is no file, and a wrong one makes none.
+	// A wrong first block must not even create the file.
 	if !o.isOpen(digest) && update.Sum(p) != blocks[i] {
 		return fmt.Errorf("%v: block %d: %w: expected digest %v, got %v", r.Name(), i, store.ErrCorrupt, blocks[i], update.Sum(p))
 	}
@@ -106,7 +111,7 @@ func (o *Origin) listPath(r trust.Release) string {
 	return filepath.Join(o.dir, r.Blocks().String()+blocksSuffix)
 }
 
-// blocks returns the block list of an archive that has not arrived, ErrBlocks where it is not here.
+// blocks returns the block list of an archive that is arriving, ErrBlocks if it is not here.
 func (o *Origin) blocks(r trust.Release) (update.Blocks, error) {
 	raw, err := readUpTo(o.listPath(r), int64(update.BlockCount(r.Length()))*int64(len(update.Digest{})))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && update.Sum(raw) != r.Blocks() {
@@ -125,7 +130,10 @@ func (o *Origin) missing(ctx context.Context, r trust.Release) (blocks []int, kn
 	}
 	list, err := o.blocks(r)
 	if errors.Is(err, ErrBlocks) {
-		return upTo(update.BlockCount(r.Length())), false, nil
+		for i := range update.BlockCount(r.Length()) {
+			blocks = append(blocks, i)
+		}
+		return blocks, false, nil
 	}
 	if err != nil {
 		return nil, false, err
@@ -137,31 +145,23 @@ func (o *Origin) missing(ctx context.Context, r trust.Release) (blocks []int, kn
 	return in.Missing(), true, o.keepOpen(r.Digest(), in)
 }
 
-func upTo(n int) []int {
-	out := make([]int, n)
-	for i := range out {
-		out[i] = i
-	}
-	return out
-}
-
 func (o *Origin) isOpen(d update.Digest) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.open[d] != nil
 }
 
-// keepOpen takes over an arrival that a call is done with: it stays open for the next, unless enough
-// others do.
+// keepOpen keeps an arrival open for the next call, or closes it. If too many are open then, it closes the one that was
+// used least recently.
 func (o *Origin) keepOpen(d update.Digest, in *store.Ingest) error {
-	if extra := o.putOpen(d, in); extra != nil {
+	if extra := o.addOpen(d, in); extra != nil {
 		return extra.Close()
 	}
 	return nil
 }
 
-// putOpen returns the arrival that has to be closed, nil if none.
-func (o *Origin) putOpen(d update.Digest, in *store.Ingest) *store.Ingest {
+// addOpen adds an open arrival, and returns the one to close, nil if there is none.
+func (o *Origin) addOpen(d update.Digest, in *store.Ingest) *store.Ingest {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.uses++
@@ -187,7 +187,7 @@ func (o *Origin) putOpen(d update.Digest, in *store.Ingest) *store.Ingest {
 	return out.Ingest
 }
 
-// wanted reports whether a staged list names the archive. The caller holds o.mu.
+// wanted is wantsArchive for a caller that holds mu.
 func (o *Origin) wanted(d update.Digest) bool {
 	for _, p := range o.kept {
 		if _, ok := p.archives[d]; ok {
@@ -197,7 +197,7 @@ func (o *Origin) wanted(d update.Digest) bool {
 	return false
 }
 
-// closeArrivals closes the arrivals that which says.
+// closeArrivals closes the arrivals for which which returns true.
 func (o *Origin) closeArrivals(which func(update.Digest) bool) {
 	o.mu.Lock()
 	var done []*arrival
@@ -210,13 +210,12 @@ func (o *Origin) closeArrivals(which func(update.Digest) bool) {
 	o.mu.Unlock()
 	for _, a := range done {
 		if err := a.Close(); err != nil {
-			o.c.Logger.Warn("arrival not closed", "err", err)
+			o.c.Logger.Warn("archive not closed", "err", err)
 		}
 	}
 }
 
-// placeArchives gives each archive of a staged list its name. The error is store.ErrIncomplete where blocks
-// are missing.
+// placeArchives makes each archive of a staged list a blob. The error is store.ErrIncomplete if blocks are missing.
 func (o *Origin) placeArchives(ctx context.Context, p *proposal) error {
 	for _, r := range p.Releases() {
 		if o.c.Store.Has(r) {

@@ -13,26 +13,24 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// Commit publishes the staged list with that ID: archives, list, snapshot and, last, timestamp, each
-// durable before the next. It is what is served when Commit returns. The ID of the list that is
-// published already is no error.
+// Commit publishes the staged list with that ID: archives, list, snapshot and, last, the timestamp, each durable before
+// the next. When it returns, the list is served. If that list is published already, Commit returns nil.
 //
-// The errors are ErrNotFound; store.ErrIncomplete where archives have not arrived, or the disk failed
-// to keep them, and Propose says again what is missing; ErrNoKey; ErrAhead; disk.ErrNoSpace;
-// store.ErrCorrupt where an archive is not what was signed although each block is. After an error the
-// old repository is served or, where only the last step failed, the new one; to commit again is right
-// in any case.
+// The errors are ErrNotFound; store.ErrIncomplete if archives have not arrived or the disk lost them, and then Propose
+// says again what is missing; ErrNoKey; ErrAhead; disk.ErrNoSpace; store.ErrCorrupt if an archive is not the signed one
+// although each block is. After an error the old repository is served, or the new one if only the last step failed.
+// The caller may always commit again.
 func (o *Origin) Commit(ctx context.Context, id update.Digest) (status.Versions, error) {
-	// Archives are hashed and synced here, where they keep nobody waiting.
+	// Hash and sync the archives before others have to wait for changing.
 	if p, err := o.find(id); err == nil && p.staged() {
 		if err := o.placeArchives(ctx, p); err != nil {
 			return status.Versions{}, o.during("commit", err)
 		}
 	}
-	if err := o.acquire(ctx); err != nil {
+	if err := o.changing.Acquire(ctx, 1); err != nil {
 		return status.Versions{}, err
 	}
-	defer o.release()
+	defer o.changing.Release(1)
 	repo := o.repository()
 	if update.Sum(repo.Raw(trust.RoleTargets)) == id {
 		err := o.finishCommit(ctx)
@@ -51,7 +49,7 @@ func (o *Origin) Commit(ctx context.Context, id update.Digest) (status.Versions,
 	return o.repository().Versions(), nil
 }
 
-// commitRoot publishes a complete root and a timestamp after it. The caller has the token.
+// commitRoot publishes a complete root and a timestamp after it. The caller holds changing.
 func (o *Origin) commitRoot(ctx context.Context, p *proposal) (Outcome, error) {
 	root, err := trust.ParseRoot(p.Raw())
 	if err != nil {
@@ -66,13 +64,13 @@ func (o *Origin) commitRoot(ctx context.Context, p *proposal) (Outcome, error) {
 	return Outcome{Status: StatusCommitted, ID: p.id, Current: o.repository().Versions()}, nil
 }
 
-// Publish makes a repository with that change the current one, in one step: nothing is staged, so that nothing waits after
-// an error or a crash. It is for a signer who has the archives of a list in the store already; the zero Change renews.
+// Publish makes a repository with that change the current one, in one step: it stages nothing, so that no proposal
+// waits after an error or a crash. It is for a signer whose store has the archives already. The zero Change renews.
 func (o *Origin) Publish(ctx context.Context, c trust.Change) error {
-	if err := o.acquire(ctx); err != nil {
+	if err := o.changing.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer o.release()
+	defer o.changing.Release(1)
 	for _, p := range []*trust.Proposal{c.Root, c.Targets} {
 		if p == nil {
 			continue
@@ -84,21 +82,21 @@ func (o *Origin) Publish(ctx context.Context, c trust.Change) error {
 	return o.publish(ctx, c)
 }
 
-// Renew signs a new timestamp and, where it is needed, a new snapshot.
+// Renew signs a new timestamp and, if needed, a new snapshot.
 func (o *Origin) Renew(ctx context.Context) error {
-	if err := o.acquire(ctx); err != nil {
+	if err := o.changing.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer o.release()
+	defer o.changing.Release(1)
 	if err := o.publish(ctx, trust.Change{}); err != nil {
 		return o.during("renew", err)
 	}
 	return nil
 }
 
-// finishCommit makes sure that what is published lies on the disk, whole, and that a timestamp was signed
-// after its root. A crash or an error in the middle of a commit may have left that open. The caller
-// has the token.
+// finishCommit makes sure that what is published is on the disk, whole, and that a timestamp was signed after its root.
+// A crash or an error in the middle of a commit may have prevented that. The caller
+// holds changing.
 func (o *Origin) finishCommit(ctx context.Context) error {
 	if !o.unsettled {
 		return nil
@@ -106,7 +104,7 @@ func (o *Origin) finishCommit(ctx context.Context) error {
 	return o.publish(ctx, trust.Change{})
 }
 
-// publish makes the repository that follows with that change the current one. The caller has the token.
+// publish signs the next repository, with that change, and makes it the current one. The caller holds changing.
 func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 	repo, at := o.repository(), o.c.Now()
 	if err := o.haveKey(repo.Root()); err != nil && c.Root == nil {
@@ -144,8 +142,8 @@ func (o *Origin) publish(ctx context.Context, c trust.Change) error {
 	return nil
 }
 
-// checkJump refuses, with ErrJump, to sign by a clock that is too far ahead of what is known: what was signed, when the
-// program was built, when somebody said that the clock is right, and how long it is since this process signed something.
+// checkJump refuses, with ErrJump, to sign by a clock that is too far ahead of what is known: the signed times, the build
+// date, the last time that somebody confirmed the clock, and the time since the last signature of this process.
 func (k known) checkJump(repo *trust.Repository, at time.Time, c trust.Change) error {
 	if err := repo.CheckJump(at, c, k.built, k.checked, k.since); err != nil {
 		return fmt.Errorf("%w: %w", ErrJump, err)
@@ -153,10 +151,10 @@ func (k known) checkJump(repo *trust.Repository, at time.Time, c trust.Change) e
 	return nil
 }
 
-// haveKey refuses, with ErrNoKey, a root under which the signers here can't sign.
+// haveKey refuses, with ErrNoKey, a root under which the online keys of this origin can't sign.
 func (o *Origin) haveKey(root *trust.Root) error {
 	if o.c.Local {
-		return nil // whoever brings the keys is told in their words
+		return nil // trust.Repository.Next tells the signer
 	}
 	var mine []keys.Public
 	for _, s := range o.c.Online {

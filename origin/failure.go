@@ -6,12 +6,11 @@ import (
 	"github.com/openpowerquality/box-update-server/status"
 )
 
-// ErrAhead says that the clock of this origin is behind what was signed before: it signs nothing but roots, and with
-// a new key.
+// ErrAhead says that the clock of this origin is behind what was signed before, so that it signs only roots, and with a
+// new key.
 var ErrAhead error = status.OriginBehind
 
-// ErrJump says that the clock of this origin is ahead of all that was signed, the proposal at hand included, by more than
-// can be believed: it signs nothing.
+// ErrJump says that the clock of this origin is too far ahead of all that was signed, so that it signs nothing.
 var ErrJump error = status.OriginAhead
 
 // Failure is an error as it travels to a signer on another computer. docs/PUBLISH.md lists the codes.
@@ -20,13 +19,13 @@ type Failure struct {
 	Code    string `json:"code"`
 	Hint    string `json:"hint,omitempty"` // what to do
 
-	// Of a conflict alone.
+	// Only of a conflict.
 	Current *status.Versions `json:"current,omitempty"`
 	Staged  int64            `json:"staged,omitempty"`
 }
 
-// FailureOf returns the failure that tells a signer of err. What is none of the errors that are told becomes "internal
-// error" without a word about what it was.
+// FailureOf returns the failure that a signer is sent for err. Any error without a code of its own becomes just
+// "internal error".
 func FailureOf(err error) Failure {
 	wire, ok := status.WireOf(err)
 	f := Failure{Message: "internal error", Code: wire.Code, Hint: wire.Hint}
@@ -49,7 +48,7 @@ func (f Failure) Err() error {
 	return err
 }
 
-// remote is an error that happened elsewhere: the message says it all.
+// remote is an error of another computer.
 type remote struct {
 	message string
 	kind    status.Kind // 0: unknown here

@@ -46,8 +46,8 @@ func parseFileName(s string) (fileName, error) {
 	return n, nil
 }
 
-// signedPart returns the part of a metadata file, in the spelling that signing/trust accepts, which
-// its signatures cover; nil where there is none.
+// signedPart returns the part of a metadata file that its signatures cover, nil if there is none. The file must have the
+// one spelling that signing/trust accepts.
 func signedPart(raw []byte) []byte {
 	_, signed, ok := bytes.Cut(raw, []byte(`,"signed":`))
 	if !ok {
@@ -56,7 +56,7 @@ func signedPart(raw []byte) []byte {
 	return signed
 }
 
-// sameContent reports whether two files differ in their signatures at most.
+// sameContent reports whether two files differ at most in their signatures.
 func sameContent(a, b []byte) bool {
 	return len(signedPart(a)) > 0 && bytes.Equal(signedPart(a), signedPart(b))
 }

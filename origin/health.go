@@ -10,19 +10,19 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// How long before root and list expire people are told, and when it is urgent: a person must sign.
+// How long before root and list expire a warning begins, and becomes urgent: a person must sign.
 const (
 	warnBefore   = 60 * 24 * time.Hour
 	urgentBefore = 14 * 24 * time.Hour
 )
 
-// overdue is how long past half of its life a timestamp may be before something must be wrong.
+// overdue is how long after half of its life a timestamp may be renewed without a warning.
 const overdue = 6 * time.Hour
 
 // SubjectClock is the subject of a warning that the clock of the origin is off, or was.
 const SubjectClock = "clock"
 
-// known is what a process knows beside its directory, all of it zero where none has the directory.
+// known is what a process knows beside its directory. All of it is zero for a process that only reads the directory.
 type known struct {
 	built, checked time.Time // Config.Built and Config.ClockChecked
 	since          time.Time // what the time must be by the running clock since the last signature
@@ -39,18 +39,18 @@ func (o *Origin) known() known {
 	return k
 }
 
-// Health returns what is wrong, or soon will be, at that time. It is empty where all is well.
+// Health returns what is wrong, or soon will be, at that time.
 func (o *Origin) Health(at time.Time) (out []status.Warning) {
 	repo := o.repository()
 	if err := o.haveKey(repo.Root()); err != nil {
 		out = append(out, status.Warning{Subject: "online key", Urgent: true, Text: err.Error(), Advice: hintFor(err)})
 	}
-	o.tellLost(repo, at)
+	o.logLost(repo, at)
 	return append(out, judge(o.c.Store, repo, at, o.known())...)
 }
 
-// ReadHealth returns what Health does, as far as the directory of a store tells, beside the process that has it or
-// without one. Which keys that one has, and why it does not renew, it alone knows. Of the configuration the times count.
+// ReadHealth returns what Health would, as far as the directory of a store shows it. It does not know which keys a
+// running origin has, nor why that does not renew. Of the configuration it uses Store and the times.
 func ReadHealth(c Config, at time.Time) []status.Warning {
 	repo := c.Store.Repository()
 	if repo == nil {
@@ -87,7 +87,6 @@ func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out [
 		warn("targets", false, fmt.Sprintf("%d entries of the list are left out, the first: %v", len(left), left[0]), "sign a new list with boxsign, which drops them")
 	}
 	out = append(out, s.WarnOfDamage()...)
-	// The repository is renewed all the same, so that boxes get the others.
 	out = append(out, s.WarnOfLost(repo, at, "publish it again with boxsign")...)
 	if text := k.overdue(repo, at); text != "" {
 		warn("renewal", true, text, "run the server with online_key; its log says why it does not renew")
@@ -95,8 +94,8 @@ func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out [
 	return out
 }
 
-// tellLost logs the first archive that is listed and not in place, when it is another.
-func (o *Origin) tellLost(repo *trust.Repository, at time.Time) {
+// logLost logs missing archives if the first one is not the one that was logged last.
+func (o *Origin) logLost(repo *trust.Repository, at time.Time) {
 	var first update.Name
 	lost := o.c.Store.Lost(repo, at)
 	if len(lost) > 0 {
@@ -119,7 +118,7 @@ func expiring(repo *trust.Repository, role trust.Role, left time.Duration) strin
 	return fmt.Sprintf("%s %d %s at %s", role, repo.Version(role), verb, repo.Expires(role).Format(time.RFC3339))
 }
 
-// overdue says that timestamp or snapshot should have been renewed, "" where all is well.
+// overdue returns a warning that timestamp or snapshot should have been renewed, "" if they should not.
 func (k known) overdue(repo *trust.Repository, at time.Time) string {
 	if !repo.RenewalDue(at.Add(-overdue)) {
 		return ""

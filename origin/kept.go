@@ -18,12 +18,12 @@ import (
 // blocksSuffix ends the name of a block list.
 const blocksSuffix = ".blocks"
 
-// proposal is one that is kept. It is immutable.
+// proposal is a proposal that is kept. It is immutable.
 type proposal struct {
 	*trust.Proposal
 	id       update.Digest
 	since    time.Time                       // when its first signature came
-	complete bool                            // it is staged
+	complete bool                            // it has enough signatures
 	archives map[update.Digest]trust.Release // of a staged list
 }
 
@@ -61,8 +61,8 @@ func (o *Origin) check(role trust.Role, reserved int64, raw []byte, at time.Time
 	return o.repository().Check(role, o.c.Store.Ledger(), reserved, raw, at)
 }
 
-// notBefore returns the time, or since where the clock is behind that, as it is on a computer without a
-// battery for its clock until the network is up: what was accepted then is not from the future now.
+// notBefore returns the time, or since if the clock is behind that. A computer whose clock has no battery is behind until
+// the network is up, and must not refuse what it accepted earlier.
 func (o *Origin) notBefore(since time.Time) time.Time {
 	if now := o.c.Now(); now.After(since) {
 		return now
@@ -70,7 +70,7 @@ func (o *Origin) notBefore(since time.Time) time.Time {
 	return since
 }
 
-// write writes a proposal, durably, and shows it.
+// write writes a proposal, durably, and adds it.
 func (o *Origin) write(p *proposal) error {
 	if err := o.c.FS.WriteFile(filepath.Join(o.dir, p.fileName()), p.Raw(), 0o644); err != nil {
 		return err
@@ -81,12 +81,12 @@ func (o *Origin) write(p *proposal) error {
 	return nil
 }
 
-// recheck drops what does not follow the repository that is published now.
+// recheck drops proposals that do not follow what is published now.
 func (o *Origin) recheck() {
 	for _, p := range o.proposals() {
 		again, err := o.check(p.Role(), p.Version(), p.Raw(), o.notBefore(p.since))
 		if err != nil {
-			// What was published is no news: it is logged as such.
+			// publish has logged what it published.
 			if !bytes.Equal(p.Raw(), o.repository().Raw(p.Role())) {
 				o.c.Logger.Info("proposal dropped", "role", p.Role(), "version", p.Version(), "err", err)
 			}
@@ -100,8 +100,8 @@ func (o *Origin) recheck() {
 	o.tidy()
 }
 
-// tidy drops what was kept for too long or gave way to something newer, and the block lists that
-// nobody needs. What can't be removed now is tried again the next time.
+// tidy drops proposals that were kept for too long or have a newer one in their place, and unused block lists. The next
+// call tries again what can't be removed now.
 func (o *Origin) tidy() {
 	all := o.proposals()
 	for _, p := range all {
@@ -113,7 +113,7 @@ func (o *Origin) tidy() {
 	o.removeUnused()
 }
 
-// whySuperfluous says why a proposal need not be kept, "" if it must.
+// whySuperfluous returns why a proposal need not be kept, "" if it must.
 func (o *Origin) whySuperfluous(p *proposal, all []*proposal) string {
 	if !o.c.Now().Before(p.since.Add(o.c.Keep)) {
 		return "it was kept for too long"
@@ -142,8 +142,8 @@ func (o *Origin) whySuperfluous(p *proposal, all []*proposal) string {
 	return ""
 }
 
-// compare orders proposals of one role: a newer one is greater. What a signer made later counts, and
-// not what came later, so that nobody can bring an old one back by sending it again.
+// compare orders proposals of one role; a newer one is greater. It goes by when they were signed, not by when they came,
+// so that sending an old one again does not bring it back.
 func compare(a, b *proposal) int {
 	return cmp.Or(
 		cmp.Compare(a.Version(), b.Version()),
@@ -154,12 +154,13 @@ func compare(a, b *proposal) int {
 	)
 }
 
-// drop forgets a proposal, and removes its file.
+// drop removes a proposal and its file.
 func (o *Origin) drop(p *proposal) {
 	o.forget(p)
 	o.removeFile(p.fileName())
 }
 
+// forget removes a proposal, but not its file.
 func (o *Origin) forget(p *proposal) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -24,26 +26,25 @@ var (
 	// ErrNotFound says that no proposal has that ID, or that a staged list has no such archive.
 	ErrNotFound error = status.NoProposal
 
-	// ErrNoKey says that this origin does not hold the online key that the root names: it can commit
-	// nothing.
+	// ErrNoKey says that this origin lacks the online key that the root names, so that it can't commit.
 	ErrNoKey error = status.NoKey
 
 	// ErrBlocks says that blocks came before their block list.
 	ErrBlocks error = status.NoBlocks
 )
 
-// ConflictError says what is in the way of a proposal. It wraps trust.ErrConflict, or whichever error
-// of signing/trust says more exactly why.
+// ConflictError says what stands in the way of a proposal. It wraps trust.ErrConflict or a more exact error of
+// signing/trust.
 type ConflictError struct {
 	Current status.Versions // what is published
 	Staged  int64           // the version of the newest complete list that waits for its archives, 0: none
 	Err     error
 }
 
-// Error says what is in the way.
+// Error returns the message of the wrapped error.
 func (e *ConflictError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the error that says why.
+// Unwrap returns the wrapped error.
 func (e *ConflictError) Unwrap() error { return e.Err }
 
 // Config says what an Origin works on. Store is required.
@@ -51,24 +52,25 @@ type Config struct {
 	// Store is open for writing and has a repository. It is the caller's to close, after the Origin.
 	Store *store.Store
 
-	// Online are the signers of the online key: one, or two while it is being replaced. With none,
-	// proposals that lack signatures are kept, and whatever would have to be committed is ErrNoKey.
+	// Online are the signers of the online key: one, or two while it is being replaced. Without any, the origin keeps
+	// proposals that lack signatures, and refuses with ErrNoKey whatever it would have to commit.
 	Online []signing.Signer
 
 	FS     disk.FS
 	Logger *slog.Logger     // nil: no log
 	Now    func() time.Time // nil: time.Now
 
-	// Local says that the caller is the signer, who publishes in a directory without a server. Then a proposal waits until
-	// it is published or dropped, however long; a complete list that waits takes further signatures; what is damaged or
-	// can't be published stays, for Read to tell of; and errors speak of the signer's clock and keys, not of an origin's.
+	// Local says that the caller is the signer, who publishes in a directory without a server. Then a proposal waits
+	// without a time limit until it is published or dropped; a complete list that waits accepts further signatures;
+	// files that are damaged or can't be published stay, for Read to report; and errors are about the signer's clock
+	// and keys.
 	Local bool
 
 	Built        time.Time // the program's build date; zero: not known
-	ClockChecked time.Time // when somebody looked, and found that the clock is right; zero: never
+	ClockChecked time.Time // when somebody confirmed that the clock is right; zero: never
 
 	Keep      time.Duration // how long a proposal waits; 0: 7 days
-	MaxStaged int           // complete lists that wait for archives; 0: 4. The lowest version gives way.
+	MaxStaged int           // complete lists that wait for archives; 0: 4. Beyond that the lowest version is dropped.
 	MaxOpen   int           // archives that are open for writing between blocks; 0: 64
 	GCEvery   time.Duration // how often Run removes withdrawn archives; 0: 24 h
 }
@@ -100,18 +102,18 @@ func orDefault[T int | time.Duration](v, otherwise T) T {
 	return v
 }
 
-// Origin takes proposals and commits them. Its methods are safe for concurrent use.
+// Origin accepts proposals and commits them. Its methods are safe for concurrent use.
 type Origin struct {
 	begun bool // the first renewal is done; only Begin and Run use it
 
 	c    Config
 	dir  string
-	last atomic.Pointer[trust.Repository] // the newest that the store showed
+	last atomic.Pointer[trust.Repository] // see repository
 
-	// changing holds a token while proposals or the repository change. Whoever takes it may wait for
-	// the disk, so that taking it ends with the context.
-	changing  chan struct{}
-	unsettled bool // with the token: what is current may not be on the disk, or lack the timestamp after its root
+	// changing is held while proposals or the repository change. Its holder may wait for the disk, so waiting for it
+	// ends with a context.
+	changing  *semaphore.Weighted
+	unsettled bool // guarded by changing: what is current may not be on the disk, or lack the timestamp after its root
 
 	mu      sync.Mutex
 	kept    map[update.Digest]*proposal // by ID
@@ -120,15 +122,15 @@ type Origin struct {
 	uses    int64                       // counts uses of open, to find the one that was used least recently
 	parts   []*begunBlock               // blocks that arrive in parts; the one touched last stands last
 	failure error                       // of the last renewal; nil: it went well
-	lost    update.Name                 // the first archive that was missing when it was last looked; zero: none
+	lost    update.Name                 // the first missing archive that was logged; zero: none
 	closed  bool
 
-	// With mu: when this process signed last, by the running clock and by Config.Now; zero: not yet.
+	// When this process signed last, by the monotonic clock and by Config.Now; zero: not yet.
 	signed, signedAt time.Time
 }
 
-// Open reads the proposals that wait, and drops those that no longer follow what is published. The
-// error is trust.ErrNone where the store has no repository.
+// Open reads the proposals on the disk, and drops those that no longer follow what is published. The error is
+// trust.ErrNone if the store has no repository.
 func Open(ctx context.Context, c Config) (*Origin, error) {
 	o, err := newOrigin(c)
 	if err != nil {
@@ -140,7 +142,7 @@ func Open(ctx context.Context, c Config) (*Origin, error) {
 	return o, nil
 }
 
-// newOrigin returns an Origin that knows of no proposal yet.
+// newOrigin returns an Origin without proposals.
 func newOrigin(c Config) (*Origin, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -151,12 +153,13 @@ func newOrigin(c Config) (*Origin, error) {
 	}
 	return &Origin{
 		c: c, dir: filepath.Join(c.Store.Dir(), "staging", "publish"),
-		changing: make(chan struct{}, 1), unsettled: true,
+		changing: semaphore.NewWeighted(1), unsettled: true,
 		kept: map[update.Digest]*proposal{}, open: map[update.Digest]*arrival{}, unfit: map[string]stagedFile{},
 	}, nil
 }
 
-// noRepository says why there is none. Over one that is damaged nobody must make another: boxes would refuse that.
+// noRepository returns the error for a store without a repository. If the repository is damaged, the signer must not
+// make a new one, which boxes would refuse.
 func noRepository(s *store.Store) error {
 	if err := store.Begun(s.Dir()); errors.Is(err, trust.ErrNone) {
 		return fmt.Errorf("origin: %w: make one with boxsign init", err)
@@ -164,7 +167,7 @@ func noRepository(s *store.Store) error {
 	return fmt.Errorf("origin: %w: bring the file back from a backup, or from a mirror, which serves it under /metadata/", errors.Join(s.Damage()...))
 }
 
-// Close ends the arrivals that are open; what has arrived is kept. Calls that come later fail.
+// Close closes the archives that are arriving, and keeps their blocks. Later calls fail.
 func (o *Origin) Close() error {
 	o.mu.Lock()
 	o.closed = true
@@ -178,8 +181,7 @@ func (o *Origin) Close() error {
 	return errors.Join(errs...)
 }
 
-// repository returns what is published. Where the store can't read its own metadata any more, after an
-// error of the disk, that is what was published before.
+// repository returns what is published. If the store can't read its metadata any more, it is what was published before.
 func (o *Origin) repository() *trust.Repository {
 	if r := o.c.Store.Repository(); r != nil {
 		o.last.Store(r)
@@ -187,22 +189,7 @@ func (o *Origin) repository() *trust.Repository {
 	return o.last.Load()
 }
 
-// acquire takes the token, or ends with ctx.
-func (o *Origin) acquire(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case o.changing <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (o *Origin) release() { <-o.changing }
-
-// during says what err came of. A signer who is there knows what was asked for.
+// during adds the operation to an error, unless the caller is the signer, who knows it.
 func (o *Origin) during(operation string, err error) error {
 	if o.c.Local {
 		return err

@@ -11,20 +11,19 @@ import (
 )
 
 const (
-	// maxBegun is how many blocks are kept in memory while their parts arrive. A signer on a slow link sends
-	// one block at a time, so this is how many signers may be slow at once; the block that rested longest
-	// gives way.
+	// maxBegun is how many blocks are kept in memory while their parts arrive. A signer on a slow link sends one block
+	// at a time, so this is how many signers may be slow at once. Beyond that, the block that rested longest is dropped.
 	maxBegun = 4
 
-	// keepBegun is how long the parts of a block are kept without a further one.
+	// keepBegun is how long the parts of a block are kept after the last one.
 	keepBegun = time.Hour
 )
 
 // ErrGap says that a part does not continue what the origin has of its block.
 var ErrGap error = status.Gap
 
-// begunBlock holds the first bytes of a block that arrives in parts. Nothing is known of them until the block
-// is complete, so they stay in memory.
+// begunBlock holds the first bytes of a block that arrives in parts. They can't be verified before the block is
+// complete, so they stay in memory.
 type begunBlock struct {
 	archive update.Digest
 	block   int
@@ -32,21 +31,16 @@ type begunBlock struct {
 	touched time.Time
 }
 
-// PutPart takes a part of block i of an archive of a staged list: the bytes from offset at on. A part
-// continues what is there, and may repeat some of it; Archive says how much is there. The last part makes
-// the block complete, and it is taken as by PutBlock. Where it is not the block that was signed, all its
-// parts are forgotten, as nobody can tell which of them is wrong.
+// PutPart accepts a part of block i of an archive of a staged list: the bytes from offset at on. A part continues what
+// is there, and may repeat some of it; Archive says how much is there. When the block is complete, PutPart does what
+// PutBlock does. If the block is not the signed one, all its parts are dropped, since any of them may be wrong. A
+// restart drops the parts of incomplete blocks.
 //
-// Parts are kept in memory: a restart of the origin forgets those of the blocks that are not complete.
-//
-// The errors are those of PutBlock, and ErrGap where bytes before at are not there. PutPart does not keep p.
+// The errors are those of PutBlock, and ErrGap if bytes before at are missing. PutPart does not keep p.
 func (o *Origin) PutPart(ctx context.Context, id, digest update.Digest, i int, at int64, p []byte) error {
-	r, err := o.archive(id, digest)
+	r, err := o.archiveWithBlock(id, digest, i)
 	if err != nil {
 		return err
-	}
-	if i < 0 || i >= update.BlockCount(r.Length()) {
-		return fmt.Errorf("%v: block %d: %w: it has %d", r.Name(), i, ErrNotFound, update.BlockCount(r.Length()))
 	}
 	length := update.BlockLength(r.Length(), i)
 	if at < 0 || at > length || int64(len(p)) > length-at {
@@ -72,7 +66,7 @@ func (o *Origin) PutPart(ctx context.Context, id, digest update.Digest, i int, a
 	return o.PutBlock(ctx, id, digest, i, whole)
 }
 
-// addPart adds a part to its block. It returns the block once it is complete, which then is begun no more.
+// addPart adds a part to its block. If the block is complete then, it removes and returns it.
 func (o *Origin) addPart(archive update.Digest, i int, length, at int64, p []byte) (whole []byte, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -88,7 +82,7 @@ func (o *Origin) addPart(archive update.Digest, i int, length, at int64, p []byt
 		have = int64(len(b.data))
 	}
 	if at > have {
-		return nil, fmt.Errorf("%w: it begins at %d, and %d are here; go on from there", ErrGap, at, have)
+		return nil, fmt.Errorf("%w: it begins at %d, and %d bytes are here; continue there", ErrGap, at, have)
 	}
 	if len(p) == 0 {
 		return nil, nil
@@ -105,7 +99,7 @@ func (o *Origin) addPart(archive update.Digest, i int, length, at int64, p []byt
 		return b.data, nil
 	}
 	b.touched = now
-	// The block that was touched last stands last, so the first one gives way.
+	// The block that was touched last stands last.
 	o.parts = append(o.parts, b)
 	if len(o.parts) > maxBegun {
 		o.parts = slices.Delete(o.parts, 0, 1)
@@ -113,8 +107,8 @@ func (o *Origin) addPart(archive update.Digest, i int, length, at int64, p []byt
 	return nil, nil
 }
 
-// begunBlocks returns how much is here of the blocks of an archive that arrive in parts, ascending by block. It
-// is never nil: by the field a signer knows that this origin takes parts.
+// begunBlocks returns how much is here of the blocks of an archive that arrive in parts, ascending by block. It is never
+// nil, because a missing field tells signers that an origin accepts no parts.
 func (o *Origin) begunBlocks(archive update.Digest) []Begun {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -128,7 +122,7 @@ func (o *Origin) begunBlocks(archive update.Digest) []Begun {
 	return out
 }
 
-// dropBegun forgets the parts of archives that which says.
+// dropBegun drops the parts of archives for which which returns true.
 func (o *Origin) dropBegun(which func(update.Digest) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

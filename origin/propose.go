@@ -14,7 +14,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// State says what is published and what waits.
+// State returns what is published and what waits.
 func (o *Origin) State() State {
 	s := State{Versions: o.repository().Versions(), Staged: []int64{}, Pending: []Pending{}}
 	for _, p := range o.proposals() {
@@ -36,8 +36,8 @@ func (o *Origin) State() State {
 	return s
 }
 
-// PendingRaw returns the file of a proposal that lacks signatures, as signed so far. The error is
-// ErrNotFound where there is none, and for a staged list too.
+// PendingRaw returns the file of a proposal that lacks signatures, as signed so far. The error is ErrNotFound if there is
+// none, also for a staged list.
 func (o *Origin) PendingRaw(id update.Digest) ([]byte, error) {
 	p, err := o.find(id)
 	if err != nil {
@@ -49,29 +49,28 @@ func (o *Origin) PendingRaw(id update.Digest) ([]byte, error) {
 	return p.Raw(), nil
 }
 
-// Propose takes a root or a list as signed so far. What is kept or committed after an error is what
-// was before, unless the error came from the disk; to propose it again is right in any case. The
-// signatures of proposals with the same content are put together. What is published already
-// is StatusCommitted. Propose does not keep raw.
+// Propose accepts a root or a list as signed so far, and merges its signatures with those of a proposal with the same
+// content. If that is published already, the status is StatusCommitted. After an error, unless it is one of the disk,
+// nothing has changed. The caller may always propose again. Propose does not keep raw.
 //
-// The errors are those of trust.Repository.CheckTargets and CheckRoot; *ConflictError where it does
-// not follow what is published, or another complete list is staged that it would not replace;
-// ErrNoKey; disk.ErrNoSpace.
+// The errors are those of trust.Repository.Check; *ConflictError if the proposal does not follow what is published, or
+// does not replace another complete list that is staged; ErrNoKey; disk.ErrNoSpace.
 func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outcome, error) {
 	if role != trust.RoleRoot && role != trust.RoleTargets {
 		return Outcome{}, fmt.Errorf("propose: %w: expected a root or a list, got %q", trust.ErrMalformed, role)
 	}
-	// Junk is refused here, where it keeps nobody waiting. What follows nothing may have been published meanwhile.
+	// Refuse junk before others have to wait for changing. Even if the check fails, another call may have published
+	// the proposal meanwhile.
 	published := func() bool { return sameContent(raw, o.repository().Raw(role)) }
 	if !published() {
 		if _, err := o.check(role, o.reserved(), raw, o.c.Now()); err != nil && !published() {
 			return Outcome{}, o.refused(err)
 		}
 	}
-	if err := o.acquire(ctx); err != nil {
+	if err := o.changing.Acquire(ctx, 1); err != nil {
 		return Outcome{}, err
 	}
-	defer o.release()
+	defer o.changing.Release(1)
 	if published() {
 		return o.alreadyPublished(ctx, role)
 	}
@@ -84,7 +83,7 @@ func (o *Origin) Propose(ctx context.Context, role trust.Role, raw []byte) (Outc
 
 func (o *Origin) reserved() int64 { return o.State().Reserved }
 
-// refused adds to a conflict what is in the way.
+// refused adds to a conflict what stands in the way.
 func (o *Origin) refused(err error) error {
 	for _, conflict := range []error{trust.ErrConflict, trust.ErrRollback, trust.ErrStranded, trust.ErrSecondDigest} {
 		if errors.Is(err, conflict) {
@@ -99,7 +98,7 @@ func (o *Origin) refused(err error) error {
 	return o.during("propose", err)
 }
 
-// alreadyPublished answers for what is published already. The caller has the token.
+// alreadyPublished returns the outcome of a proposal that is published already. The caller holds changing.
 func (o *Origin) alreadyPublished(ctx context.Context, role trust.Role) (Outcome, error) {
 	if err := o.finishCommit(ctx); err != nil {
 		return Outcome{}, err
@@ -108,7 +107,7 @@ func (o *Origin) alreadyPublished(ctx context.Context, role trust.Role) (Outcome
 	return Outcome{Status: StatusCommitted, ID: update.Sum(repo.Raw(role)), Current: repo.Versions()}, nil
 }
 
-// keepOrCommit keeps or commits a proposal that was checked. The caller has the token.
+// keepOrCommit keeps or commits a proposal that was checked. The caller holds changing.
 func (o *Origin) keepOrCommit(ctx context.Context, checked *trust.Proposal) (Outcome, error) {
 	p, err := o.mergeSignatures(newProposal(checked, o.c.Now()))
 	if err != nil {
@@ -130,8 +129,8 @@ func (o *Origin) keepOrCommit(ctx context.Context, checked *trust.Proposal) (Out
 	return o.outcome(ctx, p)
 }
 
-// mergeSignatures puts a proposal together with those that are kept and have the same content. At a server one that is staged stays
-// as it is, since others know it by its ID.
+// mergeSignatures merges a proposal with those that are kept and have the same content. A server leaves a staged one as
+// it is, because signers know it by its ID.
 func (o *Origin) mergeSignatures(p *proposal) (*proposal, error) {
 	for _, q := range o.proposals() {
 		if q.Role() != p.Role() || !sameContent(p.Raw(), q.Raw()) {
@@ -149,12 +148,12 @@ func (o *Origin) mergeSignatures(p *proposal) (*proposal, error) {
 	return p, nil
 }
 
-// checkAdmissible refuses a proposal that would not be kept.
+// checkAdmissible refuses a proposal that would not be kept, or could not be committed.
 func (o *Origin) checkAdmissible(ctx context.Context, p *proposal) error {
 	all := append(o.proposals(), p)
 	for _, q := range all {
 		if q != p && q.staged() && p.Role() == trust.RoleTargets && q.Version() >= p.Version() && !sameContent(p.Raw(), q.Raw()) {
-			return o.refused(fmt.Errorf("list %d: %w: list %d is complete and waits for its archives; wait for it, or replace it by list %d", p.Version(), trust.ErrConflict, q.Version(), q.Version()+1))
+			return o.refused(fmt.Errorf("list %d: %w: list %d is complete and waits for its archives: wait for it, or replace it with list %d", p.Version(), trust.ErrConflict, q.Version(), q.Version()+1))
 		}
 	}
 	if why := o.whySuperfluous(p, all); why != "" {
@@ -190,7 +189,7 @@ func (o *Origin) makeRoom(ctx context.Context, p *proposal) error {
 	return nil
 }
 
-// outcome says what became of a proposal that is kept.
+// outcome returns the outcome of a proposal that is kept.
 func (o *Origin) outcome(ctx context.Context, p *proposal) (Outcome, error) {
 	out := Outcome{Status: StatusPending, ID: p.id, Current: o.repository().Versions(), Needs: needsOf(p.Proposal)}
 	if !p.staged() {

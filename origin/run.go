@@ -10,21 +10,19 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
-// checkEvery is how often Run looks at the clock. A timer alone would not notice that it was set.
+// checkEvery is how often Run reads the clock, because a timer does not notice that somebody set it.
 const checkEvery = time.Hour
 
-// renewAgain is the pauses after renewals that failed.
-var renewAgain = pace.Backoff{First: time.Second, Most: 5 * time.Minute}
+// renewalPauses are the pauses after renewals that failed.
+var renewalPauses = pace.Backoff{First: time.Second, Most: 5 * time.Minute}
 
-// Begin signs a new timestamp, so that a server can do it before it answers anybody: a crash may have left
-// a root without the timestamp that must follow it. Where that fails it is logged, and Run, which
-// comes after it, tries again.
+// Begin signs a new timestamp before a server answers anybody, because a crash may have left a root without the
+// timestamp that must follow it. It logs an error, and the later Run tries again.
 func (o *Origin) Begin(ctx context.Context) { o.begun = o.renew(ctx) }
 
-// Run renews snapshot and timestamp, at its start unless Begin did, and whenever half of their life is over, drops
-// proposals that waited for too long, removes withdrawn archives now and then, and looks whether those that
-// are listed are in place: where one was lost, the list is renewed all the same. It goes on after
-// failures, which it logs and Health tells, and returns when ctx ends, with its error.
+// Run renews snapshot and timestamp, at its start unless Begin did, and whenever half of their life is over. It drops
+// proposals that waited for too long, removes withdrawn archives, and looks for lost ones, which do not stop the
+// renewal. It logs failures, which Health reports too, and continues until ctx ends, whose error it returns.
 func (o *Origin) Run(ctx context.Context) error {
 	due, failures := !o.begun, 0
 	for {
@@ -35,14 +33,14 @@ func (o *Origin) Run(ctx context.Context) error {
 		switch {
 		case due && ctx.Err() == nil:
 			failures++
-			wait = renewAgain.Pause(failures)
+			wait = renewalPauses.Pause(failures)
 		default:
 			failures = 0
 		}
 		if o.c.Store.GCDue(o.c.GCEvery) {
 			o.collect(ctx)
 		}
-		o.tellLost(o.repository(), o.c.Now())
+		o.logLost(o.repository(), o.c.Now())
 		if err := pace.Sleep(ctx, wait); err != nil {
 			return err
 		}
@@ -50,9 +48,9 @@ func (o *Origin) Run(ctx context.Context) error {
 	}
 }
 
-// renew reports whether nothing is left to do.
+// renew renews, and reports whether that succeeded.
 func (o *Origin) renew(ctx context.Context) bool {
-	err := o.plausible()
+	err := o.checkRenewable()
 	if err == nil {
 		err = o.Renew(ctx)
 	}
@@ -68,10 +66,9 @@ func (o *Origin) renew(ctx context.Context) bool {
 	return err == nil
 }
 
-// plausible refuses to renew at a time at which nobody would accept the result: either the clock is far
-// ahead, and a timestamp from the future would make boxes believe that everything is expired, or a
-// signer must act first.
-func (o *Origin) plausible() error {
+// checkRenewable refuses to renew if root or list have expired by this clock. Either the clock is far ahead, and a
+// timestamp from the future would make boxes believe that everything has expired, or a signer must act first.
+func (o *Origin) checkRenewable() error {
 	repo, at := o.repository(), o.c.Now()
 	for _, role := range []trust.Role{trust.RoleRoot, trust.RoleTargets} {
 		if expires := repo.Expires(role); at.After(expires) {
@@ -83,14 +80,14 @@ func (o *Origin) plausible() error {
 }
 
 func (o *Origin) expire(ctx context.Context) {
-	if o.acquire(ctx) != nil {
+	if o.changing.Acquire(ctx, 1) != nil {
 		return
 	}
-	defer o.release()
+	defer o.changing.Release(1)
 	o.tidy()
 }
 
-// GC removes what no list names that is published or staged; see store.Store.GC.
+// GC removes what no published or staged list names; see store.Store.GC.
 func (o *Origin) GC(ctx context.Context, dryRun bool) (store.Collected, error) {
 	return o.c.Store.GC(ctx, store.GC{Keep: o.wantsArchive, DryRun: dryRun})
 }

@@ -19,12 +19,11 @@ import (
 // Waiting is what waits in a directory.
 type Waiting struct {
 	Proposals []*trust.Proposal // lists before roots, the oldest first
-	Reserved  int64             // the highest version of a list that waits, 0 for none; what can't be read counts
-	Unfit     []error           // which files nobody can publish, and why: the disk damaged them, or they expired
+	Reserved  int64             // the highest version of a list that waits, 0 for none; unfit files count
+	Unfit     []error           // the files that can't be published, because they are damaged or have expired
 }
 
-// Read returns what waits in the directory of a store, which may be open for reading alone. Nothing is changed. An Origin
-// that others use is asked by State.
+// Read returns what waits in the directory of a store, which may be open only for reading. It changes nothing.
 func Read(ctx context.Context, c Config) (Waiting, error) {
 	o, err := newOrigin(c)
 	if err != nil {
@@ -56,13 +55,13 @@ func Read(ctx context.Context, c Config) (Waiting, error) {
 	return w, nil
 }
 
-// Drop forgets a proposal. Whoever has a copy of it with enough signatures can still publish it, until a higher version
-// is out.
+// Drop removes a proposal. Anyone who has a copy with enough signatures can still publish it, until a higher version is
+// published.
 func (o *Origin) Drop(ctx context.Context, p *trust.Proposal) error {
-	if err := o.acquire(ctx); err != nil {
+	if err := o.changing.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer o.release()
+	defer o.changing.Release(1)
 	kept, err := o.find(update.Sum(p.Raw()))
 	if err != nil {
 		return err
@@ -76,17 +75,17 @@ type stagedFile struct {
 	path    string
 	role    trust.Role
 	version int64
-	old     bool // it has the name under which boxsign once kept it: <dir>/staging/<N>.<role>.json
+	old     bool // it has the name that an earlier boxsign used: <dir>/staging/<N>.<role>.json
 	p       *proposal
 	err     error // why p is nil
 }
 
-// gone reports whether what a file holds is published, or was overtaken.
+// gone reports whether the proposal is published, or can't be any more because another one is.
 func (f stagedFile) gone(repo *trust.Repository) bool {
 	return f.version <= repo.Version(f.role) || errors.Is(f.err, trust.ErrConflict) || errors.Is(f.err, fs.ErrNotExist)
 }
 
-// unread reports whether the disk, or the system, does not give the file out: nothing is known of what it holds.
+// unread reports whether the system could not read the file, so that its content is unknown.
 func (f stagedFile) unread() bool {
 	return errors.As(f.err, new(*fs.PathError)) && !errors.Is(f.err, fs.ErrNotExist) && !disk.Unreadable(f.err)
 }
@@ -112,7 +111,7 @@ func (o *Origin) scan(ctx context.Context) ([]stagedFile, error) {
 					continue
 				}
 			} else if err != nil {
-				continue // a block list, or nobody's
+				continue // a block list, or a foreign file
 			}
 			f.p, f.err = o.read(f, n)
 			out = append(out, f)
@@ -121,7 +120,7 @@ func (o *Origin) scan(ctx context.Context) ([]stagedFile, error) {
 	return out, nil
 }
 
-// read reads a file of a proposal, n being its name where it is not an old one.
+// read reads a file of a proposal; n is its name, unless it is an old one.
 func (o *Origin) read(f stagedFile, n fileName) (*proposal, error) {
 	since := n.since
 	if f.old {
@@ -148,7 +147,7 @@ func (o *Origin) read(f stagedFile, n fileName) (*proposal, error) {
 	return newProposal(p, since), nil
 }
 
-// load takes in the proposals that are on the disk.
+// load reads the proposals on the disk.
 func (o *Origin) load(ctx context.Context) error {
 	if err := o.c.FS.MkdirAll(o.dir, 0o755); err != nil {
 		return err
@@ -167,7 +166,7 @@ func (o *Origin) load(ctx context.Context) error {
 		case f.unread() && (f.old || o.c.Local):
 			return f.err
 		case f.err == nil && (o.c.Local || !f.p.complete):
-			// One that is complete was held back: only its signer knows why, so that a server leaves it alone.
+			// A server leaves a complete one alone, because its signer held it back.
 			if err := o.write(f.p); err != nil {
 				return err
 			}
@@ -189,7 +188,7 @@ func (o *Origin) load(ctx context.Context) error {
 	return nil
 }
 
-// removeUnused removes the files that belong to no proposal, and ends the arrivals that do not.
+// removeUnused removes the files and closes the arrivals that belong to no proposal.
 func (o *Origin) removeUnused() {
 	files, archives := o.used()
 	entries, err := os.ReadDir(o.dir)
@@ -198,7 +197,7 @@ func (o *Origin) removeUnused() {
 		return
 	}
 	for _, e := range entries {
-		// What nobody can publish stays until its signer was told and removes it, or another is published.
+		// An unfit file stays until its signer removes it, or another one is published.
 		if f, unfit := o.unfit[e.Name()]; unfit && !f.gone(o.repository()) {
 			continue
 		}

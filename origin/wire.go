@@ -9,16 +9,16 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// State is what a signer has to know before it signs.
+// State is what a signer needs to know before it signs.
 type State struct {
 	status.Versions
 
-	// Reserved is the highest version of a list that was signed and may still go out, 0 for none. The
-	// next list gets a higher one.
+	// Reserved is the highest version of a list that was signed and may still be published, 0 for none. The next list
+	// gets a higher one.
 	Reserved int64 `json:"reserved"`
 
-	// Staged are the versions of the complete lists that wait for archives, ascending. Their IDs are
-	// not told: who signed them has them.
+	// Staged are the versions of the complete lists that wait for archives, ascending. Their IDs are secret; their
+	// signers have them.
 	Staged []int64 `json:"staged"`
 
 	Pending []Pending `json:"pending"`
@@ -33,7 +33,7 @@ type Pending struct {
 	Needs   []Need        `json:"needs"`
 }
 
-// Need is a threshold that a proposal must meet.
+// Need is one threshold of a proposal.
 type Need struct {
 	Root      int64      `json:"root"` // the root that asks
 	Role      trust.Role `json:"role"`
@@ -58,17 +58,17 @@ func ids(ks []keys.Public) []keys.ID {
 	return out
 }
 
-// Status says what became of a proposal.
+// Status is the status of a proposal.
 type Status string
 
-// What may become of a proposal.
+// The statuses.
 const (
 	StatusPending   Status = "pending"   // it is kept, and needs more signatures
 	StatusStaged    Status = "staged"    // it is complete, and needs its archives and Commit
-	StatusCommitted Status = "committed" // it is what is published
+	StatusCommitted Status = "committed" // it is published
 )
 
-// Outcome is what became of a proposal.
+// Outcome is the answer to a proposal.
 type Outcome struct {
 	Status  Status          `json:"status"`
 	ID      update.Digest   `json:"id"`      // the digest of the file, with all signatures that came for it
@@ -86,8 +86,8 @@ type Archive struct {
 	Blocks  bool          `json:"blocks"`  // the block list is here; it comes before the blocks
 	Missing []Range       `json:"missing"` // the blocks that are not here
 
-	// Begun are missing blocks of which the first bytes are here. It is nil where the origin is too old to
-	// take a block in parts.
+	// Begun are missing blocks of which the first bytes are here. It is nil if the origin is too old to accept a block
+	// in parts.
 	Begun []Begun `json:"begun"`
 }
 

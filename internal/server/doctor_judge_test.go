@@ -123,7 +123,7 @@ func TestExpiryIsFound(t *testing.T) {
 		p.found(t, begun.Add(c.after), c.check).is(t, c.mark, c.text, c.advice)
 	}
 	p.settings.Upstream = []string{"http://u"}
-	p.found(t, begun.Add(8*day), "expiry").is(t, isWrong, "expired", "see to the origin")
+	p.found(t, begun.Add(8*day), "expiry").is(t, isWrong, "expired", "check the origin")
 	p.found(t, begun.Add(8*day), "sync").is(t, isWarning, "no upstream was asked", "see to the upstream")
 }
 
