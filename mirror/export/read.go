@@ -19,8 +19,8 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ErrExport says that what is imported is no export, or was cut. What arrived before is kept, and an
-// import that is begun anew goes on with it.
+// ErrExport says that a file is no export, or was cut. The blocks before that are kept, and the next import continues with
+// them.
 var ErrExport error = status.BrokenExport
 
 // maxCarried bounds the metadata of an export, in bytes: many roots, one list.
@@ -28,8 +28,8 @@ const maxCarried = 16 << 20
 
 // Import says where to import to.
 type Import struct {
-	// Mirror, if not nil, keeps the store: a sync that is under way makes way, and begins anew afterwards. The fields up to
-	// MaxBytes are those of its Config then.
+	// Mirror, if not nil, is the mirror of the store. The import interrupts its sync. The fields up to MaxBytes are then
+	// taken from its Config.
 	Mirror *mirror.Mirror
 
 	// Store is open for writing, with the pinned root.
@@ -41,18 +41,18 @@ type Import struct {
 	AcceptStale time.Duration    // see trust.Clock
 	MaxBytes    int64            // as in mirror.Config
 
-	// Planned, if not nil, is called before archives are read, with all that are missing; and Progress of
-	// each with how many of its bytes are in place.
+	// Planned, if not nil, is called before archives are read, with all that are missing; Progress, if not nil, with how
+	// many bytes of an archive are in place.
 	Planned  func([]trust.Release)
 	Progress func(rel trust.Release, done int64)
 }
 
-// Read takes an export from r, front to back, verifies all of it as if it came from an upstream, and
-// makes its repository the current one. Archives that are there or not kept are skipped.
+// Read reads an export from r, front to back, verifies it like metadata and archives of an upstream, and makes its
+// repository the current one. It skips archives that are in place or not kept.
 //
-// The errors are ErrExport, store.ErrIncomplete where the export leaves archives out that are not here
-// either, and those of Mirror.Sync: trust.ErrRollback for an export that is older than what is here, and
-// trust.ErrExpired for one that is too old to be accepted by a box.
+// The errors are ErrExport; store.ErrIncomplete if an archive is neither in the export nor in the store; and those of
+// Mirror.Sync: trust.ErrRollback for an export that is older than the store's repository, and trust.ErrExpired for one
+// that is too old for a box.
 func (i Import) Read(ctx context.Context, r io.Reader) (mirror.Result, error) {
 	if i.Planned == nil {
 		i.Planned = func([]trust.Release) {}
@@ -81,7 +81,7 @@ func (i Import) Read(ctx context.Context, r io.Reader) (mirror.Result, error) {
 	return x.result, end(r, err)
 }
 
-// end reads what is left of a pipe, whose writer is to end well too, after all went well.
+// end reads the rest of a pipe after a success, so that its writer succeeds too.
 func end(r io.Reader, err error) error {
 	if err == nil {
 		_, err = io.Copy(io.Discard, io.LimitReader(r, 1<<20))
@@ -92,11 +92,11 @@ func end(r io.Reader, err error) error {
 	return nil
 }
 
-// importer is one export that is being read.
+// importer reads one export.
 type importer struct {
 	i      Import
 	tar    *tar.Reader
-	head   *tar.Header // of the entry at hand
+	head   *tar.Header // of the current entry
 	repo   *trust.Repository
 	wanted map[update.Digest]trust.Release // what is missing
 	listed map[update.Digest]bool
@@ -131,13 +131,13 @@ func (x *importer) read(ctx context.Context) error {
 func (x *importer) next() (err error) {
 	x.head, err = x.tar.Next()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: it ends too early", ErrExport)
+		return fmt.Errorf("%w: it was cut", ErrExport)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrExport, err)
 	}
 	if x.head.Typeflag != tar.TypeReg {
-		return x.malformed("expected regular files alone, got type %q for %.80q", x.head.Typeflag, x.head.Name)
+		return x.malformed("expected only regular files, got type %q for %.80q", x.head.Typeflag, x.head.Name)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (x *importer) malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrExport, fmt.Errorf(format, args...))
 }
 
-// content returns what the entry at hand holds, at most limit bytes.
+// content returns the content of the current entry, at most limit bytes.
 func (x *importer) content(limit int64) ([]byte, error) {
 	if x.head.Size < 0 || x.head.Size > limit {
 		return nil, x.malformed("%.80q: expected at most %d bytes, got %d", x.head.Name, limit, x.head.Size)
@@ -240,7 +240,7 @@ func (x *importer) archive(ctx context.Context) error {
 	return x.next()
 }
 
-// digest returns the digest in the name of the entry at hand, which must be one that is listed.
+// digest returns the digest in the name of the current entry. The metadata must list it.
 func (x *importer) digest(suffix string) (update.Digest, error) {
 	text, ok := strings.CutPrefix(x.head.Name, archivePrefix)
 	text, has := strings.CutSuffix(text, suffix)
@@ -262,7 +262,7 @@ func (x *importer) blocks(rel trust.Release) (update.Blocks, error) {
 	return update.ParseBlocks(raw, rel.Length())
 }
 
-// ingest takes the archive at hand, whose blocks that are in place already are skipped.
+// ingest reads the archive of the current entry, and writes the blocks that are missing.
 func (x *importer) ingest(ctx context.Context, rel trust.Release, blocks update.Blocks) (err error) {
 	if x.head.Size != rel.Length() {
 		return x.malformed("expected %d bytes, got %d", rel.Length(), x.head.Size)
@@ -313,7 +313,7 @@ func (x *importer) block(ctx context.Context, in *store.Ingest, rel trust.Releas
 func (x *importer) commit(ctx context.Context) error {
 	s := x.i.Store
 	if missing := s.Missing(x.repo); len(missing) > 0 {
-		return fmt.Errorf("%w: the export leaves %d out that are not here either, the first is %v; import an earlier export first, or a whole one",
+		return fmt.Errorf("%w: %d archives are neither in the export nor here, the first is %v: import an earlier export first, or a complete one",
 			store.ErrIncomplete, len(missing), missing[0].Name())
 	}
 	if !x.repo.Same(s.Repository()) {

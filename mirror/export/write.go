@@ -13,7 +13,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// The entries of an export that are not named after what they hold.
+// The names of entries, and their parts.
 const (
 	exportName = "export"
 	exportText = "box-update-export 1\n"
@@ -24,11 +24,10 @@ const (
 	blocksSuffix   = ".blocks"
 )
 
-// Since says which archives an export leaves out: those that an importer has. The zero Since leaves out
-// none.
+// Since says which archives an export leaves out, because the importer has them. The zero Since leaves out none.
 type Since struct {
-	Version update.Version // it and what is older; zero: no such limit
-	Time    time.Time      // what was published before; zero: no such limit
+	Version update.Version // this one and older ones; zero: no such limit
+	Time    time.Time      // those that were published before; zero: no such limit
 }
 
 func (s Since) leavesOut(rel trust.Release) bool {
@@ -38,20 +37,19 @@ func (s Since) leavesOut(rel trust.Release) bool {
 
 // Export says what to export.
 type Export struct {
-	// Store may be open for reading only, beside the process that writes to it.
+	// Store may be open only for reading, beside the process that writes to it.
 	Store *store.Store
 	Since Since
 
-	// Planned, if not nil, is called before archives are written, with all of them; and Progress of each
-	// with how many of its bytes are written.
+	// Planned, if not nil, is called before archives are written, with all of them; Progress, if not nil, with how many
+	// bytes of an archive are written.
 	Planned  func([]trust.Release)
 	Progress func(rel trust.Release, done int64)
 }
 
-// Write writes the current repository to w, front to back, as the package comment describes. Archives
-// that are not kept here are left out. The error is trust.ErrNone where there is no repository and
-// store.ErrCorrupt where an archive is damaged; what was written until then is a cut export, which
-// importers refuse.
+// Write writes the current repository to w, front to back. It leaves out archives that are not kept. The error is
+// trust.ErrNone if there is no repository, and store.ErrCorrupt if an archive is damaged. After an error, w has a cut
+// export, which importers refuse.
 func (e Export) Write(ctx context.Context, w io.Writer) (mirror.Result, error) {
 	repo := e.Store.Repository()
 	if repo == nil {
@@ -70,11 +68,11 @@ func (e Export) Write(ctx context.Context, w io.Writer) (mirror.Result, error) {
 	return x.result, nil
 }
 
-// exporter is one export that is being written.
+// exporter writes one export.
 type exporter struct {
 	e      Export
 	tar    *tar.Writer
-	at     time.Time // of all entries: an export of the same is the same
+	at     time.Time // of all entries, so that two exports of a repository are equal
 	result mirror.Result
 }
 
@@ -100,7 +98,7 @@ func (x *exporter) write(ctx context.Context, repo *trust.Repository) error {
 	return x.tar.Close()
 }
 
-// metadata writes all roots that the store has, and the set that is current.
+// metadata writes all roots that the store has, and the current metadata.
 func (x *exporter) metadata(repo *trust.Repository) error {
 	newest := repo.Version(trust.RoleRoot)
 	first := newest
@@ -128,7 +126,7 @@ func (x *exporter) metadata(repo *trust.Repository) error {
 	return nil
 }
 
-// archives returns those that are to be exported, one of each digest.
+// archives returns the archives to export, one of each digest.
 func (x *exporter) archives(repo *trust.Repository) (out []trust.Release) {
 	seen := map[update.Digest]bool{}
 	for _, rel := range x.e.Store.Kept(repo) {
@@ -152,7 +150,7 @@ func (x *exporter) begin(name string, length int64) error {
 	return x.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: length, Mode: 0o444, ModTime: x.at})
 }
 
-// archive writes an archive, of which each block is verified before it is written.
+// archive writes an archive. It verifies each block before it writes it.
 func (x *exporter) archive(ctx context.Context, rel trust.Release) error {
 	blocks, err := x.e.Store.Blocks(rel.Update())
 	if err != nil {
@@ -192,7 +190,7 @@ func (x *exporter) archive(ctx context.Context, rel trust.Release) error {
 	return nil
 }
 
-// carried is metadata out of an export, as a trust.Fetcher.
+// carried is the metadata of an export, as a trust.Fetcher.
 type carried map[string][]byte
 
 // Fetch returns a file of the export.

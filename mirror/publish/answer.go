@@ -17,7 +17,7 @@ import (
 // The bounds of answers.
 const (
 	maxAnswer  = 16 << 20 // bytes: the block ranges of 2,000 archives
-	maxIgnored = 64 << 10 // bytes of an answer that nobody looks at
+	maxIgnored = 64 << 10 // bytes of an answer that is not used
 	maxMessage = 1000     // bytes
 	maxPending = 256      // proposals that wait
 	maxAhead   = 1000     // versions that a list may be ahead of the published one
@@ -36,7 +36,7 @@ const (
 	blocksSuffix = ".blocks"
 )
 
-// decode parses JSON of one value. Fields that it doesn't know are for newer clients.
+// decode parses one JSON value. It ignores unknown fields, which are for newer clients.
 func decode[T any](raw []byte) (T, error) {
 	var v T
 	if err := json.Unmarshal(raw, &v); err != nil {
@@ -82,7 +82,7 @@ func parseState(raw []byte) (origin.State, error) {
 	return s, nil
 }
 
-// parseOutcome parses the answer to a proposal; of is what its archives must be among.
+// parseOutcome parses the answer to a proposal. Its archives must be among those of the releases.
 func parseOutcome(raw []byte, of []trust.Release) (origin.Outcome, error) {
 	o, err := decode[origin.Outcome](raw)
 	if err != nil {
@@ -110,7 +110,7 @@ func checkArchives(as []origin.Archive, of []trust.Release) error {
 	for _, a := range as {
 		length, ok := lengths[a.Digest]
 		if !ok {
-			return fmt.Errorf("%w: archive %v is not in the list, or there twice", errAnswer, a.Digest)
+			return fmt.Errorf("%w: archive %v is not in the list, or is there twice", errAnswer, a.Digest)
 		}
 		delete(lengths, a.Digest)
 		if err := checkArchive(a, length); err != nil {
@@ -131,8 +131,7 @@ func parseArchive(raw []byte, length int64) (origin.Archive, error) {
 	return a, nil
 }
 
-// checkArchive refuses ranges that are not ascending and apart, and beginnings of other blocks than the missing
-// ones, or longer than those.
+// checkArchive refuses ranges that are not ascending or not disjoint, and begun blocks that are not missing or too long.
 func checkArchive(a origin.Archive, length int64) error {
 	if a.Length != length {
 		return fmt.Errorf("%w: archive %v: expected %d bytes, got %d", errAnswer, a.Digest, length, a.Length)
@@ -155,8 +154,7 @@ func checkArchive(a origin.Archive, length int64) error {
 	return nil
 }
 
-// parseFailure parses the answer that explains a refusal; not ok where it is none. A person can
-// look at what it holds.
+// parseFailure parses the answer that explains a refusal, and reports whether it is one. Its texts are safe to print.
 func parseFailure(raw []byte) (origin.Failure, bool) {
 	f, err := decode[origin.Failure](raw)
 	if err != nil || f.Message == "" || f.Code == "" {
@@ -165,12 +163,12 @@ func parseFailure(raw []byte) (origin.Failure, bool) {
 	if f.Current != nil && checkVersions(*f.Current) != nil || f.Staged < 0 || f.Staged > maxVersion {
 		return origin.Failure{}, false
 	}
-	f.Message, f.Hint = plain(f.Message), plain(f.Hint)
+	f.Message, f.Hint = printable(f.Message), printable(f.Hint)
 	return f, true
 }
 
-// plain bounds a text and leaves out what a terminal would act on.
-func plain(s string) string {
+// printable bounds a text, and replaces what a terminal would act on.
+func printable(s string) string {
 	if len(s) > maxMessage {
 		s = s[:maxMessage] + "…"
 	}

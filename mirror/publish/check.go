@@ -16,12 +16,12 @@ type Depth int
 
 // The depths.
 const (
-	Ends  Depth = iota // the first and the last block; over a slow link what the server says of both URLs
+	Ends  Depth = iota // the first and the last block; over a slow link only the header fields of both URLs
 	Whole              // all of it
 )
 
-// Check reads back what a release that was published is served as, and refuses with
-// trust.ErrMismatch what was not signed. It reads the first block by the name, as boxes do.
+// Check reads back a published release as the server serves it, and refuses with trust.ErrMismatch what was not signed.
+// It reads the first block by the name, as boxes do.
 func (r *Remote) Check(ctx context.Context, rel trust.Release, d Depth) error {
 	check := r.checkEnds
 	if d == Whole {
@@ -62,7 +62,7 @@ func (r *Remote) checkEnds(ctx context.Context, rel trust.Release) error {
 	name := []string{updatePath, rel.Name().String()}
 	digest := []string{blobsPath, rel.Digest().String()}
 	if r.link.slow() {
-		// To read two blocks back would take longer than many an archive took to be sent.
+		// Reading two blocks back could take longer than sending the archive took.
 		said, err := r.checkHead(ctx, rel, name...)
 		if err != nil {
 			return err
@@ -80,8 +80,8 @@ func (r *Remote) checkEnds(ctx context.Context, rel trust.Release) error {
 	return r.checkBlock(ctx, rel, blocks, count-1, digest...)
 }
 
-// checkHead compares what the server says of an archive: its length, and its digest in the field Repr-Digest
-// (RFC 9530). said is false where it says nothing of the digest, as behind a proxy that drops the field.
+// checkHead compares the length of an archive and its digest in the field Repr-Digest (RFC 9530). said is false if there is
+// no such field, as behind a proxy that drops it.
 func (r *Remote) checkHead(ctx context.Context, rel trust.Release, path ...string) (said bool, err error) {
 	q := request{method: http.MethodHead, path: path}
 	var length int64

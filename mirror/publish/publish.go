@@ -14,15 +14,15 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// The errors that a caller may branch on, beside those that an Error holds.
+// The errors that a caller may branch on, beside those that an Error wraps.
 var (
-	// ErrNoFile says that the origin lacks an archive that is not among the files.
+	// ErrNoFile says that the origin lacks an archive of which there is no file.
 	ErrNoFile error = status.NoFile
 
-	// ErrChanged says that a file is not what was signed.
+	// ErrChanged says that a file differs from what was signed.
 	ErrChanged error = status.Changed
 
-	// ErrOrigin says that only the origin itself can do it.
+	// ErrOrigin says that only the origin itself can do something.
 	ErrOrigin error = status.OriginOnly
 
 	// ErrIncomplete says that the origin asks for more signatures.
@@ -38,14 +38,13 @@ type File struct {
 // Files are archives that may be needed, by digest.
 type Files map[update.Digest]File
 
-// Publish makes what the change holds the current one: a root, a list with its archives, or both, the
-// root first. Archives that the origin has need no file. It returns when the origin has committed
-// it; what was published already is no error. What the origin says is not verified here:
-// trust.State.Refresh, and Check.
+// Publish publishes a change: a root, a list with its archives, or both, the root first. Archives that the origin has need
+// no file. It returns when the origin has committed the change, or had committed it before. It does not verify what the
+// origin answers; see trust.State.Refresh and Check.
 //
-// After an error, which is an *Error unless it is about the files, to publish the same again is right,
-// but for trust.ErrConflict: then another change is the current one, or on its way. The zero Change is
-// ErrOrigin: snapshot and timestamp are renewed by the origin.
+// An error is an *Error unless it is about the files. The caller may publish the same again, except after
+// trust.ErrConflict: then another change is published, or will be. The zero Change is ErrOrigin, because the origin renews
+// snapshot and timestamp.
 func (r *Remote) Publish(ctx context.Context, c trust.Change, files Files) error {
 	if c.Root == nil && c.Targets == nil {
 		return fmt.Errorf("%s: %w: it renews snapshot and timestamp by itself", r.URL(), ErrOrigin)
@@ -65,8 +64,8 @@ func (r *Remote) Publish(ctx context.Context, c trust.Change, files Files) error
 	return nil
 }
 
-// Propose gives the origin a proposal that lacks signatures. Where others have brought those that were
-// missing, it is published. One that is complete is refused with ErrOrigin: it would be published.
+// Propose sends the origin a proposal that lacks signatures. If others have sent the missing ones, it is published.
+// Propose refuses a complete one with ErrOrigin, because the origin would publish it.
 func (r *Remote) Propose(ctx context.Context, p *trust.Proposal, files Files) error {
 	if p.Complete() {
 		return fmt.Errorf("hold %s %d: %w: a server publishes what has enough signatures", p.Role(), p.Version(), ErrOrigin)
@@ -77,30 +76,28 @@ func (r *Remote) Propose(ctx context.Context, p *trust.Proposal, files Files) er
 	return nil
 }
 
-// Drop is ErrOrigin: an origin forgets a proposal when a newer one of the same keys comes, or after a
-// week.
+// Drop returns ErrOrigin: an origin drops a proposal only when a newer one of the same keys comes, or after a week.
 func (r *Remote) Drop(_ context.Context, p *trust.Proposal) error {
-	return fmt.Errorf("drop %s %d: %w: a newer one replaces it, else it is forgotten after a week", p.Role(), p.Version(), ErrOrigin)
+	return fmt.Errorf("drop %s %d: %w: a newer one replaces it, or it is dropped after a week", p.Role(), p.Version(), ErrOrigin)
 }
 
-// How often the origin may send a publish back to its beginning: without having taken anything in between, and
-// in all.
+// How often the origin may send a publish back to its beginning: without having accepted anything in between, and in all.
 const (
 	idleRounds = 3
 	maxRounds  = 16
 )
 
-// submit brings a proposal to the origin and does what is left to do for it.
+// submit sends a proposal to the origin, with the archives that are missing, and commits it.
 func (r *Remote) submit(ctx context.Context, p *trust.Proposal, files Files) (origin.Status, error) {
 	u := &upload{remote: r, patience: newPatience(r.c.Patience), files: files}
 	idle := 0
 	for round := 1; ; round++ {
-		before := u.taken.Load()
+		before := u.accepted.Load()
 		status, err := u.round(ctx, p)
 		if !startAgain(err) {
 			return status, err
 		}
-		if idle++; u.taken.Load() > before {
+		if idle++; u.accepted.Load() > before {
 			idle = 0
 		}
 		if idle >= idleRounds || round >= maxRounds {
@@ -109,20 +106,20 @@ func (r *Remote) submit(ctx context.Context, p *trust.Proposal, files Files) (or
 	}
 }
 
-// startAgain reports whether the origin has forgotten what this side believes that it knows, as after
-// it was restored from a backup, or when somebody else's list gave way to it.
+// startAgain reports whether the origin has lost what it had acknowledged, as after it was restored from a backup, or
+// dropped the list for another one.
 func startAgain(err error) bool {
 	return errors.Is(err, origin.ErrNotFound) || errors.Is(err, origin.ErrBlocks) || errors.Is(err, store.ErrIncomplete)
 }
 
-// round goes through a publish from its beginning.
+// round is one attempt of a publish, from its beginning.
 func (u *upload) round(ctx context.Context, p *trust.Proposal) (origin.Status, error) {
 	o, err := u.propose(ctx, p)
 	if err != nil || o.Status != origin.StatusStaged {
 		return o.Status, err
 	}
 	if p.Role() != trust.RoleTargets {
-		return "", fmt.Errorf("%w: root %d is said to be staged", errAnswer, p.Version())
+		return "", fmt.Errorf("%w: the origin says that root %d is staged", errAnswer, p.Version())
 	}
 	if err := u.send(ctx, o, p.Releases()); err != nil {
 		return "", err
@@ -147,7 +144,7 @@ func (u *upload) commit(ctx context.Context, id update.Digest, version int64) er
 	parse := func(raw []byte) error {
 		v, err := parseVersions(raw)
 		if err == nil && v.Targets != version {
-			err = fmt.Errorf("%w: targets %d is said to be published, expected %d", errAnswer, v.Targets, version)
+			err = fmt.Errorf("%w: the origin says that targets %d is published, expected %d", errAnswer, v.Targets, version)
 		}
 		return err
 	}

@@ -387,7 +387,7 @@ func TestRefusals(t *testing.T) {
 		{"expired", 422, `{"error":"old","code":"expired"}`, trust.ErrExpired, "old"},
 		{"no origin", 404, `Resource not found.`, nil, "404 Not Found"},
 		{"colours", 400, `{"error":"\u001b[31mred","code":"malformed"}`, trust.ErrMalformed, "?[31mred"},
-		{"moved", 301, ``, nil, "it leads to"},
+		{"moved", 301, ``, nil, "it redirects to"},
 		{"cut JSON", 200, `{"status":"staged",`, nil, "unexpected answer"},
 		{"other JSON", 200, `[]`, nil, "unexpected answer"},
 		{"no status", 200, `{` + id + `}`, nil, `status ""`},
@@ -481,10 +481,10 @@ func TestHostileState(t *testing.T) {
 		body   string
 		want   string
 	}{
-		{"far ahead", state, 200, `{"root":1,"targets":1,"snapshot":1,"timestamp":1,"reserved":2000}`, "list 2000 is said to wait"},
+		{"far ahead", state, 200, `{"root":1,"targets":1,"snapshot":1,"timestamp":1,"reserved":2000}`, "the origin says that list 2000 waits"},
 		{"no version", state, 200, `{"root":1,"targets":1,"snapshot":1,"timestamp":0}`, "version 0"},
 		{"another role", state, 200, `{"root":1,"targets":1,"snapshot":1,"timestamp":1,"pending":[{"role":"snapshot","version":2}]}`, "pending"},
-		{"another file", pending, 200, `{}`, "its digest is another"},
+		{"another file", pending, 200, `{}`, "it has another digest"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w.gate.answers(c.of, c.status, c.body)

@@ -16,7 +16,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// get reads an answer of at most limit bytes, again while the server is away for now.
+// get reads an answer of at most limit bytes, and retries temporary failures.
 func (r *Remote) get(ctx context.Context, limit int64, header http.Header, path ...string) (status int, raw []byte, err error) {
 	err = r.retry(ctx, newPatience(r.c.Patience), func() (err error) {
 		status, raw, err = r.exchange(ctx, request{method: http.MethodGet, path: path, header: header.Clone()}, limit)
@@ -45,14 +45,14 @@ func (r *Remote) Fetch(ctx context.Context, name string, limit int64, known upda
 		return nil, err
 	case status == http.StatusNotModified:
 		if known.IsZero() {
-			return nil, fmt.Errorf("%s: %w: 304 for nothing", r.at(metadataPath, name), errAnswer)
+			return nil, fmt.Errorf("%s: %w: 304 without a condition", r.at(metadataPath, name), errAnswer)
 		}
 		return nil, trust.ErrUnchanged
 	}
 	return raw, nil
 }
 
-// Archive opens an archive, fs.ErrNotExist where it is not there. Its bytes are unverified:
+// Archive opens an archive; the error is fs.ErrNotExist if the server does not have it. Its bytes are not verified; see
 // trust.VerifyArchive. The caller closes it.
 func (r *Remote) Archive(ctx context.Context, rel trust.Release) (body io.ReadCloser, err error) {
 	err = r.retry(ctx, newPatience(r.c.Patience), func() error {
@@ -70,7 +70,7 @@ func (r *Remote) Archive(ctx context.Context, rel trust.Release) (body io.ReadCl
 
 // Pending returns the proposals that wait for signatures and that follow base, lists before roots and
 // the lowest version first, and the highest version of all lists that wait, 0 for none. known and at
-// are as for trust.Repository.CheckTargets. Where no origin is, nothing waits.
+// are as for trust.Repository.CheckTargets. On a server that is no origin, nothing waits.
 func (r *Remote) Pending(ctx context.Context, base *trust.Repository, known *trust.Ledger, at time.Time) ([]*trust.Proposal, int64, error) {
 	_, raw, err := r.get(ctx, maxAnswer, nil, statePath, "")
 	if notFound(err) {
@@ -83,9 +83,9 @@ func (r *Remote) Pending(ctx context.Context, base *trust.Repository, known *tru
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", r.URL()+statePath, err)
 	}
-	// A number that nobody could come back from must not be signed because a server says so.
+	// A server must not make a signer sign so high a version that none can follow.
 	if most := base.Version(trust.RoleTargets) + maxAhead; s.Reserved > most {
-		return nil, 0, fmt.Errorf("%s: %w: a list %d is said to wait, and targets %d is published", r.URL()+statePath, errAnswer, s.Reserved, base.Version(trust.RoleTargets))
+		return nil, 0, fmt.Errorf("%s: %w: the origin says that list %d waits, and targets %d is published", r.URL()+statePath, errAnswer, s.Reserved, base.Version(trust.RoleTargets))
 	}
 	var out []*trust.Proposal
 	for _, p := range s.Pending {
@@ -103,7 +103,7 @@ func (r *Remote) Pending(ctx context.Context, base *trust.Repository, known *tru
 	return out, s.Reserved, nil
 }
 
-// pending returns nil for a proposal that is gone meanwhile or does not follow base.
+// pending returns a proposal, nil if it is gone meanwhile or does not follow base.
 func (r *Remote) pending(ctx context.Context, p origin.Pending, base *trust.Repository, known *trust.Ledger, reserved int64, at time.Time) (*trust.Proposal, error) {
 	_, raw, err := r.get(ctx, trust.MaxLength(p.Role), nil, statePath, pendingPath, p.ID.String())
 	if notFound(err) {
@@ -113,11 +113,11 @@ func (r *Remote) pending(ctx context.Context, p origin.Pending, base *trust.Repo
 		return nil, err
 	}
 	if update.Sum(raw) != p.ID {
-		return nil, fmt.Errorf("%s: %w: its digest is another", r.at(statePath, pendingPath, p.ID.String()), errAnswer)
+		return nil, fmt.Errorf("%s: %w: it has another digest", r.at(statePath, pendingPath, p.ID.String()), errAnswer)
 	}
 	proposal, err := base.Check(p.Role, known, reserved, raw, at)
 	if err != nil {
-		return nil, nil // it follows something else
+		return nil, nil // it follows another repository
 	}
 	return proposal, nil
 }

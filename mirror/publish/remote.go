@@ -21,17 +21,16 @@ type Config struct {
 	URL string
 
 	Roots     *x509.CertPool // certificate authorities; nil: those of the system
-	UserAgent string         // what the server's log says of the client
+	UserAgent string         // for the server's log
 
-	// Patience is for how long a publish goes on without a step forward, and how long a commit may
-	// take; 0: 5 minutes.
+	// Patience is how long a publish continues without progress, and how long a commit may take; 0: 5 minutes.
 	Patience time.Duration
 
-	// Progress, where not nil, is called for each archive that is sent, when it begins and after each
-	// block. Calls don't overlap.
+	// Progress, if not nil, is called for each archive that is sent, at its beginning and after each block. Calls don't
+	// overlap.
 	Progress func(Progress)
 
-	// Waiting, where not nil, is called before each pause after a failure. Calls may overlap.
+	// Waiting, if not nil, is called before each pause after a failure. Calls may overlap.
 	Waiting func(err error, pause time.Duration)
 }
 
@@ -45,28 +44,28 @@ const defaultPatience = 5 * time.Minute
 
 // When a request counts as stalled.
 const (
-	stallBytes = 64 << 10         // so many bytes of an answer must pass
-	stallTime  = 30 * time.Second // within that time
-	answerTime = 2 * time.Minute  // until the answer begins
-	leastRate  = 4000             // bytes per second that a body is given time for beyond that, as the origin gives it
+	stallBytes = 64 << 10         // bytes of an answer that must come
+	stallTime  = 30 * time.Second // in this time
+	answerTime = 2 * time.Minute  // until the answer begins, without the time for the body
+	leastRate  = 4000             // bytes per second of a body, as the origin demands
 )
 
-// Remote is the repository at a URL. Its methods are safe for concurrent use.
+// Remote is the repository at a URL. It is safe for concurrent use.
 type Remote struct {
 	c        Config
 	client   *fetch.Client
 	server   *fetch.Upstream
-	link     *link       // to the origin, as uploads find it
-	answered atomic.Bool // the server has answered: what fails now may work again
+	link     *link       // to the origin
+	answered atomic.Bool // the server has answered, so that failures may be temporary
 }
 
-// New returns the repository at a URL. Nothing is sent yet. The caller closes it.
-func New(c Config) (*Remote, error) { return over(nil, c) }
+// New returns the repository at a URL. It sends nothing. The caller closes it.
+func New(c Config) (*Remote, error) { return newRemote(nil, c) }
 
-// over is New over another transport, where it is not nil.
-func over(transport http.RoundTripper, c Config) (*Remote, error) {
+// newRemote is New with a transport; nil is the one of package fetch.
+func newRemote(transport http.RoundTripper, c Config) (*Remote, error) {
 	if u, err := url.Parse(c.URL); err == nil && u.User != nil {
-		return nil, errors.New("repository: a URL with a password: signatures are what lets you publish")
+		return nil, errors.New("repository: the URL has a password: leave it out, signatures are the credential")
 	}
 	if err := fetch.CheckURL(c.URL); err != nil {
 		return nil, fmt.Errorf("repository: %w", err)
@@ -85,7 +84,7 @@ func over(transport http.RoundTripper, c Config) (*Remote, error) {
 	return &Remote{c: c, client: client, server: client.Upstreams()[0], link: newLink()}, nil
 }
 
-// waitFor returns how long the answer to a body of that length is waited for.
+// waitFor returns how long to wait for the answer to a body of that length.
 func waitFor(length int) time.Duration {
 	return answerTime + time.Duration(length)*time.Second/leastRate
 }
@@ -96,7 +95,7 @@ func (r *Remote) URL() string { return r.server.String() + "/" }
 // at returns the URL of a path.
 func (r *Remote) at(path ...string) string { return r.URL() + strings.Join(path, "/") }
 
-// Close closes the connections that are kept open between requests.
+// Close closes idle connections.
 func (r *Remote) Close() error {
 	r.client.Close()
 	return nil

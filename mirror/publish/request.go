@@ -21,19 +21,18 @@ import (
 	"github.com/openpowerquality/box-update-server/signing/trust"
 )
 
-// Error is a request that failed. errors.Is finds in it what was wrong at the origin: trust.ErrConflict
-// where somebody else was faster (then errors.As finds the *origin.ConflictError too),
-// disk.ErrNoSpace, and whatever else docs/PUBLISH.md names.
+// Error is the error of a request. errors.Is finds in it the error of the origin: trust.ErrConflict if another signer was
+// faster (then errors.As finds an *origin.ConflictError too), disk.ErrNoSpace, and those that docs/PUBLISH.md lists.
 type Error struct {
 	Method, URL string
 	Status      int    // 0: there was no answer
-	Hint        string // what to do, "" where nobody knows
+	Hint        string // what to do; "": not known
 	Err         error
 
 	retryAfter time.Duration
 }
 
-// Error says which request failed, and how.
+// Error names the request and the error.
 func (e *Error) Error() string {
 	if e.Status == 0 {
 		return fmt.Sprintf("%s %s: %v", e.Method, e.URL, e.Err)
@@ -41,10 +40,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s %s: %d %s: %v", e.Method, e.URL, e.Status, http.StatusText(e.Status), e.Err)
 }
 
-// Unwrap returns what was wrong.
+// Unwrap returns the wrapped error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// errAnswer says that an answer is not what the protocol says.
+// errAnswer says that an answer does not follow the protocol.
 var errAnswer = errors.New("unexpected answer")
 
 // request is one exchange with the server.
@@ -53,14 +52,14 @@ type request struct {
 	path   []string // below the URL; the last may be "" for a slash at the end
 	header http.Header
 	body   []byte        // of a PUT
-	expect bool          // ask before the body is sent
+	expect bool          // ask whether the body is wanted before it is sent
 	wait   time.Duration // for the answer to begin; 0: answerTime, and what the body takes at leastRate
 }
 
 // do sends a request and returns the answer if it is a 2xx or 304; the caller closes its body. Every
 // error is an *Error.
 func (r *Remote) do(ctx context.Context, q request) (*http.Response, error) {
-	header := http.Header{"Accept-Encoding": {"identity"}} // digests are of what is sent, and lengths are known
+	header := http.Header{"Accept-Encoding": {"identity"}} // so that lengths and digests are those of the file
 	maps.Copy(header, q.header)
 	resp, err := r.server.Send(ctx, fetch.Request{
 		Method: q.method, File: strings.Join(q.path, "/"), Header: header, Body: q.body, Expect: q.expect,
@@ -73,7 +72,7 @@ func (r *Remote) do(ctx context.Context, q request) (*http.Response, error) {
 	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
 		return resp, nil
 	}
-	defer resp.Body.Close() // read to its end or given up
+	defer resp.Body.Close()
 	return nil, refusal(q.method, r.at(q.path...), resp)
 }
 
@@ -83,7 +82,7 @@ func (r *Remote) exchange(ctx context.Context, q request, limit int64) (int, []b
 	if err != nil {
 		return 0, nil, err
 	}
-	defer resp.Body.Close() // read to its end or given up
+	defer resp.Body.Close()
 	raw, err := disk.ReadAll(resp.Body, limit)
 	if errors.Is(err, disk.ErrTooLong) {
 		err = fmt.Errorf("%w: %w", errAnswer, err)
@@ -94,7 +93,7 @@ func (r *Remote) exchange(ctx context.Context, q request, limit int64) (int, []b
 	return resp.StatusCode, raw, nil
 }
 
-// ask sends a request whose answer parse understands, or refuses.
+// ask sends a request, and passes the answer to parse.
 func (r *Remote) ask(ctx context.Context, q request, parse func([]byte) error) error {
 	status, raw, err := r.exchange(ctx, q, maxAnswer)
 	if err != nil {
@@ -108,7 +107,7 @@ func (r *Remote) ask(ctx context.Context, q request, parse func([]byte) error) e
 
 const maxFailure = 64 << 10
 
-// refusal makes an error of an answer that is none of success.
+// refusal returns the error for an answer that is no success.
 func refusal(method, target string, resp *http.Response) *Error {
 	e := &Error{Method: method, URL: target, Status: resp.StatusCode, retryAfter: pace.ParseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	raw, err := disk.ReadAll(resp.Body, maxFailure)
@@ -116,33 +115,33 @@ func refusal(method, target string, resp *http.Response) *Error {
 		e.Err, e.Hint = f.Err(), f.Hint
 		return e
 	}
-	e.Hint, e.Err = byStatus(resp)
+	e.Hint, e.Err = explainStatus(resp)
 	return e
 }
 
-// errRefused is a refusal that no origin explained.
-var errRefused = errors.New("refused, and not by an origin")
+// errRefused is a refusal that does not come from an origin.
+var errRefused = errors.New("refused, but not by an origin")
 
-// byStatus says what an answer means that does not come from an origin.
-func byStatus(resp *http.Response) (hint string, err error) {
+// explainStatus returns the hint and the error for an answer that does not come from an origin.
+func explainStatus(resp *http.Response) (hint string, err error) {
 	switch s := resp.StatusCode; {
 	case s/100 == 3:
-		return "give the URL that it leads to, if you trust that one", fmt.Errorf("%w: it leads to %.200q", errRefused, resp.Header.Get("Location"))
+		return "use the URL that it redirects to, if you trust that one", fmt.Errorf("%w: it redirects to %.200q", errRefused, resp.Header.Get("Location"))
 	case s == http.StatusNotFound:
-		return "is it the URL of an origin? a mirror takes no publishes, and neither does an origin without its online key", errRefused
+		return "is this the URL of an origin? a mirror accepts no publishes, nor does an origin without its online key", errRefused
 	case s == http.StatusConflict:
 		return "", fmt.Errorf("%w: %w", errRefused, trust.ErrConflict)
 	case s == http.StatusRequestEntityTooLarge:
-		return "a proxy before the server must let bodies of 10 MB pass", errRefused
+		return "make the proxy in front of the server accept bodies of 10 MB", errRefused
 	case s == http.StatusInsufficientStorage:
 		return "", fmt.Errorf("%w: %w", errRefused, disk.ErrNoSpace)
 	case s == http.StatusMethodNotAllowed:
-		return "a mirror takes no publishes: give the URL of the origin", errRefused
+		return "a mirror accepts no publishes: use the URL of the origin", errRefused
 	}
 	return "", errRefused
 }
 
-// lasting reports whether an error stays when the same is tried again.
+// lasting reports whether a retry would end with the same error.
 func (r *Remote) lasting(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || errors.Is(err, errAnswer) {
@@ -150,7 +149,7 @@ func (r *Remote) lasting(err error) bool {
 	}
 	switch e.Status {
 	case 0:
-		// A URL with a mistake in it is told at once, and so is a server that has become another one.
+		// Report a wrong URL at once, and a server that is another one now.
 		return !r.answered.Load() || untrusted(err) || errors.Is(err, fetch.ErrRefused)
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return false
@@ -160,22 +159,22 @@ func (r *Remote) lasting(err error) bool {
 	return true
 }
 
-// untrusted reports whether TLS failed because the server is not who it should be.
+// untrusted reports whether TLS failed because this is not the right server.
 func untrusted(err error) bool {
 	var certificate *tls.CertificateVerificationError
 	var header tls.RecordHeaderError
 	return errors.As(err, &certificate) || errors.As(err, &header)
 }
 
-// The pauses after failures in a row.
+// pauses are the pauses after failures in a row.
 var pauses = pace.Backoff{First: 250 * time.Millisecond, Most: 15 * time.Second}
 
-// patience is how long a publish goes on without a step forward. The blocks that are sent at the same time share one.
+// patience is how long a publish continues without progress. Blocks that are sent in parallel share one.
 type patience struct {
 	limit time.Duration
 
 	mu   sync.Mutex
-	last time.Time // when something went forward
+	last time.Time // of the last progress
 }
 
 func newPatience(limit time.Duration) *patience { return &patience{limit: limit, last: time.Now()} }
@@ -192,8 +191,8 @@ func (p *patience) left() time.Duration {
 	return p.limit - time.Since(p.last)
 }
 
-// retry calls f until it succeeds, its error lasts, or the patience ends. Unlike fetch.Client.Ask it goes by what the origin
-// has acknowledged, in whatever request: bytes that come say nothing of bytes that are sent.
+// retry calls f until it succeeds, its error is lasting, or the patience ends. fetch.Client.Ask would not do: it measures
+// progress by the bytes that come, in one call. Here only acknowledged requests count, and those of all parallel calls.
 func (r *Remote) retry(ctx context.Context, p *patience, f func() error) error {
 	for failures := 1; ; failures++ {
 		err := f()
@@ -210,11 +209,11 @@ func (r *Remote) retry(ctx context.Context, p *patience, f func() error) error {
 		wait := pauses.Spread(failures, rand.Float64())
 		var e *Error
 		if errors.As(err, &e) && e.retryAfter > wait {
-			// Whoever was sent away together does not come back together.
+			// Clients that the server sent away together must not come back together.
 			wait = e.retryAfter + rand.N(pauses.First)
 		}
 		if wait > p.left() {
-			return fmt.Errorf("given up after %v without a step forward: %w", p.limit, err)
+			return fmt.Errorf("given up after %v without progress: %w", p.limit, err)
 		}
 		if r.c.Waiting != nil {
 			r.c.Waiting(err, wait)

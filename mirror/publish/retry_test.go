@@ -30,7 +30,7 @@ func answer(status int, body io.Reader) *http.Response {
 func known(t *testing.T, c Config, f fakeServer) *Remote {
 	t.Helper()
 	c.URL = "http://origin.test"
-	r, err := over(f, c)
+	r, err := newRemote(f, c)
 	if err != nil {
 		t.Fatal(err)
 	}

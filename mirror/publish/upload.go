@@ -25,36 +25,36 @@ type upload struct {
 	remote   *Remote
 	patience *patience
 	files    Files
-	taken    atomic.Int64 // blocks and parts of blocks that the origin took
+	accepted atomic.Int64 // blocks and parts of blocks that the origin accepted
 
-	mu sync.Mutex // held while progress is told
+	mu sync.Mutex // held while Config.Progress is called
 }
 
-// parcel is an archive that has to be sent.
-type parcel struct {
+// transfer is an archive to be sent.
+type transfer struct {
 	rel     trust.Release
 	blocks  update.Blocks
 	file    *os.File
 	listed  bool // the origin has the block list
 	missing []origin.Range
-	begun   map[int]int64 // how much the origin has of a block; nil: it takes blocks as a whole only
+	begun   map[int]int64 // how much the origin has of a block; nil: it accepts only whole blocks
 	done    int64         // bytes that the origin has; guarded by upload.mu
 }
 
-// block is one that has to be sent.
+// block is a block to be sent.
 type block struct {
-	*parcel
+	*transfer
 	number int
 }
 
-// send brings what an outcome says is missing.
+// send sends what is missing according to an outcome.
 func (u *upload) send(ctx context.Context, o origin.Outcome, list []trust.Release) (err error) {
-	parcels, err := u.pack(o.Archives, list)
+	transfers, err := u.openAll(o.Archives, list)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		for _, p := range parcels {
+		for _, p := range transfers {
 			err = errors.Join(err, p.file.Close())
 		}
 	}()
@@ -62,7 +62,7 @@ func (u *upload) send(ctx context.Context, o origin.Outcome, list []trust.Releas
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(blocks)
-		return u.hand(ctx, o.ID, parcels, blocks)
+		return u.sendLists(ctx, o.ID, transfers, blocks)
 	})
 	for range parallel {
 		g.Go(func() error {
@@ -78,8 +78,8 @@ func (u *upload) send(ctx context.Context, o origin.Outcome, list []trust.Releas
 	return g.Wait()
 }
 
-// pack opens the files of the archives that have to be sent, before the first byte is.
-func (u *upload) pack(as []origin.Archive, list []trust.Release) (out []*parcel, err error) {
+// openAll opens the files of all archives to be sent.
+func (u *upload) openAll(as []origin.Archive, list []trust.Release) (out []*transfer, err error) {
 	defer func() {
 		if err != nil {
 			for _, p := range out {
@@ -128,22 +128,22 @@ func (u *upload) pack(as []origin.Archive, list []trust.Release) (out []*parcel,
 	return out, nil
 }
 
-// open refuses, with ErrChanged, a file that is not the archive as far as is known without reading it.
-func (f File) open(rel trust.Release) (*parcel, error) {
+// open opens a file. It refuses, with ErrChanged, one whose block list is not the signed one.
+func (f File) open(rel trust.Release) (*transfer, error) {
 	if got := update.Sum(f.Blocks.Bytes()); got != rel.Blocks() {
-		return nil, fmt.Errorf("%s: %w: its block list has digest %v, and %v was signed", f.Path, ErrChanged, got, rel.Blocks())
+		return nil, fmt.Errorf("%s: %w: expected a block list with digest %v, got %v", f.Path, ErrChanged, rel.Blocks(), got)
 	}
 	file, err := os.Open(f.Path)
 	if err != nil {
 		return nil, err
 	}
-	return &parcel{rel: rel, blocks: f.Blocks, file: file}, nil
+	return &transfer{rel: rel, blocks: f.Blocks, file: file}, nil
 }
 
-// hand hands out the blocks that have to be sent, each archive's after its block list.
-func (u *upload) hand(ctx context.Context, id update.Digest, parcels []*parcel, blocks chan<- block) error {
-	for _, p := range parcels {
-		u.tell(p, 0)
+// sendLists sends each archive's block list, if the origin needs it, and then passes on its missing blocks.
+func (u *upload) sendLists(ctx context.Context, id update.Digest, transfers []*transfer, blocks chan<- block) error {
+	for _, p := range transfers {
+		u.addProgress(p, 0)
 		if !p.listed {
 			if err := u.sendBlockList(ctx, id, p); err != nil {
 				return err
@@ -162,15 +162,15 @@ func (u *upload) hand(ctx context.Context, id update.Digest, parcels []*parcel, 
 	return nil
 }
 
-// tell says that so many more bytes of an archive are there, or fewer, where the origin has lost some.
-func (u *upload) tell(p *parcel, more int64) {
+// addProgress adds bytes that the origin has of an archive; more is negative if it has lost some.
+func (u *upload) addProgress(p *transfer, more int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	p.done += more
 	u.remote.progress(Progress{p.rel.Name(), p.done, p.rel.Length()})
 }
 
-func (u *upload) sendBlockList(ctx context.Context, id update.Digest, p *parcel) error {
+func (u *upload) sendBlockList(ctx context.Context, id update.Digest, p *transfer) error {
 	q := request{method: http.MethodPut, path: []string{statePath, id.String(), p.rel.Digest().String() + blocksSuffix}, body: p.blocks.Bytes()}
 	damaged := 0
 	return u.remote.retry(ctx, u.patience, func() error {
@@ -179,7 +179,7 @@ func (u *upload) sendBlockList(ctx context.Context, id update.Digest, p *parcel)
 			if !errors.Is(err, store.ErrCorrupt) {
 				return err
 			}
-			// The list may have been right when it was sent.
+			// It may have been damaged in transit.
 			if damaged++; damaged >= maxDamage {
 				return err
 			}
@@ -187,11 +187,11 @@ func (u *upload) sendBlockList(ctx context.Context, id update.Digest, p *parcel)
 	})
 }
 
-// maxDamage is how often a body may be damaged on its way.
+// maxDamage is how often a body may be damaged in transit.
 const maxDamage = 3
 
-// sendBlock reads a block from its file and sends it, in as many parts as the link asks for. The origin
-// verifies it when it is whole. buf has room for a block.
+// sendBlock reads a block from its file and sends it, in as many parts as the link needs. The origin verifies the whole
+// block. buf has room for a block.
 func (u *upload) sendBlock(ctx context.Context, id update.Digest, b block, buf []byte) error {
 	length := update.BlockLength(b.rel.Length(), b.number)
 	data := buf[:length]
@@ -209,7 +209,7 @@ func (u *upload) sendBlock(ctx context.Context, id update.Digest, b block, buf [
 			if err != nil {
 				return err
 			}
-			u.tell(b.parcel, now-have)
+			u.addProgress(b.transfer, now-have)
 			have, unsure = now, false
 			if have == length {
 				return nil
@@ -218,22 +218,22 @@ func (u *upload) sendBlock(ctx context.Context, id update.Digest, b block, buf [
 		n, err := u.sendPart(ctx, id, b, data, have)
 		switch {
 		case err == nil:
-			u.taken.Add(1)
-			u.tell(b.parcel, n)
+			u.accepted.Add(1)
+			u.addProgress(b.transfer, n)
 			have += n
 			return nil
 		case errors.Is(err, store.ErrCorrupt):
 			if update.Sum(data) != b.blocks[b.number] {
 				return changed
 			}
-			// It was damaged on its way, and the origin has forgotten all of it.
+			// It was damaged in transit, and the origin has dropped all of it.
 			if damaged++; damaged >= maxDamage {
 				return err
 			}
 			unsure = true
 			return nil
 		case errors.Is(err, origin.ErrGap):
-			// The origin forgot the parts before: it was restarted, or had too many of them.
+			// The origin lost the parts before, because it was restarted or had too many of them.
 			if damaged++; damaged >= maxDamage {
 				return err
 			}
@@ -251,8 +251,7 @@ func (u *upload) sendBlock(ctx context.Context, id update.Digest, b block, buf [
 	return nil
 }
 
-// sendPart sends as much of a block, from offset at on, as the link carries at a time, and returns how much
-// that was.
+// sendPart sends one piece of a block, from offset at on, and returns its length.
 func (u *upload) sendPart(ctx context.Context, id update.Digest, b block, data []byte, at int64) (int64, error) {
 	path := []string{statePath, id.String(), b.rel.Digest().String(), strconv.Itoa(b.number)}
 	if b.begun == nil {
@@ -272,7 +271,7 @@ func (u *upload) sendPart(ctx context.Context, id update.Digest, b block, data [
 	return n, err
 }
 
-// mayHaveArrived reports whether a request that failed may have been carried out.
+// mayHaveArrived reports whether the origin may have processed a request that failed.
 func mayHaveArrived(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) {
