@@ -84,7 +84,7 @@ func TestShownIsGiven(t *testing.T) {
 	for _, one := range s.Settings() {
 		had := one.show()
 		if one.reset(); !strings.Contains(values, `"`+one.Key+`"`) || reflect.DeepEqual(one.show(), had) {
-			t.Errorf("%s: no value of the test, or its default", one.Key)
+			t.Errorf("%s: values must have it, with another value than its default", one.Key)
 		}
 	}
 	if _, err := s.Parse("F", []byte(values)); err != nil {
@@ -230,7 +230,7 @@ func TestDocumentedSettings(t *testing.T) {
 	}
 	for _, s := range declared {
 		if !described[s.Key] {
-			t.Errorf("%s is in no table", s.Key)
+			t.Errorf("%s is in no table of README.md, docs/SERVING.md or docs/MIRROR.md", s.Key)
 		}
 	}
 }
