@@ -56,7 +56,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -300,48 +299,6 @@ func (s *Store) recover(ctx context.Context) error {
 	}
 	s.unlink(repo)
 	return nil
-}
-
-// rewriteDamaged rewrites metadata files that the disk damaged. If that fails, the served repository is still right.
-func (s *Store) rewriteDamaged() {
-	for _, damage := range s.state.Damage() {
-		s.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
-	}
-	err := s.state.RewriteDamaged()
-	if err != nil {
-		s.c.Logger.Error("metadata not written again", "err", err)
-	}
-	s.mended = err == nil
-}
-
-// Damage returns an error for each metadata file that is damaged: those that Open found and could not write again, or
-// all that OpenReadOnly found. If they leave no repository to serve, the one error says why.
-func (s *Store) Damage() []error {
-	s.committing.RLock()
-	defer s.committing.RUnlock()
-	if problem := s.current.Load().problem; problem != nil {
-		if _, err := os.Lstat(s.path(metadataDir, trust.TimestampName)); errors.Is(err, fs.ErrNotExist) {
-			return nil // nothing was committed yet
-		}
-		return []error{problem}
-	}
-	if s.mended {
-		return nil
-	}
-	return slices.Clone(s.state.Damage())
-}
-
-// WarnOfDamage returns a warning for each metadata file of Damage. Anyone may see it: its paths begin in the directory.
-func (s *Store) WarnOfDamage() (out []status.Warning) {
-	for _, damage := range s.Damage() {
-		text := strings.ReplaceAll(status.OneLine(damage.Error()), filepath.Clean(s.c.Dir)+string(filepath.Separator), "")
-		w := status.Warning{Subject: "metadata", Text: text, Advice: "restart the server, which writes it again, and look at the disk"}
-		if s.Repository() == nil {
-			w.Urgent, w.Advice = true, "bring data_dir back from a backup; a mirror fetches what is missing"
-		}
-		out = append(out, w)
-	}
-	return out
 }
 
 // Close ends every open Ingest, whose blocks are kept, waits for writes that are under way, and releases the
