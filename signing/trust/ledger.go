@@ -123,7 +123,6 @@ func (b Binding) String() string {
 // Rebound returns the names that r binds to another digest than l remembers. r was accepted, so a root has replaced
 // the release keys since l learned them.
 func (l *Ledger) Rebound(r *Repository) (out []Binding) {
-	l = l.underRoots(r.chain)
 	for _, rel := range r.list().releases {
 		if was, ok := l.digests[rel.Name()]; ok && was != rel.Digest() {
 			out = append(out, Binding{rel.Name(), was, rel.Digest()})

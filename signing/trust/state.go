@@ -71,6 +71,9 @@ type State struct {
 // current repository if a root is pinned; without a pinned root the error is ErrNotFound. Open writes nothing and
 // does not judge expiry.
 func Open(cfg Config) (*State, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	s := &State{cfg: cfg, rootsAsked: cfg.RootsAsked}
 	if err := s.loadRoots(); err != nil {
 		return nil, explain.At(cfg.Dir, err)

@@ -121,11 +121,6 @@ func (s *State) Prune(dry bool) (Superseded, error) {
 	if s.current == nil {
 		return out, nil
 	}
-	if !dry {
-		if err := s.cfg.FS.RemoveTemps(s.cfg.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return out, err
-		}
-	}
 	for _, role := range []Role{RoleSnapshot, RoleTargets} {
 		stored, err := s.versions(role)
 		if err != nil {
@@ -133,26 +128,28 @@ func (s *State) Prune(dry bool) (Superseded, error) {
 		}
 		older := stored[:max(slices.Index(stored, s.current.Version(role)), 0)]
 		for i, v := range slices.Backward(older) {
-			path := s.path(FileName(role, v))
-			info, err := os.Lstat(path)
+			name := FileName(role, v)
+			info, err := os.Lstat(s.path(name))
 			if err != nil {
 				return out, err
 			}
 			if out.KeptBytes+info.Size() <= maxSuperseded && s.spared(role, stored, i, dry) {
 				out.Kept, out.KeptBytes = out.Kept+1, out.KeptBytes+info.Size()
-				continue
-			}
-			out.Files, out.Bytes = append(out.Files, FileName(role, v)), out.Bytes+info.Size()
-			if dry {
-				continue
-			}
-			if err := s.cfg.FS.Remove(path); err != nil {
-				return out, err
+			} else {
+				out.Files, out.Bytes = append(out.Files, name), out.Bytes+info.Size()
 			}
 		}
 	}
 	if dry {
 		return out, nil
+	}
+	if err := s.cfg.FS.RemoveTemps(s.cfg.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return out, err
+	}
+	for _, name := range out.Files {
+		if err := s.cfg.FS.Remove(s.path(name)); err != nil {
+			return out, err
+		}
 	}
 	return out, s.removeCopies()
 }
@@ -171,20 +168,13 @@ func (s *State) spared(role Role, stored []int64, i int, dry bool) bool {
 	if err != nil {
 		return false
 	}
-	now := s.now()
+	now := s.cfg.Now()
 	if info.ModTime().After(now) && !dry {
 		// A clock that was ahead must not keep withdrawn archives for years, so the time is counted from now. If
 		// Chtimes fails, the file only stays for longer.
 		_ = os.Chtimes(next, time.Time{}, now)
 	}
 	return now.Sub(info.ModTime()) < s.cfg.Superseded
-}
-
-func (s *State) now() time.Time {
-	if s.cfg.Now == nil {
-		return time.Now()
-	}
-	return s.cfg.Now()
 }
 
 // removeCopies removes each copy whose file no longer exists.
