@@ -134,7 +134,7 @@ func (r *Repository) issueAt(at time.Time, root *Root, list *file, by []signing.
 	}
 	before, signed := signers(root, r.files[RoleTimestamp]), root.roles[RoleTimestamp]
 	for _, s := range by {
-		if signed.has(s.Public().ID()) && !slices.Contains(before, s.Public()) {
+		if signed.has(s.Public()) && !slices.Contains(before, s.Public()) {
 			return at, nil
 		}
 	}

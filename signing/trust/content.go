@@ -213,9 +213,13 @@ func sortSignatures(rank map[keys.ID]int, sigs []KeySignature) error {
 
 // verifyDetached verifies the detached signatures by keys that root still has and ignores the others.
 func verifyDetached(root *Root, releases []Release) error {
+	held := map[keys.ID]keys.Public{}
+	for _, k := range root.roles[RoleTargets].Keys {
+		held[k.ID()] = k
+	}
 	for _, r := range releases {
 		for _, s := range r.sigs {
-			k, ok := root.roles[RoleTargets].find(s.Key)
+			k, ok := held[s.Key]
 			if !ok {
 				continue
 			}

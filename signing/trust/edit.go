@@ -193,7 +193,7 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 	var have []keys.Public
 	for _, s := range by {
 		have = append(have, s.Public())
-		if r.roles[role].has(s.Public().ID()) {
+		if r.roles[role].has(s.Public()) {
 			out = append(out, s)
 		}
 	}
@@ -219,7 +219,7 @@ func (r *Repository) EditRoot(at time.Time) *RootEdit {
 // AddKey gives a key a role. It is an error if the key has the role already.
 func (e *RootEdit) AddKey(role Role, k keys.Public) error {
 	h, ok := e.roles[role]
-	if !ok || k.IsZero() || h.has(k.ID()) {
+	if !ok || k.IsZero() || h.has(k) {
 		return fmt.Errorf("add key %s to %s: it is there already, or there is no such role or key", k, role)
 	}
 	h.Keys = append(slices.Clone(h.Keys), k)
@@ -231,11 +231,11 @@ func (e *RootEdit) AddKey(role Role, k keys.Public) error {
 // have the role.
 func (e *RootEdit) RemoveKey(role Role, id keys.ID) error {
 	h := e.roles[role]
-	if !h.has(id) {
+	left := slices.DeleteFunc(slices.Clone(h.Keys), func(k keys.Public) bool { return k.ID() == id })
+	if len(left) == len(h.Keys) {
 		return fmt.Errorf("remove key %s from %s: %w", id.Fingerprint(), role, ErrKey)
 	}
-	h.Keys = slices.DeleteFunc(slices.Clone(h.Keys), func(k keys.Public) bool { return k.ID() == id })
-	e.roles[role] = h
+	e.roles[role] = Holder{left, h.Threshold}
 	return nil
 }
 

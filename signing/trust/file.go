@@ -297,10 +297,10 @@ func encode(role Role, version int64, at time.Time, more map[string]any) ([]byte
 func sign(ctx context.Context, root *Root, role Role, signed []byte, old []fileSignature, by []signing.Signer, updates json.RawMessage) ([]fileSignature, error) {
 	out := slices.Clone(old)
 	for _, s := range by {
-		id := s.Public().ID()
-		if !root.roles[role].has(id) {
+		if !root.roles[role].has(s.Public()) {
 			continue
 		}
+		id := s.Public().ID()
 		sig, err := s.Sign(ctx, signed)
 		if err != nil {
 			return nil, fmt.Errorf("sign %s with key %s: %w", role, id.Fingerprint(), err)

@@ -277,7 +277,7 @@ type renewal struct {
 func (n renewal) signed(root *Root, sn *file) bool {
 	good := signers(root, sn)
 	for _, s := range n.by {
-		if root.roles[RoleSnapshot].has(s.Public().ID()) && !slices.Contains(good, s.Public()) {
+		if root.roles[RoleSnapshot].has(s.Public()) && !slices.Contains(good, s.Public()) {
 			return false
 		}
 	}

@@ -53,19 +53,7 @@ type Holder struct {
 	Threshold int           // 0 in a Setup means 1
 }
 
-// find returns the key with that ID, if it is among those of h.
-func (h Holder) find(id keys.ID) (keys.Public, bool) {
-	i := slices.IndexFunc(h.Keys, func(k keys.Public) bool { return k.ID() == id })
-	if i < 0 {
-		return keys.Public{}, false
-	}
-	return h.Keys[i], true
-}
-
-func (h Holder) has(id keys.ID) bool {
-	_, ok := h.find(id)
-	return ok
-}
+func (h Holder) has(k keys.Public) bool { return slices.Contains(h.Keys, k) }
 
 // ParseRoot parses a root file and verifies that the threshold of its own root keys signed it. The caller must make
 // sure that they are the right keys: a person compares the Digest.
@@ -282,9 +270,10 @@ func describeSigners(r *Root, f *file) string {
 	good := signers(r, f)
 	text := fmt.Sprintf("root %d wants %d of the keys %s, got %d", r.version, r.Threshold(f.role), fingerprints(r.roles[f.role].Keys), len(good))
 	for _, s := range f.signatures {
-		if k, ok := r.roles[f.role].find(s.Key); !ok {
+		signedBy := func(k keys.Public) bool { return k.ID() == s.Key }
+		if !slices.ContainsFunc(r.roles[f.role].Keys, signedBy) {
 			text += fmt.Sprintf("; key %s is not among them", s.Key.Fingerprint())
-		} else if !slices.Contains(good, k) {
+		} else if !slices.ContainsFunc(good, signedBy) {
 			text += fmt.Sprintf("; the signature by key %s does not fit", s.Key.Fingerprint())
 		}
 	}
