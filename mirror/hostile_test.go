@@ -260,7 +260,7 @@ func hostiles(t *testing.T) []hostile {
 				w.Write(raw)
 				return true
 			})
-		}, trust.ErrThreshold, "timestamp", []string{"timestamp: not enough signatures: root 1 wants 1 of the keys", ", got 0"}, nil},
+		}, trust.ErrThreshold, "timestamp 2", []string{"root 1 wants 1 of the keys", ", got 0"}, nil},
 		{"names with ../", scene.climbs, trust.ErrMalformed, "targets", []string{"expected a key of ", `got "/"`}, nil},
 	}
 }

@@ -245,10 +245,15 @@ func (r *Root) Digest() update.Digest { return r.digest() }
 
 // requireSigners checks that at least least of the keys that r has for f's role signed f. The error is ErrThreshold.
 func (f *file) requireSigners(r *Root, least int) error {
-	if len(signers(r, f)) < least {
-		return fmt.Errorf("%s: %w: %s", f.name(), ErrThreshold, describeSigners(r, f))
+	if len(signers(r, f)) >= least {
+		return nil
 	}
-	return nil
+	name := f.name()
+	var claimed header // for the message alone: the content may not be read yet
+	if f.version == 0 && json.Unmarshal(f.signed, &claimed) == nil && claimed.Version > 0 {
+		name = link{role: f.role, version: claimed.Version}.name()
+	}
+	return fmt.Errorf("%s: %w: %s", name, ErrThreshold, describeSigners(r, f))
 }
 
 // verify checks that enough keys that r has for f's role signed f. The error is ErrThreshold.
