@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 // A state file is a small file of bookkeeping, which is replaced as a whole and has no signature. Disks flip bits. A
@@ -100,6 +103,31 @@ func ReadState(path string, limit int64, check func([]byte) error) (data []byte,
 		return copied.data, fmt.Errorf("%s: %w: %w; its copy is used", path, ErrDamaged, err), nil
 	}
 }
+
+// WriteJSON writes v to a state file as a JSON object, which gets a checksum as its last field.
+func (f FS) WriteJSON(path string, v any, perm fs.FileMode) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return f.WriteState(path, append(raw, '\n'), perm)
+}
+
+// ReadJSON returns what WriteJSON wrote, of at most limit bytes. damage and err are those of ReadState. After an error v is
+// zero.
+func ReadJSON[T any](path string, limit int64) (v T, damage, err error) {
+	raw, damage, err := ReadState(path, limit, func(raw []byte) error { return parseJSON(raw, new(T)) })
+	if err == nil {
+		err = parseJSON(raw, &v)
+	}
+	if err != nil {
+		var zero T
+		return zero, nil, err
+	}
+	return v, damage, nil
+}
+
+func parseJSON(raw []byte, v any) error { return explain.JSON(raw, json.Unmarshal(raw, v)) }
 
 // judge returns the content of a state file that is intact.
 func judge(had []byte, copied stateCopy, haveCopy bool, check func([]byte) error) ([]byte, error) {
