@@ -333,14 +333,14 @@ func TestNoExport(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{"nothing", func([]entry) []entry { return nil }, export.ErrExport, "ends too early"},
+		{"nothing", func([]entry) []entry { return nil }, export.ErrExport, "it was cut"},
 		{"another name first", func(all []entry) []entry { all[0].Name = "import"; return all }, export.ErrExport, `expected "export" first`},
 		{"another format", func(all []entry) []entry { all[0].data = []byte("box-update-export 2\n"); return all }, export.ErrExport, "expected the text"},
 		{"a link", func(all []entry) []entry {
 			i := at(all, "metadata/timestamp.json")
 			all[i].Typeflag, all[i].Linkname = tar.TypeSymlink, "/etc/passwd"
 			return all
-		}, export.ErrExport, "regular files alone"},
+		}, export.ErrExport, "only regular files"},
 		{"metadata out of order", func(all []entry) []entry {
 			i := at(all, "metadata/timestamp.json")
 			all[i], all[i-1] = all[i-1], all[i]
@@ -391,7 +391,7 @@ func TestNoExport(t *testing.T) {
 			all[i].data = append(all[i].data, 'x')
 			return all
 		}, export.ErrExport, "bytes, got"},
-		{"no end", func(all []entry) []entry { return all[:len(all)-1] }, export.ErrExport, "ends too early"},
+		{"no end", func(all []entry) []entry { return all[:len(all)-1] }, export.ErrExport, "it was cut"},
 		{"something after the end", func(all []entry) []entry { return append(all, all[0]) }, export.ErrExport, "nothing after"},
 	}
 	for _, c := range cases {
