@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/status"
@@ -61,19 +60,16 @@ type freshUpdates struct {
 	coded
 }
 
-// freshList caches the last freshUpdates.
-type freshList struct{ last atomic.Pointer[freshUpdates] }
-
-// of returns the answer for a view and its freshness, the cached one if both are the same.
-func (l *freshList) of(v *view, freshness *status.Freshness) *freshUpdates {
+// withFreshness returns the answer for a view and its freshness, the last one if both are the same.
+func (rt *router) withFreshness(v *view, freshness *status.Freshness) *freshUpdates {
 	text := marshal(freshness)
-	if last := l.last.Load(); last != nil && last.of == v && bytes.Equal(last.freshness, text) {
+	if last := rt.fresh.Load(); last != nil && last.of == v && bytes.Equal(last.freshness, text) {
 		return last
 	}
 	next := &freshUpdates{of: v, freshness: text, coded: newCoded(func() *answer {
 		body := append([]byte(`{"freshness":`), text...)
 		return jsonFile(append(append(body, ','), v.updates.plain().body[1:]...), cacheRevalidate)
 	})}
-	l.last.Store(next)
+	rt.fresh.Store(next)
 	return next
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/julienschmidt/httprouter"
 	"github.com/klauspost/compress/gzhttp"
 
-	"github.com/openpowerquality/box-update-server/router/front"
 	"github.com/openpowerquality/box-update-server/router/page"
 )
 
@@ -27,14 +26,13 @@ const (
 // sendfile, cuts stalled clients and sets the timeouts.
 type router struct {
 	config     Config
-	front      front.Config                        // of connections
 	routes     *httprouter.Router                  // by GET, whatever methods a route takes
 	negotiate  func(http.Handler) http.HandlerFunc // by which coded.serve learns whether a client accepts gzip
 	alive      *answer
 	metadata   fileCache
 	blockLists fileCache
 	bodies     *bodies
-	fresh      freshList
+	fresh      atomic.Pointer[freshUpdates] // the last one
 	metrics    *metrics
 	limits     limits
 	routed     http.Handler // answers requests by the routes

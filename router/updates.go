@@ -44,7 +44,7 @@ func (v *view) empty(never error) error {
 func (rt *router) updates(w *reply, r *http.Request, _ string) error {
 	v := rt.current()
 	if m := rt.config.Mirror; m != nil {
-		rt.fresh.of(v, m.Freshness()).serve(rt, w, r)
+		rt.withFreshness(v, m.Freshness()).serve(rt, w, r)
 		return nil
 	}
 	v.updates.serve(rt, w, r)
