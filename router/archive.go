@@ -17,11 +17,10 @@ import (
 // archive answers a request for an archive, whole or in part. Rare cases are handled in functions of their own, so
 // that the stack of a download that waits for its client stays small.
 func (rt *router) archive(w *reply, r *http.Request, v *view, u update.Update, cache field) error {
-	leave, err := rt.limits.enter(r)
-	if err != nil {
+	if err := rt.limits.enter(r); err != nil {
 		return err
 	}
-	defer leave()
+	defer rt.limits.leave(r)
 	f, err := v.files.acquire(u)
 	if err != nil {
 		return rt.retryOrRedirect(r, u, fmt.Errorf("open %v: %w", u.Name, err))

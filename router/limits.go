@@ -41,18 +41,23 @@ func (l limits) following(old limits) limits {
 	return l
 }
 
-// enter counts a download that begins, or returns errCrowded. HEAD requests are not counted. The caller must call
-// leave when the download has ended.
-func (l limits) enter(r *http.Request) (leave func(), err error) {
+// enter counts a download that begins, or returns errCrowded. HEAD requests are not counted. The caller must call leave
+// when the download has ended.
+func (l limits) enter(r *http.Request) error {
 	if r.Method == http.MethodHead {
-		return func() {}, nil
+		return nil
 	}
-	leave = func() { l.running.Add(-1) }
 	if n := l.running.Add(1); l.most > 0 && n > l.most {
-		leave()
-		return nil, errCrowded
+		l.running.Add(-1)
+		return errCrowded
 	}
-	return leave, nil
+	return nil
+}
+
+func (l limits) leave(r *http.Request) {
+	if r.Method != http.MethodHead {
+		l.running.Add(-1)
+	}
 }
 
 // pace returns the pace of one download, nil if bandwidth is not limited.

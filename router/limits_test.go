@@ -68,11 +68,10 @@ func TestBandwidthIsShared(t *testing.T) {
 				end := time.Now().Add(lasting)
 				for i := range got {
 					r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-					leave, err := l.enter(r)
-					if err != nil {
+					if err := l.enter(r); err != nil {
 						t.Fatal(err)
 					}
-					defer leave()
+					defer l.leave(r)
 					p := l.pace(httptest.NewRecorder(), r)
 					start = append(start, func() {
 						for {
