@@ -134,7 +134,7 @@ func TestSSHAgentWithoutTheKey(t *testing.T) {
 	wantError(t, err, "sign with key "+public.Fingerprint(), "is the key still there (ssh-add -l)")
 
 	_, err = secret.Loader{}.Load(t.Context(), secret.AgentName(public))
-	wantError(t, err, "see that SSH_AUTH_SOCK is set")
+	wantError(t, err, "make sure that SSH_AUTH_SOCK is set")
 	_, err = secret.Loader{AgentSocket: filepath.Join(t.TempDir(), "none")}.Load(t.Context(), secret.AgentName(public))
 	wantError(t, err, "connect to ssh-agent", "does it still run")
 }
