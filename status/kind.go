@@ -82,8 +82,7 @@ const (
 	lastKind     = NoMetadata
 )
 
-// The exit codes that several programs share. A mere result, such as "there is an update", is a code of the program that
-// documents it.
+// The exit codes of all programs.
 const (
 	ExitDone        = 0
 	ExitFailed      = 1
@@ -92,7 +91,9 @@ const (
 	ExitRefused     = 4 // an answer was refused: wrong, older than one before, or expired
 	ExitNoSpace     = 5 // too little room on the disk, or below a cap
 
-	// Of boxup.
+	// Of boxup alone.
+	ExitLocked     = 6  // another boxup is running
+	ExitAvailable  = 10 // an update is available for this box
 	ExitHeld       = 11 // there is an update that waits: maintenance window, daily cap, set aside
 	ExitImproper   = 12 // the archive is no proper update
 	ExitScript     = 13 // the install script failed

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -72,7 +71,7 @@ func TestAttacks(t *testing.T) {
 		{"rollback: the set of before", func(s *story) {
 			s.world.next(trust.Change{})
 			s.bad.sync(s.world)
-			s.box.must(box.CodeAvailable, "check")
+			s.box.must(status.ExitAvailable, "check")
 			s.bad.mu.Lock()
 			s.bad.files = s.old
 			s.bad.mu.Unlock()
@@ -220,7 +219,7 @@ func TestOnlineKeyStolen(t *testing.T) {
 	}
 	s.bad.put("metadata/timestamp.json", thief.Raw(trust.RoleTimestamp))
 	s.bad.put("metadata/"+trust.FileName(trust.RoleSnapshot, thief.Version(trust.RoleSnapshot)), thief.Raw(trust.RoleSnapshot))
-	s.box.must(box.CodeAvailable, "check")
+	s.box.must(status.ExitAvailable, "check")
 	s.bad.sync(s.world)
 	s.box.must(status.ExitRefused, "update").says("older than what was accepted before")
 
@@ -306,7 +305,7 @@ func TestClock(t *testing.T) {
 		w.pass(8 * 24 * time.Hour)
 		w.next(trust.Change{})
 		m.sync(w)
-		d.must(box.CodeAvailable, "check")
+		d.must(status.ExitAvailable, "check")
 		d.configure(map[string]any{"mirrors": []string{frozen.URL}})
 		d.must(status.ExitRefused, "check").says("older than what was accepted before")
 	})

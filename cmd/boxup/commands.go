@@ -18,16 +18,16 @@ func (p *program) initCommand() *cobra.Command {
 	in := box.Initiation{Confirm: p.confirmRoot}
 	cmd := &cobra.Command{
 		Use:   "init --root FILE URL…",
-		Short: "Tell this box whom to trust and whom to ask",
-		Long: `Tells this box whom to trust, the root, and which mirrors to ask. The root decides about all that the box
-will ever install: its fingerprint is shown, and has to be the one that the people who sign say it is.
-It is the SHA-256 of the file.
+		Short: "Set the root that this box trusts and the mirrors that it asks",
+		Long: `Sets the root that this box trusts and the mirrors that it asks. The root decides about everything that the
+box will ever install. boxup shows its fingerprint, which is the SHA-256 of the file: compare it with the
+fingerprint that the signers of the updates give you.
 
-Running it again changes the mirrors and keeps the rest of the configuration. Another root
-takes --replace-root: what the box trusted by the old one is forgotten, what is installed stays.
+Run it again to change the mirrors; the rest of the configuration stays. To trust another root, add
+--replace-root: the box forgets everything that it trusted by the old root, and keeps what is installed.
 
-A URL with a password may come from a file or from the environment, where others don't see it: @FILE
-stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
+Other users can see the arguments of a program, so a URL with a password may come from a file or from the
+environment: @FILE stands for the URLs in that file, one per line, and env:NAME for those in that variable.`,
 		Example: "  boxup init --root 1.root.json https://updates.example.org https://mirror.example.net/updates",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,7 +36,7 @@ stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
 				return status.Usagef("%w", err)
 			}
 			if in.Root == "" {
-				return status.Usagef("--root is needed: the file with the root that the people who sign gave you")
+				return status.Usagef("--root is needed: the file with the root that the signers of the updates gave you")
 			}
 			out, err := p.box.Init(cmd.Context(), in)
 			if err != nil {
@@ -47,9 +47,9 @@ stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
 	}
 	cmd.Flags().StringVar(&in.Root, "root", "", "root `file`, such as 1.root.json (required)")
 	cmd.Flags().StringVar(&in.Fingerprint, "root-fingerprint", "", "SHA-256 of the root in `hex`, instead of asking")
-	cmd.Flags().BoolVar(&in.Replace, "replace-root", false, "trust this root instead of another one that the box trusts")
-	cmd.Flags().StringVar(&in.Product, "product", "", "`product` that the box is updated with")
-	cmd.Flags().StringVar(&in.Hardware, "hardware", "", "what `hardware` the box is")
+	cmd.Flags().BoolVar(&in.Replace, "replace-root", false, "trust this root instead of the one that the box trusts now")
+	cmd.Flags().StringVar(&in.Product, "product", "", "`product` whose updates the box installs")
+	cmd.Flags().StringVar(&in.Hardware, "hardware", "", "`hardware` of the box, for updates that are meant for some hardware only")
 	return p.jsonFlag(cmd)
 }
 
@@ -57,10 +57,10 @@ stands for the URLs in it, one on a line, env:NAME for those in that variable.`,
 func (p *program) confirmRoot(ctx context.Context, root *trust.Root) error {
 	if !p.streams.Interactive() {
 		return status.WithHint(fmt.Errorf("%w: root %d has fingerprint %v, and there is no terminal to ask on", cli.ErrNotConfirmed, root.Version(), root.Digest()),
-			"compare it with what the people who sign say, then say --root-fingerprint HEX")
+			"compare it with the fingerprint that the signers of the updates give you, then add --root-fingerprint HEX")
 	}
 	fmt.Fprintf(p.streams.Err, "root:        version %d, expires %s\nfingerprint: %v\n", root.Version(), stamp(root.Expires()), root.Digest())
-	return p.streams.Confirm(ctx, "Is this the fingerprint that the people who sign say it is?")
+	return p.streams.Confirm(ctx, "Is this the fingerprint that the signers of the updates gave you?")
 }
 
 func (p *program) checkCommand() *cobra.Command {
@@ -69,8 +69,8 @@ func (p *program) checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Ask the mirrors whether there is an update for this box",
 		Long: "Asks the mirrors whether there is an update for this box, and says why a newer one is not for it yet.\n" +
-			"Where nothing is new that is one small request.\n\nExit code 0: up to date; 10: an update is there; " +
-			"others as of boxup --help.",
+			"If nothing is new, this takes one small request.\n\nExit code 0: up to date; 10: an update is available; " +
+			"see boxup --help for the others.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.delay(cmd.Context(), splay); err != nil {
@@ -84,7 +84,7 @@ func (p *program) checkCommand() *cobra.Command {
 				return err
 			}
 			if o.Update != nil {
-				return cli.Exit(box.CodeAvailable)
+				return cli.Exit(status.ExitAvailable)
 			}
 			return nil
 		},
@@ -98,8 +98,8 @@ func (p *program) fetchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fetch [NAME]",
 		Short: "Download the update for this box, without installing it",
-		Long: "Asks the mirrors and downloads the update that check names, or the one of that name. What came before a\n" +
-			"power cut is gone on with. Only what is verified is kept, and one update at a time.",
+		Long: "Asks the mirrors and downloads the update that check names, or the one of that name. After a power cut,\n" +
+			"the download continues where it stopped. boxup keeps verified bytes only, and one update at a time.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := oneArgument(args)
@@ -126,8 +126,8 @@ func (p *program) verifyCommand() *cobra.Command {
 		Use:   "verify FILE",
 		Short: "Verify an archive without installing it",
 		Long: `Verifies that a file is the update of its name: by the signed list that this box trusts or, with --key,
-by a detached signature. The checksum line that was signed is made from the file at hand and its name; a
-line that came with it is not looked at.`,
+by a detached signature. boxup makes the signed checksum line from the file and its name, and ignores a
+checksum line that came with it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := p.box.Verify(cmd.Context(), args[0], o)
@@ -152,12 +152,12 @@ func (p *program) installCommand() *cobra.Command {
 		Use:   "install [NAME|FILE]",
 		Short: "Install an update that was fetched, or a file",
 		Long: `Installs the update that was fetched for this box, the one of that name, or a file under its signed
-name. Nothing is asked of mirrors: what counts is the list that is trusted, as long as it is not expired,
-and the file must be the one that the list names, by name and digest.
+name. It asks no mirror. The list that this box trusts must not be expired, and must have the file, with
+this name and this digest.
 
-Who names an update gets it although the rollout has not reached this box; its hardware and its lowest
-version count all the same. --force installs what is installed already, what was set aside, and what
-waits because it filled the disk.`,
+An update that you name is installed even if its rollout has not reached this box; its conditions on
+hardware and version still apply. --force also installs an update that is installed already, that was set
+aside, or that waits because it filled the disk.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			what, err := oneArgument(args)
@@ -170,7 +170,7 @@ waits because it filled the disk.`,
 	downgradeFlag(cmd, &o)
 	keyFlag(cmd, &o)
 	sigFlag(cmd, &o)
-	cmd.Flags().BoolVar(&o.Force, "force", false, "also what is installed already, was set aside after failures, or waits because it filled the disk")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "install even an update that is installed already, was set aside after failures, or waits because it filled the disk")
 	return p.jsonFlag(cmd)
 }
 
@@ -180,20 +180,20 @@ func (p *program) updateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update [--key FILE URL]",
 		Short: "Check, fetch, verify and install",
-		Long: `Asks the mirrors, downloads the update that is for this box, verifies and installs it. Where the newest
-one needs another to be installed first, that one goes first.
+		Long: `Asks the mirrors, downloads the update for this box, verifies it and installs it. If the newest update
+needs another one first, boxup installs both in order.
 
-With "window" in the configuration, such as "02:00-04:00", updates are downloaded at any time and
-installed only then. With "max_bytes_per_day" a longer update comes in parts, day by day.
+With "window" in the configuration, such as "02:00-04:00", boxup downloads updates at any time and
+installs them only within that window. With "max_bytes_per_day", it downloads a longer update in parts, day by day.
 
-With --key, and the URL of a server, nothing but release.pub is needed: the newest update of that server
-is downloaded and checked by its detached signature. Such a box can't tell a list that is old from one
-that is new; beyond that it never goes below what is installed.`,
+With --key and the URL of a server, release.pub is all that a box needs: boxup downloads the newest update
+of that server and verifies its detached signature. Such a box can't notice that a server withholds newer
+updates, but it never installs a version lower than the installed one.`,
 		Example: "  boxup update\n  boxup update --key release.pub http://127.0.0.1:8151",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (o.Key != "") != (len(args) == 1) {
-				return status.Usagef("a URL and --key belong together; without both the configured mirrors are asked")
+				return status.Usagef("a URL and --key belong together; without them, boxup asks the configured mirrors")
 			}
 			var server string
 			if o.Key != "" {
@@ -226,7 +226,7 @@ that is new; beyond that it never goes below what is installed.`,
 	}
 	downgradeFlag(cmd, &o)
 	keyFlag(cmd, &o)
-	cmd.Flags().BoolVar(&o.AnyTime, "any-time", false, "install outside of the maintenance window too")
+	cmd.Flags().BoolVar(&o.AnyTime, "any-time", false, "install outside of the maintenance window, too")
 	splayFlag(cmd, &splay)
 	return p.jsonFlag(cmd)
 }
@@ -234,8 +234,8 @@ that is new; beyond that it never goes below what is installed.`,
 func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Say what is installed and what is known of updates",
-		Long:  "Says what is installed, what failed, and what is known of updates, without asking anybody and beside a boxup that is at work.",
+		Short: "Show what is installed and what is known about updates",
+		Long:  "Shows what is installed, what failed, and what is known about updates. It asks no mirror, and also works\nwhile another boxup is running.",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			r, err := p.box.Status()
@@ -255,7 +255,7 @@ func (p *program) statusCommand() *cobra.Command {
 func (p *program) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Say which boxup this is",
+		Short: "Show the version of boxup",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			at := ""
@@ -273,7 +273,7 @@ func (p *program) versionCommand() *cobra.Command {
 	return p.jsonFlag(cmd)
 }
 func downgradeFlag(cmd *cobra.Command, o *box.Options) {
-	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "install a version lower than what is installed, this time")
+	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "install a version lower than the installed one, this time")
 }
 
 func keyFlag(cmd *cobra.Command, o *box.Options) {
@@ -291,7 +291,7 @@ func oneArgument(args []string) (string, error) {
 		return "", nil
 	}
 	if args[0] == "" {
-		return "", status.Usagef("expected the name of an update, or a file that is there, got nothing")
+		return "", status.Usagef("expected the name of an update or an existing file, got nothing")
 	}
 	return args[0], nil
 }

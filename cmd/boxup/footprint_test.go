@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -179,7 +179,7 @@ func TestFullList(t *testing.T) {
 	least, most := time.Hour.Seconds(), int64(0)
 	for i := range 10 {
 		u := measure(t, "check", "--config", d.path("C/config.json"))
-		if u.code != box.CodeAvailable {
+		if u.code != status.ExitAvailable {
 			t.Fatalf("exit code %d\n%s", u.code, u.out)
 		}
 		if most = max(most, u.peak); i > 0 {

@@ -170,7 +170,7 @@ func TestInitAsks(t *testing.T) {
 			_, err := screen.WriteString(answer)
 			check(t, err)
 			got := command.Run(context.Background(), "boxup", newRoot(&p), []string{"init", "--config", d.path("C/config.json"), "--state", d.path("S"), "--root", d.path("1.root.json"), "http://a"}, p.streams)
-			if got != code || !strings.Contains(errs.String(), "fingerprint: "+fingerprint+"\nIs this the fingerprint that the people who sign say it is? [y/N]") {
+			if got != code || !strings.Contains(errs.String(), "fingerprint: "+fingerprint+"\nIs this the fingerprint that the signers of the updates gave you? [y/N]") {
 				t.Errorf("expected code %d, got %d\n%s%s", code, got, &out, &errs)
 			}
 			if _, err := os.Stat(d.path("C/config.json")); (err == nil) != (code == 0) {
@@ -229,7 +229,7 @@ func TestJSON(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	w.publish(trust.Conditions{Rollout: later}, map[string][]byte{two: w.pack(two, "")})
 	d := w.newDevice(nil, w.mirror())
-	d.must(box.CodeAvailable, "check", "--json").says(`"installed": null`, `"update": "`+one+`"`, `"held": [`, `"hold": "rollout"`, `"next": "2026-03-01T13:00:00Z"`, `"expires": "2026-03-08T12:00:00Z"`)
+	d.must(status.ExitAvailable, "check", "--json").says(`"installed": null`, `"update": "`+one+`"`, `"held": [`, `"hold": "rollout"`, `"next": "2026-03-01T13:00:00Z"`, `"expires": "2026-03-08T12:00:00Z"`)
 	d.must(0, "fetch", "--json").says(`"name": "`+one+`"`, `"path": "`+d.path("S/sha256/"))
 	d.must(0, "update", "--json").says(`"installed": [`, `"name": "`+one+`"`, `"status": {`, `"held": [`)
 	d.must(0, "install", "--json").says(`"installed": null`)
@@ -239,7 +239,7 @@ func TestJSON(t *testing.T) {
 func TestNoConfig(t *testing.T) {
 	w := newWorld(t)
 	d := w.bare()
-	d.must(cliFailed, "check").says(d.path("C/config.json"), "hint: tell the box whom to trust and whom to ask with boxup init")
+	d.must(cliFailed, "check").says(d.path("C/config.json"), "hint: set the root and the mirrors of this box with boxup init")
 	d.write("C/config.json", []byte(`{"state":"../S"}`))
 	d.must(cliFailed, "update").says("expected mirrors and root", "hint: boxup init writes them")
 	d.write("C/config.json", []byte(`{"state":"../S","color":"red"}`))

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -115,7 +114,7 @@ func (d *device) recovers(when string) {
 	for {
 		out, err = d.command("update").CombinedOutput()
 		exit, failed := err.(*exec.ExitError)
-		if !failed || exit.ExitCode() != box.CodeLocked || time.Now().After(deadline) {
+		if !failed || exit.ExitCode() != status.ExitLocked || time.Now().After(deadline) {
 			break
 		}
 	}
@@ -372,7 +371,7 @@ func TestServicesAreStartedFirst(t *testing.T) {
 			var err error
 			for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 				out, err = d.command("update", "--splay", "100h").CombinedOutput()
-				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != box.CodeLocked {
+				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != status.ExitLocked {
 					break // what was killed while it started another program shares its lock for a moment
 				}
 			}

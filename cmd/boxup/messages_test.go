@@ -22,6 +22,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -201,7 +202,7 @@ func complaints(t *testing.T) []complaint {
 		{"init, host and port", nil, "init --root $DIR/1.root.json a:8151", []string{"a:8151", "http://"}},
 		{"init, same URL twice", nil, "init --root $DIR/1.root.json http://u:hunter2@a http://u:hunter2@a", []string{"twice"}},
 		{"init, bad fingerprint", nil, "init --root $DIR/1.root.json --root-fingerprint xyz http://a", []string{"--root-fingerprint"}},
-		{"init, other fingerprint", nil, "init --root $DIR/1.root.json --root-fingerprint " + strings.Repeat("0", 64) + " http://a", []string{"$DIR/1.root.json", "people who sign"}},
+		{"init, other fingerprint", nil, "init --root $DIR/1.root.json --root-fingerprint " + strings.Repeat("0", 64) + " http://a", []string{"$DIR/1.root.json", "signers of the updates"}},
 		{"init, nobody to ask", file("S", "-"), "init --root $DIR/1.root.json --config $DIR/D/config.json --state $DIR/T http://a", []string{"--root-fingerprint"}},
 		{"init, config is broken", file("C/config.json", `{"rate":`), "init --root $DIR/1.root.json http://a", []string{cfg}},
 		{"init, config is too long", file("C/config.json", strings.Repeat(" ", 64<<10+1)), "init --root $DIR/1.root.json http://a", []string{cfg, "at most"}},
@@ -397,7 +398,7 @@ func ready(m *misfortune) {
 }
 
 // checked has the box know what is published.
-func checked(m *misfortune) { m.must(box.CodeAvailable, "check") }
+func checked(m *misfortune) { m.must(status.ExitAvailable, "check") }
 
 func both(first, second func(*misfortune)) func(*misfortune) {
 	return func(m *misfortune) {

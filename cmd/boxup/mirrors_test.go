@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -77,10 +76,10 @@ func TestMirrorBehind(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	behind, good := w.mirror(), w.mirror()
 	d := w.newDevice(nil, good, behind)
-	d.must(box.CodeAvailable, "check")
+	d.must(status.ExitAvailable, "check")
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	good.sync(w)
-	d.must(box.CodeAvailable, "check").says("update: " + two)
+	d.must(status.ExitAvailable, "check").says("update: " + two)
 	d.must(0, "status").says("mirror: "+good.URL+"\n", "mirror: "+behind.URL+", behind another one\n")
 	behind.asked()
 	good.asked()
@@ -107,7 +106,7 @@ func TestFirstMirrorBehind(t *testing.T) {
 	first.sync(w)
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	second.sync(w)
-	d.must(box.CodeAvailable, "check").says("update: " + two)
+	d.must(status.ExitAvailable, "check").says("update: " + two)
 	d.must(0, "status").says("mirror: "+first.URL+", behind another one\n", "mirror: "+second.URL+"\n")
 }
 
@@ -129,7 +128,7 @@ func TestFrozenMirror(t *testing.T) {
 		t.Errorf("asked for %q", got)
 	}
 	d.now = w.at
-	d.must(box.CodeAvailable, "check").says("update: " + one)
+	d.must(status.ExitAvailable, "check").says("update: " + one)
 	d.must(0, "status").says("mirror: " + frozen.URL + ", behind another one\n")
 }
 
@@ -156,7 +155,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 	other := w.mirror()
 	d.configure(map[string]any{"mirrors": []string{m.URL, other.URL}})
-	d.must(box.CodeAvailable, "check")
+	d.must(status.ExitAvailable, "check")
 	if got := m.asked(); got != nil {
 		t.Errorf("asked for %q", got)
 	}
@@ -328,7 +327,7 @@ func TestSlowMirror(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	slow, quick := w.mirror(), w.mirror()
 	d := w.newDevice(nil, slow, quick)
-	d.must(box.CodeAvailable, "check")
+	d.must(status.ExitAvailable, "check")
 	path := d.path("S/box.json")
 	b, _, err := disk.ReadState(path, 1<<20, nil)
 	check(t, err)
@@ -342,7 +341,7 @@ func TestSlowMirror(t *testing.T) {
 	}
 	d.must(0, "status").says("mirror: " + slow.URL + ", much slower than another one")
 	d.now = d.now.Add(time.Hour)
-	d.must(box.CodeAvailable, "check")
+	d.must(status.ExitAvailable, "check")
 	if got := slow.asked(); got == nil {
 		t.Error("the mirror that was slow is not asked first again")
 	}

@@ -27,11 +27,11 @@ var (
 	built   = ""
 )
 
-const exitCodes = `Exit codes: 0 done, or up to date; 1 failed; 2 usage; 3 no mirror could be reached; 4 refused: what
-came is not signed, is older than what was seen, is expired, or is another file; 5 too little room;
-6 another boxup is running; 10 check alone: an update is there; 11 an update is there and waits, for the
-maintenance window, for tomorrow's share of a metered link, or because it failed before; 12 the archive
-is no proper update; 13 the install script failed; 14 the check after the installation failed.`
+const exitCodes = `Exit codes: 0 done, or up to date; 1 failed; 2 usage; 3 no mirror could be reached; 4 refused: the
+metadata or the file is not signed, is older than before, is expired, or is another one; 5 too little
+space; 6 another boxup is running; 10 (check only) an update is available; 11 an update is available and
+waits: for the maintenance window, for tomorrow's share of a metered link, or because it failed before;
+12 the archive is no proper update; 13 the install script failed; 14 the check after the installation failed.`
 
 // machineIDFile is the file with the machine id of the system, see machine-id(5).
 const machineIDFile = "/etc/machine-id"
@@ -95,10 +95,10 @@ func newRoot(p *program) *cobra.Command {
 		Use:     "boxup",
 		Version: version,
 		Short:   "Keep this box up to date with signed updates",
-		Long: `Boxup asks mirrors that nobody has to trust for updates, verifies all that they send against the root
-that the box was given, and installs what is meant for this box.
+		Long: `Boxup asks mirrors for updates, verifies everything that they send against the root that this box trusts,
+and installs the updates that are meant for this box. Nobody has to trust the mirrors.
 
-What it is to do is in ` + box.DefaultConfig + `, which boxup init writes; what it knows is in ` + box.DefaultState + `.
+Its configuration is ` + box.DefaultConfig + `, which boxup init writes; its state is in ` + box.DefaultState + `.
 
 ` + exitCodes,
 	}
@@ -147,7 +147,7 @@ func warnings(w io.Writer) *slog.Logger {
 
 // splayFlag adds the flag that lets a command wait first.
 func splayFlag(cmd *cobra.Command, splay *time.Duration) {
-	cmd.Flags().DurationVar(splay, "splay", 0, "wait first, a random time of at most so `long`")
+	cmd.Flags().DurationVar(splay, "splay", 0, "wait for a random time of less than this `duration` first")
 }
 
 // delay waits for a random time of less than splay. It refuses a negative splay.

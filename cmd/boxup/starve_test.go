@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -34,7 +33,7 @@ func TestMeteredFinishesWhatIsThere(t *testing.T) {
 			d.has("", "")
 			continue
 		}
-		d.must(box.CodeAvailable, "check").says("update: "+one, "not yet: "+two, one+" comes first")
+		d.must(status.ExitAvailable, "check").says("update: "+one, "not yet: "+two, one+" comes first")
 		d.must(status.ExitHeld, "update").says("installed: "+one, "the daily cap")
 		d.has("100", "100")
 		d.now = d.now.Add(24 * time.Hour)

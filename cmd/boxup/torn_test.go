@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -90,7 +89,7 @@ func TestRepairTakesNoLess(t *testing.T) {
 		return errors.Join(e.RemoveKey(online[0], old.Public().ID()), e.RemoveKey(online[1], old.Public().ID()))
 	}, fresh)
 	s.bad.sync(s.world)
-	s.box.must(box.CodeAvailable, "check")
+	s.box.must(status.ExitAvailable, "check")
 	s.box.write("S/metadata/3.root.json", []byte("{"))
 
 	s.box.write("S/metadata/timestamp.json", []byte("{")) // so that no number tells

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -31,7 +30,7 @@ func TestUpdate(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(box.CodeAvailable, "check").says("installed: nothing\nupdate: " + one + "\n")
+	d.must(status.ExitAvailable, "check").says("installed: nothing\nupdate: " + one + "\n")
 	d.has("", "")
 	d.must(0, "update").says("installed: " + one + "\n")
 	d.has("100", "100")
@@ -61,7 +60,7 @@ func TestStepByStep(t *testing.T) {
 	m := w.mirror()
 	d := w.newDevice(nil, m)
 	d.must(cliFailed, "install").says("nothing is known of updates yet", "hint: ask the mirrors with boxup check")
-	d.must(box.CodeAvailable, "check")
+	d.must(status.ExitAvailable, "check")
 	d.must(cliFailed, "install").says(one+" was not fetched", "hint: download it with boxup fetch "+one)
 	d.must(0, "fetch").says("fetched: "+one, "file: "+d.path("S/sha256/"))
 	m.asked()
@@ -113,7 +112,7 @@ func TestNamedInstall(t *testing.T) {
 	d.must(status.ExitRefused, "install", two).says(two, "it is for hardware rev-b")
 	d.must(status.ExitRefused, "install", three).says(three, "it installs over version 200")
 	d.must(status.ExitRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
-	d.must(2, "install", "nonsense").says("expected the name of an update, or a file that is there")
+	d.must(2, "install", "nonsense").says("expected the name of an update or an existing file")
 	d.has("100", "100 100")
 }
 
@@ -124,7 +123,7 @@ func TestNeededStep(t *testing.T) {
 	w.publish(trust.Conditions{MinVersion: named(t, one).Version()}, map[string][]byte{two: w.pack(two, "")})
 	w.publish(trust.Conditions{MinVersion: named(t, two).Version()}, map[string][]byte{three: w.pack(three, "")})
 	d := w.newDevice(nil, w.mirror())
-	d.must(box.CodeAvailable, "check").says("update: "+one, "not yet: "+three, "not yet: "+two)
+	d.must(status.ExitAvailable, "check").says("update: "+one, "not yet: "+three, "not yet: "+two)
 	d.must(0, "update").says("installed: " + one + "\ninstalled: " + two + "\ninstalled: " + three + "\n")
 	d.has("300", "100 200 300")
 	d.clean()
@@ -283,7 +282,7 @@ func TestFormats(t *testing.T) {
 	short := w.pack(one, "")
 	w.publish(trust.Conditions{}, map[string][]byte{"opq-box-update-100.tar.bz2": long, one: short})
 	d := w.newDevice(nil, w.mirror())
-	d.must(box.CodeAvailable, "check").says("update: " + one)
+	d.must(status.ExitAvailable, "check").says("update: " + one)
 }
 
 // noise is text that can't be packed.
@@ -297,7 +296,7 @@ func TestOtherProduct(t *testing.T) {
 	w := newWorld(t)
 	w.publish(trust.Conditions{}, map[string][]byte{"other-500.tar.gz": w.pack("other-500.tar.gz", ""), one: w.pack(one, "")})
 	d := w.newDevice(nil, w.mirror())
-	d.must(box.CodeAvailable, "check").says("update: " + one)
+	d.must(status.ExitAvailable, "check").says("update: " + one)
 	d.must(0, "fetch", "other-500.tar.gz")
 	d.must(status.ExitRefused, "install", "other-500.tar.gz").says("another product")
 }
@@ -378,13 +377,13 @@ func TestOneAtATime(t *testing.T) {
 	d.write(one, w.pack(one, ""))
 	m.on(func(http.ResponseWriter, *http.Request) bool {
 		for _, args := range [][]string{{"check"}, {"update"}, {"fetch"}, {"install"}} {
-			d.must(box.CodeLocked, args...).says("locked by another process (process ", "hint: another boxup is at work")
+			d.must(status.ExitLocked, args...).says("locked by another process (process ", "hint: another boxup is at work")
 		}
 		d.must(0, "status").says("update: " + one)
 		d.must(0, "verify", d.path(one))
 		return false
 	})
-	d.must(box.CodeAvailable, "check")
+	d.must(status.ExitAvailable, "check")
 }
 
 // TestDamagedRecord: a box whose own notes are lost goes on.
@@ -512,7 +511,7 @@ func TestDiskFails(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	d := w.newDevice(map[string]any{"state": "../D", "root": "root.json"}, w.mirror())
 	const hint = "hint: the disk of this box is read-only or fails"
-	d.must(box.CodeAvailable, "check", "--state", d.path("S2"))
+	d.must(status.ExitAvailable, "check", "--state", d.path("S2"))
 	check(t, os.Remove(d.path("S2/metadata/1.root.json")))
 	check(t, os.Symlink("/proc/self/mem", d.path("S2/metadata/1.root.json"))) // begins with EIO
 	d.must(0, "update", "--state", d.path("S2")).says("installed: "+one, "warning: the disk damaged", "input/output error")
@@ -528,7 +527,7 @@ func TestDiskFails(t *testing.T) {
 		testworld.NotTested(t, "a disk that is read-only", err)
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(d.path("D"), syscall.MNT_DETACH)) })
-	d.must(box.CodeAvailable, "check")
+	d.must(status.ExitAvailable, "check")
 	check(t, syscall.Mount("tmpfs", d.path("D"), "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 	d.must(cliFailed, "update").says("read-only file system", hint)
 	check(t, syscall.Mount("tmpfs", d.path("D"), "tmpfs", syscall.MS_REMOUNT, ""))

@@ -65,12 +65,6 @@ func (b *Box) warn(format string, args ...any) { b.Warn(fmt.Sprintf(format, args
 
 func (b *Box) userAgent() string { return "boxup/" + b.Version }
 
-// Exit codes that only boxup has.
-const (
-	CodeLocked    = 6  // another boxup is running
-	CodeAvailable = 10 // an update is available for this box
-)
-
 // DiskError adds an exit code and a hint to an error of the local disk. It returns other errors as they are, and also an
 // error that contains install.ErrRolledBack or install.ErrDamaged: what became of the installation is more important.
 func DiskError(err error) error {

@@ -69,7 +69,7 @@ func (s *session) fetchNamed(ctx context.Context, arg string) (Fetched, error) {
 func (s *session) releaseNamed(arg string) (trust.Release, error) {
 	name, err := update.ParseName(arg)
 	if err != nil {
-		return trust.Release{}, status.Usagef("expected the name of an update, or a file that is there: %w", err)
+		return trust.Release{}, status.Usagef("expected the name of an update or an existing file: %w", err)
 	}
 	repo, err := s.trusted()
 	if err != nil {

@@ -188,7 +188,7 @@ func (i *initiation) confirm(ctx context.Context, root *trust.Root) error {
 		}
 		if want != root.Digest() {
 			return refused(status.WithHint(fmt.Errorf("root: %s: expected fingerprint %v, got %v", i.Root, want, root.Digest()),
-				"get the root file again from the people who sign, and their word on its fingerprint"))
+				"get the root file and its fingerprint again from the signers of the updates"))
 		}
 		return nil
 	}

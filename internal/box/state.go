@@ -39,7 +39,7 @@ type session struct {
 func (b *Box) readConfiguration() (config, error) {
 	c, err := readConfig(b.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		return config{}, status.WithHint(err, "tell the box whom to trust and whom to ask with boxup init --root FILE URL…")
+		return config{}, status.WithHint(err, "set the root and the mirrors of this box with boxup init --root FILE URL…")
 	}
 	if err != nil {
 		return config{}, err
@@ -179,7 +179,7 @@ func (b *Box) lockDir(dir string) (*disk.Lock, error) {
 // withHolder adds a hint and an exit code to the error that another boxup holds the lock. Other errors stay as they are.
 func withHolder(err error) error {
 	if errors.Is(err, disk.ErrLocked) {
-		return status.WithCode(status.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), CodeLocked)
+		return status.WithCode(status.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), status.ExitLocked)
 	}
 	return err
 }
