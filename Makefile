@@ -12,13 +12,12 @@ export GOFLAGS = -trimpath
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # A program knows that it is not earlier than this.
 BUILT ?= $(shell git log -1 --format=%cI 2>/dev/null)
-BUILD = CGO_ENABLED=0 go build -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.built=$(BUILT)'
 
 .PHONY: build demo test race fuzz bench release clean
 
 build:
 	@mkdir -p bin
-	$(BUILD) -o bin/ ./cmd/...
+	VERSION='$(VERSION)' BUILT='$(BUILT)' packaging/build bin '' box-update-server boxsign boxup
 
 demo: build
 	@.ci/demo

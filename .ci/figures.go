@@ -342,14 +342,14 @@ func printBinaries() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", dir+"/", "./cmd/...")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	commands := []string{"boxup", "boxsign", "box-update-server"}
+	cmd := exec.Command("packaging/build", append([]string{dir, ""}, commands...)...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("go build: %w", err)
+		return fmt.Errorf("packaging/build: %w", err)
 	}
 	fmt.Println("binaries, in MB of 10^6 bytes, and the modules that they link")
-	for _, name := range []string{"boxup", "boxsign", "box-update-server"} {
+	for _, name := range commands {
 		file := filepath.Join(dir, name)
 		info, err := os.Stat(file)
 		if err != nil {

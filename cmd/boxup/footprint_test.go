@@ -2,13 +2,17 @@ package main
 
 import (
 	"debug/elf"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -20,28 +24,27 @@ import (
 
 // What a box has room for.
 const (
-	maxProgram = 10 << 20 // bytes, stripped
-	maxMemory  = 48 << 20 // bytes at the peak
-	largeFile  = 1 << 30  // bytes in the update that is installed for it
+	maxProgram = 8_300_000 // bytes, stripped
+	maxMemory  = 48 << 20  // bytes at the peak
+	largeFile  = 1 << 30   // bytes in the update that is installed for it
 )
 
 // crossBuild builds boxup as it is built for boxes, and returns its path.
 func crossBuild(t *testing.T, arch string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "boxup-"+arch)
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-o", path,
-		"-ldflags", "-s -w -X main.version=v7 -X main.built=2026-02-03T04:05:06Z", ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOARM=6")
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "../../packaging/build", dir, "-"+arch, "boxup")
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "GOARM=6", "VERSION=v7", "BUILT=2026-02-03T04:05:06Z")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build for %s: %v\n%s", arch, err, out)
+		t.Fatalf("packaging/build for %s: %v\n%s", arch, err, out)
 	}
-	return path
+	return filepath.Join(dir, "boxup-"+arch)
 }
 
 // TestPrograms builds boxup for boxes: static, and small.
 func TestPrograms(t *testing.T) {
 	t.Parallel()
-	for arch, machine := range map[string]elf.Machine{"arm": elf.EM_ARM, "arm64": elf.EM_AARCH64} {
+	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm": elf.EM_ARM, "arm64": elf.EM_AARCH64} {
 		t.Run(arch, func(t *testing.T) {
 			path := crossBuild(t, arch)
 			info, err := os.Stat(path)
@@ -100,6 +103,37 @@ func TestOnARM(t *testing.T) {
 	}
 	if got := arm("update", "--config", d.path("C/config.json")); !strings.Contains(got, "installed: "+one) {
 		t.Errorf("update: %s", got)
+	}
+	d.has("100", "100")
+	d.clean()
+}
+
+// TestHTTP1: boxup as it ships, which has no HTTP/2, updates from a server that would rather speak it.
+func TestHTTP1(t *testing.T) {
+	t.Parallel()
+	program := crossBuild(t, runtime.GOARCH)
+	w := newWorldAt(t, time.Now())
+	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
+	protocols := make(chan string, 1000)
+	m := w.mirror()
+	secure := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		protocols <- r.Proto
+		m.ServeHTTP(rw, r)
+	}))
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	d := w.newDevice(map[string]any{"state": "../S", "root": "root.json", "ca_file": "ca.pem"}, &mirror{Server: secure})
+	check(t, os.WriteFile(d.path("C/ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600))
+	out, err := exec.CommandContext(t.Context(), program, "update", "--config", d.path("C/config.json")).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "installed: "+one) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	close(protocols)
+	for p := range protocols {
+		if p != "HTTP/1.1" {
+			t.Errorf("expected HTTP/1.1, got %s", p)
+		}
 	}
 	d.has("100", "100")
 	d.clean()
