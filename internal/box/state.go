@@ -95,7 +95,7 @@ func (b *Box) openToRead() (*session, error) {
 }
 
 // change locks the state directory, which it makes if it is missing, and calls run with it. run may change the state.
-func (b *Box) change(run func(*session) error) (err error) {
+func (b *Box) change(run func(*session) error) error {
 	c, err := b.readConfiguration()
 	if err != nil {
 		return err
@@ -104,6 +104,17 @@ func (b *Box) change(run func(*session) error) (err error) {
 	if err != nil {
 		return err
 	}
+	return b.withSession(c, root, func(s *session) error {
+		if err := s.loadToChange(); err != nil {
+			return err
+		}
+		return run(s)
+	})
+}
+
+// withSession locks the state directory, which it makes if it is missing, and calls run with a session for it. Nothing is
+// loaded yet.
+func (b *Box) withSession(c config, root []byte, run func(*session) error) (err error) {
 	lock, err := b.lockState(c)
 	if err != nil {
 		return err
@@ -113,15 +124,12 @@ func (b *Box) change(run func(*session) error) (err error) {
 		s.disconnect()
 		err = errors.Join(err, lock.Unlock())
 	}()
-	if err := s.loadToChange(); err != nil {
-		return err
-	}
 	return run(s)
 }
 
 // changeInstalled is like change, with an installer. An interrupted installation is finished first, even if the root or
 // the trusted metadata can't be read: services may be stopped.
-func (b *Box) changeInstalled(ctx context.Context, run func(*session, *install.Installer) error) (err error) {
+func (b *Box) changeInstalled(ctx context.Context, run func(*session, *install.Installer) error) error {
 	c, err := b.readConfiguration()
 	if err != nil {
 		return err
@@ -130,23 +138,16 @@ func (b *Box) changeInstalled(ctx context.Context, run func(*session, *install.I
 	if lost != nil && !c.interrupted() {
 		return lost
 	}
-	lock, err := b.lockState(c)
-	if err != nil {
-		return err
-	}
-	s := &session{Box: b, config: c, dir: c.State, pinned: root}
-	defer func() {
-		s.disconnect()
-		err = errors.Join(err, lock.Unlock())
-	}()
-	return b.withInstaller(ctx, c, func(i *install.Installer) error {
-		if lost != nil {
-			return lost
-		}
-		if err := s.loadToChange(); err != nil {
-			return err
-		}
-		return run(s, i)
+	return b.withSession(c, root, func(s *session) error {
+		return b.withInstaller(ctx, c, func(i *install.Installer) error {
+			if lost != nil {
+				return lost
+			}
+			if err := s.loadToChange(); err != nil {
+				return err
+			}
+			return run(s, i)
+		})
 	})
 }
 
