@@ -141,7 +141,7 @@ func TestAnotherRoot(t *testing.T) {
 	check(t, err)
 	fingerprint := d.fresh(other)
 	again := []string{"init", "--root", d.path("1.root.json"), "--root-fingerprint", fingerprint, m.URL}
-	d.must(status.ExitRefused, again...).says("this box trusts another root", "hint: to trust the new one from now on say --replace-root")
+	d.must(status.ExitRefused, again...).says("this box trusts another root", "hint: to trust the new one from now on, add --replace-root")
 	check(t, os.Remove(d.path("C/root.json"))) // the metadata still know
 	d.must(status.ExitRefused, again...).says("this box trusts another root")
 	if after, err := os.ReadFile(d.path("C/config.json")); err != nil || !bytes.Equal(before, after) {
@@ -216,7 +216,7 @@ func TestVersionAndHelp(t *testing.T) {
 	d.built = start
 	d.must(0, "version").says("version: unknown\n", "built: 2026-03-01T12:00:00Z\n", "platform: linux/")
 	d.must(0, "version", "--json").says(`"built": "2026-03-01T12:00:00Z"`)
-	d.must(0, "--help").says("Exit codes: 0 done, or up to date; 1 failed; 2 usage;", "10 check alone", "/etc/boxup/config.json", "/var/lib/boxup")
+	d.must(0, "--help").says("Exit codes: 0 done, or up to date; 1 failed; 2 usage;", "10 (check only) an update is available", "/etc/boxup/config.json", "/var/lib/boxup")
 	for _, command := range []string{"init", "check", "fetch", "verify", "install", "update", "status", "version"} {
 		d.must(0, command, "--help").says("--json", "--config file", "--state directory")
 	}

@@ -277,7 +277,7 @@ func TestPasswordIsNotShown(t *testing.T) {
 		return true
 	})
 	check(t, os.Chmod(d.path("C/config.json"), 0o644))
-	d.must(0, "check").says("others may read the password in ")
+	d.must(0, "check").says("other users can read the password in ")
 	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
 		rw.Header().Set("Retry-After", "600")
 		http.Error(rw, "busy", http.StatusServiceUnavailable)

@@ -100,7 +100,7 @@ func TestRepairTakesNoLess(t *testing.T) {
 	}
 	s.bad.put("metadata/3.root.json", nil)
 	s.box.must(status.ExitRefused, "update").says("root 2: older than what was accepted before: version 3 was")
-	s.box.must(0, "status").says("nothing is known of updates yet", "3.root.json: root: malformed metadata", "it is fetched again")
+	s.box.must(0, "status").says("nothing is known about updates yet", "3.root.json: root: malformed metadata", "it is fetched again")
 	s.box.has("100", "100")
 	good := s.mirror()
 	s.box.configure(map[string]any{"mirrors": []string{s.bad.URL, good.URL}})

@@ -59,7 +59,7 @@ func TestStepByStep(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: archive})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(cliFailed, "install").says("nothing is known of updates yet", "hint: ask the mirrors with boxup check")
+	d.must(cliFailed, "install").says("nothing is known about updates yet", "hint: ask the mirrors with boxup check")
 	d.must(status.ExitAvailable, "check")
 	d.must(cliFailed, "install").says(one+" was not fetched", "hint: download it with boxup fetch "+one)
 	d.must(0, "fetch").says("fetched: "+one, "file: "+d.path("S/sha256/"))
@@ -99,7 +99,7 @@ func TestNamedInstall(t *testing.T) {
 		"not yet: "+two+": it is for hardware rev-b, and this is rev-a", "not yet: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on")
 	d.must(0, "fetch").says("update: none", "not yet: "+one)
 	d.must(0, "fetch", one)
-	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on; it is installed all the same, because it was named")
+	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on; installing it anyway, because you named it")
 	d.has("100", "100")
 	for _, flag := range []string{"--force", "--allow-downgrade"} { // neither is for that
 		d.must(status.ExitRefused, "install", flag, two).says(two, "it is for hardware rev-b")
@@ -377,7 +377,7 @@ func TestOneAtATime(t *testing.T) {
 	d.write(one, w.pack(one, ""))
 	m.on(func(http.ResponseWriter, *http.Request) bool {
 		for _, args := range [][]string{{"check"}, {"update"}, {"fetch"}, {"install"}} {
-			d.must(status.ExitLocked, args...).says("locked by another process (process ", "hint: another boxup is at work")
+			d.must(status.ExitLocked, args...).says("locked by another process (process ", "hint: another boxup is running")
 		}
 		d.must(0, "status").says("update: " + one)
 		d.must(0, "verify", d.path(one))
@@ -396,7 +396,7 @@ func TestDamagedRecord(t *testing.T) {
 	d.must(0, "check").says("warning: ", "S/box.json: damaged: line 1, column 2: expected more, got the end; its copy is used")
 	d.write("S/box.json", []byte("{"))
 	d.write("S/box.json.copy", nil)
-	d.must(0, "check").says("warning: what is remembered of mirrors is lost")
+	d.must(0, "check").says("warning: the record of mirrors is lost")
 	if a := d.must(0, "check"); a.err != "" {
 		t.Errorf("still says %s", a.err)
 	}
@@ -448,7 +448,7 @@ func TestFetchedBefore(t *testing.T) {
 	d.has("", "")
 	m.sync(w)
 	m.Close()
-	d.must(0, "update").says("installed: "+one, "warning: no mirror could be reached", "what was fetched before is installed")
+	d.must(0, "update").says("installed: "+one, "warning: no mirror could be reached", "installing the update that was fetched before")
 	d.has("100", "100")
 	d.clean()
 	d.must(status.ExitUnavailable, "update")
@@ -519,7 +519,7 @@ func TestDiskFails(t *testing.T) {
 	root := d.path("C/root.json")
 	check(t, os.Rename(root, root+".kept"))
 	check(t, os.Symlink("/proc/self/mem", root))
-	d.must(0, "check", "--state", d.path("S2")).says("root.json is damaged: its copy is used")
+	d.must(0, "check", "--state", d.path("S2")).says("root.json is damaged, so its copy is used")
 	check(t, os.Rename(root+".kept", root))
 
 	check(t, os.Mkdir(d.path("D"), 0o700))
@@ -551,5 +551,5 @@ func TestUndeletableDownload(t *testing.T) {
 	t.Cleanup(func() { check(t, exec.Command("chattr", "-R", "-i", d.path("S")).Run()) })
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	m.sync(w)
-	d.must(0, "update").says("installed: "+two, "it is not needed, and stays")
+	d.must(0, "update").says("installed: "+two, "an archive that is not needed can't be removed")
 }

@@ -70,7 +70,7 @@ func expiry(repo *trust.Repository) (first time.Time) {
 // warnStale warns of expired metadata that accept_stale still accepts.
 func (s *session) warnStale(o Offer) {
 	if !o.Stale.IsZero() {
-		s.warn("what the mirrors have expired at %s, and accept_stale lets it in: updates that were withdrawn since may be offered",
+		s.warn("the metadata of the mirrors expired at %s; accept_stale allows that, so updates that were withdrawn since may be offered",
 			o.Stale.Format(time.RFC3339))
 	}
 }
@@ -80,7 +80,7 @@ func (s *session) warnStale(o Offer) {
 func (s *session) readStatus() install.Status {
 	installed, err := install.ReadStatus(s.dir)
 	if err != nil {
-		s.warn("what is installed is not known: %v", err)
+		s.warn("the record of what is installed can't be read: %v", err)
 	}
 	return installed
 }

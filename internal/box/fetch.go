@@ -178,7 +178,7 @@ func (s *session) removeOthers(keep ...update.Digest) error {
 				continue
 			}
 			if err := s.removeUnneeded(path); err != nil {
-				return fmt.Errorf("remove what is not needed any more: %w", err)
+				return fmt.Errorf("remove archives that are not needed: %w", err)
 			}
 		}
 	}
@@ -190,7 +190,7 @@ func (s *session) removeOthers(keep ...update.Digest) error {
 func (b *Box) removeUnneeded(path string) error {
 	err := b.FS.Remove(path)
 	if errors.Is(err, fs.ErrPermission) {
-		b.warn("%v: it is not needed, and stays", err)
+		b.warn("an archive that is not needed can't be removed: %v", err)
 		return nil
 	}
 	return err

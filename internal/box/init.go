@@ -174,7 +174,7 @@ func (i *initiation) known(c config, raw []byte) (trusted, error) {
 		return sameRoot, nil
 	case !i.Replace:
 		return noRoot, refused(status.WithHint(fmt.Errorf("this box trusts another root: %s has fingerprint %v, %s has %v", c.Root, update.Sum(had), i.Root, update.Sum(raw)),
-			"to trust the new one from now on say --replace-root"))
+			"to trust the new one from now on, add --replace-root"))
 	}
 	return otherRoot, nil
 }

@@ -102,7 +102,7 @@ func (s *session) checkFits(rel trust.Release, installed install.Status) error {
 	case trust.HoldHardware, trust.HoldVersion:
 		return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))
 	case trust.HoldRollout:
-		s.warn("%v: %s; it is installed all the same, because it was named", rel.Name(), v.Reason)
+		s.warn("%v: %s; installing it anyway, because you named it", rel.Name(), v.Reason)
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func (b *Box) withInstaller(ctx context.Context, c config, run func(*install.Ins
 	}
 	defer func() { err = errors.Join(err, i.Close()) }()
 	if err = i.Resume(ctx); err != nil {
-		err = installError(i, fmt.Errorf("what was interrupted: %w", err))
+		err = installError(i, fmt.Errorf("the interrupted installation: %w", err))
 	} else {
 		err = run(i)
 	}

@@ -64,10 +64,10 @@ func readRecord(dir string) (r record, lost error) {
 		return record{}, nil
 	}
 	if err != nil {
-		return record{}, fmt.Errorf("what is remembered of mirrors is lost: %w", err)
+		return record{}, fmt.Errorf("the record of mirrors is lost: %w", err)
 	}
 	if r, err = parseRecord(b); err != nil {
-		return record{}, fmt.Errorf("what is remembered of mirrors is lost: %s: %w", filepath.Join(dir, recordName), err)
+		return record{}, fmt.Errorf("the record of mirrors is lost: %s: %w", filepath.Join(dir, recordName), err)
 	}
 	return r, damage
 }

@@ -45,7 +45,7 @@ func (b *Box) readConfiguration() (config, error) {
 		return config{}, err
 	}
 	if info, err := os.Stat(b.ConfigPath); err == nil && hasPassword(c.Mirrors) && info.Mode().Perm()&0o077 != 0 {
-		b.warn("others may read the password in %s: chmod 600 it", b.ConfigPath)
+		b.warn("other users can read the password in %[1]s: run chmod 600 %[1]s", b.ConfigPath)
 	}
 	if b.StateDir != "" {
 		c.State = b.StateDir
@@ -76,7 +76,7 @@ func (b *Box) readRoot(c config) ([]byte, error) {
 		return nil, status.WithHint(explain.At(c.Root, err), againRoot)
 	}
 	path := filepath.Join(dir, trust.FileName(trust.RoleRoot, copies[0].Version()))
-	b.warn("%s is damaged: its copy is used, which this command brings back: cp %s %s (%v)", c.Root, path, c.Root, err)
+	b.warn("%s is damaged, so its copy is used; restore it with: cp %s %s (%v)", c.Root, path, c.Root, err)
 	return copies[0].Raw(), nil
 }
 
@@ -180,7 +180,7 @@ func (b *Box) lockDir(dir string) (*disk.Lock, error) {
 // withHolder adds a hint and an exit code to the error that another boxup holds the lock. Other errors stay as they are.
 func withHolder(err error) error {
 	if errors.Is(err, disk.ErrLocked) {
-		return status.WithCode(status.WithHint(err, "another boxup is at work: wait until it is done; boxup status says what is known"), status.ExitLocked)
+		return status.WithCode(status.WithHint(err, "another boxup is running: wait until it ends; boxup status shows what it does"), status.ExitLocked)
 	}
 	return err
 }
@@ -196,7 +196,7 @@ func (s *session) load() (err error) {
 	}
 	s.state, err = trust.Open(trust.Config{FS: s.FS, Dir: filepath.Join(s.dir, metadataDir), Pinned: s.pinned, RootsAsked: s.record.RootsAsked})
 	if errors.Is(err, trust.ErrFork) {
-		err = status.WithHint(err, "to trust another root from now on say boxup init --replace-root")
+		err = status.WithHint(err, "to trust another root from now on, run boxup init --replace-root")
 	}
 	if err != nil {
 		return refused(fmt.Errorf("trusted metadata: %w", err))
@@ -212,7 +212,7 @@ func (s *session) loadToChange() error {
 	}
 	if damage := s.state.Damage(); len(damage) > 0 {
 		for _, d := range damage {
-			s.warn("the disk damaged a file, which is written again: %v", d)
+			s.warn("the disk damaged a file of the trusted metadata; writing it again: %v", d)
 		}
 		if err := s.state.RewriteDamaged(); err != nil {
 			s.warn("trusted metadata not written again: %v", err)
@@ -247,10 +247,10 @@ func (s *session) at(repo *trust.Repository) time.Time { return repo.Reference(s
 func (s *session) trusted() (*trust.Repository, error) {
 	repo, err := s.state.Current()
 	if err != nil {
-		return nil, status.WithHint(fmt.Errorf("nothing is known of updates yet: %w", err), "ask the mirrors with boxup check")
+		return nil, status.WithHint(fmt.Errorf("nothing is known about updates yet: %w", err), "ask the mirrors with boxup check")
 	}
 	if err := repo.Fresh(s.clock()); err != nil {
-		return nil, refused(status.WithHint(fmt.Errorf("what is known of updates: %w", err), "ask the mirrors with boxup check"))
+		return nil, refused(status.WithHint(fmt.Errorf("the known metadata: %w", err), "ask the mirrors with boxup check"))
 	}
 	return repo, nil
 }

@@ -40,7 +40,7 @@ func (s *session) update(ctx context.Context, i *install.Installer, w Options) e
 		if repo = s.fetchedBefore(ctx, err, i.Status(), w); repo == nil {
 			return err
 		}
-		s.warn("no mirror could be reached; what was fetched before is installed: %v", err)
+		s.warn("no mirror could be reached; installing the update that was fetched before: %v", err)
 	}
 	var out Outcome
 	for range maxSteps {
@@ -90,7 +90,7 @@ func (s *session) fetchedBefore(ctx context.Context, err error, installed instal
 func (s *session) step(ctx context.Context, i *install.Installer, w Options, rel trust.Release, out *Outcome) error {
 	err := s.tryStep(ctx, i, w, rel, out)
 	if errors.Is(err, install.ErrMismatch) {
-		s.warn("%v: it comes once more", err)
+		s.warn("%v: downloading it again", err)
 		err = s.tryStep(ctx, i, w, rel, out)
 	}
 	return err
