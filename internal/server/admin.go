@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -189,16 +188,14 @@ func (s stallingBody) Read(p []byte) (int, error) {
 
 // importExport imports the export in the body.
 func (a *admin) importExport(r *http.Request) (any, error) {
-	var result mirror.Result
-	var err error
 	if a.repository.renews {
 		return nil, errors.New("this is an origin: publish to it with boxsign instead")
 	}
+	from := export.Import{Store: a.repository.store, Now: a.repository.now, Built: a.built}
 	if c := a.repository.copy; c != nil {
-		result, err = export.Import{Mirror: c.Mirror}.Read(r.Context(), r.Body)
-	} else {
-		result, err = export.Import{Store: a.repository.store, Now: a.repository.now, Built: a.built}.Read(r.Context(), r.Body)
+		from = export.Import{Mirror: c.Mirror}
 	}
+	result, err := from.Read(r.Context(), r.Body)
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -214,4 +216,34 @@ func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 		return out, status.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeStale)
 	}
 	return out, nil
+}
+
+// refusals counts what the upstreams sent and this process refused, by reason.
+type refusals struct {
+	mu     sync.Mutex
+	counts map[status.Refusal]int64
+}
+
+// add counts an error of an upstream, if it is a refusal.
+func (r *refusals) add(err error) {
+	reason := status.RefusalOf(err)
+	if reason == "" && errors.Is(err, fetch.ErrRefused) {
+		reason = status.RefusedMismatch
+	}
+	if reason == "" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.counts == nil {
+		r.counts = map[status.Refusal]int64{}
+	}
+	r.counts[reason]++
+}
+
+// now returns the counts.
+func (r *refusals) now() map[status.Refusal]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
 }

@@ -169,17 +169,20 @@ func (r *repository) close() error {
 	return errors.Join(r.origin.Close(), r.store.Close())
 }
 
+// release returns the release of an update that the newest list has.
+func (r *repository) release(u update.Update) (rel trust.Release, ok bool) {
+	if repo := r.store.Repository(); repo != nil && !u.Unsigned {
+		rel, ok = repo.Release(u.Name)
+	}
+	return rel, ok && rel.Digest() == u.Digest
+}
+
 // Signatures returns the detached signatures of a signed update.
 func (r *repository) Signatures(u update.Update) []trust.KeySignature {
-	repo := r.store.Repository()
-	if repo == nil {
-		return nil
+	if rel, ok := r.release(u); ok {
+		return rel.Signatures()
 	}
-	rel, ok := repo.Release(u.Name)
-	if !ok || rel.Digest() != u.Digest {
-		return nil
-	}
-	return rel.Signatures()
+	return nil
 }
 
 // component returns how the repository is, for anyone to see.

@@ -91,16 +91,10 @@ func firstExpiry(all []standing) (first time.Time) {
 
 // conditions returns which boxes an update of the catalog is for.
 func (s *stats) conditions(u update.Update) trust.Conditions {
-	if s.repository == nil || u.Unsigned {
-		return trust.Conditions{}
+	if s.repository != nil {
+		if rel, ok := s.repository.release(u); ok {
+			return rel.Conditions()
+		}
 	}
-	repo := s.repository.store.Repository()
-	if repo == nil {
-		return trust.Conditions{}
-	}
-	rel, ok := repo.Release(u.Name)
-	if !ok {
-		return trust.Conditions{}
-	}
-	return rel.Conditions()
+	return trust.Conditions{}
 }
