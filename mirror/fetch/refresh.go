@@ -250,9 +250,14 @@ func (u *Upstream) decoded(ctx context.Context, file string, a *http.Response, l
 
 // unzipped reads a compressed file. An endless row of empty gzip members would never reach the limit on the output,
 // so the input is bounded as well.
-func (u *Upstream) unzipped(ctx context.Context, file string, a *http.Response, limit int64) ([]byte, error) {
+func (u *Upstream) unzipped(ctx context.Context, file string, a *http.Response, limit int64) (b []byte, err error) {
 	in := &io.LimitedReader{R: a.Body, N: limit + gzipSlack + 1}
-	b, err := u.gunzipped(ctx, file, in, limit)
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		err = u.cut(ctx, file, err, 0, 0)
+	} else {
+		b, err = u.bounded(ctx, file, z, limit)
+	}
 	if in.N <= 0 && !errors.Is(err, ErrRefused) {
 		return nil, u.refusef(file, "expected at most %d compressed bytes, got more", limit+gzipSlack)
 	}
@@ -260,14 +265,6 @@ func (u *Upstream) unzipped(ctx context.Context, file string, a *http.Response, 
 		return nil, u.refusef(file, "expected a whole gzip file, got %w", wrong)
 	}
 	return b, err
-}
-
-func (u *Upstream) gunzipped(ctx context.Context, file string, in io.Reader, limit int64) ([]byte, error) {
-	z, err := gzip.NewReader(in)
-	if err != nil {
-		return nil, u.cut(ctx, file, err, 0, 0)
-	}
-	return u.bounded(ctx, file, z, limit)
 }
 
 // noGzip returns the error in err that says the gzip data itself are wrong, nil if the file was only cut or is fine.
