@@ -163,7 +163,7 @@ func (o *Origin) haveKey(root *trust.Root) error {
 	for _, role := range []trust.Role{trust.RoleSnapshot, trust.RoleTimestamp} {
 		have := slices.DeleteFunc(root.Keys(role), func(k keys.Public) bool { return !slices.Contains(mine, k) })
 		if len(have) < root.Threshold(role) {
-			return fmt.Errorf("%w: root %d lets the keys %v sign %s, and here are %v", ErrNoKey, root.Version(), root.Keys(role), role, mine)
+			return fmt.Errorf("%w: root %d accepts the keys %v for %s, and the keys here are %v", ErrNoKey, root.Version(), root.Keys(role), role, mine)
 		}
 	}
 	return nil

@@ -56,7 +56,7 @@ type Config struct {
 	// concurrently, for the status page and for metrics, and must not block. The router does not change the result.
 	Standing func() status.Standing
 
-	// Conditions returns which boxes an update of the catalog is for, and from when on. A nil function and the zero
+	// Conditions returns which boxes an update of the catalog is for, and from which time. A nil function and the zero
 	// value mean every box. Like Standing, it is called concurrently and must not block.
 	Conditions func(u update.Update) trust.Conditions
 

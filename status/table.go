@@ -9,8 +9,8 @@ import (
 const (
 	hintOriginBehind = "set the clock of the origin; if it is right, replace the online key: boxsign rotate online"
 	hintOriginAhead  = "set the clock of the origin; if it is right, because the origin was off for long, start it with clock_checked set to today, or publish a list: boxsign renew --list"
-	hintClockBehind  = "if this clock is wrong, set it; if it is right, the origin's was wrong or its key is stolen: replace that with boxsign rotate online, since boxes that saw the later time refuse what that key signs before it"
-	hintClockAhead   = "make sure that the clock of this computer is right: boxes that see what it signs refuse all that is signed before; if it is, a signer's word is enough: boxsign renew --list"
+	hintClockBehind  = "if this clock is wrong, set it; if it is right, the origin's clock was wrong or its key is stolen: replace the key with boxsign rotate online, since boxes that saw the later time refuse what the key signs with an earlier one"
+	hintClockAhead   = "make sure that the clock of this computer is right: boxes that have seen what it signs refuse everything with an earlier time; if it is right, sign the list again: boxsign renew --list"
 )
 
 // logFile stands in a hint for the file with the output of an installation.
@@ -20,28 +20,28 @@ const logFile = "LOG"
 const hintLog = "its output is in " + logFile
 
 // hintMistake is the hint on a box about an update that was signed and can't be installed.
-const hintMistake = "it was signed by mistake: a release signer must publish another"
+const hintMistake = "it was signed by mistake: a release signer must publish another update"
 
 // table has the facts of each kind.
 var table = [lastKind + 1]facts{
 	NoSpace: {
 		text: "no space left", system: []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT},
 		reason: ReasonNoSpace, exit: ExitNoSpace,
-		wire:   Wire{"no_space", http.StatusInsufficientStorage, "make room on the disk of the origin, then go on"},
+		wire:   Wire{"no_space", http.StatusInsufficientStorage, "make room on the disk of the origin, then continue"},
 		signer: "nothing was published; free some space and run the command again",
-		box:    "make room; nothing was counted against an update, and the next run goes on",
+		box:    "make room; no update is blamed for this, and the next run continues",
 	},
 	Machine: {
 		text:   "not possible on this computer now",
 		system: []syscall.Errno{syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG, syscall.EROFS},
 		reason: ReasonOther, exit: ExitFailed,
-		box: "the disk of this box is read-only or fails: look after it; nothing was counted against an update, and the next run goes on",
+		box: "the disk of this box fails or is read-only: check it; no update is blamed for this, and the next run continues",
 	},
-	Locked:       {text: "locked by another process", signer: "wait until that program has ended; where it is a server, stop it"},
-	Passphrase:   {text: "wrong passphrase", signer: "try again; a passphrase that is lost can't be recovered: replace the key, as docs/TRUST.md says; a file that is damaged comes back with boxsign restore, once it is moved away"},
+	Locked:       {text: "locked by another process", signer: "wait until that program has ended; if it is a server, stop it"},
+	Passphrase:   {text: "wrong passphrase", signer: "try again; a lost passphrase can't be recovered: replace the key, as docs/TRUST.md says; if the file is damaged, move it away and restore it with boxsign restore"},
 	BrokenExport: {text: "no whole export", exit: ExitRefused},
 
-	RolledBack:      {text: "check failed, went back to the update before", exit: ExitRolledBack, box: hintLog},
+	RolledBack:      {text: "check failed, went back to the previous update", exit: ExitRolledBack, box: hintLog},
 	NoWayBack:       {text: "check failed, and there is no way back", exit: ExitRolledBack, box: hintLog + "; look after this box"},
 	ScriptFailed:    {text: "install script failed", exit: ExitScript, box: hintLog},
 	HookFailed:      {text: "hook failed", exit: ExitFailed, box: hintLog},
@@ -58,12 +58,12 @@ var table = [lastKind + 1]facts{
 		text: "name already has another digest", hostile: true,
 		reason: ReasonRefused, refusal: RefusedSecondDigest, exit: ExitRefused,
 		wire:   Wire{"second_digest", http.StatusConflict, "build the update again under a new version"},
-		signer: "a name keeps its digest for ever, even when it was withdrawn: build it again with another version",
+		signer: "a name keeps its digest for ever, even after it is withdrawn: build the update again with another version",
 	},
 	Stranded: {
 		text:   "the new root does not accept what is published",
 		wire:   Wire{"stranded", http.StatusConflict, "add the new key first, publish with it, then remove the old one"},
-		signer: "what is published must be signed by the keys of the next root first: boxsign rotate does all steps, boxsign root threshold says which are left",
+		signer: "the keys of the next root must first sign what is published: boxsign rotate does all steps, and boxsign root threshold says which are left",
 	},
 	Fork: {
 		text: "two different files for one version", hostile: true,
@@ -73,8 +73,8 @@ var table = [lastKind + 1]facts{
 	Rollback: {
 		text:   "older than what was accepted before",
 		reason: ReasonBehind, refusal: RefusedRollback, exit: ExitRefused,
-		wire:   Wire{"rollback", http.StatusConflict, "sign again on what is published now"},
-		signer: "these keys have signed, or seen, a newer repository: find that one, or restore it from where it is served; if a thief of the online key counted versions up, see docs/TRUST.md",
+		wire:   Wire{"rollback", http.StatusConflict, "sign again on top of what is published now"},
+		signer: "these keys have signed or seen a newer repository: find it, or restore it from a server that serves it; if a thief of the online key raised the versions, see docs/TRUST.md",
 	},
 	Mismatch: {
 		text: "not the file that the signed metadata names", hostile: true,
@@ -82,8 +82,8 @@ var table = [lastKind + 1]facts{
 	},
 	Conflict: {
 		text:   "made on another base",
-		wire:   Wire{"conflict", http.StatusConflict, "look at what is published now, and sign again on that"},
-		signer: "somebody else published meanwhile: run the command again, and it builds on that",
+		wire:   Wire{"conflict", http.StatusConflict, "read what is published now, and sign again on top of it"},
+		signer: "somebody else published meanwhile: run the command again, and it continues from there",
 	},
 	Threshold: {
 		text: "not enough signatures", hostile: true,
@@ -93,7 +93,7 @@ var table = [lastKind + 1]facts{
 	Key: {
 		text: "key is not in the root", refusal: RefusedThreshold,
 		wire:   Wire{"key", http.StatusForbidden, "sign with a key that the root names for this role"},
-		signer: "take another key with --keys or the flag for its role, or have a root signer let this one in: boxsign root add-key",
+		signer: "use another key with --keys or the flag for its role, or ask a root signer to add this key: boxsign root add-key",
 	},
 	Expired: {
 		text:   "expired",
@@ -123,7 +123,7 @@ var table = [lastKind + 1]facts{
 	NoBlocks:   {text: "the block list is missing", wire: Wire{"no_blocks", http.StatusConflict, "send the block list first"}},
 	Gap: {
 		text: "the origin does not have the bytes before this part",
-		wire: Wire{"gap", http.StatusConflict, "ask how much of the block has arrived, and go on from there"},
+		wire: Wire{"gap", http.StatusConflict, "ask how much of the block has arrived, and continue from there"},
 	},
 	Incomplete: {text: "archives are missing", wire: Wire{"incomplete", http.StatusConflict, "send the list again to see what is missing"}},
 	Corrupt: {
@@ -134,10 +134,10 @@ var table = [lastKind + 1]facts{
 	NoKey:     {text: "the online key is not here", wire: Wire{"no_key", http.StatusServiceUnavailable, "give the origin the online key that the root names"}},
 	NoFile: {
 		text:   "the origin does not have the archive, and it is not among the files here",
-		signer: "name its file too, or have the signer who has it say boxsign publish FILE again; where it is lost for good, boxsign withdraw takes it off the list",
+		signer: "name its file too, or ask the signer who has it to run boxsign publish FILE again; if it is lost for good, remove it from the list with boxsign withdraw",
 	},
 	Changed:    {text: "the file is not what was signed", signer: "the file was changed while it was being sent: build it again with another version"},
-	OriginOnly: {text: "only the origin can do that", signer: "say it on the origin, in its directory, or let its server do it"},
+	OriginOnly: {text: "only the origin can do that", signer: "run the command at the origin, in its directory, or let its server do it"},
 
 	NoResource: {text: "no such resource", wire: Wire{"not_found", http.StatusNotFound, ""}},
 	Method:     {text: "method not allowed", wire: Wire{"method", http.StatusMethodNotAllowed, ""}},

@@ -126,7 +126,7 @@ func TestPlainFiles(t *testing.T) {
 	}
 }
 
-// TestPlainGoesOn: a download that was cut is gone on with, and what does not verify is not.
+// TestPlainGoesOn: a cut download continues, and one that does not verify is not kept.
 func TestPlainGoesOn(t *testing.T) {
 	_, m, d := newPlain(t, one)
 	archive := m.files["update/"+one]

@@ -57,7 +57,7 @@ func (b *Box) readConfiguration() (config, error) {
 }
 
 // againRoot is the hint for a root file that can't be used.
-const againRoot = "get the file again from whoever made the repository"
+const againRoot = "get the file again from the person who made the repository"
 
 // readRoot returns the root file from which trust comes. If the disk damaged that file, it warns and returns the copy in
 // the state directory, from which the metadata there were verified.

@@ -36,7 +36,7 @@ func (c *checked) repository(ctx context.Context) (found []Finding) {
 	}
 	config, err := storeConfig(s, nil, c.Now)
 	if err != nil {
-		return []Finding{wrong(check, "take N.root.json from the people who sign, not from the upstream", "%v", err)}
+		return []Finding{wrong(check, "get N.root.json from a release signer, not from the upstream", "%v", err)}
 	}
 	st, err := store.OpenReadOnly(ctx, config)
 	if err != nil {

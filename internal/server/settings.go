@@ -192,7 +192,7 @@ func checkRoot(s *settings.Server, step, source string) error {
 	if !errors.Is(err, trust.ErrNone) {
 		why = fmt.Errorf("root is not set, and data_dir has none to trust: %w", err)
 	}
-	return status.WithHint(why, "get N.root.json from the people who sign, not from "+source)
+	return status.WithHint(why, "get N.root.json from a release signer, not from "+source)
 }
 
 // begun is store.Begun, for a data directory that may not be set.

@@ -100,9 +100,9 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 	}
 	if left, noMatch := disk.Glob(dir, "*.json*"); noMatch == nil && len(left) == 0 {
 		return nil, status.WithHint(fmt.Errorf("the keys in %s are used with this repository for the first time", x.ring.dir),
-			"name the root to trust with --root FILE: the 1.root.json that you got from whoever made the repository, not from where it is served")
+			"name the root to trust with --root FILE: the 1.root.json that you got from the person who made the repository, not from a server")
 	}
-	root := "FILE, the 1.root.json that you got from whoever made the repository"
+	root := "FILE, the 1.root.json that you got from the person who made the repository"
 	if roots, _ := trust.Roots(dir); len(roots) > 0 { // the first root, if it is intact
 		root = filepath.Join(dir, trust.FileName(trust.RoleRoot, roots[0].Version()))
 	}

@@ -198,7 +198,7 @@ func (r *Root) choose(role Role, by []signing.Signer) ([]signing.Signer, error) 
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("%w: root %d lets the keys %s sign %s, and at hand is %s", ErrKey, r.version, fingerprints(r.roles[role].Keys), role, fingerprints(have))
+		return nil, fmt.Errorf("%w: root %d accepts the keys %s for %s, and the keys here are %s", ErrKey, r.version, fingerprints(r.roles[role].Keys), role, fingerprints(have))
 	}
 	return out, nil
 }

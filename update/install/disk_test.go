@@ -225,7 +225,7 @@ func TestScriptThatFillsTheDiskLeavesNothing(t *testing.T) {
 	b.mustInstall(script(t, 8, ran))
 }
 
-// A disk that can't be written to says so, and is gone on with once it can.
+// A disk that can't be written to says so, and works again once it can.
 func TestReadOnlyDisk(t *testing.T) {
 	b := onSmallDisk(t, "size=64m")
 	p := script(t, 7, ran)
