@@ -114,11 +114,7 @@ func (i Unsigned) checkGone() error {
 
 // list returns the names that the server lists, and the lines that are left out, with the reason.
 func (i Unsigned) list(ctx context.Context) (names []update.Name, odd []string, err error) {
-	var raw []byte
-	err = i.Client.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
-		raw, err = u.Text(ctx, "ls", maxListing)
-		return err
-	})
+	raw, err := i.Client.Text(ctx, "ls", maxListing)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -78,7 +78,7 @@ func (s *session) warnStale(o Offer) {
 // readStatus returns what is installed. If the record can't be read, it warns and returns the zero Status: the next
 // installation warns too, and begins a new record.
 func (s *session) readStatus() install.Status {
-	installed, err := install.ReadStatus(s.dir)
+	installed, err := install.ReadStatus(s.State)
 	if err != nil {
 		s.warn("the record of what is installed can't be read: %v", err)
 	}

@@ -121,7 +121,7 @@ func (s *session) openFetched(ctx context.Context, rel trust.Release) (_ *os.Fil
 // openStore opens the state directory as a store that doesn't need to hold any archive of its list.
 func (s *session) openStore(ctx context.Context) (*store.Store, error) {
 	return store.Open(ctx, store.Config{
-		Dir: s.dir, Root: s.pinned, FS: s.FS, Logger: s.Logger,
+		Dir: s.State, Root: s.pinned, FS: s.FS, Logger: s.Logger,
 		Kept: func(*trust.Repository) []trust.Release { return nil },
 	})
 }
@@ -163,8 +163,8 @@ func (s *session) removeOthers(keep ...update.Digest) error {
 	kept := func(name string) bool {
 		return slices.ContainsFunc(keep, func(d update.Digest) bool { return strings.HasPrefix(name, d.String()) })
 	}
-	dirs := []string{filepath.Join(s.dir, stagingDir), filepath.Join(s.dir, targetsDir), filepath.Join(s.dir, quarantineDir)}
-	blobs, err := pathsIn(filepath.Join(s.dir, blobDir))
+	dirs := []string{filepath.Join(s.State, stagingDir), filepath.Join(s.State, targetsDir), filepath.Join(s.State, quarantineDir)}
+	blobs, err := pathsIn(filepath.Join(s.State, blobDir))
 	if err != nil {
 		return err
 	}

@@ -24,15 +24,6 @@ const (
 // plainServer asks a server by the URLs of docs/COMPAT.md, without signed metadata.
 type plainServer struct{ *fetch.Client }
 
-// small downloads a file of at most most bytes.
-func (s plainServer) small(ctx context.Context, file string, most int64) (b []byte, err error) {
-	err = s.Ask(ctx, func(ctx context.Context, u *fetch.Upstream) (err error) {
-		b, err = u.Text(ctx, file, most)
-		return err
-	})
-	return b, err
-}
-
 // refusedf returns a fetch.ErrRefused that says what is wrong with a file of the server.
 func (s plainServer) refusedf(file string, err error) error {
 	return fmt.Errorf("%v/%s: %w: %w", s.Upstreams()[0], file, fetch.ErrRefused, err)
@@ -40,7 +31,7 @@ func (s plainServer) refusedf(file string, err error) error {
 
 // version returns the newest version that is for every box, by /version, the smallest answer that a server has.
 func (s plainServer) version(ctx context.Context) (update.Version, error) {
-	b, err := s.small(ctx, "version", maxVersion)
+	b, err := s.Text(ctx, "version", maxVersion)
 	if err != nil {
 		return update.Version{}, err
 	}
@@ -54,7 +45,7 @@ func (s plainServer) version(ctx context.Context) (update.Version, error) {
 // newest returns the newest update that is for every box. It asks for /updates.json. If the server doesn't have that,
 // it asks for /version and /ls, and the update has no digest.
 func (s plainServer) newest(ctx context.Context, product update.Product) (update.Update, error) {
-	b, err := s.small(ctx, "updates.json", maxUpdates)
+	b, err := s.Text(ctx, "updates.json", maxUpdates)
 	if err == nil {
 		u, err := parseUpdates(b, product)
 		if err != nil {
@@ -69,7 +60,7 @@ func (s plainServer) newest(ctx context.Context, product update.Product) (update
 	if err != nil {
 		return update.Update{}, err
 	}
-	list, err := s.small(ctx, "ls", maxList)
+	list, err := s.Text(ctx, "ls", maxList)
 	if err != nil {
 		return update.Update{}, err
 	}
@@ -84,9 +75,9 @@ func (s plainServer) newest(ctx context.Context, product update.Product) (update
 // several.
 func (s plainServer) signature(ctx context.Context, n update.Name, k keys.Public) (signing.Signature, error) {
 	file := "update/" + n.String() + ".sig"
-	b, err := s.small(ctx, file+"?key="+string(k.ID()), maxSig)
+	b, err := s.Text(ctx, file+"?key="+string(k.ID()), maxSig)
 	if errors.Is(err, fetch.ErrNotFound) {
-		b, err = s.small(ctx, file, maxSig)
+		b, err = s.Text(ctx, file, maxSig)
 	}
 	if err != nil {
 		return signing.Signature{}, err

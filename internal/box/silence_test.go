@@ -36,7 +36,7 @@ func TestPlainSilence(t *testing.T) {
 			c.Upstreams, c.Transport = []string{"http://mute"}, m
 			s := plainServer{must(fetch.New(c))}
 			began := time.Now()
-			_, err = s.small(t.Context(), "version", maxVersion)
+			_, err = s.Text(t.Context(), "version", maxVersion)
 			if !errors.Is(err, fetch.ErrUnavailable) || m.asked != tries {
 				t.Errorf("patience %v: expected %d requests, got %d, %v", patience, tries, m.asked, err)
 			}

@@ -24,7 +24,6 @@ import (
 type session struct {
 	*Box
 	config
-	dir     string
 	machine string // machine id
 	pinned  []byte // root file from which trust comes
 
@@ -90,7 +89,7 @@ func (b *Box) openToRead() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Box: b, config: c, dir: c.State, pinned: root}
+	s := &session{Box: b, config: c, pinned: root}
 	return s, s.load()
 }
 
@@ -119,7 +118,7 @@ func (b *Box) withSession(c config, root []byte, run func(*session) error) (err 
 	if err != nil {
 		return err
 	}
-	s := &session{Box: b, config: c, dir: c.State, pinned: root}
+	s := &session{Box: b, config: c, pinned: root}
 	defer func() {
 		s.disconnect()
 		err = errors.Join(err, lock.Unlock())
@@ -187,14 +186,14 @@ func withHolder(err error) error {
 
 // load reads the record and opens the trusted metadata. A damaged record is only a warning.
 func (s *session) load() (err error) {
-	if s.record, err = readRecord(s.dir); err != nil {
+	if s.record, err = readRecord(s.State); err != nil {
 		s.warn("%v", err)
 	}
 	s.record.arrangeMirrors(s.Mirrors, s.Random)
 	if s.machine, err = s.record.machineID(s.MachineID, s.MachineIDFile); err != nil {
 		return err
 	}
-	s.state, err = trust.Open(trust.Config{FS: s.FS, Dir: filepath.Join(s.dir, metadataDir), Pinned: s.pinned, RootsAsked: s.record.RootsAsked})
+	s.state, err = trust.Open(trust.Config{FS: s.FS, Dir: filepath.Join(s.State, metadataDir), Pinned: s.pinned, RootsAsked: s.record.RootsAsked})
 	if errors.Is(err, trust.ErrFork) {
 		err = status.WithHint(err, "to trust another root from now on, run boxup init --replace-root")
 	}
@@ -228,7 +227,7 @@ func (s *session) disconnect() {
 	}
 }
 
-func (s *session) remember() error { return s.record.write(s.FS, s.dir) }
+func (s *session) remember() error { return s.record.write(s.FS, s.State) }
 
 // interrupted reports whether an installation was interrupted, so that services may be stopped.
 func (c *config) interrupted() bool {

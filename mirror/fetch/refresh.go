@@ -293,13 +293,16 @@ func (u *Upstream) bounded(ctx context.Context, file string, r io.Reader, limit 
 	return b, nil
 }
 
-// Text asks once for a file of at most limit bytes by its path below the base URL; call it within Ask to have it
-// asked again. The content is not verified.
-func (u *Upstream) Text(ctx context.Context, path string, limit int64) ([]byte, error) {
-	if err := u.checkPath(path); err != nil {
-		return nil, err
-	}
-	return u.fetch(ctx, path, limit, update.Digest{})
+// Text asks the upstreams, as Ask does, for a file of at most limit bytes by its path below the base URL. The content is
+// not verified.
+func (c *Client) Text(ctx context.Context, path string, limit int64) (text []byte, err error) {
+	err = c.Ask(ctx, func(ctx context.Context, u *Upstream) (err error) {
+		if err = u.checkPath(path); err == nil {
+			text, err = u.fetch(ctx, path, limit, update.Digest{})
+		}
+		return err
+	})
+	return text, err
 }
 
 // checkPath refuses a path that would need escaping in a URL. The path may end with a query of one value.
