@@ -350,7 +350,7 @@ func TestPlainFailures(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	w.plain(m, two)
 	d.now = start.Add(time.Hour)
-	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("update: "+two, "waits: it is fetched, and installed between 12:00-13:00")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("update: "+two, "waits: it is downloaded, and will be installed between 12:00-13:00")
 	d.must(0, "update", "--key", d.key(), "--any-time", m.URL).says("installed: " + two)
 	d.has("200", "100 100 200")
 }

@@ -137,7 +137,7 @@ func TestPlainWindow(t *testing.T) {
 		}
 		return false
 	})
-	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("waits: it is fetched, and installed between 11:00-13:00")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("waits: it is downloaded, and will be installed between 11:00-13:00")
 	d.has("", "")
 	d.now = start.Add(24 * time.Hour)
 	m.on(func(_ http.ResponseWriter, r *http.Request) bool {

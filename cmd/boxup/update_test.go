@@ -307,7 +307,7 @@ func TestWindow(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
-	d.must(status.ExitHeld, "update").says("update: "+one+"\nwaits: it is fetched, and installed between 02:00-04:00\n", "installed: nothing")
+	d.must(status.ExitHeld, "update").says("update: "+one+"\nwaits: it is downloaded, and will be installed between 02:00-04:00\n", "installed: nothing")
 	d.has("", "")
 	m.asked()
 	d.now = time.Date(2026, 3, 2, 2, 0, 0, 0, time.UTC)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -31,38 +32,38 @@ type Options struct {
 
 // Install installs what: a file, or the name of an update that was fetched. If what is "", it installs the update that
 // was fetched for this box. It asks no mirror.
-func (b *Box) Install(ctx context.Context, what string, w Options) error {
-	if w.Key != "" {
-		return b.plainInstall(ctx, w, what)
+func (b *Box) Install(ctx context.Context, what string, opts Options) error {
+	if opts.Key != "" {
+		return b.plainInstall(ctx, what, opts)
 	}
-	return b.changeInstalled(ctx, func(s *session, i *install.Installer) error { return s.installNamed(ctx, i, w, what) })
+	return b.changeInstalled(ctx, func(s *session, i *install.Installer) error { return s.installNamed(ctx, i, opts, what) })
 }
 
-func (s *session) installNamed(ctx context.Context, i *install.Installer, w Options, what string) error {
-	rel, f, err := s.toInstall(ctx, i.Status(), w, what)
+func (s *session) installNamed(ctx context.Context, i *install.Installer, opts Options, what string) error {
+	rel, f, err := s.toInstall(ctx, i.Status(), opts, what)
 	if err != nil {
 		return err
 	}
 	if f == nil {
-		return w.Report(Outcome{Status: statusOf(i.Status())})
+		return opts.Report(Outcome{Status: statusOf(i.Status())})
 	}
 	defer f.Close() // opened for reading
-	result, err := s.install(ctx, i, rel, f, w)
+	result, err := s.install(ctx, i, rel, f, opts)
 	if err != nil {
 		return err
 	}
-	return w.Report(Outcome{Installed: []install.Result{result}, Status: statusOf(i.Status())})
+	return opts.Report(Outcome{Installed: []install.Result{result}, Status: statusOf(i.Status())})
 }
 
 // toInstall returns the update to install and its archive, which the caller closes. The file is nil if there is nothing
 // to install.
-func (s *session) toInstall(ctx context.Context, installed install.Status, w Options, what string) (trust.Release, *os.File, error) {
+func (s *session) toInstall(ctx context.Context, installed install.Status, opts Options, what string) (trust.Release, *os.File, error) {
 	if what == "" {
 		repo, err := s.trusted()
 		if err != nil {
 			return trust.Release{}, nil, err
 		}
-		o := s.offer(repo, installed, w.AllowDowngrade)
+		o := s.offer(repo, installed, opts.AllowDowngrade)
 		if o.release.IsZero() {
 			return trust.Release{}, nil, nil
 		}
@@ -109,14 +110,28 @@ func (s *session) checkFits(rel trust.Release, installed install.Status) error {
 
 // install installs a trusted update. It then removes the download if the update is installed or was set aside, or if
 // the archive on the disk is damaged, so that it is downloaded again.
-func (s *session) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, w Options) (install.Result, error) {
-	result, err := i.Install(ctx, rel.Verified(), f, install.Options{Unpacked: rel.Unpacked(), AllowDowngrade: w.AllowDowngrade, Force: w.Force})
-	_, aside := i.Status().SetAside(rel.Name(), rel.Digest())
-	if err == nil || aside || errors.Is(err, install.ErrMismatch) {
-		err = errors.Join(installError(i, err), s.removeOthers())
-		return result, err
+func (s *session) install(ctx context.Context, i *install.Installer, rel trust.Release, f *os.File, opts Options) (install.Result, error) {
+	result, done, err := installVerified(ctx, i, rel.Verified(), f, rel.Unpacked(), opts)
+	if done || errors.Is(err, install.ErrMismatch) {
+		err = errors.Join(err, s.removeOthers())
 	}
-	return install.Result{}, installError(i, err)
+	return result, err
+}
+
+// installVerified installs a verified archive that unpacks to that many bytes, 0 if that is not known. done reports whether
+// the update is installed or set aside, so that a download of it is not needed any more.
+func installVerified(ctx context.Context, i *install.Installer, v signing.Verified, f *os.File, unpacked int64, opts Options) (result install.Result, done bool, err error) {
+	result, err = i.Install(ctx, v, f, install.Options{Unpacked: unpacked, AllowDowngrade: opts.AllowDowngrade, Force: opts.Force})
+	_, aside := i.Status().SetAside(v.Name(), v.Digest())
+	return result, err == nil || aside, installError(i, err)
+}
+
+// waits returns why an update that is downloaded has to wait, "" if it may be installed now.
+func (s *session) waits(opts Options) string {
+	if opts.AnyTime || s.Window.Open(s.Now()) {
+		return ""
+	}
+	return "it is downloaded, and will be installed between " + s.Window.String()
 }
 
 // installError gives the error of an installation its exit code and a hint; nil stays nil.

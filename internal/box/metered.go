@@ -66,12 +66,18 @@ func (s *session) allowance() allowance {
 	return allowance{s.MaxBytesPerDay, s.today, &s.record, s.remember}
 }
 
-// today returns the time that decides which day it is: the reference time if there is a repository, else the clock.
+// today returns the time that decides which day it is: the reference time if there is a repository, else the clock, or the
+// time of the build if that is later.
 func (s *session) today() time.Time {
-	if repo, err := s.state.Current(); err == nil {
-		return s.at(repo)
+	if s.state != nil {
+		if repo, err := s.state.Current(); err == nil {
+			return s.at(repo)
+		}
 	}
-	return s.Now()
+	if now := s.Now(); now.After(s.Built) {
+		return now
+	}
+	return s.Built
 }
 
 // left returns how many bytes may still come today.

@@ -46,9 +46,9 @@ func readKey(path string) (keys.Public, error) {
 	return k, nil
 }
 
-// openPlain verifies a file as the update that the last element of path names. sigPath is the file of the detached
+// verifyPlain verifies a file as the update that the last element of path names. sigPath is the file of the detached
 // signature, "" for the one beside path.
-func openPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath string) (signing.Verified, error) {
+func verifyPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath string) (signing.Verified, error) {
 	name, err := update.ParseName(filepath.Base(path))
 	if err != nil {
 		return signing.Verified{}, status.Usagef("%s: expected a file under the name of its update: %w", path, err)
@@ -80,204 +80,170 @@ func (b *Box) plainConfig() (config, error) {
 	return c, err
 }
 
-// plainBox is a box in the plain mode, whose state directory this process has locked.
-type plainBox struct {
-	*Box
-	config
-	Options
-	by        keys.Public
+// plainSession is a session in the plain mode: it has a key instead of a root, and no trusted metadata.
+type plainSession struct {
+	*session
+	opts      Options
+	key       keys.Public
 	installer *install.Installer
-	record    record
 }
 
-// withPlain locks the state directory, opens the installer and calls run. An interrupted installation is finished
-// first, even if the key can't be read: services may be stopped.
-func (b *Box) withPlain(ctx context.Context, w Options, run func(*plainBox) error) error {
+// changePlain locks the state directory, finishes an interrupted installation, and calls run.
+func (b *Box) changePlain(ctx context.Context, opts Options, run func(*plainSession) error) error {
 	c, err := b.plainConfig()
 	if err != nil {
 		return err
 	}
-	k, lost := readKey(w.Key)
-	if lost != nil && !c.interrupted() {
-		return lost
-	}
-	lock, err := b.lockState(c)
-	if err != nil {
-		return err
-	}
-	err = b.withInstaller(ctx, c, func(i *install.Installer) error {
-		if lost != nil {
-			return lost
-		}
-		s := &plainBox{Box: b, config: c, Options: w, by: k, installer: i}
-		if s.record, err = readRecord(c.State); err != nil {
-			s.warn("%v", err)
-		}
-		return run(s)
+	key, err := readKey(opts.Key)
+	return b.withRecovered(ctx, c, nil, err, func(s *session, i *install.Installer) error {
+		s.loadRecord()
+		return run(&plainSession{session: s, opts: opts, key: key, installer: i})
 	})
-	return errors.Join(err, lock.Unlock())
 }
 
-func (b *plainBox) remember() error { return b.record.write(b.FS, b.State) }
-
-func (b *plainBox) allowance() allowance {
-	return allowance{b.MaxBytesPerDay, b.today, &b.record, b.remember}
-}
-
-// today returns the time that decides which day it is. The plain mode has no signed time; the time of the build is a
-// lower bound.
-func (b *plainBox) today() time.Time {
-	if now := b.Now(); now.After(b.Built) {
-		return now
-	}
-	return b.Built
-}
-
-func (b *Box) plainInstall(ctx context.Context, w Options, path string) error {
+func (b *Box) plainInstall(ctx context.Context, path string, opts Options) error {
 	if path == "" {
 		return status.Usagef("--key needs a file to install")
 	}
-	return b.withPlain(ctx, w, func(s *plainBox) error {
+	return b.changePlain(ctx, opts, func(p *plainSession) error {
 		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
 		defer f.Close() // opened for reading
-		v, err := openPlain(ctx, s.by, f, path, w.Sig)
+		v, err := verifyPlain(ctx, p.key, f, path, opts.Sig)
 		if err != nil {
 			return err
 		}
-		return s.install(ctx, v, f)
+		result, _, err := installVerified(ctx, p.installer, v, f, 0, opts)
+		if err != nil {
+			return err
+		}
+		return opts.Report(Outcome{Installed: []install.Result{result}, Status: statusOf(p.installer.Status())})
 	})
 }
 
-// install installs a verified file.
-func (b *plainBox) install(ctx context.Context, v signing.Verified, f *os.File) error {
-	result, err := b.installer.Install(ctx, v, f, install.Options{AllowDowngrade: b.AllowDowngrade, Force: b.Force})
-	if err != nil {
-		return installError(b.installer, err)
-	}
-	return b.Report(Outcome{Installed: []install.Result{result}, Status: statusOf(b.installer.Status())})
-}
-
-func (b *Box) plainUpdate(ctx context.Context, w Options, server string) error {
-	if err := fetch.CheckURL(server); err != nil {
+func (b *Box) plainUpdate(ctx context.Context, url string, opts Options) error {
+	if err := fetch.CheckURL(url); err != nil {
 		return status.Usagef("expected http://host or https://host: %w", err)
 	}
-	return b.withPlain(ctx, w, func(s *plainBox) error {
-		c, err := b.fetchConfig(s.config)
+	url = strings.TrimRight(url, "/")
+	return b.changePlain(ctx, opts, func(p *plainSession) error {
+		if m, resting := p.record.paused(url, p.Now()); resting {
+			return errPaused(url+" asked to be left alone", m)
+		}
+		c, err := p.fetchConfig(p.config)
 		if err != nil {
 			return err
 		}
-		server = strings.TrimRight(server, "/")
-		c.Upstreams = []string{server}
-		client, err := fetch.New(c)
-		if err != nil {
+		c.Upstreams = []string{url}
+		if p.client, err = fetch.New(c); err != nil {
 			return err
 		}
-		defer client.Close()
-		if m, resting := s.record.paused(server, s.Now()); resting {
-			return status.WithCode(fmt.Errorf("%w: %s asked to be left alone until %s: %s",
-				fetch.ErrUnavailable, server, m.Until.UTC().Format(time.RFC3339), m.Reason), status.ExitUnavailable)
-		}
-		err = s.update(ctx, plainServer{client})
-		m := Mirror{URL: server}
-		m.Until, m.Reason = restOf(client.Upstreams()[0].State(), time.Now(), s.Now())
-		s.record.notePause(m)
-		return errors.Join(err, s.remember())
+		err = p.updateFrom(ctx, plainServer{p.client})
+		m := Mirror{URL: url}
+		m.Until, m.Reason = restOf(p.client.Upstreams()[0].State(), time.Now(), p.Now())
+		p.record.notePause(m)
+		return errors.Join(err, p.remember())
 	})
 }
 
-func (b *plainBox) update(ctx context.Context, s plainServer) error {
-	newest, err := b.newer(ctx, s)
+// updateFrom downloads and installs the newest update of a server, if the box takes it, and reports the outcome.
+func (p *plainSession) updateFrom(ctx context.Context, s plainServer) error {
+	newest, err := p.newest(ctx, s)
 	if err != nil {
 		return status.Coded(err)
 	}
-	o := Outcome{}
-	if !newest.Name.IsZero() {
-		o = b.offer(newest)
+	out := p.offerPlain(newest)
+	if out.Update == nil {
+		err = p.removeDownloads(update.Name{})
+	} else if err = p.installNewest(ctx, s, newest, &out); err != nil && len(out.Installed) == 0 {
+		return err
 	}
-	if o.Update != nil {
-		if o.Waits, err = b.step(ctx, s, newest); err != nil || o.Waits == "" {
-			return err
-		}
-	}
-	o.Status = statusOf(b.installer.Status())
-	return errors.Join(b.removeDownloadsBut(newest.Name, o.Update != nil), b.Report(o))
+	out.Status = statusOf(p.installer.Status())
+	return errors.Join(err, p.opts.Report(out))
 }
 
-// newer returns the newest update of a server, the zero Update if the installed one is as new. In that case it makes only
-// one small request.
-func (b *plainBox) newer(ctx context.Context, s plainServer) (update.Update, error) {
-	if in := b.installer.Status().Installed; in != nil {
+// newest returns the newest update of a server, the zero Update if its version is not one to take. In that case it makes
+// only one small request, unless nothing is installed.
+func (p *plainSession) newest(ctx context.Context, s plainServer) (update.Update, error) {
+	if p.installer.Status().Installed != nil {
 		v, err := s.version(ctx)
 		if err != nil && !errors.Is(err, fetch.ErrNotFound) {
 			return update.Update{}, err
 		}
-		if order := v.Compare(in.Name.Version()); err == nil && (order == 0 || order < 0 && !b.AllowDowngrade) {
+		if err == nil && !p.takes(v) {
 			return update.Update{}, nil
 		}
 	}
-	return s.newest(ctx, b.Product)
+	return s.newest(ctx, p.Product)
 }
 
-// offer returns whether the box takes the newest update of a server.
-func (b *plainBox) offer(newest update.Update) Outcome {
-	status, name := b.installer.Status(), newest.Name
-	var o Outcome
-	if reason, aside := status.SetAside(name, newest.Digest); aside {
-		o.Held = []Held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
-		return o
-	}
-	order := name.Version().Compare(status.Version)
-	if status.Installed != nil && (order == 0 || order < 0 && !b.AllowDowngrade) {
-		return o
-	}
-	o.Update = &name
-	return o
+// takes reports whether the box takes a version: a higher one than the installed one, or a lower one if that is allowed.
+func (p *plainSession) takes(v update.Version) bool {
+	installed := p.installer.Status()
+	order := v.Compare(installed.Version)
+	return installed.Installed == nil || order > 0 || order < 0 && p.opts.AllowDowngrade
 }
 
-// step downloads, verifies and installs an update. If the update has to wait for the maintenance window, waits says so.
-// A download that does not verify is removed.
-func (b *plainBox) step(ctx context.Context, s plainServer, newest update.Update) (waits string, err error) {
+// offerPlain returns whether the box takes the newest update of a server.
+func (p *plainSession) offerPlain(newest update.Update) (out Outcome) {
 	name := newest.Name
-	sig, err := s.signature(ctx, name, b.by)
+	if name.IsZero() {
+		return out
+	}
+	if reason, aside := p.installer.Status().SetAside(name, newest.Digest); aside {
+		out.Held = []Held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
+	} else if p.takes(name.Version()) {
+		out.Update = &name
+	}
+	return out
+}
+
+// installNewest downloads, verifies and installs an update, unless it has to wait for the maintenance window. It removes a
+// download that does not verify, or that is not needed any more.
+func (p *plainSession) installNewest(ctx context.Context, s plainServer, newest update.Update, out *Outcome) error {
+	name := newest.Name
+	sig, err := s.signature(ctx, name, p.key)
 	if err != nil {
-		return "", status.Coded(err)
+		return status.Coded(err)
 	}
 	if !newest.Digest.IsZero() {
 		// If these don't fit, the digest or the signature is wrong: refuse before anything is downloaded.
-		if _, err := signing.Open(newest.Digest, name, sig, b.by); err != nil {
-			return "", refused(fmt.Errorf("%v: %w", s.Upstreams()[0], err))
+		if _, err := signing.Open(newest.Digest, name, sig, p.key); err != nil {
+			return refused(fmt.Errorf("%v: %w", s.Upstreams()[0], err))
 		}
 	}
-	f, err := b.download(ctx, s, newest)
+	f, err := p.downloadPlain(ctx, s, newest)
 	if err != nil {
-		return "", status.Coded(err)
+		return status.Coded(err)
 	}
-	defer f.Close() // download synced it, and Verify reads it back
-	v, err := signing.Verify(ctx, io.NewSectionReader(f, 0, math.MaxInt64), name, sig, b.by)
+	defer f.Close() // downloadPlain synced it, and Verify reads it back
+	v, err := signing.Verify(ctx, io.NewSectionReader(f, 0, math.MaxInt64), name, sig, p.key)
 	if errors.Is(err, signing.ErrSignature) {
-		return "", errors.Join(refused(fmt.Errorf("%v: %w", s.Upstreams()[0], err)), b.FS.Remove(f.Name()))
+		return errors.Join(refused(fmt.Errorf("%v: %w", s.Upstreams()[0], err)), p.FS.Remove(f.Name()))
 	}
 	if err != nil {
-		return "", err
+		return err
 	}
-	if !b.AnyTime && !b.Window.Open(b.Now()) {
-		return "it is fetched, and installed between " + b.Window.String(), nil
+	if out.Waits = p.waits(p.opts); out.Waits != "" {
+		return nil
 	}
-	err = b.install(ctx, v, f)
-	if _, aside := b.installer.Status().SetAside(name, v.Digest()); err == nil || aside {
-		err = errors.Join(err, b.FS.Remove(f.Name()))
+	result, done, err := installVerified(ctx, p.installer, v, f, 0, p.opts)
+	if err == nil {
+		out.Update, out.Installed = nil, []install.Result{result}
 	}
-	return "", err
+	if done {
+		err = errors.Join(err, p.FS.Remove(f.Name()))
+	}
+	return err
 }
 
-// download downloads an archive into a file of its name in the staging directory, and removes other archives there. If
-// a part of the archive is there, the download continues it. The caller closes the file.
-func (b *plainBox) download(ctx context.Context, s plainServer, newest update.Update) (_ *os.File, err error) {
-	dir := filepath.Join(b.State, stagingDir)
-	if err := errors.Join(b.FS.MkdirAll(dir, 0o755), b.removeDownloadsBut(newest.Name, true)); err != nil {
+// downloadPlain downloads an archive into a file of its name in the staging directory, and removes other archives there.
+// If a part of the archive is there, the download continues it. The caller closes the file.
+func (p *plainSession) downloadPlain(ctx context.Context, s plainServer, newest update.Update) (_ *os.File, err error) {
+	dir := filepath.Join(p.State, stagingDir)
+	if err := errors.Join(p.FS.MkdirAll(dir, 0o755), p.removeDownloads(newest.Name)); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, newest.Name.String()), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
@@ -294,8 +260,8 @@ func (b *plainBox) download(ctx context.Context, s plainServer, newest update.Up
 			return checkPlainRoom(dir, length, stamp.Size())
 		},
 	}
-	if b.MaxBytesPerDay > 0 {
-		what.Budget = budget{b.allowance(), newest.Name, newest.Digest}
+	if p.MaxBytesPerDay > 0 {
+		what.Budget = budget{p.allowance(), newest.Name, newest.Digest}
 	}
 	if newest.Digest.IsZero() {
 		what.Length = -1
@@ -317,18 +283,17 @@ func checkPlainRoom(dir string, length, have int64) error {
 	return nil
 }
 
-// removeDownloadsBut removes all downloads except, if it is wanted, that of name.
-func (b *plainBox) removeDownloadsBut(name update.Name, wanted bool) error {
-	dir := filepath.Join(b.State, stagingDir)
-	old, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// removeDownloads removes all downloads except that of keep.
+func (p *plainSession) removeDownloads(keep update.Name) error {
+	paths, err := pathsIn(filepath.Join(p.State, stagingDir))
+	if err != nil {
 		return err
 	}
-	for _, e := range old {
-		if n, err := update.ParseName(e.Name()); err != nil || n == name && wanted {
+	for _, path := range paths {
+		if n, err := update.ParseName(filepath.Base(path)); err != nil || n == keep {
 			continue
 		}
-		if err := b.removeUnneeded(filepath.Join(dir, e.Name())); err != nil {
+		if err := p.removeUnneeded(path); err != nil {
 			return err
 		}
 	}

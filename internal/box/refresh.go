@@ -44,8 +44,7 @@ func (s *session) connect() error {
 	}
 	ask, first := s.record.mirrorsToAsk(s.Now())
 	if len(ask) == 0 {
-		return status.WithCode(fmt.Errorf("%w: every mirror asked to be left alone, the first until %s: %s",
-			fetch.ErrUnavailable, first.Until.UTC().Format(time.RFC3339), first.Reason), status.ExitUnavailable)
+		return errPaused("every mirror asked to be left alone, the first", first)
 	}
 	c, err := s.fetchConfig(s.config)
 	if err != nil {
@@ -70,6 +69,11 @@ func (s *session) connect() error {
 	}
 	s.client, s.asked = client, ask
 	return nil
+}
+
+// errPaused is the error of asking nobody because of the pause that m asked for. who says who asked for one.
+func errPaused(who string, m Mirror) error {
+	return status.WithCode(fmt.Errorf("%w: %s until %s: %s", fetch.ErrUnavailable, who, m.Until.UTC().Format(time.RFC3339), m.Reason), status.ExitUnavailable)
 }
 
 // noteMirrors records the state of the client's mirrors: which are behind or slow, and which asked for a pause.

@@ -25,9 +25,9 @@ type session struct {
 	*Box
 	config
 	machine string // machine id
-	pinned  []byte // root file from which trust comes
+	pinned  []byte // root file from which trust comes; nil in the plain mode
 
-	state  *trust.State
+	state  *trust.State // nil in the plain mode
 	record record
 
 	client *fetch.Client // nil until it is needed
@@ -126,24 +126,33 @@ func (b *Box) withSession(c config, root []byte, run func(*session) error) (err 
 	return run(s)
 }
 
-// changeInstalled is like change, with an installer. An interrupted installation is finished first, even if the root or
-// the trusted metadata can't be read: services may be stopped.
+// changeInstalled is like change, with an installer. It finishes an interrupted installation first, even if the root or
+// the trusted metadata can't be read.
 func (b *Box) changeInstalled(ctx context.Context, run func(*session, *install.Installer) error) error {
 	c, err := b.readConfiguration()
 	if err != nil {
 		return err
 	}
-	root, lost := b.readRoot(c)
-	if lost != nil && !c.interrupted() {
-		return lost
+	root, err := b.readRoot(c)
+	return b.withRecovered(ctx, c, root, err, func(s *session, i *install.Installer) error {
+		if err := s.loadToChange(); err != nil {
+			return err
+		}
+		return run(s, i)
+	})
+}
+
+// withRecovered locks the state directory, finishes an interrupted installation, and calls run. untrusted says why the
+// caller has no root or key. It ends the command, but only after an interrupted installation is finished: services may be
+// stopped.
+func (b *Box) withRecovered(ctx context.Context, c config, root []byte, untrusted error, run func(*session, *install.Installer) error) error {
+	if untrusted != nil && !c.interrupted() {
+		return untrusted
 	}
 	return b.withSession(c, root, func(s *session) error {
 		return b.withInstaller(ctx, c, func(i *install.Installer) error {
-			if lost != nil {
-				return lost
-			}
-			if err := s.loadToChange(); err != nil {
-				return err
+			if untrusted != nil {
+				return untrusted
 			}
 			return run(s, i)
 		})
@@ -184,11 +193,17 @@ func withHolder(err error) error {
 	return err
 }
 
-// load reads the record and opens the trusted metadata. A damaged record is only a warning.
-func (s *session) load() (err error) {
+// loadRecord reads the record. A damaged one is only a warning.
+func (s *session) loadRecord() {
+	var err error
 	if s.record, err = readRecord(s.State); err != nil {
 		s.warn("%v", err)
 	}
+}
+
+// load reads the record and opens the trusted metadata.
+func (s *session) load() (err error) {
+	s.loadRecord()
 	s.record.arrangeMirrors(s.Mirrors, s.Random)
 	if s.machine, err = s.record.machineID(s.MachineID, s.MachineIDFile); err != nil {
 		return err

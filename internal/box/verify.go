@@ -27,22 +27,22 @@ func describe(v signing.Verified, by string) VerifiedFile {
 	return VerifiedFile{v.Name(), v.Digest(), v.Length(), by}
 }
 
-// Verify verifies that a file is the update of its name, by the trusted metadata or, if w.Key is set, by a detached
+// Verify verifies that a file is the update of its name, by the trusted metadata or, if opts.Key is set, by a detached
 // signature. It also works while another boxup makes changes.
-func (b *Box) Verify(ctx context.Context, path string, w Options) (VerifiedFile, error) {
+func (b *Box) Verify(ctx context.Context, path string, opts Options) (VerifiedFile, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return VerifiedFile{}, err
 	}
 	defer f.Close() // opened for reading
-	if w.Key == "" {
+	if opts.Key == "" {
 		return b.verifyTrusted(ctx, f, path)
 	}
-	k, err := readKey(w.Key)
+	k, err := readKey(opts.Key)
 	if err != nil {
 		return VerifiedFile{}, err
 	}
-	v, err := openPlain(ctx, k, f, path, w.Sig)
+	v, err := verifyPlain(ctx, k, f, path, opts.Sig)
 	if err != nil {
 		return VerifiedFile{}, err
 	}
