@@ -143,7 +143,7 @@ func packed(t testing.TB, entries []entry) []byte {
 func compressed(t testing.TB, b []byte, f update.Format) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := codecs[f].compress(&out)
+	w, err := compress(f, &out)
 	must(t, err)
 	_, err = w.Write(b)
 	must(t, err)

@@ -70,11 +70,7 @@ func build(ctx context.Context, w io.Writer, src *os.Root, o Options) error {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	codec, err := codecOf(o.Name.Format())
-	if err != nil {
-		return err
-	}
-	zip, err := codec.compress(out)
+	zip, err := compress(o.Name.Format(), out)
 	if err != nil {
 		return err
 	}

@@ -18,50 +18,44 @@ import (
 // decoder supports it, and a box has the memory.
 const zstdWindow = 8 << 20
 
-// codec is one way to compress. It works in the goroutine of its caller, and its settings never change: each is part
-// of what makes an archive reproducible.
-type codec struct {
-	compress   func(io.Writer) (io.WriteCloser, error) // closing it does not close what it writes to
-	decompress func(r *bufio.Reader, window uint64) (io.ReadCloser, error)
-}
-
-var codecs = map[update.Format]codec{
-	update.TarBzip2: {
-		func(w io.Writer) (io.WriteCloser, error) {
-			return bzip2.NewWriter(w, &bzip2.WriterConfig{Level: bzip2.BestCompression})
-		},
-		func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) { return bzip2.NewReader(r, nil) },
-	},
-	update.TarGzip: {
-		func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, gzip.BestCompression) },
-		func(r *bufio.Reader, _ uint64) (io.ReadCloser, error) {
-			z, err := gzip.NewReader(r)
-			if err != nil {
-				return nil, err // not a nil *gzip.Reader in an interface
-			}
-			return z, nil
-		},
-	},
-	update.TarZstd: {
-		func(w io.Writer) (io.WriteCloser, error) {
-			return zstd.NewWriter(w,
-				zstd.WithEncoderConcurrency(1),
-				zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-				zstd.WithWindowSize(zstdWindow),
-				zstd.WithEncoderCRC(true))
-		},
-		newZstdReader,
-	},
-}
-
-// codecOf returns the codec of a format.
-func codecOf(f update.Format) (codec, error) {
-	c, ok := codecs[f]
-	if !ok {
-		return codec{}, fmt.Errorf("unknown format %q", f)
+// compress returns a writer of a format, which compresses in the goroutine of its caller. Closing it does not close w. Its
+// settings never change: each is part of what makes an archive reproducible. It stands apart from decompress, so that a
+// program that only unpacks links no compressor.
+func compress(f update.Format, w io.Writer) (io.WriteCloser, error) {
+	switch f {
+	case update.TarBzip2:
+		return bzip2.NewWriter(w, &bzip2.WriterConfig{Level: bzip2.BestCompression})
+	case update.TarGzip:
+		return gzip.NewWriterLevel(w, gzip.BestCompression)
+	case update.TarZstd:
+		return zstd.NewWriter(w,
+			zstd.WithEncoderConcurrency(1),
+			zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+			zstd.WithWindowSize(zstdWindow),
+			zstd.WithEncoderCRC(true))
 	}
-	return c, nil
+	return nil, unknownFormat(f)
 }
+
+// decompress returns a reader of what r holds in a format, which decompresses in the goroutine of its caller. A zstd window
+// of more than window bytes is refused.
+func decompress(f update.Format, r *bufio.Reader, window uint64) (io.ReadCloser, error) {
+	switch f {
+	case update.TarBzip2:
+		return bzip2.NewReader(r, nil)
+	case update.TarGzip:
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, err // not a nil *gzip.Reader in an interface
+		}
+		return z, nil
+	case update.TarZstd:
+		return newZstdReader(r, window)
+	}
+	return nil, unknownFormat(f)
+}
+
+func unknownFormat(f update.Format) error { return fmt.Errorf("unknown format %q", f) }
 
 func newZstdReader(r *bufio.Reader, window uint64) (io.ReadCloser, error) {
 	if head, _ := r.Peek(zstd.HeaderMaxSize); windowOf(head) > window { // if that can't be read, reading says so

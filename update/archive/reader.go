@@ -87,11 +87,8 @@ func open(ctx context.Context, r io.Reader, name update.Name, limits Limits) (*r
 		tree:   newTree(name.Top(), limits),
 		limits: limits,
 	}
-	codec, err := codecOf(name.Format())
-	if err != nil {
-		return a, err
-	}
-	a.zip, err = codec.decompress(bufio.NewReaderSize(a.source, 64<<10), limits.Window)
+	var err error
+	a.zip, err = decompress(name.Format(), bufio.NewReaderSize(a.source, 64<<10), limits.Window)
 	if errors.Is(err, io.EOF) {
 		return a, io.ErrUnexpectedEOF // an empty file is no archive without entries
 	}
