@@ -334,7 +334,7 @@ func TestAcceptStale(t *testing.T) {
 	d.must(status.ExitRefused, "update").says("expired")
 	d.configure(map[string]any{"accept_stale": "48h"})
 	d.must(0, "update").says("installed: "+one, "warning: the metadata of the mirrors expired at 2026-03-08T12:00:00Z; accept_stale allows that")
-	d.must(0, "status").says("stale: since 2026-03-08T12:00:00Z, let in by accept_stale")
+	d.must(0, "status").says("stale: since 2026-03-08T12:00:00Z, accepted because of accept_stale")
 	d.now = start.Add(trust.TimestampLife + 49*time.Hour)
 	d.must(status.ExitRefused, "update").says("expired")
 	d.configure(map[string]any{"accept_stale": "8760h"})

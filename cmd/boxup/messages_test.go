@@ -164,7 +164,7 @@ func complaints(t *testing.T) []complaint {
 		{"mirrors without a scheme", set("mirrors", `["host:8151"]`), "check", []string{cfg, "mirrors", "host:8151"}},
 		{"mirrors with a bad port and a password", set("mirrors", `["http://u:hunter2@h:x"]`), "check", []string{cfg, "mirrors"}},
 
-		{"root missing", file("C/root.json", "-"), "check", []string{"$DIR/C/root.json", "the person who made the repository"}},
+		{"root missing", file("C/root.json", "-"), "check", []string{"$DIR/C/root.json", "the signers of the updates"}},
 		{"root is a directory", file("C/root.json", "/"), "check", []string{"$DIR/C/root.json"}},
 		{"root empty", file("C/root.json", ""), "check", []string{"$DIR/C/root.json"}},
 		{"root too long", file("C/root.json", strings.Repeat(" ", 1<<20)), "check", []string{"$DIR/C/root.json", "at most"}},

@@ -80,7 +80,7 @@ func TestMirrorBehind(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	good.sync(w)
 	d.must(status.ExitAvailable, "check").says("update: " + two)
-	d.must(0, "status").says("mirror: "+good.URL+"\n", "mirror: "+behind.URL+", behind another one\n")
+	d.must(0, "status").says("mirror: "+good.URL+"\n", "mirror: "+behind.URL+", behind another mirror\n")
 	behind.asked()
 	good.asked()
 	d.must(0, "update")
@@ -107,7 +107,7 @@ func TestFirstMirrorBehind(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	second.sync(w)
 	d.must(status.ExitAvailable, "check").says("update: " + two)
-	d.must(0, "status").says("mirror: "+first.URL+", behind another one\n", "mirror: "+second.URL+"\n")
+	d.must(0, "status").says("mirror: "+first.URL+", behind another mirror\n", "mirror: "+second.URL+"\n")
 }
 
 // TestFrozenMirror: what the first mirror has is valid, and so old that the origin must have signed
@@ -129,10 +129,10 @@ func TestFrozenMirror(t *testing.T) {
 	}
 	d.now = w.at
 	d.must(status.ExitAvailable, "check").says("update: " + one)
-	d.must(0, "status").says("mirror: " + frozen.URL + ", behind another one\n")
+	d.must(0, "status").says("mirror: " + frozen.URL + ", behind another mirror\n")
 }
 
-// TestRetryAfter: a mirror that asks to be left alone is, by the next run too.
+// TestRetryAfter: a mirror that asks for a pause is, by the next run too.
 func TestRetryAfter(t *testing.T) {
 	w := newWorld(t)
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
@@ -146,10 +146,10 @@ func TestRetryAfter(t *testing.T) {
 	d.must(status.ExitUnavailable, "check").says("503")
 	m.on(nil)
 	m.asked()
-	d.must(status.ExitUnavailable, "update").says("every mirror asked to be left alone", "503")
-	d.must(0, "status").says("mirror: " + m.URL + ", not asked before 2026-03-01T12:")
+	d.must(status.ExitUnavailable, "update").says("every mirror asked for a pause", "503")
+	d.must(0, "status").says("mirror: " + m.URL + ", paused until 2026-03-01T12:")
 	d.now = d.now.Add(9 * time.Minute)
-	d.must(status.ExitUnavailable, "fetch").says("every mirror asked to be left alone")
+	d.must(status.ExitUnavailable, "fetch").says("every mirror asked for a pause")
 	if got := m.asked(); got != nil {
 		t.Errorf("asked for %q", got)
 	}
@@ -288,7 +288,7 @@ func TestPasswordIsNotShown(t *testing.T) {
 			t.Errorf("%q shows the password:\n%s%s", args, a.out, a.err)
 		}
 	}
-	d.must(0, "status").says("mirror: " + strings.Replace(m.URL, "http://", "http://***@", 1) + ", not asked before")
+	d.must(0, "status").says("mirror: " + strings.Replace(m.URL, "http://", "http://***@", 1) + ", paused until")
 }
 
 // TestCapWithoutBlockLists: what comes in one piece alone and is longer than a day's share never comes, and the
@@ -304,7 +304,7 @@ func TestCapWithoutBlockLists(t *testing.T) {
 		}
 	}
 	d := w.newDevice(map[string]any{"max_bytes_per_day": 4 << 20}, m)
-	d.must(status.ExitHeld, "update").says("no mirror has a block list", "expected max_bytes_per_day of 52")
+	d.must(status.ExitHeld, "update").says("no mirror has its block list", "expected max_bytes_per_day of at least 52")
 	d.configure(map[string]any{"max_bytes_per_day": 6 << 20})
 	m.on(func(rw http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasPrefix(r.URL.Path, "/sha256/") || strings.HasSuffix(r.URL.Path, ".blocks") {
@@ -339,7 +339,7 @@ func TestSlowMirror(t *testing.T) {
 	if got := slow.asked(); got != nil {
 		t.Errorf("asked the slow mirror for %q", got)
 	}
-	d.must(0, "status").says("mirror: " + slow.URL + ", much slower than another one")
+	d.must(0, "status").says("mirror: " + slow.URL + ", much slower than another mirror")
 	d.now = d.now.Add(time.Hour)
 	d.must(status.ExitAvailable, "check")
 	if got := slow.asked(); got == nil {

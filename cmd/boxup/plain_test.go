@@ -103,7 +103,7 @@ func TestPlainFiles(t *testing.T) {
 		"a short sig":      {func(f map[string][]byte) { f["sig"] = f["sig"][:63] }, status.ExitRefused, "signature: "},
 		"a long sig":       {func(f map[string][]byte) { f["sig"] = append(bytes.Clone(f["sig"]), 0) }, cliFailed, "expected at most 64 bytes"},
 		"another name":     {func(f map[string][]byte) { f["name"] = []byte("opq-box-update-201.tar.gz") }, status.ExitRefused, "signature does not fit"},
-		"no update's name": {func(f map[string][]byte) { f["name"] = []byte("update.tar.gz.part") }, 2, "expected a file under the name of its update"},
+		"no update's name": {func(f map[string][]byte) { f["name"] = []byte("update.tar.gz.part") }, 2, "expected a file with the name of its update"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := map[string][]byte{}
@@ -345,7 +345,7 @@ func TestPlainFailures(t *testing.T) {
 	d.write("release.pub", w.release.Public().PEM())
 	d.must(status.ExitScript, "update", "--key", d.key(), m.URL).says("install script failed")
 	d.must(status.ExitScript, "update", "--key", d.key(), m.URL)
-	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("not yet: " + one + ": it failed here")
+	d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("not yet: " + one + ": it failed on this box")
 	d.clean()
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	w.plain(m, two)

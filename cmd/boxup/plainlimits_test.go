@@ -80,7 +80,7 @@ func TestPlainRate(t *testing.T) {
 	d.must(0, "update", "--key", d.key(), m.URL)
 }
 
-// TestPlainRetryAfter: a server that asks to be left alone is, by the next run too.
+// TestPlainRetryAfter: a server that asks for a pause is, by the next run too.
 func TestPlainRetryAfter(t *testing.T) {
 	_, m, d := newPlain(t, one)
 	for field, until := range map[string]string{
@@ -99,7 +99,7 @@ func TestPlainRetryAfter(t *testing.T) {
 			t.Errorf("asked for %q", got)
 		}
 		m.on(nil)
-		d.must(status.ExitUnavailable, "update", "--key", d.key(), m.URL+"/").says(m.URL+" asked to be left alone until "+until, "503")
+		d.must(status.ExitUnavailable, "update", "--key", d.key(), m.URL+"/").says(m.URL+" asked for a pause until "+until, "503")
 		if got := m.asked(); got != nil {
 			t.Errorf("asked for %q", got)
 		}

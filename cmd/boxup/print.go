@@ -39,7 +39,7 @@ func (p *program) showOffer(o box.Offer) error {
 	}
 	p.facts("installed", nameOr(o.Installed, "nothing"))
 	if o.Withdrawn {
-		p.facts("note", "what is installed is not listed any more; boxup update --allow-downgrade goes to the newest one that is")
+		p.facts("note", "the installed update is not in the signed list any more; boxup update --allow-downgrade installs the newest one that is")
 	}
 	p.facts("update", nameOr(o.Update, "none: up to date"))
 	if o.Update != nil {
@@ -93,7 +93,7 @@ func (p *program) showOutcome(o box.Outcome) error {
 	}
 	p.factsHeld(o.Held)
 	if o.Status.Reboot {
-		p.facts("reboot", "was asked for")
+		p.facts("reboot", "requested")
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (p *program) showReport(r box.Report) {
 	}
 	p.facts("damaged", r.Damaged)
 	if r.Reboot != nil {
-		p.facts("reboot", "was asked for at "+stamp(r.Reboot.Since))
+		p.facts("reboot", "requested at "+stamp(r.Reboot.Since))
 	}
 	p.showKnown(r)
 	p.facts("window", r.Window)
@@ -138,7 +138,7 @@ func (p *program) showKnown(r box.Report) {
 		p.factsHeld(o.Held)
 		p.facts("expires", stamp(o.Expires))
 		if !o.Stale.IsZero() {
-			p.facts("stale", "since "+stamp(o.Stale)+", let in by accept_stale")
+			p.facts("stale", "since "+stamp(o.Stale)+", accepted because of accept_stale")
 		}
 	}
 	p.facts("problem", r.Problem)
@@ -160,13 +160,13 @@ func installedWords(in *install.Installed, none string) string {
 func mirrorWords(m box.Mirror) string {
 	text := m.URL
 	if m.Behind {
-		text += ", behind another one"
+		text += ", behind another mirror"
 	}
 	if !m.Slow.IsZero() {
-		text += ", much slower than another one, asked last until " + stamp(m.Slow)
+		text += ", much slower than another mirror, asked last until " + stamp(m.Slow)
 	}
 	if !m.Until.IsZero() {
-		text += ", not asked before " + stamp(m.Until) + ": " + m.Reason
+		text += ", paused until " + stamp(m.Until) + ": " + m.Reason
 	}
 	return text
 }

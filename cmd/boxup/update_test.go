@@ -61,7 +61,7 @@ func TestStepByStep(t *testing.T) {
 	d := w.newDevice(nil, m)
 	d.must(cliFailed, "install").says("nothing is known about updates yet", "hint: ask the mirrors with boxup check")
 	d.must(status.ExitAvailable, "check")
-	d.must(cliFailed, "install").says(one+" was not fetched", "hint: download it with boxup fetch "+one)
+	d.must(cliFailed, "install").says(one+" is not downloaded", "hint: download it with boxup fetch "+one)
 	d.must(0, "fetch").says("fetched: "+one, "file: "+d.path("S/sha256/"))
 	m.asked()
 	d.must(0, "fetch").says("fetched: " + one)
@@ -111,7 +111,7 @@ func TestNamedInstall(t *testing.T) {
 	}
 	d.must(status.ExitRefused, "install", two).says(two, "it is for hardware rev-b")
 	d.must(status.ExitRefused, "install", three).says(three, "it installs over version 200")
-	d.must(status.ExitRefused, "install", "opq-box-update-400.tar.gz").says("the signed list doesn't have it")
+	d.must(status.ExitRefused, "install", "opq-box-update-400.tar.gz").says("is not in the signed list")
 	d.must(2, "install", "nonsense").says("expected the name of an update or an existing file")
 	d.has("100", "100 100")
 }
@@ -207,8 +207,8 @@ func TestFailures(t *testing.T) {
 	}
 	d.has("100", "100 200 200 200")
 	d.clean()
-	d.must(0, "status").says("set aside: "+two+": 3 times", "not yet: "+two+": it failed here")
-	d.must(status.ExitHeld, "update").says("not yet: " + two + ": it failed here")
+	d.must(0, "status").says("set aside: "+two+": 3 times", "not yet: "+two+": it failed on this box")
+	d.must(status.ExitHeld, "update").says("not yet: " + two + ": it failed on this box")
 	d.must(0, "check").says("update: none", "not yet: "+two)
 	d.must(status.ExitScript, "install", "--force", d.fetched(two)).says("install script failed")
 	d.has("100", "100 200 200 200 200")
@@ -246,7 +246,7 @@ func TestImproper(t *testing.T) {
 			d.must(status.ExitImproper, "update").says(two, c.text, "hint: it was signed by mistake")
 			d.has("", "")
 			d.clean()
-			d.must(0, "update").says("installed: "+one, "not yet: "+two+": it failed here")
+			d.must(0, "update").says("installed: "+one, "not yet: "+two+": it failed on this box")
 			d.has("100", "100")
 		})
 	}
@@ -263,11 +263,11 @@ func TestDowngrade(t *testing.T) {
 	w.edit(func(e *trust.TargetsEdit) error { return e.Withdraw(named(t, two)) })
 	m.sync(w)
 	d.must(0, "update").says("update: none")
-	d.must(0, "check").says("note: what is installed is not listed any more")
+	d.must(0, "check").says("note: the installed update is not in the signed list any more")
 	d.must(0, "fetch", one)
 	d.must(status.ExitRefused, "install", one).says("lower than the version that is installed", "hint: --allow-downgrade")
 	d.write(two, w.pack(two, ""))
-	d.must(status.ExitRefused, "install", "--force", d.path(two)).says("the signed list doesn't have it")
+	d.must(status.ExitRefused, "install", "--force", d.path(two)).says("is not in the signed list")
 	d.has("200", "200")
 	d.must(0, "update", "--allow-downgrade").says("installed: " + one)
 	d.has("100", "200 100")
@@ -551,5 +551,5 @@ func TestUndeletableDownload(t *testing.T) {
 	t.Cleanup(func() { check(t, exec.Command("chattr", "-R", "-i", d.path("S")).Run()) })
 	w.publish(trust.Conditions{}, map[string][]byte{two: w.pack(two, "")})
 	m.sync(w)
-	d.must(0, "update").says("installed: "+two, "an archive that is not needed can't be removed")
+	d.must(0, "update").says("installed: "+two, "can't remove an archive that is no longer needed")
 }

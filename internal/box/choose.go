@@ -85,7 +85,7 @@ func (c chooser) preferPart(out *choice, releases []trust.Release, at time.Time)
 		out.Release = rel
 		if !sameVersion(rel, newest) && len(out.Held) < maxHeld {
 			out.Held = append(out.Held, Held{Name: newest.Name(), Hold: holdMetered, Reason: fmt.Sprintf(
-				"%v comes first, of which %d bytes are missing, and max_bytes_per_day holds", rel.Name(), c.part.missing(rel))})
+				"%v comes first: it lacks only %d bytes, and max_bytes_per_day limits downloads", rel.Name(), c.part.missing(rel))})
 		}
 		return
 	}
@@ -102,7 +102,7 @@ func (c chooser) installed(n update.Name) bool {
 
 func (c chooser) verdict(rel trust.Release, at time.Time) trust.Verdict {
 	if reason, ok := c.status.SetAside(rel.Name(), rel.Digest()); ok {
-		return trust.Verdict{Hold: holdFailed, Reason: "it failed here: " + reason}
+		return trust.Verdict{Hold: holdFailed, Reason: "it failed on this box: " + reason}
 	}
 	if c.installed(rel.Name()) {
 		return trust.Verdict{}

@@ -77,8 +77,8 @@ func (s *session) releaseNamed(arg string) (trust.Release, error) {
 	}
 	rel, ok := repo.Release(name)
 	if !ok {
-		return trust.Release{}, refused(status.WithHint(fmt.Errorf("%v: the signed list doesn't have it", name),
-			"boxup check asks the mirrors for the newest list; one that was withdrawn can't be installed any more"))
+		return trust.Release{}, refused(status.WithHint(fmt.Errorf("%v is not in the signed list", name),
+			"run boxup check to get the newest list; an update that was withdrawn can't be installed any more"))
 	}
 	return rel, nil
 }
@@ -113,7 +113,7 @@ func (s *session) openFetched(ctx context.Context, rel trust.Release) (_ *os.Fil
 	defer func() { err = errors.Join(err, st.Close()) }()
 	f, err := st.Open(rel.Update())
 	if errors.Is(err, fs.ErrNotExist) {
-		err = status.WithHint(fmt.Errorf("%v was not fetched", rel.Name()), "download it with boxup fetch "+rel.Name().String()+", or name a file")
+		err = status.WithHint(fmt.Errorf("%v is not downloaded", rel.Name()), "download it with boxup fetch "+rel.Name().String()+", or give the path of a file")
 	}
 	return f, err
 }
@@ -152,7 +152,7 @@ func checkRoom(ctx context.Context, s *store.Store, rel trust.Release) error {
 	}
 	after := install.Needs(rel.Length(), rel.Unpacked())
 	if need := room.Need + after; need > room.Free {
-		return fmt.Errorf("%w: %d bytes are needed, %d of them for installing it, and %d are free: make room",
+		return fmt.Errorf("%w: expected %d bytes free, %d of them to install the update, got %d",
 			disk.ErrNoSpace, need, after, max(room.Free, 0))
 	}
 	return nil
@@ -178,7 +178,7 @@ func (s *session) removeOthers(keep ...update.Digest) error {
 				continue
 			}
 			if err := s.removeUnneeded(path); err != nil {
-				return fmt.Errorf("remove archives that are not needed: %w", err)
+				return fmt.Errorf("remove archives that are no longer needed: %w", err)
 			}
 		}
 	}
@@ -190,7 +190,7 @@ func (s *session) removeOthers(keep ...update.Digest) error {
 func (b *Box) removeUnneeded(path string) error {
 	err := b.FS.Remove(path)
 	if errors.Is(err, fs.ErrPermission) {
-		b.warn("an archive that is not needed can't be removed: %v", err)
+		b.warn("can't remove an archive that is no longer needed: %v", err)
 		return nil
 	}
 	return err

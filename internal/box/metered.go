@@ -15,7 +15,7 @@ import (
 // arrives over several days. Metadata don't count, and neither do wrong bytes that a mirror sent. A day is a day of UTC,
 // by the reference time.
 
-// errCap says that no more bytes may come today.
+// errCap says that no more bytes may be downloaded today.
 var errCap = errors.New("the daily cap is reached")
 
 // longestLag is how far the clock of a box may go back without starting a new day. A clock without a battery starts
@@ -98,7 +98,7 @@ func (a allowance) spend(n int64) error {
 }
 
 func (a allowance) over(name update.Name, need int64) error {
-	return status.WithCode(fmt.Errorf("%v: %w: %d bytes have to come next, and max_bytes_per_day leaves %d today; the rest comes on the next days",
+	return status.WithCode(fmt.Errorf("%v: %w: the next part has %d bytes, and max_bytes_per_day leaves %d today; the download continues on the next days",
 		name, errCap, need, a.left()), status.ExitHeld)
 }
 
@@ -128,7 +128,7 @@ type releaseBudget struct{ budget }
 // Over is like budget.Over, and says so if need is more than the cap of a whole day: then waiting does not help.
 func (b releaseBudget) Over(need int64) error {
 	if need > b.most {
-		return status.WithCode(fmt.Errorf("%v: no mirror has a block list, so that it has to come in one piece: expected max_bytes_per_day of %d and more, got %d",
+		return status.WithCode(fmt.Errorf("%v: no mirror has its block list, so it must be downloaded in one piece: expected max_bytes_per_day of at least %d, got %d",
 			b.name, need, b.most), status.ExitHeld)
 	}
 	return b.budget.Over(need)

@@ -51,7 +51,7 @@ func readKey(path string) (keys.Public, error) {
 func verifyPlain(ctx context.Context, k keys.Public, f *os.File, path, sigPath string) (signing.Verified, error) {
 	name, err := update.ParseName(filepath.Base(path))
 	if err != nil {
-		return signing.Verified{}, status.Usagef("%s: expected a file under the name of its update: %w", path, err)
+		return signing.Verified{}, status.Usagef("%s: expected a file with the name of its update: %w", path, err)
 	}
 	if sigPath == "" {
 		sigPath = path + ".sig"
@@ -130,7 +130,7 @@ func (b *Box) plainUpdate(ctx context.Context, url string, opts Options) error {
 	url = strings.TrimRight(url, "/")
 	return b.changePlain(ctx, opts, func(p *plainSession) error {
 		if m, resting := p.record.paused(url, p.Now()); resting {
-			return errPaused(url+" asked to be left alone", m)
+			return errPaused(url+" asked for a pause", m)
 		}
 		c, err := p.fetchConfig(p.config)
 		if err != nil {
@@ -193,7 +193,7 @@ func (p *plainSession) offerPlain(newest update.Update) (out Outcome) {
 		return out
 	}
 	if reason, aside := p.installer.Status().SetAside(name, newest.Digest); aside {
-		out.Held = []Held{{Name: name, Hold: holdFailed, Reason: "it failed here: " + reason}}
+		out.Held = []Held{{Name: name, Hold: holdFailed, Reason: "it failed on this box: " + reason}}
 	} else if p.takes(name.Version()) {
 		out.Update = &name
 	}
@@ -278,7 +278,7 @@ func (p *plainSession) downloadPlain(ctx context.Context, s plainServer, newest 
 func checkPlainRoom(dir string, length, have int64) error {
 	after := install.Needs(length, 0)
 	if err := disk.CheckSpace(dir, length-have+after, 0); err != nil {
-		return fmt.Errorf("%w: %d bytes are to come, and %d are for installing it", err, length-have, after)
+		return fmt.Errorf("%w: the download needs %d bytes more, and its installation %d", err, length-have, after)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestBudget(t *testing.T) {
 	if got := b.Left(); got != 40 || saved != 1 || r.Part != (part{update.Sum(nil), 70}) {
 		t.Errorf("got %d left, saved %d times, %+v", got, saved, r.Part)
 	}
-	if err := b.Over(50); !errors.Is(err, errCap) || !strings.Contains(err.Error(), "50 bytes have to come next, and max_bytes_per_day leaves 40 today") {
+	if err := b.Over(50); !errors.Is(err, errCap) || !strings.Contains(err.Error(), "the next part has 50 bytes, and max_bytes_per_day leaves 40 today") {
 		t.Errorf("got %v", err)
 	}
 }

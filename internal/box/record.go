@@ -49,7 +49,7 @@ type Mirror struct {
 	URL    string    `json:"url"`
 	Behind bool      `json:"behind,omitempty"` // it has older metadata than another mirror
 	Slow   time.Time `json:"slow,omitzero"`    // until then it is asked last, because another mirror was much faster
-	Until  time.Time `json:"until,omitzero"`   // it asked to be left alone until then
+	Until  time.Time `json:"until,omitzero"`   // it asked for a pause until then
 	Reason string    `json:"reason,omitempty"` // why
 }
 
@@ -83,7 +83,7 @@ func parseRecord(b []byte) (record, error) {
 		return record{}, errors.New("expected nothing after the object")
 	}
 	if len(r.Mirrors) > settings.MaxMirrors || r.Bytes < 0 || len(r.Machine) > maxMachine {
-		return record{}, errors.New("more mirrors, bytes or letters than it can have")
+		return record{}, errors.New("expected fewer mirrors, a shorter machine ID, or no negative number of bytes")
 	}
 	return r, nil
 }
@@ -122,7 +122,7 @@ func (r *record) arrangeMirrors(urls []string, random func() float64) {
 // longestPause bounds the pause that a mirror can ask for.
 const longestPause = time.Hour
 
-// paused reports whether the mirror asked to be left alone at that time. It ignores a pause that ends after longestPause,
+// paused reports whether the mirror asked for a pause that includes that time. It ignores a pause that ends after longestPause,
 // which came from a wrong clock.
 func (m Mirror) paused(now time.Time) bool {
 	return m.Until.After(now) && !m.Until.After(now.Add(longestPause))
@@ -141,7 +141,7 @@ func (r *record) mirrorsToAsk(now time.Time) (ask []Mirror, first Mirror) {
 	return ask, first
 }
 
-// paused returns the record of a server that asked to be left alone, and whether it did.
+// paused returns the record of a server that asked for a pause, and whether it did.
 func (r *record) paused(url string, now time.Time) (m Mirror, yes bool) {
 	for _, m := range r.Mirrors {
 		if m.URL == url && m.paused(now) {

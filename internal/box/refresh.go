@@ -36,7 +36,7 @@ func (b *Box) fetchConfig(c config) (fetch.Config, error) {
 	}, nil
 }
 
-// connect makes the client, unless there is one. Its upstreams are the mirrors that did not ask to be left alone. If
+// connect makes the client, unless there is one. Its upstreams are the mirrors that did not ask for a pause. If
 // all did, the error is fetch.ErrUnavailable.
 func (s *session) connect() error {
 	if s.client != nil {
@@ -44,7 +44,7 @@ func (s *session) connect() error {
 	}
 	ask, first := s.record.mirrorsToAsk(s.Now())
 	if len(ask) == 0 {
-		return errPaused("every mirror asked to be left alone, the first", first)
+		return errPaused("every mirror asked for a pause, the first", first)
 	}
 	c, err := s.fetchConfig(s.config)
 	if err != nil {
@@ -93,7 +93,7 @@ func (s *session) noteMirrors() {
 	}
 }
 
-// restOf returns until when a server asked to be left alone, and why; the zero time if it did not ask. s.Until is by the
+// restOf returns the end of the pause that a server asked for, and why it did; the zero time if it asked for none. s.Until is by the
 // clock of the process, which shows now; the result is by the clock of the box, which shows at.
 func restOf(s fetch.State, now, at time.Time) (until time.Time, reason string) {
 	wait := s.Until.Sub(now)

@@ -56,7 +56,7 @@ func (b *Box) readConfiguration() (config, error) {
 }
 
 // againRoot is the hint for a root file that can't be used.
-const againRoot = "get the file again from the person who made the repository"
+const againRoot = "get the root file again from the signers of the updates"
 
 // readRoot returns the root file from which trust comes. If the disk damaged that file, it warns and returns the copy in
 // the state directory, from which the metadata there were verified.
@@ -229,7 +229,7 @@ func (s *session) loadToChange() error {
 			s.warn("the disk damaged a file of the trusted metadata; writing it again: %v", d)
 		}
 		if err := s.state.RewriteDamaged(); err != nil {
-			s.warn("trusted metadata not written again: %v", err)
+			s.warn("can't write the trusted metadata again: %v", err)
 		}
 	}
 	return status.Coded(s.remember())

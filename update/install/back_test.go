@@ -111,10 +111,10 @@ func TestNoWayBack(t *testing.T) {
 			raw[20] ^= 1
 			must(b.t, os.Remove(kept))
 			must(b.t, os.WriteFile(kept, raw, 0o400))
-		}, "the archive that was kept: not the verified archive"},
+		}, "the archive of the update before: not the verified archive"},
 		{"kept archive lost", func(b *box, good parcel) {
 			must(b.t, os.Remove(b.at("archives", good.digest.String())))
-		}, "the archive that was kept: open"},
+		}, "the archive of the update before: open"},
 		{"script fails", func(b *box, _ parcel) { b.program(filepath.Join(b.home, "trap"), "exit 9") }, "install_update.sh: exit status 9"},
 		{"check fails again", func(b *box, _ parcel) { b.post("20-check", "exit 2") }, "20-check: exit status 2"},
 	} {
@@ -179,9 +179,9 @@ func TestLogOfABadUpdate(t *testing.T) {
 	head := func(version int, what string) string {
 		return fmt.Sprintf("== 2026-03-01T12:00:00Z opq-box-update-%d.tar.gz %s\n", version, what)
 	}
-	want := head(7, "install_update.sh") + "-- ended well\n" + head(8, "install_update.sh") + "-- ended well\n" +
-		head(8, "10-check") + "all is lost\n-- exit status 5\n" + head(7, "install_update.sh") + "-- ended well\n" +
-		head(7, "10-check") + "-- ended well\n"
+	want := head(7, "install_update.sh") + "-- succeeded\n" + head(8, "install_update.sh") + "-- succeeded\n" +
+		head(8, "10-check") + "all is lost\n-- exit status 5\n" + head(7, "install_update.sh") + "-- succeeded\n" +
+		head(7, "10-check") + "-- succeeded\n"
 	if string(raw) != want {
 		t.Errorf("log is\n%s, want\n%s", raw, want)
 	}

@@ -78,7 +78,7 @@ func (c Config) withDefaults() (Config, error) {
 		return Config{}, fmt.Errorf("reboot policy %q: expected always, asked or never", c.Reboot)
 	}
 	if c.Dir == "" {
-		return Config{}, errors.New("no state directory")
+		return Config{}, errors.New("expected a state directory, got none")
 	}
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {

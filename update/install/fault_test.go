@@ -134,7 +134,7 @@ func TestDiskTooSmall(t *testing.T) {
 	b.smallDisk(10 << 20)
 	b.mustInstall(script(t, 6, ran))
 	for unpacked, want := range map[int64]string{
-		int64(len(noise)): "bytes free, expected", // known before
+		int64(len(noise)): "bytes free, got", // known before
 		0:                 "no space left on device",
 	} {
 		_, s, err := b.install(p, install.Options{Unpacked: unpacked})

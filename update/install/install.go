@@ -30,7 +30,7 @@ func (i *Installer) Install(ctx context.Context, v signing.Verified, src *os.Fil
 		return Result{}, errors.New("install: nothing is verified")
 	}
 	r, err := i.install(ctx, v, src, o)
-	i.startStopped(ctx)
+	i.startStoppedServices(ctx)
 	if err != nil {
 		return Result{}, fmt.Errorf("install %v: %w", v.Name(), i.asBoxFault(err))
 	}
@@ -44,7 +44,7 @@ func (i *Installer) install(ctx context.Context, v signing.Verified, src *os.Fil
 		if !errors.Is(err, ErrRolledBack) && !errors.Is(err, ErrDamaged) {
 			return Result{}, err
 		}
-		i.c.Logger.Error("what was interrupted ended badly", "err", err)
+		i.c.Logger.Error("the interrupted installation failed", "err", err)
 	}
 	if in := i.rec.Installed; resumed != nil && in != nil && resumed.Digest == in.Digest && in.Digest == v.Digest() {
 		return i.result(true), nil
@@ -53,7 +53,7 @@ func (i *Installer) install(ctx context.Context, v signing.Verified, src *os.Fil
 		return Result{}, err
 	}
 	if i.measureRoom(); !o.Force {
-		if err := i.checkFits(v.Digest()); err != nil {
+		if err := i.checkFilledDisk(v.Digest()); err != nil {
 			return Result{}, err
 		}
 	}
@@ -79,7 +79,7 @@ func (i *Installer) result(resumed bool) Result {
 func (i *Installer) admit(v signing.Verified, o Options) error {
 	name := v.Name()
 	if name.Product() != i.c.Product {
-		return fmt.Errorf("%w: %s, expected %s", ErrProduct, name.Product(), i.c.Product)
+		return fmt.Errorf("%w: expected %s, got %s", ErrProduct, i.c.Product, name.Product())
 	}
 	if reason, ok := i.Status().SetAside(name, v.Digest()); ok && !o.Force {
 		return fmt.Errorf("%w: %s", ErrSetAside, reason)
@@ -98,7 +98,7 @@ func (i *Installer) admit(v signing.Verified, o Options) error {
 	return nil
 }
 
-// attempt takes a staged archive through all phases after stage.
+// attempt unpacks a staged archive and goes through all phases.
 func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int64) error {
 	a := &Attempt{ID: newID(), Name: v.Name(), Digest: v.Digest(), Length: length, Started: i.now()}
 	// Unpacking may fill the disk, so the space for the record is reserved first.
@@ -112,7 +112,7 @@ func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int6
 	if err != nil {
 		return err
 	}
-	hooks, err := programsIn(i.c.PreHooks)
+	hooks, err := listHooks(i.c.PreHooks)
 	if err != nil {
 		return err
 	}
@@ -126,45 +126,53 @@ func (i *Installer) attempt(ctx context.Context, v signing.Verified, length int6
 
 	// From here on services may be stopped, so each way out starts them again.
 	i.mustStart = true
-	for _, hook := range hooks {
-		if err := i.run(ctx, hook, i.environment()); err != nil {
-			i.recordStopped(err)
-			return errors.Join(fmt.Errorf("%w: %w", ErrHook, err), i.finishFailed(ctx))
-		}
+	err = i.runScript(ctx, hooks)
+	if err == nil {
+		// The script may have written anywhere. All of it must be on the disk before the record says that the script
+		// succeeded.
+		unix.Sync()
+		err = i.requestReboot(reboots)
 	}
-
-	// The reserve was given up if the record did not fit without it. It must exist while the script runs: if it is
-	// missing after a crash, the script had ended and only the record of that is missing.
-	if err := errors.Join(i.enter(PhaseScript), i.makeReserve()); err != nil {
-		return errors.Join(err, i.finishFailed(ctx))
-	}
-	if err := i.run(ctx, i.unpacked(archive.InstallScript), i.environment()); err != nil {
-		if boxFault(err) {
-			i.recordStopped(err)
-			return errors.Join(err, i.finishFailed(ctx))
-		}
-		outcome := OutcomeFailed
-		if ctx.Err() != nil {
-			outcome, err = OutcomeInterrupted, fmt.Errorf("%w: %w", errInterrupted, err)
-		}
-		i.recordFailure(outcome, err, false)
-		return errors.Join(fmt.Errorf("%w: %w", ErrScript, err), i.finishFailed(ctx))
-	}
-
-	// The script may have written anywhere. All of it must be on the disk before the record says that the script
-	// succeeded.
-	unix.Sync()
-	if err := i.requestReboot(reboots); err != nil {
+	if err != nil {
 		return errors.Join(err, i.finishFailed(ctx))
 	}
 	return i.check(ctx)
 }
 
+// runScript runs the hooks of PreHooks and the install script. If one fails, it notes that in the record, in memory.
+func (i *Installer) runScript(ctx context.Context, hooks []string) error {
+	for _, hook := range hooks {
+		if err := i.run(ctx, hook, i.environment()); err != nil {
+			i.recordStopped(err)
+			return fmt.Errorf("%w: %w", ErrHook, err)
+		}
+	}
+	// The reserve was given up if the record did not fit without it. It must exist while the script runs: if it is
+	// missing after a crash, the script had ended and only the record of that is missing.
+	if err := errors.Join(i.enter(PhaseScript), i.makeReserve()); err != nil {
+		return err
+	}
+	err := i.run(ctx, i.unpacked(archive.InstallScript), i.environment())
+	switch {
+	case err == nil:
+		return nil
+	case isBoxFault(err):
+		i.recordStopped(err)
+		return err
+	case ctx.Err() != nil:
+		err = fmt.Errorf("%w: %w", errInterrupted, err)
+		i.recordFailure(OutcomeInterrupted, err, false)
+	default:
+		i.recordFailure(OutcomeFailed, err, false)
+	}
+	return fmt.Errorf("%w: %w", ErrScript, err)
+}
+
 // refuse sets an update aside if its archive can never be installed. If the archive no longer has the digest that was
 // verified a moment ago, the disk is to blame, and nothing is set aside.
 func (i *Installer) refuse(ctx context.Context, a *Attempt, err error) error {
-	if lost := i.verifyStaged(ctx, a.Digest, a.Length); lost != nil {
-		return fmt.Errorf("the disk lost something of the archive while it was unpacked: %w", lost)
+	if damage := i.verifyStaged(ctx, a.Digest, a.Length); damage != nil {
+		return fmt.Errorf("the disk damaged the archive while it was unpacked: %w", damage)
 	}
 	i.rec.Attempt = a
 	i.recordFailure(OutcomeRefused, err, true)
@@ -174,7 +182,7 @@ func (i *Installer) refuse(ctx context.Context, a *Attempt, err error) error {
 
 // check runs the hooks of PostHooks after a script that succeeded, and records the success or goes back.
 func (i *Installer) check(ctx context.Context) error {
-	hooks, err := programsIn(i.c.PostHooks)
+	hooks, err := listHooks(i.c.PostHooks)
 	if err != nil {
 		return errors.Join(err, i.finishFailed(ctx))
 	}
@@ -195,7 +203,7 @@ func (i *Installer) check(ctx context.Context) error {
 	old := i.rec
 	old.Failures = slices.Clone(old.Failures)
 	a := *i.rec.Attempt
-	i.rec.installed(Installed{Name: a.Name, Digest: a.Digest, Length: a.Length, Time: i.now()})
+	i.rec.setInstalled(Installed{Name: a.Name, Digest: a.Digest, Length: a.Length, Time: i.now()})
 	i.recordReboot(a)
 	if err := i.save(); err != nil {
 		i.rec = old
@@ -221,7 +229,7 @@ func (i *Installer) runChecks(ctx context.Context, hooks []string) error {
 
 // finishFailed ends an attempt that failed. The hooks of PostHooks start again what the hooks of PreHooks stopped.
 func (i *Installer) finishFailed(ctx context.Context) error {
-	hooks, err := programsIn(i.c.PostHooks)
+	hooks, err := listHooks(i.c.PostHooks)
 	if err != nil {
 		return errors.Join(err, i.enter(PhaseOver)) // Resume tries again
 	}
@@ -236,22 +244,22 @@ func (i *Installer) finishFailed(ctx context.Context) error {
 // startServices runs the hooks of PostHooks after something failed.
 func (i *Installer) startServices(ctx context.Context) {
 	i.mustStart = false
-	hooks, err := programsIn(i.c.PostHooks)
+	hooks, err := listHooks(i.c.PostHooks)
 	if err != nil {
-		i.c.Logger.Error("the hooks after an update that failed", "err", err)
+		i.c.Logger.Error("can't list the hooks that run after a failed update", "err", err)
 	}
 	for _, hook := range hooks {
 		// They run even if ctx has ended: services must not stay stopped.
 		env := i.environment("BOXUP_RESULT=failed", "BOXUP_REBOOT=no")
 		if err := i.run(context.WithoutCancel(ctx), hook, env); err != nil {
-			i.c.Logger.Error("a hook failed after an update that failed", "err", err)
+			i.c.Logger.Error("a hook failed after a failed update", "err", err)
 		}
 	}
 }
 
-// startStopped runs the hooks of PostHooks if they have not run yet: even if the attempt is continued later, services
+// startStoppedServices runs the hooks of PostHooks if they have not run yet: even if the attempt is continued later, services
 // must not stay stopped until then.
-func (i *Installer) startStopped(ctx context.Context) {
+func (i *Installer) startStoppedServices(ctx context.Context) {
 	if i.mustStart {
 		i.startServices(ctx)
 	}

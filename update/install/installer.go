@@ -99,7 +99,7 @@ func (i *Installer) load() error {
 	var damage, err error
 	i.rec, damage, err = readRecord(i.dir)
 	if damage != nil {
-		i.c.Logger.Warn("the disk damaged a file, which is written again", "err", damage)
+		i.c.Logger.Warn("the disk damaged a file; writing it again", "err", damage)
 		if err := i.save(); !disk.Fault(err) {
 			return err
 		}
@@ -108,8 +108,8 @@ func (i *Installer) load() error {
 	if !errors.Is(err, errRecord) {
 		return err
 	}
-	i.c.Logger.Error("the record can't be read: it is put aside, and nothing is known to be installed", "err", err)
-	i.rec = record{Format: recordFormat, Damaged: words(err)}
+	i.c.Logger.Error("the record of installations is damaged; boxup moves it to "+recordName+".bad and no longer knows what is installed", "err", err)
+	i.rec = record{Format: recordFormat, Damaged: reasonOf(err)}
 	return i.c.FS.Rename(i.path(recordName), i.path(recordName+".bad"))
 }
 
@@ -120,12 +120,12 @@ func (i *Installer) cleanUp() error {
 		return err
 	}
 	if a := i.rec.Attempt; a != nil {
-		sweep(a.run())
+		killRun(a.run())
 		i.c.Logger.Warn("an installation was interrupted", "update", a.Name, "phase", a.Phase)
 	}
 	err = errors.Join(err, i.endInterrupted(), i.removeUnneeded())
 	if disk.Fault(err) && i.rec.Attempt != nil {
-		i.c.Logger.Error("the disk is in the way of what is to be done; services are started all the same", "err", err)
+		i.c.Logger.Error("the disk fails; starting services all the same", "err", err)
 		return nil // later steps report the error if they need the disk
 	}
 	return i.asBoxFault(err)
@@ -154,14 +154,14 @@ func (i *Installer) removeUnneeded() error {
 	if a := i.rec.Attempt; a != nil && a.Phase == PhaseCheck {
 		keep[a.Digest.String()] = true
 	}
-	held, err := os.ReadDir(i.path(archivesDir))
+	entries, err := os.ReadDir(i.path(archivesDir))
 	if err != nil {
 		return err
 	}
-	for _, e := range held {
+	for _, e := range entries {
 		if !keep[e.Name()] {
 			if err := i.c.FS.Remove(i.path(archivesDir, e.Name())); errors.Is(err, fs.ErrPermission) {
-				i.warnStays(i.path(archivesDir, e.Name()), err)
+				i.warnNotRemoved(i.path(archivesDir, e.Name()), err)
 			} else if err != nil {
 				return err
 			}
@@ -204,25 +204,29 @@ func (i *Installer) enter(p Phase) error {
 // recordFailure adds the failure of the attempt to the record, in memory.
 func (i *Installer) recordFailure(outcome Outcome, cause error, setAside bool) {
 	i.countFailure(cause, setAside)
-	a := i.rec.Attempt
-	i.rec.happened(Event{i.now(), a.Name, a.Digest, outcome, a.Reason})
+	i.recordEvent(outcome, i.rec.Attempt.Reason)
 }
 
 // countFailure counts a failure of the update.
 func (i *Installer) countFailure(cause error, setAside bool) {
 	a := i.rec.Attempt
-	a.Reason = words(cause)
-	f := i.rec.failed(Failure{Name: a.Name, Digest: a.Digest, Last: i.now(), Reason: a.Reason, SetAside: setAside}, i.c.MaxFailures)
+	a.Reason = reasonOf(cause)
+	f := i.rec.addFailure(Failure{Name: a.Name, Digest: a.Digest, Last: i.now(), Reason: a.Reason, SetAside: setAside}, i.c.MaxFailures)
 	i.c.Logger.Error("the update failed", "update", a.Name, "reason", a.Reason, "failures", f.Count, "set aside", f.SetAside)
 }
 
-// recordStopped notes in the record, in memory, that the attempt ended because of the box and not of the update.
+// recordStopped notes in the record, in memory, that a hook of PreHooks or a fault of the box ended the attempt.
 func (i *Installer) recordStopped(cause error) {
-	if boxFault(cause) {
+	if isBoxFault(cause) {
 		i.recordBoxFault(cause)
 	}
+	i.recordEvent(OutcomeStopped, reasonOf(cause))
+}
+
+// recordEvent notes in the record, in memory, how the attempt ended.
+func (i *Installer) recordEvent(outcome Outcome, reason string) {
 	a := i.rec.Attempt
-	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeStopped, words(cause)})
+	i.rec.addEvent(Event{i.now(), a.Name, a.Digest, outcome, reason})
 }
 
 func (i *Installer) now() time.Time { return i.c.Now().UTC().Truncate(time.Second) }

@@ -441,7 +441,7 @@ func TestGoingBackKillsInstaller(t *testing.T) {
 		t.Errorf("%d times back, want 4", kills)
 	}
 	s := b.fails(p, install.ErrSetAside)
-	if !strings.Contains(s.Damaged, "going back: interrupted") {
+	if !strings.Contains(s.Damaged, "can't go back: interrupted") {
 		t.Errorf("status is %+v", s)
 	}
 	b.wantDead(4)

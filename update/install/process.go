@@ -59,7 +59,7 @@ func (p program) execute(ctx context.Context) error {
 	if err != nil {
 		// The number of the group can't be reused while a process is in it.
 		unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // ESRCH: nothing is left
-		sweep(p.run)
+		killRun(p.run)
 	}
 	return err
 }
@@ -81,18 +81,18 @@ func (p program) start(ctx context.Context) (*exec.Cmd, error) {
 			cmd = p.command(archive.Shell, p.path)
 			err = cmd.Start()
 		}
-		return cmd, whyNot(p.path, err)
+		return cmd, explainStart(p.path, err)
 	}
 }
 
-// whyNot improves the error of a program that could not be started: if the file exists and its interpreter does not,
+// explainStart improves the error of a program that could not be started: if the file exists and its interpreter does not,
 // it says so, which the system does not.
-func whyNot(path string, err error) error {
+func explainStart(path string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, lost := os.Open(path)
-	if lost != nil {
+	f, openErr := os.Open(path)
+	if openErr != nil {
 		return err
 	}
 	defer f.Close()              // opened for reading
@@ -102,10 +102,10 @@ func whyNot(path string, err error) error {
 	if bad != nil {
 		return fmt.Errorf("the script %w", bad)
 	}
-	if _, lost := os.Stat(interpreter); lost != nil {
-		return fmt.Errorf("this box does not have the interpreter that the first line of the script names: %w", lost)
+	if _, statErr := os.Stat(interpreter); statErr != nil {
+		return fmt.Errorf("this box does not have the interpreter that the first line of the script names: %w", statErr)
 	}
-	return fmt.Errorf("the script is there, but the program that runs it can't be started: %w", err)
+	return fmt.Errorf("the script exists, but the program that runs it can't be started: %w", err)
 }
 
 func (p program) command(path string, args ...string) *exec.Cmd {
@@ -148,44 +148,44 @@ const runVariable = "BOXUP_RUN"
 
 const maxEnviron = 1 << 20 // bytes of an environment that are searched
 
-// sweep kills all processes whose BOXUP_RUN begins with run, and returns when none is left. After a second it gives
+// killRun kills all processes whose BOXUP_RUN begins with run, and returns when none is left. After a second it gives
 // up, because some processes only end when their hardware answers. Without /proc it does nothing.
-func sweep(run string) {
+func killRun(run string) {
 	for range 100 {
-		if killAll(run) == 0 {
+		if killOnce(run) == 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-// killAll kills the processes of a run that exist now and returns how many there were.
-func killAll(run string) int {
+// killOnce kills the processes of a run that exist now and returns how many there were.
+func killOnce(run string) int {
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ") // the pattern is good
 	n := 0
 	for _, path := range environs {
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err == nil && pid != os.Getpid() && killIf(pid, path, run) {
+		if err == nil && pid != os.Getpid() && killIfInRun(pid, path, run) {
 			n++
 		}
 	}
 	return n
 }
 
-// killIf kills a process if it belongs to a run.
-func killIf(pid int, environ, run string) bool {
+// killIfInRun kills a process if it belongs to a run.
+func killIfInRun(pid int, environ, run string) bool {
 	// The handle stays with this process even if its number is given to another one meanwhile.
 	p, err := os.FindProcess(pid)
 	if err != nil {
 		return false
 	}
 	defer p.Release()
-	return belongs(environ, run) && p.Kill() == nil
+	return isInRun(environ, run) && p.Kill() == nil
 }
 
-// belongs reports whether the environment in that file has a BOXUP_RUN that begins with run. The environment of a
+// isInRun reports whether the environment in that file has a BOXUP_RUN that begins with run. The environment of a
 // process that has ended, or of another user, can't be read.
-func belongs(environ, run string) bool {
+func isInRun(environ, run string) bool {
 	f, err := os.Open(environ)
 	if err != nil {
 		return false
@@ -195,8 +195,8 @@ func belongs(environ, run string) bool {
 	return bytes.Contains(append([]byte{0}, raw...), []byte("\x00"+runVariable+"="+run))
 }
 
-// programsIn returns the paths of the hooks in a directory, sorted by name. A directory that does not exist has none.
-func programsIn(dir string) ([]string, error) {
+// listHooks returns the paths of the hooks in a directory, sorted by name. A directory that does not exist has none.
+func listHooks(dir string) ([]string, error) {
 	if dir == "" {
 		return nil, nil
 	}

@@ -151,7 +151,7 @@ func TestHostileOutput(t *testing.T) {
 	if len(raw) > 400<<10 {
 		t.Errorf("log has %d bytes", len(raw))
 	}
-	for _, want := range []string{"== 2026-03-01T12:00:00Z opq-box-update-7.tar.gz install_update.sh\nit begins\ny\n", " bytes left out]\n", "y\nit ends\n-- ended well\n"} {
+	for _, want := range []string{"== 2026-03-01T12:00:00Z opq-box-update-7.tar.gz install_update.sh\nit begins\ny\n", " bytes omitted]\n", "y\nit ends\n-- succeeded\n"} {
 		if !strings.Contains(string(raw), want) {
 			t.Errorf("log lacks %q", want)
 		}

@@ -74,7 +74,7 @@ func (i *Installer) Reboot(ctx context.Context) (bool, error) {
 	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return false, fmt.Errorf("reboot by %q: %w: %s", i.c.RebootCommand, err, out)
+		return false, fmt.Errorf("reboot with %q: %w: %s", i.c.RebootCommand, err, out)
 	}
 	return true, nil
 }

@@ -45,7 +45,7 @@ type record struct {
 }
 
 // errRecord says that a record can't be used.
-var errRecord = errors.New("bad record")
+var errRecord = errors.New("malformed record")
 
 // readRecord returns the record in a directory, an empty one if there is none. damage is not nil if the record or its
 // copy is damaged and the other one is intact. The error is errRecord if both are damaged.
@@ -73,7 +73,7 @@ func readRecord(dir string) (r record, damage, err error) {
 // boxup may have added them, and the earlier one that a box went back to must still know what is installed.
 func parseRecord(raw []byte) (record, error) {
 	if len(raw) > maxRecord {
-		return record{}, fmt.Errorf("%w: more than %d bytes", errRecord, maxRecord)
+		return record{}, fmt.Errorf("%w: expected at most %d bytes, got more", errRecord, maxRecord)
 	}
 	var r record
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -81,7 +81,7 @@ func parseRecord(raw []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: %w", errRecord, explain.JSON(raw, err))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return record{}, fmt.Errorf("%w: something follows it", errRecord)
+		return record{}, fmt.Errorf("%w: expected nothing after the object", errRecord)
 	}
 	if err := r.check(); err != nil {
 		return record{}, fmt.Errorf("%w: %w", errRecord, err)
@@ -91,7 +91,7 @@ func parseRecord(raw []byte) (record, error) {
 
 func (r record) check() error {
 	if r.Format != recordFormat {
-		return fmt.Errorf("format %d, expected %d", r.Format, recordFormat)
+		return fmt.Errorf("expected format %d, got %d", recordFormat, r.Format)
 	}
 	for _, in := range []*Installed{r.Installed, r.Previous} {
 		if in != nil && (in.Digest.IsZero() || in.Name.IsZero() || in.Length < 0) {
@@ -120,13 +120,13 @@ func (r record) checkAttempt() error {
 		return nil
 	}
 	if id, err := hex.DecodeString(a.ID); err != nil || len(id) != 16 || strings.ToLower(a.ID) != a.ID {
-		return fmt.Errorf("attempt %q: expected 32 hex digits", a.ID)
+		return fmt.Errorf("attempt: expected an ID of 32 hex digits, got %q", a.ID)
 	}
 	if a.Name.IsZero() || a.Digest.IsZero() || a.Length < 0 || a.Tries < 0 {
 		return errors.New("the attempt lacks name, digest or length")
 	}
 	if !slices.Contains([]Phase{PhaseBefore, PhaseScript, PhaseCheck, PhaseOver, PhaseBack}, a.Phase) {
-		return fmt.Errorf("attempt: phase %q", a.Phase)
+		return fmt.Errorf("attempt: unknown phase %q", a.Phase)
 	}
 	if a.Phase == PhaseBack && r.Installed == nil {
 		return errors.New("attempt: nothing to go back to")
@@ -151,9 +151,9 @@ func (r record) write(disk disk.FS, dir string) error {
 	return disk.WriteState(filepath.Join(dir, recordName), raw, 0o600)
 }
 
-// failed adds a failure to the record and returns it with its count. most is the count from which on the version is
+// addFailure adds a failure to the record and returns it with its count. most is the count from which on the version is
 // set aside.
-func (r *record) failed(f Failure, most int) Failure {
+func (r *record) addFailure(f Failure, most int) Failure {
 	at := slices.IndexFunc(r.Failures, func(old Failure) bool { return old.Name == f.Name && old.Digest == f.Digest })
 	if at >= 0 {
 		f.Count = r.Failures[at].Count
@@ -164,15 +164,15 @@ func (r *record) failed(f Failure, most int) Failure {
 	f.SetAside = f.SetAside || f.Count >= most
 	r.Failures = append(r.Failures, f)
 	if len(r.Failures) > maxFailures {
-		r.forget()
+		r.dropFailure()
 	}
 	return f
 }
 
-// forget drops the failure of the lowest version, except the latest failure, whose count must not start again. If
+// dropFailure drops the failure of the lowest version, except the latest failure, whose count must not start again. If
 // that version was set aside, it and all lower ones stay refused, by AsideTo; otherwise a box with a full record
 // would install them in turn for ever.
-func (r *record) forget() {
+func (r *record) dropFailure() {
 	lowest := 0
 	for at, f := range r.Failures[:len(r.Failures)-1] {
 		if f.Name.Version().Compare(r.Failures[lowest].Name.Version()) < 0 {
@@ -185,13 +185,13 @@ func (r *record) forget() {
 	r.Failures = slices.Delete(r.Failures, lowest, lowest+1)
 }
 
-func (r *record) happened(e Event) {
+func (r *record) addEvent(e Event) {
 	r.History = append(r.History, e)
 	r.History = r.History[max(0, len(r.History)-maxHistory):]
 }
 
-// installed records that an update was installed, and forgets the failures of versions that are not newer.
-func (r *record) installed(in Installed) {
+// setInstalled records that an update was installed, and forgets the failures of versions that are not newer.
+func (r *record) setInstalled(in Installed) {
 	if r.Installed != nil && r.Installed.Digest != in.Digest {
 		r.Previous = r.Installed
 	}
@@ -202,11 +202,11 @@ func (r *record) installed(in Installed) {
 	if in.Name.Version().Compare(r.AsideTo) >= 0 {
 		r.AsideTo = update.Version{}
 	}
-	r.happened(Event{Time: in.Time, Name: in.Name, Digest: in.Digest, Outcome: OutcomeInstalled})
+	r.addEvent(Event{Time: in.Time, Name: in.Name, Digest: in.Digest, Outcome: OutcomeInstalled})
 }
 
-// words returns the message of an error in one line of at most maxReason bytes, without control characters.
-func words(err error) string {
+// reasonOf returns the message of an error in one line of at most maxReason bytes, without control characters.
+func reasonOf(err error) string {
 	s := strings.Map(func(c rune) rune {
 		if c == '\n' {
 			return ';'

@@ -35,13 +35,13 @@ func fullRecord(t testing.TB) record {
 		Format:    recordFormat,
 		Installed: &Installed{n, d, update.MaxLength, at},
 		Previous:  &Installed{n, d, update.MaxLength, at},
-		Attempt:   &Attempt{newID(), n, d, update.MaxLength, at, PhaseBack, 1 << 30, words(worst), true, true},
+		Attempt:   &Attempt{newID(), n, d, update.MaxLength, at, PhaseBack, 1 << 30, reasonOf(worst), true, true},
 		Reboot:    &Reboot{true, true, at, strings.Repeat("b", 36)},
-		Damaged:   words(worst),
+		Damaged:   reasonOf(worst),
 	}
 	for k := range 2 * maxHistory {
-		r.failed(Failure{Name: longName(k), Digest: d, Last: at, Reason: words(worst)}, 3)
-		r.happened(Event{at, longName(k), d, OutcomeInterrupted, words(worst)})
+		r.addFailure(Failure{Name: longName(k), Digest: d, Last: at, Reason: reasonOf(worst)}, 3)
+		r.addEvent(Event{at, longName(k), d, OutcomeInterrupted, reasonOf(worst)})
 	}
 	return r
 }
@@ -79,16 +79,16 @@ func TestRecordRefused(t *testing.T) {
 		return rest
 	}
 	for name, c := range map[string]struct{ old, new, want string }{
-		"format":             {`"format":1`, `"format":2`, "format 2, expected 1"},
-		"no format":          {`"format":1,`, ``, "format 0, expected 1"},
+		"format":             {`"format":1`, `"format":2`, "expected format 1, got 2"},
+		"no format":          {`"format":1,`, ``, "expected format 1, got 0"},
 		"cut":                {`"outcome":"installed"}]}`, `"outcome":"installed"}]`, "got the end"},
-		"more":               {`"outcome":"installed"}]}`, `"outcome":"installed"}]}{}`, "something follows it"},
+		"more":               {`"outcome":"installed"}]}`, `"outcome":"installed"}]}{}`, "expected nothing after the object"},
 		"null name":          {`"name":"p-7.tar.gz",`, ``, "an installed update lacks"},
 		"bad name":           {`p-7.tar.gz`, `../p-7.tar.gz`, "name"},
 		"installed digest":   {`"p-7.tar.gz","digest":"` + sum, `"p-7.tar.gz","digest":"` + zero, "an installed update lacks"},
 		"installed length":   {`"length":3`, `"length":-3`, "an installed update lacks"},
-		"attempt ID":         {`00112233445566778899aabbccddeeff`, `00112233445566778899AABBCCDDEEFF`, "expected 32 hex digits"},
-		"short attempt ID":   {`00112233445566778899aabbccddeeff`, `00`, "expected 32 hex digits"},
+		"attempt ID":         {`00112233445566778899aabbccddeeff`, `00112233445566778899AABBCCDDEEFF`, "expected an ID of 32 hex digits"},
+		"short attempt ID":   {`00112233445566778899aabbccddeeff`, `00`, "expected an ID of 32 hex digits"},
 		"attempt name":       {`"name":"p-8.tar.gz",`, ``, "the attempt lacks"},
 		"attempt tries":      {`"phase":"back"`, `"phase":"back","tries":-1`, "the attempt lacks"},
 		"phase":              {`"phase":"back"`, `"phase":"forth"`, `phase "forth"`},
@@ -98,7 +98,7 @@ func TestRecordRefused(t *testing.T) {
 		"event name":         {`"name":"p-6.tar.gz",`, ``, "an event lacks"},
 		"too many failures":  {entry("failures"), strings.Repeat(entry("failures")+",", maxFailures) + entry("failures"), "too many"},
 		"too many events":    {entry("history"), strings.Repeat(entry("history")+",", maxHistory) + entry("history"), "too many"},
-		"too long":           {`"format":1`, `"format":1` + strings.Repeat(" ", maxRecord), "more than 65536 bytes"},
+		"too long":           {`"format":1`, `"format":1` + strings.Repeat(" ", maxRecord), "expected at most 65536 bytes"},
 		"time":               {`"started":"2026-03-01T12:00:00Z"`, `"started":"soon"`, "soon"},
 	} {
 		if strings.Count(goodRecord, c.old) != 1 {
@@ -162,7 +162,7 @@ func TestWords(t *testing.T) {
 		strings.Repeat("é", 400):       strings.Repeat("é", 250),
 		"a" + strings.Repeat("é", 400): "a" + strings.Repeat("é", 249),
 	} {
-		if got := words(errors.New(in)); got != want {
+		if got := reasonOf(errors.New(in)); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)
 		}
 	}
@@ -218,7 +218,7 @@ func TestLogKeepsBeginningAndEnd(t *testing.T) {
 			l.end("--")
 			want := "==\n" + string(out)
 			if left := total - maxHead - maxTail; left > 0 {
-				want = "==\n" + string(out[:maxHead]) + fmt.Sprintf("\n[%d bytes left out]\n", left) + string(out[total-maxTail:])
+				want = "==\n" + string(out[:maxHead]) + fmt.Sprintf("\n[%d bytes omitted]\n", left) + string(out[total-maxTail:])
 			}
 			if !strings.HasSuffix(want, "\n") {
 				want += "\n"
@@ -289,7 +289,7 @@ func TestNoCircles(t *testing.T) {
 		return n
 	}
 	r := record{Format: recordFormat}
-	r.installed(Installed{Name: name(100), Digest: update.Sum(nil)})
+	r.setInstalled(Installed{Name: name(100), Digest: update.Sum(nil)})
 	tries := 0
 	for ; tries < 1000; tries++ {
 		best := 0
@@ -301,7 +301,7 @@ func TestNoCircles(t *testing.T) {
 		if best == 0 {
 			break
 		}
-		r.failed(Failure{Name: name(best), Digest: update.Sum(nil)}, 3)
+		r.addFailure(Failure{Name: name(best), Digest: update.Sum(nil)}, 3)
 		if raw, err := r.bytes(); err != nil || len(r.Failures) > maxFailures {
 			t.Fatalf("%d failures, %v", len(r.Failures), err)
 		} else if _, err := parseRecord(raw); err != nil {
@@ -314,7 +314,7 @@ func TestNoCircles(t *testing.T) {
 	if _, aside := r.status("", "").SetAside(name(141), update.Sum(nil)); aside {
 		t.Error("a newer one is set aside, too")
 	}
-	if r.installed(Installed{Name: name(141), Digest: update.Sum(nil)}); !r.AsideTo.IsZero() || len(r.Failures) != 0 {
+	if r.setInstalled(Installed{Name: name(141), Digest: update.Sum(nil)}); !r.AsideTo.IsZero() || len(r.Failures) != 0 {
 		t.Errorf("record is %+v", r)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // ErrRolledBack or ErrDamaged if the check failed in the end. The caller then calls Reboot, also after these errors.
 func (i *Installer) Resume(ctx context.Context) error {
 	err := i.resume(ctx)
-	i.startStopped(ctx)
+	i.startStoppedServices(ctx)
 	return err
 }
 
@@ -28,7 +28,7 @@ func (i *Installer) resume(ctx context.Context) error {
 	i.full = nil // the interrupted installation may have filled it
 	a := i.rec.Attempt
 	i.mustStart = true
-	i.c.Logger.Warn("going on with what was interrupted", "update", a.Name, "phase", a.Phase, "tries", a.Tries)
+	i.c.Logger.Warn("continuing the interrupted installation", "update", a.Name, "phase", a.Phase, "tries", a.Tries)
 	if err := i.resumePhase(ctx, a.Tries >= i.c.MaxFailures); err != nil {
 		return errors.Join(fmt.Errorf("resume %v: %w", a.Name, i.asBoxFault(err)), i.cleanUnlessInterrupted())
 	}
@@ -80,10 +80,10 @@ func (i *Installer) endInterrupted() error {
 		if _, err := os.Lstat(i.path(reserveName)); err == nil {
 			i.recordFailure(OutcomeInterrupted, errInterrupted, false)
 		} else {
-			i.c.Logger.Warn("how the script ended could not be recorded: it counts neither way", "update", a.Name)
+			i.c.Logger.Warn("the result of the script could not be recorded; it counts neither as a success nor as a failure", "update", a.Name)
 		}
 	}
-	if hooks, err := programsIn(i.c.PostHooks); err == nil && len(hooks) == 0 {
+	if hooks, err := listHooks(i.c.PostHooks); err == nil && len(hooks) == 0 {
 		i.rec.Attempt = nil
 		return i.save()
 	}
@@ -103,7 +103,7 @@ func (i *Installer) countTry() error {
 // rollBack goes back to the update before the one whose check failed. The failed one is set aside, unless the box
 // itself was to blame.
 func (i *Installer) rollBack(ctx context.Context, cause error) error {
-	if boxFault(cause) {
+	if isBoxFault(cause) {
 		i.recordBoxFault(cause)
 	} else {
 		i.countFailure(cause, true)
@@ -123,9 +123,9 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	in, reason := i.rec.Installed, i.rec.Attempt.Reason
 	reboots, err := false, i.verifyStaged(ctx, in.Digest, in.Length)
 	if err != nil {
-		err = fmt.Errorf("the archive that was kept: %w", err)
+		err = fmt.Errorf("the archive of the update before: %w", err)
 		// A box fault that never ends must not be tried for ever if the archive can't be read: it counts as a try.
-		if boxFault(i.asBoxFault(err)) {
+		if isBoxFault(i.asBoxFault(err)) {
 			err = errors.Join(err, i.countTry())
 		}
 	} else {
@@ -136,8 +136,8 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	}
 	// If the box itself is to blame, Resume starts again as often as necessary: no other update could be installed
 	// either.
-	if err != nil && boxFault(i.asBoxFault(err)) {
-		return fmt.Errorf("%s; going back: %w", reason, err)
+	if err != nil && isBoxFault(i.asBoxFault(err)) {
+		return fmt.Errorf("%s; can't go back now: %w", reason, err)
 	}
 	if err == nil {
 		err = i.runReinstalled(ctx, reboots)
@@ -149,7 +149,7 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 		return i.giveUp(ctx, err)
 	}
 	a := *i.rec.Attempt
-	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeRolledBack, a.Reason})
+	i.recordEvent(OutcomeRolledBack, a.Reason)
 	i.rec.Attempt, i.rec.Damaged = nil, ""
 	i.recordReboot(a)
 	if err := i.save(); err != nil {
@@ -160,16 +160,16 @@ func (i *Installer) reinstall(ctx context.Context, resumed bool) error {
 	return fmt.Errorf("%w (%v): %s", ErrRolledBack, in.Name, a.Reason)
 }
 
-// runReinstalled takes the unpacked archive through all other phases. A hook of PreHooks that fails does not stop it.
+// runReinstalled runs what is left after unpacking: hooks, script and checks. A hook of PreHooks that fails does not stop it.
 func (i *Installer) runReinstalled(ctx context.Context, reboots bool) error {
-	before, err := programsIn(i.c.PreHooks)
+	before, err := listHooks(i.c.PreHooks)
 	if err != nil {
 		return err
 	}
 	i.mustStart = true
 	for _, hook := range before {
 		if err := i.run(ctx, hook, i.environment()); err != nil {
-			i.c.Logger.Error("going back all the same", "err", err)
+			i.c.Logger.Error("a hook failed; going back all the same", "err", err)
 		}
 	}
 	if err := i.run(ctx, i.unpacked(archive.InstallScript), i.environment()); err != nil {
@@ -179,7 +179,7 @@ func (i *Installer) runReinstalled(ctx context.Context, reboots bool) error {
 	if err := i.requestReboot(reboots); err != nil {
 		return err
 	}
-	after, err := programsIn(i.c.PostHooks)
+	after, err := listHooks(i.c.PostHooks)
 	if err != nil {
 		return err
 	}
@@ -193,8 +193,8 @@ func (i *Installer) runReinstalled(ctx context.Context, reboots bool) error {
 // giveUp records that there is no way back, and starts the services.
 func (i *Installer) giveUp(ctx context.Context, cause error) error {
 	a := i.rec.Attempt
-	i.rec.Damaged = words(fmt.Errorf("%v: %s; going back: %w", a.Name, a.Reason, cause))
-	i.rec.happened(Event{i.now(), a.Name, a.Digest, OutcomeDamaged, i.rec.Damaged})
+	i.rec.Damaged = reasonOf(fmt.Errorf("%v: %s; can't go back: %w", a.Name, a.Reason, cause))
+	i.recordEvent(OutcomeDamaged, i.rec.Damaged)
 	i.c.Logger.Error("the box may not work", "reason", i.rec.Damaged)
 	return errors.Join(fmt.Errorf("%w: %s", ErrDamaged, i.rec.Damaged), i.finishFailed(ctx))
 }

@@ -117,7 +117,7 @@ func (l *runLog) saysNoSpace() bool {
 func (l *runLog) end(result string) {
 	tail := l.tail[max(0, len(l.tail)-maxTail):]
 	if left := l.all - int64(l.head) - int64(len(tail)); left > 0 {
-		l.put(fmt.Appendf(nil, "\n[%d bytes left out]\n", left))
+		l.put(fmt.Appendf(nil, "\n[%d bytes omitted]\n", left))
 	}
 	l.put(tail)
 	if n := len(l.last); n > 0 && l.last[n-1] != '\n' {

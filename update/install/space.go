@@ -36,8 +36,8 @@ type FilledDisk struct {
 	Time   time.Time     `json:"time"`
 }
 
-// boxFault reports whether an error is a fault of the box itself, which counts against no update.
-func boxFault(err error) bool { return status.NoSpace.In(err) || errors.Is(err, ErrBox) }
+// isBoxFault reports whether an error is a fault of the box itself, which counts against no update.
+func isBoxFault(err error) bool { return status.NoSpace.In(err) || errors.Is(err, ErrBox) }
 
 // fullDisk is a disk.ErrNoSpace whose message says what is left.
 type fullDisk struct {
@@ -66,15 +66,15 @@ func (i *Installer) asBoxFault(err error) error {
 	case err == nil || errors.Is(err, ErrBox) || errors.As(err, new(*fullDisk)):
 		return err
 	case status.NoSpace.In(err):
-		return &fullDisk{i.spaceWords(), err}
+		return &fullDisk{i.describeSpace(), err}
 	case disk.Fault(err), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%w: %w", ErrBox, err)
 	}
 	return err
 }
 
-// spaceWords describes what is left of the disk of the state directory.
-func (i *Installer) spaceWords() string {
+// describeSpace describes what is left of the disk of the state directory.
+func (i *Installer) describeSpace() string {
 	bytes, files, err := space(i.dir)
 	if err != nil {
 		return err.Error()
@@ -118,10 +118,10 @@ func (i *Installer) checkRoom(need int64) error {
 		return err
 	}
 	if need > bytes-margin {
-		return &fullDisk{left: fmt.Sprintf("%s has %d bytes free, expected %d", i.dir, bytes, need+margin)}
+		return &fullDisk{left: fmt.Sprintf("%s: expected %d bytes free, got %d", i.dir, need+margin, bytes)}
 	}
 	if files < marginFiles {
-		return &fullDisk{left: fmt.Sprintf("%s has %d inodes free, expected %d", i.dir, files, marginFiles)}
+		return &fullDisk{left: fmt.Sprintf("%s: expected %d inodes free, got %d", i.dir, marginFiles, files)}
 	}
 	return nil
 }
@@ -136,8 +136,8 @@ func (i *Installer) fullDisks() (full []string) {
 	return full
 }
 
-// filledUp reports whether a disk is full that was not full when the installation began.
-func (i *Installer) filledUp() bool {
+// diskFilled reports whether a disk is full that was not full when the installation began.
+func (i *Installer) diskFilled() bool {
 	return slices.ContainsFunc(i.fullDisks(), func(dir string) bool { return !slices.Contains(i.full, dir) })
 }
 
@@ -157,21 +157,21 @@ func (i *Installer) measureRoom() {
 // every hour for an update that does not fit.
 func (i *Installer) recordBoxFault(cause error) {
 	a := i.rec.Attempt
-	a.Reason = words(cause)
+	a.Reason = reasonOf(cause)
 	if _, files, err := space(i.dir); err == nil && files >= marginFiles && status.NoSpace.In(cause) {
 		i.rec.FilledDisk = &FilledDisk{a.Digest, i.free, i.now()}
 	}
-	i.c.Logger.Error("the update was not installed because of this box, and does not count as failed", "update", a.Name, "reason", a.Reason)
+	i.c.Logger.Error("this box could not install the update; this does not count as a failure of the update", "update", a.Name, "reason", a.Reason)
 }
 
-// checkFits refuses, with disk.ErrNoSpace, an update that filled the disk and has no more free space now than then.
-func (i *Installer) checkFits(d update.Digest) error {
+// checkFilledDisk refuses, with disk.ErrNoSpace, an update that filled the disk and has no more free space now than then.
+func (i *Installer) checkFilledDisk(d update.Digest) error {
 	c := i.rec.FilledDisk
 	if c == nil || c.Digest != d || i.free >= c.Free+margin {
 		return nil
 	}
 	if now, until := i.now(), c.Time.Add(filledDiskFor); !now.Before(c.Time) && now.Before(until) {
-		return &fullDisk{left: fmt.Sprintf("the disk filled up when installing began with %d bytes free; %d are free now; boxup tries again with %d free, or after %s",
+		return &fullDisk{left: fmt.Sprintf("the last installation began with %d bytes free and filled the disk; %d are free now; boxup tries again when %d are free, or after %s",
 			c.Free, i.free, c.Free+margin, until.Format(time.RFC3339))}
 	}
 	return nil
@@ -198,9 +198,9 @@ func (i *Installer) save() error {
 	if !disk.Fault(err) {
 		return err
 	}
-	i.c.Logger.Warn("the record can't be written", "err", err)
-	if lost := i.c.FS.Remove(i.path(reserveName)); lost != nil || !status.NoSpace.In(err) {
-		return errors.Join(err, lost)
+	i.c.Logger.Warn("can't write the record; freeing the reserve", "err", err)
+	if removeErr := i.c.FS.Remove(i.path(reserveName)); removeErr != nil || !status.NoSpace.In(err) {
+		return errors.Join(err, removeErr)
 	}
 	err = i.rec.write(i.c.FS, i.dir)
 	if a := i.rec.Attempt; status.NoSpace.In(err) && (a == nil || a.Phase == PhaseCheck || a.Phase == PhaseOver) {

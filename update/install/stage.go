@@ -28,10 +28,10 @@ func (i *Installer) stage(ctx context.Context, v signing.Verified, src *os.File,
 	}
 	length := info.Size()
 	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("%w: %s is not a regular file", ErrMismatch, src.Name())
+		return 0, fmt.Errorf("%w: %s: expected a regular file", ErrMismatch, src.Name())
 	}
 	if length > update.MaxLength || v.Length() >= 0 && length != v.Length() {
-		return 0, fmt.Errorf("%w: %s has %d bytes, expected %d", ErrMismatch, src.Name(), length, v.Length())
+		return 0, fmt.Errorf("%w: %s: expected %d bytes, got %d", ErrMismatch, src.Name(), v.Length(), length)
 	}
 	if err := i.checkRoom(unpacked); err != nil {
 		return 0, err
@@ -97,7 +97,7 @@ func (i *Installer) verifyStaged(ctx context.Context, d update.Digest, length in
 func copyVerified(ctx context.Context, w io.Writer, src io.ReaderAt, d update.Digest, length int64) error {
 	h := sha256.New()
 	r := io.NewSectionReader(src, 0, length+1)
-	n, err := io.CopyBuffer(writer{io.MultiWriter(h, w)}, reader{ctx, r}, make([]byte, copySize))
+	n, err := io.CopyBuffer(plainWriter{io.MultiWriter(h, w)}, contextReader{ctx, r}, make([]byte, copySize))
 	if err != nil {
 		return err
 	}
@@ -107,21 +107,21 @@ func copyVerified(ctx context.Context, w io.Writer, src io.ReaderAt, d update.Di
 	return nil
 }
 
-// reader is an io.Reader that fails once its context has ended.
-type reader struct {
+// contextReader is an io.Reader that fails once its context has ended.
+type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
-func (r reader) Read(p []byte) (int, error) {
+func (r contextReader) Read(p []byte) (int, error) {
 	if r.ctx.Err() != nil {
 		return 0, context.Cause(r.ctx)
 	}
 	return r.r.Read(p)
 }
 
-// writer hides all methods but Write, so that io.CopyBuffer uses the given buffer.
-type writer struct{ io.Writer }
+// plainWriter hides all methods but Write, so that io.CopyBuffer uses the given buffer.
+type plainWriter struct{ io.Writer }
 
 // unpack unpacks an archive from archives/. It reports whether the box reboots after it even if the script does not
 // ask for that.

@@ -110,7 +110,7 @@ func (s Status) SetAside(n update.Name, d update.Digest) (reason string, ok bool
 		}
 	}
 	if n.Version().Compare(s.AsideTo) <= 0 && !s.AsideTo.IsZero() {
-		return fmt.Sprintf("so many versions failed that none up to %v is tried", s.AsideTo), true
+		return fmt.Sprintf("so many versions failed that boxup tries none up to %v", s.AsideTo), true
 	}
 	return "", false
 }

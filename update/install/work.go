@@ -33,7 +33,7 @@ func (i *Installer) prepareWork() error {
 		if n > maxWork || disk.Fault(err) {
 			return err
 		}
-		i.warnStays(i.workPath(), err)
+		i.warnNotRemoved(i.workPath(), err)
 		i.work = fmt.Sprintf("%s.%d", workDir, n)
 	}
 	if err := os.MkdirAll(i.workPath(unpackedDir), 0o700); err != nil {
@@ -45,7 +45,7 @@ func (i *Installer) prepareWork() error {
 		return err
 	}
 	if space.NoExec {
-		return fmt.Errorf("%s: its file system is mounted noexec, so that no install script can run: put the state directory elsewhere", i.workPath())
+		return fmt.Errorf("%s: its file system is mounted noexec, so no install script can run; move the state directory to another file system", i.workPath())
 	}
 	return writeShims(i.workPath(shimsDir), i.workPath(noteName), i.c.Path)
 }
@@ -58,9 +58,9 @@ func (i *Installer) emptyFolder() error {
 	return os.MkdirAll(i.unpacked(""), 0o700)
 }
 
-// warnStays logs that a file can't be removed that is no longer needed.
-func (i *Installer) warnStays(path string, err error) {
-	i.c.Logger.Warn("a file can't be removed and stays: look with lsattr and mount", "path", path, "err", err)
+// warnNotRemoved logs that a file that is no longer needed can't be removed.
+func (i *Installer) warnNotRemoved(path string, err error) {
+	i.c.Logger.Warn("can't remove a file that is no longer needed; lsattr and mount may show why", "path", path, "err", err)
 }
 
 // removeWork removes all directories to work in.
@@ -73,7 +73,7 @@ func (i *Installer) removeWork() error {
 		if err := removeTree(path); disk.Fault(err) {
 			return err
 		} else if err != nil {
-			i.warnStays(path, err)
+			i.warnNotRemoved(path, err)
 		}
 	}
 	return nil
@@ -125,7 +125,7 @@ func (i *Installer) run(ctx context.Context, path string, env []string) error {
 	i.c.Logger.Info("running", "program", name, "update", to, "phase", a.Phase)
 	log, err := openLog(i.path(logDir), fmt.Sprintf("== %s %v %s", i.now().Format(time.RFC3339), to, name))
 	if err != nil {
-		i.c.Logger.Warn("the output of a program is not logged", "program", name, "err", err)
+		i.c.Logger.Warn("can't log the output of a program", "program", name, "err", err)
 	}
 	err = program{
 		path:  path,
@@ -137,15 +137,15 @@ func (i *Installer) run(ctx context.Context, path string, env []string) error {
 		grace: i.c.Grace,
 	}.execute(ctx)
 	if err == nil {
-		log.end("-- ended well")
+		log.end("-- succeeded")
 		return nil
 	}
-	log.end("-- " + words(err))
-	if _, lost := os.Lstat(path); lost != nil {
-		return fmt.Errorf("%s: %w: %w", name, ErrBox, lost)
+	log.end("-- " + reasonOf(err))
+	if _, statErr := os.Lstat(path); statErr != nil {
+		return fmt.Errorf("%s: %w: %w", name, ErrBox, statErr)
 	}
-	if err = i.asBoxFault(err); !boxFault(err) && (log.saysNoSpace() || i.filledUp()) {
-		err = &fullDisk{i.spaceWords(), err}
+	if err = i.asBoxFault(err); !isBoxFault(err) && (log.saysNoSpace() || i.diskFilled()) {
+		err = &fullDisk{i.describeSpace(), err}
 	}
 	if line := log.lastLine(); line != "" {
 		return fmt.Errorf("%s: %w: %s", name, err, line)
