@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -53,9 +52,9 @@ type Mirror struct {
 	Reason string    `json:"reason,omitempty"` // why
 }
 
-// readRecord reads the record in a state directory. A missing record is the zero record, without an error. lost says why
-// a record can't be read, beside the zero record, or what damage a copy of it made good, beside that copy.
-func readRecord(dir string) (r record, lost error) {
+// readRecord reads the record in a state directory. A missing record is the zero record, without an error. damage says
+// why the record can't be read, beside the zero record; or why only its copy can be read, beside that copy.
+func readRecord(dir string) (r record, damage error) {
 	b, damage, err := disk.ReadState(filepath.Join(dir, recordName), maxRecord, func(b []byte) error {
 		_, err := parseRecord(b)
 		return err
@@ -75,12 +74,8 @@ func readRecord(dir string) (r record, lost error) {
 // parseRecord parses a record. It ignores unknown fields, which a later boxup may have added.
 func parseRecord(b []byte) (record, error) {
 	var r record
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(&r); err != nil {
+	if err := json.Unmarshal(b, &r); err != nil {
 		return record{}, explain.JSON(b, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return record{}, errors.New("expected nothing after the object")
 	}
 	if len(r.Mirrors) > settings.MaxMirrors || r.Bytes < 0 || len(r.Machine) > maxMachine {
 		return record{}, errors.New("expected fewer mirrors, a shorter machine ID, or no negative number of bytes")

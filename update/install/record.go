@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -76,12 +75,8 @@ func parseRecord(raw []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: expected at most %d bytes, got more", errRecord, maxRecord)
 	}
 	var r record
-	d := json.NewDecoder(bytes.NewReader(raw))
-	if err := d.Decode(&r); err != nil {
+	if err := json.Unmarshal(raw, &r); err != nil {
 		return record{}, fmt.Errorf("%w: %w", errRecord, explain.JSON(raw, err))
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return record{}, fmt.Errorf("%w: expected nothing after the object", errRecord)
 	}
 	if err := r.check(); err != nil {
 		return record{}, fmt.Errorf("%w: %w", errRecord, err)

@@ -82,7 +82,7 @@ func TestRecordRefused(t *testing.T) {
 		"format":             {`"format":1`, `"format":2`, "expected format 1, got 2"},
 		"no format":          {`"format":1,`, ``, "expected format 1, got 0"},
 		"cut":                {`"outcome":"installed"}]}`, `"outcome":"installed"}]`, "got the end"},
-		"more":               {`"outcome":"installed"}]}`, `"outcome":"installed"}]}{}`, "expected nothing after the object"},
+		"more":               {`"outcome":"installed"}]}`, `"outcome":"installed"}]}{}`, "expected nothing more"},
 		"null name":          {`"name":"p-7.tar.gz",`, ``, "an installed update lacks"},
 		"bad name":           {`p-7.tar.gz`, `../p-7.tar.gz`, "name"},
 		"installed digest":   {`"p-7.tar.gz","digest":"` + sum, `"p-7.tar.gz","digest":"` + zero, "an installed update lacks"},
