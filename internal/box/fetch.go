@@ -97,7 +97,7 @@ func (s *session) fetchRelease(ctx context.Context, rel trust.Release) (_ *os.Fi
 	if !st.Has(rel) {
 		err := s.download(ctx, st, rel)
 		s.noteMirrors()
-		if err := errors.Join(err, s.remember()); err != nil {
+		if err := errors.Join(err, s.saveRecord()); err != nil {
 			return nil, explain.At(rel.Name().String(), status.Coded(err))
 		}
 	}

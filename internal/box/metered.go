@@ -3,7 +3,6 @@ package box
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -56,14 +55,14 @@ func (p part) missing(rel trust.Release) int64 {
 
 // allowance counts the bytes that may come in a day.
 type allowance struct {
-	most   int64            // bytes a day; 0: unlimited
+	most   int64            // bytes a day
 	now    func() time.Time // decides which day it is
 	record *record
 	save   func() error
 }
 
 func (s *session) allowance() allowance {
-	return allowance{s.MaxBytesPerDay, s.today, &s.record, s.remember}
+	return allowance{s.MaxBytesPerDay, s.today, &s.record, s.saveRecord}
 }
 
 // today returns the time that decides which day it is: the reference time if there is a repository, else the clock, or the
@@ -80,27 +79,8 @@ func (s *session) today() time.Time {
 	return s.Built
 }
 
-// left returns how many bytes may still come today.
-func (a allowance) left() int64 {
-	if a.most == 0 {
-		return math.MaxInt64
-	}
-	return max(a.most-a.record.bytesOn(a.now()), 0)
-}
-
-// spend counts n bytes that came, and saves the record.
-func (a allowance) spend(n int64) error {
-	if a.most == 0 || n == 0 {
-		return nil
-	}
-	a.record.addBytes(a.now(), n)
-	return a.save()
-}
-
-func (a allowance) over(name update.Name, need int64) error {
-	return status.WithCode(fmt.Errorf("%v: %w: the next part has %d bytes, and max_bytes_per_day leaves %d today; the download continues on the next days",
-		name, errCap, need, a.left()), status.ExitHeld)
-}
+// Left returns how many bytes may still come today.
+func (a allowance) Left() int64 { return max(a.most-a.record.bytesOn(a.now()), 0) }
 
 // budget is the allowance for the download of one update. It is a fetch.Budget.
 type budget struct {
@@ -109,17 +89,21 @@ type budget struct {
 	digest update.Digest
 }
 
-// Left returns how many bytes may still come today.
-func (b budget) Left() int64 { return b.left() }
-
 // Spend counts bytes that came, and records that here bytes of the archive are on the disk.
 func (b budget) Spend(bytes, here int64) error {
 	b.record.Part = part{b.digest, here}
-	return b.spend(bytes)
+	if bytes == 0 {
+		return nil
+	}
+	b.record.addBytes(b.now(), bytes)
+	return b.save()
 }
 
 // Over returns the error for need bytes that must come at once and are more than the cap leaves today.
-func (b budget) Over(need int64) error { return b.over(b.name, need) }
+func (b budget) Over(need int64) error {
+	return status.WithCode(fmt.Errorf("%v: %w: the next part has %d bytes, and max_bytes_per_day leaves %d today; the download continues on the next days",
+		b.name, errCap, need, b.Left()), status.ExitHeld)
+}
 
 // releaseBudget is the budget of an update of the signed list. It downloads block by block or, if no mirror has the block
 // list, in one piece.

@@ -28,14 +28,14 @@ func TestDailyCapWithoutClock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var r record
 			var now time.Time
-			a := allowance{20, func() time.Time { return now }, &r, func() error { return nil }}
+			b := budget{allowance: allowance{20, func() time.Time { return now }, &r, func() error { return nil }}}
 			for i, s := range c.times {
 				now = at(s)
-				got := min(10, a.left())
+				got := min(10, b.Left())
 				if got != c.want[i] {
 					t.Errorf("%s: %d bytes may come, expected %d", s, got, c.want[i])
 				}
-				check(t, a.spend(got))
+				check(t, b.Spend(got, got))
 			}
 		})
 	}

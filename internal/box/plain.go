@@ -144,7 +144,7 @@ func (b *Box) plainUpdate(ctx context.Context, url string, opts Options) error {
 		m := Mirror{URL: url}
 		m.Until, m.Reason = restOf(p.client.Upstreams()[0].State(), time.Now(), p.Now())
 		p.record.notePause(m)
-		return errors.Join(err, p.remember())
+		return errors.Join(err, p.saveRecord())
 	})
 }
 

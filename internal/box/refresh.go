@@ -120,7 +120,7 @@ func (s *session) refresh(ctx context.Context) (*trust.Repository, error) {
 	} else {
 		s.record.Error = brief(err.Error())
 	}
-	return repo, errors.Join(status.Coded(err), status.Coded(s.remember()))
+	return repo, errors.Join(status.Coded(err), status.Coded(s.saveRecord()))
 }
 
 func (s *session) askMirrors(ctx context.Context) (*trust.Repository, error) {

@@ -232,7 +232,7 @@ func (s *session) loadToChange() error {
 			s.warn("can't write the trusted metadata again: %v", err)
 		}
 	}
-	return status.Coded(s.remember())
+	return status.Coded(s.saveRecord())
 }
 
 // disconnect closes the client, if there is one.
@@ -242,7 +242,7 @@ func (s *session) disconnect() {
 	}
 }
 
-func (s *session) remember() error { return s.record.write(s.FS, s.State) }
+func (s *session) saveRecord() error { return s.record.write(s.FS, s.State) }
 
 // interrupted reports whether an installation was interrupted, so that services may be stopped.
 func (c *config) interrupted() bool {

@@ -91,7 +91,7 @@ func (s *session) report() Report {
 		r.Mirrors = append(r.Mirrors, m)
 	}
 	if s.MaxBytesPerDay > 0 {
-		left := s.allowance().left()
+		left := s.allowance().Left()
 		r.Today = &left
 	}
 	repo, err := s.trusted()
