@@ -105,7 +105,7 @@ func TestInitRefusals(t *testing.T) {
 		"a root that is absent": {[]string{"--root", "ABSENT", "http://a"}, cliFailed, "no such file"},
 		"no mirror":             {[]string{"--root", "ROOT"}, 2, "expected --root FILE URL…, got nothing"},
 		"a mirror that isn't":   {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "a.example"}, 2, "mirrors: expected a list"},
-		"a mirror twice":        {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "http://a", "http://a"}, 2, "stands twice"},
+		"a mirror twice":        {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "http://a", "http://a"}, 2, "is there twice"},
 		"a bad product":         {[]string{"--root", "ROOT", "--root-fingerprint", "FINGERPRINT", "--product", "P", "http://a"}, 2, "product: expected"},
 	} {
 		t.Run(name, func(t *testing.T) {

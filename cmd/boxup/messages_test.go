@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -62,7 +63,12 @@ func set(field, value string) func(m *misfortune) {
 	return func(m *misfortune) {
 		b, err := os.ReadFile(m.path("C/config.json"))
 		check(m.t, err)
-		m.write("C/config.json", append([]byte(`{"`+field+`":`+value+`,`), bytes.TrimPrefix(bytes.ReplaceAll(b, []byte(`"`+field+`":`), []byte(`"was":`)), []byte("{"))...))
+		object := map[string]json.RawMessage{}
+		check(m.t, json.Unmarshal(b, &object))
+		object[field] = json.RawMessage(value)
+		b, err = json.Marshal(object)
+		check(m.t, err)
+		m.write("C/config.json", b)
 	}
 }
 
@@ -147,7 +153,7 @@ func complaints(t *testing.T) []complaint {
 		{"config is cut", file("C/config.json", `{"mirrors": ["http://a`), "check", []string{cfg, "line 1"}},
 		{"config lacks a comma", file("C/config.json", "{\n  \"rate\": 5\n  \"window\": \"02:00-04:00\"\n}"), "check", []string{cfg, "line 3"}},
 		{"config with a comma too many", file("C/config.json", "{\n  \"rate\": 5,\n}"), "check", []string{cfg, "line 3"}},
-		{"config is a list", file("C/config.json", `[]`), "check", []string{cfg, "expected a JSON object"}},
+		{"config is a list", file("C/config.json", `[]`), "check", []string{cfg, "expected an object, got a list"}},
 		{"config is followed by something", file("C/config.json", "{}\n{}"), "check", []string{cfg, "line 2"}},
 		{"config too long", file("C/config.json", "{"+strings.Repeat(" ", 64<<10)+"}"), "check", []string{cfg, "at most 65536 bytes"}},
 		{"config with an unknown field", set("größe", `5`), "check", []string{cfg, `"größe"`}},

@@ -223,7 +223,7 @@ func TestNoRoom(t *testing.T) {
 	})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(status.ExitNoSpace, "update").says(one, "no space left", fmt.Sprint(install.Needs(length, 8<<40))+" of them for installing it")
+	d.must(status.ExitNoSpace, "update").says(one, "no space left", fmt.Sprint(install.Needs(length, 8<<40))+" of them to install the update")
 	for _, r := range m.asked() {
 		if strings.Contains(r, "sha256") {
 			t.Errorf("asked for %s", r)

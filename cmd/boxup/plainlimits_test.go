@@ -208,7 +208,7 @@ func TestPlainNoRoomToInstall(t *testing.T) {
 	check(t, unix.Statfs(d.dir, &disk))
 	length := min(int64(disk.Bavail)*int64(disk.Bsize)/10*7, update.MaxLength) // of a larger disk it is too little for this test
 	tooLong(m, length)
-	d.must(status.ExitNoSpace, "update", "--key", d.key(), m.URL).says("are for installing it")
+	d.must(status.ExitNoSpace, "update", "--key", d.key(), m.URL).says("and its installation ")
 	for _, r := range m.asked() {
 		if strings.HasPrefix(r, "GET update/"+one+" ") {
 			t.Errorf("asked for it: %s", r)
@@ -227,6 +227,6 @@ func TestPlainNoRoomToInstall(t *testing.T) {
 		w.WriteHeader(http.StatusOK)
 		return true
 	})
-	d.must(status.ExitNoSpace, "update", "--key", d.key(), m.URL).says("are for installing it")
+	d.must(status.ExitNoSpace, "update", "--key", d.key(), m.URL).says("and its installation ")
 	d.has("", "")
 }

@@ -433,7 +433,7 @@ func TestFetchedBefore(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	m := w.mirror()
 	d := w.newDevice(map[string]any{"window": "02:00-04:00"}, m)
-	d.must(status.ExitHeld, "update").says("waits: it is fetched")
+	d.must(status.ExitHeld, "update").says("waits: it is downloaded")
 	m.on(func(rw http.ResponseWriter, _ *http.Request) bool {
 		http.Error(rw, "bad gateway", http.StatusBadGateway)
 		return true
@@ -510,7 +510,7 @@ func TestDiskFails(t *testing.T) {
 	w := newWorld(t)
 	w.publish(trust.Conditions{}, map[string][]byte{one: w.pack(one, "")})
 	d := w.newDevice(map[string]any{"state": "../D", "root": "root.json"}, w.mirror())
-	const hint = "hint: the disk of this box is read-only or fails"
+	const hint = "hint: the disk of this box fails or is read-only"
 	d.must(status.ExitAvailable, "check", "--state", d.path("S2"))
 	check(t, os.Remove(d.path("S2/metadata/1.root.json")))
 	check(t, os.Symlink("/proc/self/mem", d.path("S2/metadata/1.root.json"))) // begins with EIO

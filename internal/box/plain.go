@@ -125,7 +125,7 @@ func (b *Box) plainInstall(ctx context.Context, path string, opts Options) error
 
 func (b *Box) plainUpdate(ctx context.Context, url string, opts Options) error {
 	if err := fetch.CheckURL(url); err != nil {
-		return status.Usagef("expected http://host or https://host: %w", err)
+		return status.Usagef("%w", err)
 	}
 	url = strings.TrimRight(url, "/")
 	return b.changePlain(ctx, opts, func(p *plainSession) error {

@@ -171,9 +171,9 @@ func TestNothingVerified(t *testing.T) {
 
 func TestConfigRefused(t *testing.T) {
 	for name, change := range map[string]func(c *install.Config){
-		"reboot policy":      func(c *install.Config) { c.Reboot = "sometimes" },
-		"no state directory": func(c *install.Config) { c.Dir = "" },
-		"no colon":           func(c *install.Config) { c.Dir += ":2" },
+		"reboot policy":     func(c *install.Config) { c.Reboot = "sometimes" },
+		"a state directory": func(c *install.Config) { c.Dir = "" },
+		"no colon":          func(c *install.Config) { c.Dir += ":2" },
 	} {
 		b := newBox(t)
 		change(&b.c)
@@ -388,10 +388,10 @@ func TestBadRecord(t *testing.T) {
 		t.Errorf("beside a copy the status is %+v, error %v", s, err)
 	}
 	must(t, os.WriteFile(b.at("record.json.copy"), []byte(`{"format":1}`), 0o600))
-	if _, err := install.ReadStatus(b.c.Dir); err == nil || !strings.Contains(err.Error(), "format 2") {
+	if _, err := install.ReadStatus(b.c.Dir); err == nil || !strings.Contains(err.Error(), "expected format 1, got 2") {
 		t.Errorf("error is %v", err)
 	}
-	if s := b.status(); s.Installed != nil || !strings.Contains(s.Damaged, "format 2") {
+	if s := b.status(); s.Installed != nil || !strings.Contains(s.Damaged, "expected format 1, got 2") {
 		t.Errorf("status is %+v", s)
 	}
 	if raw, err := os.ReadFile(b.at("record.json.bad")); err != nil || string(raw) != `{"format":2}` {
