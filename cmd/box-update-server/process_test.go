@@ -55,6 +55,8 @@ type server struct {
 	base string // http://host:port
 	done chan struct{}
 	err  error // of Wait; read after done is closed
+
+	failed bool // the test has checked that it ended with an error, by fails
 }
 
 // serve starts a server of a directory.
@@ -63,12 +65,16 @@ func serve(t *testing.T, dir string) *server {
 	return launch{settings: map[string]any{"updates_dir": dir}}.start(t)
 }
 
-// start starts a server and waits until it listens. When the test ends, the server is told to
-// end, and the test fails unless it exits with status 0.
+// start starts a server and waits until it listens. When the test ends, the server is told to end, and the test fails
+// unless it exits with status 0, or the test has called fails.
 func (l launch) start(t *testing.T) *server {
 	t.Helper()
 	s := l.run(t)
-	t.Cleanup(func() { s.stop(t) })
+	t.Cleanup(func() {
+		if !s.failed {
+			s.stop(t)
+		}
+	})
 	listening := regexp.MustCompile(`(?m)^.*\bmsg"?[=:]"?listening"?.*\baddr"?[=:]"?([^"\s]+)`)
 	testworld.Await(t, "listening", func() bool {
 		if m := listening.FindStringSubmatch(s.log.String()); m != nil {
@@ -155,12 +161,13 @@ func (s *server) stop(t *testing.T) {
 func (s *server) fails(t *testing.T, text string) {
 	t.Helper()
 	s.wait(t)
+	s.failed = true
 	if s.cmd.ProcessState.ExitCode() != 1 || s.log.line(program+": ", text) == "" {
 		t.Errorf("got %v: %s", s.err, s.log)
 	}
 }
 
-// wait waits until the server has ended, and ends it where it takes too long.
+// wait waits until the server has ended, and ends it where it takes too long. The test fails if the server panicked or raced.
 func (s *server) wait(t *testing.T) {
 	t.Helper()
 	select {
@@ -168,6 +175,9 @@ func (s *server) wait(t *testing.T) {
 	case <-time.After(patience):
 		t.Errorf("server did not end: %v", s.cmd.Process.Kill())
 		<-s.done
+	}
+	if log := s.log.String(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic") {
+		t.Errorf("server panicked or raced")
 	}
 }
 
@@ -177,9 +187,6 @@ func (s *server) ends(t *testing.T) {
 	s.wait(t)
 	if s.err != nil {
 		t.Errorf("server ended with %v", s.err)
-	}
-	if log := s.log.String(); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic") {
-		t.Errorf("server panicked or raced")
 	}
 	if t.Failed() {
 		t.Logf("log of the server:\n%s", s.log.tail())
