@@ -20,16 +20,20 @@ const (
 // onceMemory is how many bytes of memory a single sync uses before it collects more often.
 const onceMemory = 48 << 20
 
-// paceEvery is the time between two adjustments.
-const paceEvery = time.Second
+// paceEvery is the time between two adjustments. It is short because much may become live at once, and until the next
+// adjustment the percentage that suited a small heap lets a large one grow fivefold.
+const paceEvery = 20 * time.Millisecond
 
 // paceCollector adjusts the garbage collector to the live heap until ctx ends.
 func paceCollector(ctx context.Context) {
-	for {
-		samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
+	for percent := uint64(0); ; {
 		metrics.Read(samples)
 		live := max(1<<20, samples[0].Value.Uint64()+samples[1].Value.Uint64())
-		debug.SetGCPercent(int(min(mostPercent, max(leastPercent, 100*room/live))))
+		if next := min(mostPercent, max(leastPercent, 100*room/live)); next != percent {
+			debug.SetGCPercent(int(next)) // stops the world
+			percent = next
+		}
 		if pace.Sleep(ctx, paceEvery) != nil {
 			return
 		}
