@@ -350,6 +350,7 @@ func TestServicesAreStartedFirst(t *testing.T) {
 		"root":        {cliFailed, func(d *device) { check(t, os.Remove(d.path("C/root.json"))) }},
 		"metadata":    {status.ExitUnavailable, func(d *device) { d.write("S/metadata/2.root.json", []byte("{")); d.offline() }},
 		"mirrors":     {status.ExitUnavailable, (*device).offline},
+		"the key":     {cliFailed, func(*device) {}}, // of the plain mode, which names a file that is missing
 		"the product": {status.ExitRefused, func(d *device) { d.configure(map[string]any{"product": "another"}) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -367,10 +368,14 @@ func TestServicesAreStartedFirst(t *testing.T) {
 				t.Fatalf("it was not killed\n%s", out)
 			}
 			c.hurt(d)
+			args := []string{"update", "--splay", "100h"}
+			if name == "the key" {
+				args = append(args, "--key", d.path("missing.pub"), "http://127.0.0.1:1")
+			}
 			var out []byte
 			var err error
 			for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-				out, err = d.command("update", "--splay", "100h").CombinedOutput()
+				out, err = d.command(args...).CombinedOutput()
 				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != status.ExitLocked {
 					break // what was killed while it started another program shares its lock for a moment
 				}
