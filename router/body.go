@@ -148,11 +148,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.have += int64(n)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		// The deadline may also be that of uploads.end: then setDeadline returns errDisplaced, which is the true
-		// reason.
-		if err = b.setDeadline(time.Now()); err == nil {
-			err = b.why
-		}
+		err = b.why
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = fmt.Errorf("%w: %d of %d bytes came", errCut, b.have, b.size)
 	}

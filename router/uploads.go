@@ -66,6 +66,8 @@ type upload struct {
 	held  int64     // bytes of memory that it holds
 	whole bool      // all has arrived: it is no longer ended for others
 	ended bool      // it was ended, because others needed its memory
+
+	pieces []*[]byte // from uploads.pieces, the last of which a Read may be filling
 }
 
 func newUpload(l *uploads, from front.Address, size int64, body io.Reader, c *http.ResponseController) *upload {
@@ -117,6 +119,27 @@ func (l *uploads) remove(u *upload) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u.setMemory(nil, 0)
+	u.putBack(len(u.pieces))
+}
+
+// putBack gives the first n pieces back. u.list.mu is held.
+func (u *upload) putBack(n int) {
+	for _, p := range u.pieces[:n] {
+		u.list.pieces.Put(p)
+	}
+	u.pieces = u.pieces[n:]
+}
+
+// addPiece returns a piece for n more bytes, or errDisplaced if the upload was ended.
+func (u *upload) addPiece(n int64) ([]byte, error) {
+	u.list.mu.Lock()
+	defer u.list.mu.Unlock()
+	if u.ended {
+		return nil, errDisplaced
+	}
+	p := u.list.pieces.Get().(*[]byte)
+	u.pieces = append(u.pieces, p)
+	return (*p)[:n], nil
 }
 
 // setMemory makes an upload hold n bytes of p and nothing of any other pool. A nil p frees its memory. u.list.mu is
@@ -174,18 +197,23 @@ func (p *pool) slowest(now time.Time) (out *upload) {
 	return out
 }
 
-// end ends an upload, whose memory counts as free from now on. u.list.mu is held.
+// end ends an upload, whose memory counts as free from now on. Others use it at once, but for the piece that a Read may
+// be filling: until the upload has noticed its end, it would hold memory that is given to others too. u.list.mu is held.
 func (u *upload) end() {
 	u.ended = true
 	u.setMemory(nil, 0)
+	u.putBack(max(0, len(u.pieces)-1))
 	_ = u.control.SetReadDeadline(time.Unix(1, 0)) // fails where the connection is gone
 }
 
-// Read reads from the body.
+// Read reads from the body. It returns errDisplaced if the upload was ended, even if the last bytes have arrived.
 func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.body.Read(p)
 	u.list.mu.Lock()
 	defer u.list.mu.Unlock()
+	if u.ended {
+		return 0, errDisplaced
+	}
 	u.arrived(n, time.Now())
 	return n, err
 }
@@ -206,8 +234,7 @@ func (u *upload) setDeadline(t time.Time) error {
 func (rt *router) upload(w *reply, r *http.Request, lane *semaphore.Weighted) (body []byte, done func(), err error) {
 	u := newUpload(rt.bodies.uploads, front.ClientOf(r, rt.config.Front.TrustedProxies), r.ContentLength, r.Body, http.NewResponseController(w))
 	defer u.list.remove(u)
-	pieces, back, err := rt.receive(u)
-	defer back()
+	pieces, err := rt.receive(u)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -218,37 +245,31 @@ func (rt *router) upload(w *reply, r *http.Request, lane *semaphore.Weighted) (b
 	return bytes.Join(pieces, nil), done, nil
 }
 
-// receive reads an upload in pieces. The caller must call back, after an error too, when it no longer needs them.
-func (rt *router) receive(u *upload) (pieces [][]byte, back func(), err error) {
-	l := u.list
-	var pooled []*[]byte
-	back = func() {
-		for _, p := range pooled {
-			l.pieces.Put(p)
-		}
-	}
+// receive reads an upload in pieces, which are valid until the upload is removed.
+func (rt *router) receive(u *upload) (pieces [][]byte, err error) {
 	from := rt.paced(u, u.size, u.setDeadline)
 	from.first = firstByteTime
 	if u.size > 0 {
 		pieces = append(pieces, make([]byte, min(firstPiece, u.size)))
-		if err := l.grow(u, uploadCost); err != nil {
-			return nil, back, err
+		if err := u.list.grow(u, uploadCost); err != nil {
+			return nil, err
 		}
 		if _, err := io.ReadFull(from, pieces[0]); err != nil {
-			return nil, back, err
+			return nil, err
 		}
 	}
 	for left := u.size - firstPiece; left > 0; left -= uploadPiece {
-		if err := l.grow(u, uploadPiece); err != nil {
-			return nil, back, err
+		if err := u.list.grow(u, uploadPiece); err != nil {
+			return nil, err
 		}
-		p := l.pieces.Get().(*[]byte)
-		pooled = append(pooled, p)
-		piece := (*p)[:min(uploadPiece, left)]
+		piece, err := u.addPiece(min(uploadPiece, left))
+		if err != nil {
+			return nil, err
+		}
 		pieces = append(pieces, piece)
 		if _, err := io.ReadFull(from, piece); err != nil {
-			return nil, back, err
+			return nil, err
 		}
 	}
-	return pieces, back, nil
+	return pieces, nil
 }

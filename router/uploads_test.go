@@ -129,9 +129,39 @@ func (s bodySender) upload(rt *router, from front.Address) error {
 	})
 	u := newUpload(rt.bodies.uploads, from, int64(s.size), server, http.NewResponseController(&deadlines{conn: server}))
 	defer u.list.remove(u)
-	_, back, err := rt.receive(u)
-	back()
+	_, err := rt.receive(u)
 	return err
+}
+
+// An upload that was ended holds nothing but the piece that it reads into, even before it notices its end.
+func TestEndedUploadHoldsOnePiece(t *testing.T) {
+	l := newUploads()
+	client, server := net.Pipe()
+	defer func() { _ = client.Close(); _ = server.Close() }() // never fail
+	u := newUpload(l, front.Address{}, 3_000_000, server, http.NewResponseController(&deadlines{conn: server}))
+	for range 4 {
+		if _, err := u.addPiece(uploadPiece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.mu.Lock()
+	last := u.pieces[3]
+	u.end()
+	if len(u.pieces) != 1 || u.pieces[0] != last {
+		t.Errorf("it holds %d pieces", len(u.pieces))
+	}
+	l.mu.Unlock()
+	if _, err := u.addPiece(uploadPiece); !errors.Is(err, errDisplaced) {
+		t.Errorf("another piece: %v", err)
+	}
+	go func() { _, _ = client.Write([]byte{1}) }() // fails once the pipe is closed
+	if n, err := u.Read(make([]byte, 1)); n != 0 || !errors.Is(err, errDisplaced) {
+		t.Errorf("read %d bytes: %v", n, err)
+	}
+	l.remove(u)
+	if len(u.pieces) != 0 {
+		t.Error("it holds a piece after its request")
+	}
 }
 
 // Long lists arrive beside strangers who keep a hundred connections, each of which is opened again once it is cut.
