@@ -35,7 +35,7 @@ func TestEverySurfaceSaysTheSame(t *testing.T) {
 		{name: "quarantined at an origin", make: quarantinedAtOrigin, says: lost + "publish it again", urgent: true, status: 4},
 		{name: "damaged metadata that can't be written again", make: damagedForGood, says: "metadata: metadata/timestamp.json: "},
 		{name: "damaged metadata at a mirror", make: damagedAtMirror, says: "metadata: metadata: ", urgent: true, unready: true, status: 3},
-		{name: "lost at a mirror", make: lostAtMirror, says: lost + "damaged here, or at the upstreams", urgent: true, status: 3},
+		{name: "lost at a mirror", make: lostAtMirror, says: lost + "damaged here or at the upstreams", urgent: true, status: 3},
 		{name: "improper at an origin", make: improperAtOrigin, says: "opq-box-update-1600000000.tar.gz is not a proper update: "},
 		{name: "near its expiry at a mirror", make: nearExpiryAtMirror, says: "expiry: timestamp 1 expires at ", urgent: true, status: 4},
 		{name: "not renewed in a plain directory", make: notRenewed, says: "renewal: timestamp 1 and snapshot 1 were not renewed", urgent: true, status: 4},
