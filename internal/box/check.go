@@ -37,9 +37,14 @@ func (b *Box) Check(ctx context.Context) (o Offer, err error) {
 	return o, err
 }
 
+// facts returns what the conditions of an update can ask about this box.
+func (s *session) facts(installed install.Status) trust.Box {
+	return trust.Box{Machine: s.machine, Hardware: s.Hardware, Installed: installed.Version}
+}
+
 // offer returns what a repository has for this box. With downgrade, that may be a version lower than the installed one.
 func (s *session) offer(repo *trust.Repository, installed install.Status, downgrade bool) Offer {
-	c := chooser{product: s.Product, machine: s.machine, hardware: s.Hardware, status: installed, downgrade: downgrade}
+	c := chooser{product: s.Product, box: s.facts(installed), status: installed, downgrade: downgrade}
 	if s.MaxBytesPerDay > 0 && !downgrade {
 		c.part = s.record.Part
 	}

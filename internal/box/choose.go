@@ -34,10 +34,9 @@ type choice struct {
 
 // chooser says which update a box takes.
 type chooser struct {
-	product  update.Product
-	machine  string
-	hardware string
-	status   install.Status
+	product update.Product
+	box     trust.Box
+	status  install.Status
 
 	// downgrade lets the box take the highest listed version although a higher one is installed.
 	downgrade bool
@@ -107,7 +106,7 @@ func (c chooser) verdict(rel trust.Release, at time.Time) trust.Verdict {
 	if c.installed(rel.Name()) {
 		return trust.Verdict{}
 	}
-	return rel.Evaluate(trust.Box{Machine: c.machine, Hardware: c.hardware, Installed: c.status.Version}, at)
+	return rel.Evaluate(c.box, at)
 }
 
 func sameVersion(a, b trust.Release) bool { return a.Name().Version().Compare(b.Name().Version()) == 0 }

@@ -91,21 +91,22 @@ func (s *session) toInstall(ctx context.Context, installed install.Status, opts 
 	return rel, f, nil
 }
 
-// checkFits refuses an update that is for other hardware, or needs another one to be installed first. If the rollout has
-// not reached this box, or is paused, it only warns, because a person named the update.
+// checkFits refuses an update whose conditions this box does not meet. If only the rollout has not reached the box, or
+// is paused, it warns, because a person named the update.
 func (s *session) checkFits(rel trust.Release, installed install.Status) error {
 	repo, err := s.trusted()
 	if err != nil {
 		return err
 	}
-	v := rel.Evaluate(trust.Box{Machine: s.machine, Hardware: s.Hardware, Installed: installed.Version}, repo.RolloutTime(s.clock()))
+	v := rel.Evaluate(s.facts(installed), repo.RolloutTime(s.clock()))
 	switch v.Hold {
-	case trust.HoldHardware, trust.HoldVersion:
-		return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))
+	case trust.HoldNone:
+		return nil
 	case trust.HoldRollout:
 		s.warn("%v: %s; installing it anyway, because you named it", rel.Name(), v.Reason)
+		return nil
 	}
-	return nil
+	return refused(fmt.Errorf("%v: %s", rel.Name(), v.Reason))
 }
 
 // install installs a trusted update. It then removes the download if the update is installed or was set aside, or if

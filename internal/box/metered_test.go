@@ -80,7 +80,7 @@ func TestMeteredYear(t *testing.T) {
 					check(t, err)
 					last = n
 				}
-				out := chooser{product: update.DefaultProduct, machine: "m", status: s, part: here}.choose(repo, at)
+				out := chooser{product: update.DefaultProduct, box: trust.Box{Machine: "m", Installed: s.Version}, status: s, part: here}.choose(repo, at)
 				rel := out.Release
 				if rel.IsZero() {
 					continue

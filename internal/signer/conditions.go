@@ -2,7 +2,6 @@ package signer
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,8 +119,6 @@ func checkMinVersion(a trust.Addition) error {
 	}
 	return nil
 }
-
-func sameConditions(a, b trust.Conditions) bool { return reflect.DeepEqual(a, b) }
 
 // RolloutFacts describes a rollout at some time.
 type RolloutFacts struct {

@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -163,4 +165,30 @@ func TestPauseAndResume(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each field of trust.Conditions is in what boxsign prints of an update, as text and as JSON.
+func TestDescribesEachCondition(t *testing.T) {
+	describe := func(c trust.Conditions) (text, object string) {
+		ring := testworld.NewKeyring("")
+		p := testworld.SignList(t, ring.Init(t, testworld.Start, 1), &trust.Ledger{}, testworld.Start, ring.Releases, func(e *trust.TargetsEdit) error {
+			a := testworld.Addition("p-1.tar.gz", nil)
+			a.Conditions = c
+			return e.Add(a)
+		})
+		l := describeRelease(p.Releases()[0], testworld.Start)
+		b, err := json.Marshal(l)
+		testworld.Must(t, err)
+		return l.conditions(""), string(b)
+	}
+	noText, noCondition := describe(trust.Conditions{})
+	if noText != "" {
+		t.Errorf("got %q without conditions", noText)
+	}
+	for field, c := range testworld.Conditions(t) {
+		text, object := describe(c)
+		if strings.Count(text, "\n") != 1 || object == noCondition {
+			t.Errorf("%s: got %q and %s", field, text, object)
+		}
+	}
 }

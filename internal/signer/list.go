@@ -53,7 +53,7 @@ func (x *session) addUpdate(e *trust.TargetsEdit, a trust.Addition) error {
 		return err
 	}
 	had, listed := x.base.Release(a.Name)
-	if given := a.Conditions; listed && had.Digest() == a.Digest && !sameConditions(given, trust.Conditions{}) && !sameConditions(given, had.Conditions()) {
+	if given := a.Conditions; listed && had.Digest() == a.Digest && !given.Equal(trust.Conditions{}) && !given.Equal(had.Conditions()) {
 		return status.WithHint(fmt.Errorf("%v is listed already, with other conditions", a.Name),
 			"change its rollout with boxsign rollout; for other hardware or another lowest version, build it again with another version")
 	}

@@ -134,7 +134,7 @@ func diffLists(before, now *trust.Repository) []listChange {
 	for _, r := range before.Releases() {
 		if n, listed := now.Release(r.Name()); !listed {
 			out = append(out, listChange{"withdrew", r.Name()})
-		} else if !sameConditions(r.Conditions(), n.Conditions()) {
+		} else if !r.Conditions().Equal(n.Conditions()) {
 			out = append(out, listChange{"changed", r.Name()})
 		}
 	}

@@ -205,7 +205,7 @@ func sameChange(a, b trust.Plan) bool {
 // sameRelease reports whether two entries for an update differ at most in the time of publishing.
 func sameRelease(a, b trust.Release) bool {
 	return a.Name() == b.Name() && a.Digest() == b.Digest() && a.Length() == b.Length() && a.Unpacked() == b.Unpacked() &&
-		sameConditions(a.Conditions(), b.Conditions())
+		a.Conditions().Equal(b.Conditions())
 }
 
 // removeSigned removes signedFile, if it exists: its list is published, or another list was published first.

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -29,6 +30,11 @@ func TestWords(t *testing.T) {
 	} {
 		if got := describeConditions(u, c, at); got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	for field, c := range testworld.Conditions(t) {
+		if got := describeConditions(update.Update{Time: at}, c, at); got == everyBox {
+			t.Errorf("%s: got %q", field, got)
 		}
 	}
 	if got := describeConditions(update.Update{}, trust.Conditions{}, at); got != everyBox {

@@ -46,17 +46,24 @@ func canonical(v any) ([]byte, error) {
 	return b, checkCanonical(b)
 }
 
-// mergeInto returns the object old with the fields of ours added or replaced, in canonical JSON. The fields in
-// without are dropped unless ours has them.
-func mergeInto(old []byte, ours any, without ...string) (json.RawMessage, error) {
+// mergeInto returns the object old without the fields of was and with those of ours, in canonical JSON.
+func mergeInto(old []byte, was, ours any) (json.RawMessage, error) {
 	all := map[string]json.RawMessage{}
 	if err := json.Unmarshal(old, &all); err != nil {
 		return nil, err
 	}
-	for _, field := range without {
+	b, err := canonical(was)
+	if err != nil {
+		return nil, err
+	}
+	var dropped map[string]json.RawMessage
+	if err := json.Unmarshal(b, &dropped); err != nil {
+		return nil, err
+	}
+	for field := range dropped {
 		delete(all, field)
 	}
-	b, err := canonical(ours)
+	b, err = canonical(ours)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,49 @@ const (
 	maxModel    = 64
 	maxAfter    = 10 * 365 * 24 * time.Hour
 )
+
+// Conditions says which boxes an update is for, and when. The zero value means every box at once.
+type Conditions struct {
+	Rollout    *Rollout       // nil: all boxes at once
+	Hardware   []string       // nil: every hardware
+	MinVersion update.Version // the lowest version that it may be installed over; zero: any
+}
+
+// Equal reports whether both say the same.
+func (c Conditions) Equal(o Conditions) bool { return reflect.DeepEqual(c, o) }
+
+func (c Conditions) check() error {
+	if err := c.Rollout.check(); err != nil {
+		return err
+	}
+	return checkHardware(c.Hardware)
+}
+
+// wireConditions is Conditions in the custom field of a target.
+type wireConditions struct {
+	Hardware   []string     `json:"hardware,omitempty"`
+	MinVersion string       `json:"min_version,omitempty"`
+	Rollout    *wireRollout `json:"rollout,omitempty"`
+}
+
+func (c Conditions) wire() wireConditions {
+	return wireConditions{c.Hardware, c.MinVersion.String(), c.Rollout.wire()}
+}
+
+func (w wireConditions) open() (c Conditions, err error) {
+	if len(w.Hardware) > 0 { // Equal takes nil and an empty list for different
+		c.Hardware = w.Hardware
+	}
+	if c.Rollout, err = w.Rollout.open(); err != nil {
+		return Conditions{}, err
+	}
+	if w.MinVersion != "" {
+		if c.MinVersion, err = update.ParseVersion(w.MinVersion); err != nil {
+			return Conditions{}, fmt.Errorf("min_version: %w", err)
+		}
+	}
+	return c, c.check()
+}
 
 // Rollout says which share of the boxes takes an update, and from when. A nil Rollout means all boxes at once.
 type Rollout struct {
@@ -148,14 +192,6 @@ func checkHardware(list []string) error {
 		}
 	}
 	return nil
-}
-
-// same reports whether two rollouts are equal; either may be nil.
-func (r *Rollout) same(o *Rollout) bool {
-	if r == nil || o == nil {
-		return r == o
-	}
-	return slices.Equal(r.Steps, o.Steps) && r.Paused == o.Paused && r.PausedAt == o.PausedAt
 }
 
 // Box is what is known of a box to decide which updates it takes.

@@ -71,8 +71,7 @@ func (a Addition) release(at time.Time) (Release, error) {
 		return Release{}, err
 	}
 	raw, err := canonical(custom{
-		Blocks: a.Blocks, Hardware: a.Conditions.Hardware, MinVersion: a.Conditions.MinVersion.String(),
-		Rollout: a.Conditions.Rollout.wire(), Time: formatTime(at), Unpacked: a.Unpacked,
+		Blocks: a.Blocks, wireConditions: a.Conditions.wire(), Time: formatTime(at), Unpacked: a.Unpacked,
 		Version: a.Name.Version().String(), Sigs: detached{},
 	})
 	if err != nil {
@@ -100,9 +99,7 @@ func (e *TargetsEdit) Condition(n update.Name, c Conditions) error {
 	if err := c.check(); err != nil {
 		return fmt.Errorf("change %v: %w", n, err)
 	}
-	r, err := r.edited(func(to *custom) {
-		to.Hardware, to.MinVersion, to.Rollout = c.Hardware, c.MinVersion.String(), c.Rollout.wire()
-	})
+	r, err := r.edited(func(to *custom) { to.wireConditions = c.wire() })
 	if err != nil {
 		return fmt.Errorf("change %v: %w", n, err)
 	}

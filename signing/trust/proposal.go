@@ -329,7 +329,7 @@ func planTargets(known *Ledger, from, to map[update.Name]Release) Plan {
 		switch {
 		case !ok:
 			p.Added = append(p.Added, r)
-		case !sameConditions(old, r):
+		case !old.published.Equal(r.published) || !old.conditions.Equal(r.conditions):
 			p.Changed = append(p.Changed, ChangedRelease{old, r})
 		}
 	}
@@ -343,11 +343,6 @@ func planTargets(known *Ledger, from, to map[update.Name]Release) Plan {
 	slices.SortFunc(p.Changed, func(a, b ChangedRelease) int { return compareReleases(a.To, b.To) })
 	slices.SortFunc(p.Rebound, func(a, b Binding) int { return a.Name.CompareByVersion(b.Name) })
 	return p
-}
-
-func sameConditions(a, b Release) bool {
-	x, y := a.conditions, b.conditions
-	return a.published.Equal(b.published) && x.MinVersion == y.MinVersion && slices.Equal(x.Hardware, y.Hardware) && x.Rollout.same(y.Rollout)
 }
 
 func planRoot(from, to *Root) Plan {

@@ -18,20 +18,6 @@ import (
 // maxUnpacked bounds the unpacked size of an update in bytes, 16 TiB.
 const maxUnpacked = 16 << 40
 
-// Conditions says which boxes an update is for, and when. The zero value means every box at once.
-type Conditions struct {
-	Rollout    *Rollout       // nil: all boxes at once
-	Hardware   []string       // empty: every hardware
-	MinVersion update.Version // the lowest version that it may be installed over; zero: any
-}
-
-func (c Conditions) check() error {
-	if err := c.Rollout.check(); err != nil {
-		return err
-	}
-	return checkHardware(c.Hardware)
-}
-
 // KeySignature is a detached signature and the ID of the key that claims to have made it. Readers of a repository
 // don't verify it, since metadata signatures cover it; publishing servers do.
 type KeySignature struct {
@@ -72,8 +58,8 @@ func (r Release) Blocks() update.Digest { return r.verified.Blocks() }
 func (r Release) Update() update.Update {
 	u := update.Update{Name: r.Name(), Digest: r.Digest(), Length: r.Length(), Time: r.published}
 	c := r.conditions
-	u.Limited = len(c.Hardware) > 0 || !c.MinVersion.IsZero() || c.Rollout != nil
-	if c.Rollout != nil && len(c.Hardware) == 0 && c.MinVersion.IsZero() {
+	u.Limited = !c.Equal(Conditions{})
+	if u.Limited && c.Equal(Conditions{Rollout: c.Rollout}) { // a rollout ends by itself, and nothing else does
 		last := c.Rollout.Steps[len(c.Rollout.Steps)-1]
 		if last.Percent == 100 && (!c.Rollout.Paused || last.After <= c.Rollout.PausedAt) {
 			u.Until = r.published.Add(last.After)
@@ -112,14 +98,12 @@ func (r Release) Signature(id keys.ID) (signing.Signature, bool) {
 // custom holds the fields that this package reads in the custom field of a target. Other fields are ignored, and an
 // edit keeps them.
 type custom struct {
-	Blocks     update.Digest `json:"blocks"`
-	Hardware   []string      `json:"hardware,omitempty"`
-	MinVersion string        `json:"min_version,omitempty"`
-	Rollout    *wireRollout  `json:"rollout,omitempty"`
-	Sigs       detached      `json:"sigs"`
-	Time       string        `json:"time"`
-	Unpacked   int64         `json:"unpacked"`
-	Version    string        `json:"version"`
+	Blocks update.Digest `json:"blocks"`
+	wireConditions
+	Sigs     detached `json:"sigs"`
+	Time     string   `json:"time"`
+	Unpacked int64    `json:"unpacked"`
+	Version  string   `json:"version"`
 }
 
 // entry is a target in a targets file. Other fields are ignored.
@@ -262,26 +246,12 @@ func (c custom) open(name update.Name) (r Release, err error) {
 	if r.published, err = parseTime(c.Time); err != nil {
 		return Release{}, fmt.Errorf("time: %w", err)
 	}
-	if r.conditions, err = c.conditions(); err != nil {
+	if r.conditions, err = c.wireConditions.open(); err != nil {
 		return Release{}, err
 	}
 	r.sigs = c.Sigs
 	r.unpacked = c.Unpacked
 	return r, nil
-}
-
-func (c custom) conditions() (Conditions, error) {
-	out := Conditions{Hardware: c.Hardware}
-	var err error
-	if out.Rollout, err = c.Rollout.open(); err != nil {
-		return Conditions{}, err
-	}
-	if c.MinVersion != "" {
-		if out.MinVersion, err = update.ParseVersion(c.MinVersion); err != nil {
-			return Conditions{}, fmt.Errorf("min_version: %w", err)
-		}
-	}
-	return out, out.check()
 }
 
 // edited returns the release with its custom field changed. Fields of custom that this package doesn't know stay.
@@ -290,8 +260,9 @@ func (r Release) edited(change func(*custom)) (Release, error) {
 	if err := json.Unmarshal(r.custom, &c); err != nil {
 		return Release{}, err
 	}
+	was := c
 	change(&c)
-	raw, err := mergeInto(r.custom, c, "hardware", "min_version", "rollout") // these are optional
+	raw, err := mergeInto(r.custom, was, c)
 	if err != nil {
 		return Release{}, err
 	}

@@ -194,11 +194,11 @@ func newRoot(base *Root, at time.Time, roles map[Role]Holder) (*Root, error) {
 		if old == nil {
 			old = json.RawMessage("{}")
 		}
-		if held[role], err = mergeInto(old, roleContent{ids, h.Threshold}); err != nil {
+		if held[role], err = mergeInto(old, struct{}{}, roleContent{ids, h.Threshold}); err != nil {
 			return nil, err
 		}
 	}
-	signed, err := mergeInto(old, map[string]any{
+	signed, err := mergeInto(old, struct{}{}, map[string]any{
 		"expires": formatTime(RoleRoot.expiry(at)), "issued": formatTime(at), "keys": listed, "roles": held, "version": version,
 	})
 	if err != nil {
