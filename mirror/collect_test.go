@@ -208,7 +208,7 @@ func TestTakesWhatIsWhole(t *testing.T) {
 	if m.has(one) || !m.has(two) {
 		t.Error("expected what is whole alone")
 	}
-	if w := m.Health(o.at); !slices.ContainsFunc(w, func(w status.Warning) bool { return w.Subject == "archives" && strings.Contains(w.Text, one) }) {
+	if w := warnings(m, o.at); !slices.ContainsFunc(w, func(w status.Warning) bool { return w.Subject == "archives" && strings.Contains(w.Text, one) }) {
 		t.Errorf("expected health to name what is missing, got %v", w)
 	}
 	o.publish(three)

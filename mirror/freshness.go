@@ -12,7 +12,12 @@ import (
 func (m *Mirror) Freshness(at time.Time) status.Freshness {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f := m.record.freshness(m.c.Store.Repository(), at)
+	return m.freshness(m.c.Store.Repository(), at)
+}
+
+// freshness returns how new a copy with that repository is. The caller holds mu.
+func (m *Mirror) freshness(own *trust.Repository, at time.Time) status.Freshness {
+	f := m.record.freshness(own, at)
 	f.Succeeded, f.Failed, f.History = m.succeeded, m.failed, slices.Clone(m.history)
 	received := map[string]int64{}
 	for _, u := range m.c.Client.Upstreams() {

@@ -19,6 +19,28 @@ import (
 	"github.com/openpowerquality/box-update-server/store"
 )
 
+// TestHealthDuringFirstSync: a mirror that is ready has no warning that it isn't, at whatever moment of a sync it is asked.
+func TestHealthDuringFirstSync(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, one)
+	for range 20 {
+		m := o.newMirror(setup{})
+		done := make(chan error)
+		go func() {
+			_, err := m.Sync(t.Context())
+			done <- err
+		}()
+		for f := (status.Freshness{}); !f.Synced; {
+			var w []status.Warning
+			f, w = m.Health(o.at)
+			if warned := slices.ContainsFunc(w, func(w status.Warning) bool { return w.Subject == "sync" }); warned == f.Synced {
+				t.Errorf("synced: %v, with %v", f.Synced, w)
+			}
+		}
+		must(t, <-done)
+	}
+}
+
 // TestNotSynced: before the first sync a mirror has nothing, and says so.
 func TestNotSynced(t *testing.T) {
 	t.Parallel()
@@ -32,7 +54,7 @@ func TestNotSynced(t *testing.T) {
 	if f.Synced || f.Own != (status.Versions{}) || f.Error == "" || !f.Checked.IsZero() || !f.Expires.IsZero() {
 		t.Errorf("expected nothing but an error, got %+v", f)
 	}
-	if w := m.Health(o.at); len(w) != 1 || !w[0].Urgent || !strings.Contains(w[0].Text, "not synced") || !strings.HasSuffix(w[0].Text, ": unavailable, http://127.0.0.1:1") {
+	if w := warnings(m, o.at); len(w) != 1 || !w[0].Urgent || !strings.Contains(w[0].Text, "not synced") || !strings.HasSuffix(w[0].Text, ": unavailable, http://127.0.0.1:1") {
 		t.Errorf("expected one urgent warning with the reason, got %v", w)
 	}
 	if !m.s.Catalog().HadUpdates() {
@@ -70,7 +92,7 @@ func TestBehind(t *testing.T) {
 	if f.UpdatesBehind != 2 || f.SecondsBehind != 7200 {
 		t.Errorf("expected two updates and two hours behind, got %+v", f)
 	}
-	if w := m.Health(o.at); len(w) != 2 || w[1].Subject != "behind" || !strings.Contains(w[1].Text, "2 updates and 2h0m0s") {
+	if w := warnings(m, o.at); len(w) != 2 || w[1].Subject != "behind" || !strings.Contains(w[1].Text, "2 updates and 2h0m0s") {
 		t.Errorf("expected it said, got %v", w)
 	}
 	// Another process, and the next one, know the same.
@@ -119,7 +141,7 @@ func TestExpiry(t *testing.T) {
 		{expires.Add(time.Second), true, true},
 	} {
 		var about []status.Warning
-		for _, w := range m.Health(c.at) {
+		for _, w := range warnings(m, c.at) {
 			if w.Subject == "expiry" {
 				about = append(about, w)
 			}
@@ -139,15 +161,15 @@ func TestSilence(t *testing.T) {
 	o := newOrigin(t, one)
 	m := o.newMirror(setup{})
 	m.sync()
-	if w := m.Health(day.Add(15 * time.Minute)); len(w) != 0 {
+	if w := warnings(m, day.Add(15*time.Minute)); len(w) != 0 {
 		t.Errorf("expected nothing to say after three intervals, got %v", w)
 	}
-	if w := m.Health(day.Add(16 * time.Minute)); len(w) != 1 || !strings.Contains(w[0].Text, "2026-03-01T12:00:00Z") {
+	if w := warnings(m, day.Add(16*time.Minute)); len(w) != 1 || !strings.Contains(w[0].Text, "2026-03-01T12:00:00Z") {
 		t.Errorf("expected a warning that names the time, got %v", w)
 	}
 	must(t, os.Remove(filepath.Join(m.s.Dir(), "mirror.json")))
 	again, _ := newMirror(t, m.s, func() time.Time { return o.at }, []string{o.url}, nil)
-	if w := again.Health(o.at); len(w) != 1 || !strings.Contains(w[0].Text, "no upstream was asked yet") {
+	if w := warnings(again, o.at); len(w) != 1 || !strings.Contains(w[0].Text, "no upstream was asked yet") {
 		t.Errorf("expected a warning, got %v", w)
 	}
 }
@@ -180,12 +202,12 @@ func TestDamagedRecord(t *testing.T) {
 			t.Errorf("%.20q: expected a warning, got %v, %v", raw, read, err)
 		}
 		again, _ := newMirror(t, m.s, func() time.Time { return o.at }, []string{o.url}, nil)
-		if told := again.Health(o.at); !slices.Equal(told, read) {
+		if told := warnings(again, o.at); !slices.Equal(told, read) {
 			t.Errorf("%.20q: the mirror says %v, the directory %v", raw, told, read)
 		}
 		_, err = again.Sync(t.Context())
 		must(t, err)
-		if tellsOfDamage(again.Health(o.at)) {
+		if tellsOfDamage(warnings(again, o.at)) {
 			t.Errorf("%.20q: expected the warning gone", raw)
 		}
 		if f, _, err := mirror.ReadHealth(m.s, 0, o.at); err != nil || !f.Complete.Equal(o.at) {
@@ -264,7 +286,7 @@ func TestDownWhileASyncIsPatient(t *testing.T) {
 			t.Errorf("%s: expected another process to know, got %+v, %v", phase.name, other, err)
 		}
 		must(t, reader.Close())
-		if w := m.Health(o.at); len(w) == 0 || !strings.Contains(w[0].Text, "no sync went well since") {
+		if w := warnings(m, o.at); len(w) == 0 || !strings.Contains(w[0].Text, "no sync went well since") {
 			t.Errorf("%s: expected a warning, got %v", phase.name, w)
 		}
 		p.answers(nil)
@@ -305,7 +327,7 @@ func TestPublicFreshness(t *testing.T) {
 		t.Errorf("expected the operator to get the message, got %s", whole)
 	}
 	shown := asJSON(t, f.Public())
-	for _, w := range m.Health(o.at) {
+	for _, w := range warnings(m, o.at) {
 		shown += w.Text
 	}
 	for _, secret := range []string{"token", "secret", "502", "Bad Gateway", "connect", "timestamp.json"} {

@@ -13,33 +13,33 @@ import (
 // silentFor is how many intervals may pass without acceptable metadata from any upstream.
 const silentFor = 3
 
-// Health returns what is wrong, or soon will be, at that time. It has nothing that must not be public; Freshness and the
-// log say more.
-func (m *Mirror) Health(at time.Time) []status.Warning {
+// Health returns how new the copy is at that time, and what is wrong, or soon will be. Both speak of the same repository,
+// also while a sync ends. The warnings have nothing that must not be public; Freshness and the log say more.
+func (m *Mirror) Health(at time.Time) (status.Freshness, []status.Warning) {
 	m.mu.Lock()
-	r := m.record
-	f := r.freshness(m.c.Store.Repository(), at)
+	own := m.c.Store.Repository()
+	f, damage := m.freshness(own, at), m.record.damage
 	m.mu.Unlock()
-	return warningsOf(m.c.Store, f, r.damage, m.c.Interval, at)
+	return f, warningsOf(m.c.Store, own, f, damage, m.c.Interval, at)
 }
 
-// ReadHealth returns what Freshness and Health would, as far as the directory of a store shows it. interval is that of
+// ReadHealth returns what Health would, as far as the directory of a store shows it. interval is that of
 // Config; 0: five minutes.
 func ReadHealth(s *store.Store, interval time.Duration, at time.Time) (status.Freshness, []status.Warning, error) {
 	r, err := openRecord(s.Dir())
 	if err != nil {
 		return status.Freshness{}, nil, err
 	}
-	f := r.freshness(s.Repository(), at)
-	return f, warningsOf(s, f, r.damage, orDefault(interval, defaultInterval), at), nil
+	own := s.Repository()
+	f := r.freshness(own, at)
+	return f, warningsOf(s, own, f, r.damage, orDefault(interval, defaultInterval), at), nil
 }
 
-func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.Duration, at time.Time) (out []status.Warning) {
+func warningsOf(s *store.Store, own *trust.Repository, f status.Freshness, damage error, interval time.Duration, at time.Time) (out []status.Warning) {
 	warn := func(subject string, urgent bool, advice, format string, args ...any) {
 		out = append(out, status.Warning{Subject: subject, Urgent: urgent, Advice: advice, Text: fmt.Sprintf(format, args...)})
 	}
 	const seeUpstream = "see to the upstream, or to the way there"
-	repo := s.Repository()
 	if damage != nil {
 		warn("record", false, "the next sync writes it again; check the disk", "the disk damaged %s, the record of earlier syncs", recordName)
 	}
@@ -52,10 +52,10 @@ func warningsOf(s *store.Store, f status.Freshness, damage error, interval time.
 		warn("sync", true, seeUpstream, "%s", text)
 		return out
 	}
-	if text := describeExpiry(f, repo, at); text != "" {
+	if text := describeExpiry(f, own, at); text != "" {
 		warn("expiry", true, "check the origin, and the network to it", "%s", text)
 	}
-	out = append(out, s.WarnOfLost(repo, at, "damaged here or at the upstreams: they are fetched as soon as an upstream has them intact, or by box-update-server fsck")...)
+	out = append(out, s.WarnOfLost(own, at, "damaged here or at the upstreams: they are fetched as soon as an upstream has them intact, or by box-update-server fsck")...)
 	if text := describeSilence(f, interval, at); text != "" {
 		warn("sync", false, seeUpstream, "%s", text)
 	}

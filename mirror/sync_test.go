@@ -233,7 +233,7 @@ func TestUpstreamDown(t *testing.T) {
 	p := newProxy(t, o.url)
 	m := o.newMirror(setup{upstreams: []string{p.url}})
 	m.sync()
-	if w := m.Health(o.at); len(w) != 0 {
+	if w := warnings(m, o.at); len(w) != 0 {
 		t.Errorf("expected nothing to say, got %v", w)
 	}
 	p.answers(func(w http.ResponseWriter, _ *http.Request) bool {
@@ -246,7 +246,7 @@ func TestUpstreamDown(t *testing.T) {
 	if f.Error != err.Error() || !f.Since.Equal(o.at) || !f.Checked.Equal(day) || !f.Complete.Equal(day) {
 		t.Errorf("expected the failure told, got %+v", f)
 	}
-	if w := m.Health(o.at); len(w) != 1 || w[0].Subject != "sync" || w[0].Urgent || !strings.Contains(w[0].Text, p.url) {
+	if w := warnings(m, o.at); len(w) != 1 || w[0].Subject != "sync" || w[0].Urgent || !strings.Contains(w[0].Text, p.url) {
 		t.Errorf("expected one warning that names the upstream, got %v", w)
 	}
 	if !m.Freshness(o.at).Ready() {
@@ -295,7 +295,7 @@ func TestNewestUpstreamWins(t *testing.T) {
 				t.Errorf("expected the stale one alone asked last, got %+v", client.Upstreams()[i].State())
 			}
 		}
-		if w := again.Health(o.at); len(w) != 1 || w[0].Subject != "upstream" || !strings.Contains(w[0].Text, stale.url) {
+		if w := warnings(again, o.at); len(w) != 1 || w[0].Subject != "upstream" || !strings.Contains(w[0].Text, stale.url) {
 			t.Errorf("expected one warning about %s, got %v", stale.url, w)
 		}
 	}
@@ -476,7 +476,7 @@ func TestSlowUpstream(t *testing.T) {
 	if !f.Upstreams[0].Slow || f.Upstreams[1].Slow || f.Error != "" {
 		t.Errorf("expected the first one slow alone, got %+v", f)
 	}
-	if w := m.Health(o.at); len(w) != 1 || w[0].Subject != "upstream" || !strings.Contains(w[0].Text, p.url+" is much slower") {
+	if w := warnings(m, o.at); len(w) != 1 || w[0].Subject != "upstream" || !strings.Contains(w[0].Text, p.url+" is much slower") {
 		t.Errorf("expected one warning about %s, got %v", p.url, w)
 	}
 	if read, _, err := mirror.ReadHealth(m.s, 0, o.at); err != nil || !read.Upstreams[0].Slow {

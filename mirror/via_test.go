@@ -55,7 +55,7 @@ func TestRing(t *testing.T) {
 				if f.Ring == tc.origin {
 					t.Errorf("mirror %d: %+v", i, f)
 				}
-				if w := s.Health(o.at); f.Ring && len(w) != 1 {
+				if w := warnings(s, o.at); f.Ring && len(w) != 1 {
 					t.Errorf("expected one warning, got %v", w)
 				}
 				if read, _, err := mirror.ReadHealth(s.s, 0, o.at); err != nil || read.Ring != f.Ring {

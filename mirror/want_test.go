@@ -41,7 +41,7 @@ func TestRetentionOnAMirror(t *testing.T) {
 	if m.has(one) || m.has(two) || !m.has(three) {
 		t.Error("expected the newest alone")
 	}
-	if w := m.Health(o.at); len(w) != 0 {
+	if w := warnings(m, o.at); len(w) != 0 {
 		t.Errorf("expected nothing to say, got %v", w)
 	}
 }

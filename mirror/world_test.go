@@ -25,6 +25,7 @@ import (
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/router"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -178,6 +179,14 @@ type site struct {
 	s      *store.Store
 	client *fetch.Client
 	url    string
+}
+
+// warnings returns what is wrong with a mirror.
+func warnings(m interface {
+	Health(time.Time) (status.Freshness, []status.Warning)
+}, at time.Time) []status.Warning {
+	_, warnings := m.Health(at)
+	return warnings
 }
 
 // setup says how a mirror differs from one that keeps everything.

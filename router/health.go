@@ -76,7 +76,7 @@ type componentJSON struct {
 	Timestamp  int64             `json:"timestamp"`
 	Version    string            `json:"version,omitempty"`
 	Warnings   []string          `json:"warnings,omitempty"`
-	Versions   map[string]int64  `json:"versions,omitempty"`
+	Versions   status.Versions   `json:"versions,omitzero"`
 	Freshness  *status.Freshness `json:"freshness,omitempty"`
 	Components []componentJSON   `json:"subcomponents"`
 }

@@ -47,9 +47,9 @@ type Component struct {
 	Unready bool
 
 	Warnings   []Warning
-	Note       string           // its state in a few words; "": nothing to add
-	Versions   map[string]int64 // of the files in it, by name
-	Freshness  *Freshness       // public; nil: it is no copy
+	Note       string     // its state in a few words; "": nothing to add
+	Versions   Versions   // of the files in it
+	Freshness  *Freshness // public; nil: it is no copy
 	Components []Component
 }
 

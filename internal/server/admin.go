@@ -138,8 +138,9 @@ func (a *admin) refuse(r *http.Request, err error) refusal {
 }
 
 func (a *admin) status(*http.Request) (any, error) {
-	r, at := a.repository, a.repository.now()
-	return StatusReport{r.copy.Mirror.Freshness(at), r.store.Scrubbed(), append([]status.Warning{}, r.warnings(at)...)}, nil
+	r := a.repository
+	f, warnings := r.health(r.now())
+	return StatusReport{f, r.store.Scrubbed(), append([]status.Warning{}, warnings...)}, nil
 }
 
 func (a *admin) sync(r *http.Request) (any, error) {

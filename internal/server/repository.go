@@ -188,25 +188,23 @@ func (r *repository) Signatures(u update.Update) []trust.KeySignature {
 // component returns how the repository is, for anyone to see.
 func (r *repository) component() status.Component {
 	at := r.now()
-	c := status.Component{Name: "repository", Warnings: r.warnings(at), Versions: map[string]int64{}}
-	if repo := r.store.Repository(); repo != nil {
-		for _, role := range trust.Roles() {
-			c.Versions[string(role)] = repo.Version(role)
-		}
-	}
-	if r.copy != nil {
-		f := r.copy.Mirror.Freshness(at)
+	f, warnings := r.health(at)
+	c := status.Component{Name: "repository", Warnings: warnings}
+	if r.copy == nil {
+		c.Versions = r.store.Repository().Versions()
+	} else {
+		c.Versions = f.Own
 		c.Freshness, c.Unready, c.Note = f.Public(), !f.Ready(), DescribeFreshness(f)
 	}
 	return c
 }
 
-// warnings returns the problems of the repository. readStanding does the same without a server.
-func (r *repository) warnings(at time.Time) []status.Warning {
+// health returns how new a copy is, and the problems of the repository. readStanding does the same without a server.
+func (r *repository) health(at time.Time) (status.Freshness, []status.Warning) {
 	if r.copy != nil {
 		return r.copy.Health(at)
 	}
-	return append(r.origin.Health(at), r.inspector.warnings()...)
+	return status.Freshness{}, append(r.origin.Health(at), r.inspector.warnings()...)
 }
 
 // elsewhere is the updates directory as a place of archives. A reload may replace it.
