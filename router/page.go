@@ -3,9 +3,7 @@ package router
 import (
 	"bytes"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/openpowerquality/box-update-server/router/page"
@@ -45,17 +43,6 @@ type renderedPage struct {
 	health *healthView
 	body   []byte
 	coded
-}
-
-// prefersHTML reports whether the Accept fields of a request name HTML and not JSON, as those of browsers do. Weights
-// don't count (RFC 9110, section 12.5.1, lets a server choose): ties, and a missing or malformed field, get JSON.
-func prefersHTML(accept []string) bool {
-	var types []string
-	for element := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		mediaType, _, _ := strings.Cut(element, ";")
-		types = append(types, strings.ToLower(strings.TrimSpace(mediaType)))
-	}
-	return slices.Contains(types, "text/html") && !slices.Contains(types, "application/json")
 }
 
 // statusPage answers with the status page, or with a further page of its list.

@@ -28,12 +28,16 @@ func TestPageOrHealth(t *testing.T) {
 		{[]string{"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"}, true}, // browsers
 		{[]string{"Accept: text/html, application/json"}, false},
 		{[]string{"Accept: application/json, text/plain, */*"}, false},
-		{[]string{"Accept: text/html;q=0.5, application/json;q=0.4"}, false}, // weights don't count
+		{[]string{"Accept: text/html;q=0.5, application/json;q=0.4"}, true},
 		{[]string{"Accept: text/html;q=0.4, application/json;q=0.5"}, false},
-		{[]string{"Accept: text/html;q=0.4, */*;q=0.5"}, true},
-		{[]string{"Accept: text/*, */*;q=0.1"}, false},
+		{[]string{"Accept: text/html;q=0.4, */*;q=0.5"}, false},
+		{[]string{"Accept: text/*, */*;q=0.1"}, true},
+		{[]string{"Accept: text/*;q=0.3, text/html;q=0, */*;q=0.2"}, false},
 		{[]string{"Accept: application/*;q=0.2", "Accept: text/html;level=1;q=0.3"}, true},
 		{[]string{"Accept: TEXT/HTML"}, true},
+		{[]string{"Accept: text/html;q=0"}, false},
+		{[]string{"Accept: text/html;q=2"}, false},
+		{[]string{"Accept: text/html;q=0.0001"}, false},
 		{[]string{"Accept: image/png"}, false},
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
