@@ -103,7 +103,7 @@ func (o *options) passphraseFlag(cmd *cobra.Command, what string) {
 func (o *options) signFlags(cmd *cobra.Command) {
 	o.keysFlags(cmd)
 	o.passphraseFlag(cmd, "the keys")
-	cmd.Flags().StringArrayVar(&o.releaseKeys, "release-key", nil, "sign lists with `KEY`: a file, or ssh-agent:SHA256:…")
+	cmd.Flags().StringArrayVar(&o.releaseKeys, "release-key", nil, "sign with `KEY`: a file, or ssh-agent:SHA256:…")
 }
 
 // readFlags adds the flags of commands that only read a repository.
@@ -216,7 +216,14 @@ func (o *options) passphrase(s cli.Streams) secret.Passphrase {
 	if p := s.Getenv(variable); p != "" {
 		return secret.FromValue(p)
 	}
-	return secret.FromTerminal("/dev/tty")
+	ask := secret.FromTerminal("/dev/tty")
+	return func(ctx context.Context, purpose string, confirm bool) ([]byte, error) {
+		passphrase, err := ask(ctx, purpose, confirm)
+		if errors.Is(err, secret.ErrNoTerminal) {
+			err = status.WithHint(err, "set "+variable+", or give --passphrase-file")
+		}
+		return passphrase, err
+	}
 }
 
 // sourceDate returns the time in $SOURCE_DATE_EPOCH, the zero time if it is not set.

@@ -16,6 +16,9 @@ import (
 // maxPassphrase bounds a passphrase in bytes.
 const maxPassphrase = 4096
 
+// ErrNoTerminal says that no person can be asked for a passphrase.
+var ErrNoTerminal = errors.New("no terminal to ask on")
+
 // Passphrase returns the passphrase for the key file that purpose names. If confirm is set, the passphrase is new, and a
 // person is asked twice. The caller may overwrite the bytes.
 type Passphrase func(ctx context.Context, purpose string, confirm bool) ([]byte, error)
@@ -57,12 +60,12 @@ func FromFile(path string) Passphrase {
 }
 
 // FromTerminal asks on the terminal at path, by custom /dev/tty, without echo. It asks for a new passphrase twice. When ctx
-// ends, the terminal is restored.
+// ends, the terminal is restored. The error is ErrNoTerminal if path can't be opened.
 func FromTerminal(path string) Passphrase {
 	return func(ctx context.Context, purpose string, confirm bool) (passphrase []byte, err error) {
 		tty, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
 		if err != nil {
-			return nil, fmt.Errorf("no terminal to ask on: %w; give the passphrase in a file or in the environment", err)
+			return nil, ErrNoTerminal
 		}
 		defer func() { err = errors.Join(err, tty.Close()) }()
 		stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Unix(1, 0)) })

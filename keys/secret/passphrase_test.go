@@ -202,7 +202,9 @@ func TestPurposeDoesNotSteerTheTerminal(t *testing.T) {
 
 func TestNoTerminal(t *testing.T) {
 	_, err := secret.FromTerminal(filepath.Join(t.TempDir(), "none"))(t.Context(), "key", false)
-	wantError(t, err, "no terminal to ask on", "give the passphrase in a file or in the environment")
+	if !errors.Is(err, secret.ErrNoTerminal) {
+		t.Errorf("expected %v, got %v", secret.ErrNoTerminal, err)
+	}
 	_, err = secret.FromTerminal(file(t, []byte("correct horse\n")))(t.Context(), "key", false)
 	wantError(t, err, "is no terminal")
 }
