@@ -34,6 +34,7 @@ func newRoot(streams cli.Streams) *cobra.Command {
 	for _, s := range settings.NewServer().Settings() {
 		if s.Help != "" {
 			root.PersistentFlags().String(s.Flag(), "", s.Help)
+			root.PersistentFlags().Lookup(s.Flag()).Hidden = s.Retired()
 		}
 	}
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {

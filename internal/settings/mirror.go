@@ -31,7 +31,7 @@ func (m *Mirror) settings() []Setting {
 		{"patience", "give up a sync when nothing arrived for this `duration`", duration(&m.Patience, 0, forever, 2*time.Minute).shownWith(&m.Upstream)},
 		{"keep_newest", "keep the updates of this `number` of newest versions of each product", number(&m.KeepNewest, "a number of versions", 0, math.MaxInt)},
 		{"keep_since", "keep the updates that were published since this `day`", moment(&m.KeepSince)},
-		{"on_demand", "when an update is requested that is not kept: `fetch`, redirect or none",
+		{"on_demand", "when an update is requested that is not kept: `fetch|redirect|none`",
 			keep(&m.OnDemand, `"fetch", "redirect" or "none"`, fromText(parseOnDemand), nil)},
 		{"accept_stale", "accept a timestamp that expired less than this `duration` ago", duration(&m.AcceptStale, 0, forever)},
 		{"max_bytes", "store at most this number of `bytes`", number(&m.MaxBytes, "a number of bytes", 0, math.MaxInt64)},

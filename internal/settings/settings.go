@@ -28,6 +28,9 @@ type Setting struct {
 // Flag returns the name of the flag.
 func (s Setting) Flag() string { return strings.ReplaceAll(s.Key, "_", "-") }
 
+// Retired reports whether the setting has no effect any more.
+func (s Setting) Retired() bool { return s.instead != "" }
+
 // SetText sets the text of a flag, which is either what JSON has in quotes, or a bare number or truth value.
 func (s Setting) SetText(texts ...string) error {
 	var value any = texts
@@ -121,7 +124,7 @@ func Check(all []Setting) (problems []error) {
 // Ignored returns a message for each setting that is set and has no effect any more.
 func Ignored(all []Setting) (out []string) {
 	for _, s := range all {
-		if s.instead != "" && s.isSet() {
+		if s.Retired() && s.isSet() {
 			out = append(out, fmt.Sprintf("setting %q is not used any more: %s", s.Key, s.instead))
 		}
 	}

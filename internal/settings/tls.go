@@ -25,7 +25,7 @@ func (c *TLS) settings() []Setting {
 		{"tls_listen", "listen with TLS on this `host:port`", address(&c.TLSListen)},
 		{"tls_certificate", "`file` of the certificate, which is read again when it changes", path(&c.TLSCertificate, "a certificate file")},
 		{"tls_key", "`file` of the private key of the certificate", path(&c.TLSKey, "a private key file")},
-		{"tls_redirect", "redirect HTTP to HTTPS: `true` or false", truth(&c.TLSRedirect)},
+		{"tls_redirect", "redirect HTTP to HTTPS: `true|false`", truth(&c.TLSRedirect)},
 		{"hsts", "tell browsers to use only TLS for this `duration`", duration(&c.HSTS, 0, forever)},
 		{"acme_domains", "obtain a certificate for this `domain`", list(&c.ACMEDomains, "a domain name", domain)},
 		{"acme_directory", "directory `URL` of the authority that certificates are obtained from",
