@@ -130,7 +130,7 @@ func foreignFile(dir string) string {
 // disk checks that the disk has room, and that it can be written to.
 func (c *checked) disk(ctx context.Context) (found []Finding) {
 	dir := c.settings.DataDir
-	if checkDir(dir) != nil {
+	if checkDir("data_dir", dir) != nil {
 		return nil
 	}
 	space, err := disk.SpaceOf(dir)

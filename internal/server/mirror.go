@@ -137,6 +137,9 @@ func storeConfig(s settings.Server, logger *slog.Logger, now func() time.Time) (
 		if begun(s.DataDir) == nil && errors.Is(err, os.ErrNotExist) {
 			return c, nil // the directory has its first trusted root
 		}
+		if errors.Is(err, os.ErrNotExist) {
+			err = status.WithHint(err, "get it from the person who made the repository: metadata/1.root.json there")
+		}
 		return store.Config{}, fmt.Errorf("root: %w", err)
 	}
 	c.Root = root

@@ -77,8 +77,7 @@ func (p *Program) load(s *settings.Server, check func(*settings.Server) []error)
 		return settings.Server{}, nil, status.Usagef("no upstream: pass a URL or set upstream")
 	}
 	if problems := append(check(s), s.Check()...); len(problems) > 0 {
-		err := fmt.Errorf("settings: %w", errors.Join(problems...))
-		return settings.Server{}, nil, status.WithDefaultHint(err, hintSettings)
+		return settings.Server{}, nil, fmt.Errorf("settings: %w", errors.Join(problems...))
 	}
 	return *s, unknown, nil
 }
@@ -87,7 +86,7 @@ func (p *Program) load(s *settings.Server, check func(*settings.Server) []error)
 func checkServing(s *settings.Server) (problems []error) {
 	bad := func(text string) { problems = append(problems, errors.New(text)) }
 	if !s.Plain() && s.TLSListen == "" {
-		bad("neither port nor listen is set")
+		problems = append(problems, status.WithHint(errors.New("neither port nor listen is set"), "give --listen HOST:PORT"))
 	}
 	if s.TLSRedirect && !s.Plain() {
 		bad("tls_redirect: neither port nor listen is set, so that there is no HTTP to redirect")
@@ -119,8 +118,8 @@ func checkUnsigned(s *settings.Server) []error {
 	if s.UpdatesDir == "" {
 		return []error{status.Usagef("updates_dir is not set: pass --updates-dir")}
 	}
-	if err := checkDir(s.UpdatesDir); err != nil {
-		return []error{fmt.Errorf("updates_dir: %w", err)}
+	if err := checkDir("updates_dir", s.UpdatesDir); err != nil {
+		return []error{err}
 	}
 	return nil
 }
@@ -129,12 +128,12 @@ func checkUnsigned(s *settings.Server) []error {
 func checkDirs(s *settings.Server) (problems []error) {
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	for _, d := range []struct{ key, path string }{{"updates_dir", s.UpdatesDir}, {"data_dir", s.DataDir}} {
-		err := checkDir(d.path)
+		err := checkDir(d.key, d.path)
 		if d.path == s.DataDir && len(s.Upstream) > 0 && errors.Is(err, fs.ErrNotExist) {
 			continue // a mirror creates it
 		}
 		if d.path != "" && err != nil {
-			bad("%s: %w", d.key, err)
+			problems = append(problems, err)
 		}
 	}
 	if len(s.Upstream) > 0 {
@@ -159,7 +158,7 @@ func checkDirs(s *settings.Server) (problems []error) {
 		problems = append(problems, status.WithHint(fmt.Errorf("data_dir: %s holds no repository, and updates_dir is not set", s.DataDir),
 			"create a repository there with boxsign init --repo "+s.DataDir+", then publish to it with boxsign publish"))
 	case s.UpdatesDir == "":
-		bad("updates_dir is not set")
+		problems = append(problems, status.WithHint(errors.New("updates_dir is not set"), "give --updates-dir DIRECTORY"))
 	}
 	if s.OnlineKey != "" && !repository {
 		bad("online_key: data_dir holds no repository to sign")
@@ -170,13 +169,17 @@ func checkDirs(s *settings.Server) (problems []error) {
 	return problems
 }
 
-func checkDir(path string) error {
+// checkDir returns an error, with a hint, if the setting of that key does not name a directory.
+func checkDir(key, path string) error {
+	flag := "--" + settings.Setting{Key: key}.Flag()
 	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is not a directory", path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return status.WithHint(fmt.Errorf("%s: %w", key, err), "make the directory, or name another one with "+flag)
+	case err != nil:
+		return fmt.Errorf("%s: %w", key, err)
+	case !info.IsDir():
+		return status.WithHint(fmt.Errorf("%s: %s is not a directory", key, path), "name a directory with "+flag)
 	}
 	return nil
 }
