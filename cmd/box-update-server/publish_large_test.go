@@ -3,7 +3,6 @@ package main_test
 import (
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -81,11 +80,8 @@ func TestPublishToAFullDisk(t *testing.T) {
 	}
 	get(t, s.base+"/update/"+filepath.Base(small)).isArchive(t, filepath.Base(small), read(t, small))
 	p.lists(s.base, filepath.Base(small))
-	// Whether it still has something to note at its end, for which there is no room, depends on what came when.
-	s.signal(t, syscall.SIGTERM)
-	if s.wait(t); s.err != nil {
-		s.fails(t, "no space left on device")
-	}
+	// It has no room to note which blocks came, and ends well all the same: they come again.
+	s.stop(t)
 	s = w.serve()
 	p.lists(s.base, filepath.Base(small))
 
