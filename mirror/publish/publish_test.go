@@ -463,6 +463,10 @@ func TestFetch(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "redirect to http://127.0.0.2:1: expected its own origin") {
 		t.Fatalf("expected the other host to be refused, got %v", err)
 	}
+	var refused *publish.Error
+	if !errors.As(err, &refused) || !strings.Contains(refused.Hint, "use the URL that it redirects to") {
+		t.Errorf("expected a hint to the other URL, got %+v", refused)
+	}
 }
 
 // A server can't have a number signed that nobody could come back from, nor pass something else for

@@ -66,7 +66,11 @@ func (r *Remote) do(ctx context.Context, q request) (*http.Response, error) {
 		Wait: cmp.Or(q.wait, waitFor(len(q.body))),
 	})
 	if err != nil {
-		return nil, &Error{Method: q.method, URL: r.at(q.path...), Err: err}
+		e := &Error{Method: q.method, URL: r.at(q.path...), Err: err}
+		if errors.Is(err, fetch.ErrRefused) { // a redirect that is not followed
+			e.Hint = redirectHint
+		}
+		return nil, e
 	}
 	r.answered.Store(true)
 	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
@@ -122,11 +126,13 @@ func refusal(method, target string, resp *http.Response) *Error {
 // errRefused is a refusal that does not come from an origin.
 var errRefused = errors.New("refused, but not by an origin")
 
+const redirectHint = "use the URL that it redirects to, if you trust that one"
+
 // explainStatus returns the hint and the error for an answer that does not come from an origin.
 func explainStatus(resp *http.Response) (hint string, err error) {
 	switch s := resp.StatusCode; {
 	case s/100 == 3:
-		return "use the URL that it redirects to, if you trust that one", fmt.Errorf("%w: it redirects to %.200q", errRefused, resp.Header.Get("Location"))
+		return redirectHint, fmt.Errorf("%w: it redirects to %.200q", errRefused, resp.Header.Get("Location"))
 	case s == http.StatusNotFound:
 		return "is this the URL of an origin? a mirror accepts no publishes, nor does an origin without its online key", errRefused
 	case s == http.StatusConflict:
