@@ -165,6 +165,7 @@ func TestUnsignedHostile(t *testing.T) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(content(two))))
 			w.Write(content(two)[:9])
 		}), fetch.ErrUnavailable, fmt.Sprintf("expected %d bytes, got 9: the connection was cut", len(content(two))), false, 1500 * time.Millisecond},
+		{"cut a little later each time", of(two, sentMore(20_000)), fetch.ErrUnavailable, "expected 20000 bytes, got ", false, 0},
 		{"1 byte a minute", of(two, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100000")
 			w.Write([]byte("x"))
@@ -225,6 +226,16 @@ func TestUnsignedHostile(t *testing.T) {
 				t.Errorf("expected the next import to get everything, got %d files", len(got))
 			}
 		})
+	}
+}
+
+// sentMore returns a handler that sends 1,000 bytes more each time, of length bytes.
+func sentMore(length int) http.HandlerFunc {
+	sent := 0
+	return func(w http.ResponseWriter, _ *http.Request) {
+		sent = min(sent+1000, length)
+		w.Header().Set("Content-Length", fmt.Sprint(length))
+		w.Write(make([]byte, sent))
 	}
 }
 

@@ -150,6 +150,48 @@ func TestPlainWindow(t *testing.T) {
 	d.clean()
 }
 
+// TestPlainWaitsWithoutDigest: an update without a known digest does not come again while it waits for its window, and what
+// a server without ranges would send again does not use up the daily cap.
+func TestPlainWaitsWithoutDigest(t *testing.T) {
+	for _, ranges := range []bool{true, false} {
+		m, d := plainBig(t, `"max_bytes_per_day":15728640,"window":"03:00-03:01"`)
+		m.put("updates.json", nil)
+		m.put("ls", []byte(one+"\n"))
+		whole := 0
+		m.on(func(_ http.ResponseWriter, r *http.Request) bool {
+			if !ranges {
+				r.Header.Del("Range")
+			}
+			if strings.HasSuffix(r.URL.Path, one) && r.Header.Get("Range") == "" {
+				whole++
+			}
+			return false
+		})
+		for range 3 {
+			d.must(status.ExitHeld, "update", "--key", d.key(), m.URL).says("waits: it is downloaded")
+		}
+		if ranges && whole > 0 {
+			t.Errorf("asked %d times for the whole", whole)
+		}
+		d.now = time.Date(2026, 3, 2, 3, 0, 30, 0, time.UTC)
+		d.must(0, "update", "--key", d.key(), m.URL).says("installed: " + one)
+		d.has("100", "100")
+		d.clean()
+	}
+}
+
+// TestPlainReplaced: a server that replaces an update while a part is here, and sends all of it, is not refused.
+func TestPlainReplaced(t *testing.T) {
+	m, d := plainBig(t, `"rate":1048576000`)
+	m.put("updates.json", nil)
+	m.put("ls", []byte(one+"\n"))
+	d.write("S/staging/"+one, make([]byte, 1<<20)) // the beginning of other bytes
+	m.on(func(_ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return false })
+	d.must(0, "update", "--key", d.key(), m.URL).says("installed: " + one)
+	d.has("100", "100")
+	d.clean()
+}
+
 // TestPlainWrongRange: a server that sends another part than the one that was asked for.
 func TestPlainWrongRange(t *testing.T) {
 	_, m, d := newPlain(t, one)

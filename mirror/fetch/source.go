@@ -72,6 +72,10 @@ func (s *source) ask(ctx context.Context, from, to int64) (*piece, error) {
 		return nil, err
 	}
 	if ranged && (a.StatusCode == http.StatusRequestedRangeNotSatisfiable || a.StatusCode == http.StatusNotImplemented) {
+		if a.StatusCode == http.StatusRequestedRangeNotSatisfiable && from > 0 && s.length < 0 && s.digest.IsZero() {
+			s.length = from // the archive ends where the bytes that are there end
+			return &piece{Response: a, u: s.u, file: s.file(), from: from, to: from}, nil
+		}
 		a.Body.Close()
 		s.whole = true // it may still send the whole archive
 		return s.ask(ctx, from, to)
@@ -98,7 +102,7 @@ func (s *source) check(p *piece, ranged bool) error {
 		return err
 	}
 	if p.StatusCode == http.StatusOK {
-		if s.length < 0 {
+		if s.length < 0 || s.digest.IsZero() {
 			if p.ContentLength < 0 {
 				return s.u.refusef(p.file, "expected a Content-Length, got none: a cut file could not be told from a whole one")
 			}

@@ -14,8 +14,8 @@ import (
 // File is an archive that comes in one piece, because no block list of it is known or signed.
 type File struct {
 	Name   update.Name
-	Digest update.Digest // zero: not known; then the caller must verify the result
-	Length int64         // negative: not known; then the server declares it
+	Digest update.Digest // zero: not known; then a whole answer replaces what came, and the caller must verify the result
+	Length int64         // negative: not known; then the server declares it, and each whole answer again if Digest is zero
 
 	// Paths are its paths below a base URL, in the order in which they are tried.
 	Paths []string
@@ -24,8 +24,8 @@ type File struct {
 	// place: the rest could be of another file.
 	Anew bool
 
-	// Begin, if not nil, is called with the length before any byte comes, also after each cut if Anew is set. An
-	// error ends the download.
+	// Begin, if not nil, is called with the length before any byte comes, and again whenever what came is dropped
+	// because the server may have another file now. An error ends the download.
 	Begin func(length int64) error
 
 	// Budget, if not nil, bounds how much of it comes.
@@ -41,7 +41,7 @@ type Budget interface {
 	// Left returns how many bytes may come now.
 	Left() int64
 
-	// Spend counts bytes that came, of an archive of which here bytes are now on the disk.
+	// Spend counts bytes that came, also those that came again, of an archive of which here bytes are now on the disk.
 	Spend(bytes, here int64) error
 
 	// Over returns the error for a download that needs so many more bytes at once.
@@ -96,8 +96,9 @@ type wholeFile struct {
 	alone  bool               // one upstream has to send everything
 	hash   update.Hasher
 	size   int64 // of file, and in hash
-	spent  int64 // the part of size that the budget has counted
+	came   int64 // bytes that the budget has not counted yet
 	most   int64 // the highest size yet
+	starts int   // how often restart was called
 
 	digest update.Digest // once all is there
 	blocks update.Blocks
@@ -110,9 +111,13 @@ func (w *wholeFile) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	size := info.Size()
 	if w.what.Length >= 0 {
-		if info.Size() > w.what.Length {
-			return w.empty()
+		if size > w.what.Length {
+			size = 0
+			if err := w.empty(); err != nil {
+				return err
+			}
 		}
 		if w.what.Begin != nil {
 			if err := w.what.Begin(w.what.Length); err != nil {
@@ -120,8 +125,8 @@ func (w *wholeFile) begin(ctx context.Context) error {
 			}
 		}
 	}
-	for w.size < info.Size() {
-		n, err := w.file.ReadAt(w.buf[:min(int64(len(w.buf)), info.Size()-w.size)], w.size)
+	for w.size < size {
+		n, err := w.file.ReadAt(w.buf[:min(int64(len(w.buf)), size-w.size)], w.size)
 		w.hash.Write(w.buf[:n])
 		w.size += int64(n)
 		if n == 0 {
@@ -131,7 +136,6 @@ func (w *wholeFile) begin(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	w.spent = w.size
 	if w.most = w.size; w.size > 0 {
 		w.sent[nil] = true
 	}
@@ -141,17 +145,28 @@ func (w *wholeFile) begin(ctx context.Context) error {
 // empty drops all bytes that came.
 func (w *wholeFile) empty() error {
 	w.hash.Result()
-	w.size, w.spent = 0, 0
+	w.size = 0
 	clear(w.sent)
 	return w.file.Truncate(0)
 }
 
+// maxStarts bounds how often a download starts at the first byte because the server sends no rest of the same file.
+// Each start may come further than the one before, so that the patience of the call alone would allow too many.
+const maxStarts = 10
+
+// restart drops all bytes that came, because the server may have another file now, of another length.
+func (w *wholeFile) restart() error {
+	w.starts++
+	w.what.Length = -1
+	return w.empty()
+}
+
 func (w *wholeFile) from(ctx context.Context, u *Upstream) error {
 	if w.what.Anew {
-		if err := w.empty(); err != nil {
+		if err := w.restart(); err != nil {
 			return &local{err}
 		}
-		w.source.u, w.what.Length = nil, -1
+		w.source.u = nil
 	}
 	if w.source.u != u {
 		w.source = w.client.sourceOf(u, w.what)
@@ -169,6 +184,8 @@ func (w *wholeFile) from(ctx context.Context, u *Upstream) error {
 		}
 		if errors.Is(err, ErrRefused) && w.size == w.what.Length {
 			w.client.distrust(u, err) // the digest decides about the bytes that came before
+		} else if err != nil && w.starts >= maxStarts {
+			return &local{err} // ends the call
 		} else if err != nil {
 			return w.client.withProgress(err, w.most-before)
 		}
@@ -218,11 +235,7 @@ func (w *wholeFile) bring(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = w.learn()
-		if err == nil && p.to-p.from > left {
-			err = &local{fmt.Errorf("%w; this server has only the whole", w.what.Budget.Over(p.to-p.from))}
-		}
-		if err == nil {
+		if err = w.accept(p, left); err == nil {
 			err = w.take(ctx, p)
 		}
 		p.Body.Close()
@@ -233,9 +246,23 @@ func (w *wholeFile) bring(ctx context.Context) error {
 	return nil
 }
 
-// learn takes over the length that a server declares, if it was not known before.
-func (w *wholeFile) learn() error {
-	if w.what.Length >= 0 {
+// accept decides whether the rest comes from an answer, of which at most left bytes may come. It takes over the length
+// that the answer declares, if that was not known before or is another one now.
+func (w *wholeFile) accept(p *piece, left int64) error {
+	if w.what.Digest.IsZero() && p.from < w.size {
+		if p.to == w.size && w.sent[nil] && len(w.sent) == 1 {
+			p.from = p.to // it is all there since before this call
+		} else if p.to-p.from <= left {
+			// Without a digest nothing tells whether this is the file that the bytes before came from.
+			if err := w.restart(); err != nil {
+				return &local{err}
+			}
+		}
+	}
+	if p.to-p.from > left {
+		return &local{fmt.Errorf("%w; this server has only the whole", w.what.Budget.Over(p.to-p.from))}
+	}
+	if w.what.Length == w.source.length {
 		return nil
 	}
 	w.what.Length = w.source.length
@@ -248,9 +275,20 @@ func (w *wholeFile) learn() error {
 	return nil
 }
 
+// take appends the bytes of a piece that are new to the file.
 func (w *wholeFile) take(ctx context.Context, p *piece) error {
-	if skipped, err := p.skip(w.size - p.from); err != nil {
-		return p.u.cut(ctx, p.file, err, p.to-p.from, skipped)
+	if p.from == p.to {
+		return nil // what follows in the answer is not wanted
+	}
+	for at := p.from; at < w.size; {
+		n, err := p.skip(min(w.size-at, update.BlockSize))
+		at += n
+		if err := w.count(n); err != nil {
+			return &local{err}
+		}
+		if err != nil {
+			return p.u.cut(ctx, p.file, err, p.to-p.from, at-p.from)
+		}
 	}
 	for w.size < p.to {
 		n, err := p.Body.Read(w.buf[:min(int64(len(w.buf)), p.to-w.size)])
@@ -278,17 +316,22 @@ func (w *wholeFile) append(u *Upstream, b []byte) error {
 	if w.what.Progress != nil {
 		w.what.Progress(w.size)
 	}
-	if w.size-w.spent >= update.BlockSize {
-		return w.spend()
+	return w.count(int64(len(b)))
+}
+
+// count counts bytes that came, and passes them to the budget once they are as many as a block has.
+func (w *wholeFile) count(bytes int64) error {
+	if w.came += bytes; w.came < update.BlockSize {
+		return nil
 	}
-	return nil
+	return w.spend()
 }
 
 // spend counts the bytes that came since its last call in the budget.
 func (w *wholeFile) spend() error {
-	came := w.size - w.spent
-	w.spent = w.size
-	if w.what.Budget == nil || came <= 0 {
+	came := w.came
+	w.came = 0
+	if w.what.Budget == nil || came == 0 {
 		return nil
 	}
 	return w.what.Budget.Spend(came, w.size)
