@@ -59,7 +59,8 @@ func TestStepByStep(t *testing.T) {
 	w.publish(trust.Conditions{}, map[string][]byte{one: archive})
 	m := w.mirror()
 	d := w.newDevice(nil, m)
-	d.must(cliFailed, "install").says("nothing is known about updates yet", "hint: ask the mirrors with boxup check")
+	d.must(0, "status").says("problem: no mirror was asked yet: run boxup check\n")
+	d.must(cliFailed, "install").says("no mirror was asked yet", "hint: run boxup check")
 	d.must(status.ExitAvailable, "check")
 	d.must(cliFailed, "install").says(one+" is not downloaded", "hint: download it with boxup fetch "+one)
 	d.must(0, "fetch").says("fetched: "+one, "file: "+d.path("S/sha256/"))
@@ -96,7 +97,7 @@ func TestNamedInstall(t *testing.T) {
 	w.publish(trust.Conditions{MinVersion: named(t, two).Version()}, map[string][]byte{three: w.pack(three, "")})
 	d := w.newDevice(map[string]any{"hardware": "rev-a"}, w.mirror())
 	d.must(0, "check").says("update: none", "not yet: "+three+": it installs over version 200 or newer, and none is installed",
-		"not yet: "+two+": it is for hardware rev-b, and this is rev-a", "not yet: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on")
+		"not yet: "+two+": it is for hardware rev-b, and this is rev-a", "not yet: "+one+": 0% of the boxes take it by now", "planned for 2026-03-01T13:00:00Z")
 	d.must(0, "fetch").says("update: none", "not yet: "+one)
 	d.must(0, "fetch", one)
 	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on; installing it anyway, because you named it")

@@ -260,6 +260,9 @@ func (s *session) at(repo *trust.Repository) time.Time { return repo.Reference(s
 // trusted returns the trusted repository. It refuses one that is expired, and it is an error if there is none.
 func (s *session) trusted() (*trust.Repository, error) {
 	repo, err := s.state.Current()
+	if errors.Is(err, trust.ErrNotFound) && s.record.Checked.IsZero() && s.record.Error == "" {
+		return nil, status.WithHint(errors.New("no mirror was asked yet"), "run boxup check")
+	}
 	if err != nil {
 		return nil, status.WithHint(fmt.Errorf("nothing is known about updates yet: %w", err), "ask the mirrors with boxup check")
 	}

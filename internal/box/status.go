@@ -1,9 +1,11 @@
 package box
 
 import (
+	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -96,7 +98,7 @@ func (s *session) report() Report {
 	}
 	repo, err := s.trusted()
 	if err != nil {
-		r.Problem = brief(err.Error())
+		r.Problem = brief(strings.Join(append([]string{err.Error()}, status.Hints(err)...), ": "))
 		return r
 	}
 	o := s.offer(repo, installed, false)
