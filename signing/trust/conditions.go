@@ -254,7 +254,7 @@ func percentile(machine string, n update.Name) int {
 
 // hold says why a box at that place has to wait.
 func (r *Rollout) hold(place, share int, published time.Time) Verdict {
-	v := Verdict{Hold: HoldRollout, Reason: fmt.Sprintf("%d%% of the boxes take it by now, and this one is in the share of %d%%", share, place+1)}
+	v := Verdict{Hold: HoldRollout, Reason: fmt.Sprintf("%d%% of the boxes take it by now; this one does from %d%% on", share, place+1)}
 	for _, s := range r.Steps {
 		if s.Percent <= place {
 			continue
@@ -264,7 +264,7 @@ func (r *Rollout) hold(place, share int, published time.Time) Verdict {
 			return v
 		}
 		v.Next = published.Add(s.After)
-		v.Reason += ", which takes it from " + formatTime(v.Next) + " on"
+		v.Reason += ", planned for " + formatTime(v.Next)
 		return v
 	}
 	v.Reason += "; no further step is planned"

@@ -166,7 +166,7 @@ func TestPlaceOfABox(t *testing.T) {
 	// printf '0123456789abcdef0123456789abcdef\np-7.tar.bz2' | sha256sum # a56170142c81d31e…, 65% of 2^64
 	rel := conditioned(t, "p-7.tar.gz", trust.Conditions{Rollout: &trust.Rollout{Steps: []trust.Step{{After: time.Hour, Percent: 1}}}})
 	v := rel.Evaluate(trust.Box{Machine: "0123456789abcdef0123456789abcdef"}, rel.Published())
-	if want := "0% of the boxes take it by now, and this one is in the share of 65%"; !strings.HasPrefix(v.Reason, want) {
+	if want := "0% of the boxes take it by now; this one does from 65% on"; !strings.HasPrefix(v.Reason, want) {
 		t.Errorf("got %q, want %q", v.Reason, want)
 	}
 }
