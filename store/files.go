@@ -134,11 +134,10 @@ func (s *Store) removeUnused(d update.Digest, paths ...string) (removed bool, er
 }
 
 // removeArchive removes an archive that is not kept, its block list, its paths and those other files, unless it is
-// arriving now. A block list that is left without its archive does no harm; the next GC removes it.
+// arriving now. A path of a withdrawn archive may be left, where Commit could not remove it, and would keep its bytes on
+// the disk. A block list that is left without its archive does no harm; the next GC removes it.
 func (s *Store) removeArchive(d update.Digest, others ...string) (removed bool, err error) {
-	if s.current.Load().optional[d] {
-		s.unlinkDigest(d)
-	}
+	s.unlinkDigest(d)
 	return s.removeUnused(d, append([]string{s.blobPath(d), s.blocksPath(d)}, others...)...)
 }
 

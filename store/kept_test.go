@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -230,5 +232,41 @@ func TestSalvageOfNothing(t *testing.T) {
 	defer mustClose(t, in)
 	if n, err := in.Salvage(t.Context()); err != nil || n != 0 || len(in.Missing()) == 0 {
 		t.Errorf("expected nothing taken over, got %d, %v", n, err)
+	}
+}
+
+// TestEvictRemovesLeftPaths withdraws an archive on a disk that does not remove its path: bytes count as freed only once no
+// path holds them.
+func TestEvictRemovesLeftPaths(t *testing.T) {
+	for what, remove := range map[string]func(*Store) (Collected, error){
+		"Evict": func(s *Store) (Collected, error) { return s.Evict(t.Context(), Eviction{Bytes: 1}) },
+		"GC":    func(s *Store) (Collected, error) { return s.GC(t.Context(), GC{}) },
+	} {
+		o, s := newStore(t, "p-1.tar.gz", "p-2.tar.gz")
+		s.c.FS.Hook = func(op disk.Op, path string) (bool, error) {
+			if op == disk.OpRemove && strings.Contains(path, "/targets/") {
+				return false, syscall.EIO
+			}
+			return true, nil
+		}
+		mustPublish(t, s, o.lists("p-2.tar.gz"))
+		s.c.FS.Hook = nil
+		at := time.Now().Add(2 * time.Hour)
+		if what == "GC" {
+			at = at.Add(1000 * time.Hour)
+		}
+		s.c.Now = func() time.Time { return at }
+		if what == "Evict" { // it spares what a superseded list names
+			_, err := s.GC(t.Context(), GC{})
+			mustDo(t, err)
+		}
+		got, err := remove(s)
+		mustDo(t, err)
+		if len(got.Digests) != 1 {
+			t.Errorf("%s: expected it to remove one archive, got %+v", what, got)
+		}
+		if left, err := filepath.Glob(s.path(targetsDir, "*.p-1.tar.gz")); err != nil || len(left) > 0 {
+			t.Errorf("%s says that it freed %d bytes, and left %v (%v)", what, got.Bytes, left, err)
+		}
 	}
 }
