@@ -244,9 +244,14 @@ func (o *Origin) placeArchive(ctx context.Context, r trust.Release) (err error) 
 	return in.Commit(ctx)
 }
 
-// wantsArchive reports whether a staged list names the archive.
+// wantsArchive reports whether a staged list names the archive, or one that a signer holds back.
 func (o *Origin) wantsArchive(d update.Digest) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	for _, p := range o.held {
+		if _, ok := p.archives[d]; ok && p.Version() > o.repository().Version(trust.RoleTargets) {
+			return true
+		}
+	}
 	return o.wanted(d)
 }

@@ -25,12 +25,15 @@
 //
 // Beside what package store keeps:
 //
-//	<dir>/staging/publish/<version>.<role>.<digest>.<unix time>  a proposal, as signed so far
-//	<dir>/staging/publish/<digest>.blocks                        a block list, by its own digest
+//	<dir>/staging/publish/<version>.<role>.<digest>.<unix time>        a proposal, as signed so far
+//	<dir>/staging/publish/<version>.<role>.<digest>.<unix time>.local  one that the signer of the directory keeps
+//	<dir>/staging/publish/<digest>.blocks                              a block list, by its own digest
 //
-// Both are named by their content and durable. They are removed when the proposal is published, does not follow what
-// is published any more, or was kept for a week. Open takes over what an earlier boxsign left waiting in a directory,
-// <dir>/staging/<N>.<role>.json.
+// All are named by their content and durable. They are removed when the proposal is published, does not follow what
+// is published any more, or was kept for a week.
 //
-// A signer who publishes in a directory of this computer also opens an Origin on it: see Config.Local.
+// A signer who publishes in a directory of this computer also opens an Origin on it: see Config.Local. What that Origin
+// keeps has no time limit. When a server opens the directory later, it takes over the proposals that lack signatures, and
+// keeps them for a week from then. It leaves alone complete ones, which their signer holds back, and those that are damaged
+// or that it can't read. It treats alike what an earlier boxsign left, <dir>/staging/<N>.<role>.json.
 package origin

@@ -14,29 +14,38 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// fileName is the name of the file of a proposal: <version>.<role>.<digest>.<unix time>.
+// localSuffix ends the name of a file that the signer of a directory keeps there.
+const localSuffix = ".local"
+
+// fileName is the name of the file of a proposal: <version>.<role>.<digest>.<unix time>, or that with localSuffix.
 type fileName struct {
 	version int64
 	role    trust.Role
 	id      update.Digest
 	since   time.Time
+	local   bool
 }
 
 func (n fileName) String() string {
-	return fmt.Sprintf("%d.%s.%v.%d", n.version, n.role, n.id, n.since.Unix())
+	s := fmt.Sprintf("%d.%s.%v.%d", n.version, n.role, n.id, n.since.Unix())
+	if n.local {
+		s += localSuffix
+	}
+	return s
 }
 
 // parseFileName parses what String returns.
 func parseFileName(s string) (fileName, error) {
 	bad := fmt.Errorf("%q: expected <version>.<role>.<digest>.<unix time>", s)
-	part := strings.Split(s, ".")
+	rest, local := strings.CutSuffix(s, localSuffix)
+	part := strings.Split(rest, ".")
 	if len(part) != 4 {
 		return fileName{}, bad
 	}
 	version, err1 := strconv.ParseInt(part[0], 10, 32)
 	id, err2 := update.ParseDigest(part[2])
 	since, err3 := strconv.ParseInt(part[3], 10, 40)
-	n := fileName{version, trust.Role(part[1]), id, time.Unix(since, 0).UTC()}
+	n := fileName{version, trust.Role(part[1]), id, time.Unix(since, 0).UTC(), local}
 	if errors.Join(err1, err2, err3) != nil || n.String() != s || version < 1 {
 		return fileName{}, bad
 	}

@@ -10,7 +10,8 @@ import (
 func FuzzFileName(f *testing.F) {
 	digest := strings.Repeat("0123456789abcdef", 4)
 	for _, seed := range []string{
-		"18.targets." + digest + ".1772366400", "1.root." + digest + ".0", "01.root." + digest + ".0", "0.root." + digest + ".0",
+		"18.targets." + digest + ".1772366400", "18.targets." + digest + ".1772366400.local", "18.targets." + digest + ".local", "18.targets." + digest + ".1.local.local",
+		"1.root." + digest + ".0", "01.root." + digest + ".0", "0.root." + digest + ".0",
 		"18.snapshot." + digest + ".1", "18.targets." + strings.ToUpper(digest) + ".1", "18.targets." + digest + ".+1", digest + ".blocks", "...", "",
 	} {
 		f.Add(seed)

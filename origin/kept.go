@@ -22,13 +22,14 @@ const blocksSuffix = ".blocks"
 type proposal struct {
 	*trust.Proposal
 	id       update.Digest
-	since    time.Time                       // when its first signature came
+	since    time.Time                       // when its first signature came, or a server first saw it
+	local    bool                            // the signer of the directory keeps it; see Config.Local
 	complete bool                            // it has enough signatures
 	archives map[update.Digest]trust.Release // of a staged list
 }
 
-func newProposal(p *trust.Proposal, since time.Time) *proposal {
-	out := &proposal{Proposal: p, id: update.Sum(p.Raw()), since: since.UTC().Truncate(time.Second), complete: p.Complete()}
+func newProposal(p *trust.Proposal, since time.Time, local bool) *proposal {
+	out := &proposal{Proposal: p, id: update.Sum(p.Raw()), since: since.UTC().Truncate(time.Second), local: local, complete: p.Complete()}
 	if out.complete {
 		out.archives = map[update.Digest]trust.Release{}
 		for _, r := range p.Releases() {
@@ -39,7 +40,7 @@ func newProposal(p *trust.Proposal, since time.Time) *proposal {
 }
 
 func (p *proposal) fileName() string {
-	return fileName{p.Version(), p.Role(), p.id, p.since}.String()
+	return fileName{p.Version(), p.Role(), p.id, p.since, p.local}.String()
 }
 
 // staged reports whether p is a list that waits for its archives.
@@ -94,7 +95,7 @@ func (o *Origin) recheck() {
 			continue
 		}
 		o.mu.Lock()
-		o.kept[p.id] = newProposal(again, p.since)
+		o.kept[p.id] = newProposal(again, p.since, p.local)
 		o.mu.Unlock()
 	}
 	o.tidy()

@@ -118,6 +118,7 @@ type Origin struct {
 	mu      sync.Mutex
 	kept    map[update.Digest]*proposal // by ID
 	unfit   map[string]stagedFile       // files of staging/publish that nobody can publish, by name
+	held    []*proposal                 // complete lists that the signer of the directory keeps from this server
 	open    map[update.Digest]*arrival  // archives that are open for writing, by digest
 	uses    int64                       // counts uses of open, to find the one that was used least recently
 	parts   []*begunBlock               // blocks that arrive in parts; the one touched last stands last

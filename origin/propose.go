@@ -109,11 +109,11 @@ func (o *Origin) alreadyPublished(ctx context.Context, role trust.Role) (Outcome
 
 // keepOrCommit keeps or commits a proposal that was checked. The caller holds changing.
 func (o *Origin) keepOrCommit(ctx context.Context, checked *trust.Proposal) (Outcome, error) {
-	p, err := o.mergeSignatures(newProposal(checked, o.c.Now()))
+	p, err := o.mergeSignatures(newProposal(checked, o.c.Now(), o.c.Local))
 	if err != nil {
 		return Outcome{}, err
 	}
-	if p.complete && p.Role() == trust.RoleRoot {
+	if p.complete && p.Role() == trust.RoleRoot && !o.c.Local { // a signer calls Publish
 		return o.commitRoot(ctx, p)
 	}
 	if _, err := o.find(p.id); err == nil {
@@ -143,7 +143,7 @@ func (o *Origin) mergeSignatures(p *proposal) (*proposal, error) {
 		if err != nil {
 			return nil, o.refused(err)
 		}
-		p = newProposal(merged, q.since)
+		p = newProposal(merged, q.since, o.c.Local)
 	}
 	return p, nil
 }

@@ -76,6 +76,7 @@ type stagedFile struct {
 	role    trust.Role
 	version int64
 	old     bool // it has the name that an earlier boxsign used: <dir>/staging/<N>.<role>.json
+	local   bool // the signer of the directory keeps it; old ones too
 	p       *proposal
 	err     error // why p is nil
 }
@@ -104,7 +105,7 @@ func (o *Origin) scan(ctx context.Context) ([]stagedFile, error) {
 			}
 			f := stagedFile{path: filepath.Join(dir, e.Name()), old: dir != o.dir}
 			n, err := parseFileName(e.Name())
-			f.role, f.version = n.role, n.version
+			f.role, f.version, f.local = n.role, n.version, n.local || f.old
 			if f.old {
 				var ok bool
 				if f.role, f.version, ok = trust.ParseFileName(e.Name()); !ok || f.role != trust.RoleRoot && f.role != trust.RoleTargets {
@@ -144,7 +145,7 @@ func (o *Origin) read(f stagedFile, n fileName) (*proposal, error) {
 	if p.Version() != f.version {
 		return nil, fmt.Errorf("%w: expected version %d, got %d", store.ErrCorrupt, f.version, p.Version())
 	}
-	return newProposal(p, since), nil
+	return newProposal(p, since, f.local), nil
 }
 
 // load reads the proposals on the disk.
@@ -160,32 +161,66 @@ func (o *Origin) load(ctx context.Context) error {
 		return err
 	}
 	for _, f := range found {
-		switch {
-		case f.err == nil && !f.old:
-			o.kept[f.p.id] = f.p
-		case f.unread() && (f.old || o.c.Local):
-			return f.err
-		case f.err == nil && (o.c.Local || !f.p.complete):
-			// A server leaves a complete one alone, because its signer held it back.
-			if err := o.write(f.p); err != nil {
-				return err
-			}
-			if err := o.c.FS.Remove(f.path); err != nil {
-				return err
-			}
-		case o.c.Local && f.gone(o.repository()):
-			if err := o.c.FS.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		case o.c.Local && f.err != nil:
-			o.unfit[filepath.Base(f.path)] = f
-		case f.err != nil && !f.old:
-			o.c.Logger.Warn("proposal dropped", "file", filepath.Base(f.path), "err", f.err)
-			o.removeFile(filepath.Base(f.path))
+		if f.local && !o.c.Local {
+			err = o.adopt(f)
+		} else {
+			err = o.loadFile(f)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	o.tidy()
 	return nil
+}
+
+// loadFile loads a file that this origin, or one before it, keeps.
+func (o *Origin) loadFile(f stagedFile) error {
+	name := filepath.Base(f.path)
+	switch {
+	case f.err == nil && (f.old || o.c.Local && !f.local && !f.p.complete):
+		// What lacks signatures waits for the signer, without a time limit. A complete list stays in the server's queue.
+		if err := o.write(newProposal(f.p.Proposal, f.p.since, true)); err != nil {
+			return err
+		}
+		return o.c.FS.Remove(f.path)
+	case f.err == nil:
+		o.kept[f.p.id] = f.p
+	case f.unread() && o.c.Local:
+		return f.err
+	case f.gone(o.repository()) || !o.c.Local && !f.unread():
+		o.c.Logger.Warn("proposal dropped", "file", name, "err", f.err)
+		if err := o.c.FS.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			o.c.Logger.Warn("file not removed", "file", name, "err", err)
+		}
+	default:
+		o.c.Logger.Warn("proposal not read, and its file is left", "file", name, "err", f.err)
+		o.unfit[name] = f
+	}
+	return nil
+}
+
+// adopt has a server take over a file that the signer of the directory left, so that others can add signatures. It
+// leaves alone a complete one, because its signer held it back, and one that it can't read.
+func (o *Origin) adopt(f stagedFile) error {
+	if f.err != nil {
+		if !f.gone(o.repository()) {
+			o.c.Logger.Warn("proposal of a signer not read", "file", filepath.Base(f.path), "err", f.err)
+		}
+		return nil
+	}
+	if f.p.complete {
+		o.held = append(o.held, f.p)
+		return nil
+	}
+	// The signer may have waited for long, so Keep begins now.
+	if err := o.write(newProposal(f.p.Proposal, o.notBefore(f.p.since), false)); err != nil {
+		return err
+	}
+	if o.c.Now().Before(f.p.since) {
+		return nil // the clock is wrong, and the copy may be too old by the right one: another start adopts it again
+	}
+	return o.c.FS.Remove(f.path)
 }
 
 // removeUnused removes the files and closes the arrivals that belong to no proposal.
@@ -197,7 +232,11 @@ func (o *Origin) removeUnused() {
 		return
 	}
 	for _, e := range entries {
-		// An unfit file stays until its signer removes it, or another one is published.
+		// A server removes nothing that a signer keeps.
+		if strings.HasSuffix(e.Name(), localSuffix) && !o.c.Local {
+			continue
+		}
+		// An unfit file stays until somebody removes it, or another one is published.
 		if f, unfit := o.unfit[e.Name()]; unfit && !f.gone(o.repository()) {
 			continue
 		}
