@@ -125,6 +125,7 @@ type fileSignature struct {
 
 // header holds the fields that the signed parts of all roles have in common.
 type header struct {
+	Type    Role   `json:"_type"`
 	Expires string `json:"expires"`
 	Issued  string `json:"issued"`
 	Spec    string `json:"spec_version"`
@@ -154,7 +155,7 @@ func (f *file) signedBy(k keys.Public) bool {
 	return valid
 }
 
-// parseFile checks length, spelling and role of a file and reads its signatures, but not yet its content.
+// parseFile checks length and spelling of a file and reads its signatures, but not yet its content.
 func parseFile(role Role, raw []byte) (*file, error) {
 	if limit := MaxLength(role); int64(len(raw)) > limit {
 		return nil, fmt.Errorf("%s: %w: more than %d bytes", role, ErrMalformed, limit)
@@ -165,11 +166,6 @@ func parseFile(role Role, raw []byte) (*file, error) {
 	f := &file{role: role, raw: raw}
 	if err := f.readSignatures(); err != nil {
 		return nil, fmt.Errorf("%s: %w: signatures: %w", role, ErrMalformed, err)
-	}
-	// A genuine file in the place of another is refused for its role, not for its signatures.
-	rest, _ := bytes.CutPrefix(f.signed, []byte(`{"_type":"`))
-	if got, _, _ := bytes.Cut(rest, []byte(`"`)); string(got) != string(role) {
-		return nil, fmt.Errorf("%s: %w: expected a file of the role %s, got one of %.40q", role, ErrMalformed, role, got)
 	}
 	return f, nil
 }
@@ -239,7 +235,11 @@ func join(signatures []fileSignature, signed []byte) ([]byte, error) {
 // in common, and copies them to f. Each field is parsed strictly, so that with checkCanonical no second spelling is
 // left.
 func (f *file) read(content any, h *header) error {
-	if err := json.Unmarshal(f.signed, content); err != nil {
+	err := json.Unmarshal(f.signed, content)
+	if err := f.checkRole(*h); err != nil {
+		return err // whatever else does not fit
+	}
+	if err != nil {
 		return explain.JSON(f.signed, err)
 	}
 	if h.Spec != "1.0" && !strings.HasPrefix(h.Spec, "1.0.") {
@@ -260,6 +260,14 @@ func (f *file) read(content any, h *header) error {
 		return fmt.Errorf("issued %s, after it expires", h.Issued)
 	}
 	f.version, f.expires, f.issued = h.Version, expires, issued
+	return nil
+}
+
+// checkRole refuses a file whose signed part is one of another role.
+func (f *file) checkRole(h header) error {
+	if h.Type != f.role {
+		return fmt.Errorf("expected a file of the role %s, got one of %.40q", f.role, h.Type)
+	}
 	return nil
 }
 

@@ -208,3 +208,62 @@ func TestRememberingCrashesAtEveryStep(t *testing.T) {
 		t.Errorf("expected at least 20 steps, got %d", steps)
 	}
 }
+
+// loseTimestamps has a box lose each timestamp that it stored or remembers.
+func (b *box) loseTimestamps() {
+	b.t.Helper()
+	for _, dir := range []string{b.cfg.Dir, filepath.Join(b.cfg.Dir, "remembered")} {
+		for _, path := range []string{filepath.Join(dir, trust.TimestampName), filepath.Join(dir, disk.CopyPath(trust.TimestampName))} {
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				b.t.Fatal(err)
+			}
+		}
+	}
+	b.reopen()
+}
+
+// A snapshot that was accepted without its list counts although its timestamp is lost: no older one is accepted after it.
+// Once a root takes the online key away, it counts no longer (TUF 1.0, 5.3.11).
+func TestSnapshotCountsWithoutItsTimestamp(t *testing.T) {
+	for _, what := range []string{"a box", "a mirror"} {
+		w := newWorld(t)
+		w.add(one)
+		b := newBox(t, w.repo.Root())
+		if what == "a mirror" {
+			b, _ = newMirror(t, w)
+		}
+		b.must(w.dir, w.clock())
+		thief := w.online[0]
+		far := w.repo
+		for range 8 {
+			e, err := far.EditTargets(w.state.Ledger(), 0, w.at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if far, err = far.Next(t.Context(), w.at, trust.Change{Targets: w.sign(e, w.releases...)}, thief); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := b.look(without(served(far), trust.FileName(trust.RoleTargets, far.Version(trust.RoleTargets))), w.clock())
+		wantErr(t, err, trust.ErrNotFound)
+		b.loseTimestamps()
+		_, err = b.look(w.dir, w.clock())
+		if wantErr(t, err, trust.ErrRollback); !strings.Contains(err.Error(), "snapshot 2") {
+			t.Errorf("%s: got %v", what, err)
+		}
+
+		fresh := testworld.NewSigner("online new")
+		w.newRoot(w.roots, func(e *trust.RootEdit) error { return addOnline(e, fresh) })
+		w.online = []*testworld.Signer{fresh}
+		w.publish(trust.Change{})
+		_, err = b.look(w.dir, w.clock())
+		wantErr(t, err, trust.ErrRollback)
+		w.newRoot(w.roots, func(e *trust.RootEdit) error { return removeOnline(e, thief) })
+		if is, was := w.repo.Version(trust.RoleSnapshot), far.Version(trust.RoleSnapshot); is >= was {
+			t.Fatalf("expected a snapshot below %d, got %d", was, is)
+		}
+		wantListed(t, b.must(w.dir, w.clock()), one)
+		b.reopen()
+		wantListed(t, b.must(w.dir, w.clock()), one)
+	}
+}

@@ -250,8 +250,14 @@ func (f *file) requireSigners(r *Root, least int) error {
 	}
 	name := f.name()
 	var claimed header // for the message alone: the content may not be read yet
-	if f.version == 0 && json.Unmarshal(f.signed, &claimed) == nil && claimed.Version > 0 {
-		name = link{role: f.role, version: claimed.Version}.name()
+	if f.version == 0 && json.Unmarshal(f.signed, &claimed) == nil {
+		// A genuine file in the place of another is refused for its role, not for its signatures.
+		if err := f.checkRole(claimed); err != nil {
+			return fmt.Errorf("%s: %w: %w", name, ErrMalformed, err)
+		}
+		if claimed.Version > 0 {
+			name = link{role: f.role, version: claimed.Version}.name()
+		}
 	}
 	return fmt.Errorf("%s: %w: %s", name, ErrThreshold, describeSigners(r, f))
 }

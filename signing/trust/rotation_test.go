@@ -277,3 +277,28 @@ func TestFileOfAnotherRole(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+// TestUnknownFieldsBeforeTheRole: canonical JSON puts some fields of a later version before _type, and they are kept and
+// ignored like all others.
+func TestUnknownFieldsBeforeTheRole(t *testing.T) {
+	w := newWorld(t)
+	w.add(one)
+	for _, field := range []string{"-x", ".x", "0x", "9.x-y"} {
+		before := replace(t, `{"_type"`, `{"`+field+`":[1],"_type"`)
+		b := newBox(t, w.repo.Root())
+		wantListed(t, b.must(forgery{before, before, before}.of(t, w), w.clock()), one)
+
+		next := replace(t, `"version":1}`, `"version":2}`)(before(signedPart(t, w.repo.Raw(trust.RoleRoot))))
+		p, err := w.repo.CheckRoot(resigned(next, w.roots[0]), w.at)
+		if err != nil || p.Version() != 2 {
+			t.Errorf("%s in a root: got %v", field, err)
+		}
+		other := replace(t, `"_type":"targets"`, `"_type":"snapshot"`)
+		err = newBox(t, w.repo.Root()).refresh(forgery{targets: func(s string) string { return other(before(s)) }}.of(t, w), w.clock())
+		if wantErr(t, err, trust.ErrMalformed); !strings.Contains(err.Error(), `expected a file of the role targets, got one of "snapshot"`) {
+			t.Errorf("got %v", err)
+		}
+	}
+	err := newBox(t, w.repo.Root()).refresh(forgery{targets: replace(t, `"_type":"targets",`, ``)}.of(t, w), w.clock())
+	wantErr(t, err, trust.ErrMalformed)
+}
