@@ -123,7 +123,7 @@ func wantAll(t *testing.T, text string, parts ...string) {
 func TestSignerPage(t *testing.T) {
 	t.Parallel()
 	out := runPage(t, t.TempDir(), "update opq-box-update-1.tar.gz\n"+commands(t, "SIGNER.md"))
-	wantAll(t, out, "root digest: ", "targets: 1 -> 2", "archives verified: 2", "withdrawn: opq-box-update-1550190683.tar.bz2",
+	wantAll(t, out, "root fingerprint: ", "targets: 1 -> 2", "archives verified: 2", "withdrawn: opq-box-update-1550190683.tar.bz2",
 		"paused at 5%", `"roles":`, "root: 1 -> 2", "state: dry run", "backup: root-key.txt")
 }
 

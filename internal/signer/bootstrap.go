@@ -47,7 +47,7 @@ type Bootstrap struct {
 
 // Text returns the description for people.
 func (b Bootstrap) Text() string {
-	return b.Archive.Text() + lines("arch", b.Arch, "boxup", b.Boxup, "root digest", b.Root) + each("url", b.URLs)
+	return b.Archive.Text() + lines("arch", b.Arch, "boxup", b.Boxup, "root fingerprint", b.Root) + each("url", b.URLs)
 }
 
 // Bootstrap makes the update that moves old boxes over to boxup. No file is ever replaced; after an error there is none.

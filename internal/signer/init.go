@@ -140,7 +140,7 @@ func (f *founder) storeTrusted(r *trust.Repository) (Result, error) {
 
 // Text returns the description for people.
 func (f Founding) Text() string {
-	text := lines("repository", f.Repository, "root", f.Root, "root digest", f.Digest, "root expires", stamp(f.Expires))
+	text := lines("repository", f.Repository, "root", f.Root, "root fingerprint", f.Digest, "root expires", stamp(f.Expires))
 	for _, k := range f.Keys {
 		text += lines(k.Key+" key", k.ID)
 	}

@@ -91,7 +91,7 @@ func (x *session) describeStaged() Change {
 
 // Text returns the status for people.
 func (st Status) Text() string {
-	text := lines("root digest", st.Root, "updates", len(st.Updates))
+	text := lines("root fingerprint", st.Root, "updates", len(st.Updates))
 	for _, r := range st.Roles {
 		text += r.text(st.at)
 	}
