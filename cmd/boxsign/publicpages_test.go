@@ -100,7 +100,7 @@ func insertBefore(t *testing.T, script string, before map[string]string) string 
 func TestREADME(t *testing.T) {
 	t.Parallel()
 	script := insertBefore(t, useLocalNames(pageCommands(t, "README.md")), map[string]string{
-		"boxsign publish --keys K opq": "origin; cp R/metadata/1.root.json .; cp K/release.pub .",
+		"boxsign publish --keys K opq": "cp K/release.pub .",
 		"BOX_UPDATE_SERVER_SETTINGS=":  "mkdir updates old; cp opq-box-update-*.tar.bz2 old; box-update-server serve --updates-dir old --listen 127.0.0.1:8159",
 		"box-update-server config":     `echo '{"port": 8151, "updates_dir": "updates"}' >etc.json`,
 		"box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen": "update $U; boxsign publish --keys K $U http://127.0.0.1:8151",
