@@ -53,7 +53,8 @@ func warningsOf(s *store.Store, own *trust.Repository, f status.Freshness, damag
 		return out
 	}
 	if text := describeExpiry(f, own, at); text != "" {
-		warn("expiry", true, "check the origin, and the network to it", "%s", text)
+		out = append(out, status.Warning{Subject: "expiry", Urgent: true, Text: text,
+			Advice: "check the origin, and the network to it", Expiring: f.Expiring})
 	}
 	out = append(out, s.WarnOfLost(own, at, "damaged here or at the upstreams: they are fetched as soon as an upstream has them intact, or by box-update-server fsck")...)
 	if text := describeSilence(f, interval, at); text != "" {

@@ -75,7 +75,8 @@ func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out [
 			advice = "sign a new root: boxsign root renew"
 		}
 		if left := repo.Expires(role).Sub(at); left < warnBefore {
-			warn(string(role), left < urgentBefore, expiring(repo, role, left), advice)
+			out = append(out, status.Warning{Subject: string(role), Urgent: left < urgentBefore,
+				Text: expiring(repo, role, left), Advice: advice, Expiring: string(role)})
 		}
 	}
 	if err := repo.CheckClock(at); err != nil {
@@ -89,7 +90,8 @@ func judge(s *store.Store, repo *trust.Repository, at time.Time, k known) (out [
 	out = append(out, s.WarnOfDamage()...)
 	out = append(out, s.WarnOfLost(repo, at, "publish it again with boxsign")...)
 	if text := k.overdue(repo, at); text != "" {
-		warn("renewal", true, text, "run the server with online_key; its log says why it does not renew")
+		out = append(out, status.Warning{Subject: "renewal", Urgent: true, Text: text,
+			Advice: "run the server with online_key; its log says why it does not renew", Expiring: string(trust.RoleTimestamp)})
 	}
 	return out
 }

@@ -13,6 +13,8 @@ type Warning struct {
 	Urgent  bool   `json:"urgent"`            // something is refused or not served, or soon will be
 	Text    string `json:"text"`              // what is wrong, and since or until when
 	Advice  string `json:"advice,omitempty"`  // what to do
+
+	Expiring string `json:"-"` // the role whose file expires; "": this is about something else
 }
 
 // String returns the warning as one line.

@@ -78,8 +78,11 @@ func (s *Store) Lost(repo *trust.Repository, at time.Time) []trust.Release {
 	return now.releases
 }
 
-// SubjectLost is the subject of a warning about archives that are listed and not in place.
-const SubjectLost = "archives"
+// Subjects of warnings.
+const (
+	SubjectLost   = "archives" // archives that are listed are not in place
+	SubjectDamage = "metadata" // the disk damaged a metadata file
+)
 
 // WarnOfLost returns a warning about the archives that are listed and not in place, none if all are there. advice
 // says how to bring them back.

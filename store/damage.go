@@ -76,7 +76,7 @@ func (s *Store) Damage() []error {
 func (s *Store) WarnOfDamage() (out []status.Warning) {
 	for _, damage := range s.Damage() {
 		text := strings.ReplaceAll(status.OneLine(damage.Error()), filepath.Clean(s.c.Dir)+string(filepath.Separator), "")
-		w := status.Warning{Subject: "metadata", Text: text, Advice: "restart the server, which writes it again, and look at the disk"}
+		w := status.Warning{Subject: SubjectDamage, Text: text, Advice: "restart the server, which writes it again, and look at the disk"}
 		if s.Repository() == nil {
 			w.Urgent, w.Advice = true, "bring data_dir back from a backup; a mirror fetches what is missing"
 		}

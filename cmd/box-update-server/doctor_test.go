@@ -191,11 +191,11 @@ func faults() map[string]fault {
 			path := filepath.Join(w.mirror, "metadata", "timestamp.json")
 			w.check(os.WriteFile(path, []byte("{}"), 0o644))
 			w.check(os.WriteFile(path+".copy", []byte("{}"), 0o644))
-		}, "metadata", "wrong", "timestamp", "backup"},
+		}, "repository", "wrong", "timestamp", "backup"},
 		"metadata with a copy are damaged": {func(t *testing.T, w *sick) {
 			path := filepath.Join(w.mirror, "metadata", "timestamp.json")
 			w.check(os.WriteFile(path, []byte("{}"), 0o644))
-		}, "metadata", "warning", "its copy is used", "restart"},
+		}, "repository", "warning", "its copy is used", "restart"},
 		"certificate has expired": {func(t *testing.T, w *sick) { w.pair.put(t, w.authority.issue(-time.Minute)) },
 			"certificate", "wrong", "expired at", "new one"},
 		"certificate will expire": {func(t *testing.T, w *sick) { w.pair.put(t, w.authority.issue(time.Minute)) },

@@ -112,18 +112,18 @@ func TestExpiryIsFound(t *testing.T) {
 		{time.Hour, "expiry of root", isOK, "version 1", ""},
 		{time.Hour, "expiry of timestamp", isOK, "version 1", ""},
 		{7 * day / 2, "expiry of timestamp", isOK, "version 1", ""},
-		{4 * day, "renewal", isWrong, "not renewed", "online_key"},
-		{8 * day, "renewal", isWrong, "on boxes refuse", "online_key"},
+		{4 * day, "expiry of timestamp", isWrong, "not renewed", "online_key"},
+		{8 * day, "expiry of timestamp", isWrong, "on boxes refuse", "online_key"},
 		{8 * day, "expiry of snapshot", isOK, "version 1", ""},
-		{16 * day, "renewal", isWrong, "not renewed", "online_key"},
-		{340 * day, "targets", isWarning, "targets 1 expires", "boxsign renew --list"},
-		{340 * day, "root", isWarning, "root 1 expires", "boxsign root renew"},
-		{400 * day, "root", isWrong, "expired", "boxsign root renew"},
+		{16 * day, "expiry of timestamp", isWrong, "not renewed", "online_key"},
+		{340 * day, "expiry of targets", isWarning, "targets 1 expires", "boxsign renew --list"},
+		{340 * day, "expiry of root", isWarning, "root 1 expires", "boxsign root renew"},
+		{400 * day, "expiry of root", isWrong, "expired", "boxsign root renew"},
 	} {
 		p.found(t, begun.Add(c.after), c.check).is(t, c.mark, c.text, c.advice)
 	}
 	p.settings.Upstream = []string{"http://u"}
-	p.found(t, begun.Add(8*day), "expiry").is(t, isWrong, "expired", "check the origin")
+	p.found(t, begun.Add(8*day), "expiry of timestamp").is(t, isWrong, "expired", "check the origin")
 	p.found(t, begun.Add(8*day), "sync").is(t, isWarning, "no upstream was asked", "see to the upstream")
 }
 

@@ -53,18 +53,26 @@ func (c *checked) repository(ctx context.Context) (found []Finding) {
 	if _, c.warnings, err = readStanding(st, s, c.Built, c.Now()); err != nil {
 		return append(found, wrong(check, "see the message", "%v", err))
 	}
+	expiring := map[string]bool{} // by role
 	for _, w := range c.warnings {
 		// Archives may lie in updates_dir. Another check reports the clock.
-		if w.Subject != origin.SubjectClock && (w.Subject != store.SubjectLost || s.UpdatesDir == "") {
-			found = append(found, Finding{Warning: w})
+		if w.Subject == origin.SubjectClock || w.Subject == store.SubjectLost && s.UpdatesDir != "" {
+			continue
 		}
+		// A check has one name, whether or not all is well.
+		if w.Expiring != "" {
+			w.Subject, expiring[w.Expiring] = expiryOf(w.Expiring), true
+		} else if w.Subject == store.SubjectDamage {
+			w.Subject = check
+		}
+		found = append(found, Finding{Warning: w})
 	}
 	if repo == nil {
 		return found
 	}
 	for _, role := range trust.Roles() {
-		if until := repo.Expires(role); until.After(c.Now()) {
-			found = append(found, ok("expiry of "+string(role), "version %d until %s", repo.Version(role), stamped(until)))
+		if until := repo.Expires(role); !expiring[string(role)] && until.After(c.Now()) {
+			found = append(found, ok(expiryOf(string(role)), "version %d until %s", repo.Version(role), stamped(until)))
 		}
 	}
 	room, err := st.Room(ctx, st.Missing(repo))
@@ -73,6 +81,8 @@ func (c *checked) repository(ctx context.Context) (found []Finding) {
 	}
 	return append(found, c.signer(ctx, repo)...)
 }
+
+func expiryOf(role string) string { return "expiry of " + role }
 
 // signer checks that the root names the online key.
 func (c *checked) signer(ctx context.Context, repo *trust.Repository) []Finding {
