@@ -229,6 +229,9 @@ func TestDocumentedSettings(t *testing.T) {
 		}
 	}
 	for _, s := range declared {
+		if s.Retired() && strings.Contains(pages, "The old setting `"+s.Key+"` ") { // the help has no retired setting, so no table has one
+			continue
+		}
 		if !described[s.Key] {
 			t.Errorf("%s is in no table of README.md, docs/SERVING.md or docs/MIRROR.md", s.Key)
 		}
