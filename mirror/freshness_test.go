@@ -331,7 +331,7 @@ func TestPublicFreshness(t *testing.T) {
 		shown += w.Text
 	}
 	for _, secret := range []string{"token", "secret", "502", "Bad Gateway", "connect", "timestamp.json"} {
-		if strings.Contains(shown, secret) {
+		if strings.Contains(strings.ReplaceAll(shown, p.url, ""), secret) { // a port may have these digits
 			t.Errorf("%q is shown: %s", secret, shown)
 		}
 	}
