@@ -93,6 +93,9 @@ func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, 
 		return err
 	}
 	blocks, err := o.blocks(r)
+	if errors.Is(err, ErrBlocks) && o.c.Store.Has(r) {
+		return nil // another caller was faster, and its commit removed the block list
+	}
 	if err != nil {
 		return err
 	}
@@ -129,6 +132,9 @@ func (o *Origin) missing(ctx context.Context, r trust.Release) (blocks []int, kn
 		return nil, true, nil
 	}
 	list, err := o.blocks(r)
+	if errors.Is(err, ErrBlocks) && o.c.Store.Has(r) {
+		return nil, true, nil // another caller's commit placed it meanwhile, and removed the block list
+	}
 	if errors.Is(err, ErrBlocks) {
 		for i := range update.BlockCount(r.Length()) {
 			blocks = append(blocks, i)
@@ -230,6 +236,9 @@ func (o *Origin) placeArchives(ctx context.Context, p *proposal) error {
 
 func (o *Origin) placeArchive(ctx context.Context, r trust.Release) (err error) {
 	list, err := o.blocks(r)
+	if errors.Is(err, ErrBlocks) && o.c.Store.Has(r) {
+		return nil // another caller's commit placed it meanwhile, and removed the block list
+	}
 	if errors.Is(err, ErrBlocks) {
 		return fmt.Errorf("%w: %w", store.ErrIncomplete, err)
 	}

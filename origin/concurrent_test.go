@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
 
@@ -150,4 +154,25 @@ func TestCallersGiveUp(t *testing.T) {
 	wantErr(t, err, context.Canceled)
 	wantErr(t, w.Run(ctx), context.Canceled)
 	w.finish(out)
+}
+
+// TestBlocksOfAPlacedArchive calls for an archive that another caller's commit has placed meanwhile: its block list is
+// removed, and nothing of it is missing.
+func TestBlocksOfAPlacedArchive(t *testing.T) {
+	w := newWorld(t)
+	out := w.send(w.list(w.releases, one, big), origin.StatusStaged)
+	archive, data := out.Archives[0], content(one)
+	blocks := testworld.Blocks(data)
+	must(t, w.PutBlocks(t.Context(), out.ID, archive.Digest, blocks.Bytes()))
+	must(t, w.PutBlock(t.Context(), out.ID, archive.Digest, 0, data))
+	_, err := w.Commit(t.Context(), out.ID)
+	wantErr(t, err, store.ErrIncomplete) // it has placed the first archive
+	must(t, os.Remove(filepath.Join(w.dir, "staging", "publish", update.Sum(blocks.Bytes()).String()+".blocks")))
+
+	must(t, w.PutBlock(t.Context(), out.ID, archive.Digest, 0, data))
+	must(t, w.PutPart(t.Context(), out.ID, archive.Digest, 0, 0, data[:1]))
+	if a, err := w.Archive(t.Context(), out.ID, archive.Digest); err != nil || !a.Blocks || len(a.Missing) > 0 {
+		t.Errorf("expected nothing to be missing, got %+v, %v", a, err)
+	}
+	w.finish(w.send(w.list(w.releases, one, big), origin.StatusStaged))
 }
