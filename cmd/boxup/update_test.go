@@ -100,7 +100,7 @@ func TestNamedInstall(t *testing.T) {
 		"not yet: "+two+": it is for hardware rev-b, and this is rev-a", "not yet: "+one+": 0% of the boxes take it by now", "planned for 2026-03-01T13:00:00Z")
 	d.must(0, "fetch").says("update: none", "not yet: "+one)
 	d.must(0, "fetch", one)
-	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "from 2026-03-01T13:00:00Z on; installing it anyway, because you named it")
+	d.must(0, "install", one).says("warning: "+one+": 0% of the boxes take it by now", "planned for 2026-03-01T13:00:00Z; installing it anyway, because you named it")
 	d.has("100", "100")
 	for _, flag := range []string{"--force", "--allow-downgrade"} { // neither is for that
 		d.must(status.ExitRefused, "install", flag, two).says(two, "it is for hardware rev-b")
