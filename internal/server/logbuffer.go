@@ -31,6 +31,8 @@ type logBuffer struct {
 
 func newLogBuffer(out io.Writer) *logBuffer {
 	b := &logBuffer{out: out, waiting: bufio.NewWriterSize(out, logWaiting)}
+	b.mu.Lock() // the timer may fire before it stands in its field
+	defer b.mu.Unlock()
 	b.pause = time.AfterFunc(logPause, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -139,3 +139,17 @@ func TestLogBufferUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// TestLogBufferWithoutLines lets the pause end before the first line: the race detector sees whether the timer reads what
+// newLogBuffer still writes.
+func TestLogBufferWithoutLines(t *testing.T) {
+	var to writes
+	b := newLogBuffer(&to)
+	fired := make(chan struct{})
+	time.AfterFunc(2*logPause, func() { close(fired) })
+	<-fired
+	b.close()
+	if len(to.all) > 0 {
+		t.Errorf("expected no write, got %q", to.all)
+	}
+}
