@@ -114,9 +114,7 @@ func (b *bench) build(command string) string {
 	path := filepath.Join(b.dir, "bin", command)
 	root, err := exec.CommandContext(b.ctx, "go", "list", "-m", "-f", "{{.Dir}}", project).Output()
 	b.check(err)
-	cmd := exec.CommandContext(b.ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", path, "./cmd/"+command)
-	cmd.Dir = strings.TrimSpace(string(root))
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTOOLCHAIN=local")
+	cmd := exec.CommandContext(b.ctx, filepath.Join(strings.TrimSpace(string(root)), "packaging", "build"), filepath.Dir(path), "", command)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.fatalf("build %s: %w: %s", command, err, out)
 	}

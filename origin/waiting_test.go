@@ -127,9 +127,9 @@ func TestUnfit(t *testing.T) {
 	w := newWorldOf(t, 2, 2)
 	w.local()
 	w.send(w.list(w.releases[:1], one), origin.StatusPending)
-	files, err := filepath.Glob(filepath.Join(w.dir, "staging", "publish", "2.targets.*"))
-	if err != nil || len(files) != 1 {
-		t.Fatal(files, err)
+	files := w.staged()
+	if len(files) != 1 {
+		t.Fatal(files)
 	}
 	raw, err := os.ReadFile(files[0])
 	must(t, err)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 	"github.com/openpowerquality/box-update-server/router/front"
 )
 
@@ -24,7 +25,7 @@ type rawHTTP2 struct {
 
 func (s secured) shut(t *testing.T) rawHTTP2 {
 	t.Helper()
-	c := tls.Client(connect(t, s.addr), &tls.Config{RootCAs: s.roots, ServerName: "127.0.0.1", NextProtos: []string{"h2"}})
+	c := tls.Client(testworld.Dial(t, s.addr), &tls.Config{RootCAs: s.roots, ServerName: "127.0.0.1", NextProtos: []string{"h2"}})
 	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
 		t.Fatal(err)
 	}

@@ -180,7 +180,7 @@ func TestChunkedRequestsEndTheirConnection(t *testing.T) {
 		"PUT /publish/targets/1": 411, "GET /publish/": 411,
 	} {
 		for _, length := range []string{"", "Content-Length: 5\r\n", "Content-Length: 42\r\n"} {
-			c := connect(t, addr)
+			c := testworld.Dial(t, addr)
 			if _, err := io.WriteString(c, line+" HTTP/1.1\r\nHost: test\r\n"+length+"Transfer-Encoding: chunked\r\n\r\n"+body); err != nil {
 				t.Fatal(err)
 			}

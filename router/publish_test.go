@@ -122,21 +122,8 @@ func (p *fakePublisher) Commit(ctx context.Context, id update.Digest) (status.Ve
 // put sends a request with a body of which the header tells the length.
 func put(t testing.TB, addr, path string, body []byte, fields ...string) got {
 	t.Helper()
-	c := connect(t, addr)
+	c := testworld.Dial(t, addr)
 	return putOn(t, c, path, body, fields...)
-}
-
-func connect(t testing.TB, addr string) net.Conn {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(testworld.Patience)); err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 func putOn(t testing.TB, c net.Conn, path string, body []byte, fields ...string) got {
@@ -345,7 +332,7 @@ func TestBodyIsAskedForWhenItIsWanted(t *testing.T) {
 			})
 		}
 	}
-	c := connect(t, addr)
+	c := testworld.Dial(t, addr)
 	r := bufio.NewReader(c)
 	if _, err := fmt.Fprintf(c, "PUT %s/0 HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", archive, len(p.block)); err != nil {
 		t.Fatal(err)
@@ -367,7 +354,7 @@ func TestConnectionGoesOn(t *testing.T) {
 	p := newFakePublisher()
 	addr := startPublisher(t, p)
 	archive := fmt.Sprintf("/publish/%v/%v", p.id, p.digest)
-	c := connect(t, addr)
+	c := testworld.Dial(t, addr)
 	for range 3 {
 		putOn(t, c, "/publish/x", make([]byte, 10_000)).fails(t, 404, "not_found")
 		putOn(t, c, archive+"/1", p.block).fails(t, 404, "not_found")
@@ -391,7 +378,7 @@ func TestSlowBodyIsCut(t *testing.T) {
 	addr := start(t, Config{Source: newFake(t), Publisher: p, BodyWindow: 200 * time.Millisecond, BodyRate: 1000})
 	for label, path := range map[string]string{"block": fmt.Sprintf("/publish/%v/%v/0", p.id, p.digest), "list": "/publish/targets/1"} {
 		t.Run(label, func(t *testing.T) {
-			c := connect(t, addr)
+			c := testworld.Dial(t, addr)
 			if _, err := fmt.Fprintf(c, "PUT %s HTTP/1.1\r\nHost: test\r\nContent-Length: 5000\r\n\r\n%s", path, strings.Repeat("x", 100)); err != nil {
 				t.Fatal(err)
 			}
@@ -418,7 +405,7 @@ func TestLivingBodyIsNotCut(t *testing.T) {
 	}
 	s.front.Plain.ReadTimeout = 200 * time.Millisecond
 	addr := serveOn(t, s)
-	c := connect(t, addr)
+	c := testworld.Dial(t, addr)
 	if _, err := fmt.Fprintf(c, "PUT /publish/%v/%v/0 HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n", p.id, p.digest, len(p.block)); err != nil {
 		t.Fatal(err)
 	}
@@ -444,7 +431,7 @@ func TestCommitOutlivesItsCaller(t *testing.T) {
 	p := newFakePublisher()
 	p.entered, p.leave = make(chan struct{}, 2), make(chan struct{})
 	addr := startPublisher(t, p)
-	c := connect(t, addr)
+	c := testworld.Dial(t, addr)
 	if _, err := fmt.Fprintf(c, "POST /publish/%v/commit HTTP/1.1\r\nHost: test\r\n\r\n", p.id); err != nil {
 		t.Fatal(err)
 	}

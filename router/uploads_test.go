@@ -53,9 +53,9 @@ func inEachWay(t *testing.T, c Config, test func(t *testing.T, w way)) {
 func (w way) begin(t *testing.T, length int64) (body io.WriteCloser, answer func() (int, error)) {
 	t.Helper()
 	if w.major == 1 {
-		c := connect(t, w.to.plain)
+		c := testworld.Dial(t, w.to.plain)
 		if w.secure {
-			c = tls.Client(connect(t, w.to.addr), &tls.Config{RootCAs: w.to.roots, ServerName: "127.0.0.1"})
+			c = tls.Client(testworld.Dial(t, w.to.addr), &tls.Config{RootCAs: w.to.roots, ServerName: "127.0.0.1"})
 		}
 		if _, err := fmt.Fprintf(c, "PUT %s HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n", uploadPath, length); err != nil {
 			t.Fatal(err)

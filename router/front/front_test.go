@@ -64,7 +64,7 @@ func startIdle(t *testing.T) (*idleConns, string) {
 	t.Helper()
 	s, inner := newTestServer(Config{}), listen(t)
 	l := newIdleConns(inner.Addr(), s.limit)
-	serve(t, s, func() error { return s.Plain.Serve(l) }, func() error { return s.Plain.Serve(listener{inner, l}) })
+	serve(t, s, func() error { return s.Plain.Serve(l) }, func() error { return s.Plain.Serve(listener{inner, l.wrap}) })
 	return l, inner.Addr().String()
 }
 
@@ -72,19 +72,6 @@ func (l *idleConns) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.parked)
-}
-
-func connect(t *testing.T, addr string) net.Conn {
-	t.Helper()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(testworld.Patience)); err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // askOn sends a request on a connection, and reads the answer.
@@ -110,11 +97,7 @@ func readOK(t *testing.T, r *bufio.Reader) {
 // An idle connection leaves net/http and comes back, and does so again.
 func TestIdleConnectionIsParked(t *testing.T) {
 	l, addr := startIdle(t)
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
+	c := testworld.Dial(t, addr)
 	for range 3 {
 		testworld.Await(t, "the connection is parked", func() bool { return l.count() == 1 })
 		askOn(t, c)
@@ -132,20 +115,12 @@ func TestPartOfRequestIsKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, addr := startIdle(t)
-			c, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = c.Close() }()
+			c := testworld.Dial(t, addr)
 			if _, err := io.WriteString(c, first); err != nil {
 				t.Fatal(err)
 			}
 			// Another connection is silent for as long: once it is parked, this one would be.
-			other, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = other.Close() }()
+			testworld.Dial(t, addr)
 			testworld.Await(t, "the other connection is parked", func() bool { return l.count() == 1 })
 			if _, err := io.WriteString(c, strings.Repeat(request, 2)[len(first):]); err != nil {
 				t.Fatal(err)
@@ -174,7 +149,7 @@ func TestOldestIdleConnectionMakesRoom(t *testing.T) {
 				func() error { return s.ServeTLS(secure, &tls.Config{Certificates: []tls.Certificate{certificate}}) })
 			dial := func() net.Conn {
 				if kind == "HTTP/1" {
-					c := connect(t, plain.Addr().String())
+					c := testworld.Dial(t, plain.Addr().String())
 					askOn(t, c)
 					return c
 				}
@@ -182,7 +157,7 @@ func TestOldestIdleConnectionMakesRoom(t *testing.T) {
 				if kind == "HTTP/2" {
 					config.NextProtos = []string{"h2"}
 				}
-				c := tls.Client(connect(t, secure.Addr().String()), config)
+				c := tls.Client(testworld.Dial(t, secure.Addr().String()), config)
 				if kind != "HTTP/2" {
 					askOn(t, c)
 				} else if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil { // and empty settings
@@ -346,7 +321,8 @@ func fullConn(t *testing.T, window time.Duration) *secureConn {
 	config := func() Config { return Config{StallWindow: window, MinRate: 1} }
 	accepted := make(chan net.Conn, 1)
 	go func() {
-		c, err := secureListener{l, config}.Accept()
+		wrap := func(c *net.TCPConn) (net.Conn, error) { return newSecureConn(c, config) }
+		c, err := listener{l, wrap}.Accept()
 		if err != nil {
 			t.Error(err)
 		}

@@ -102,11 +102,14 @@ func polled(fd uintptr, events int16) bool {
 	return n > 0 || err != nil
 }
 
+// wrap returns the Conn of a TCP connection, which l keeps while it is silent.
+func (l *idleConns) wrap(c *net.TCPConn) (net.Conn, error) { return newConn(c, l) }
+
 // Accept returns the next connection that has something to read.
 func (l *idleConns) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:
-		return newConn(c, l)
+		return l.wrap(c)
 	case <-l.done:
 		return nil, net.ErrClosed
 	}

@@ -10,23 +10,9 @@ import (
 	"time"
 )
 
-// A secureListener makes a secureConn of each TCP connection.
-type secureListener struct {
-	net.Listener
-	config func() Config
-}
-
-// Accept returns the next connection.
-func (l secureListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return c, nil
-	}
-	inner, err := newConn(tcp, &idleConns{config: l.config})
+// newSecureConn returns the connection that TLS runs over, on a TCP connection.
+func newSecureConn(c *net.TCPConn, config func() Config) (net.Conn, error) {
+	inner, err := newConn(c, &idleConns{config: config})
 	if err != nil {
 		return nil, err
 	}

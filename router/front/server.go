@@ -93,7 +93,7 @@ func (s *Server) Serve(l net.Listener) error {
 	idle := newIdleConns(l.Addr(), s.limit)
 	resumed := make(chan error, 1)
 	go func() { resumed <- s.Plain.Serve(idle) }()
-	err := s.Plain.Serve(listener{l, idle})
+	err := s.Plain.Serve(listener{l, idle.wrap})
 	_ = idle.Close() // never fails
 	<-resumed
 	return err
@@ -104,7 +104,8 @@ func (s *Server) Serve(l net.Listener) error {
 // are cut as they are without TLS.
 func (s *Server) ServeTLS(l net.Listener, c *tls.Config) error {
 	s.Secure.TLSConfig = c.Clone()
-	return s.Secure.ServeTLS(secureListener{l, s.config}, "", "")
+	secure := func(c *net.TCPConn) (net.Conn, error) { return newSecureConn(c, s.config) }
+	return s.Secure.ServeTLS(listener{l, secure}, "", "")
 }
 
 // Shutdown stops listening, closes idle connections and waits for the others until ctx is done.
@@ -118,10 +119,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close stops listening and closes all connections.
 func (s *Server) Close() error { return errors.Join(s.Plain.Close(), s.Secure.Close()) }
 
-// A listener makes a Conn of each TCP connection.
+// A listener makes a connection of its own of each TCP connection.
 type listener struct {
 	net.Listener
-	idle *idleConns
+	wrap func(*net.TCPConn) (net.Conn, error)
 }
 
 // Accept returns the next connection.
@@ -134,5 +135,5 @@ func (l listener) Accept() (net.Conn, error) {
 	if !ok {
 		return c, nil
 	}
-	return newConn(tcp, l.idle)
+	return l.wrap(tcp)
 }
