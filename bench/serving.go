@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"path/filepath"
 	"time"
 )
 
@@ -219,7 +218,7 @@ func measureHash(b *bench) {
 // takes to answer.
 func measureStart(b *bench) {
 	data := b.archives(10000, kB)
-	args := []string{"--updates-dir", data.dir, quiet, "--data-dir", filepath.Join(b.newDir("start"), "data")}
+	args := []string{"--updates-dir", data.dir, quiet, "--data-dir", b.newDir("start")}
 	b.scope(func() { b.serve(data.names, args...) })
 	b.alone(figure{what: "start to first answer, 10,000 archives", unit: "s", command: "make bench FAMILIES=start",
 		goal: goal{valueAtMost, 0.3}}, b.firstAnswer(data, args...))
