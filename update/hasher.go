@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/openpowerquality/box-update-server/update/internal/twosum"
 )
@@ -68,11 +69,16 @@ func (h *Hasher) Result() (Digest, Blocks, int64) {
 	return d, blocks, length
 }
 
+// hashBuffers are reused, since a small archive is hashed faster than such a buffer is made.
+var hashBuffers = sync.Pool{New: func() any { return new([512 << 10]byte) }}
+
 // Hash reads an archive to its end, in constant memory, and returns its digest, block list and length in bytes. read, if
 // not nil, is called after each piece, with its length.
 func Hash(ctx context.Context, archive io.Reader, read func(n int)) (Digest, Blocks, int64, error) {
+	buffer := hashBuffers.Get().(*[512 << 10]byte)
+	defer hashBuffers.Put(buffer)
 	var h Hasher
-	for buf := make([]byte, 512<<10); ; {
+	for buf := buffer[:]; ; {
 		if err := ctx.Err(); err != nil {
 			return Digest{}, nil, 0, err
 		}

@@ -70,13 +70,8 @@ func encodeCache(entries map[update.Name]*entry) []byte {
 		}
 		files = append(files, f)
 	}
-	// No value of these types can fail to marshal.
-	list, _ := json.Marshal(files)
-	b, _ := json.Marshal(struct {
-		cacheDocument
-		Files json.RawMessage `json:"files"`
-	}{cacheDocument{Format: 2, SHA256: update.Sum(list)}, list})
-	return append(b, '\n')
+	list, _ := json.Marshal(files) // no value of these types can fail
+	return fmt.Appendf(nil, `{"format":2,"sha256":"%v","files":%s}`+"\n", update.Sum(list), list)
 }
 
 // parseCache accepts exactly what encodeCache writes. Otherwise the error is errCorrupt.
