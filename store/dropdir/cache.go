@@ -35,13 +35,6 @@ const (
 // errCorrupt says that a cache is not what encodeCache wrote.
 var errCorrupt = errors.New("corrupt digest cache")
 
-// cacheDocument is a cache: every name that was ever listed, ascending by version, product and format.
-type cacheDocument struct {
-	Format int           `json:"format"` // 2
-	SHA256 update.Digest `json:"sha256"` // of Files as written, without white space
-	Files  []cachedFile  `json:"files"`
-}
-
 // cachedFile is what the cache has of one name.
 type cachedFile struct {
 	Name     update.Name   `json:"name"`
@@ -71,39 +64,67 @@ func encodeCache(entries map[update.Name]*entry) []byte {
 		files = append(files, f)
 	}
 	list, _ := json.Marshal(files) // no value of these types can fail
+	return sealCache(list)
+}
+
+// sealCache returns the cache document of a list of files.
+func sealCache(list []byte) []byte {
 	return fmt.Appendf(nil, `{"format":2,"sha256":"%v","files":%s}`+"\n", update.Sum(list), list)
 }
 
-// parseCache accepts exactly what encodeCache writes. Otherwise the error is errCorrupt.
+// parseCache reads what encodeCache wrote. Otherwise the error is errCorrupt.
 func parseCache(b []byte) (map[update.Name]*entry, error) {
-	var c cacheDocument
-	if err := json.Unmarshal(b, &c); err != nil {
+	begin, end := bytes.IndexByte(b, '['), bytes.LastIndexByte(b, ']')+1
+	if begin < 0 || begin >= end || !bytes.Equal(sealCache(b[begin:end]), b) {
+		return nil, fmt.Errorf("%w: wrong beginning, end or checksum", errCorrupt)
+	}
+	var files []cachedFile
+	d := json.NewDecoder(bytes.NewReader(b[begin:end]))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&files); err != nil {
 		return nil, fmt.Errorf("%w: %w", errCorrupt, err)
 	}
-	entries := make(map[update.Name]*entry)
-	for _, f := range c.Files {
-		k := record{stamp: disk.Stamp{Inode: f.Inode, Size: f.Size, Modified: f.Modified, Changed: f.Changed}, digest: f.Digest}
-		if k.stamp.Size < 0 || k.stamp.Size > update.MaxLength {
-			return nil, fmt.Errorf("%w: %v: size %d, at most %d", errCorrupt, f.Name, k.stamp.Size, int64(update.MaxLength))
-		}
-		if !k.digest.IsZero() {
-			blocks, err := update.ParseBlocks(f.Blocks, f.Size)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %v: %w", errCorrupt, f.Name, err)
-			}
-			k.blocks = blocks
-		}
-		if f.Problems != nil && !k.digest.IsZero() {
-			k.checked, k.problems = true, clipAll(*f.Problems)
-		}
-		entries[f.Name] = &entry{known: k, replaced: f.Replaced}
+	if d.InputOffset() != int64(end-begin) {
+		return nil, fmt.Errorf("%w: more than one list", errCorrupt)
 	}
-	// There is one spelling: a document with something left out, shortened, out of order or with another checksum
-	// differs.
-	if !bytes.Equal(encodeCache(entries), b) {
-		return nil, fmt.Errorf("%w: it is not what was written", errCorrupt)
+	entries := make(map[update.Name]*entry, len(files))
+	for i, f := range files {
+		e, err := f.entry()
+		if err == nil && i > 0 && files[i-1].Name.CompareByVersion(f.Name) >= 0 {
+			err = fmt.Errorf("it comes after %v", files[i-1].Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %v: %w", errCorrupt, f.Name, err)
+		}
+		entries[f.Name] = e
 	}
 	return entries, nil
+}
+
+// entry returns what the cache has of a name as an entry that is not listed yet.
+func (f cachedFile) entry() (*entry, error) {
+	e := &entry{known: record{stamp: disk.Stamp{Inode: f.Inode, Size: f.Size, Modified: f.Modified, Changed: f.Changed}, digest: f.Digest}, replaced: f.Replaced}
+	if f.Name == (update.Name{}) || !e.everListed() || f.Size < 0 || f.Size > update.MaxLength {
+		return nil, fmt.Errorf("expected a named file of 0 to %d bytes, got %+v", int64(update.MaxLength), e.known.stamp)
+	}
+	if f.Digest.IsZero() {
+		if len(f.Blocks) > 0 || f.Problems != nil {
+			return nil, errors.New("blocks or problems, but no digest")
+		}
+		return e, nil
+	}
+	blocks, err := update.ParseBlocks(f.Blocks, f.Size)
+	if err != nil {
+		return nil, err
+	}
+	e.known.blocks = blocks
+	if f.Problems != nil {
+		e.known.checked, e.known.problems = true, *f.Problems
+		if !slices.Equal(clipAll(e.known.problems), e.known.problems) {
+			return nil, errors.New("problems of more text than is kept")
+		}
+	}
+	return e, nil
 }
 
 // parseOldCache reads the cache of earlier versions, which ends with the SHA-256 of all that is before it. It has
