@@ -88,7 +88,7 @@ func (b *bench) usage() usage {
 // others returns which part of the machine, 0 to 1, other programs used between two moments.
 func (u usage) others(since usage, cores int) float64 {
 	others := (u.all - since.all) - (u.ours - since.ours)
-	return max(0, float64(others)/float64(u.at.Sub(since.at))/float64(cores))
+	return min(1, max(0, float64(others)/float64(u.at.Sub(since.at))/float64(cores)))
 }
 
 // sumTicks adds up fields of a file in /proc whose unit is USER_HZ.

@@ -159,8 +159,8 @@ func (rt *router) byPath(w *reply, r *http.Request, target string) error {
 	return rt.archive(w, r, v, u, rt.cacheByDigest)
 }
 
-// companion answers with a part of an update that is not the archive. It stands apart from rt.archive, whose stack
-// stays small.
+// companion answers with a part of an update that is not the archive. It does not answer archives too: its frame would stay
+// on the stack of each download.
 func (rt *router) companion(w *reply, r *http.Request, v *view, u update.Update, p part) error {
 	switch p {
 	case signature:

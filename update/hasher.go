@@ -69,13 +69,15 @@ func (h *Hasher) Result() (Digest, Blocks, int64) {
 	return d, blocks, length
 }
 
-// hashBuffers are reused, since a small archive is hashed faster than such a buffer is made.
-var hashBuffers = sync.Pool{New: func() any { return new([512 << 10]byte) }}
+// hashBuffers has a *hashBuffer for each call of Hash: a small archive is hashed faster than one is made.
+var hashBuffers = sync.Pool{New: func() any { return new(hashBuffer) }}
+
+type hashBuffer [512 << 10]byte
 
 // Hash reads an archive to its end, in constant memory, and returns its digest, block list and length in bytes. read, if
 // not nil, is called after each piece, with its length.
 func Hash(ctx context.Context, archive io.Reader, read func(n int)) (Digest, Blocks, int64, error) {
-	buffer := hashBuffers.Get().(*[512 << 10]byte)
+	buffer := hashBuffers.Get().(*hashBuffer)
 	defer hashBuffers.Put(buffer)
 	var h Hasher
 	for buf := buffer[:]; ; {

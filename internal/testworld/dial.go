@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Dial connects to a server, for Patience at most. The connection is closed at the end of the test.
+// Dial connects to a server. Reads and writes fail after Patience, and the connection is closed at the end of the test.
 func Dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)

@@ -102,7 +102,7 @@ func polled(fd uintptr, events int16) bool {
 	return n > 0 || err != nil
 }
 
-// wrap returns the Conn of a TCP connection, which l keeps while it is silent.
+// wrap makes a TCP connection a Conn that l keeps while it is idle.
 func (l *idleConns) wrap(c *net.TCPConn) (net.Conn, error) { return newConn(c, l) }
 
 // Accept returns the next connection that has something to read.

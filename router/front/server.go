@@ -119,7 +119,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // Close stops listening and closes all connections.
 func (s *Server) Close() error { return errors.Join(s.Plain.Close(), s.Secure.Close()) }
 
-// A listener makes a connection of its own of each TCP connection.
+// A listener wraps each TCP connection that it accepts.
 type listener struct {
 	net.Listener
 	wrap func(*net.TCPConn) (net.Conn, error)

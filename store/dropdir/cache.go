@@ -32,7 +32,7 @@ const (
 	saveRate  = 200 << 10
 )
 
-// errCorrupt says that a cache is not what encodeCache wrote.
+// errCorrupt says that a cache is damaged or out of bounds.
 var errCorrupt = errors.New("corrupt digest cache")
 
 // cachedFile is what the cache has of one name.
@@ -67,12 +67,14 @@ func encodeCache(entries map[update.Name]*entry) []byte {
 	return sealCache(list)
 }
 
-// sealCache returns the cache document of a list of files.
+// sealCache returns the cache of a JSON list of cachedFile: every name that was ever listed, ascending by version, product
+// and format. The SHA-256 in it is that of the list as written.
 func sealCache(list []byte) []byte {
-	return fmt.Appendf(nil, `{"format":2,"sha256":"%v","files":%s}`+"\n", update.Sum(list), list)
+	return slices.Concat(fmt.Appendf(nil, `{"format":2,"sha256":"%v","files":`, update.Sum(list)), list, []byte("}\n"))
 }
 
-// parseCache reads what encodeCache wrote. Otherwise the error is errCorrupt.
+// parseCache reads a cache with a right checksum and values within bounds. Otherwise the error is errCorrupt. The spelling
+// of the list may differ from that of encodeCache.
 func parseCache(b []byte) (map[update.Name]*entry, error) {
 	begin, end := bytes.IndexByte(b, '['), bytes.LastIndexByte(b, ']')+1
 	if begin < 0 || begin >= end || !bytes.Equal(sealCache(b[begin:end]), b) {
@@ -91,7 +93,7 @@ func parseCache(b []byte) (map[update.Name]*entry, error) {
 	for i, f := range files {
 		e, err := f.entry()
 		if err == nil && i > 0 && files[i-1].Name.CompareByVersion(f.Name) >= 0 {
-			err = fmt.Errorf("it comes after %v", files[i-1].Name)
+			err = fmt.Errorf("not in order after %v", files[i-1].Name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %v: %w", errCorrupt, f.Name, err)
@@ -104,8 +106,13 @@ func parseCache(b []byte) (map[update.Name]*entry, error) {
 // entry returns what the cache has of a name as an entry that is not listed yet.
 func (f cachedFile) entry() (*entry, error) {
 	e := &entry{known: record{stamp: disk.Stamp{Inode: f.Inode, Size: f.Size, Modified: f.Modified, Changed: f.Changed}, digest: f.Digest}, replaced: f.Replaced}
-	if f.Name == (update.Name{}) || !e.everListed() || f.Size < 0 || f.Size > update.MaxLength {
-		return nil, fmt.Errorf("expected a named file of 0 to %d bytes, got %+v", int64(update.MaxLength), e.known.stamp)
+	switch {
+	case f.Name.IsZero():
+		return nil, errors.New("no name")
+	case !e.everListed():
+		return nil, errors.New("no inode, size and times")
+	case f.Size < 0 || f.Size > update.MaxLength:
+		return nil, fmt.Errorf("size %d, at most %d", f.Size, int64(update.MaxLength))
 	}
 	if f.Digest.IsZero() {
 		if len(f.Blocks) > 0 || f.Problems != nil {

@@ -99,7 +99,7 @@ func TestCacheOutOfBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, files := range map[string]string{
-		"number not minimal":   file("1.0", ""),
+		"number not whole":     file("1.0", ""),
 		"unknown field":        file("1", `,"other":1`),
 		"checked, not hashed":  file("1", `,"problems":[]`),
 		"zero digest":          file("1", `,"digest":"`+strings.Repeat("0", 64)+`",`+block),

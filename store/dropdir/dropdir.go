@@ -44,7 +44,7 @@
 // # Cache
 //
 // With Config.Cache, what was learned of each file is kept in the file digests.json in that directory; see
-// cacheDocument for its format. A damaged cache is discarded and made anew.
+// sealCache and cachedFile for its format. A damaged cache is discarded and made anew.
 package dropdir
 
 import (
