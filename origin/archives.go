@@ -93,8 +93,8 @@ func (o *Origin) PutBlock(ctx context.Context, id, digest update.Digest, i int, 
 		return err
 	}
 	blocks, err := o.blocks(r)
-	if errors.Is(err, ErrBlocks) && o.c.Store.Has(r) {
-		return nil // another caller was faster, and its commit removed the block list
+	if errors.Is(err, errPlaced) {
+		return nil
 	}
 	if err != nil {
 		return err
@@ -114,10 +114,16 @@ func (o *Origin) listPath(r trust.Release) string {
 	return filepath.Join(o.dir, r.Blocks().String()+blocksSuffix)
 }
 
-// blocks returns the block list of an archive that is arriving, ErrBlocks if it is not here.
+// errPlaced says that the commit of another caller placed an archive, and removed its block list: nothing is missing.
+var errPlaced = errors.New("the archive is in place")
+
+// blocks returns the block list of an archive that is arriving. If it is not here, the error is errPlaced or ErrBlocks.
 func (o *Origin) blocks(r trust.Release) (update.Blocks, error) {
 	raw, err := readUpTo(o.listPath(r), int64(update.BlockCount(r.Length()))*int64(len(update.Digest{})))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && update.Sum(raw) != r.Blocks() {
+		if o.c.Store.Has(r) {
+			return nil, fmt.Errorf("%v: %w", r.Name(), errPlaced)
+		}
 		return nil, fmt.Errorf("%v: %w", r.Name(), ErrBlocks)
 	}
 	if err != nil {
@@ -132,8 +138,8 @@ func (o *Origin) missing(ctx context.Context, r trust.Release) (blocks []int, kn
 		return nil, true, nil
 	}
 	list, err := o.blocks(r)
-	if errors.Is(err, ErrBlocks) && o.c.Store.Has(r) {
-		return nil, true, nil // another caller's commit placed it meanwhile, and removed the block list
+	if errors.Is(err, errPlaced) {
+		return nil, true, nil
 	}
 	if errors.Is(err, ErrBlocks) {
 		for i := range update.BlockCount(r.Length()) {
@@ -236,8 +242,8 @@ func (o *Origin) placeArchives(ctx context.Context, p *proposal) error {
 
 func (o *Origin) placeArchive(ctx context.Context, r trust.Release) (err error) {
 	list, err := o.blocks(r)
-	if errors.Is(err, ErrBlocks) && o.c.Store.Has(r) {
-		return nil // another caller's commit placed it meanwhile, and removed the block list
+	if errors.Is(err, errPlaced) {
+		return nil
 	}
 	if errors.Is(err, ErrBlocks) {
 		return fmt.Errorf("%w: %w", store.ErrIncomplete, err)

@@ -32,7 +32,7 @@ const (
 	saveRate  = 200 << 10
 )
 
-// errCorrupt says that a cache is damaged or out of bounds.
+// errCorrupt says that a cache is not what encodeCache wrote.
 var errCorrupt = errors.New("corrupt digest cache")
 
 // cachedFile is what the cache has of one name.
@@ -73,21 +73,19 @@ func sealCache(list []byte) []byte {
 	return slices.Concat(fmt.Appendf(nil, `{"format":2,"sha256":"%v","files":`, update.Sum(list)), list, []byte("}\n"))
 }
 
-// parseCache reads a cache with a right checksum and values within bounds. Otherwise the error is errCorrupt. The spelling
-// of the list may differ from that of encodeCache.
+// parseCache accepts exactly what encodeCache writes. Otherwise the error is errCorrupt.
 func parseCache(b []byte) (map[update.Name]*entry, error) {
 	begin, end := bytes.IndexByte(b, '['), bytes.LastIndexByte(b, ']')+1
 	if begin < 0 || begin >= end || !bytes.Equal(sealCache(b[begin:end]), b) {
 		return nil, fmt.Errorf("%w: wrong beginning, end or checksum", errCorrupt)
 	}
 	var files []cachedFile
-	d := json.NewDecoder(bytes.NewReader(b[begin:end]))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&files); err != nil {
+	if err := json.Unmarshal(b[begin:end], &files); err != nil {
 		return nil, fmt.Errorf("%w: %w", errCorrupt, err)
 	}
-	if d.InputOffset() != int64(end-begin) {
-		return nil, fmt.Errorf("%w: more than one list", errCorrupt)
+	// There is one spelling: a list with something left out, added or shortened differs.
+	if again, _ := json.Marshal(files); !bytes.Equal(again, b[begin:end]) {
+		return nil, fmt.Errorf("%w: it is not what was written", errCorrupt)
 	}
 	entries := make(map[update.Name]*entry, len(files))
 	for i, f := range files {
@@ -107,8 +105,6 @@ func parseCache(b []byte) (map[update.Name]*entry, error) {
 func (f cachedFile) entry() (*entry, error) {
 	e := &entry{known: record{stamp: disk.Stamp{Inode: f.Inode, Size: f.Size, Modified: f.Modified, Changed: f.Changed}, digest: f.Digest}, replaced: f.Replaced}
 	switch {
-	case f.Name.IsZero():
-		return nil, errors.New("no name")
 	case !e.everListed():
 		return nil, errors.New("no inode, size and times")
 	case f.Size < 0 || f.Size > update.MaxLength:

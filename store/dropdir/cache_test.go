@@ -88,7 +88,7 @@ func sealed(tb testing.TB, files string) []byte {
 	return []byte(`{"format":2,"sha256":"` + update.Sum(list.Bytes()).String() + `","files":` + list.String() + "}\n")
 }
 
-func TestCacheOutOfBounds(t *testing.T) {
+func TestCacheHasOneSpelling(t *testing.T) {
 	d := update.Sum([]byte("x")).String()
 	block := `"blocks":"` + strings.Repeat("A", 43) + `="`
 	file := func(size, rest string) string {
@@ -99,7 +99,7 @@ func TestCacheOutOfBounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, files := range map[string]string{
-		"number not whole":     file("1.0", ""),
+		"number not minimal":   file("1.0", ""),
 		"unknown field":        file("1", `,"other":1`),
 		"checked, not hashed":  file("1", `,"problems":[]`),
 		"zero digest":          file("1", `,"digest":"`+strings.Repeat("0", 64)+`",`+block),
@@ -135,8 +135,8 @@ func TestCacheOutOfBounds(t *testing.T) {
 	}
 }
 
-// FuzzParseCache gives the parser files with a right checksum: it must not panic, and what it accepts is the same after it
-// was written again.
+// FuzzParseCache gives the parser files with a right checksum: it must not panic and must accept only
+// what encodeCache writes.
 func FuzzParseCache(f *testing.F) {
 	var c struct{ Files json.RawMessage }
 	if err := json.Unmarshal(encodeCache(sample(f)), &c); err != nil {
@@ -157,11 +157,9 @@ func FuzzParseCache(f *testing.F) {
 			}
 			return
 		}
-		again, err := parseCache(encodeCache(entries))
-		if err != nil {
-			t.Fatalf("accepted %q, and not what is written for it: %v", b, err)
+		if again := encodeCache(entries); !bytes.Equal(again, b) {
+			t.Errorf("accepted %q, written as %q", b, again)
 		}
-		wantEntries(t, again, entries)
 	})
 }
 
