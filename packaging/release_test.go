@@ -138,11 +138,11 @@ func checkPrograms(t *testing.T, dist, arches string) {
 				t.Errorf("%s for %s is for GOARCH=%s GOARM=%s", c, arch, goarch, goarm)
 			}
 		}
-		cmd := exec.Command(filepath.Join(dist, "box-update-server-linux-"+arch), "version")
+		cmd := exec.Command(filepath.Join(dist, "box-update-server-linux-"+arch), "--version")
 		if is.emulator != "" {
 			cmd = exec.Command(need(t, is.emulator, "qemu-user"), cmd.Args...)
 		}
-		if out := run(t, cmd); out != "box-update-server v1.2.0\n" {
+		if out := run(t, cmd); out != "box-update-server version v1.2.0\n" {
 			t.Errorf("%s: got %q", arch, out)
 		}
 	}

@@ -98,6 +98,8 @@ const (
 	ExitImproper   = 12 // the archive is no proper update
 	ExitScript     = 13 // the install script failed
 	ExitRolledBack = 14 // the check after the installation failed
+
+	ExitInterrupted = 130 // by Ctrl-C, as shells have it: 128 and the number of SIGINT
 )
 
 // Reason says in a word or two why something failed. It reveals nothing about a network or a disk, so that it can be public.

@@ -7,10 +7,7 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
@@ -18,7 +15,7 @@ import (
 
 func main() {
 	// Signals stay caught until the process is gone: one that comes last must not change the exit code.
-	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, _ := command.UntilSignal()
 	streams := cli.System()
 	os.Exit(command.Run(ctx, "box-update-server", newRoot(streams), os.Args[1:], streams))
 }

@@ -6,17 +6,21 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 )
 
-// version is set by the linker.
-var version = "unknown"
+// The linker sets the version, and in RFC 3339 when the source was committed.
+var (
+	version = "unknown"
+	built   = ""
+)
 
 // newRoot returns the command with all below it. Without a subcommand it serves.
 func newRoot(streams cli.Streams) *cobra.Command {
-	p := &server.Program{Streams: streams, Version: version, Built: builtAt()}
+	p := &server.Program{Streams: streams, Version: version, Built: command.BuildTime(built)}
 	root := &cobra.Command{
 		Use:   "box-update-server",
 		Short: "serve software updates to boxes, by name and by SHA-256 digest",
@@ -56,16 +60,8 @@ func newRoot(streams cli.Streams) *cobra.Command {
 			RunE:  root.RunE,
 		},
 		configCommand(p),
-		&cobra.Command{
-			Use:   "version",
-			Short: "print the version of the program",
-			Args:  cobra.NoArgs,
-			RunE: func(*cobra.Command, []string) error {
-				_, err := fmt.Fprintln(streams.Out, "box-update-server", version)
-				return err
-			},
-		},
 	)
+	command.AddVersion(root, streams, version, p.Built)
 	return root
 }
 

@@ -4,10 +4,7 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
@@ -17,7 +14,7 @@ func main() { os.Exit(runProcess(cli.System(), 0)) }
 
 // runProcess runs the command line of this process and returns the exit code. sealCost is as in newRoot.
 func runProcess(s cli.Streams, sealCost int) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := command.UntilSignal()
 	defer stop()
 	return command.Run(ctx, "boxsign", newRoot(s, sealCost), os.Args[1:], s)
 }

@@ -3,18 +3,21 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 )
 
-// version is set by the linker.
-var version = "unknown"
+// The linker sets the version, and in RFC 3339 when the source was committed.
+var (
+	version = "unknown"
+	built   = ""
+)
 
 // newRoot returns the command boxsign. sealCost is the SealCost of the signer, 0 for the default.
 func newRoot(s cli.Streams, sealCost int) *cobra.Command {
 	root := &cobra.Command{
-		Use:     "boxsign",
-		Version: version,
-		Short:   "Make, sign and publish the updates of a fleet of boxes",
+		Use:   "boxsign",
+		Short: "Make, sign and publish the updates of a fleet of boxes",
 		Long: `Boxsign makes, signs and publishes the updates of a fleet of boxes.
 
 Environment: ` + keysVariable + ` and ` + repoVariable + ` stand for --keys and --repo. ` + passphraseVariable + ` is the
@@ -32,5 +35,6 @@ message names.`,
 		newRootCommands(s), newRotate(s), newStatus(s), newVerifyRepo(s),
 		newBackup(s, sealCost), newRestore(s),
 	)
+	command.AddVersion(root, s, version, command.BuildTime(built))
 	return root
 }

@@ -183,8 +183,8 @@ func interrupted(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	ts.Check(cmd.Process.Signal(syscall.SIGINT))
 	err = cmd.Wait()
-	if cmd.ProcessState.ExitCode() != 1 || out.String() != "" || errs.String() != "boxsign: interrupted\n" {
-		ts.Fatalf("got %v, stdout %q, stderr %q; want exit code 1 and a word on stderr", err, out.String(), errs.String())
+	if cmd.ProcessState.ExitCode() != 130 || out.String() != "" || errs.String() != "boxsign: interrupted\n" {
+		ts.Fatalf("got %v, stdout %q, stderr %q; want exit code 130 and a word on stderr", err, out.String(), errs.String())
 	}
 }
 

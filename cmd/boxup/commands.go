@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -252,26 +251,6 @@ func (p *program) statusCommand() *cobra.Command {
 	return p.jsonFlag(cmd)
 }
 
-func (p *program) versionCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Show the version of boxup",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			at := ""
-			if !p.box.Built.IsZero() {
-				at = stamp(p.box.Built)
-			}
-			platform := runtime.GOOS + "/" + runtime.GOARCH
-			if p.asJSON {
-				return p.streams.JSON(map[string]string{"version": version, "built": at, "go": runtime.Version(), "platform": platform})
-			}
-			p.facts("version", version, "built", at, "go", runtime.Version(), "platform", platform)
-			return nil
-		},
-	}
-	return p.jsonFlag(cmd)
-}
 func downgradeFlag(cmd *cobra.Command, o *box.Options) {
 	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "install a version lower than the installed one, this time")
 }

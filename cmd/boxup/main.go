@@ -4,11 +4,8 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 )
@@ -24,7 +21,7 @@ func run(p program) int {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := command.UntilSignal()
 	defer stop()
 	return command.Run(ctx, "boxup", newRoot(&p), os.Args[1:], p.streams)
 }

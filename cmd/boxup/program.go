@@ -5,12 +5,12 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/box"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/explain"
@@ -20,8 +20,7 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// The linker sets the version, and the time of the build in RFC 3339. Without that time, buildTime returns the time of
-// the commit.
+// The linker sets the version, and in RFC 3339 when the source was committed.
 var (
 	version = "unknown"
 	built   = ""
@@ -47,7 +46,7 @@ type program struct {
 func system() program {
 	return program{
 		streams: cli.System(),
-		box:     box.Box{Built: buildTime(), Sleep: pace.Sleep, Random: rand.Float64, MachineIDFile: machineIDFile},
+		box:     box.Box{Built: command.BuildTime(built), Sleep: pace.Sleep, Random: rand.Float64, MachineIDFile: machineIDFile},
 	}
 }
 
@@ -70,31 +69,11 @@ func (p *program) connect() {
 	}
 }
 
-// buildTime returns when the program was built: the time that the linker set, else that of the commit, else the zero
-// time.
-func buildTime() time.Time {
-	if at, err := time.Parse(time.RFC3339, built); err == nil {
-		return at
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return time.Time{}
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.time" {
-			at, _ := time.Parse(time.RFC3339, s.Value) // the zero time if it is malformed
-			return at
-		}
-	}
-	return time.Time{}
-}
-
 func newRoot(p *program) *cobra.Command {
 	p.connect()
 	root := &cobra.Command{
-		Use:     "boxup",
-		Version: version,
-		Short:   "Keep this box up to date with signed updates",
+		Use:   "boxup",
+		Short: "Keep this box up to date with signed updates",
 		Long: `Boxup asks mirrors for updates, verifies everything that they send against the root that this box trusts,
 and installs the updates that are meant for this box. Nobody has to trust the mirrors.
 
@@ -105,10 +84,11 @@ Its configuration is ` + box.DefaultConfig + `, which boxup init writes; its sta
 	root.PersistentFlags().StringVar(&p.box.ConfigPath, "config", box.DefaultConfig, "configuration `file`")
 	root.PersistentFlags().StringVar(&p.box.StateDir, "state", "", "state `directory` (default: as configured, else "+box.DefaultState+")")
 	root.AddCommand(p.initCommand(), p.checkCommand(), p.fetchCommand(), p.verifyCommand(), p.installCommand(),
-		p.updateCommand(), p.statusCommand(), p.versionCommand())
+		p.updateCommand(), p.statusCommand())
 	for _, cmd := range root.Commands() {
 		p.ending(cmd)
 	}
+	command.AddVersion(root, p.streams, version, p.box.Built)
 	return root
 }
 

@@ -74,6 +74,9 @@ func (s Streams) Report(prog string, err error) {
 	message := err.Error()
 	if errors.Is(err, context.Canceled) {
 		message = "interrupted"
+		if isTerminal(s.Err) {
+			fmt.Fprintln(s.Err) // the terminal shows ^C, perhaps behind a question
+		}
 	}
 	for line := range strings.Lines(message) {
 		fmt.Fprintf(s.Err, "%s %s\n", lead, Printable(strings.TrimSuffix(line, "\n")))

@@ -1,7 +1,9 @@
 // Package command runs the commands of a program, which are cobra commands with a RunE. A main function looks like this:
 //
+//	ctx, stop := command.UntilSignal()
+//	defer stop()
 //	s := cli.System()
-//	os.Exit(command.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s))
+//	return command.Run(ctx, "boxsign", newRoot(s), os.Args[1:], s)
 package command
 
 import (
@@ -21,7 +23,7 @@ import (
 // Run runs root with args, which don't include the name of the program, and returns the exit code. It writes an error
 // to s.Err. An error before a RunE is reached (an unknown command or flag, the wrong number of arguments) is a usage
 // error; a usage error without a hint gets one that names --help. A command that has subcommands and no RunE is a
-// usage error too.
+// usage error too. If Ctrl-C ended ctx, and the command because of that, the exit code is 130, as a shell has it.
 func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s cli.Streams) int {
 	if args == nil {
 		args = []string{} // for cobra, nil stands for os.Args
@@ -39,6 +41,9 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 	}
 	if !reached || status.ExitCode(err) == status.ExitUsage {
 		err = usageIn(cmd, err)
+	}
+	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errInterrupt) {
+		err = status.WithCode(err, status.ExitInterrupted)
 	}
 	s.Report(prog, err)
 	return status.ExitCode(err)

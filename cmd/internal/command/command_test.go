@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +93,46 @@ func TestHelpIsAResult(t *testing.T) {
 	code, out, errs := run(t, nil, "--help")
 	if code != status.ExitDone || errs != "" || !strings.Contains(out, "build") {
 		t.Errorf("got code %d, stdout %q, stderr %q; want the help on stdout", code, out, errs)
+	}
+}
+
+// Only Ctrl-C, and only a command that it ended, has exit code 130.
+func TestCtrlC(t *testing.T) {
+	interrupted, cancel := context.WithCancelCause(t.Context())
+	cancel(errInterrupt)
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(nil)
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		fail error
+		code int
+	}{
+		{"Ctrl-C", interrupted, fmt.Errorf("read: %w", context.Canceled), 130},
+		{"SIGTERM", ended, fmt.Errorf("read: %w", context.Canceled), 1},
+		{"another fault at the same time", interrupted, errors.New("disk: broken"), 1},
+		{"done in spite of it", interrupted, nil, 0},
+	} {
+		var out, errs bytes.Buffer
+		s := cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(string) string { return "" }, Now: time.Now}
+		if code := Run(c.ctx, "prog", program(s, c.fail), []string{"build", "d"}, s); code != c.code {
+			t.Errorf("%s: got exit code %d, want %d; %s", c.name, code, c.code, &errs)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for args, want := range map[string]string{
+		"--version":      "prog version 1.2\n",
+		"version":        "version: 1.2\nbuilt: 2019-02-15T01:24:43Z\ngo: " + runtime.Version() + "\nplatform: " + runtime.GOOS + "/" + runtime.GOARCH + "\n",
+		"version --json": "{\n  \"version\": \"1.2\",\n  \"built\": \"2019-02-15T01:24:43Z\",\n  \"go\": \"" + runtime.Version() + "\",\n  \"platform\": \"" + runtime.GOOS + "/" + runtime.GOARCH + "\"\n}\n",
+	} {
+		var out, errs bytes.Buffer
+		s := cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(string) string { return "" }, Now: time.Now}
+		root := program(s, nil)
+		AddVersion(root, s, "1.2", time.Unix(1550193883, 0))
+		if code := Run(t.Context(), "prog", root, strings.Fields(args), s); code != 0 || out.String() != want || errs.Len() > 0 {
+			t.Errorf("%s: got exit code %d, %q, %q; want %q", args, code, &out, &errs, want)
+		}
 	}
 }

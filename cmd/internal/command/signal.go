@@ -1,0 +1,34 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// errInterrupt is the cause with which a context of UntilSignal ends after Ctrl-C.
+var errInterrupt = errors.New("interrupted")
+
+// UntilSignal returns a context that ends with the first SIGINT or SIGTERM. Both stay caught until stop is called, so that
+// a second one does not end the process before it has cleaned up.
+func UntilSignal() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-signals:
+			if s == os.Interrupt {
+				cancel(errInterrupt)
+			}
+			cancel(nil)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+}
