@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -144,15 +143,11 @@ func agentFlag(cmd *cobra.Command, agent *string) {
 // --repo.
 func cutPlace(k *signer.Signer, args []string) []string {
 	n := len(args)
-	if n == 0 {
+	if n == 0 || !signer.IsPlace(args[n-1]) {
 		return args
 	}
-	info, err := os.Stat(args[n-1])
-	if signer.IsURL(args[n-1]) || err == nil && info.IsDir() {
-		k.Repository = args[n-1]
-		return args[:n-1]
-	}
-	return args
+	k.Repository = args[n-1]
+	return args[:n-1]
 }
 
 // signer returns the signer that the flags and the environment describe. The caller calls end to end the display of

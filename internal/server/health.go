@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/settings"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -32,8 +32,8 @@ func (p *Program) Health(ctx context.Context, o HealthOptions) (text string, err
 			return "", err
 		}
 		base, client = serverURL(s.Asked()), ownClient()
-	} else if u, err := url.Parse(o.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", status.Usagef("%q: expected the URL of a server, such as http://127.0.0.1:8151", o.URL)
+	} else if err := fetch.CheckURL(o.URL); err != nil {
+		return "", status.Usagef("%w", err)
 	}
 	client.Timeout = o.Timeout
 	path := "/readyz?verbose"

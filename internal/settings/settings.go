@@ -41,10 +41,17 @@ func (s Setting) SetText(texts ...string) error {
 	if err != nil {
 		return err
 	}
-	if s.set(quoted) == nil || len(texts) == 1 && json.Valid([]byte(texts[0])) && s.set([]byte(texts[0])) == nil {
-		return s.check()
+	err = s.set(quoted)
+	if err != nil && len(texts) == 1 && json.Valid([]byte(texts[0])) && s.set([]byte(texts[0])) == nil {
+		err = nil
 	}
-	return fmt.Errorf("expected %s, got %q", s.Want, strings.Join(texts, " "))
+	switch {
+	case errors.Is(err, errValue):
+		return fmt.Errorf("expected %s, got %q", s.Want, strings.Join(texts, " "))
+	case err != nil:
+		return fmt.Errorf("expected %s: %w", s.Want, err)
+	}
+	return s.check()
 }
 
 // check returns an error for a value that is out of bounds.

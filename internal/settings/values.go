@@ -216,7 +216,7 @@ func list[T any](p *[]T, of string, parse func(string) (T, error)) Value {
 		for _, s := range texts {
 			v, err := parse(s)
 			if err != nil {
-				return nil, errValue
+				return nil, err
 			}
 			out = append(out, v)
 		}
@@ -225,7 +225,15 @@ func list[T any](p *[]T, of string, parse func(string) (T, error)) Value {
 }
 
 // serverURL accepts what can be an upstream.
-func serverURL(text string) (string, error) { return text, fetch.CheckURL(text) }
+func serverURL(text string) (string, error) {
+	switch meant := fetch.AddScheme(text); {
+	case meant != "":
+		return "", fmt.Errorf("got %q; did you mean %s?", text, meant)
+	case fetch.CheckURL(text) != nil:
+		return "", errValue
+	}
+	return text, nil
+}
 
 func httpsURL(text string) (string, error) {
 	u, err := url.Parse(text)
@@ -257,8 +265,8 @@ func prefix(text string) (netip.Prefix, error) {
 		return ip.Prefix(ip.BitLen())
 	}
 	p, err := netip.ParsePrefix(text)
-	if err == nil && p != p.Masked() {
-		err = errValue
+	if err != nil || p != p.Masked() {
+		return netip.Prefix{}, errValue
 	}
-	return p, err
+	return p, nil
 }

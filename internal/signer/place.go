@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/signing"
@@ -78,7 +79,8 @@ func (s *Signer) openRemote() (place, error) {
 	return r, nil
 }
 
-// checkPlace refuses an empty repository, and a URL that is neither http nor https.
+// checkPlace refuses an empty repository, a URL that is neither http nor https, and a host with a port that stands where
+// neither a URL nor a directory is.
 func checkPlace(where string) error {
 	switch {
 	case where == "":
@@ -86,12 +88,26 @@ func checkPlace(where string) error {
 	case strings.Contains(where, "://") && !IsURL(where):
 		return status.Usagef("%s: expected a directory, or a URL with http:// or https://", where)
 	}
+	if _, err := os.Stat(where); err != nil {
+		if meant := fetch.AddScheme(where); meant != "" {
+			return status.Usagef("%s: expected a directory, or a URL with http:// or https://; did you mean %s?", where, meant)
+		}
+	}
 	return nil
 }
 
 // IsURL reports whether a repository is at a URL rather than in a directory.
 func IsURL(where string) bool {
-	return strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://")
+	scheme, _, _ := strings.Cut(where, "://")
+	scheme = strings.ToLower(scheme) // RFC 3986, section 3.1
+	return strings.Contains(where, "://") && (scheme == "http" || scheme == "https")
+}
+
+// IsPlace reports whether an argument is the place of a repository, a directory or a URL, rather than a file. A host with a
+// port counts: checkPlace then says what is missing.
+func IsPlace(arg string) bool {
+	info, err := os.Stat(arg)
+	return IsURL(arg) || err == nil && info.IsDir() || err != nil && fetch.AddScheme(arg) != ""
 }
 
 // directory is a repository on a disk of this computer. Publishing there needs the online key.

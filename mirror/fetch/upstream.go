@@ -3,7 +3,9 @@ package fetch
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -241,10 +243,27 @@ func parseOrigin(s string) (string, error) {
 	return originOf(u), nil
 }
 
+// AddScheme returns the URL that was probably meant by a host with a port that stands where a URL should be, such as
+// updates.example:8151. It returns "" for everything else.
+func AddScheme(s string) string {
+	address, _, _ := strings.Cut(s, "/")
+	host, port, err := net.SplitHostPort(address)
+	if _, notPort := strconv.ParseUint(port, 10, 16); err != nil || notPort != nil || host == "" {
+		return ""
+	}
+	if u, err := url.Parse("http://" + s); err != nil || u.User != nil {
+		return "" // what it shows may be a password
+	}
+	return "http://" + s
+}
+
 func parseHTTP(s string) (*url.URL, error) {
+	if meant := AddScheme(s); meant != "" {
+		return nil, fmt.Errorf("%q: expected http://host or https://host; did you mean %s?", s, meant)
+	}
 	u, err := url.Parse(s)
-	if err != nil {
-		return nil, errors.New("not a URL: expected http://host or https://host") // the error quotes what may be a password
+	if err != nil || strings.Contains(u.Opaque, "@") {
+		return nil, errors.New("not a URL: expected http://host or https://host") // what it quotes may be a password
 	}
 	shown := *u
 	shown.User = nil
