@@ -22,6 +22,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -91,6 +92,15 @@ func (f FS) CreateFileFunc(path string, perm fs.FileMode, write func(*os.File) e
 	return f.put(path, write, perm, func(temp string) error {
 		return f.do(OpLink, path, func() error { return os.Link(temp, path) })
 	})
+}
+
+// RefuseExisting returns fs.ErrExist if there is something at path, even a link to nothing. It spares a caller long work
+// that CreateFileFunc would refuse in the end.
+func RefuseExisting(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s: %w", path, fs.ErrExist)
+	}
+	return nil
 }
 
 func content(data []byte) func(*os.File) error {

@@ -32,6 +32,11 @@ func ParseSince(text string) (export.Since, error) {
 
 // Export writes the repository of the data directory to a new file, or with - to standard output.
 func (p *Program) Export(ctx context.Context, since export.Since, to string) (result mirror.Result, err error) {
+	if to != "-" {
+		if err := disk.RefuseExisting(to); err != nil {
+			return mirror.Result{}, withExistsHint(err)
+		}
+	}
 	s, err := p.data()
 	if err != nil {
 		return mirror.Result{}, err
@@ -52,14 +57,13 @@ func (p *Program) Export(ctx context.Context, since export.Since, to string) (re
 	if to == "-" {
 		err = write(p.Out)
 	} else {
-		err = durableFile(to, write)
+		err = withExistsHint(disk.FS{}.CreateFileFunc(to, 0o644, func(f *os.File) error { return write(f) }))
 	}
 	return result, err
 }
 
-// durableFile makes a new file, complete or not at all.
-func durableFile(path string, write func(io.Writer) error) error {
-	err := disk.FS{}.CreateFileFunc(path, 0o644, func(f *os.File) error { return write(f) })
+// withExistsHint adds what to do about a file that exists.
+func withExistsHint(err error) error {
 	if errors.Is(err, os.ErrExist) {
 		return status.WithHint(err, "remove it, or choose another name")
 	}

@@ -48,7 +48,7 @@ func (s *Signer) Backup(ctx context.Context, o BackupOptions) (c Contents, raw [
 	if err != nil {
 		return Contents{}, nil, err
 	}
-	if err := refuseExisting(o.Out); err != nil {
+	if err := disk.RefuseExisting(o.Out); err != nil {
 		return Contents{}, nil, status.WithHint(err, "boxsign never overwrites a backup: choose another name")
 	}
 	b, err := ring.bundle(o.Roles, s.Now())

@@ -60,7 +60,7 @@ func (s *Signer) Bootstrap(ctx context.Context, o BootstrapOptions) (_ Bootstrap
 	if name.Format() != update.TarBzip2 {
 		return Bootstrap{}, status.Usagef("%v: expected .%s, which every old box can unpack", name, update.TarBzip2)
 	}
-	if err := refuseExisting(path); err != nil {
+	if err := disk.RefuseExisting(path); err != nil {
 		return Bootstrap{}, err
 	}
 	files, result, err := o.collectFiles(name)

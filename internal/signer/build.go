@@ -134,7 +134,7 @@ func (o BuildOptions) name(version update.Version) (update.Name, error) {
 
 // checkTarget refuses a path that exists or that lies in the tree to pack. It runs before anything is read.
 func checkTarget(path, dir string) error {
-	if err := refuseExisting(path); err != nil {
+	if err := disk.RefuseExisting(path); err != nil {
 		return withBuildHint(err)
 	}
 	packed, err := os.Stat(dir)

@@ -11,7 +11,6 @@ package signer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -117,14 +116,6 @@ func inTempDir(run func(dir string) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	return run(dir)
-}
-
-// refuseExisting returns fs.ErrExist if there is something at path. It checks early what creating the file checks again.
-func refuseExisting(path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("%s: %w", path, fs.ErrExist)
-	}
-	return nil
 }
 
 // undo removes what a command made, the newest last.
