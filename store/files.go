@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"syscall"
 	"time"
@@ -114,7 +115,10 @@ func (s *Store) blobs(ctx context.Context) ([]blob, error) {
 			byDigest[f.digest] = b
 		}
 	}
-	return slices.SortedFunc(maps.Values(byDigest), func(a, b blob) int { return bytes.Compare(a.digest[:], b.digest[:]) }), nil
+	all := slices.Collect(maps.Values(byDigest))
+	// slices.SortFunc would make boxup larger.
+	sort.Slice(all, func(i, j int) bool { return bytes.Compare(all[i].digest[:], all[j].digest[:]) < 0 })
+	return all, nil
 }
 
 // removeUnused removes the files of an archive at those paths, unless the archive is arriving now. It stops at the

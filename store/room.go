@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -192,7 +193,7 @@ func (s *Store) evictable(ctx context.Context, e Eviction) ([]blob, error) {
 		return keep[b.digest] || e.Unused > 0 && b.changed.After(before) ||
 			!optional[b.digest] && (e.Unused > 0 || !unnamed)
 	})
-	slices.SortStableFunc(all, func(a, b blob) int { return a.changed.Compare(b.changed) })
+	sort.SliceStable(all, func(i, j int) bool { return all[i].changed.Before(all[j].changed) })
 	var damaged []blob
 	for _, f := range quarantined {
 		if e.Damaged && f.isBlob() {
