@@ -54,11 +54,11 @@ type Unsigned struct {
 
 // Archive describes an archive that Import copied or found in the directory.
 type Archive struct {
-	Name     update.Name
-	Digest   update.Digest // zero if it was there already
-	Length   int64
-	There    bool     // it was there already, and was not read
-	Problems []string // why it is not a proper update; it was copied all the same
+	Name     update.Name   `json:"name"`
+	Digest   update.Digest `json:"digest"` // zero if it was there already
+	Length   int64         `json:"length"`
+	There    bool          `json:"-"`                  // it was there already, and was not read
+	Problems []string      `json:"problems,omitempty"` // why it is not a proper update; it was copied all the same
 }
 
 // Import copies every archive that the server lists and the directory lacks. An archive that is gone, or whose name

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
 	"github.com/openpowerquality/box-update-server/status"
@@ -29,6 +30,7 @@ func doctorCommand(p *server.Program) *cobra.Command {
 
 func healthCommand(p *server.Program) *cobra.Command {
 	var o server.HealthOptions
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "health [URL]",
 		Short: "ask a running server whether it is ready",
@@ -50,13 +52,17 @@ func healthCommand(p *server.Program) *cobra.Command {
 			if len(args) > 0 {
 				o.URL = args[0]
 			}
-			text, err := p.Health(cmd.Context(), o)
-			for line := range strings.Lines(text) {
-				fmt.Fprintln(p.Out, cli.Printable(strings.TrimSuffix(line, "\n")))
+			report, err := p.Health(cmd.Context(), o)
+			if asJSON && report.Server != "" {
+				return errors.Join(p.JSON(report), err)
+			}
+			for _, line := range report.Checks {
+				fmt.Fprintln(p.Out, cli.Printable(line))
 			}
 			return err
 		},
 	}
+	command.AddJSON(cmd, &asJSON)
 	cmd.Flags().BoolVar(&o.Live, "live", false, "ask only whether the server answers")
 	cmd.Flags().DurationVar(&o.Timeout, "timeout", 5*time.Second, "how long to wait for the answer, a `duration`")
 	return cmd

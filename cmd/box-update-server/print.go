@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
 	"github.com/openpowerquality/box-update-server/status"
@@ -20,7 +21,8 @@ type report interface{ Verdict() error }
 
 // printReport makes a command that prints a report, with --json as JSON, and ends with its verdict.
 func printReport[R report](p *server.Program, cmd *cobra.Command, find func(context.Context) (R, error), printText func(io.Writer, R)) *cobra.Command {
-	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	asJSON := false
+	command.AddJSON(cmd, &asJSON)
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		r, err := find(cmd.Context())
@@ -28,7 +30,7 @@ func printReport[R report](p *server.Program, cmd *cobra.Command, find func(cont
 			return err
 		}
 		var text bytes.Buffer
-		if printText(&text, r); *asJSON {
+		if printText(&text, r); asJSON {
 			err = p.JSON(r)
 		} else {
 			_, err = p.Out.Write(text.Bytes())
@@ -39,6 +41,15 @@ func printReport[R report](p *server.Program, cmd *cobra.Command, find func(cont
 		return r.Verdict()
 	}
 	return cmd
+}
+
+// printResult prints the result of a command, as JSON or as a line of text.
+func printResult(p *server.Program, asJSON bool, result any, format string, args ...any) error {
+	if asJSON {
+		return p.JSON(result)
+	}
+	_, err := fmt.Fprintf(p.Out, format+"\n", args...)
+	return err
 }
 
 func printFindings(w io.Writer, found server.Findings) {

@@ -2,18 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
 	"github.com/openpowerquality/box-update-server/mirror"
 )
 
 func mirrorCommand(p *server.Program) *cobra.Command {
-	var once bool
+	var once, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "mirror [URL…]",
 		Short: "keep a verified copy of another server, and serve it",
@@ -34,21 +36,22 @@ func mirrorCommand(p *server.Program) *cobra.Command {
 				p.Flags["upstream"] = args
 			}
 			if once {
-				return syncOnce(cmd.Context(), p)
+				return syncOnce(cmd.Context(), p, asJSON)
 			}
 			return p.Serve(cmd.Context())
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "sync once, and do not serve")
+	command.AddJSON(cmd, &asJSON)
 	return cmd
 }
 
-func syncOnce(ctx context.Context, p *server.Program) error {
+func syncOnce(ctx context.Context, p *server.Program, asJSON bool) error {
 	done, err := p.SyncOnce(ctx)
-	if done != nil {
-		fmt.Fprintf(p.Out, "fetched %d archives, %d bytes\n%s\n", done.Archives, done.Bytes, done.Freshness)
+	if done == nil {
+		return err
 	}
-	return err
+	return errors.Join(printResult(p, asJSON, done, "fetched %d archives, %d bytes\n%s", done.Archives, done.Bytes, server.DescribeFreshness(done.Freshness)), err)
 }
 
 func fsckCommand(p *server.Program) *cobra.Command {
@@ -81,6 +84,7 @@ func gcCommand(p *server.Program) *cobra.Command {
 
 func exportCommand(p *server.Program) *cobra.Command {
 	var since string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "export FILE|-",
 		Short: "write the repository of a data directory to one file, or a pipe",
@@ -94,20 +98,25 @@ func exportCommand(p *server.Program) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if args[0] == "-" {
+				if err := command.RefuseQuiet(cmd, "the export"); err != nil {
+					return err
+				}
+			}
 			result, err := p.Export(cmd.Context(), from, args[0])
 			if err != nil || args[0] == "-" {
 				return err
 			}
-			_, err = fmt.Fprintf(p.Out, "exported %d archives, %d bytes\n", result.Archives, result.Bytes)
-			return err
+			return printResult(p, asJSON, result, "exported %d archives, %d bytes", result.Archives, result.Bytes)
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "leave out archives up to this version, or published before this day: `VERSION|YYYY-MM-DD`")
+	command.AddJSON(cmd, &asJSON)
 	return cmd
 }
 
 func importCommand(p *server.Program) *cobra.Command {
-	var unsigned bool
+	var unsigned, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "import FILE|-",
 		Short: "import an export into a data directory, or the archives of an unsigned server into a plain one",
@@ -126,28 +135,30 @@ func importCommand(p *server.Program) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if unsigned {
-				return importUnsigned(cmd.Context(), p, args[0])
+				return importUnsigned(cmd.Context(), p, args[0], asJSON)
 			}
 			report, err := p.Import(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(p.Out, "imported %d archives, %d bytes\n", report.Archives, report.Bytes)
-			return err
+			return printResult(p, asJSON, report, "imported %d archives, %d bytes", report.Archives, report.Bytes)
 		},
 	}
 	cmd.Flags().BoolVar(&unsigned, "unsigned", false, "fetch the archives of the server at this URL into --updates-dir")
+	command.AddJSON(cmd, &asJSON)
 	return cmd
 }
 
 // importUnsigned fetches the archives of a server without signatures, and prints the checksum line of each.
-func importUnsigned(ctx context.Context, p *server.Program, url string) error {
+func importUnsigned(ctx context.Context, p *server.Program, url string, asJSON bool) error {
 	p.Flags["upstream"] = []string{url}
 	report, err := p.ImportUnsigned(ctx, func(meter io.Writer, a mirror.Archive) {
 		for _, problem := range a.Problems {
 			fmt.Fprintf(meter, "box-update-server: warning: %v: %s\n", a.Name, cli.Printable(problem))
 		}
-		fmt.Fprintf(p.Out, "%v  %v\n", a.Digest, a.Name)
+		if !asJSON {
+			fmt.Fprintf(p.Out, "%v  %v\n", a.Digest, a.Name)
+		}
 	})
 	if report == nil {
 		return err
@@ -155,8 +166,8 @@ func importUnsigned(ctx context.Context, p *server.Program, url string) error {
 	for _, name := range report.Odd {
 		p.Warn("box-update-server", "left out: "+cli.Printable(name))
 	}
-	fmt.Fprintf(p.Out, "imported %d archives, %d bytes; %d were there already\n", report.Archives, report.Bytes, report.There)
-	if err != nil {
+	err = errors.Join(printResult(p, asJSON, report, "imported %d archives, %d bytes; %d were there already", report.Archives, report.Bytes, report.There), err)
+	if err != nil || asJSON {
 		return err
 	}
 	_, err = fmt.Fprintln(p.Out, "unsigned: nobody has vouched for these archives; sign them with boxsign publish or boxsign sign")

@@ -61,6 +61,7 @@ func newRoot(streams cli.Streams) *cobra.Command {
 		},
 		configCommand(p),
 	)
+	command.AddQuiet(root, "serve", "check")
 	command.AddVersion(root, streams, version, p.Built)
 	return root
 }

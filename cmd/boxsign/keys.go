@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/signer"
 	"github.com/openpowerquality/box-update-server/status"
@@ -92,6 +93,11 @@ The file has the format of age (age-encryption.org): age -d FILE shows its conte
 			}
 			if b.Out == "" && o.json {
 				return status.Usagef("--json: expected -o FILE too, because --print alone prints the text of the backup")
+			}
+			if b.Out == "" {
+				if err := command.RefuseQuiet(cmd, "the backup"); err != nil {
+					return err
+				}
 			}
 			k, end := o.signer(s)
 			k.SealCost, b.Passphrase = sealCost, k.Passphrase

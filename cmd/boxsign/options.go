@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/signer"
 	"github.com/openpowerquality/box-update-server/keys/secret"
@@ -76,9 +77,7 @@ type options struct {
 	ofBackup                          bool // the passphrase is that of a backup
 }
 
-func (o *options) jsonFlag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&o.json, "json", false, "print the result as JSON")
-}
+func (o *options) jsonFlag(cmd *cobra.Command) { command.AddJSON(cmd, &o.json) }
 
 // keysFlags adds the flags of commands that read the directory of keys.
 func (o *options) keysFlags(cmd *cobra.Command) {

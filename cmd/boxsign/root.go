@@ -35,6 +35,7 @@ message names.`,
 		newRootCommands(s), newRotate(s), newStatus(s), newVerifyRepo(s),
 		newBackup(s, sealCost), newRestore(s),
 	)
+	command.AddQuiet(root, "inspect", "show", "export", "status")
 	command.AddVersion(root, s, version, command.BuildTime(built))
 	return root
 }

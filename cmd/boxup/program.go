@@ -88,6 +88,7 @@ Its configuration is ` + box.DefaultConfig + `, which boxup init writes; its sta
 	for _, cmd := range root.Commands() {
 		p.ending(cmd)
 	}
+	command.AddQuiet(root)
 	command.AddVersion(root, p.streams, version, p.box.Built)
 	return root
 }
@@ -105,7 +106,7 @@ func (p *program) ending(cmd *cobra.Command) {
 
 // jsonFlag lets a command write its result as JSON.
 func (p *program) jsonFlag(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().BoolVar(&p.asJSON, "json", false, "write the result as JSON")
+	command.AddJSON(cmd, &p.asJSON)
 	return cmd
 }
 

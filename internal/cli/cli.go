@@ -29,7 +29,7 @@ import (
 // Streams is what a command uses of the outside world. Every field but Disk is required.
 type Streams struct {
 	In     io.Reader
-	Out    io.Writer // results
+	Out    io.Writer // results; see Silenceable
 	Err    io.Writer // messages and progress
 	Getenv func(string) string
 	Now    func() time.Time
@@ -38,7 +38,7 @@ type Streams struct {
 
 // System returns the streams of this process.
 func System() Streams {
-	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: time.Now}
+	return Streams{In: os.Stdin, Out: Silenceable(os.Stdout), Err: os.Stderr, Getenv: os.Getenv, Now: time.Now}
 }
 
 // JSON writes v to Out as indented JSON with a newline at the end.

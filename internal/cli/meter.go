@@ -26,8 +26,9 @@ const (
 // Its methods may be called concurrently. While files are in progress, messages must go through Write, so that they do
 // not mix with the line. The caller of NewMeter calls End.
 type Meter struct {
-	out   io.Writer
-	width func() int // columns of the terminal; nil: it is none
+	out    io.Writer
+	width  func() int  // columns of the terminal; nil: it is none
+	silent func() bool // nothing is shown
 
 	mu   sync.Mutex
 	line int // columns that the line takes now
@@ -52,7 +53,7 @@ func (f fileProgress) over() bool { return f.done >= f.total }
 
 // NewMeter returns a meter on s.Err. Nothing is shown yet.
 func (s Streams) NewMeter() *Meter {
-	m := &Meter{out: s.Err, transfer: transfer{files: map[string]fileProgress{}}}
+	m := &Meter{out: s.Err, silent: s.Silenced, transfer: transfer{files: map[string]fileProgress{}}}
 	if f, ok := s.Err.(*os.File); ok && isTerminal(f) && s.Getenv("TERM") != "dumb" {
 		m.width = func() int {
 			if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
@@ -99,7 +100,7 @@ func (m *Meter) Show(name string, total, done int64) {
 	switch {
 	case m.over == len(m.files) && m.done >= m.plannedBytes:
 		m.end()
-	case m.width != nil && now.Sub(m.began) >= quietFor && now.Sub(m.drawn) >= drawEvery:
+	case m.width != nil && !m.silent() && now.Sub(m.began) >= quietFor && now.Sub(m.drawn) >= drawEvery:
 		m.measure(now)
 		m.draw(name)
 	}

@@ -200,5 +200,5 @@ func (a *admin) importExport(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ImportReport{result.Archives, result.Bytes}, nil
+	return TransferReport{result.Archives, result.Bytes}, nil
 }

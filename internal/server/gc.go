@@ -53,7 +53,7 @@ func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err err
 	if dryRun && !isOrigin {
 		st, err = p.openReadOnly(ctx, s)
 	} else {
-		st, err = openStore(ctx, s, nil, newLogger(p.Err, s), p.Now)
+		st, err = openStore(ctx, s, nil, p.newLogger(p.Err, s), p.Now)
 	}
 	if errors.Is(err, disk.ErrLocked) && dryRun {
 		return GCReport{}, status.WithHint(err, "stop the server first, or leave out --dry-run")

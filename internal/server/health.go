@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/explain"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
 	"github.com/openpowerquality/box-update-server/status"
@@ -23,31 +24,43 @@ type HealthOptions struct {
 	Timeout time.Duration // how long to wait for the answer
 }
 
+// HealthReport is the answer of a server.
+type HealthReport struct {
+	Server string   `json:"server"` // its URL
+	OK     bool     `json:"ok"`     // it is ready, or with HealthOptions.Live it answers, and nothing is urgent
+	Checks []string `json:"checks"` // what it found, one per line; [-] is urgent, [!] needs attention some day
+}
+
 // Health asks a running server whether it is ready, and returns its answer beside the verdict.
-func (p *Program) Health(ctx context.Context, o HealthOptions) (text string, err error) {
+func (p *Program) Health(ctx context.Context, o HealthOptions) (report HealthReport, err error) {
 	base, client := strings.TrimRight(o.URL, "/"), &http.Client{}
 	if o.URL == "" {
 		s, _, err := p.load(settings.NewServer(), checkAsked)
 		if err != nil {
-			return "", err
+			return HealthReport{}, err
 		}
 		base, client = serverURL(s.Asked()), ownClient()
 	} else if err := fetch.CheckURL(o.URL); err != nil {
-		return "", status.Usagef("%w", err)
+		return HealthReport{}, status.Usagef("%w", err)
 	}
 	client.Timeout = o.Timeout
 	path := "/readyz?verbose"
 	if o.Live {
 		path = "/livez"
 	}
-	text, err = probe(ctx, client, base+path)
+	text, err := probe(ctx, client, base+path)
+	report = HealthReport{Server: explain.MaskURLs(base), Checks: []string{}}
+	for line := range strings.Lines(text) {
+		report.Checks = append(report.Checks, strings.TrimSuffix(line, "\n"))
+	}
 	if _, silent := errors.AsType[noAnswer](err); silent {
-		return text, status.WithCode(err, codeNoAnswer)
+		return report, status.WithCode(err, codeNoAnswer)
 	}
 	if wrong := urgentLines(text); err == nil && !o.Live && len(wrong) > 0 {
-		return text, status.WithCode(errors.New(cli.Printable(wrong[0])), codeNotInOrder)
+		return report, status.WithCode(errors.New(cli.Printable(wrong[0])), codeNotInOrder)
 	}
-	return text, err
+	report.OK = err == nil
+	return report, err
 }
 
 // urgentLines returns the urgent warnings of an answer to /readyz?verbose.

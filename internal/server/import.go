@@ -16,27 +16,21 @@ import (
 	"github.com/openpowerquality/box-update-server/update"
 )
 
-// ImportReport is what an import did.
-type ImportReport struct {
-	Archives int   `json:"archives"`
-	Bytes    int64 `json:"bytes"`
-}
-
 // Import reads an export from a file, or with - from standard input, into the data directory. While a server holds the
 // directory, the export goes to that server.
-func (p *Program) Import(ctx context.Context, path string) (report ImportReport, err error) {
+func (p *Program) Import(ctx context.Context, path string) (report TransferReport, err error) {
 	s, err := p.data()
 	if err != nil {
-		return ImportReport{}, err
+		return TransferReport{}, err
 	}
 	if err := checkRoot(&s, "import", "who brings the export"); err != nil {
-		return ImportReport{}, err
+		return TransferReport{}, err
 	}
 	in, size := p.In, int64(0) // 0: not known
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return ImportReport{}, err
+			return TransferReport{}, err
 		}
 		defer f.Close() // opened for reading
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
@@ -46,20 +40,20 @@ func (p *Program) Import(ctx context.Context, path string) (report ImportReport,
 	}
 	meter := newMeter(p.Streams)
 	defer meter.End()
-	st, err := openStore(ctx, s, nil, newLogger(meter, s), p.Now)
+	st, err := openStore(ctx, s, nil, p.newLogger(meter, s), p.Now)
 	if errors.Is(err, disk.ErrLocked) {
 		err = ask(ctx, s.DataDir, "/import", &counted{in, size, 0, meter}, &report)
 		return report, err
 	}
 	if err != nil {
-		return ImportReport{}, err
+		return TransferReport{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	result, err := export.Import{
 		Store: st, Now: p.Now, Built: p.Built, AcceptStale: s.AcceptStale, MaxBytes: s.MaxBytes,
 		Planned: meter.plan, Progress: meter.progress,
 	}.Read(ctx, bufio.NewReaderSize(in, 1<<20))
-	return ImportReport{result.Archives, result.Bytes}, status.Coded(err)
+	return TransferReport{result.Archives, result.Bytes}, status.Coded(err)
 }
 
 // counted shows how much of a stream was read.
@@ -80,9 +74,10 @@ func (c *counted) Read(p []byte) (int, error) {
 
 // UnsignedReport is what ImportUnsigned did.
 type UnsignedReport struct {
-	ImportReport
-	There int      // archives that were already there
-	Odd   []string // names that were left out
+	TransferReport
+	Fetched []mirror.Archive `json:"fetched"`
+	There   int              `json:"there"`    // archives that were already there
+	Odd     []string         `json:"left_out"` // names that are no names of updates
 }
 
 // ImportUnsigned fetches the archives of a server without signatures into the updates directory. taken is called with each
@@ -94,12 +89,12 @@ func (p *Program) ImportUnsigned(ctx context.Context, taken func(io.Writer, mirr
 	}
 	meter := newMeter(p.Streams)
 	defer meter.End()
-	client, err := p.newClient(s, func(c *fetch.Config) { c.Logger = newLogger(meter, s) })
+	client, err := p.newClient(s, func(c *fetch.Config) { c.Logger = p.newLogger(meter, s) })
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	report = &UnsignedReport{}
+	report = &UnsignedReport{Fetched: []mirror.Archive{}}
 	report.Odd, err = mirror.Unsigned{
 		Client: client, Dir: s.UpdatesDir, Product: s.Product,
 		Progress: func(n update.Name, total, done int64) { meter.Show(n.String(), total, done) },
@@ -110,8 +105,10 @@ func (p *Program) ImportUnsigned(ctx context.Context, taken func(io.Writer, mirr
 			}
 			report.Archives++
 			report.Bytes += a.Length
+			report.Fetched = append(report.Fetched, a)
 			taken(meter, a)
 		},
 	}.Import(ctx)
+	report.Odd = append([]string{}, report.Odd...)
 	return report, status.Coded(err)
 }

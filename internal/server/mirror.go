@@ -184,9 +184,9 @@ func DescribeFreshness(f status.Freshness) string {
 
 // Synced is what a single sync did, and how new the copy is then.
 type Synced struct {
-	Archives  int   // that were fetched
-	Bytes     int64 // of them
-	Freshness string
+	Archives  int              `json:"archives"` // that were fetched
+	Bytes     int64            `json:"bytes"`    // of them
+	Freshness status.Freshness `json:"freshness"`
 }
 
 // SyncOnce syncs once. An error beside a result says that the copy is expired.
@@ -201,7 +201,7 @@ func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 	}
 	meter := newMeter(p.Streams)
 	defer meter.End()
-	logger := newLogger(meter, s)
+	logger := p.newLogger(meter, s)
 	warnIgnored(logger, s, unknown)
 	r, err := p.openMirror(ctx, s, meter.sinks(), logger)
 	if err != nil {
@@ -214,7 +214,7 @@ func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 		return nil, status.Coded(err)
 	}
 	f := r.copy.Mirror.Freshness(p.Now())
-	out := &Synced{result.Archives, result.Bytes, DescribeFreshness(f)}
+	out := &Synced{result.Archives, result.Bytes, f}
 	if f.Expired {
 		return out, status.WithCode(fmt.Errorf("%s expired at %s", f.Expiring, f.Expires.Format(time.RFC3339)), codeStale)
 	}

@@ -70,9 +70,9 @@ func TestServe(t *testing.T) {
 		}
 	}
 	base := "http://" + listening.FindStringSubmatch(log.String())[1]
-	text, err := p.Health(ctx, HealthOptions{URL: base, Timeout: testworld.Patience})
-	if err != nil || !strings.Contains(text, "[+] updates directory") {
-		t.Errorf("health: %q, %v", text, err)
+	report, err := p.Health(ctx, HealthOptions{URL: base, Timeout: testworld.Patience})
+	if err != nil || !report.OK || !strings.Contains(strings.Join(report.Checks, "\n"), "[+] updates directory") {
+		t.Errorf("health: %+v, %v", report, err)
 	}
 	cancel()
 	if err := <-ended; err != nil {

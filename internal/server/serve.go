@@ -37,7 +37,7 @@ func serve(ctx context.Context, s server) (err error) {
 	defer s.log.End()
 	s.lines = newLogBuffer(s.log)
 	defer s.lines.close()
-	logger := newLogger(s.lines, s.settings)
+	logger := s.newLogger(s.lines, s.settings)
 	if s.dir, err = s.openDataDir(ctx, s.settings, s.log.transfers(logger), logger); err != nil {
 		return err
 	}
@@ -171,8 +171,13 @@ func warnIgnored(logger *slog.Logger, s settings.Server, unknown []string) {
 	}
 }
 
-func newLogger(w io.Writer, s settings.Server) *slog.Logger {
-	return newLoggerWith(w, s, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr { return explain.MaskAttr(a) }})
+// newLogger returns a logger, which with --quiet logs warnings and errors only.
+func (p *Program) newLogger(w io.Writer, s settings.Server) *slog.Logger {
+	o := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr { return explain.MaskAttr(a) }}
+	if p.Silenced() {
+		o.Level = slog.LevelWarn
+	}
+	return newLoggerWith(w, s, o)
 }
 
 func newLoggerWith(w io.Writer, s settings.Server, o *slog.HandlerOptions) *slog.Logger {

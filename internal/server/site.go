@@ -34,7 +34,7 @@ type site struct {
 // openSite opens everything that the settings name, except the data directory, which is open already. Nothing runs in
 // the background until start.
 func (p *Program) openSite(ctx context.Context, s settings.Server, d dataDir, log *logBuffer) (*site, error) {
-	logger := newLogger(log, s)
+	logger := p.newLogger(log, s)
 	out := &site{settings: s, logger: logger, stop: func() {}, router: router.Config{
 		Product: s.Product,
 		Logger:  logger,

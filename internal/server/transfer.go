@@ -9,7 +9,6 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/settings"
-	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -30,20 +29,26 @@ func ParseSince(text string) (export.Since, error) {
 	return export.Since{Version: v}, nil
 }
 
+// TransferReport is what an export or an import carried.
+type TransferReport struct {
+	Archives int   `json:"archives"`
+	Bytes    int64 `json:"bytes"` // of the archives
+}
+
 // Export writes the repository of the data directory to a new file, or with - to standard output.
-func (p *Program) Export(ctx context.Context, since export.Since, to string) (result mirror.Result, err error) {
+func (p *Program) Export(ctx context.Context, since export.Since, to string) (report TransferReport, err error) {
 	if to != "-" {
 		if err := disk.RefuseExisting(to); err != nil {
-			return mirror.Result{}, withExistsHint(err)
+			return TransferReport{}, withExistsHint(err)
 		}
 	}
 	s, err := p.data()
 	if err != nil {
-		return mirror.Result{}, err
+		return TransferReport{}, err
 	}
 	st, err := p.openReadOnly(ctx, s)
 	if err != nil {
-		return mirror.Result{}, err
+		return TransferReport{}, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	meter := newMeter(p.Streams)
@@ -51,7 +56,8 @@ func (p *Program) Export(ctx context.Context, since export.Since, to string) (re
 	e := export.Export{Store: st, Since: since, Planned: meter.plan, Progress: meter.progress}
 	write := func(w io.Writer) error {
 		b := bufio.NewWriterSize(w, 1<<20)
-		result, err = e.Write(ctx, b)
+		result, err := e.Write(ctx, b)
+		report = TransferReport{result.Archives, result.Bytes}
 		return errors.Join(err, b.Flush())
 	}
 	if to == "-" {
@@ -59,7 +65,7 @@ func (p *Program) Export(ctx context.Context, since export.Since, to string) (re
 	} else {
 		err = withExistsHint(disk.FS{}.CreateFileFunc(to, 0o644, func(f *os.File) error { return write(f) }))
 	}
-	return result, err
+	return report, err
 }
 
 // withExistsHint adds what to do about a file that exists.

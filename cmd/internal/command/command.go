@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,7 +30,7 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 		args = []string{} // for cobra, nil stands for os.Args
 	}
 	reached := false
-	prepare(root, &reached)
+	prepare(root, s, &reached)
 	root.SetArgs(args)
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
@@ -49,9 +50,36 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 	return status.ExitCode(err)
 }
 
-// prepare wraps the RunE of cmd and of all commands below it: each sets reached before it runs. It also sets the checks
-// of arguments.
-func prepare(cmd *cobra.Command, reached *bool) {
+// AddJSON gives cmd the flag --json.
+func AddJSON(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print the result as JSON")
+}
+
+// quiet is the name of the flag that AddQuiet adds.
+const quiet = "quiet"
+
+// AddQuiet gives the flag --quiet to the commands below cmd, but for those with the names except, which do nothing but print.
+// It is for cron, which sends what a command prints.
+func AddQuiet(cmd *cobra.Command, except ...string) {
+	for _, sub := range cmd.Commands() {
+		if sub.Runnable() && !slices.Contains(except, sub.Name()) {
+			sub.Flags().BoolP(quiet, "q", false, "print warnings and errors only")
+		}
+		AddQuiet(sub, except...)
+	}
+}
+
+// RefuseQuiet returns a usage error if cmd has --quiet, although output is to be printed.
+func RefuseQuiet(cmd *cobra.Command, output string) error {
+	if is, err := cmd.Flags().GetBool(quiet); err == nil && is {
+		return status.Usagef("--quiet: expected a file for %s, which would not be printed", output)
+	}
+	return nil
+}
+
+// prepare wraps the RunE of cmd and of all commands below it: each sets reached before it runs, and obeys --quiet. It also
+// sets the checks of arguments.
+func prepare(cmd *cobra.Command, s cli.Streams, reached *bool) {
 	if cmd.HasSubCommands() && !cmd.Runnable() {
 		cmd.Args, cmd.RunE = oneCommand, missingCommand
 	}
@@ -59,11 +87,14 @@ func prepare(cmd *cobra.Command, reached *bool) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			*reached = true
+			if is, err := cmd.Flags().GetBool(quiet); err == nil && is {
+				s.Silence()
+			}
 			return run(cmd, args)
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		prepare(sub, reached)
+		prepare(sub, s, reached)
 	}
 }
 

@@ -70,6 +70,6 @@ func AddVersion(root *cobra.Command, s cli.Streams, version string, built time.T
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	AddJSON(cmd, &asJSON)
 	root.AddCommand(cmd)
 }
