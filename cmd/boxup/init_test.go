@@ -128,6 +128,41 @@ func TestInitRefusals(t *testing.T) {
 	}
 }
 
+// TestInitKeepsComments: comments of a configuration that init writes anew are kept beside it, and one that stays is left
+// as it is.
+func TestInitKeepsComments(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(nil, w.mirror())
+	root := d.path("1.root.json")
+	fingerprint := d.fresh(w)
+	again := func(mirror string) string {
+		return d.must(0, "init", "--root", root, "--root-fingerprint", fingerprint, mirror).out
+	}
+	again("http://a.example")
+	plain, err := os.ReadFile(d.path("C/config.json"))
+	check(t, err)
+	commented := append([]byte("// of box 7\n"), plain...)
+	d.write("C/config.json", commented)
+	said := again("http://a.example")
+	if got, err := os.ReadFile(d.path("C/config.json")); err != nil || !bytes.Equal(got, commented) || strings.Contains(said, "note:") {
+		t.Errorf("got %s, %v: %s", got, err, said)
+	}
+	if said, want := again("http://b.example"), "is "+d.path("C/config.json.old")+"\n"; !strings.Contains(said, want) {
+		t.Errorf("expected %q, got %s", want, said)
+	}
+	if got, err := os.ReadFile(d.path("C/config.json.old")); err != nil || !bytes.Equal(got, commented) {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if got := d.configured()["mirrors"]; fmt.Sprint(got) != "[http://b.example]" {
+		t.Errorf("mirrors: %v", got)
+	}
+	check(t, os.Remove(d.path("C/config.json.old")))
+	again("http://c.example")
+	if _, err := os.Stat(d.path("C/config.json.old")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a configuration without comments is kept: %v", err)
+	}
+}
+
 // TestAnotherRoot: a box does not change whom it trusts unless it is told to.
 func TestAnotherRoot(t *testing.T) {
 	w := newWorld(t)

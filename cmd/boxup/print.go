@@ -26,6 +26,9 @@ func (p *program) showInitiated(in box.Initiated) error {
 	}
 	p.facts("root", fmt.Sprintf("version %d, expires %s", in.Root, stamp(in.Expires)),
 		"fingerprint", in.Fingerprint.String(), "config", in.Config, "state", in.State)
+	if in.Old != "" {
+		p.facts("note", "comments are not taken over; the configuration before, with its comments, is "+in.Old)
+	}
 	for _, m := range in.Mirrors {
 		p.facts("mirror", m)
 	}

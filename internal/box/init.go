@@ -38,6 +38,7 @@ type Initiation struct {
 // Initiated is the result of Init.
 type Initiated struct {
 	Config      string        `json:"config"`
+	Old         string        `json:"old,omitempty"` // the configuration before, with comments that Config has not
 	Fingerprint update.Digest `json:"fingerprint"`
 	Mirrors     []string      `json:"mirrors"` // without users and passwords
 	Root        int64         `json:"root"`    // version
@@ -57,7 +58,7 @@ func (b *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 		return Initiated{}, refused(fmt.Errorf("%s: %w", in.Root, err))
 	}
 	i := initiation{b, in}
-	text, c, err := i.wanted()
+	text, commented, c, err := i.wanted()
 	if err != nil {
 		return Initiated{}, err
 	}
@@ -71,10 +72,13 @@ func (b *Box) Init(ctx context.Context, in Initiation) (Initiated, error) {
 			return Initiated{}, err
 		}
 	}
-	if err := i.write(c, raw, text, had); err != nil {
+	if err := i.write(c, raw, text, commented, had); err != nil {
 		return Initiated{}, err
 	}
 	out := Initiated{Config: b.ConfigPath, State: c.State, Root: root.Version(), Fingerprint: root.Digest(), Expires: root.Expires()}
+	if commented != nil {
+		out.Old = i.oldPath()
+	}
 	for _, m := range c.Mirrors {
 		out.Mirrors = append(out.Mirrors, explain.MaskURLs(m))
 	}
@@ -87,32 +91,43 @@ type initiation struct {
 	Initiation
 }
 
-// wanted returns the new configuration: the present one, if there is one, with the fields that init sets.
-func (i *initiation) wanted() (text []byte, c config, err error) {
+// wanted returns the new configuration: the present one, if there is one, with the fields that init sets. commented is
+// the present text, if it has comments that are not in the new one.
+func (i *initiation) wanted() (text, commented []byte, c config, err error) {
 	object := map[string]json.RawMessage{}
 	b, err := disk.ReadFile(i.ConfigPath, settings.MaxBox)
 	if err == nil {
 		object, err = settings.ParseObject(b)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, config{}, fmt.Errorf("configuration: %w", explain.At(i.ConfigPath, err))
+		return nil, nil, config{}, fmt.Errorf("configuration: %w", explain.At(i.ConfigPath, err))
+	}
+	before, err := marshal(object)
+	if err != nil {
+		return nil, nil, config{}, err
 	}
 	values, err := i.values(object["state"] == nil)
 	if err != nil {
-		return nil, config{}, err
+		return nil, nil, config{}, err
 	}
 	for key, v := range values {
 		if object[key], err = json.Marshal(v); err != nil {
-			return nil, config{}, err
+			return nil, nil, config{}, err
 		}
 	}
 	if text, err = marshal(object); err != nil {
-		return nil, config{}, err
+		return nil, nil, config{}, err
+	}
+	switch {
+	case bytes.Equal(text, before):
+		text = b // nothing changes, nor do the comments
+	case !bytes.Equal(settings.Plain(b), b):
+		commented = b
 	}
 	if c, err = parseConfig(i.ConfigPath, text); err != nil {
-		return nil, config{}, status.Usagef("%w", err)
+		return nil, nil, config{}, status.Usagef("%w", err)
 	}
-	return text, c, nil
+	return text, commented, c, nil
 }
 
 // values returns the fields that init sets. noState says that the present configuration names no state directory.
@@ -137,6 +152,9 @@ func (i *initiation) values(noState bool) (map[string]any, error) {
 	}
 	return values, nil
 }
+
+// oldPath is where the configuration before is kept.
+func (i *initiation) oldPath() string { return i.ConfigPath + ".old" }
 
 func marshal(object map[string]json.RawMessage) ([]byte, error) {
 	var b bytes.Buffer
@@ -196,8 +214,9 @@ func (i *initiation) confirm(ctx context.Context, root *trust.Root) error {
 }
 
 // write writes the root and the configuration. It first removes metadata that another root verified. The configuration is
-// readable for its owner only if a mirror's URL has a password.
-func (i *initiation) write(c config, root, text []byte, had trusted) (err error) {
+// readable for its owner only if a mirror's URL has a password. The one with comments, if there is one, is kept beside it
+// for its owner, since its URLs may have passwords too.
+func (i *initiation) write(c config, root, text, commented []byte, had trusted) (err error) {
 	lock, err := i.lockDir(c.State)
 	if err != nil {
 		return err
@@ -216,6 +235,11 @@ func (i *initiation) write(c config, root, text []byte, had trusted) (err error)
 	}
 	if err := i.FS.WriteFile(c.Root, root, 0o644); err != nil {
 		return fmt.Errorf("root: %w", err)
+	}
+	if commented != nil {
+		if err := i.FS.WriteFile(i.oldPath(), commented, 0o600); err != nil {
+			return fmt.Errorf("configuration: %w", err)
+		}
 	}
 	mode := fs.FileMode(0o644)
 	if hasPassword(c.Mirrors) {

@@ -123,7 +123,7 @@ func ParseObject(b []byte) (map[string]json.RawMessage, error) {
 		return nil, err
 	}
 	seen := map[json.Token]bool{}
-	d := json.NewDecoder(bytes.NewReader(b))
+	d := json.NewDecoder(bytes.NewReader(Plain(b)))
 	_, err = d.Token() // the brace
 	for err == nil && d.More() {
 		key, keyErr := d.Token()

@@ -129,6 +129,7 @@ func FuzzBox(f *testing.F) {
 	f.Add([]byte(`{"mirrors":["http://a"],"root":"r"}`))
 	f.Add([]byte(`{"window":"02:00-04:00","rate":1}`))
 	f.Add([]byte(`{"rate":1,"rate":2}`))
+	f.Add([]byte("/* a */ {\"rate\": 1, // b\n}"))
 	f.Add([]byte(`{"a":{"b":[1,2,{"c":null}]}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c, err := ParseBox("/etc/boxup/config.json", raw)

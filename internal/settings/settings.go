@@ -2,6 +2,8 @@
 // flag, and its value, which has a variable, a default and bounds. Flags, messages, what "config check" prints, and the
 // test that compares the documentation with the code follow from that.
 //
+// Settings are JSON objects, in which comments and a comma after the last element are accepted.
+//
 // To add a setting, add a field to a struct such as [Server] or [Box], and a line to the list of settings below it.
 package settings
 
@@ -14,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/tidwall/jsonc"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
@@ -72,9 +76,13 @@ func clip(value json.RawMessage) string {
 	return explain.Clip(explain.MaskURLs(b.String()), 80)
 }
 
+// Plain returns settings without the comments, // and /* */, and without the commas after the last elements of objects and
+// lists. Blanks take their place, so that messages about plain settings name the right line and column.
+func Plain(b []byte) []byte { return jsonc.ToJSON(b) }
+
 // parseObject parses one JSON object.
 func parseObject(b []byte) (object map[string]json.RawMessage, err error) {
-	if err := json.Unmarshal(b, &object); err != nil {
+	if err := json.Unmarshal(Plain(b), &object); err != nil {
 		return nil, explain.JSON(b, err)
 	}
 	if object == nil {

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -17,7 +18,13 @@ func TestSettingsMessages(t *testing.T) {
 		`[]`: "JSON: expected an object, got a list", `5`: "JSON: expected an object, got a number",
 		`null`: "JSON: expected an object, got null", `{"port":`: "JSON: line 1, column 9: expected more, got the end",
 		`{"log_format": "` + strings.Repeat("ä", 90) + `"`: "JSON: line 1, column 108: expected more, got the end",
-		`{"drain": "` + strings.Repeat("ä", 90) + `"}`:     `drain: expected a duration from "0s" on, got "` + strings.Repeat("ä", 79) + "…",
+		"// ä\n{ /* ä */ \"port\" 5}":                      `JSON: line 2, column 18: expected ":" after the key, got "5"`,
+		"{} // a\n{}":                                      `JSON: line 2, column 1: expected nothing more, got "{"`,
+		"// {}":                                            "JSON: line 1, column 6: expected more, got the end",
+		"{\"port\": 1 /* x":                                `JSON: line 1, column 12: expected "," or "}", got "/"`,
+		`{"port": 1,,}`:                                    `JSON: line 1, column 13: expected a key in double quotes, got "}"`,
+		`{"port": 1 / 2}`:                                  `JSON: line 1, column 12: expected "," or "}", got "/"`,
+		`{"drain": "` + strings.Repeat("ä", 90) + `"}`: `drain: expected a duration from "0s" on, got "` + strings.Repeat("ä", 79) + "…",
 	} {
 		_, err := new(Server).Parse("F", []byte(given))
 		if err == nil || err.Error() != "settings in F: "+want {
@@ -75,6 +82,29 @@ const values = `{
 	"accept_stale": "12s", "max_bytes": 13, "bandwidth": 14, "keep_superseded": "15m", "scrub_every": "0s", "admin": ":16"
 }`
 
+// TestComments: comments and commas at the end change nothing, and what looks like them in a text stays.
+func TestComments(t *testing.T) {
+	want := NewServer()
+	want.Port, want.UpdatesDir, want.Upstream = 8151, "/srv//a/*b*/,}", []string{"http://u.example", "http://v.example"}
+	got := NewServer()
+	unknown, err := got.Parse("F", []byte(`// "port": 1,
+/* { "port": 2, } */ {
+	"port": 8151, // "port": 3
+	"updates_dir": "/srv//a/*b*/,}",/**/
+	"upstream": ["http://u.example", "http://v.example", /* ] */],
+} // }`))
+	if err != nil || len(unknown) > 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %q, %v", got, unknown, err)
+	}
+	box, err := ParseBox("/c", []byte("{\"rate\": 1, // \"rate\": 2\n}"))
+	if err != nil || box.Rate != 1 {
+		t.Errorf("got %+v, %v", box, err)
+	}
+	if _, err := ParseBox("/c", []byte("{\"rate\": 1, /* again */ \"rate\": 2,}")); err == nil || !strings.Contains(err.Error(), `expected "rate" once`) {
+		t.Errorf("a key twice: %v", err)
+	}
+}
+
 // What is shown can be given as settings, which are the same then.
 func TestShownIsGiven(t *testing.T) {
 	s := NewServer()
@@ -113,8 +143,16 @@ func TestShownIsGiven(t *testing.T) {
 func FuzzServer(f *testing.F) {
 	f.Add([]byte(values))
 	f.Add([]byte(`{"port": 8151, "updates_dir": "/srv/updates", "workers": 4}`))
+	f.Add([]byte("// a\n{\"port\": 8151, /* b */ \"upstream\": [\"http://u.example\",],}"))
 	f.Add([]byte(`{"listen": "\ud800", "keep_since": "2026-01-31T12:00:00.5+02:00", "upstream": [], "hsts": "-1ns", "on_demand": "none"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		plain := Plain(raw)
+		if len(plain) != len(raw) || bytes.Count(plain, []byte("\n")) != bytes.Count(raw, []byte("\n")) || !bytes.Equal(Plain(plain), plain) {
+			t.Fatalf("%q became %q", raw, plain)
+		}
+		if json.Valid(raw) && !bytes.Equal(plain, raw) {
+			t.Fatalf("plain JSON %q became %q", raw, plain)
+		}
 		s := NewServer()
 		if _, err := s.Parse("F", raw); err != nil {
 			return
