@@ -84,7 +84,7 @@ func (r release) make(t *testing.T) string {
 	dir := filepath.Join(t.TempDir(), "dist")
 	cmd := exec.Command(filepath.Join(r.in, "packaging", "release"))
 	cmd.Env = append(os.Environ(), "OUT="+dir, "ARCHES="+r.arches, "VERSION="+r.version, "RELEASE="+r.number,
-		"KEYS="+r.keys, "REPO="+r.repo, "YES=yes", "SOURCE_DATE_EPOCH="+epoch, "BOXSIGN_PASSPHRASE=test")
+		"KEYS="+r.keys, "REPO="+r.repo, "YES=yes", "SOURCE_DATE_EPOCH="+epoch, "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor")
 	cmd.Env = append(cmd.Env, r.env...)
 	run(t, cmd)
 	return dir

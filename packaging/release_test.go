@@ -73,7 +73,7 @@ func initKeys(t *testing.T, boxsign string) string {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command(boxsign, "init", "--keys", "K", "--repo", "R", "--yes")
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "BOXSIGN_PASSPHRASE=test")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor")
 	run(t, cmd)
 	return filepath.Join(dir, "K")
 }

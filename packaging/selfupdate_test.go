@@ -21,7 +21,7 @@ func checkSelfUpdate(t *testing.T, dist, boxsign string, r release) {
 	origin := startServer(t, server, "serve", "--data-dir", filepath.Join(dir, "R"), "--online-key", filepath.Join(r.keys, "online.pem"), "--product", "boxup")
 	root := filepath.Join(dir, "R", "metadata", "1.root.json")
 	publish := exec.Command(boxsign, "publish", "--keys", r.keys, "--yes", filepath.Join(dist, "boxup-"+epoch+".tar.bz2"), origin)
-	publish.Env = append(os.Environ(), "BOXSIGN_PASSPHRASE=test")
+	publish.Env = append(os.Environ(), "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor")
 	run(t, publish)
 	mirror := startServer(t, server, "mirror", origin, "--root", root, "--data-dir", filepath.Join(dir, "M"), "--product", "boxup", "--interval", "1s")
 

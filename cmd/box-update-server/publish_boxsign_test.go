@@ -54,7 +54,7 @@ func (p person) boxsign(command string, args ...string) *exec.Cmd {
 
 func boxsign(args ...string) *exec.Cmd {
 	cmd := exec.Command("boxsign", args...)
-	cmd.Env = append(os.Environ(), "BOXSIGN_PASSPHRASE=correct horse")
+	cmd.Env = append(os.Environ(), "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor")
 	return cmd
 }
 

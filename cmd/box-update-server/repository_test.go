@@ -114,7 +114,7 @@ func TestBoxsignRepository(t *testing.T) {
 		{"add", "--keys", "K", "--repo", "R", "--yes", newest},
 	} {
 		cmd := exec.Command("boxsign", args...)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "BOXSIGN_PASSPHRASE=correct horse")
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}

@@ -134,7 +134,7 @@ func TestManualProcedures(t *testing.T) {
 			if out, err := exec.CommandContext(t.Context(), "cp", "-a", from+"/.", dir).CombinedOutput(); err != nil {
 				return "", fmt.Errorf("%w: %s", err, out)
 			}
-			return dir, runScript(t, dir, setting+p.commands, "BOXSIGN_PASSPHRASE=correct-horse", "BOXSIGN_BACKUP_PASSPHRASE=battery-staple")
+			return dir, runScript(t, dir, setting+p.commands, "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor", "BOXSIGN_BACKUP_PASSPHRASE=lantern-Quartz-58-meadow")
 		})
 	}
 	for _, title := range order {

@@ -312,7 +312,7 @@ func failures(t *testing.T) []failure {
 
 		{"backup, no output", nil, "backup --keys $DIR/K", []string{"-o"}},
 		{"backup, no keys", nil, "backup --keys $DIR/none -o $DIR/b " + later, []string{"$DIR/none"}},
-		{"backup, is there", file("pass", "correct horse"), "backup --keys $DIR/K -o $DIR/p-2.tar.gz " + later, []string{"$DIR/p-2.tar.gz"}},
+		{"backup, is there", file("pass", "mosaic-Tulip-93-harbor"), "backup --keys $DIR/K -o $DIR/p-2.tar.gz " + later, []string{"$DIR/p-2.tar.gz"}},
 		{"backup, no passphrase", nil, "backup --keys $DIR/K -o $DIR/b --passphrase-file $DIR/none", []string{"$DIR/none"}},
 		{"restore, no file", nil, "restore --keys $DIR/N $DIR/none", []string{"$DIR/none"}},
 		{"restore, a directory", nil, "restore --keys $DIR/N $DIR/K", []string{"$DIR/K"}},

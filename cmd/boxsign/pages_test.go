@@ -102,7 +102,7 @@ func runPage(t *testing.T, dir, script string) string {
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-eu", "-x", "-c", useFreePorts(t, signerPrelude+script))
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "BOXSIGN_PASSPHRASE=correct-horse", "BOXSIGN_BACKUP_PASSPHRASE=battery-staple")
+	cmd.Env = append(os.Environ(), "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor", "BOXSIGN_BACKUP_PASSPHRASE=lantern-Quartz-58-meadow")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -45,7 +45,7 @@ func TestRecipesAgainstAHostileMirror(t *testing.T) {
 	dir := t.TempDir()
 	env := []string{
 		"U=opq-box-update-1550190683.tar.bz2", "V=opq-box-update-1550190682.tar.bz2", "A=opq-box-update-1550190683.tar.bz2",
-		"BOXSIGN_KEYS=K", "BOXSIGN_PASSPHRASE=correct-horse",
+		"BOXSIGN_KEYS=K", "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor",
 	}
 	runManual(t, dir, makeUpdates, env...)
 	genuine, hostile := mirrorOf(t, dir, "genuine"), mirrorOf(t, dir, "hostile")

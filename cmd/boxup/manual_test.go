@@ -77,7 +77,7 @@ func manualSite(t *testing.T) (s *site, say func(script string) string) {
 		check(t, os.RemoveAll(s.path("S")))
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", saying+hosts.Replace(script))
 		cmd.Dir = s.dir
-		cmd.Env = append(os.Environ(), "U="+u, "FINGERPRINT="+update.Sum(root).String(), "BOXSIGN_PASSPHRASE=correct horse")
+		cmd.Env = append(os.Environ(), "U="+u, "FINGERPRINT="+update.Sum(root).String(), "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Errorf("%v\n%s\n%s", err, script, out)

@@ -56,7 +56,7 @@ func (s *site) run(line string, env ...string) (int, string) {
 // must runs a command line that has to end with that code and to say all these texts.
 func (s *site) must(code int, line string, texts ...string) string {
 	s.t.Helper()
-	got, out := s.run(line, "BOXSIGN_PASSPHRASE=correct horse")
+	got, out := s.run(line, "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor")
 	if got != code {
 		s.t.Fatalf("%s: expected exit code %d, got %d\n%s", line, code, got, out)
 	}
