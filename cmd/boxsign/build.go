@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,7 +89,7 @@ func newInspect(s cli.Streams) *cobra.Command {
 			list := entries{Contents: []entry{}}
 			result, err := signer.Inspect(cmd.Context(), args[0], func(e archive.Entry) error {
 				if o.json {
-					list.Contents = append(list.Contents, entry{e.Name, modeText(e.Mode), e.Size, e.Time.UTC(), e.Link, e.Problem})
+					list.Contents = append(list.Contents, entry{e.Name, signer.ModeText(e.Mode), e.Size, e.Time.UTC(), e.Link, e.Problem})
 					return nil
 				}
 				_, err := fmt.Fprintln(out, line(e))
@@ -140,11 +139,25 @@ func line(e archive.Entry) string {
 	default:
 		target = " link to " + e.Link
 	}
-	return cli.Printable(fmt.Sprintf("%s %9d %s %s%s", modeText(e.Mode), e.Size, e.Time.UTC().Format("2006-01-02 15:04"), e.Name, target))
+	return cli.Printable(fmt.Sprintf("%s %9d %s %s%s", signer.ModeText(e.Mode), e.Size, e.Time.UTC().Format("2006-01-02 15:04"), e.Name, target))
 }
 
-// modeText returns a mode as ls writes it. Go's text differs only in the letter of a symbolic link.
-func modeText(m fs.FileMode) string { return strings.Replace(m.String(), "L", "l", 1) }
+func newDiff(s cli.Streams) *cobra.Command {
+	return newCommand(s, &cobra.Command{
+		Use:   "diff OLD NEW",
+		Short: "Show which files of two updates differ",
+		Long: `Show which files of the archive NEW differ from those of the archive OLD: added,
+removed, or changed in content, mode or link target. What differs by version
+does not count: the name of the top directory, VERSION and the times of files.
+
+The exit code is 0 whether they differ or not.`,
+		Example: `  boxsign diff opq-box-update-1547861057.tar.bz2 \
+    opq-box-update-1550190683.tar.bz2`,
+		Args: cobra.ExactArgs(2),
+	}, (*options).jsonFlag, func(ctx context.Context, _ *signer.Signer, args []string) (signer.Result, error) {
+		return signer.Diff(ctx, args[0], args[1])
+	})
+}
 
 func newSign(s cli.Streams) *cobra.Command {
 	force := false

@@ -174,7 +174,7 @@ func (o *options) signer(s cli.Streams) (k *signer.Signer, end func()) {
 	}
 	if !o.yes {
 		k.Confirm = func(ctx context.Context, what signer.Result, question string) error {
-			if err := printText(shown.Err, what); err != nil {
+			if err := printText(shown.Err, what, s.Colored(s.Err)); err != nil {
 				return err
 			}
 			return shown.Confirm(ctx, question)
@@ -238,14 +238,18 @@ func (o *options) print(s cli.Streams, result signer.Result) error {
 	if o.json {
 		return s.JSON(result)
 	}
-	return printText(s.Out, result)
+	return printText(s.Out, result, s.Colored(s.Out))
 }
 
 // printText writes a result as text, with control characters escaped: names in archives and answers of servers are
 // untrusted.
-func printText(w io.Writer, result signer.Result) error {
+func printText(w io.Writer, result signer.Result, colored bool) error {
 	for line := range strings.Lines(result.Text()) {
-		if _, err := fmt.Fprintln(w, cli.Printable(strings.TrimSuffix(line, "\n"))); err != nil {
+		line = cli.Printable(strings.TrimSuffix(line, "\n"))
+		if colored {
+			line = cli.PaintFact(line)
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
 		}
 	}

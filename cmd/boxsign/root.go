@@ -28,7 +28,7 @@ Exit codes: 0 done, 1 failed or refused, 2 usage. After 1 and 2 nothing was sign
 message names.`,
 	}
 	root.AddCommand(
-		newBuild(s), newInspect(s), newBootstrap(s),
+		newBuild(s), newInspect(s), newDiff(s), newBootstrap(s),
 		newKeygen(s), newKeyCommands(s),
 		newSign(s), newVerify(s),
 		newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newRolloutCommands(s), newCosign(s), newAbort(s), newRenew(s),

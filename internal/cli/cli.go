@@ -49,11 +49,6 @@ func (s Streams) JSON(v any) error {
 	return e.Encode(v)
 }
 
-// color reports whether messages may be coloured: see https://no-color.org.
-func (s Streams) color() bool {
-	return s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb" && isTerminal(s.Err)
-}
-
 // Interactive reports whether In is a terminal, so that there is a person to ask.
 func (s Streams) Interactive() bool { return isTerminal(s.In) }
 
@@ -68,8 +63,8 @@ func (s Streams) Report(prog string, err error) {
 		return
 	}
 	lead := prog + ":"
-	if s.color() {
-		lead = "\x1b[1;31m" + lead + "\x1b[0m"
+	if s.Colored(s.Err) {
+		lead = boldRed + lead + plain
 	}
 	message := err.Error()
 	if errors.Is(err, context.Canceled) {

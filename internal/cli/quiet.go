@@ -11,6 +11,14 @@ type results struct {
 	silent atomic.Bool
 }
 
+// Fd returns the file descriptor of the writer, or one of no file.
+func (r *results) Fd() uintptr {
+	if f, ok := r.Writer.(interface{ Fd() uintptr }); ok {
+		return f.Fd()
+	}
+	return ^uintptr(0)
+}
+
 // Silenceable returns a writer of results, for Streams.Out, that Streams.Silence silences.
 func Silenceable(w io.Writer) io.Writer { return &results{Writer: w} }
 

@@ -27,7 +27,8 @@ type Archive struct {
 
 	Interpreter string `json:"interpreter,omitempty"` // the program that runs install_update.sh
 
-	blocks update.Blocks
+	blocks   update.Blocks
+	contents contents // nil if they were not gathered
 }
 
 // examineArchive reads an archive to its end, inspects it and computes its digest.
@@ -43,7 +44,10 @@ func examineArchive(ctx context.Context, r io.Reader, name update.Name, o archiv
 		return Archive{}, archive.Report{}, err
 	}
 	digest, blocks, length := h.Result()
-	return Archive{name, name.Version(), digest, length, report.Unpacked, report.Entries, report.Interpreter, blocks}, report, nil
+	return Archive{
+		Name: name, Version: name.Version(), Digest: digest, Length: length,
+		Unpacked: report.Unpacked, Entries: report.Entries, Interpreter: report.Interpreter, blocks: blocks,
+	}, report, nil
 }
 
 // readProper examines the archives at paths. Those that are not proper updates are refused, all in one error; with
@@ -52,9 +56,17 @@ func (s *Signer) readProper(ctx context.Context, force bool, paths ...string) ([
 	var out []Archive
 	var improper []error
 	for _, path := range paths {
-		what, report, err := readArchive(ctx, path, archive.InspectOptions{})
+		name, err := parseArchivePath(filepath.Base(path))
 		if err != nil {
 			return nil, err
+		}
+		found := contents{}
+		what, report, err := readNamed(ctx, path, name, found.gather(name))
+		if err != nil {
+			return nil, err
+		}
+		if report.Complete {
+			what.contents = found
 		}
 		out = append(out, what)
 		for _, p := range report.Problems {
@@ -90,6 +102,11 @@ func readArchive(ctx context.Context, path string, o archive.InspectOptions) (Ar
 	if err != nil {
 		return Archive{}, archive.Report{}, err
 	}
+	return readNamed(ctx, path, name, o)
+}
+
+// readNamed reads the file at path as an archive of that name.
+func readNamed(ctx context.Context, path string, name update.Name, o archive.InspectOptions) (Archive, archive.Report, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return Archive{}, archive.Report{}, err

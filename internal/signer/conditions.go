@@ -184,15 +184,16 @@ func (l Listed) conditions(when string) string {
 	return lines("rollout"+of, l.Rollout.String(), "hardware"+of, strings.Join(l.Hardware, ", "), "min version"+of, l.MinVersion)
 }
 
-// conditionNotes says what follows from the conditions in a plan: that old boxes wait, and when a pause
+// conditionNotes says what follows from the conditions in a plan on the list before: that old boxes wait, and when a pause
 // has reached the last box. lastWithout is the expiry of the newest timestamp that doesn't know of the plan.
-func conditionNotes(p trust.Plan, lastWithout, at time.Time) []string {
+func conditionNotes(p trust.Plan, before []trust.Release, lastWithout, at time.Time) []string {
 	var out []string
+	after := catalogOf(listAfter(p, before))
 	for _, r := range p.Added {
-		out = append(out, limitedNotes(r, at)...)
+		out = append(out, limitedNotes(r, after, at)...)
 	}
 	for _, c := range p.Changed {
-		out = append(out, limitedNotes(c.To, at)...)
+		out = append(out, limitedNotes(c.To, after, at)...)
 		if isPaused(c.To) && !isPaused(c.From) {
 			out = append(out, fmt.Sprintf("the pause reaches a box at the latest when the timestamp that it trusts expires, plus its accept_stale; the newest timestamp without the pause expires at %s", stamp(lastWithout)))
 		}
@@ -200,36 +201,49 @@ func conditionNotes(p trust.Plan, lastWithout, at time.Time) []string {
 	return out
 }
 
-// oldBoxNote warns if the plan makes an update the newest one for every box that old boxes can't unpack, because
-// they know bzip2 alone. It returns "" if old boxes could not unpack the newest update before either: then there are
-// no old boxes.
-func oldBoxNote(p trust.Plan, before []trust.Release) string {
-	after := slices.Clone(before)
-	for _, r := range p.Withdrawn {
-		after = slices.DeleteFunc(after, func(o trust.Release) bool { return o.Name() == r.Name() })
-	}
+// listAfter returns the updates of the list that a plan makes of the list before.
+func listAfter(p trust.Plan, before []trust.Release) []trust.Release {
+	changed := names(p)
+	after := slices.DeleteFunc(slices.Clone(before), func(r trust.Release) bool { return slices.Contains(changed, r.Name()) })
 	for _, c := range p.Changed {
-		after = slices.DeleteFunc(after, func(o trust.Release) bool { return o.Name() == c.To.Name() })
 		after = append(after, c.To)
 	}
-	after = append(after, p.Added...)
-	newest, had := newestForEveryBox(after), newestForEveryBox(before)
-	if newest.IsZero() || newest.Format() == update.TarBzip2 || !had.IsZero() && had.Format() != update.TarBzip2 {
-		return ""
-	}
-	return fmt.Sprintf("/latest will name %v, but old boxes unpack only .%s: add the same version as .%[2]s, or give it conditions", newest, update.TarBzip2)
+	return append(after, p.Added...)
 }
 
-// newestForEveryBox returns the name that /latest leads to once all rollouts are complete, zero for none.
-func newestForEveryBox(rs []trust.Release) update.Name {
-	var newest update.Name
-	for _, r := range rs {
-		u := r.Update()
-		if (!u.Limited || !u.Until.IsZero()) && (newest.IsZero() || u.Name.Compare(newest) > 0) {
-			newest = u.Name
-		}
+// catalogOf returns the updates of a list as a server has them.
+func catalogOf(list []trust.Release) *update.Catalog {
+	var updates []update.Update
+	for _, r := range list {
+		updates = append(updates, r.Update())
 	}
-	return newest
+	c, err := update.NewCatalog(updates, true)
+	if err != nil {
+		return &update.Catalog{} // a name stands twice, which no list has
+	}
+	return c
+}
+
+// oldBoxNote warns if the plan makes /latest name an update that old boxes can't unpack, because they know bzip2 alone: at
+// once, or when a rollout is complete. It returns "" if old boxes could not unpack what /latest would name without the
+// plan either: then there are no old boxes.
+func oldBoxNote(p trust.Plan, before []trust.Release, at time.Time) string {
+	then, now := catalogOf(before), catalogOf(listAfter(p, before))
+	for t := at; !t.IsZero(); t = now.NextChange(t) {
+		newest, ok := now.Newest(t)
+		if !ok || newest.Name.Format() == update.TarBzip2 {
+			continue
+		}
+		if had, ok := then.Newest(t); ok && had.Name.Format() != update.TarBzip2 {
+			continue
+		}
+		when := ""
+		if t.After(at) {
+			when = " from " + stamp(t) + " on"
+		}
+		return fmt.Sprintf("/latest will name %v%s, but old boxes unpack only .%s: add the same version as .%[3]s, or give it conditions", newest.Name, when, update.TarBzip2)
+	}
+	return ""
 }
 
 func isPaused(r trust.Release) bool {
@@ -237,14 +251,18 @@ func isPaused(r trust.Release) bool {
 	return plan != nil && plan.Paused
 }
 
-// limitedNotes says how long /latest and /version don't name an update, because it is not for every box.
-func limitedNotes(r trust.Release, at time.Time) []string {
+// limitedNotes says how long /latest and /version don't name an update of a list, because it is not for every box. It says
+// nothing of an update that they will not name then either, because another one is newer.
+func limitedNotes(r trust.Release, list *update.Catalog, at time.Time) []string {
 	u := r.Update()
 	switch {
 	case u.ForEveryBox(at):
 		return nil
 	case u.Until.IsZero():
 		return []string{fmt.Sprintf("/latest and /version don't name %v, because it is not for every box", u.Name)}
+	}
+	if newest, _ := list.Newest(u.Until); newest.Name != u.Name {
+		return nil
 	}
 	return []string{fmt.Sprintf("/latest and /version name %v from %s on, when it is for every box", u.Name, stamp(u.Until))}
 }

@@ -66,17 +66,17 @@ func (s *Signer) SignRoot(ctx context.Context, o CosignOptions) (Change, error) 
 }
 
 func (s *Signer) cosign(ctx context.Context, o CosignOptions, role trust.Role, paths []string) (Change, error) {
-	files, given, err := s.readAll(ctx, paths, true)
+	g, additions, err := s.readAll(ctx, paths, true)
 	if err != nil {
 		return Change{}, withHint(err)
 	}
 	return inSession(ctx, s, !s.DryRun, func(x *session) (Change, error) {
 		waiting := x.waiting(role)
 		if p := x.loadSigned(); len(waiting) == 0 && role == trust.RoleTargets && p != nil && p.Complete() && !x.DryRun {
-			if err := checkFiles(p, given); err != nil {
+			if err := checkFiles(p, additions); err != nil {
 				return Change{}, err
 			}
-			return x.submitCosigned(ctx, p, files, false) // an earlier run signed it and was interrupted
+			return x.submitCosigned(ctx, p, g.files, false) // an earlier run signed it and was interrupted
 		}
 		if len(waiting) == 0 && o.ID == "" && slices.ContainsFunc(x.base.Signers(role), x.ring.isOwn) {
 			return x.reportUnchanged(ctx, role, fmt.Sprintf("%v: %s %d, which you signed, is published", errNothingWaits, role, x.base.Version(role)))
@@ -88,15 +88,18 @@ func (s *Signer) cosign(ctx context.Context, o CosignOptions, role trust.Role, p
 		if err != nil {
 			return Change{}, err
 		}
-		if err := checkFiles(p, given); err != nil {
+		if err := checkFiles(p, additions); err != nil {
 			return Change{}, err
 		}
 		c := x.describe(p.Plan())
 		c.setWaiting(p)
+		if err := x.showContents(ctx, &c, p.Plan(), g); err != nil {
+			return Change{}, err
+		}
 		if ok, err := x.approve(ctx, &c); !ok || err != nil {
 			return c, err
 		}
-		return x.addSignature(ctx, p, files, o.Hold)
+		return x.addSignature(ctx, p, g.files, o.Hold)
 	})
 }
 

@@ -32,6 +32,9 @@ type Change struct {
 	Holders   []Holder  `json:"holders,omitempty"`
 	Notes     []string  `json:"notes,omitempty"`
 
+	Compared []Comparison `json:"compared,omitempty"` // each update that is added, with the one before; only in what is shown before signing
+	Warnings []string     `json:"warnings,omitempty"` // what may be a mistake
+
 	State string        `json:"state,omitempty"`
 	ID    update.Digest `json:"id,omitzero"`     // digest of the proposal as signed so far; only Status sets it
 	Needs []Need        `json:"needs,omitempty"` // the thresholds that count, while the proposal waits
@@ -83,14 +86,15 @@ func (x *session) describe(p trust.Plan) Change {
 	for _, r := range p.Changed {
 		c.Changed = append(c.Changed, Changed{describeRelease(r.To, x.at), describeRelease(r.From, x.at)})
 	}
-	c.Notes = conditionNotes(p, x.base.Expires(trust.RoleTimestamp), x.at)
+	c.Notes = conditionNotes(p, x.base.Releases(), x.base.Expires(trust.RoleTimestamp), x.at)
 	for _, b := range p.Rebound {
 		c.Notes = append(c.Notes, b.String())
 	}
 	if p.Role == trust.RoleTargets {
-		if note := oldBoxNote(p, x.base.Releases()); note != "" {
+		if note := oldBoxNote(p, x.base.Releases(), x.at); note != "" {
 			c.Notes = append(c.Notes, note)
 		}
+		c.Warnings = listWarnings(p, x.base.Releases(), x.trusted.Ledger())
 	}
 	for _, h := range p.Holders {
 		c.Holders = append(c.Holders, Holder{h.Role, keyIDs(h.AddedKeys), keyIDs(h.RemovedKeys), [2]int{h.FromThreshold, h.ToThreshold}})
@@ -151,7 +155,10 @@ func (c Change) Text() string {
 	for _, h := range c.Holders {
 		text += h.text()
 	}
-	text += each("note", c.Notes) + lines("state", c.State, "id", c.ID)
+	for _, p := range c.Compared {
+		text += p.text(maxFilesShown)
+	}
+	text += each("note", c.Notes) + each("warning", c.Warnings) + lines("state", c.State, "id", c.ID)
 	for _, n := range c.Needs {
 		text += lines("signatures", fmt.Sprintf("%d of the %d that root %d needs; signed by: %s; can sign: %s",
 			len(n.Have), n.Threshold, n.Root, fingerprints(n.Have), fingerprints(n.Missing)))

@@ -29,7 +29,7 @@ func (x *session) submit(ctx context.Context, p *trust.Proposal, files publish.F
 	if err := x.publish(ctx, next, files); err != nil {
 		return Change{}, err
 	}
-	c.State, c.Notes = statePublished, conditionNotes(p.Plan(), lastWithout(before, x.base), x.at)
+	c.State, c.Notes = statePublished, conditionNotes(p.Plan(), before.Releases(), lastWithout(before, x.base), x.at)
 	x.warnThreshold()
 	return c, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -69,6 +70,9 @@ func (l *Ledger) Digest(n update.Name) (update.Digest, bool) {
 	d, ok := l.digests[n]
 	return d, ok
 }
+
+// Names returns the names that the ledger remembers, in no order.
+func (l *Ledger) Names() iter.Seq[update.Name] { return maps.Keys(l.digests) }
 
 // Len returns how many names the ledger remembers.
 func (l *Ledger) Len() int { return len(l.digests) }

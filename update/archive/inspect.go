@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,6 +91,7 @@ type Report struct {
 	Version       update.Version // what VERSION says; zero without a VERSION that can be read
 	Interpreter   string         // the program that runs install_update.sh; "" if a kernel refuses its #! line
 	Problems      []string       // why it is not a proper update, in words; the first 20 and how many more
+	Complete      bool           // the archive was read to its end: neither damage nor a limit cut it short
 	more          int            // problems beyond those
 }
 
@@ -103,6 +105,10 @@ type InspectOptions struct {
 	// Entry, if not nil, is called with each entry in turn, including those with problems. Its error ends the
 	// inspection.
 	Entry func(Entry) error
+
+	// Content, if not nil, is called before Entry with each regular file that is no link, and its content. Its error must
+	// be one of reading content.
+	Content func(e Entry, content io.Reader) error
 }
 
 // Inspect reads the archive of that name to its end and reports whether it is a proper update. It reports more than
@@ -119,7 +125,11 @@ func Inspect(ctx context.Context, r io.Reader, name update.Name, o InspectOption
 		if e, err = a.next(); err != nil {
 			break
 		}
-		if _, err = i.judge(e, a.tar); err == nil && o.Entry != nil {
+		var head []byte
+		if head, err = i.judge(e, a.tar); err == nil && o.Content != nil && e.Mode.IsRegular() && e.Link == "" {
+			err = o.Content(e, io.MultiReader(bytes.NewReader(head), a.tar))
+		}
+		if err == nil && o.Entry != nil {
 			if err := o.Entry(e); err != nil {
 				return Report{}, err
 			}
@@ -225,6 +235,7 @@ func describeType(e Entry) string {
 func (i *inspection) finish(err error) {
 	switch {
 	case errors.Is(err, io.EOF):
+		i.Complete = true
 		noScript := fmt.Errorf("%w: %w", ErrImproper, ErrNoInstallScript)
 		if i.script != "" {
 			i.problem(noScript, "%s %s", InstallScript, i.script)

@@ -17,9 +17,35 @@ import (
 func TestInspectGood(t *testing.T) {
 	for _, f := range formats {
 		r := inspect(t, compressed(t, packed(t, good()), f), f, Limits{})
-		want := Report{Entries: 7, Unpacked: 40, InstallScript: true, Version: name(t, f).Version(), Interpreter: Shell}
+		want := Report{Entries: 7, Unpacked: 40, InstallScript: true, Version: name(t, f).Version(), Interpreter: Shell, Complete: true}
 		if fmt.Sprint(r) != fmt.Sprint(want) {
 			t.Errorf("%s: got %+v, want %+v", f, r, want)
+		}
+	}
+}
+
+// Content gets each regular file whole, also those of which the inspection itself reads the beginning, and a file that is cut
+// ends the inspection.
+func TestInspectContent(t *testing.T) {
+	for _, f := range formats {
+		b := compressed(t, packed(t, good()), f)
+		got := map[string]string{}
+		o := InspectOptions{Content: func(e Entry, content io.Reader) error {
+			body, err := io.ReadAll(content)
+			got[e.Name] = string(body)
+			return err
+		}}
+		if r, err := Inspect(t.Context(), bytes.NewReader(b), name(t, f), o); err != nil || !r.Complete {
+			t.Fatalf("%s: got %+v, %v", f, r, err)
+		}
+		for _, e := range good() {
+			body, ok := got[e.Name]
+			if want := e.Typeflag == tar.TypeReg; ok != want || body != e.body {
+				t.Errorf("%s: %s: got %q, %v; want %q, %v", f, e.Name, body, ok, e.body, want)
+			}
+		}
+		if r, err := Inspect(t.Context(), bytes.NewReader(b[:len(b)/2]), name(t, f), o); err != nil || r.Complete {
+			t.Errorf("%s, cut: got %+v, %v", f, r, err)
 		}
 	}
 }
