@@ -1,6 +1,7 @@
 package status
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -58,6 +59,9 @@ func Hints(err error) []string {
 	}
 	return slices.Compact(all)
 }
+
+// ErrInterrupted says that a person pressed Ctrl-C. It is a context.Canceled.
+var ErrInterrupted = fmt.Errorf("interrupted: %w", context.Canceled)
 
 // ExitCode returns the exit code that WithCode gave err, or else ExitFailed.
 func ExitCode(err error) int {

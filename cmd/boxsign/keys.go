@@ -49,8 +49,8 @@ func newKeyExport(s cli.Streams) *cobra.Command {
 		Long:    `Print the public key of ROLE (root, release or online) as PEM, which openssl reads.`,
 		Example: `  boxsign key export release > release.pub`,
 		Args:    cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			k, end := o.signer(s)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, k, end := o.signer(cmd.Context(), s)
 			defer end()
 			public, err := k.PublicKey(args[0])
 			switch {
@@ -99,10 +99,10 @@ The file has the format of age (age-encryption.org): age -d FILE shows its conte
 					return err
 				}
 			}
-			k, end := o.signer(s)
+			ctx, k, end := o.signer(cmd.Context(), s)
 			k.SealCost, b.Passphrase = sealCost, k.Passphrase
 			defer end()
-			contents, raw, err := k.Backup(cmd.Context(), b)
+			contents, raw, err := k.Backup(ctx, b)
 			if err != nil {
 				return err
 			}

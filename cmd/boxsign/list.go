@@ -192,8 +192,8 @@ nobody can publish a copy of the old one. A root that waits is dropped; a copy o
 published until another root has its number: boxsign root renew.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			k, end := o.signer(s)
-			done, err := k.Abort(cmd.Context())
+			ctx, k, end := o.signer(cmd.Context(), s)
+			done, err := k.Abort(ctx)
 			end()
 			for _, c := range done {
 				err = errors.Join(o.print(s, c), err)

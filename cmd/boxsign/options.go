@@ -14,6 +14,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/internal/signer"
 	"github.com/openpowerquality/box-update-server/keys/secret"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
@@ -41,8 +42,8 @@ func newCommand(s cli.Streams, cmd *cobra.Command, flags func(*options, *cobra.C
 	var o options
 	flags(&o, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		k, end := o.signer(s)
-		result, err := call(cmd.Context(), k, args)
+		ctx, k, end := o.signer(cmd.Context(), s)
+		result, err := call(ctx, k, args)
 		end()
 		if err != nil && !partial(result) {
 			return err
@@ -149,9 +150,9 @@ func cutPlace(k *signer.Signer, args []string) []string {
 	return args[:n-1]
 }
 
-// signer returns the signer that the flags and the environment describe. The caller calls end to end the display of
-// progress.
-func (o *options) signer(s cli.Streams) (k *signer.Signer, end func()) {
+// signer returns the signer that the flags and the environment describe, and the context of its methods. The caller calls
+// end to end the display of progress.
+func (o *options) signer(ctx context.Context, s cli.Streams) (_ context.Context, k *signer.Signer, end func()) {
 	meter := s.NewMeter()
 	shown := s
 	shown.Err = meter // messages appear above the progress
@@ -180,7 +181,7 @@ func (o *options) signer(s cli.Streams) (k *signer.Signer, end func()) {
 			return shown.Confirm(ctx, question)
 		}
 	}
-	return k, meter.End
+	return pace.ObserveWaits(ctx, meter.Wait), k, meter.End
 }
 
 // keysDir returns the directory of keys: --keys, $BOXSIGN_KEYS or ~/.boxsign. It returns "" without any of them and

@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/box"
@@ -196,7 +193,7 @@ func TestInitAsks(t *testing.T) {
 			w := newWorld(t)
 			d := w.bare()
 			fingerprint := d.fresh(w)
-			screen, tty := terminal(t)
+			screen, tty := testworld.NewTerminal(t, 80)
 			var out, errs bytes.Buffer
 			p := program{
 				streams: cli.Streams{In: tty, Out: &out, Err: &errs, Getenv: func(string) string { return "" }, Now: func() time.Time { return start }},
@@ -213,21 +210,6 @@ func TestInitAsks(t *testing.T) {
 			}
 		})
 	}
-}
-
-// terminal opens a terminal and returns its two ends.
-func terminal(t *testing.T) (screen, tty *os.File) {
-	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	check(t, err)
-	t.Cleanup(func() { screen.Close() })
-	check(t, unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetUint32(int(screen.Fd()), unix.TIOCGPTN)
-	check(t, err)
-	tty, err = os.OpenFile(filepath.Join("/dev/pts", fmt.Sprint(n)), os.O_RDWR|unix.O_NOCTTY, 0)
-	check(t, err)
-	t.Cleanup(func() { tty.Close() })
-	return screen, tty
 }
 
 // TestNewerRootOfTheSame: a box that followed the root to a newer one may be given that one.

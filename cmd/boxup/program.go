@@ -86,18 +86,19 @@ Its configuration is ` + box.DefaultConfig + `, which boxup init writes; its sta
 	root.AddCommand(p.initCommand(), p.checkCommand(), p.fetchCommand(), p.verifyCommand(), p.installCommand(),
 		p.updateCommand(), p.statusCommand())
 	for _, cmd := range root.Commands() {
-		p.ending(cmd)
+		p.wrap(cmd)
 	}
 	command.AddQuiet(root)
 	command.AddVersion(root, p.streams, version, p.box.Built)
 	return root
 }
 
-// ending wraps the RunE of a command, so that it ends the display of progress, and so that an error of the local disk
-// gets the exit code and the hint of the disk.
-func (p *program) ending(cmd *cobra.Command) {
+// wrap wraps the RunE of a command, so that it shows what is waited for and ends the display of progress, and so that an
+// error of the local disk gets the exit code and the hint of the disk.
+func (p *program) wrap(cmd *cobra.Command) {
 	run := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		cmd.SetContext(pace.ObserveWaits(cmd.Context(), p.meter.Wait))
 		err := run(cmd, args)
 		p.meter.End()
 		return box.DiskError(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update/install"
 )
@@ -25,7 +26,9 @@ func (b *Box) Delay(ctx context.Context, splay time.Duration) error {
 	if splay == 0 {
 		return nil
 	}
-	return b.Sleep(ctx, time.Duration(b.Random()*float64(splay)))
+	pause := time.Duration(b.Random() * float64(splay))
+	defer pace.Waiting(ctx, "pausing for "+pause.Round(time.Second).String()+" because of --splay")()
+	return b.Sleep(ctx, pause)
 }
 
 // Interrupted reports whether an installation was interrupted, so that services may be stopped.

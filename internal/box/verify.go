@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
@@ -35,6 +36,7 @@ func (b *Box) Verify(ctx context.Context, path string, opts Options) (VerifiedFi
 		return VerifiedFile{}, err
 	}
 	defer f.Close() // opened for reading
+	defer pace.Waiting(ctx, "reading "+path)()
 	if opts.Key == "" {
 		return b.verifyTrusted(ctx, f, path)
 	}

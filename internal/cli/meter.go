@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,12 +17,14 @@ const (
 	quietFor     = time.Second            // a transfer that is over sooner shows nothing
 	drawEvery    = 200 * time.Millisecond // how often the line changes
 	smoothFor    = 5 * time.Second        // a rate is the average of about this time
+	waitFor      = 2 * time.Second        // a wait that is over sooner shows nothing
 	defaultWidth = 80                     // columns of a terminal that does not know its size, such as a serial console
 )
 
 // Meter shows the progress of files that are transferred or read, on one line of a terminal: the name of the file
-// or, of several announced ones, how many are done; then bytes, rate and time left. It shows nothing if Streams.Err is
-// not a terminal. It uses neither colour nor escape sequences, so that it also works on a serial console.
+// or, of several announced ones, how many are done; then bytes, rate and time left. When nothing happens for two seconds,
+// the line says what is waited for, and for how long. It shows nothing if Streams.Err is not a terminal. It uses neither
+// colour nor escape sequences, so that it also works on a serial console.
 //
 // Its methods may be called concurrently. While files are in progress, messages must go through Write, so that they do
 // not mix with the line. The caller of NewMeter calls End.
@@ -33,6 +36,14 @@ type Meter struct {
 	mu   sync.Mutex
 	line int // columns that the line takes now
 	transfer
+	waits []*wait     // in the order in which they began
+	tick  *time.Timer // draws the wait that began first; nil: there was none yet
+}
+
+// wait is something that takes long.
+type wait struct {
+	what  string
+	began time.Time
 }
 
 // transfer is what a meter shows together, from the first file until all files are over.
@@ -106,6 +117,58 @@ func (m *Meter) Show(name string, total, done int64) {
 	}
 }
 
+// Wait shows what is done, such as "asking http://updates.example", if it takes more than two seconds. The caller calls
+// end when it is over.
+func (m *Meter) Wait(what string) (end func()) {
+	if m.width == nil {
+		return func() {}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := &wait{what, time.Now()}
+	m.waits = append(m.waits, w)
+	if len(m.waits) == 1 {
+		m.tickIn(waitFor)
+	}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.waits = slices.DeleteFunc(m.waits, func(other *wait) bool { return other == w })
+		if len(m.waits) == 0 {
+			m.tick.Stop()
+			if m.began.IsZero() {
+				m.clear()
+			}
+		}
+	}
+}
+
+// tickIn draws what is waited for after a pause. The caller holds mu.
+func (m *Meter) tickIn(pause time.Duration) {
+	if m.tick == nil {
+		m.tick = time.AfterFunc(pause, m.drawWait)
+	} else {
+		m.tick.Reset(pause)
+	}
+}
+
+// drawWait draws the wait that began first, unless a transfer makes progress, and again every second.
+func (m *Meter) drawWait() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.waits) == 0 {
+		return // it ended while the timer fired
+	}
+	now := time.Now()
+	for _, w := range m.waits {
+		if since := now.Sub(w.began); since >= waitFor && now.Sub(m.drawn) >= waitFor && !m.silent() {
+			m.drawLine(Printable(w.what), fmt.Sprintf("%.0f s", since.Seconds()))
+			break
+		}
+	}
+	m.tickIn(time.Second)
+}
+
 // measure updates the rate. The caller holds mu.
 func (m *Meter) measure(now time.Time) {
 	seconds := now.Sub(m.drawn).Seconds()
@@ -127,7 +190,12 @@ func (m *Meter) draw(name string) {
 	if m.rate >= 1 {
 		left = time.Duration(float64(total-m.done) / m.rate * float64(time.Second)).Round(time.Second).String()
 	}
-	text := fmt.Sprintf("%s of %s  %s/s  %s left", size(m.done), size(total), size(int64(m.rate)), left)
+	m.drawLine(name, fmt.Sprintf("%s of %s  %s/s  %s left", size(m.done), size(total), size(int64(m.rate)), left))
+}
+
+// drawLine writes the line anew: a name, of which the begin is left out where there is no room, and facts. The caller
+// holds mu.
+func (m *Meter) drawLine(name, text string) {
 	// The last column stays empty: a terminal may begin a new line after it.
 	columns := m.width() - 1
 	if room := columns - len("  ") - len(text); len(name) <= room {

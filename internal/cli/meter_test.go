@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // screen is the last line of a terminal, as a person sees it. It fails the test if text needs more columns than there
@@ -210,35 +209,9 @@ func TestMeterEndsByItself(t *testing.T) {
 	})
 }
 
-// terminal opens a terminal of 100 columns and returns its two ends.
-func terminal(t *testing.T) (screen, tty *os.File) {
-	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { screen.Close() })
-	fd := int(screen.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 100}); err != nil {
-		t.Fatal(err)
-	}
-	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return screen, tty
-}
-
 func TestMeterOnATerminal(t *testing.T) {
 	for term, want := range map[string]string{"": "one", "dumb": ""} {
-		screen, tty := terminal(t)
+		screen, tty := testworld.NewTerminal(t, 100)
 		m := Streams{Err: tty, Getenv: func(name string) string { return map[string]string{"TERM": term}[name] }}.NewMeter()
 		m.began = time.Now().Add(-time.Minute)
 		m.drawn = m.began
@@ -263,4 +236,67 @@ func TestMeterOnATerminal(t *testing.T) {
 			t.Errorf("TERM=%q: %q", term, text)
 		}
 	}
+}
+
+// TestMeterShowsWaits: a person who sees nothing happen learns after two seconds what is waited for.
+func TestMeterShowsWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, s := onScreen(t, 80)
+		m.Wait("a short wait")()
+		end := m.Wait("asking http://updates.example\x1b[2J")
+		time.Sleep(1900 * time.Millisecond)
+		if s.text() != "" {
+			t.Errorf("expected nothing before two seconds, got %q", s.text())
+		}
+		second := m.Wait("opening K/release.pem")
+		time.Sleep(3500 * time.Millisecond)
+		if want := `asking http://updates.example\x1b[2J  5 s`; s.text() != want {
+			t.Errorf("expected %q, got %q", want, s.text())
+		}
+		fmt.Fprintln(m, "a message")
+		end()
+		time.Sleep(time.Second)
+		if want := "opening K/release.pem  4 s"; s.text() != want || len(s.lines) != 1 || s.lines[0] != "a message" {
+			t.Errorf("expected %q below the message, got %q below %q", want, s.text(), s.lines)
+		}
+		second()
+		if s.text() != "" {
+			t.Errorf("expected no line, got %q", s.text())
+		}
+	})
+}
+
+// TestMeterPrefersProgress: what is waited for is shown only while a transfer stands still.
+func TestMeterPrefersProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, s := onScreen(t, 80)
+		m.Plan(1, 100e6)
+		end := m.Wait("asking http://updates.example")
+		transferAt(m, "p-7.tar.bz2")
+		if strings.Contains(strings.Join(s.seen, "\n"), "asking") || !strings.HasPrefix(s.text(), "p-7.tar.bz2  60.0 MB") {
+			t.Errorf("expected the progress alone, got %q", s.seen)
+		}
+		time.Sleep(3 * time.Second)
+		if !strings.HasPrefix(s.text(), "asking http://updates.example  4") {
+			t.Errorf("expected what is waited for, got %q", s.text())
+		}
+		end()
+		m.End()
+		if s.text() != "" {
+			t.Errorf("expected no line, got %q", s.text())
+		}
+	})
+}
+
+func TestMeterIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, s := onScreen(t, 80)
+		m.silent = func() bool { return true }
+		end := m.Wait("asking http://updates.example")
+		transferAt(m, "p-7.tar.bz2")
+		end()
+		if len(s.seen) > 0 {
+			t.Errorf("expected nothing, got %q", s.seen)
+		}
+	})
 }

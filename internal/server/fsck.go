@@ -77,6 +77,7 @@ func (p *Program) Fsck(ctx context.Context, rate int64) (report FsckReport, err 
 	}
 	meter := newMeter(p.Streams)
 	defer meter.End()
+	ctx = pace.ObserveWaits(ctx, meter.Wait)
 	logger := p.newLogger(meter, s)
 	var m *mirrored
 	st, err := openStore(ctx, s, nil, logger, p.Now)

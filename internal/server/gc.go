@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/origin"
 	"github.com/openpowerquality/box-update-server/status"
@@ -47,13 +48,16 @@ func (p *Program) GC(ctx context.Context, dryRun bool) (report GCReport, err err
 	if err != nil {
 		return GCReport{}, err
 	}
+	meter := newMeter(p.Streams)
+	defer meter.End()
+	ctx = pace.ObserveWaits(ctx, meter.Wait)
 	_, statErr := os.Stat(filepath.Join(s.DataDir, "staging", "publish"))
 	isOrigin := statErr == nil // archives of proposals may wait there
 	var st *store.Store
 	if dryRun && !isOrigin {
 		st, err = p.openReadOnly(ctx, s)
 	} else {
-		st, err = openStore(ctx, s, nil, p.newLogger(p.Err, s), p.Now)
+		st, err = openStore(ctx, s, nil, p.newLogger(meter, s), p.Now)
 	}
 	if errors.Is(err, disk.ErrLocked) && dryRun {
 		return GCReport{}, status.WithHint(err, "stop the server first, or leave out --dry-run")

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/export"
@@ -40,6 +41,7 @@ func (p *Program) Import(ctx context.Context, path string) (report TransferRepor
 	}
 	meter := newMeter(p.Streams)
 	defer meter.End()
+	ctx = pace.ObserveWaits(ctx, meter.Wait)
 	st, err := openStore(ctx, s, nil, p.newLogger(meter, s), p.Now)
 	if errors.Is(err, disk.ErrLocked) {
 		err = ask(ctx, s.DataDir, "/import", &counted{in, size, 0, meter}, &report)
@@ -89,6 +91,7 @@ func (p *Program) ImportUnsigned(ctx context.Context, taken func(io.Writer, mirr
 	}
 	meter := newMeter(p.Streams)
 	defer meter.End()
+	ctx = pace.ObserveWaits(ctx, meter.Wait)
 	client, err := p.newClient(s, func(c *fetch.Config) { c.Logger = p.newLogger(meter, s) })
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 	"github.com/openpowerquality/box-update-server/mirror/fetch"
@@ -201,6 +202,7 @@ func (p *Program) SyncOnce(ctx context.Context) (_ *Synced, err error) {
 	}
 	meter := newMeter(p.Streams)
 	defer meter.End()
+	ctx = pace.ObserveWaits(ctx, meter.Wait)
 	logger := p.newLogger(meter, s)
 	warnIgnored(logger, s, unknown)
 	r, err := p.openMirror(ctx, s, meter.sinks(), logger)

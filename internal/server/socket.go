@@ -17,6 +17,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/status"
 )
 
@@ -76,6 +77,7 @@ var errNotAsked = errors.New("the process that holds the data_dir can't be asked
 // ask sends a request to the process that holds a data directory, with a body unless that is nil, and reads the answer
 // into out.
 func ask(ctx context.Context, dir, path string, body io.Reader, out any) error {
+	defer pace.Waiting(ctx, "waiting for the server of "+dir)()
 	resp, err := request(ctx, dir, path, body, nil)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror/export"
 	"github.com/openpowerquality/box-update-server/status"
@@ -53,6 +54,7 @@ func (p *Program) Export(ctx context.Context, since export.Since, to string) (re
 	defer func() { err = errors.Join(err, st.Close()) }()
 	meter := newMeter(p.Streams)
 	defer meter.End()
+	ctx = pace.ObserveWaits(ctx, meter.Wait)
 	e := export.Export{Store: st, Since: since, Planned: meter.plan, Progress: meter.progress}
 	write := func(w io.Writer) error {
 		b := bufio.NewWriterSize(w, 1<<20)

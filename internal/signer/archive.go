@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/readahead"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
@@ -112,6 +113,7 @@ func readNamed(ctx context.Context, path string, name update.Name, o archive.Ins
 		return Archive{}, archive.Report{}, err
 	}
 	defer file.Close() // opened for reading
+	defer pace.Waiting(ctx, "reading "+path)()
 	ahead, err := readahead.NewReaderSize(file, 4, 512<<10)
 	if err != nil {
 		return Archive{}, archive.Report{}, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 	"github.com/openpowerquality/box-update-server/update/archive"
@@ -38,6 +39,7 @@ func (s *Signer) Build(ctx context.Context, dir string, o BuildOptions) (Archive
 	if err := checkTarget(path, dir); err != nil {
 		return Archive{}, err
 	}
+	defer pace.Waiting(ctx, "packing "+dir)()
 	result, err := writeArchive(ctx, path, src, archive.Options{Name: name, Time: o.Epoch})
 	if err != nil {
 		return Archive{}, withBuildHint(err)

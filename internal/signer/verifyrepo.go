@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
@@ -110,6 +111,7 @@ func verifyArchive(ctx context.Context, p place, rel trust.Release) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	defer pace.Waiting(ctx, "verifying "+rel.Name().String())()
 	_, err = trust.VerifyArchive(ctx, rel, f, nil)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
+	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -96,6 +97,7 @@ func (l Loader) decrypt(ctx context.Context, name string, b []byte) (ed25519.Pri
 		return nil, err
 	}
 	defer clear(passphrase)
+	defer pace.Waiting(ctx, "opening "+name)()
 	return decrypt(b, passphrase)
 }
 

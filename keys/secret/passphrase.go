@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // maxPassphrase bounds a passphrase in bytes.
@@ -103,12 +106,13 @@ func raw(tty *os.File, talk func() error) (err error) {
 }
 
 func converse(tty io.ReadWriter, purpose string, confirm bool) ([]byte, error) {
-	t := term.NewTerminal(tty, "")
-	first, err := line(t, "Passphrase for "+purpose+": ")
+	k := &keyboard{ReadWriter: tty}
+	k.terminal = term.NewTerminal(k, "")
+	first, err := k.line("Passphrase for " + purpose + ": ")
 	if err != nil || !confirm {
 		return []byte(first), err
 	}
-	second, err := line(t, "The same again: ")
+	second, err := k.line("The same again: ")
 	if err != nil {
 		return nil, err
 	}
@@ -118,9 +122,27 @@ func converse(tty io.ReadWriter, purpose string, confirm bool) ([]byte, error) {
 	return []byte(first), nil
 }
 
-func line(t *term.Terminal, prompt string) (string, error) {
-	s, err := t.ReadPassword(strings.Map(printable, prompt))
+// keyboard is a terminal in raw mode, which types Ctrl-C instead of sending SIGINT.
+type keyboard struct {
+	io.ReadWriter
+	terminal    *term.Terminal
+	interrupted bool // Ctrl-C was typed
+}
+
+// Read notes a Ctrl-C, which the terminal then reports as the end of the input.
+func (k *keyboard) Read(p []byte) (int, error) {
+	n, err := k.ReadWriter.Read(p)
+	k.interrupted = k.interrupted || bytes.IndexByte(p[:n], ctrlC) >= 0
+	return n, err
+}
+
+const ctrlC = 3 // ETX
+
+func (k *keyboard) line(prompt string) (string, error) {
+	s, err := k.terminal.ReadPassword(strings.Map(printable, prompt))
 	switch {
+	case err != nil && k.interrupted:
+		return "", status.ErrInterrupted
 	case errors.Is(err, io.EOF):
 		return "", errors.New("the input ended before a line did")
 	case errors.Is(err, term.ErrPasteIndicator), err == nil:

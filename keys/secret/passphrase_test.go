@@ -137,8 +137,8 @@ func TestFromTerminal(t *testing.T) {
 		{"twice, different", true, []string{first, "correct horse\r", again, "correct house\r"}, "", "the two passphrases differ"},
 		{"nothing", false, []string{first, "\r"}, "", ""},
 		{"ctrl-D", false, []string{first, "\x04"}, "", "the input ended"},
-		{"ctrl-C", false, []string{first, "correct\x03"}, "", "the input ended"},
-		{"ctrl-C at the second", true, []string{first, "correct horse\r", again, "\x03"}, "", "the input ended"},
+		{"ctrl-C", false, []string{first, "correct\x03"}, "", "interrupted"},
+		{"ctrl-C at the second", true, []string{first, "correct horse\r", again, "\x03"}, "", "interrupted"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			person, path := terminal(t)

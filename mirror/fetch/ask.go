@@ -221,6 +221,7 @@ func (q *inquiry) failed(u *Upstream, err error) {
 func (q *inquiry) pause(ctx context.Context, d time.Duration) error {
 	q.patience.begin()
 	defer q.patience.came(0)
+	defer pace.Waiting(ctx, fmt.Sprintf("pausing for %v before the next try", d.Round(time.Second)))()
 	return pace.Sleep(ctx, d)
 }
 

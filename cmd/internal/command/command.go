@@ -43,7 +43,8 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 	if !reached || status.ExitCode(err) == status.ExitUsage {
 		err = usageIn(cmd, err)
 	}
-	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errInterrupt) {
+	interrupted := errors.Is(err, status.ErrInterrupted) || errors.Is(context.Cause(ctx), status.ErrInterrupted)
+	if interrupted && errors.Is(err, context.Canceled) {
 		err = status.WithCode(err, status.ExitInterrupted)
 	}
 	s.Report(prog, err)

@@ -99,7 +99,7 @@ func TestHelpIsAResult(t *testing.T) {
 // Only Ctrl-C, and only a command that it ended, has exit code 130.
 func TestCtrlC(t *testing.T) {
 	interrupted, cancel := context.WithCancelCause(t.Context())
-	cancel(errInterrupt)
+	cancel(status.ErrInterrupted)
 	ended, cancel := context.WithCancelCause(t.Context())
 	cancel(nil)
 	for _, c := range []struct {
@@ -109,6 +109,8 @@ func TestCtrlC(t *testing.T) {
 		code int
 	}{
 		{"Ctrl-C", interrupted, fmt.Errorf("read: %w", context.Canceled), 130},
+		{"Ctrl-C, by its cause", interrupted, fmt.Errorf("read: %w", context.Cause(interrupted)), 130},
+		{"Ctrl-C that a terminal in raw mode types", t.Context(), fmt.Errorf("passphrase: %w", status.ErrInterrupted), 130},
 		{"SIGTERM", ended, fmt.Errorf("read: %w", context.Canceled), 1},
 		{"another fault at the same time", interrupted, errors.New("disk: broken"), 1},
 		{"done in spite of it", interrupted, nil, 0},

@@ -2,16 +2,14 @@ package command
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/openpowerquality/box-update-server/status"
 )
 
-// errInterrupt is the cause with which a context of UntilSignal ends after Ctrl-C.
-var errInterrupt = errors.New("interrupted")
-
-// UntilSignal returns a context that ends with the first SIGINT or SIGTERM. Both stay caught until stop is called, so that
+// UntilSignal returns a context that ends with the first SIGINT, for the cause status.ErrInterrupted, or SIGTERM. Both stay caught until stop is called, so that
 // a second one does not end the process before it has cleaned up.
 func UntilSignal() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -21,7 +19,7 @@ func UntilSignal() (ctx context.Context, stop func()) {
 		select {
 		case s := <-signals:
 			if s == os.Interrupt {
-				cancel(errInterrupt)
+				cancel(status.ErrInterrupted)
 			}
 			cancel(nil)
 		case <-ctx.Done():
