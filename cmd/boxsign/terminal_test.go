@@ -48,8 +48,8 @@ func TestCtrlC(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			if err := os.CopyFS(dir, os.DirFS(made)); err != nil {
-				t.Fatal(err)
+			if out, err := exec.Command("cp", "-a", made+"/.", dir).CombinedOutput(); err != nil { // with the modes
+				t.Fatalf("%v\n%s", err, out)
 			}
 			cmd := exec.Command("boxsign", strings.Fields(c.args)...)
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), "TERM=xterm", "NO_COLOR=1")
