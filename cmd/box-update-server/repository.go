@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/openpowerquality/box-update-server/cmd/internal/command"
 	"github.com/openpowerquality/box-update-server/internal/cli"
 	"github.com/openpowerquality/box-update-server/internal/server"
+	"github.com/openpowerquality/box-update-server/internal/settings"
 	"github.com/openpowerquality/box-update-server/mirror"
 )
 
@@ -18,18 +20,17 @@ func mirrorCommand(p *server.Program) *cobra.Command {
 	var once, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "mirror [URL…]",
-		Short: "keep a verified copy of another server, and serve it",
-		Long: "Keeps a verified copy of the repository of other servers, given by their URLs, and serves it.\n" +
-			"Nobody has to trust a mirror: it serves the bytes that were signed. --root is needed only before\n" +
-			"the first sync. With \"upstream\" in the settings, serve does the same. A URL with a password\n" +
-			"can come from a file or from the environment: @FILE stands for the URLs in that file, one per line,\n" +
-			"and env:NAME for those in that variable.\n\n" +
-			"Exit codes of --once: 0 complete and fresh, 1 failed, 2 usage, 3 no upstream could be reached,\n" +
-			"4 what an upstream sent was refused, 5 too little room, 6 complete, but what the upstream has is\n" +
-			"expired. After 3 or 4 a newer list may be served without the archives that no upstream has whole;\n" +
-			"the next run asks for them again. After 1, 2 and 5 the old copy is served unchanged.",
-		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen 127.0.0.1:8152\n" +
-			"  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --once",
+		Short: "Keep a verified copy of another server, and serve it",
+		Long: "Keep a verified copy of the repository of other servers, and serve it. Nobody has to trust a mirror: it serves the bytes " +
+			"that were signed. --root is needed only before the first sync. A URL with a password can come from a file, as @FILE, " +
+			"or from a variable, as env:NAME. With \"upstream\" in the settings, serve does the same.",
+		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json \\\n    --data-dir M --listen 127.0.0.1:8152\n" +
+			"  box-update-server mirror --once --config /etc/box-update-server/mirror.json",
+		Annotations: map[string]string{command.ManualKey: "Exit codes:\n  0  with --once: complete and fresh\n  1  failed\n  2  usage\n" +
+			"  3  with --once: no upstream could be reached\n  4  with --once: what an upstream sent was refused\n" +
+			"  5  with --once: too little room\n  6  with --once: complete, but what the upstream has is expired\n\n" +
+			"After 3 or 4 a newer list may be served without the archives that no upstream has whole; the next run asks for them " +
+			"again. After 1, 2 and 5 the old copy is served unchanged."},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.Mirrors = true
 			if len(args) > 0 {
@@ -41,7 +42,9 @@ func mirrorCommand(p *server.Program) *cobra.Command {
 			return p.Serve(cmd.Context())
 		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "sync once, and do not serve")
+	cmd.Flags().BoolVar(&once, "once", false, "Sync once, and do not serve")
+	command.ShowFlags(cmd, "config", "data-dir", "listen", "root", "upstream", "redirects", "ca-file", "interval", "patience", "keep-newest",
+		"keep-since", "on-demand", "accept-stale", "max-bytes", "bandwidth", "keep-superseded", "scrub-every")
 	command.AddJSON(cmd, &asJSON)
 	return cmd
 }
@@ -55,30 +58,44 @@ func syncOnce(ctx context.Context, p *server.Program, asJSON bool) error {
 }
 
 func fsckCommand(p *server.Program) *cobra.Command {
-	var rate int64
+	var rate byteCount
 	cmd := &cobra.Command{
 		Use:   "fsck",
-		Short: "read every archive of a data directory again, and repair what is damaged",
-		Long: "Reads every archive in --data-dir again and compares it with its digest. Damaged archives go to\n" +
-			"quarantine. A mirror fetches their damaged blocks again. While a server holds the directory, the server\n" +
-			"does this; if it can't be asked, fsck only checks and changes nothing.\n\n" +
-			"Exit codes: 0 everything is in order, or was repaired, 1 failed, 2 usage, 3 something is still wrong.",
+		Short: "Read all archives again, and repair what is damaged",
+		Long: "Read every archive in --data-dir again and compare it with its digest. Damaged archives go to quarantine. A mirror " +
+			"fetches their damaged blocks again. While a server holds the directory, the server does this; if it can't be asked, " +
+			"fsck only checks and changes nothing.\n\n" +
+			"Exit codes:\n  0  everything is in order, or was repaired\n  1  failed\n  2  usage\n  3  something is still wrong",
+		Example: "  box-update-server fsck --data-dir M --read-rate 50M",
 	}
-	cmd.Flags().Int64Var(&rate, "read-rate", 0, "read at most so many `bytes` per second")
-	return printReport(p, cmd, func(ctx context.Context) (server.FsckReport, error) { return p.Fsck(ctx, rate) }, printFsck)
+	cmd.Flags().Var(&rate, "read-rate", "Read at most `BYTES` per second, such as 50M")
+	command.ShowFlags(cmd, "config", "data-dir")
+	return printReport(p, cmd, func(ctx context.Context) (server.FsckReport, error) { return p.Fsck(ctx, int64(rate)) }, printFsck)
+}
+
+// byteCount is the value of a flag that takes a number of bytes, also with a suffix.
+type byteCount int64
+
+func (n byteCount) String() string { return strconv.FormatInt(int64(n), 10) }
+func (n byteCount) Type() string   { return "bytes" }
+
+func (n *byteCount) Set(text string) error {
+	size, err := settings.ParseSize(text)
+	*n = byteCount(size)
+	return err
 }
 
 func gcCommand(p *server.Program) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "gc",
-		Short: "remove archives that are no longer kept",
-		Long: "Removes from --data-dir the archives that are no longer listed or kept, metadata that was replaced by\n" +
-			"newer files, and what has been in quarantine for a week. A server does this once a day. While a server\n" +
-			"holds the directory, that server does it.\n" +
-			"--dry-run only shows what would be removed. It can't look into an origin while its server runs.",
+		Short: "Remove archives that are no longer kept",
+		Long: "Remove from --data-dir the archives that are no longer listed or kept, metadata that was replaced by newer files, and " +
+			"what has been in quarantine for a week. A server does this once a day. While a server holds the directory, that server does it.",
+		Example: "  box-update-server gc --dry-run --data-dir M",
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be removed")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "Only show what would be removed, except of an origin that a server holds")
+	command.ShowFlags(cmd, "config", "data-dir")
 	return printReport(p, cmd, func(ctx context.Context) (server.GCReport, error) { return p.GC(ctx, dryRun) }, printGC)
 }
 
@@ -87,12 +104,12 @@ func exportCommand(p *server.Program) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "export FILE|-",
-		Short: "write the repository of a data directory to one file, or a pipe",
-		Long: "Writes the repository in --data-dir to one file, or with - to standard output, so that it can be carried\n" +
-			"to a place without a network. --since leaves out archives that the other side already has. The command\n" +
-			"can run while a server is using the directory.",
-		Example: "  box-update-server export --data-dir R --since 1550190683 - | ssh box box-update-server import --data-dir M --root 1.root.json -",
-		Args:    cobra.ExactArgs(1),
+		Short: "Write the repository to one file, or a pipe",
+		Long: "Write the repository in --data-dir to one file, or with - to standard output, so that it can be carried to a place " +
+			"without a network. --since leaves out archives that the other side already has. The command can run while a server is using the directory.",
+		Example: "  box-update-server export --data-dir R /media/usb/updates.export\n" +
+			"  box-update-server export --data-dir R --since 1550190683 - |\n    ssh box box-update-server import --data-dir M --root 1.root.json -",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, err := server.ParseSince(since)
 			if err != nil {
@@ -110,7 +127,8 @@ func exportCommand(p *server.Program) *cobra.Command {
 			return printResult(p, asJSON, result, "exported %d archives, %d bytes", result.Archives, result.Bytes)
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "leave out archives up to this version, or published before this day: `VERSION|YYYY-MM-DD`")
+	cmd.Flags().StringVar(&since, "since", "", "Leave out archives up to this version, or published before this day: `VERSION|YYYY-MM-DD`")
+	command.ShowFlags(cmd, "config", "data-dir")
 	command.AddJSON(cmd, &asJSON)
 	return cmd
 }
@@ -119,17 +137,14 @@ func importCommand(p *server.Program) *cobra.Command {
 	var unsigned, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "import FILE|-",
-		Short: "import an export into a data directory, or the archives of an unsigned server into a plain one",
-		Long: "Reads an export from a file, or with - from standard input, into --data-dir, and verifies it as if it came\n" +
-			"from an upstream. --root is needed only the first time. While a server holds the directory, the export\n" +
-			"goes to that server.\n\n" +
-			"With --unsigned it fetches the archives that a server without signatures lists into --updates-dir, one at\n" +
-			"a time. An archive that is already there with its length is not fetched again, and nothing is replaced.\n" +
-			"Until you sign the archives, nobody has vouched for them.\n\n" +
-			"Exit codes: 0 done, 1 failed, 2 usage, 3 the server could not be reached, or does not have all that\n" +
-			"it lists, 4 the export is cut, damaged, older than what is there, or expired, or an answer was\n" +
-			"refused, 5 too little room. After any code but 0 the repository is unchanged; archives that arrived\n" +
-			"are kept for the next try.",
+		Short: "Read an export, or the archives of an unsigned server",
+		Long: "Read an export from a file, or with - from standard input, into --data-dir, and verify it as if it came from an upstream. " +
+			"--root is needed only the first time. While a server holds the directory, the export goes to that server.\n\n" +
+			"With --unsigned, fetch the archives that a server without signatures lists into --updates-dir. What is there already is " +
+			"not fetched again, and nothing is replaced. Until you sign the archives, nobody has vouched for them.\n\n" +
+			"Exit codes:\n  0  done\n  1  failed\n  2  usage\n  3  the server could not be reached, or does not have all that it lists\n" +
+			"  4  the export is cut, damaged, older than what is there, or expired, or an answer was refused\n  5  too little room",
+		Annotations: map[string]string{command.ManualKey: "After any exit code but 0 the repository is unchanged; archives that arrived are kept for the next try."},
 		Example: "  box-update-server import --data-dir M --root 1.root.json FILE\n" +
 			"  box-update-server import --unsigned http://old-server --updates-dir U",
 		Args: cobra.ExactArgs(1),
@@ -144,7 +159,8 @@ func importCommand(p *server.Program) *cobra.Command {
 			return printResult(p, asJSON, report, "imported %d archives, %d bytes", report.Archives, report.Bytes)
 		},
 	}
-	cmd.Flags().BoolVar(&unsigned, "unsigned", false, "fetch the archives of the server at this URL into --updates-dir")
+	cmd.Flags().BoolVar(&unsigned, "unsigned", false, "Fetch the archives of the server at this URL into --updates-dir")
+	command.ShowFlags(cmd, "config", "data-dir", "root", "updates-dir")
 	command.AddJSON(cmd, &asJSON)
 	return cmd
 }

@@ -54,7 +54,7 @@ up to date. A later update of yours removes the old updater.
 
 The update is for one architecture: publish it where only boxes of that architecture ask. On other boxes it changes
 nothing.`,
-		Example: `  boxsign bootstrap --arch armv6 --root 1.root.json --url http://updates.example -o opq-box-update-1550190683.tar.bz2`,
+		Example: "  boxsign bootstrap --arch armv6 --root 1.root.json \\\n    --url http://updates.example -o opq-box-update-1550190683.tar.bz2",
 		Args:    cobra.NoArgs,
 	}, (*options).jsonFlag, func(ctx context.Context, k *signer.Signer, _ []string) (_ signer.Result, err error) {
 		if b.Epoch, err = sourceDate(s); err != nil {
@@ -80,10 +80,11 @@ nothing.`,
 func newInspect(s cli.Streams) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Use:   "inspect FILE",
-		Short: "List the contents of an update and check it",
-		Long:  `List the contents of an archive and check whether it is a proper update. The exit code is 1 if it is not.`,
-		Args:  cobra.ExactArgs(1),
+		Use:     "inspect FILE",
+		Short:   "List the contents of an update and check it",
+		Long:    `List the contents of an archive and check whether it is a proper update. The exit code is 1 if it is not.`,
+		Example: `  boxsign inspect opq-box-update-1550190683.tar.bz2`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := bufio.NewWriter(s.Out)
 			list := entries{Contents: []entry{}}

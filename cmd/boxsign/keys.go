@@ -34,7 +34,7 @@ person. With --agent, boxsign makes no key: it notes the name of a key that stay
 
 func newKeyCommands(s cli.Streams) *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Show and export keys"}
-	show := newCommand(s, &cobra.Command{Use: "show", Short: "Show your keys", Args: cobra.NoArgs}, (*options).keysFlags,
+	show := newCommand(s, &cobra.Command{Use: "show", Short: "Show your keys", Example: "  boxsign key show --keys K", Args: cobra.NoArgs}, (*options).keysFlags,
 		func(_ context.Context, k *signer.Signer, _ []string) (signer.Result, error) { return k.ShowKeys() })
 	cmd.AddCommand(show, newKeyExport(s))
 	return cmd

@@ -81,7 +81,7 @@ lacks in blocks of 4 MiB, and compare what the origin then serves with what was 
 
 After an interruption, the same command continues where it stopped. If another signer published meanwhile, boxsign
 shows that change and signs yours again on top of it.`,
-		Example: `  boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
+		Example: "  boxsign publish --keys K opq-box-update-1550190683.tar.bz2 \\\n    http://127.0.0.1:8151",
 		Args:    cobra.MinimumNArgs(1),
 	}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
 		files := cutPlace(k, args)
@@ -151,7 +151,7 @@ func newRolloutCommand(s cli.Streams, flags func(*options, *cobra.Command), verb
 		Use:     verb + " NAME [DIR|URL]",
 		Short:   short,
 		Long:    long,
-		Example: `  boxsign rollout ` + verb + ` --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151`,
+		Example: "  boxsign rollout " + verb + " --keys K opq-box-update-1550190683.tar.bz2 \\\n    http://127.0.0.1:8151",
 		Args:    cobra.RangeArgs(1, 2),
 	}, flags, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
 		if len(args) == 2 {
@@ -190,7 +190,8 @@ func newAbort(s cli.Streams) *cobra.Command {
 		Long: `Replace a list that waits for signatures by one with a higher number and no change. Once the new list is published,
 nobody can publish a copy of the old one. A root that waits is dropped; a copy of it with enough signatures can be
 published until another root has its number: boxsign root renew.`,
-		Args: cobra.NoArgs,
+		Example: `  boxsign abort --keys K --repo R`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, k, end := o.signer(cmd.Context(), s)
 			done, err := k.Abort(ctx)
@@ -213,7 +214,8 @@ func newRenew(s cli.Streams) *cobra.Command {
 		Long: `Sign a new timestamp with the online key, and a new snapshot when half of its time is over. A server on the repository
 does that by itself; a directory behind another web server needs it at least every 7 days. With --list, also sign
 the list again with the release key, without a change and valid for another year.`,
-		Args: cobra.NoArgs,
+		Example: `  boxsign renew --keys K --repo R`,
+		Args:    cobra.NoArgs,
 	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 		if list {
 			return k.RenewList(ctx)
@@ -226,9 +228,10 @@ the list again with the release key, without a change and valid for another year
 
 func newStatus(s cli.Streams) *cobra.Command {
 	return newCommand(s, &cobra.Command{
-		Use:   "status [DIR|URL]",
-		Short: "Show who can sign, what expires and what waits",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "status [DIR|URL]",
+		Short:   "Show who can sign, what expires and what waits",
+		Example: `  boxsign status http://127.0.0.1:8151`,
+		Args:    cobra.MaximumNArgs(1),
 	}, (*options).readFlags, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
 		if len(cutPlace(k, args)) > 0 {
 			return nil, status.Usagef("%s: expected the directory or URL of a repository", args[0])

@@ -95,7 +95,11 @@ func (o *options) backupFlags(cmd *cobra.Command) {
 
 // passphraseFlag adds the flag for the passphrase of what.
 func (o *options) passphraseFlag(cmd *cobra.Command, what string) {
-	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of "+what+" from `FILE`")
+	variable := passphraseVariable
+	if o.ofBackup {
+		variable = backupVariable
+	}
+	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of "+what+" from `FILE` (default $"+variable+", or ask)")
 }
 
 // signFlags adds the flags of commands that sign with release keys.

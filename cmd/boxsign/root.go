@@ -18,23 +18,17 @@ func newRoot(s cli.Streams, sealCost int) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "boxsign",
 		Short: "Make, sign and publish the updates of a fleet of boxes",
-		Long: `Boxsign makes, signs and publishes the updates of a fleet of boxes.
-
-Environment: ` + keysVariable + ` and ` + repoVariable + ` stand for --keys and --repo. ` + passphraseVariable + ` is the
-passphrase of key files, and ` + backupVariable + ` that of backups; without them boxsign asks on the
-terminal. ` + agentVariable + ` is the socket of an ssh-agent.
+		Long: `Make, sign and publish the updates of a fleet of boxes.
 
 Exit codes: 0 done, 1 failed or refused, 2 usage. After 1 and 2 nothing was signed or published, except what a
 message names.`,
+		Example: "  boxsign publish opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151",
 	}
-	root.AddCommand(
-		newBuild(s), newInspect(s), newDiff(s), newBootstrap(s),
-		newKeygen(s), newKeyCommands(s),
-		newSign(s), newVerify(s),
-		newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newRolloutCommands(s), newCosign(s), newAbort(s), newRenew(s),
-		newRootCommands(s), newRotate(s), newStatus(s), newVerifyRepo(s),
-		newBackup(s, sealCost), newRestore(s),
-	)
+	command.Add(root, "Make updates", newBuild(s), newInspect(s), newDiff(s), newBootstrap(s), newSign(s), newVerify(s))
+	command.Add(root, "Publish them", newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newRolloutCommands(s), newCosign(s),
+		newAbort(s), newRenew(s))
+	command.Add(root, "Look", newStatus(s), newVerifyRepo(s))
+	command.Add(root, "Keys", newKeygen(s), newKeyCommands(s), newRootCommands(s), newRotate(s), newBackup(s, sealCost), newRestore(s))
 	command.AddQuiet(root, "inspect", "show", "export", "status")
 	command.AddVersion(root, s, version, command.BuildTime(built))
 	return root

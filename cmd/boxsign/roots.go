@@ -21,20 +21,23 @@ the present root and of the next one must sign it; until then it waits for boxsi
 	cmd.AddCommand(
 		newRepoCommand(s, &cobra.Command{
 			Use: "add-key ROLE FILE", Short: "Give a role to a key", Args: cobra.ExactArgs(2),
-			Long: `Let the public key in FILE sign for ROLE: root, release or online.`,
+			Long:    `Let the public key in FILE sign for ROLE: root, release or online.`,
+			Example: `  boxsign root add-key release other/release.pub`,
 		}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
 			return k.AddKey(ctx, args[0], args[1])
 		}),
 		newRepoCommand(s, &cobra.Command{
 			Use: "remove-key ROLE KEY", Short: "Take a role from a key", Args: cobra.ExactArgs(2),
-			Long: `Take ROLE from KEY, which is the ID, the fingerprint or the public key file of a key.`,
+			Long:    `Take ROLE from KEY, which is the ID, the fingerprint or the public key file of a key.`,
+			Example: `  boxsign root remove-key release old/release.pub`,
 		}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
 			return k.RemoveKey(ctx, args[0], args[1])
 		}),
 		newThreshold(s),
 		newRepoCommand(s, &cobra.Command{
 			Use: "renew", Short: "Make the root valid for another year", Args: cobra.NoArgs,
-			Long: `Make the next root without a change, valid for another year. The present root may have expired.`,
+			Long:    `Make the next root without a change, valid for another year. The present root may have expired.`,
+			Example: `  boxsign root renew --keys K --repo R`,
 		}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 			return k.RenewRoot(ctx)
 		}),
@@ -66,9 +69,10 @@ Then run this command again.`,
 func newRootSign(s cli.Streams) *cobra.Command {
 	var c signer.CosignOptions
 	cmd := newRepoCommand(s, &cobra.Command{
-		Use:   "sign",
-		Short: "Add your signature to the root that waits for it",
-		Args:  cobra.NoArgs,
+		Use:     "sign",
+		Short:   "Add your signature to the root that waits for it",
+		Example: `  boxsign root sign --keys K2 --repo R`,
+		Args:    cobra.NoArgs,
 	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 		return k.SignRoot(ctx, c)
 	})
@@ -90,7 +94,8 @@ between, the command says so and stops. Run it again to continue.`,
 		Short: "Replace the release key",
 		Long: `Replace your release key. The new key signs all listed updates again: check the list first if the old key was stolen.
 Boxes that check only .sig need the new release.pub.`,
-		Args: cobra.NoArgs,
+		Example: `  boxsign rotate release --keys K --repo R`,
+		Args:    cobra.NoArgs,
 	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 		return k.RotateRelease(ctx, agent)
 	})
@@ -100,7 +105,8 @@ Boxes that check only .sig need the new release.pub.`,
 		Short: "Replace the online key",
 		Long: `Replace the online key. Boxes forget the version numbers that the old key counted. A server on the repository needs
 the new online.pem.`,
-		Args: cobra.NoArgs,
+		Example: `  boxsign rotate online --keys K --repo R`,
+		Args:    cobra.NoArgs,
 	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 		return k.RotateOnline(ctx)
 	}))

@@ -18,7 +18,7 @@ func (p *program) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init --root FILE URL…",
 		Short: "Set the root that this box trusts and the mirrors that it asks",
-		Long: `Sets the root that this box trusts and the mirrors that it asks. The root decides about everything that the
+		Long: `Set the root that this box trusts and the mirrors that it asks. The root decides about everything that the
 box will ever install. boxup shows its fingerprint, which is the SHA-256 of the file: compare it with the
 fingerprint that the signers of the updates give you.
 
@@ -27,7 +27,7 @@ Run it again to change the mirrors; the rest of the configuration stays. To trus
 
 Other users can see the arguments of a program, so a URL with a password may come from a file or from the
 environment: @FILE stands for the URLs in that file, one per line, and env:NAME for those in that variable.`,
-		Example: "  boxup init --root 1.root.json https://updates.example.org https://mirror.example.net/updates",
+		Example: "  boxup init --root 1.root.json https://updates.example.org \\\n    https://mirror.example.net/updates",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -44,11 +44,11 @@ environment: @FILE stands for the URLs in that file, one per line, and env:NAME 
 			return p.showInitiated(out)
 		},
 	}
-	cmd.Flags().StringVar(&in.Root, "root", "", "root `file`, such as 1.root.json (required)")
-	cmd.Flags().StringVar(&in.Fingerprint, "root-fingerprint", "", "SHA-256 of the root in `hex`, instead of asking")
-	cmd.Flags().BoolVar(&in.Replace, "replace-root", false, "trust this root instead of the one that the box trusts now")
-	cmd.Flags().StringVar(&in.Product, "product", "", "`product` whose updates the box installs")
-	cmd.Flags().StringVar(&in.Hardware, "hardware", "", "`hardware` of the box, for updates that are meant for some hardware only")
+	cmd.Flags().StringVar(&in.Root, "root", "", "Root `FILE`, such as 1.root.json (required)")
+	cmd.Flags().StringVar(&in.Fingerprint, "root-fingerprint", "", "SHA-256 of the root file in `HEX`, instead of asking")
+	cmd.Flags().BoolVar(&in.Replace, "replace-root", false, "Trust this root instead of the present one")
+	cmd.Flags().StringVar(&in.Product, "product", "", "`PRODUCT` whose updates the box installs")
+	cmd.Flags().StringVar(&in.Hardware, "hardware", "", "`NAME` of its hardware, for updates for some hardware only")
 	return p.jsonFlag(cmd)
 }
 
@@ -67,10 +67,11 @@ func (p *program) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Ask the mirrors whether there is an update for this box",
-		Long: "Asks the mirrors whether there is an update for this box, and says why a newer one is not for it yet.\n" +
-			"If nothing is new, this takes one small request.\n\nExit code 0: up to date; 10: an update is available; " +
-			"see boxup --help for the others.",
-		Args: cobra.NoArgs,
+		Long: "Ask the mirrors whether there is an update for this box, and say why a newer one is not for it yet.\n" +
+			"If nothing is new, this takes one small request.\n\nExit codes:\n   0  up to date\n  10  an update is available\n" +
+			"   …  see boxup --help",
+		Example: "  boxup check\n  boxup check --json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := p.delay(cmd.Context(), splay); err != nil {
 				return err
@@ -97,9 +98,10 @@ func (p *program) fetchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fetch [NAME]",
 		Short: "Download the update for this box, without installing it",
-		Long: "Asks the mirrors and downloads the update that check names, or the one of that name. After a power cut,\n" +
+		Long: "Ask the mirrors and download the update that check names, or the one of that name. After a power cut,\n" +
 			"the download continues where it stopped. boxup keeps verified bytes only, and one update at a time.",
-		Args: cobra.MaximumNArgs(1),
+		Example: "  boxup fetch\n  boxup fetch opq-box-update-1550190683.tar.bz2",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := oneArgument(args)
 			if err != nil {
@@ -124,10 +126,11 @@ func (p *program) verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
 		Short: "Verify an archive without installing it",
-		Long: `Verifies that a file is the update of its name: by the signed list that this box trusts or, with --key,
+		Long: `Verify that a file is the update of its name: by the signed list that this box trusts or, with --key,
 by a detached signature. boxup makes the signed checksum line from the file and its name, and ignores a
 checksum line that came with it.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  boxup verify opq-box-update-1550190683.tar.bz2",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := p.box.Verify(cmd.Context(), args[0], o)
 			if err != nil {
@@ -150,14 +153,15 @@ func (p *program) installCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install [NAME|FILE]",
 		Short: "Install an update that was fetched, or a file",
-		Long: `Installs the update that was fetched for this box, the one of that name, or a file under its signed
+		Long: `Install the update that was fetched for this box, the one of that name, or a file under its signed
 name. It asks no mirror. The list that this box trusts must not be expired, and must have the file, with
 this name and this digest.
 
 An update that you name is installed even if its rollout has not reached this box; its conditions on
 hardware and version still apply. --force also installs an update that is installed already, that was set
 aside, or that waits because it filled the disk.`,
-		Args: cobra.MaximumNArgs(1),
+		Example: "  boxup install\n  boxup install /media/usb/opq-box-update-1550190683.tar.bz2",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			what, err := oneArgument(args)
 			if err != nil {
@@ -169,7 +173,7 @@ aside, or that waits because it filled the disk.`,
 	downgradeFlag(cmd, &o)
 	keyFlag(cmd, &o)
 	sigFlag(cmd, &o)
-	cmd.Flags().BoolVar(&o.Force, "force", false, "install even an update that is installed already, was set aside after failures, or waits because it filled the disk")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "Install even what is installed already, or was set aside")
 	return p.jsonFlag(cmd)
 }
 
@@ -179,7 +183,7 @@ func (p *program) updateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update [--key FILE URL]",
 		Short: "Check, fetch, verify and install",
-		Long: `Asks the mirrors, downloads the update for this box, verifies it and installs it. If the newest update
+		Long: `Ask the mirrors, download the update for this box, verify it and install it. If the newest update
 needs another one first, boxup installs both in order.
 
 With "window" in the configuration, such as "02:00-04:00", boxup downloads updates at any time and
@@ -225,17 +229,18 @@ updates, but it never installs a version lower than the installed one.`,
 	}
 	downgradeFlag(cmd, &o)
 	keyFlag(cmd, &o)
-	cmd.Flags().BoolVar(&o.AnyTime, "any-time", false, "install outside of the maintenance window, too")
+	cmd.Flags().BoolVar(&o.AnyTime, "any-time", false, "Install outside of the maintenance window, too")
 	splayFlag(cmd, &splay)
 	return p.jsonFlag(cmd)
 }
 
 func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Show what is installed and what is known about updates",
-		Long:  "Shows what is installed, what failed, and what is known about updates. It asks no mirror, and also works\nwhile another boxup is running.",
-		Args:  cobra.NoArgs,
+		Use:     "status",
+		Short:   "Show what is installed and what is known about updates",
+		Long:    "Show what is installed, what failed, and what is known about updates. This asks no mirror, and also works\nwhile another boxup is running.",
+		Example: "  boxup status\n  boxup status --json",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			r, err := p.box.Status()
 			if err != nil {
@@ -252,15 +257,15 @@ func (p *program) statusCommand() *cobra.Command {
 }
 
 func downgradeFlag(cmd *cobra.Command, o *box.Options) {
-	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "install a version lower than the installed one, this time")
+	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "Install a lower version than the installed one, this time")
 }
 
 func keyFlag(cmd *cobra.Command, o *box.Options) {
-	cmd.Flags().StringVar(&o.Key, "key", "", "public key `file`, such as release.pub: trust a detached signature by it instead of signed metadata")
+	cmd.Flags().StringVar(&o.Key, "key", "", "Trust a detached signature by the public key in `FILE`, such as release.pub, instead of signed metadata")
 }
 
 func sigFlag(cmd *cobra.Command, o *box.Options) {
-	cmd.Flags().StringVar(&o.Sig, "sig", "", "signature `file`, with --key (default: FILE.sig)")
+	cmd.Flags().StringVar(&o.Sig, "sig", "", "Signature `FILE`, with --key (default FILE.sig)")
 }
 
 // oneArgument returns the argument of a command that takes at most one, "" if there is none. It refuses an empty

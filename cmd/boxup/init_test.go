@@ -233,9 +233,9 @@ func TestVersionAndHelp(t *testing.T) {
 	d.built = start
 	d.must(0, "version").says("version: unknown\n", "built: 2026-03-01T12:00:00Z\n", "platform: linux/")
 	d.must(0, "version", "--json").says(`"built": "2026-03-01T12:00:00Z"`)
-	d.must(0, "--help").says("Exit codes: 0 done, or up to date; 1 failed; 2 usage;", "10 (check only) an update is available", "/etc/boxup/config.json", "/var/lib/boxup")
-	for _, command := range []string{"init", "check", "fetch", "verify", "install", "update", "status", "version"} {
-		d.must(0, command, "--help").says("--json", "--config file", "--state directory")
+	d.must(0, "--help").says("Exit codes:\n   0  done, or up to date\n   1  failed\n   2  usage\n", "10  (check only) an update is available", "/etc/boxup/config.json", "/var/lib/boxup")
+	for _, command := range []string{"init", "check", "fetch", "verify", "install", "update", "status"} {
+		d.must(0, command, "--help").says("--json", "--config FILE", "--state DIR")
 	}
 	d.must(2, "upgrade").says(`unknown command "upgrade"`)
 }

@@ -152,7 +152,7 @@ func complaints(t *testing.T) []complaint {
 		{"config is garbage", file("C/config.json", "\x00\xff\xfe"), "check", []string{cfg, "line 1"}},
 		{"config is cut", file("C/config.json", `{"mirrors": ["http://a`), "check", []string{cfg, "line 1"}},
 		{"config lacks a comma", file("C/config.json", "{\n  \"rate\": 5\n  \"window\": \"02:00-04:00\"\n}"), "check", []string{cfg, "line 3"}},
-		{"config with a comma too many", file("C/config.json", "{\n  \"rate\": 5,\n}"), "check", []string{cfg, "line 3"}},
+		{"config with a comma too many", file("C/config.json", "{\n  \"rate\": 5,,\n}"), "check", []string{cfg, "line 3"}},
 		{"config is a list", file("C/config.json", `[]`), "check", []string{cfg, "expected an object, got a list"}},
 		{"config is followed by something", file("C/config.json", "{}\n{}"), "check", []string{cfg, "line 2"}},
 		{"config too long", file("C/config.json", "{"+strings.Repeat(" ", 64<<10)+"}"), "check", []string{cfg, "at most 65536 bytes"}},

@@ -26,11 +26,19 @@ var (
 	built   = ""
 )
 
-const exitCodes = `Exit codes: 0 done, or up to date; 1 failed; 2 usage; 3 no mirror could be reached; 4 refused: the
-metadata or the file is not signed, is older than before, is expired, or is another one; 5 too little
-space; 6 another boxup is running; 10 (check only) an update is available; 11 an update is available and
-waits: for the maintenance window, for tomorrow's share of a metered link, or because it failed before;
-12 the archive is no proper update; 13 the install script failed; 14 the check after the installation failed.`
+const exitCodes = "\n\nExit codes:" + `
+   0  done, or up to date
+   1  failed
+   2  usage
+   3  no mirror could be reached
+   4  refused: not signed, older than before, expired, or another file
+   5  too little space
+   6  another boxup is running
+  10  (check only) an update is available
+  11  an update waits for the window or for tomorrow's bytes, or it failed before
+  12  the archive is no proper update
+  13  the install script failed
+  14  the check after the installation failed`
 
 // machineIDFile is the file with the machine id of the system, see machine-id(5).
 const machineIDFile = "/etc/machine-id"
@@ -74,17 +82,14 @@ func newRoot(p *program) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "boxup",
 		Short: "Keep this box up to date with signed updates",
-		Long: `Boxup asks mirrors for updates, verifies everything that they send against the root that this box trusts,
-and installs the updates that are meant for this box. Nobody has to trust the mirrors.
-
-Its configuration is ` + box.DefaultConfig + `, which boxup init writes; its state is in ` + box.DefaultState + `.
-
-` + exitCodes,
+		Long: `Keep this box up to date: ask mirrors for updates, verify them by the root that this box trusts, and install
+those that are meant for this box. Nobody has to trust the mirrors.` + exitCodes,
+		Example: "  boxup update",
 	}
-	root.PersistentFlags().StringVar(&p.box.ConfigPath, "config", box.DefaultConfig, "configuration `file`")
-	root.PersistentFlags().StringVar(&p.box.StateDir, "state", "", "state `directory` (default: as configured, else "+box.DefaultState+")")
-	root.AddCommand(p.initCommand(), p.checkCommand(), p.fetchCommand(), p.verifyCommand(), p.installCommand(),
-		p.updateCommand(), p.statusCommand())
+	root.PersistentFlags().StringVar(&p.box.ConfigPath, "config", box.DefaultConfig, "Configuration `FILE`")
+	root.PersistentFlags().StringVar(&p.box.StateDir, "state", "", "State `DIR` (default as configured, or "+box.DefaultState+")")
+	command.Add(root, "Set up and look", p.initCommand(), p.statusCommand(), p.verifyCommand())
+	command.Add(root, "Update", p.updateCommand(), p.checkCommand(), p.fetchCommand(), p.installCommand())
 	for _, cmd := range root.Commands() {
 		p.wrap(cmd)
 	}
@@ -129,7 +134,7 @@ func warnings(w io.Writer) *slog.Logger {
 
 // splayFlag adds the flag that lets a command wait first.
 func splayFlag(cmd *cobra.Command, splay *time.Duration) {
-	cmd.Flags().DurationVar(splay, "splay", 0, "wait for a random time of less than this `duration` first")
+	cmd.Flags().DurationVar(splay, "splay", 0, "Wait for a random time of less than `DURATION` first")
 }
 
 // delay waits for a random time of less than splay. It refuses a negative splay.

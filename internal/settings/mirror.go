@@ -23,20 +23,20 @@ type Mirror struct {
 
 func (m *Mirror) settings() []Setting {
 	return []Setting{
-		{"upstream", "`URL` of the server to mirror, or @FILE or env:NAME that holds it", list(&m.Upstream, "the URL of a server", serverURL).expanded()},
-		{"root", "`file` of the root to trust before the first sync", path(&m.Root, "a root file such as 1.root.json")},
+		{"upstream", "`URL` of the server to mirror, @FILE or env:NAME", list(&m.Upstream, "the URL of a server", serverURL).expanded()},
+		{"root", "`FILE` of the root to trust before the first sync", path(&m.Root, "a root file such as 1.root.json")},
 		{"redirects", "`URL` of a host that an upstream may redirect to", list(&m.Redirects, "the URL of a host", serverURL)},
-		{"ca_file", "`file` of the certificate authorities to trust at upstreams", path(&m.CAFile, "a file of certificates")},
-		{"interval", "sync every `duration`", duration(&m.Interval, time.Second, forever, 5*time.Minute).shownWith(&m.Upstream)},
-		{"patience", "give up a sync when nothing arrived for this `duration`", duration(&m.Patience, 0, forever, 2*time.Minute).shownWith(&m.Upstream)},
-		{"keep_newest", "keep the updates of this `number` of newest versions of each product", number(&m.KeepNewest, "a number of versions", 0, math.MaxInt)},
-		{"keep_since", "keep the updates that were published since this `day`", moment(&m.KeepSince)},
-		{"on_demand", "when an update is requested that is not kept: `fetch|redirect|none`",
+		{"ca_file", "`FILE` of the authorities to trust at upstreams", path(&m.CAFile, "a file of certificates")},
+		{"interval", "Sync every `DURATION`", duration(&m.Interval, time.Second, forever, 5*time.Minute).shownWith(&m.Upstream)},
+		{"patience", "Give up a sync when nothing arrived for this `DURATION`", duration(&m.Patience, 0, forever, 2*time.Minute).shownWith(&m.Upstream)},
+		{"keep_newest", "Keep the `N` newest versions of each product", number(&m.KeepNewest, "a number of versions", 0, math.MaxInt)},
+		{"keep_since", "Keep updates that were published since this `DAY`", moment(&m.KeepSince)},
+		{"on_demand", "For requests of updates that are not kept: `fetch|redirect|none`",
 			keep(&m.OnDemand, `"fetch", "redirect" or "none"`, fromText(parseOnDemand), nil)},
-		{"accept_stale", "accept a timestamp that expired less than this `duration` ago", duration(&m.AcceptStale, 0, forever)},
-		{"max_bytes", "store at most this number of `bytes`", number(&m.MaxBytes, "a number of bytes", 0, math.MaxInt64)},
-		{"bandwidth", "fetch at most this number of `bytes` per second from all upstreams together",
-			number(&m.Bandwidth, "a number of bytes per second", 0, math.MaxInt64)},
+		{"accept_stale", "Accept timestamps up to `DURATION` after they expire", duration(&m.AcceptStale, 0, forever)},
+		{"max_bytes", "Store at most `BYTES`", size(&m.MaxBytes, "a number of bytes", 0, math.MaxInt64)},
+		{"bandwidth", "Fetch at most `BYTES` per second from all upstreams",
+			size(&m.Bandwidth, "a number of bytes per second", 0, math.MaxInt64)},
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"math"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -41,30 +40,67 @@ type Server struct {
 	Keeping
 }
 
-// Settings returns the declarations of all settings, bound to s.
-func (s *Server) Settings() []Setting {
-	return slices.Concat(s.settings(), s.Limits.settings(), s.TLS.settings(), s.Mirror.settings(), s.Keeping.settings())
+// Group is settings that belong together.
+type Group struct {
+	Title    string
+	Settings []Setting
 }
 
-func (s *Server) settings() []Setting {
+// Groups returns the declarations of all settings, bound to s.
+func (s *Server) Groups() []Group {
+	return []Group{
+		{"What to serve", s.serving()},
+		{"Where to listen", s.listening()},
+		{"TLS", s.TLS.settings()},
+		{"Limits", append(s.patience(), s.Limits.settings()...)},
+		{"Mirror", s.Mirror.settings()},
+		{"Upkeep", s.Keeping.settings()},
+		{"Log and metrics", s.reporting()},
+	}
+}
+
+// Settings returns the declarations of all settings, bound to s.
+func (s *Server) Settings() (all []Setting) {
+	for _, g := range s.Groups() {
+		all = append(all, g.Settings...)
+	}
+	return all
+}
+
+func (s *Server) serving() []Setting {
+	return []Setting{
+		{"updates_dir", "Serve the archives in `DIR`, which is only read", path(&s.UpdatesDir, "a directory")},
+		{"data_dir", "`DIR` of the repository and of the server's own files", path(&s.DataDir, "a directory")},
+		{"online_key", "`FILE` of the key that signs snapshot and timestamp", text(&s.OnlineKey, "the path of a private key file")},
+		{"clock_checked", "Say that the clock was right on this `DAY`, for an origin that was off for over a month", moment(&s.ClockChecked)},
+		{"release_key", "`FILE` of the public key that must have signed the archives in updates-dir", path(&s.ReleaseKey, "a public key file")},
+		{"serve_unsigned", "Serve archives in updates-dir that the repository does not list", truth(&s.ServeUnsigned)},
+		{"product", "Serve archives of this `PRODUCT`", product(&s.Product)},
+	}
+}
+
+func (s *Server) listening() []Setting {
 	return []Setting{
 		{"port", "", number(&s.Port, "a number", 1, 65535).hidden()},
-		{"listen", "listen on this `host:port`", address(&s.Listen)},
-		{"updates_dir", "serve the archives in this `directory`, which is only read", path(&s.UpdatesDir, "a directory")},
-		{"data_dir", "`directory` of the repository, or only of the server's own files", path(&s.DataDir, "a directory")},
-		{"online_key", "`file` of the key that signs snapshot and timestamp", text(&s.OnlineKey, "the path of a private key file")},
-		{"clock_checked", "say that the clock was right on this `day`, for an origin that was off for over a month", moment(&s.ClockChecked)},
-		{"release_key", "`file` of the public key that must have signed the archives in updates-dir", path(&s.ReleaseKey, "a public key file")},
-		{"serve_unsigned", "serve archives in updates-dir that the repository does not list: `true|false`", truth(&s.ServeUnsigned)},
-		{"product", "serve archives of this `product`", product(&s.Product)},
-		{"log_format", "log format: `text|json`", word(&s.LogFormat, `"text" or "json"`, "text", "text", "json")},
-		{"log_requests", "log each request: `true|false`", truth(&s.LogRequests, true)},
-		{"metrics", "measure, and serve /metrics: `true|false`", truth(&s.Metrics, true)},
-		{"drain", "after SIGTERM, let downloads go on for this `duration`", duration(&s.Drain, 0, forever, 30*time.Second)},
-		{"idle_timeout", "close a connection without a request after this `duration`", duration(&s.IdleTimeout, time.Second, day, 2*time.Minute)},
-		{"stall_window", "cut a download that was slower than min-rate for this `duration`", duration(&s.StallWindow, time.Second, day, time.Minute)},
-		{"min_rate", "least speed of a download, in `bytes` per second", number(&s.MinRate, "a number of bytes per second", 1, 1<<30, 64)},
-		{"admin", "not used any more: `host:port`", text(&s.Admin, `"host:port"`).retired("the server is asked through the unix socket admin.sock in data_dir")},
+		{"listen", "Listen on `HOST:PORT`", address(&s.Listen)},
+		{"admin", "Not used any more: `HOST:PORT`", text(&s.Admin, `"host:port"`).retired("the server is asked through the unix socket admin.sock in data_dir")},
+	}
+}
+
+func (s *Server) patience() []Setting {
+	return []Setting{
+		{"drain", "After SIGTERM, let downloads go on for this `DURATION`", duration(&s.Drain, 0, forever, 30*time.Second)},
+		{"idle_timeout", "Close a connection without a request after this `DURATION`", duration(&s.IdleTimeout, time.Second, day, 2*time.Minute)},
+		{"stall_window", "Cut a download that was slower than min-rate for this `DURATION`", duration(&s.StallWindow, time.Second, day, time.Minute)},
+		{"min_rate", "Least speed of a download, in `BYTES` per second", size(&s.MinRate, "a number of bytes per second", 1, 1<<30, 64)},
+	}
+}
+
+func (s *Server) reporting() []Setting {
+	return []Setting{
+		{"log_format", "Write the log as `text|json`", word(&s.LogFormat, `"text" or "json"`, "text", "text", "json")},
+		{"log_requests", "Log each request", truth(&s.LogRequests, true)},
+		{"metrics", "Measure, and serve /metrics", truth(&s.Metrics, true)},
 	}
 }
 
@@ -78,12 +114,12 @@ type Limits struct {
 
 func (l *Limits) settings() []Setting {
 	return []Setting{
-		{"max_downloads", "send at most this `number` of archives at once; 0: any number", number(&l.MaxDownloads, "a number of downloads", 0, math.MaxInt64)},
-		{"max_bandwidth", "send at most this number of `bytes` of archives per second, over all downloads; 0: any number",
-			number(&l.MaxBandwidth, "a number of bytes per second", 0, math.MaxInt64)},
-		{"max_idle", "keep at most this `number` of idle connections per address; 0: any number",
+		{"max_downloads", "Send at most this `NUMBER` of archives at once; 0: any number", number(&l.MaxDownloads, "a number of downloads", 0, math.MaxInt64)},
+		{"max_bandwidth", "Send at most `BYTES` of archives per second, over all downloads; 0: any number",
+			size(&l.MaxBandwidth, "a number of bytes per second", 0, math.MaxInt64)},
+		{"max_idle", "Keep at most this `NUMBER` of idle connections per address; 0: any number",
 			number(&l.MaxIdle, "a number of connections", 0, math.MaxInt64, 256)},
-		{"trusted_proxies", "`address` or prefix of a reverse proxy, whose X-Forwarded-For names the client",
+		{"trusted_proxies", "`ADDRESS` or prefix of a reverse proxy, whose X-Forwarded-For names the client",
 			list(&l.TrustedProxies, `an address or a prefix such as "10.0.0.0/8"`, prefix)},
 	}
 }
@@ -96,8 +132,8 @@ type Keeping struct {
 
 func (k *Keeping) settings() []Setting {
 	return []Setting{
-		{"keep_superseded", "serve metadata for this `duration` after newer metadata replaced it", duration(&k.KeepSuperseded, time.Minute, 30*day, time.Hour)},
-		{"scrub_every", "read all archives again within this `duration`, at low priority; 0s: never",
+		{"keep_superseded", "Serve replaced metadata for this `DURATION`", duration(&k.KeepSuperseded, time.Minute, 30*day, time.Hour)},
+		{"scrub_every", "Read all archives again within this `DURATION`, at low priority; 0s: never",
 			durationOrNever(&k.ScrubEvery, time.Second, 10*365*day, 30*day)},
 	}
 }

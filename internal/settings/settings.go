@@ -32,6 +32,21 @@ type Setting struct {
 // Flag returns the name of the flag.
 func (s Setting) Flag() string { return strings.ReplaceAll(s.Key, "_", "-") }
 
+// Default returns the default as the text of a flag, "" if there is none. It must be asked before the setting is set.
+func (s Setting) Default() string {
+	if !s.hasDefault {
+		return ""
+	}
+	text := fmt.Sprint(s.show())
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 // Retired reports whether the setting has no effect any more.
 func (s Setting) Retired() bool { return s.instead != "" }
 

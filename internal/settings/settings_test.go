@@ -45,7 +45,7 @@ func TestOutOfBounds(t *testing.T) {
 		"log_format":      {`"text" or "json"`, []string{`"xml"`}, []string{`"text"`, `"json"`}},
 		"drain":           {`a duration from "0s" on`, []string{`"-1ns"`}, []string{`"0s"`, `"1000h"`}},
 		"idle_timeout":    {`a duration from "1s" to "24h0m0s"`, []string{`"0s"`, `"999ms"`, `"24h1s"`}, []string{`"1s"`, `"24h"`}},
-		"min_rate":        {"a number of bytes per second from 1 to 1073741824", []string{`0`, `1073741825`}, []string{`1`, `1073741824`}},
+		"min_rate":        {"a number of bytes per second from 1 to 1073741824, such as 500000 or 500k", []string{`0`, `1073741825`, `"2G"`}, []string{`1`, `1073741824`, `"1Gi"`}},
 		"max_downloads":   {"a number of downloads from 0 on", []string{`-1`}, []string{`0`, `9223372036854775807`}},
 		"scrub_every":     {`"0s", or a duration from "1s" to "87600h0m0s"`, []string{`"-1s"`, `"1ms"`, `"87601h"`}, []string{`"0s"`, `"1s"`, `"87600h"`}},
 		"keep_superseded": {`a duration from "1m0s" to "720h0m0s"`, []string{`"0s"`, `"59s"`}, []string{`"1m"`, `"720h"`}},
@@ -172,7 +172,7 @@ func FuzzServer(f *testing.F) {
 // A value that is refused leaves the setting as it was.
 func TestRefusedValues(t *testing.T) {
 	refused := map[string][]string{
-		"port": {`0`, `"1"`}, "listen": {`""`, `5`, `"\u0000"`}, "metrics": {`"yes"`, `0`}, "min_rate": {`"5"`, `1.5`}, "drain": {`5`, `"5"`},
+		"port": {`0`, `"1"`}, "listen": {`""`, `5`, `"\u0000"`}, "metrics": {`"yes"`, `0`}, "min_rate": {`"5x"`, `1.5`, `"1.5k"`}, "drain": {`5`, `"5"`},
 		"keep_since": {`"yesterday"`}, "product": {`"Not A Product"`}, "on_demand": {`"other"`}, "trusted_proxies": {`"10.0.0.1/8"`, `["x"]`},
 		"acme_domains": {`"*.example.org"`, `"localhost"`}, "acme_directory": {`"http://a.example"`}, "upstream": {`"ftp://a.example"`, `["http://"]`, `{}`},
 	}
@@ -197,7 +197,7 @@ func TestCheck(t *testing.T) {
 	}
 	want := []string{
 		`idle_timeout: expected a duration from "1s" to "24h0m0s", got "0s"`,
-		"min_rate: expected a number of bytes per second from 1 to 1073741824, got 1073741825",
+		"min_rate: expected a number of bytes per second from 1 to 1073741824, such as 500000 or 500k, got 1073741825",
 		"max_downloads: expected a number of downloads from 0 on, got -1",
 		"max_idle: expected a number of connections from 0 on, got -1",
 		`scrub_every: expected "0s", or a duration from "1s" to "87600h0m0s", got "1ns"`,

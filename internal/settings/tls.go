@@ -22,16 +22,16 @@ type TLS struct {
 func (c *TLS) settings() []Setting {
 	const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 	return []Setting{
-		{"tls_listen", "listen with TLS on this `host:port`", address(&c.TLSListen)},
-		{"tls_certificate", "`file` of the certificate, which is read again when it changes", path(&c.TLSCertificate, "a certificate file")},
-		{"tls_key", "`file` of the private key of the certificate", path(&c.TLSKey, "a private key file")},
-		{"tls_redirect", "redirect HTTP to HTTPS: `true|false`", truth(&c.TLSRedirect)},
-		{"hsts", "tell browsers to use only TLS for this `duration`", duration(&c.HSTS, 0, forever)},
-		{"acme_domains", "obtain a certificate for this `domain`", list(&c.ACMEDomains, "a domain name", domain)},
-		{"acme_directory", "directory `URL` of the authority that certificates are obtained from",
+		{"tls_listen", "Listen with TLS on `HOST:PORT`", address(&c.TLSListen)},
+		{"tls_certificate", "`FILE` of the certificate, which is read again when it changes", path(&c.TLSCertificate, "a certificate file")},
+		{"tls_key", "`FILE` of the private key of the certificate", path(&c.TLSKey, "a private key file")},
+		{"tls_redirect", "Redirect HTTP to HTTPS", truth(&c.TLSRedirect)},
+		{"hsts", "Tell browsers to use only TLS for this `DURATION`", duration(&c.HSTS, 0, forever)},
+		{"acme_domains", "Obtain a certificate for this `DOMAIN`", list(&c.ACMEDomains, "a domain name", domain)},
+		{"acme_directory", "Directory `URL` of the authority that certificates are obtained from",
 			keep(&c.ACMEDirectory, "an https:// URL", fromText(httpsURL), nil, letsEncrypt).shownWith(&c.ACMEDomains)},
-		{"acme_ca_file", "`file` of the certificate authorities to trust at that URL", path(&c.ACMECAFile, "a file of certificates")},
-		{"acme_email", "`address` that the authority may write to", text(&c.ACMEEmail, "an address")},
+		{"acme_ca_file", "`FILE` of the authorities to trust at that URL", path(&c.ACMECAFile, "a file of certificates")},
+		{"acme_email", "`ADDRESS` that the authority may write to", text(&c.ACMEEmail, "an address")},
 	}
 }
 

@@ -23,6 +23,8 @@ type Value struct {
 	Want   string // what the value should be, for messages
 	Expand bool   // its flag also accepts @FILE and env:NAME in place of URLs
 
+	IsTruth bool // it is true or false, and its flag alone means true
+
 	set        func(json.RawMessage) error
 	inBounds   func() bool
 	show       func() any
@@ -156,7 +158,11 @@ func identifier(p *string, most int) Value {
 	})
 }
 
-func truth(p *bool, def ...bool) Value { return keep(p, "true or false", decode[bool], nil, def...) }
+func truth(p *bool, def ...bool) Value {
+	v := keep(p, "true or false", decode[bool], nil, def...)
+	v.IsTruth = true
+	return v
+}
 
 // number is a whole number from least to most. what is "a number", and of what.
 func number[T int | int64](p *T, what string, least, most T, def ...T) Value {
@@ -165,6 +171,57 @@ func number[T int | int64](p *T, what string, least, most T, def ...T) Value {
 		want = fmt.Sprintf("%s from %d on", what, least)
 	}
 	return keep(p, want, decode[T], func(n T) bool { return n >= least && n <= most }, def...)
+}
+
+// size is a number of bytes from least to most, also as a text with a suffix.
+func size(p *int64, what string, least, most int64, def ...int64) Value {
+	v := number(p, what, least, most, def...)
+	set := v.set
+	v.set = func(b json.RawMessage) error {
+		if text, err := decode[string](b); err == nil {
+			n, err := ParseSize(text)
+			if err != nil {
+				return errValue
+			}
+			b = strconv.AppendInt(nil, n, 10)
+		}
+		return set(b)
+	}
+	v.Want += ", such as 500000 or 500k"
+	return v
+}
+
+// ParseSize parses a number of bytes: digits and a suffix, k, M, G or T for powers of 1000, Ki, Mi, Gi or Ti for powers of
+// 1024, with or without a B at the end.
+func ParseSize(text string) (int64, error) {
+	number := strings.TrimRight(text, "BikKMGT")
+	n, err := strconv.ParseUint(number, 10, 63)
+	factor := uint64(1)
+	switch strings.TrimSuffix(text[len(number):], "B") {
+	case "":
+	case "k", "K":
+		factor = 1e3
+	case "M":
+		factor = 1e6
+	case "G":
+		factor = 1e9
+	case "T":
+		factor = 1e12
+	case "Ki":
+		factor = 1 << 10
+	case "Mi":
+		factor = 1 << 20
+	case "Gi":
+		factor = 1 << 30
+	case "Ti":
+		factor = 1 << 40
+	default:
+		err = errValue
+	}
+	if err != nil || n > math.MaxInt64/factor {
+		return 0, errors.New(`expected a number of bytes such as 500000, 500k or 512Ki`)
+	}
+	return int64(n * factor), nil
 }
 
 // forever is the upper bound of a duration that has none.

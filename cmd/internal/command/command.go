@@ -26,12 +26,11 @@ import (
 // error; a usage error without a hint gets one that names --help. A command that has subcommands and no RunE is a
 // usage error too. If Ctrl-C ended ctx, and the command because of that, the exit code is 130, as a shell has it.
 func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s cli.Streams) int {
-	if args == nil {
-		args = []string{} // for cobra, nil stands for os.Args
-	}
 	reached := false
+	setHelp(root)
+	complete(root)
 	prepare(root, s, &reached)
-	root.SetArgs(args)
+	root.SetArgs(joinTruths(root, args))
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
@@ -49,6 +48,26 @@ func Run(ctx context.Context, prog string, root *cobra.Command, args []string, s
 	}
 	s.Report(prog, err)
 	return status.ExitCode(err)
+}
+
+// joinTruths joins true and false to the flag before it, if the flag is one of root that all commands have, and may stand
+// alone: "--metrics false" is "--metrics=false", as when these flags needed a value.
+func joinTruths(root *cobra.Command, args []string) []string {
+	joined := []string{} // for cobra, nil stands for os.Args
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			return append(joined, args[i:]...)
+		}
+		name, isFlag := strings.CutPrefix(arg, "--")
+		f := root.PersistentFlags().Lookup(name)
+		if isFlag && f != nil && f.NoOptDefVal == "true" && i+1 < len(args) && (args[i+1] == "true" || args[i+1] == "false") {
+			i++
+			arg += "=" + args[i]
+		}
+		joined = append(joined, arg)
+	}
+	return joined
 }
 
 // AddJSON gives cmd the flag --json.

@@ -138,3 +138,87 @@ func TestVersion(t *testing.T) {
 		}
 	}
 }
+
+// The help of a program that has everything that help may show.
+func TestHelp(t *testing.T) {
+	root := &cobra.Command{Use: "prog [COMMAND]", Short: "Do things", Long: "Do things, of which there are so many that this sentence does not fit on one line\nof a terminal.\n\n  1  one\n\nExit codes:\n  0  done\n  10  " + strings.Repeat("word ", 20),
+		Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return nil }}
+	flags := root.PersistentFlags()
+	flags.String("to", "", "send it to `HOST:PORT`")
+	flags.Bool("fast", true, "be fast")
+	flags.String("kind", "a", "kind of it: `a|b`")
+	flags.String("lonely-and-long-name", "", "a flag whose name is `LONG` and whose text is long, too, so that it needs lines")
+	flags.String("gone", "", "`X`")
+	flags.Lookup("gone").Hidden = true
+	GroupFlag(root, flags.Lookup("to"), "Where")
+	GroupFlag(root, flags.Lookup("fast"), "How")
+	GroupFlag(root, flags.Lookup("kind"), "Where")
+	sub := &cobra.Command{Use: "sub FILE", Short: "Do one thing", Example: "  prog sub f", RunE: root.RunE}
+	sub.Flags().StringP("output", "o", "", "write to `FILE`")
+	Add(root, "Things", ShowFlags(sub, "to"))
+	for want, cmd := range map[string]*cobra.Command{
+		`Do things, of which there are so many that this sentence does not fit on one
+line of a terminal.
+
+  1  one
+
+Usage: prog [COMMAND] [flags]
+
+Examples:
+  prog sub f
+
+Things:
+  sub          Do one thing
+
+Flags:
+  --lonely-and-long-name LONG
+              A flag whose name is LONG and whose text is long, too, so that it
+              needs lines
+
+Where:
+  --kind a|b      Kind of it (default a)
+  --to HOST:PORT  Send it to HOST:PORT
+
+How:
+  --fast      Be fast (default true)
+
+Exit codes:
+  0  done
+  10  word word word word word word word word word word word word word word word
+      word word word word word
+`: root,
+		`Do one thing.
+
+Usage: prog sub FILE [flags]
+
+Examples:
+  prog sub f
+
+Flags:
+  -o, --output FILE  Write to FILE
+  --to HOST:PORT     Send it to HOST:PORT
+`: sub,
+	} {
+		if got := Help(cmd); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+// A truth value may stand behind its flag, as when the flag needed one.
+func TestTruths(t *testing.T) {
+	for args, want := range map[string]string{
+		"sub f": "true", "--fast sub f": "true", "sub --fast f": "true", "sub --fast=false f": "false", "sub --fast false f": "false",
+		"--fast false sub f": "false", "sub --fast true f": "true", "sub f --fast false": "false", "sub --fast maybe": "true",
+	} {
+		root := &cobra.Command{Use: "prog"}
+		fast := root.PersistentFlags().String("fast", "true", "be fast")
+		root.PersistentFlags().Lookup("fast").NoOptDefVal = "true"
+		root.AddCommand(&cobra.Command{Use: "sub FILE", Args: cobra.ExactArgs(1), RunE: func(*cobra.Command, []string) error { return nil }})
+		var errs bytes.Buffer
+		s := cli.Streams{In: strings.NewReader(""), Out: io.Discard, Err: &errs, Getenv: func(string) string { return "" }, Now: time.Now}
+		if code := Run(t.Context(), "prog", root, strings.Fields(args), s); code != 0 || *fast != want {
+			t.Errorf("%s: got %s, exit code %d, %s; want %s", args, *fast, code, &errs, want)
+		}
+	}
+}

@@ -71,5 +71,5 @@ func AddVersion(root *cobra.Command, s cli.Streams, version string, built time.T
 		},
 	}
 	AddJSON(cmd, &asJSON)
-	root.AddCommand(cmd)
+	root.AddCommand(ShowFlags(cmd))
 }
