@@ -2,7 +2,9 @@ package status
 
 import (
 	"errors"
+	"slices"
 	"strings"
+	"syscall"
 )
 
 // Error returns the text of the kind.
@@ -28,12 +30,18 @@ func (k Kind) In(err error) bool {
 	if errors.Is(err, k) {
 		return true
 	}
-	for _, system := range table[k].system {
-		if errors.Is(err, system) {
-			return true
-		}
-	}
-	return false
+	return isAny(err, table[k].system)
+}
+
+// Unreadable reports whether err is the error of the system for a disk that lost data: a sector can't be read, or the file
+// system finds its structure or a checksum damaged.
+func Unreadable(err error) bool { return isAny(err, unreadable) }
+
+// ReadOnly reports whether err is the error of the system for a file system that is read-only.
+func ReadOnly(err error) bool { return errors.Is(err, readOnly) }
+
+func isAny(err error, all []syscall.Errno) bool {
+	return slices.ContainsFunc(all, func(system syscall.Errno) bool { return errors.Is(err, system) })
 }
 
 // gravest returns the facts of the gravest kind of err for which has is true, the zero value if there is none.

@@ -2,7 +2,7 @@ package status
 
 import (
 	"net/http"
-	"syscall"
+	"slices"
 )
 
 // The hints about clocks. A clock may be right, if the time in a signed file is not, or if an origin was off for long.
@@ -25,7 +25,7 @@ const hintMistake = "it was signed by mistake: a release signer must publish ano
 // table has the facts of each kind.
 var table = [lastKind + 1]facts{
 	NoSpace: {
-		text: "no space left", system: []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT},
+		text: "no space left", system: full,
 		reason: ReasonNoSpace, exit: ExitNoSpace,
 		wire:   Wire{"no_space", http.StatusInsufficientStorage, "make room on the disk of the origin, then continue"},
 		signer: "nothing was published; free some space and run the command again",
@@ -33,7 +33,7 @@ var table = [lastKind + 1]facts{
 	},
 	Machine: {
 		text:   "not possible on this computer now",
-		system: []syscall.Errno{syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG, syscall.EROFS},
+		system: append(slices.Clone(unreadable), readOnly),
 		reason: ReasonOther, exit: ExitFailed,
 		box: "the disk of this box fails or is read-only: check it; no update is blamed for this, and the next run continues",
 	},

@@ -8,9 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
@@ -222,7 +221,7 @@ func damagedOnDisk(err error) bool { return errors.Is(err, ErrCorrupt) || disk.U
 // a moment is no reason to take intact archives for damaged.
 func (s *Store) readAgain(ctx context.Context, pause time.Duration, read func() error) error {
 	err := read()
-	if !errors.Is(err, unix.EIO) {
+	if !errors.Is(err, syscall.EIO) {
 		return err
 	}
 	s.c.Logger.Warn("archive can't be read, and is read again", "after", pause, "err", err)

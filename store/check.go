@@ -8,8 +8,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -233,8 +232,8 @@ func (s *Store) restore(ctx context.Context, rel trust.Release) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()                                         // opened for reading
-	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // read what is on the disk, not in the page cache
+	defer f.Close()          // opened for reading
+	disk.DropCached(f, 0, 0) // read what is on the disk, not in the page cache
 	blocks, err := hashArchive(ctx, f, rel, nil)
 	if err != nil {
 		return err

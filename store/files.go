@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -53,12 +52,6 @@ type file struct {
 
 func (f file) isBlob() bool       { return !f.digest.IsZero() && f.suffix == "" }
 func (f file) changed() time.Time { return disk.StampOf(f.info).ChangeTime() }
-
-// allocated returns how many bytes of the disk a file takes.
-func allocated(info fs.FileInfo) int64 {
-	const sector = 512
-	return info.Sys().(*syscall.Stat_t).Blocks * sector
-}
 
 // files lists the regular files in a directory, ascending by name. A directory that is missing has none.
 func files(dir string) ([]file, error) {

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -32,21 +30,20 @@ func (p *partial) mapPath() string  { return p.store.mapPath(p.rel.Digest()) }
 // openPart opens a part for writing, and makes it if it is missing. A file that is not regular or has more than one
 // name is none that a store made: it is removed.
 func openPart(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := disk.OpenNoFollow(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrPermission) {
 		// An earlier run set the last mode and crashed before the rename.
 		if err := makeWritable(path); err != nil {
 			return nil, err
 		}
-		f, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+		f, err = disk.OpenNoFollow(path, os.O_RDWR, 0o600)
 	}
 	if err == nil {
-		var st unix.Stat_t
-		if unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 {
+		if disk.HasOneName(f) {
 			return f, nil
 		}
 		f.Close()
-	} else if !errors.Is(err, unix.ELOOP) {
+	} else if !errors.Is(err, disk.ErrNotRegular) {
 		return nil, err
 	}
 	if err := os.Remove(path); err != nil {
@@ -72,7 +69,7 @@ func (p *partial) allocate() error {
 	if err != nil {
 		return err
 	}
-	have := allocated(info)
+	have := disk.Allocated(info)
 	if info.Size() != length {
 		// A part of another length has lost its blocks, so the map is removed: it would claim blocks that are gone.
 		p.reset(newBlockSet(len(p.blocks)))
@@ -87,14 +84,7 @@ func (p *partial) allocate() error {
 	if err := disk.CheckSpace(s.c.Dir, max(length-have, 0)+overhead(length), s.c.Reserve); err != nil || length == 0 {
 		return err
 	}
-	err = unix.Fallocate(int(p.file.Fd()), 0, 0, length)
-	for errors.Is(err, unix.EINTR) {
-		err = unix.Fallocate(int(p.file.Fd()), 0, 0, length)
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return nil // no allocation on this file system: a block may find the disk full
-	}
-	if err != nil {
+	if err := disk.Allocate(p.file, length); err != nil {
 		return fmt.Errorf("set %d bytes aside: %w", length, err)
 	}
 	return nil
@@ -117,11 +107,6 @@ func writeAt(f *os.File, b []byte, off int64) error {
 		b, off = b[n:], off+int64(n)
 	}
 	return nil
-}
-
-// startWriting asks the kernel to begin writing bytes that are synced later. It is only a hint.
-func startWriting(f *os.File, offset, length int64) {
-	_ = unix.SyncFileRange(int(f.Fd()), offset, length, unix.SYNC_FILE_RANGE_WRITE)
 }
 
 // syncIfDue begins a sync if one is due. If the disk can't keep up, it waits for the sync under way. It returns the

@@ -152,7 +152,7 @@ func (p *partial) writeBlock(i int, b []byte) error {
 	if err := writeAt(p.file, b, int64(i)*update.BlockSize); err != nil {
 		return disk.AsNoSpace(err)
 	}
-	startWriting(p.file, int64(i)*update.BlockSize, int64(len(b)))
+	disk.StartWriting(p.file, int64(i)*update.BlockSize, int64(len(b)))
 	p.have.set(i)
 	p.unsynced++
 	if i == p.hashed {

@@ -46,9 +46,9 @@ func (s *Store) Room(ctx context.Context, wanted []trust.Release) (Room, error) 
 	}
 	parts := map[update.Digest]int64{}
 	for _, f := range slices.Concat(staged, damaged) {
-		room.Used += allocated(f.info)
+		room.Used += disk.Allocated(f.info)
 		if f.suffix == partSuffix {
-			parts[f.digest] = allocated(f.info)
+			parts[f.digest] = disk.Allocated(f.info)
 		}
 	}
 	seen := map[update.Digest]bool{}
@@ -180,7 +180,7 @@ func (s *Store) evictable(ctx context.Context, e Eviction) ([]blob, error) {
 	}
 	for _, f := range staged {
 		if f.suffix == partSuffix {
-			all = append(all, blob{digest: f.digest, changed: f.info.ModTime(), bytes: allocated(f.info)})
+			all = append(all, blob{digest: f.digest, changed: f.info.ModTime(), bytes: disk.Allocated(f.info)})
 		}
 	}
 	keep := map[update.Digest]bool{}
@@ -197,7 +197,7 @@ func (s *Store) evictable(ctx context.Context, e Eviction) ([]blob, error) {
 	var damaged []blob
 	for _, f := range quarantined {
 		if e.Damaged && f.isBlob() {
-			damaged = append(damaged, blob{digest: f.digest, bytes: allocated(f.info), damaged: f.path})
+			damaged = append(damaged, blob{digest: f.digest, bytes: disk.Allocated(f.info), damaged: f.path})
 		}
 	}
 	return append(damaged, all...), nil

@@ -12,8 +12,7 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/signing/trust"
 	"github.com/openpowerquality/box-update-server/update"
@@ -43,8 +42,7 @@ type Scrubbed struct {
 func (s *Store) Scrub(ctx context.Context, every time.Duration, found func(Problem)) error {
 	// The thread stays locked, so that it ends with its low priority.
 	runtime.LockOSThread()
-	const thisThread, idle = 1, 3 << 13
-	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, thisThread, 0, idle) // without I/O priorities the pace alone keeps the disk free
+	disk.YieldDisk() // without I/O priorities the pace alone keeps the disk free
 	if err := s.writable(); err != nil {
 		return fmt.Errorf("scrub: %w", err)
 	}
@@ -170,7 +168,7 @@ func (r *reading) archive(ctx context.Context, rel trust.Release) error {
 
 // readFromDisk reads from the disk instead of the page cache.
 func readFromDisk(f *os.File, b []byte, off int64) error {
-	_ = unix.Fadvise(int(f.Fd()), off, int64(len(b)), unix.FADV_DONTNEED) // only a hint
+	disk.DropCached(f, off, int64(len(b)))
 	_, err := f.ReadAt(b, off)
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: it ends within the block", ErrCorrupt)

@@ -31,6 +31,7 @@ import (
 	"syscall"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // TempPrefix begins the name of every temporary file that this package makes.
@@ -209,7 +210,7 @@ func (f FS) MkdirAll(path string, perm fs.FileMode) error {
 		// A crash may have come after it was created and before its parent was synced. Of all directories that exist,
 		// this is possible only for the lowest one. If we may not read or write the parent, we did not create it.
 		err := f.SyncDir(parent)
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		if errors.Is(err, fs.ErrPermission) || status.ReadOnly(err) {
 			return nil
 		}
 		return err
@@ -250,14 +251,7 @@ func isDir(path string) (bool, error) {
 
 // SyncDir makes the names in a directory durable.
 func (f FS) SyncDir(dir string) error {
-	return f.do(OpSyncDir, dir, func() (err error) {
-		d, err := os.Open(dir)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, d.Close()) }()
-		return d.Sync()
-	})
+	return f.do(OpSyncDir, dir, func() error { return syncDir(dir) })
 }
 
 // Link gives a file a second name, which must not exist. The caller syncs the directory of to.

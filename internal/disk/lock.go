@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -22,14 +21,14 @@ type Lock struct{ file *os.File }
 // if there is none, and never removes it. It refuses a symbolic link, which would let it overwrite another file. It does
 // not wait: if another process holds the lock, the error is ErrLocked and names that process.
 func TryLock(path string) (*Lock, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	file, err := OpenNoFollow(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if busy, err := lockFile(file); err != nil {
 		holder := holder(file)
 		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if busy {
 			return nil, fmt.Errorf("%s: %w%s", path, ErrLocked, holder)
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
@@ -62,5 +61,5 @@ func holder(file *os.File) string {
 // Unlock releases the lock. Only closing the file would leave the lock with a child process that is just being started,
 // until its program runs.
 func (l *Lock) Unlock() error {
-	return errors.Join(syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN), l.file.Close())
+	return errors.Join(unlockFile(l.file), l.file.Close())
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
@@ -137,7 +136,7 @@ func TestLockIsNoLink(t *testing.T) {
 	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, path)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := disk.TryLock(path); !errors.Is(err, syscall.ELOOP) {
+	if _, err := disk.TryLock(path); !errors.Is(err, disk.ErrNotRegular) {
 		t.Errorf("locked: %v", err)
 	}
 	if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {

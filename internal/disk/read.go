@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
@@ -54,10 +52,7 @@ func ReadRegular(path string, limit int64) ([]byte, error) {
 // OpenRegular opens a regular file for reading. The error is ErrNotRegular for anything else, also for a symbolic link. It
 // does not wait for the writer of a pipe.
 func OpenRegular(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, notRegular(path)
-	}
+	f, err := OpenNoFollow(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}

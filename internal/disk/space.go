@@ -3,9 +3,6 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -30,14 +27,12 @@ func (e *full) Unwrap() []error { return []error{e.err, ErrNoSpace} }
 
 // Unreadable reports whether a disk lost data: a sector can't be read, or the file system finds its structure or a checksum
 // damaged. Reading again does not help.
-func Unreadable(err error) bool {
-	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EUCLEAN) || errors.Is(err, syscall.EBADMSG)
-}
+func Unreadable(err error) bool { return status.Unreadable(err) }
 
 // Fault reports whether an error is about the disk, which is full, read-only or broken, and not about the data that were to
 // be read or written, or their sender.
 func Fault(err error) bool {
-	return status.NoSpace.In(err) || Unreadable(err) || errors.Is(err, syscall.EROFS)
+	return status.NoSpace.In(err) || Unreadable(err) || status.ReadOnly(err)
 }
 
 // Space is the room on a file system.
@@ -50,19 +45,11 @@ type Space struct {
 
 // SpaceOf returns the room on the file system of a directory.
 func SpaceOf(dir string) (Space, error) {
-	var st unix.Statfs_t
-	err := unix.Statfs(dir, &st)
-	for errors.Is(err, unix.EINTR) {
-		err = unix.Statfs(dir, &st)
-	}
+	space, err := spaceOf(dir)
 	if err != nil {
 		return Space{}, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return Space{
-		Free: int64(st.Bavail) * int64(st.Bsize), Size: int64(st.Blocks) * int64(st.Bsize),
-		FreeFiles: int64(st.Ffree), Files: int64(st.Files),
-		ReadOnly: st.Flags&unix.ST_RDONLY != 0, NoExec: st.Flags&unix.ST_NOEXEC != 0,
-	}, nil
+	return space, nil
 }
 
 // CheckSpace returns ErrNoSpace if need bytes in a directory would leave less than reserve bytes free on its disk.

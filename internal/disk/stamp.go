@@ -1,13 +1,6 @@
 package disk
 
-import (
-	"io/fs"
-	"os"
-	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "time"
 
 // A Stamp changes when a path leads to another file, and when the file is written to: every write, rename and removal
 // changes the change time. Stamps are comparable.
@@ -18,24 +11,6 @@ type Stamp struct {
 	// In nanoseconds since 1970. Times centuries away wrap around, so that they stay comparable, and their years stay
 	// printable for clients.
 	Modified, Changed int64
-}
-
-// StampOf returns the stamp of a file. info must come from the file system.
-func StampOf(info fs.FileInfo) Stamp {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok { // never on Linux
-		return Stamp{Size: info.Size(), Modified: info.ModTime().UnixNano(), Changed: info.ModTime().UnixNano()}
-	}
-	return Stamp{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
-}
-
-// StampOpen returns the stamp of an open file.
-func StampOpen(f *os.File) (Stamp, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return Stamp{}, os.NewSyscallError("fstat", err)
-	}
-	return Stamp{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}, nil
 }
 
 // SameFile reports whether both stamps are of one file.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -107,7 +106,7 @@ func (a Archives) bringWhole(ctx context.Context, rel trust.Release, budget Budg
 func (a Archives) openWhole(rel trust.Release) (*os.File, error) {
 	dir := filepath.Join(a.Store.Dir(), "staging")
 	if a.Resume {
-		return os.OpenFile(filepath.Join(dir, rel.Digest().String()+".whole"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		return disk.OpenNoFollow(filepath.Join(dir, rel.Digest().String()+".whole"), os.O_RDWR|os.O_CREATE, 0o600)
 	}
 	f, err := os.CreateTemp(dir, disk.TempPrefix+"*")
 	if err != nil {

@@ -12,11 +12,9 @@ import (
 	"os"
 	"path"
 	"strconv"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -149,7 +147,7 @@ func readTop(src *os.Root, name string, most int64) ([]byte, error) {
 // openSame opens the file that info describes and refuses one that took its place meanwhile.
 func openSame(src *os.Root, name string, info fs.FileInfo) (*os.File, error) {
 	// Without O_NONBLOCK a FIFO that took its place would block for ever.
-	f, err := src.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := src.OpenFile(name, os.O_RDONLY|disk.NonBlock, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +262,7 @@ func (b *builder) file(name string, info fs.FileInfo) error {
 		return err
 	}
 	defer f.Close() // opened for reading
-	if n, err := unix.Fgetxattr(int(f.Fd()), capabilityAttribute, nil); err == nil && n > 0 {
+	if disk.HasCapabilities(f) {
 		return fmt.Errorf("%s has file capabilities, which an update does not carry: set them in %s", quote(name), InstallScript)
 	}
 	before, err := f.Stat()

@@ -47,7 +47,7 @@ func unpack(ctx context.Context, r io.Reader, name update.Name, dir *os.Root, o 
 	if err := checkEmpty(dir); err != nil {
 		return Report{}, err
 	}
-	u := unpacking{inspection: inspection{name: name}, disk: newDisk(dir), entry: o.Entry}
+	u := unpacking{inspection: inspection{name: name}, placer: newPlacer(dir), entry: o.Entry}
 	if err := u.run(ctx, r, o.Limits); err != nil {
 		return Report{}, errors.Join(err, dir.RemoveAll(name.Top()))
 	}
@@ -73,8 +73,8 @@ func checkEmpty(dir *os.Root) error {
 // unpacking writes to a disk what an inspection accepts.
 type unpacking struct {
 	inspection
-	disk  *disk
-	entry func(Entry) // may be nil
+	placer *placer
+	entry  func(Entry) // may be nil
 }
 
 func (u *unpacking) run(ctx context.Context, r io.Reader, limits Limits) error {
@@ -82,7 +82,7 @@ func (u *unpacking) run(ctx context.Context, r io.Reader, limits Limits) error {
 	if err == nil {
 		err = a.readAhead()
 	}
-	for err == nil && u.refusal == nil && u.disk.err == nil {
+	for err == nil && u.refusal == nil && u.placer.err == nil {
 		var e Entry
 		var head []byte
 		if e, err = a.next(); err != nil {
@@ -94,11 +94,11 @@ func (u *unpacking) run(ctx context.Context, r io.Reader, limits Limits) error {
 		if u.entry != nil {
 			u.entry(e)
 		}
-		err = u.disk.add(e, head, a.tar)
+		err = u.placer.add(e, head, a.tar)
 	}
 	a.close()
-	u.disk.close()
-	if err := errors.Join(u.disk.err, a.outside()); err != nil {
+	u.placer.close()
+	if err := errors.Join(u.placer.err, a.outside()); err != nil {
 		return err
 	}
 	if u.refusal == nil {

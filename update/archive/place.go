@@ -7,13 +7,14 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/openpowerquality/box-update-server/internal/disk"
 )
 
-// disk writes entries that were checked before. It keeps its current directory open, and those above it, so that each
+// placer writes entries that were checked before. It keeps its current directory open, and those above it, so that each
 // name is looked up in one step; os.Root keeps all of it inside.
-type disk struct {
+type placer struct {
 	levels []level // from the outermost directory inwards
 	buf    []byte
 	masked bool  // the umask takes permissions away
@@ -27,21 +28,21 @@ type level struct {
 	time time.Time // to be set when it is left, since each new file changes it; zero for none
 }
 
-func newDisk(dir *os.Root) *disk {
-	return &disk{levels: []level{{root: dir, path: "."}}, buf: make([]byte, aheadChunk)}
+func newPlacer(dir *os.Root) *placer {
+	return &placer{levels: []level{{root: dir, path: "."}}, buf: make([]byte, aheadChunk)}
 }
 
 // close leaves all directories. It does not close the outermost one.
-func (d *disk) close() {
+func (d *placer) close() {
 	for len(d.levels) > 1 {
 		d.leave()
 	}
 }
 
-func (d *disk) inner() *level { return &d.levels[len(d.levels)-1] }
+func (d *placer) inner() *level { return &d.levels[len(d.levels)-1] }
 
 // add writes an entry whose content is head and then body. The error is one of body.
-func (d *disk) add(e Entry, head []byte, body io.Reader) error {
+func (d *placer) add(e Entry, head []byte, body io.Reader) error {
 	name := path.Clean(e.Name)
 	switch {
 	case name == "." || e.Mode.Type() == fs.ModeIrregular: // a global header
@@ -66,13 +67,13 @@ func (d *disk) add(e Entry, head []byte, body io.Reader) error {
 }
 
 // note remembers the first error.
-func (d *disk) note(err error) {
+func (d *placer) note(err error) {
 	if d.err == nil {
 		d.err = err
 	}
 }
 
-func (d *disk) directory(name string, e Entry) {
+func (d *placer) directory(name string, e Entry) {
 	if d.enter(name); d.err != nil {
 		return
 	}
@@ -80,16 +81,16 @@ func (d *disk) directory(name string, e Entry) {
 	d.inner().time = timeOf(e)
 }
 
-func (d *disk) hardLink(name string, e Entry) {
+func (d *placer) hardLink(name string, e Entry) {
 	d.note(d.levels[0].root.Link(path.Clean(e.Link), name))
 	if d.err == nil {
 		d.note(d.inner().root.Chmod(path.Base(name), permOf(e.Mode)))
 	}
 }
 
-func (d *disk) file(base string, e Entry, head []byte, body io.Reader) error {
+func (d *placer) file(base string, e Entry, head []byte, body io.Reader) error {
 	// O_NONBLOCK has no effect on a file, and saves package os the four calls that would set and clear it.
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | syscall.O_NONBLOCK
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | disk.NonBlock
 	perm := permOf(e.Mode)
 	f, err := d.inner().root.OpenFile(base, flags, perm)
 	if err != nil {
@@ -109,7 +110,7 @@ func (d *disk) file(base string, e Entry, head []byte, body io.Reader) error {
 }
 
 // fill writes head and then body. The error is one of body.
-func (d *disk) fill(f *os.File, head []byte, body io.Reader) error {
+func (d *placer) fill(f *os.File, head []byte, body io.Reader) error {
 	n, err := copy(d.buf, head), error(nil)
 	for {
 		if n > 0 {
@@ -129,7 +130,7 @@ func (d *disk) fill(f *os.File, head []byte, body io.Reader) error {
 }
 
 // enter makes dir, a clean path, the innermost directory.
-func (d *disk) enter(dir string) {
+func (d *placer) enter(dir string) {
 	for !holds(d.inner().path, dir) {
 		d.leave()
 	}
@@ -152,7 +153,7 @@ func holds(dir, path string) bool {
 const dirPerm = 0o755
 
 // descend enters a directory in the innermost one, and makes it if it is missing. An existing one keeps its time.
-func (d *disk) descend(element string) {
+func (d *placer) descend(element string) {
 	up := d.inner()
 	err := up.root.Mkdir(element, dirPerm)
 	there := errors.Is(err, fs.ErrExist)
@@ -178,7 +179,7 @@ func (d *disk) descend(element string) {
 }
 
 // leave goes one directory outwards.
-func (d *disk) leave() {
+func (d *placer) leave() {
 	l := d.inner()
 	if !l.time.IsZero() && d.err == nil {
 		d.note(l.root.Chtimes(".", l.time, l.time))
