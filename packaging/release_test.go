@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -183,12 +184,39 @@ func checkPackages(t *testing.T, dist, arches string) {
 				t.Errorf("%s: another program than the one beside it", deb)
 			}
 			for _, path := range []string{"usr/share/man/man1/" + c + ".1.gz", "usr/share/bash-completion/completions/" + c,
-				"usr/share/zsh/vendor-completions/_" + c, "usr/share/fish/vendor_completions.d/" + c + ".fish", "usr/share/doc/" + c + "/copyright"} {
+				"usr/share/zsh/vendor-completions/_" + c, "usr/share/fish/vendor_completions.d/" + c + ".fish", "usr/share/doc/" + c + "/copyright",
+				"usr/share/doc/" + c + "/changelog.gz", "usr/share/doc/" + c + "/docs/GLOSSARY.md"} {
 				if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Size() == 0 {
 					t.Errorf("%s: %s: %v", deb, path, err)
 				}
 			}
+			checkLinks(t, filepath.Join(root, "usr", "share", "doc", c))
 		}
+	}
+}
+
+// link is a link of a page to another file, and not into the web.
+var link = regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
+
+// checkLinks expects that each file that a page of a package links to is in the package. The licence is that of the system.
+func checkLinks(t *testing.T, doc string) {
+	t.Helper()
+	links := 0
+	must(t, filepath.WalkDir(doc, func(path string, e os.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".md" {
+			return err
+		}
+		page, err := os.ReadFile(path)
+		for _, m := range link.FindAllSubmatch(page, -1) {
+			links++
+			if _, err := os.Lstat(filepath.Join(filepath.Dir(path), string(m[1]))); err != nil {
+				t.Errorf("%s: a link leads nowhere: %v", path, err)
+			}
+		}
+		return err
+	}))
+	if links < 50 {
+		t.Errorf("%s: expected more than %d links", doc, links)
 	}
 }
 

@@ -99,6 +99,31 @@ func TestManualExample(t *testing.T) {
 	}
 }
 
+// TestExamples: the program takes each example as it is installed, and has nothing to remark.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	for name, settings := range map[string]map[string]string{
+		"plain.json":  {"/var/lib/box-updates": t.TempDir(), "/var/lib/box-update-server": t.TempDir()},
+		"origin.json": {"/var/lib/box-update-server": s.dir, "/run/credentials/box-update-server.service/keys_online.pem": s.onlineKey()},
+		"mirror.json": {"/var/lib/box-update-mirror": t.TempDir(), "/etc/box-update-server/1.root.json": filepath.Join(s.dir, "metadata", "1.root.json")},
+	} {
+		text := string(read(t, "..", "..", "packaging", "examples", name))
+		for installed, here := range settings {
+			if !strings.Contains(text, `": "`+installed+`",`) {
+				t.Errorf("%s: %s is not there", name, installed)
+			}
+			text = strings.ReplaceAll(text, `": "`+installed+`"`, `": "`+here+`"`)
+		}
+		cmd := exec.Command(program, "config", "check", "--config", write(t, t.TempDir(), name, []byte(text)))
+		var remarks strings.Builder
+		cmd.Stderr = &remarks
+		if out, err := cmd.Output(); err != nil || remarks.Len() > 0 {
+			t.Errorf("%s: %v\n%s%s", name, err, out, &remarks)
+		}
+	}
+}
+
 // TestManualSettings: each flag that only a mirror has stands in the table of settings, and no other.
 func TestManualSettings(t *testing.T) {
 	t.Parallel()

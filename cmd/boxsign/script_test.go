@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"os"
@@ -94,6 +95,8 @@ func TestScripts(t *testing.T) {
 			"released":    released,
 			"large":       large,
 			"blobs-of":    blobsOf,
+			"ci-recipe":   ciRecipe,
+			"clean-of":    cleanOf,
 
 			"bare-keys": bareKeys,
 
@@ -145,6 +148,42 @@ func nothing(ts *testscript.TestScript, _ bool, _ []string) {
 		if len(left) > 0 {
 			ts.Fatalf("left behind: %q", left)
 		}
+	}
+}
+
+// ciRecipe writes the script that publishes from CI.
+func ciRecipe(ts *testscript.TestScript, _ bool, args []string) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "packaging", "ci", "publish.sh"))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o755))
+}
+
+// cleanOf expects that a passphrase and the release key of A are neither in what the last command said nor in any file but the
+// key itself, and that the recipe for CI left no directory.
+func cleanOf(ts *testscript.TestScript, _ bool, args []string) {
+	key := strings.Split(strings.TrimSpace(ts.ReadFile(filepath.Join(ts.Getenv("WORK"), "A", "release.pem"))), "\n")
+	secrets := []string{args[0], key[len(key)-2]}
+	for _, name := range []string{"stdout", "stderr"} {
+		for _, secret := range secrets {
+			if strings.Contains(ts.ReadFile(name), secret) {
+				ts.Fatalf("%s has %s", name, secret)
+			}
+		}
+	}
+	ts.Check(filepath.WalkDir(ts.Getenv("WORK"), func(path string, e os.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() || path == filepath.Join(ts.Getenv("WORK"), "A", "release.pem") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, secret := range secrets {
+			if bytes.Contains(b, []byte(secret)) {
+				ts.Fatalf("%s has %s", path, secret)
+			}
+		}
+		return err
+	}))
+	if left, err := filepath.Glob("/dev/shm/publish.*"); err != nil || len(left) > 0 {
+		ts.Fatalf("left behind: %q, %v", left, err)
 	}
 }
 

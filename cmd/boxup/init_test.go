@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,19 @@ func TestInitKeepsComments(t *testing.T) {
 	again("http://c.example")
 	if _, err := os.Stat(d.path("C/config.json.old")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a configuration without comments is kept: %v", err)
+	}
+}
+
+// TestExample: a box that was initialised can have the example, as it is installed, for its configuration.
+func TestExample(t *testing.T) {
+	w := newWorld(t)
+	d := w.newDevice(nil, w.mirror())
+	text, err := os.ReadFile(filepath.Join("..", "..", "packaging", "examples", "boxup.json"))
+	check(t, err)
+	d.write("C/config.json", text)
+	a := d.must(0, "status", "--state", d.path("S")).says("mirror: http://mirror.example", "mirror: http://updates.example")
+	if a.err != "" {
+		t.Error(a.err)
 	}
 }
 
