@@ -25,6 +25,7 @@ person. With --agent, boxsign makes no key: it notes the name of a key that stay
 	}, func(o *options, cmd *cobra.Command) {
 		o.keysFlags(cmd)
 		o.passphraseFlag(cmd, "the key")
+		o.weakFlag(cmd)
 	}, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
 		return k.Keygen(ctx, args[0], agent)
 	})
@@ -114,6 +115,7 @@ The file has the format of age (age-encryption.org): age -d FILE shows its conte
 		},
 	}
 	o.backupFlags(cmd)
+	o.weakFlag(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&b.Out, "output", "o", "", "write to `FILE`, which must not exist")
 	f.BoolVar(&b.Paper, "print", false, "make text for paper")

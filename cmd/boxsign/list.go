@@ -13,7 +13,7 @@ import (
 
 func newInit(s cli.Streams) *cobra.Command {
 	rootThreshold, releaseThreshold := 1, 1
-	cmd := newRepoCommand(s, &cobra.Command{
+	cmd := newCommand(s, &cobra.Command{
 		Use:   "init",
 		Short: "Make keys and an empty repository",
 		Long: `Make keys and an empty repository.
@@ -23,7 +23,7 @@ that are missing. Boxes need release.pub of that directory, or metadata/1.root.j
 signers later, see boxsign root add-key.`,
 		Example: `  boxsign init --keys K --repo R`,
 		Args:    cobra.NoArgs,
-	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
+	}, (*options).makeFlags, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 		return k.Init(ctx, rootThreshold, releaseThreshold)
 	})
 	cmd.Flags().IntVar(&rootThreshold, "root-threshold", 1, "`N` root keys must sign a root")

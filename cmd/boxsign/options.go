@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/openpowerquality/box-update-server/internal/pace"
 	"github.com/openpowerquality/box-update-server/internal/signer"
 	"github.com/openpowerquality/box-update-server/keys/secret"
+	"github.com/openpowerquality/box-update-server/keys/strength"
 	"github.com/openpowerquality/box-update-server/mirror/publish"
 	"github.com/openpowerquality/box-update-server/status"
 )
@@ -26,6 +28,8 @@ const (
 	keysVariable       = "BOXSIGN_KEYS"
 	repoVariable       = "BOXSIGN_REPO"
 	passphraseVariable = "BOXSIGN_PASSPHRASE"
+	rootVariable       = "BOXSIGN_ROOT_PASSPHRASE"
+	releaseVariable    = "BOXSIGN_RELEASE_PASSPHRASE"
 	backupVariable     = "BOXSIGN_BACKUP_PASSPHRASE"
 	agentVariable      = "SSH_AUTH_SOCK"
 
@@ -72,6 +76,8 @@ func partial(result signer.Result) bool {
 // options holds the flags that commands share. A flag that is not given is "", nil or false.
 type options struct {
 	keys, passphraseFile              string
+	rootFile, releaseFile             string // of the passphrases of these keys
+	weak                              bool   // a new passphrase may be weak
 	rootKeys, releaseKeys, onlineKeys []string
 	repo, root                        string
 	yes, dryRun, json                 bool
@@ -102,10 +108,22 @@ func (o *options) passphraseFlag(cmd *cobra.Command, what string) {
 	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of "+what+" from `FILE` (default $"+variable+", or ask)")
 }
 
+// weakFlag adds the flag of commands that set a new passphrase.
+func (o *options) weakFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.weak, "weak-passphrase", false, "accept a new passphrase that is easy to guess")
+}
+
+// makeFlags adds the flags of commands that change a repository and make keys.
+func (o *options) makeFlags(cmd *cobra.Command) {
+	o.repoFlags(cmd)
+	o.weakFlag(cmd)
+}
+
 // signFlags adds the flags of commands that sign with release keys.
 func (o *options) signFlags(cmd *cobra.Command) {
 	o.keysFlags(cmd)
 	o.passphraseFlag(cmd, "the keys")
+	cmd.Flags().StringVar(&o.releaseFile, "release-passphrase-file", "", "read that of release keys from `FILE`")
 	cmd.Flags().StringArrayVar(&o.releaseKeys, "release-key", nil, "sign with `KEY`: a file, or ssh-agent:SHA256:…")
 }
 
@@ -120,6 +138,7 @@ func (o *options) repoFlags(cmd *cobra.Command) {
 	o.signFlags(cmd)
 	o.placeFlags(cmd)
 	f := cmd.Flags()
+	f.StringVar(&o.rootFile, "root-passphrase-file", "", "read that of root keys from `FILE`")
 	f.StringArrayVar(&o.rootKeys, "root-key", nil, "sign roots with `KEY`: a file, or ssh-agent:SHA256:…")
 	f.StringArrayVar(&o.onlineKeys, "online-key", nil, "sign snapshot and timestamp with `KEY`")
 	f.BoolVar(&o.yes, "yes", false, "don't ask")
@@ -160,9 +179,17 @@ func (o *options) signer(ctx context.Context, s cli.Streams) (_ context.Context,
 	meter := s.NewMeter()
 	shown := s
 	shown.Err = meter // messages appear above the progress
+	variable := passphraseVariable
+	if o.ofBackup {
+		variable = backupVariable
+	}
 	k = &signer.Signer{
-		Keys:        o.keysDir(s),
-		Passphrase:  o.passphrase(s),
+		Keys:       o.keysDir(s),
+		Passphrase: o.passphrase(s, o.passphraseFile, variable),
+		Passphrases: map[string]secret.Passphrase{
+			"root":    o.passphrase(s, cmp.Or(o.rootFile, o.passphraseFile), rootVariable, passphraseVariable),
+			"release": o.passphrase(s, cmp.Or(o.releaseFile, o.passphraseFile), releaseVariable, passphraseVariable),
+		},
 		AgentSocket: s.Getenv(agentVariable),
 		RootKeys:    o.rootKeys, ReleaseKeys: o.releaseKeys, OnlineKeys: o.onlineKeys,
 		Repository: o.repo,
@@ -203,26 +230,32 @@ func (o *options) keysDir(s cli.Streams) string {
 	return ""
 }
 
-// passphrase returns the source of a passphrase: the file of --passphrase-file, the environment variable or the terminal.
-func (o *options) passphrase(s cli.Streams) secret.Passphrase {
-	if o.passphraseFile != "" {
-		return secret.FromFile(o.passphraseFile)
+// passphrase returns where a passphrase comes from: the file, if that is not "", the first of the environment variables that
+// is set, or the terminal.
+func (o *options) passphrase(s cli.Streams, file string, variables ...string) secret.Passphrase {
+	p := secret.Passphrase{Judge: strength.Check}
+	if o.weak {
+		p.Judge = nil
 	}
-	variable := passphraseVariable
-	if o.ofBackup {
-		variable = backupVariable
+	if file != "" {
+		p.From = secret.FromFile(file)
+		return p
 	}
-	if p := s.Getenv(variable); p != "" {
-		return secret.FromValue(p)
+	for _, v := range variables {
+		if value := s.Getenv(v); value != "" {
+			p.From = secret.FromValue(value)
+			return p
+		}
 	}
 	ask := secret.FromTerminal("/dev/tty")
-	return func(ctx context.Context, purpose string, confirm bool) ([]byte, error) {
-		passphrase, err := ask(ctx, purpose, confirm)
+	p.From = func(ctx context.Context, r secret.Request) ([]byte, error) {
+		passphrase, err := ask(ctx, r)
 		if errors.Is(err, secret.ErrNoTerminal) {
-			err = status.WithHint(err, "set "+variable+", or give --passphrase-file")
+			err = status.WithHint(err, "set "+variables[len(variables)-1]+", or give --passphrase-file")
 		}
 		return passphrase, err
 	}
+	return p
 }
 
 // sourceDate returns the time in $SOURCE_DATE_EPOCH, the zero time if it is not set.

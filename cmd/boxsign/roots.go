@@ -89,14 +89,14 @@ publish a root without the old key. Boxes accept what is published at every mome
 between, the command says so and stops. Run it again to continue.`,
 	}
 	agent := ""
-	release := newRepoCommand(s, &cobra.Command{
+	release := newCommand(s, &cobra.Command{
 		Use:   "release",
 		Short: "Replace the release key",
 		Long: `Replace your release key. The new key signs all listed updates again: check the list first if the old key was stolen.
 Boxes that check only .sig need the new release.pub.`,
 		Example: `  boxsign rotate release --keys K --repo R`,
 		Args:    cobra.NoArgs,
-	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
+	}, (*options).makeFlags, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 		return k.RotateRelease(ctx, agent)
 	})
 	agentFlag(release, &agent)

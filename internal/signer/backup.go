@@ -58,7 +58,7 @@ func (s *Signer) Backup(ctx context.Context, o BackupOptions) (c Contents, raw [
 	if c, err = b.check(); err != nil {
 		return Contents{}, nil, fmt.Errorf("keys in %s: %w", ring.dir, err)
 	}
-	passphrase, err := o.Passphrase.Ask(ctx, "the backup", true)
+	passphrase, err := o.Passphrase.Choose(ctx, "the backup")
 	if err != nil {
 		return Contents{}, nil, err
 	}

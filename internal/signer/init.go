@@ -252,7 +252,7 @@ func (f *founder) writeKey(ctx context.Context, p part) error {
 	if err != nil || len(names) > 1 {
 		return err
 	}
-	key, err := f.ring.load(ctx, names[0])
+	key, err := f.ring.load(ctx, p, names[0])
 	if err != nil {
 		return err
 	}

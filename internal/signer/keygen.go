@@ -80,7 +80,7 @@ func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
 		_, err := ring.completeKey(ctx, string(p))
 		return err
 	}
-	key, err := newKey(ctx, ring, agent)
+	key, err := newKey(ctx, ring, p, agent)
 	if err != nil {
 		return err
 	}
@@ -88,9 +88,9 @@ func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
 }
 
 // newKey generates a key or, if agent is not "", loads that key of the ssh-agent.
-func newKey(ctx context.Context, ring *keyring, agent string) (*secret.Key, error) {
+func newKey(ctx context.Context, ring *keyring, p part, agent string) (*secret.Key, error) {
 	if agent != "" {
-		return ring.load(ctx, agent)
+		return ring.load(ctx, p, agent)
 	}
 	return secret.Generate()
 }

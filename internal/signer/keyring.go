@@ -39,11 +39,11 @@ const (
 
 // keyring is a directory of keys.
 type keyring struct {
-	dir    string
-	disk   disk.FS
-	named  map[part][]string // keys that are used in place of those of the directory
-	loader secret.Loader
-	loaded map[string]*secret.Key // by name
+	dir     string
+	disk    disk.FS
+	named   map[part][]string // keys that are used in place of those of the directory
+	loaders map[part]secret.Loader
+	loaded  map[string]*secret.Key // by name
 }
 
 func (k *keyring) path(name string) string { return filepath.Join(k.dir, name) }
@@ -92,7 +92,7 @@ func (k *keyring) signers(ctx context.Context, p part) ([]signing.Signer, error)
 	}
 	var out []signing.Signer
 	for _, name := range names {
-		key, err := k.load(ctx, name)
+		key, err := k.load(ctx, p, name)
 		if err != nil {
 			return nil, k.withRestoreHint(name, fmt.Errorf("%s key: %w", p, err))
 		}
@@ -136,11 +136,12 @@ func (k *keyring) withRestoreHint(name string, err error) error {
 	return err
 }
 
-func (k *keyring) load(ctx context.Context, name string) (*secret.Key, error) {
+// load returns the private key of a part with that name.
+func (k *keyring) load(ctx context.Context, p part, name string) (*secret.Key, error) {
 	if key := k.loaded[name]; key != nil {
 		return key, nil
 	}
-	key, err := k.loader.Load(ctx, name)
+	key, err := k.loaders[p].Load(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +226,7 @@ func (k *keyring) completeKey(ctx context.Context, base string) (keys.Public, er
 	if err != nil || name == "" {
 		return keys.Public{}, err
 	}
-	key, err := k.load(ctx, name)
+	key, err := k.load(ctx, partOfBase(base), name)
 	if err != nil {
 		return keys.Public{}, err
 	}
@@ -243,10 +244,10 @@ func (k *keyring) create(ctx context.Context, base string, key *secret.Key, agen
 	case agent != "":
 		path = k.path(base + agentSuffix)
 		err = k.disk.CreateFile(path, []byte(agent+"\n"), 0o644)
-	case strings.HasPrefix(base, string(onlinePart)):
+	case partOfBase(base) == onlinePart:
 		err = key.WriteUnencrypted(k.disk, path)
 	default:
-		err = key.WriteEncrypted(ctx, k.disk, path, k.loader.Passphrase)
+		err = key.WriteEncrypted(ctx, k.disk, path, k.loaders[partOfBase(base)].Passphrase)
 	}
 	if err != nil {
 		return err

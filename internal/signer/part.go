@@ -2,6 +2,7 @@ package signer
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/openpowerquality/box-update-server/keys"
 	"github.com/openpowerquality/box-update-server/signing/trust"
@@ -44,6 +45,12 @@ func parsePart(s string) (part, error) {
 		return p, nil
 	}
 	return "", status.Usagef("role %q: expected root, release or online", s)
+}
+
+// partOfBase returns the part of the key with a base name such as release or release.next.
+func partOfBase(base string) part {
+	p, _, _ := strings.Cut(base, ".")
+	return part(p)
 }
 
 // allBases returns the base names of the present and the next key of each part.

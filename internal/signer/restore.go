@@ -33,14 +33,15 @@ func (s *Signer) Restore(ctx context.Context, path string, of secret.Passphrase)
 	if err != nil {
 		return Contents{}, fmt.Errorf("backup %s: %w", path, err)
 	}
-	passphrase, err := of.Ask(ctx, "the backup "+path, false)
+	var plain []byte
+	err = of.Open(ctx, "the backup "+path, func(passphrase []byte) error {
+		if plain, err = unseal(sealed, passphrase); err != nil {
+			return fmt.Errorf("backup %s: %w", path, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return Contents{}, err
-	}
-	defer clear(passphrase)
-	plain, err := unseal(sealed, passphrase)
-	if err != nil {
-		return Contents{}, fmt.Errorf("backup %s: %w", path, err)
 	}
 	defer clear(plain)
 	b, err := parseBundle(plain)

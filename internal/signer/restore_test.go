@@ -2,7 +2,6 @@ package signer
 
 import (
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
@@ -335,20 +334,6 @@ func TestBackupWhileSigning(t *testing.T) {
 	}
 	if again, err := ring.bundle(nil, b.made); err != nil || !bytes.Equal(again.Bytes(), b.Bytes()) {
 		t.Errorf("afterwards: %v", err)
-	}
-}
-
-// TestBackupPassphrase asks twice.
-func TestBackupPassphrase(t *testing.T) {
-	asked := 0
-	p := secret.Passphrase(func(_ context.Context, _ string, confirm bool) ([]byte, error) {
-		if asked++; !confirm {
-			t.Error("expected to be asked for a new one")
-		}
-		return nil, nil
-	})
-	if _, err := p.Ask(t.Context(), "the backup", true); err == nil || !strings.Contains(err.Error(), "expected one, got none") || asked != 1 {
-		t.Errorf("asked %d times, got %v", asked, err)
 	}
 }
 

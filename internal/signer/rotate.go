@@ -129,7 +129,7 @@ func (r *rotation) makeFresh(ctx context.Context, agent string) error {
 	if !r.fresh.IsZero() {
 		return nil
 	}
-	key, err := newKey(ctx, r.ring, agent)
+	key, err := newKey(ctx, r.ring, r.part, agent)
 	if err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ func (r *rotation) freshSigner(ctx context.Context) (signing.Signer, error) {
 		if public, err := r.ring.public(base); err != nil || public != r.fresh || name == "" {
 			continue
 		}
-		return r.ring.load(ctx, name)
+		return r.ring.load(ctx, r.part, name)
 	}
 	return nil, fmt.Errorf("%s: %w", r.ring.path(r.nextBase()+privateSuffix), fs.ErrNotExist)
 }
@@ -298,7 +298,7 @@ func (r *rotation) renameKeys(ctx context.Context) error {
 	case had == r.fresh && waits != "" && placed != "":
 		// An interrupted run left the public file of the new key beside the private file of the old one, so that
 		// the fingerprint of the old one has to come from its private file.
-		key, err := r.ring.load(ctx, placed)
+		key, err := r.ring.load(ctx, r.part, placed)
 		if err != nil {
 			return err
 		}

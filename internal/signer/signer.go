@@ -30,7 +30,8 @@ import (
 type Signer struct {
 	Keys        string // the directory of keys
 	Passphrase  secret.Passphrase
-	AgentSocket string // path of the socket of an ssh-agent, "" for none
+	Passphrases map[string]secret.Passphrase // by role, of keys with a passphrase of their own in place of Passphrase
+	AgentSocket string                       // path of the socket of an ssh-agent, "" for none
 
 	// Keys that sign in place of those of the directory: files, or names of keys in the agent.
 	RootKeys, ReleaseKeys, OnlineKeys []string
@@ -77,11 +78,19 @@ func (s *Signer) ring() (*keyring, error) {
 	if s.Keys == "" {
 		return nil, status.WithHint(status.Usagef("no directory of keys"), "name it with --keys DIR or $BOXSIGN_KEYS")
 	}
+	loaders := map[part]secret.Loader{}
+	for _, p := range parts() {
+		passphrase, own := s.Passphrases[string(p)]
+		if !own {
+			passphrase = s.Passphrase
+		}
+		loaders[p] = secret.Loader{Passphrase: passphrase, AgentSocket: s.AgentSocket}
+	}
 	return &keyring{
-		dir:    s.Keys,
-		disk:   s.Disk,
-		named:  map[part][]string{rootPart: s.RootKeys, releasePart: s.ReleaseKeys, onlinePart: s.OnlineKeys},
-		loader: secret.Loader{Passphrase: s.Passphrase, AgentSocket: s.AgentSocket},
+		dir:     s.Keys,
+		disk:    s.Disk,
+		named:   map[part][]string{rootPart: s.RootKeys, releasePart: s.ReleaseKeys, onlinePart: s.OnlineKeys},
+		loaders: loaders,
 	}, nil
 }
 

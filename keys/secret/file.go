@@ -34,7 +34,7 @@ const mode fs.FileMode = 0o600
 // one.
 func (k Key) WriteEncrypted(ctx context.Context, disk disk.FS, path string, p Passphrase) error {
 	return k.write(disk, path, func(private ed25519.PrivateKey) ([]byte, error) {
-		passphrase, err := p.Ask(ctx, path, true)
+		passphrase, err := p.Choose(ctx, path)
 		if err != nil {
 			return nil, err
 		}

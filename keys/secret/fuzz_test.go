@@ -28,7 +28,7 @@ eyJrZGYiOnsibmFtZSI6InNjcnlwdCIsInBhcmFtcyI6eyJOIjo2NTUzNiwiciI6
 	f.Add(cryptoutils.PEMEncode(cryptoutils.EncryptedSigstorePrivateKeyPEMType, der))
 	asked := errors.New("asked")
 	// scrypt would make each run take 100 ms: the file must be sound, or refused, when it would begin.
-	l := Loader{Passphrase: func(context.Context, string, bool) ([]byte, error) { return nil, asked }}
+	l := Loader{Passphrase: Passphrase{From: func(context.Context, Request) ([]byte, error) { return nil, asked }}}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		private, err := l.parse(t.Context(), "key", b)
 		if public, checked := CheckFile(b); (checked == nil) != (err == nil || errors.Is(err, asked)) || public.IsZero() == (err == nil) {

@@ -20,7 +20,7 @@ var ErrPassphrase error = status.Passphrase
 
 // Loader loads keys. Its zero value loads only unencrypted files.
 type Loader struct {
-	// Passphrase returns the passphrase of an encrypted file. Nil: such files are refused.
+	// Passphrase opens encrypted files. If it is zero, such files are refused.
 	Passphrase Passphrase
 
 	// AgentSocket is the path of the socket of ssh-agent, by custom the value of SSH_AUTH_SOCK. Empty:
@@ -88,16 +88,16 @@ func (l Loader) parse(ctx context.Context, name string, b []byte) (ed25519.Priva
 }
 
 func (l Loader) decrypt(ctx context.Context, name string, b []byte) (ed25519.PrivateKey, error) {
-	if l.Passphrase == nil {
+	if l.Passphrase.From == nil {
 		return nil, errors.New("the key is encrypted, and there is no passphrase")
 	}
-	passphrase, err := l.Passphrase.Ask(ctx, name, false)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(passphrase)
-	defer pace.Waiting(ctx, "opening "+name)()
-	return decrypt(b, passphrase)
+	var private ed25519.PrivateKey
+	err := l.Passphrase.Open(ctx, name, func(passphrase []byte) (err error) {
+		defer pace.Waiting(ctx, "opening "+name)()
+		private, err = decrypt(b, passphrase)
+		return err
+	})
+	return private, err
 }
 
 // CheckFile checks the bytes of a key file as far as possible without a passphrase, and returns the public key, zero if the

@@ -22,35 +22,101 @@ const maxPassphrase = 4096
 // ErrNoTerminal says that no person can be asked for a passphrase.
 var ErrNoTerminal = errors.New("no terminal to ask on")
 
-// Passphrase returns the passphrase for the key file that purpose names. If confirm is set, the passphrase is new, and a
-// person is asked twice. The caller may overwrite the bytes.
-type Passphrase func(ctx context.Context, purpose string, confirm bool) ([]byte, error)
+// errDiffer says that a person typed two passphrases where one was to be typed twice.
+var errDiffer = errors.New("the two passphrases differ")
 
-// Ask calls p and refuses an empty passphrase, which would protect nothing, and one longer than 4096 bytes.
-func (p Passphrase) Ask(ctx context.Context, purpose string, confirm bool) ([]byte, error) {
-	passphrase, err := p(ctx, purpose, confirm)
-	if err != nil {
-		return nil, fmt.Errorf("passphrase for %s: %w", purpose, err)
-	}
-	if len(passphrase) == 0 {
-		return nil, fmt.Errorf("passphrase for %s: expected one, got none", purpose)
-	}
-	if len(passphrase) > maxPassphrase {
+// maxTries bounds how often a person is asked for one passphrase.
+const maxTries = 3
+
+// Request says which passphrase a Source is asked for.
+type Request struct {
+	Purpose string // names what the passphrase protects, such as the key file
+	New     bool   // it is a new passphrase, so that a person is asked twice
+
+	// Refused says why the passphrase that the same Source gave before is not good. It is nil at first. A Source that has
+	// no other passphrase returns this error.
+	Refused error
+}
+
+// Source returns a passphrase. The caller may overwrite the bytes.
+type Source func(context.Context, Request) ([]byte, error)
+
+// Passphrase is where a passphrase comes from, and what a new one must be. Its zero value has none.
+type Passphrase struct {
+	From Source
+
+	// Judge refuses a new passphrase that is too weak. Nil: any is taken. It doesn't judge the passphrase of what exists.
+	Judge func(passphrase []byte) error
+}
+
+// Choose returns the new passphrase for what purpose names. It refuses an empty one, which would protect nothing, one longer
+// than 4096 bytes, and one that Judge refuses. The caller may overwrite the bytes.
+func (p Passphrase) Choose(ctx context.Context, purpose string) (chosen []byte, err error) {
+	err = p.try(ctx, Request{Purpose: purpose, New: true}, func(passphrase []byte) error {
+		if p.Judge != nil {
+			if err := p.Judge(passphrase); err != nil {
+				return fmt.Errorf("passphrase for %s: %w", purpose, err)
+			}
+		}
+		chosen = bytes.Clone(passphrase)
+		return nil
+	})
+	return chosen, err
+}
+
+// Open calls open with the passphrase of what purpose names. As long as open returns ErrPassphrase and the Source has another
+// one, Open tries that, up to three in all.
+func (p Passphrase) Open(ctx context.Context, purpose string, open func(passphrase []byte) error) error {
+	return p.try(ctx, Request{Purpose: purpose}, open)
+}
+
+func (p Passphrase) try(ctx context.Context, r Request, use func([]byte) error) error {
+	for range maxTries {
+		passphrase, err := p.From(ctx, r)
+		switch {
+		case err != nil && errors.Is(err, r.Refused):
+			return r.Refused
+		case errors.Is(err, errDiffer):
+			r.Refused = fmt.Errorf("passphrase for %s: %w", r.Purpose, err)
+			continue
+		case err != nil:
+			return fmt.Errorf("passphrase for %s: %w", r.Purpose, err)
+		}
+		err = checkLength(r.Purpose, passphrase)
+		if err == nil {
+			err = use(passphrase)
+		}
 		clear(passphrase)
-		return nil, fmt.Errorf("passphrase for %s: expected at most %d bytes, got more", purpose, maxPassphrase)
+		if err == nil || !r.New && !errors.Is(err, ErrPassphrase) {
+			return err
+		}
+		r.Refused = err
 	}
-	return passphrase, nil
+	return r.Refused
+}
+
+func checkLength(purpose string, passphrase []byte) error {
+	switch n := len(passphrase); {
+	case n == 0:
+		return fmt.Errorf("passphrase for %s: expected one, got none", purpose)
+	case n > maxPassphrase:
+		return fmt.Errorf("passphrase for %s: expected at most %d bytes, got more", purpose, maxPassphrase)
+	}
+	return nil
 }
 
 // FromValue returns a value that is known already, such as that of an environment variable, as it is.
-func FromValue(passphrase string) Passphrase {
-	return func(context.Context, string, bool) ([]byte, error) { return []byte(passphrase), nil }
+func FromValue(passphrase string) Source {
+	return func(_ context.Context, r Request) ([]byte, error) { return []byte(passphrase), r.Refused }
 }
 
 // FromFile returns the content of a file, without the newline at its end, if there is one. It refuses a file that anyone but
 // its owner can read or write.
-func FromFile(path string) Passphrase {
-	return func(context.Context, string, bool) ([]byte, error) {
+func FromFile(path string) Source {
+	return func(_ context.Context, r Request) ([]byte, error) {
+		if r.Refused != nil {
+			return nil, r.Refused
+		}
 		b, err := readPrivate(path, maxPassphrase+1)
 		if err != nil {
 			return nil, err
@@ -64,8 +130,8 @@ func FromFile(path string) Passphrase {
 
 // FromTerminal asks on the terminal at path, by custom /dev/tty, without echo. It asks for a new passphrase twice. When ctx
 // ends, the terminal is restored. The error is ErrNoTerminal if path can't be opened.
-func FromTerminal(path string) Passphrase {
-	return func(ctx context.Context, purpose string, confirm bool) (passphrase []byte, err error) {
+func FromTerminal(path string) Source {
+	return func(ctx context.Context, r Request) (passphrase []byte, err error) {
 		tty, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
 		if err != nil {
 			return nil, ErrNoTerminal
@@ -74,7 +140,7 @@ func FromTerminal(path string) Passphrase {
 		stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
 		err = raw(tty, func() (err error) {
-			passphrase, err = converse(tty, purpose, confirm)
+			passphrase, err = converse(tty, r)
 			return err
 		})
 		if ctx.Err() != nil {
@@ -105,11 +171,18 @@ func raw(tty *os.File, talk func() error) (err error) {
 	return talk()
 }
 
-func converse(tty io.ReadWriter, purpose string, confirm bool) ([]byte, error) {
+func converse(tty io.ReadWriter, r Request) ([]byte, error) {
 	k := &keyboard{ReadWriter: tty}
 	k.terminal = term.NewTerminal(k, "")
-	first, err := k.line("Passphrase for " + purpose + ": ")
-	if err != nil || !confirm {
+	if r.Refused != nil {
+		for _, text := range append([]string{r.Refused.Error()}, status.Hints(r.Refused)...) {
+			if _, err := fmt.Fprintf(k.terminal, "%s\n", strings.Map(printable, text)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	first, err := k.line("Passphrase for " + r.Purpose + ": ")
+	if err != nil || !r.New {
 		return []byte(first), err
 	}
 	second, err := k.line("The same again: ")
@@ -117,7 +190,7 @@ func converse(tty io.ReadWriter, purpose string, confirm bool) ([]byte, error) {
 		return nil, err
 	}
 	if first != second {
-		return nil, errors.New("the two passphrases differ")
+		return nil, errDiffer
 	}
 	return []byte(first), nil
 }
@@ -129,9 +202,10 @@ type keyboard struct {
 	interrupted bool // Ctrl-C was typed
 }
 
-// Read notes a Ctrl-C, which the terminal then reports as the end of the input.
+// Read notes a Ctrl-C, which the terminal then reports as the end of the input. It reads single bytes, so that what is
+// typed ahead stays for the next question.
 func (k *keyboard) Read(p []byte) (int, error) {
-	n, err := k.ReadWriter.Read(p)
+	n, err := k.ReadWriter.Read(p[:min(len(p), 1)])
 	k.interrupted = k.interrupted || bytes.IndexByte(p[:n], ctrlC) >= 0
 	return n, err
 }

@@ -29,7 +29,7 @@ func TestFromFile(t *testing.T) {
 		{"as long as can be", strings.Repeat("a", 4096) + "\n", strings.Repeat("a", 4096)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := secret.FromFile(file(t, []byte(test.content)))(t.Context(), "key", false)
+			got, err := secret.FromFile(file(t, []byte(test.content)))(t.Context(), secret.Request{Purpose: "key"})
 			if err != nil || string(got) != test.want {
 				t.Errorf("got %q, %v, want %q", got, err, test.want)
 			}
@@ -39,11 +39,11 @@ func TestFromFile(t *testing.T) {
 	if err := os.Chmod(path, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	_, err := secret.FromFile(path)(t.Context(), "key", false)
+	_, err := secret.FromFile(path)(t.Context(), secret.Request{Purpose: "key"})
 	wantError(t, err, "mode 0640", "chmod 600 "+path)
-	_, err = secret.FromFile(file(t, []byte(strings.Repeat("a", 4098))))(t.Context(), "key", false)
+	_, err = secret.FromFile(file(t, []byte(strings.Repeat("a", 4098))))(t.Context(), secret.Request{Purpose: "key"})
 	wantError(t, err, "expected at most 4097 bytes")
-	_, err = secret.FromFile(filepath.Join(t.TempDir(), "none"))(t.Context(), "key", false)
+	_, err = secret.FromFile(filepath.Join(t.TempDir(), "none"))(t.Context(), secret.Request{Purpose: "key"})
 	wantError(t, err, "no such file")
 }
 
@@ -110,10 +110,10 @@ type answer struct {
 	err        error
 }
 
-func ask(ctx context.Context, p secret.Passphrase, purpose string, confirm bool) <-chan answer {
+func ask(ctx context.Context, p secret.Source, purpose string, fresh bool) <-chan answer {
 	c := make(chan answer, 1)
 	go func() {
-		b, err := p(ctx, purpose, confirm)
+		b, err := p(ctx, secret.Request{Purpose: purpose, New: fresh})
 		c <- answer{b, err}
 	}()
 	return c
@@ -201,10 +201,124 @@ func TestPurposeDoesNotSteerTheTerminal(t *testing.T) {
 }
 
 func TestNoTerminal(t *testing.T) {
-	_, err := secret.FromTerminal(filepath.Join(t.TempDir(), "none"))(t.Context(), "key", false)
+	_, err := secret.FromTerminal(filepath.Join(t.TempDir(), "none"))(t.Context(), secret.Request{Purpose: "key"})
 	if !errors.Is(err, secret.ErrNoTerminal) {
 		t.Errorf("expected %v, got %v", secret.ErrNoTerminal, err)
 	}
-	_, err = secret.FromTerminal(file(t, []byte("correct horse\n")))(t.Context(), "key", false)
+	_, err = secret.FromTerminal(file(t, []byte("correct horse\n")))(t.Context(), secret.Request{Purpose: "key"})
 	wantError(t, err, "is no terminal")
+}
+
+// typist is a person who types these passphrases, one for each question. It notes why each was refused.
+type typist struct {
+	types []string
+	told  []string
+}
+
+func (y *typist) source(_ context.Context, r secret.Request) ([]byte, error) {
+	if r.Refused != nil {
+		y.told = append(y.told, r.Refused.Error())
+	}
+	if len(y.types) == 0 {
+		return nil, errors.New("nothing typed")
+	}
+	next := y.types[0]
+	y.types = y.types[1:]
+	return []byte(next), nil
+}
+
+func refuseShort(passphrase []byte) error {
+	if len(passphrase) < 3 {
+		return errors.New("too short")
+	}
+	return nil
+}
+
+func TestWeakPassphraseIsAskedAgain(t *testing.T) {
+	for _, test := range []struct {
+		types []string
+		want  string
+		err   string
+		told  int
+	}{
+		{[]string{"long"}, "long", "", 0},
+		{[]string{"", "a", "long"}, "long", "", 2},
+		{[]string{"a", "b", "c", "long"}, "", "passphrase for key: too short", 2},
+		{[]string{"a"}, "", "passphrase for key: nothing typed", 1},
+	} {
+		y := typist{types: test.types}
+		got, err := secret.Passphrase{From: y.source, Judge: refuseShort}.Choose(t.Context(), "key")
+		if string(got) != test.want || len(y.told) != test.told {
+			t.Errorf("%q: got %q, told %q", test.types, got, y.told)
+		}
+		if test.err != "" {
+			wantError(t, err, test.err)
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	// What can't be asked again is read once.
+	_, err := secret.Passphrase{From: secret.FromValue("ab"), Judge: refuseShort}.Choose(t.Context(), "key")
+	wantError(t, err, "passphrase for key: too short")
+	_, err = secret.Passphrase{From: secret.FromFile(file(t, []byte("ab\n"))), Judge: refuseShort}.Choose(t.Context(), "key")
+	wantError(t, err, "passphrase for key: too short")
+	if got, err := (secret.Passphrase{From: secret.FromValue("ab")}).Choose(t.Context(), "key"); err != nil || string(got) != "ab" {
+		t.Errorf("without a judge: got %q, %v", got, err)
+	}
+}
+
+func TestWrongPassphraseIsAskedAgain(t *testing.T) {
+	good := file(t, encryptedPEM(t, 1))
+	for _, test := range []struct {
+		types []string
+		err   string
+		told  int
+	}{
+		{[]string{passphrase}, "", 0},
+		{[]string{"wrong", "ab", passphrase}, "", 2},
+		{[]string{"one", "two", "three", passphrase}, "wrong passphrase", 2},
+		{[]string{"wrong", "", passphrase}, "expected one, got none", 1},
+	} {
+		y := typist{types: test.types}
+		// The passphrase of a key that exists is not judged.
+		_, err := secret.Loader{Passphrase: secret.Passphrase{From: y.source, Judge: func([]byte) error { return errors.New("judged") }}}.Load(t.Context(), good)
+		if len(y.told) != test.told {
+			t.Errorf("%q: told %q", test.types, y.told)
+		}
+		if test.err != "" {
+			wantError(t, err, test.err)
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := secret.Loader{Passphrase: secret.Passphrase{From: secret.FromValue("wrong")}}.Load(t.Context(), good)
+	if !errors.Is(err, secret.ErrPassphrase) {
+		t.Errorf("got %v, want ErrPassphrase", err)
+	}
+}
+
+func TestTerminalSaysWhyItAsksAgain(t *testing.T) {
+	person, path := terminal(t)
+	type result struct {
+		chosen []byte
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		chosen, err := secret.Passphrase{From: secret.FromTerminal(path), Judge: refuseShort}.Choose(t.Context(), "key")
+		done <- result{chosen, err}
+	}()
+	for _, step := range [][2]string{
+		{"Passphrase for key: ", "long\r"}, {"The same again: ", "lung\r"},
+		{"passphrase for key: the two passphrases differ\r\nPassphrase for key: ", "a\r"}, {"The same again: ", "a\r"},
+		{"passphrase for key: too short\r\nPassphrase for key: ", "long\r"}, {"The same again: ", "long\r"},
+	} {
+		expect(t, person, step[0])
+		if _, err := io.WriteString(person, step[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := <-done; r.err != nil || string(r.chosen) != "long" {
+		t.Errorf("got %q, %v", r.chosen, r.err)
+	}
 }

@@ -106,10 +106,10 @@ func run(t testing.TB, env []string, stdin []byte, name string, args ...string) 
 
 // notAsked is a Passphrase for what must be refused, or work, without one.
 func notAsked(t *testing.T) secret.Passphrase {
-	return func(_ context.Context, purpose string, _ bool) ([]byte, error) {
-		t.Errorf("a passphrase was asked for (%s)", purpose)
+	return secret.Passphrase{From: func(_ context.Context, r secret.Request) ([]byte, error) {
+		t.Errorf("a passphrase was asked for (%s)", r.Purpose)
 		return nil, errors.New("not asked")
-	}
+	}}
 }
 
 func checkSigns(t *testing.T, k *secret.Key, want keys.Public) {
@@ -176,13 +176,13 @@ func TestEncryptedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "release.pem")
-	ask := func(wantConfirm bool, answer string) secret.Passphrase {
-		return func(_ context.Context, purpose string, confirm bool) ([]byte, error) {
-			if confirm != wantConfirm || purpose != path {
-				t.Errorf("asked for %q, confirm %v, want %q, %v", purpose, confirm, path, wantConfirm)
+	ask := func(wantNew bool, answer string) secret.Passphrase {
+		return secret.Passphrase{From: func(_ context.Context, r secret.Request) ([]byte, error) {
+			if r.New != wantNew || r.Purpose != path {
+				t.Errorf("asked for %q, new %v, want %q, %v", r.Purpose, r.New, path, wantNew)
 			}
-			return []byte(answer), nil
-		}
+			return []byte(answer), r.Refused
+		}}
 	}
 	if err := k.WriteEncrypted(t.Context(), disk.FS{}, path, ask(true, passphrase)); err != nil {
 		t.Fatal(err)
@@ -218,21 +218,21 @@ func TestPassphraseRefused(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name   string
-		answer secret.Passphrase
+		answer secret.Source
 		want   string
 	}{
 		{"none", secret.FromValue(""), "expected one, got none"},
 		{"too long", secret.FromValue(strings.Repeat("a", 4097)), "expected at most 4096 bytes"},
-		{"not answered", func(context.Context, string, bool) ([]byte, error) { return nil, errors.New("gone") }, "gone"},
+		{"not answered", func(context.Context, secret.Request) ([]byte, error) { return nil, errors.New("gone") }, "gone"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "new.pem")
-			err := k.WriteEncrypted(t.Context(), disk.FS{}, path, test.answer)
+			err := k.WriteEncrypted(t.Context(), disk.FS{}, path, secret.Passphrase{From: test.answer})
 			wantError(t, err, "passphrase for "+path, test.want)
 			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s was made (%v)", path, err)
 			}
-			_, err = secret.Loader{Passphrase: test.answer}.Load(t.Context(), file(t, encryptedPEM(t, 1)))
+			_, err = secret.Loader{Passphrase: secret.Passphrase{From: test.answer}}.Load(t.Context(), file(t, encryptedPEM(t, 1)))
 			wantError(t, err, "passphrase for ", test.want)
 		})
 	}
@@ -282,9 +282,9 @@ func TestKeyThatAppearsMeanwhileIsNotOverwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "key.pem")
-	meanwhile := func(context.Context, string, bool) ([]byte, error) {
+	meanwhile := secret.Passphrase{From: func(context.Context, secret.Request) ([]byte, error) {
 		return []byte(passphrase), os.WriteFile(path, []byte("other"), 0o600)
-	}
+	}}
 	err = k.WriteEncrypted(t.Context(), disk.FS{}, path, meanwhile)
 	if b, readErr := os.ReadFile(path); !errors.Is(err, fs.ErrExist) || string(b) != "other" || readErr != nil {
 		t.Errorf("got error %v, file %q, %v", err, b, readErr)
@@ -342,7 +342,7 @@ func TestModes(t *testing.T) {
 				t.Fatal(err)
 			}
 			asked := errors.New("asked")
-			l := secret.Loader{Passphrase: func(context.Context, string, bool) ([]byte, error) { return nil, asked }}
+			l := secret.Loader{Passphrase: secret.Passphrase{From: func(context.Context, secret.Request) ([]byte, error) { return nil, asked }}}
 			_, err := l.Load(t.Context(), path)
 			if mode&0o077 != 0 {
 				wantError(t, err, fmt.Sprintf("mode %04o", mode), "chmod 600 "+path)
@@ -477,12 +477,12 @@ func rewrite(t *testing.T, path string, b []byte) {
 func TestEncryptedFileWithEachByteChangedAndAtEachLength(t *testing.T) {
 	good := encryptedPEM(t, 1)
 	path := file(t, good)
-	l := secret.Loader{Passphrase: secret.FromValue(passphrase)}
+	l := secret.Loader{Passphrase: secret.Passphrase{From: secret.FromValue(passphrase)}}
 	if _, err := l.Load(t.Context(), path); err != nil {
 		t.Fatal(err)
 	}
 	asked := errors.New("asked")
-	unasked := secret.Loader{Passphrase: func(context.Context, string, bool) ([]byte, error) { return nil, asked }}
+	unasked := secret.Loader{Passphrase: secret.Passphrase{From: func(context.Context, secret.Request) ([]byte, error) { return nil, asked }}}
 	sound := 0
 	for i := range good {
 		bad := slices.Clone(good)
@@ -552,7 +552,7 @@ func TestEncryptedKeyOfAnotherAlgorithm(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED SIGSTORE PRIVATE KEY", Bytes: envelope})
-	_, err = secret.Loader{Passphrase: secret.FromValue(passphrase)}.Load(t.Context(), file(t, b))
+	_, err = secret.Loader{Passphrase: secret.Passphrase{From: secret.FromValue(passphrase)}}.Load(t.Context(), file(t, b))
 	wantError(t, err, "expected an Ed25519 key, got *ecdh.PrivateKey")
 }
 

@@ -1,0 +1,79 @@
+// Package strength judges a passphrase before it protects a key.
+//
+// It estimates, as zxcvbn does, how many guesses a thief of the file needs who tries the likely ones first: common words and
+// names, dates, keys side by side, repetitions. A thief is taken to try 10 000 passphrases per second, which is what
+// a thousand or two cores do against the scrypt of a key file.
+package strength
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ccojocar/zxcvbn-go"
+
+	"github.com/openpowerquality/box-update-server/status"
+)
+
+const (
+	// maxJudged bounds, in bytes, the beginning of a passphrase that is judged, and with it the work: 88 bytes that may all
+	// stand for letters (4 for a, 3 for e) take seconds. The rest can only make the passphrase stronger.
+	maxJudged = 40
+
+	// leastScore is zxcvbn's score, of 0 to 4, that is needed: a thief needs over a million seconds.
+	leastScore = 3
+)
+
+// known are words that a thief of our files tries first.
+var known = []string{"boxsign", "boxup", "box", "update", "server", "opq", "release", "signer"}
+
+// Check refuses a weak passphrase. The error says why it is weak and how long a thief would need; it doesn't show the passphrase.
+func Check(passphrase []byte) error {
+	judged, repeats := unit(strings.ToValidUTF8(string(passphrase[:min(len(passphrase), maxJudged)]), "?"))
+	found := zxcvbn.PasswordStrength(judged, known)
+	if found.Score >= leastScore {
+		return nil
+	}
+	why := "it is short"
+	longest := 0
+	for _, m := range found.MatchSequence {
+		if text := patterns[m.Pattern]; text != "" && m.J-m.I+1 > longest {
+			why, longest = text, m.J-m.I+1
+		}
+	}
+	if repeats {
+		why = patterns["repeat"]
+	}
+	return status.WithHint(fmt.Errorf("too weak: %s; a thief of the file would find it within %s", why, duration(found.CrackTime)),
+		"take four random words or more, or let a password manager make one; --weak-passphrase accepts this one")
+}
+
+// patterns says why what zxcvbn found makes a passphrase weak, by its names of the patterns.
+var patterns = map[string]string{
+	"dictionary": "it is made of common words, names or passwords",
+	"spatial":    "it is made of keys that lie side by side",
+	"repeat":     "it repeats itself",
+	"sequence":   "it is made of letters or digits in sequence",
+}
+
+// unit returns what s repeats, the last time perhaps in part, or s if it repeats nothing.
+func unit(s string) (_ string, repeats bool) {
+	for n := 1; n <= len(s)/2; n++ {
+		if strings.HasPrefix(s, s[n:]) {
+			return s[:n], true
+		}
+	}
+	return s, false
+}
+
+// duration returns a time in seconds as people say it.
+func duration(seconds float64) string {
+	for _, u := range []struct {
+		name string
+		in   float64
+	}{{"day", 24 * 60 * 60}, {"hour", 60 * 60}, {"minute", 60}} {
+		if n := int(seconds/u.in + 0.5); n > 1 {
+			return fmt.Sprintf("%d %ss", n, u.name)
+		}
+	}
+	return "two minutes"
+}
