@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -30,9 +32,14 @@ func TestDocumentationOfCommands(t *testing.T) {
 // checkMan formats all pages: none has a mistake, and each says what it is about.
 func checkMan(t *testing.T, dir string) {
 	need(t, "man", "man-db")
-	pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
+	pages, err := filepath.Glob(filepath.Join(dir, "*.[15]"))
 	if err != nil || len(pages) < 2*len(commands(t)) {
 		t.Fatalf("got %q, %v", pages, err)
+	}
+	for _, name := range []string{"boxup.json.5", "box-update-server.json.5"} {
+		if !slices.Contains(pages, filepath.Join(dir, name)) {
+			t.Errorf("there is no page %s", name)
+		}
 	}
 	for _, page := range pages {
 		cmd := exec.Command("man", "--local-file", "--warnings=w", page)
@@ -40,7 +47,21 @@ func checkMan(t *testing.T, dir string) {
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
-		name := strings.TrimSuffix(filepath.Base(page), ".1")
+		name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(page), ".1"), ".5")
+		sections := []string{"NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"}
+		if strings.HasSuffix(page, ".5") {
+			sections = []string{"NAME", "DESCRIPTION", "EXAMPLES", "SEE ALSO"}
+		}
+		for _, s := range sections {
+			if !strings.Contains(string(out), "\n"+s+"\n") {
+				t.Errorf("%s has no section %s", filepath.Base(page), s)
+			}
+		}
+		for _, other := range regexp.MustCompile(`([a-z.-]+)\(([15])\)`).FindAllStringSubmatch(string(out), -1) {
+			if !slices.Contains(pages, filepath.Join(dir, other[1]+"."+other[2])) {
+				t.Errorf("%s refers to %s, which does not exist", filepath.Base(page), other[0])
+			}
+		}
 		if err != nil || stderr.Len() > 0 || !strings.Contains(string(out), name) || !strings.Contains(string(out), "Feb 2019") {
 			t.Errorf("%s: %v\n%s%s", name, err, stderr.String(), out)
 		}

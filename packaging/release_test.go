@@ -183,7 +183,11 @@ func checkPackages(t *testing.T, dist, arches string) {
 			if !bytes.Equal(packed, built) {
 				t.Errorf("%s: another program than the one beside it", deb)
 			}
-			for _, path := range []string{"usr/share/man/man1/" + c + ".1.gz", "usr/share/bash-completion/completions/" + c,
+			page := "usr/share/man/man5/" + c + ".json.5.gz"
+			if c == "boxsign" {
+				page = "usr/share/man/man1/boxsign-publish.1.gz"
+			}
+			for _, path := range []string{page, "usr/share/man/man1/" + c + ".1.gz", "usr/share/bash-completion/completions/" + c,
 				"usr/share/zsh/vendor-completions/_" + c, "usr/share/fish/vendor_completions.d/" + c + ".fish", "usr/share/doc/" + c + "/copyright",
 				"usr/share/doc/" + c + "/changelog.gz", "usr/share/doc/" + c + "/docs/GLOSSARY.md"} {
 				if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Size() == 0 {

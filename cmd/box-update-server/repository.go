@@ -26,9 +26,9 @@ func mirrorCommand(p *server.Program) *cobra.Command {
 			"or from a variable, as env:NAME. With \"upstream\" in the settings, serve does the same.",
 		Example: "  box-update-server mirror http://127.0.0.1:8151 --root 1.root.json \\\n    --data-dir M --listen 127.0.0.1:8152\n" +
 			"  box-update-server mirror --once --config /etc/box-update-server/mirror.json",
-		Annotations: map[string]string{command.ManualKey: "Exit codes:\n  0  with --once: complete and fresh\n  1  failed\n  2  usage\n" +
+		Annotations: map[string]string{command.ManualKey: "Exit codes:\n  0  stopped by a signal; with --once: complete and fresh\n  1  failed\n  2  usage\n" +
 			"  3  with --once: no upstream could be reached\n  4  with --once: what an upstream sent was refused\n" +
-			"  5  with --once: too little room\n  6  with --once: complete, but what the upstream has is expired\n\n" +
+			"  5  with --once: too little room\n  6  with --once: complete, but what the upstream has is expired\n  130  with --once: interrupted by Ctrl-C\n\n" +
 			"After 3 or 4 a newer list may be served without the archives that no upstream has whole; the next run asks for them " +
 			"again. After 1, 2 and 5 the old copy is served unchanged."},
 		RunE: func(cmd *cobra.Command, args []string) error {

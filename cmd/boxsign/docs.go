@@ -12,9 +12,21 @@ import (
 // main writes man pages and completions instead of running the command.
 func main() {
 	s := cli.System()
-	root := newRoot(s, 0)
-	root.Long += "\n\nEnvironment: " + keysVariable + " and " + repoVariable + " stand for --keys and --repo. " + passphraseVariable +
-		" is the passphrase of key files, and " + backupVariable + " that of backups; without them boxsign asks on the terminal. " +
-		agentVariable + " is the socket of an ssh-agent."
-	os.Exit(docs.Run(root, s))
+	os.Exit(docs.Run(newRoot(s, 0), docs.Manual{
+		Environment: []docs.Entry{
+			{Name: keysVariable, Text: "The directory of keys, if --keys is not given."},
+			{Name: repoVariable, Text: "The directory or URL of the repository, if --repo is not given."},
+			{Name: passphraseVariable, Text: "The passphrase of key files, if --passphrase-file is not given. Without it, boxsign asks on the terminal."},
+			{Name: backupVariable, Text: "The passphrase of backups, in the same way."},
+			{Name: agentVariable, Text: "The socket of the ssh-agent."},
+			{Name: epochVariable, Text: "The time of all files in an update that is built, in Unix seconds, and its version if none is given."},
+			{Name: "HTTP_PROXY, HTTPS_PROXY, NO_PROXY", Text: "The proxy for requests."},
+			{Name: "NO_COLOR", Text: "If it is not empty, messages have no colour."},
+		},
+		Files: []docs.Entry{
+			{Name: "~/.boxsign", Text: "The directory of keys: root.pem, release.pem and online.pem, the public keys beside them, and what the keys trust."},
+			{Name: "REPO/metadata/1.root.json", Text: "The root that boxes and mirrors are given by hand."},
+			{Name: "ARCHIVE.sha256, ARCHIVE.sig", Text: "The checksum line of an archive, and the detached signature of that line."},
+		},
+	}, s))
 }
