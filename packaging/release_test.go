@@ -29,6 +29,7 @@ func TestRelease(t *testing.T) {
 	dist := r.make(t)
 	t.Run("files", func(t *testing.T) { checkFiles(t, dist) })
 	t.Run("programs", func(t *testing.T) { checkPrograms(t, dist, r.arches) })
+	t.Run("install", func(t *testing.T) { checkInstall(t, dist) })
 	t.Run("packages", func(t *testing.T) { checkPackages(t, dist, r.arches) })
 	t.Run("signed", func(t *testing.T) { checkSigned(t, dist, boxsign, keys) })
 	t.Run("twice", func(t *testing.T) { checkTwice(t, dist, r) })
@@ -103,6 +104,35 @@ func checkFiles(t *testing.T, dist string) {
 	cmd := exec.Command("sha256sum", "-c", "--quiet", "--strict", "SHA256SUMS")
 	cmd.Dir = dist
 	run(t, cmd)
+}
+
+// What README says of installing a release fits its files: sums are compared as it says, and the files that it names are there.
+func checkInstall(t *testing.T, dist string) {
+	page, err := os.ReadFile("../README.md")
+	must(t, err)
+	_, section, _ := strings.Cut(string(page), "\n## Install\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	sums := "sha256sum -c --ignore-missing SHA256SUMS"
+	if !strings.Contains(section, "    $ "+sums+"\n") {
+		t.Errorf("README does not say %s", sums)
+	}
+	cmd := exec.Command("sh", "-c", sums)
+	cmd.Dir = dist
+	run(t, cmd)
+	named := regexp.MustCompile(`(?m)^    \$ .* (?:\./)?(\w[\w*-]*_amd64\.deb|[a-z-]+-linux-amd64)\b`).FindAllStringSubmatch(section, -1)
+	if len(named) < 2 {
+		t.Errorf("README names %d files", len(named))
+	}
+	for _, m := range named {
+		if found, err := filepath.Glob(filepath.Join(dist, m[1])); err != nil || len(found) != 1 {
+			t.Errorf("README: %s is %q in a release, %v", m[1], found, err)
+		}
+	}
+	for _, m := range regexp.MustCompile(`go install \S+/(cmd/\S+)@latest`).FindAllStringSubmatch(section, -1) {
+		if _, err := os.Stat(filepath.Join("..", m[1], "main.go")); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // contents returns the files of a directory.

@@ -143,7 +143,7 @@ lose() { rm $(find R/sha256 -name "$(sha256sum $1 | cut -c1-64)"); }
 
 func TestRunbooks(t *testing.T) {
 	t.Parallel()
-	script := commands(t, "RUNBOOKS.md") + commands(t, "THREATS.md")
+	script := commands(t, "RUNBOOKS.md") + commands(t, "REPLACE.md") + commands(t, "THREATS.md")
 	// What the runbooks are about happens here.
 	for _, h := range []struct{ at, happens string }{
 		{"boxsign publish --keys K $U $O\n", "lose $U\n"},
@@ -154,9 +154,52 @@ func TestRunbooks(t *testing.T) {
 		}
 		script = strings.Replace(script, h.at, h.happens+h.at, 1)
 	}
-	out := runPage(t, t.TempDir(), before+script)
+	dir := t.TempDir()
+	script, answers := keepAnswers(t, script)
+	out := runPage(t, dir, before+script)
+	checkAnswers(t, dir, answers)
 	wantAll(t, out, "the repository has lost its archive", "state: restored", "checked 1 updates: 0 problems", "checked", "root: 1 -> 2",
 		"the origin does not sign with the new online key", "exported 2 archives", "imported 2 archives", "imported 0 archives", "withdrawn: ", "1550190684")
+}
+
+// promise is what a page says that a command prints, with … for what differs.
+type promise struct{ command, answer string }
+
+// keepAnswers returns the promises of a script, in its order: the lines "#> ANSWER" below a command. The script that it
+// returns keeps what these commands print. Each curl has a promise.
+func keepAnswers(t *testing.T, script string) (string, []promise) {
+	t.Helper()
+	var promises []promise
+	for _, m := range regexp.MustCompile(`(?m)^(.+)\n((?:#> .*\n)+)`).FindAllStringSubmatch(script, -1) {
+		answer := strings.ReplaceAll("\n"+m[2], "\n#> ", "\n")
+		script = strings.Replace(script, m[0], fmt.Sprintf("%s | tee answer.%d\n", m[1], len(promises)), 1)
+		promises = append(promises, promise{m[1], strings.TrimSpace(answer)})
+	}
+	for line := range strings.Lines(script) {
+		if strings.HasPrefix(line, "curl ") && !strings.Contains(line, "| tee answer.") {
+			t.Errorf("the page does not say what is answered to %s", line)
+		}
+	}
+	return "set -o pipefail\n" + script, promises
+}
+
+// checkAnswers compares what commands printed with what the page promises.
+func checkAnswers(t *testing.T, dir string, promises []promise) {
+	t.Helper()
+	if len(promises) < 8 {
+		t.Errorf("only %d promises", len(promises))
+	}
+	for i, p := range promises {
+		b, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("answer.%d", i)))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		want := strings.ReplaceAll(regexp.QuoteMeta(p.answer), "…", ".+")
+		if got := strings.TrimSpace(string(b)); !regexp.MustCompile("^" + want + "$").MatchString(got) {
+			t.Errorf("%s\ngot  %s\nwant %s", p.command, got, p.answer)
+		}
+	}
 }
 
 // TestThreats looks for each test that the threat model names.

@@ -97,23 +97,6 @@ func insertBefore(t *testing.T, script string, before map[string]string) string 
 	return script
 }
 
-func TestREADME(t *testing.T) {
-	t.Parallel()
-	script := insertBefore(t, useLocalNames(pageCommands(t, "README.md")), map[string]string{
-		"boxsign publish --keys K opq": "cp K/release.pub .",
-		"BOX_UPDATE_SERVER_SETTINGS=":  "mkdir updates old; cp opq-box-update-*.tar.bz2 old; box-update-server serve --updates-dir old --listen 127.0.0.1:8159",
-		"box-update-server config":     `echo '{"port": 8151, "updates_dir": "updates"}' >etc.json`,
-		"box-update-server mirror http://127.0.0.1:8151 --root 1.root.json --data-dir M --listen": "update $U; boxsign publish --keys K $U http://127.0.0.1:8151",
-		"wget http": "rm $U",
-	})
-	script = strings.Replace(script, "import --root 1.root.json --data-dir M -", "import --root 1.root.json --data-dir I -", 1) // the island has an M of its own
-	out := runPage(t, t.TempDir(), publicPrelude+script)
-	wantAll(t, out, "withdrawn: opq-box-update-1550190683.tar.bz2", `"updates_dir": "updates"`, "0 updates and 0s behind", "imported 1 archives", "Signature Verified Successfully")
-	if n := strings.Count(script, "\n"); n < 30 {
-		t.Errorf("only %d lines", n)
-	}
-}
-
 // buildBoxup builds boxup for ARMv6.
 func buildBoxup(t *testing.T, path string) {
 	t.Helper()
@@ -158,10 +141,11 @@ func TestPublishPage(t *testing.T) {
 func TestPagesWithCommands(t *testing.T) {
 	t.Parallel()
 	run := map[string]string{
-		"README.md":                      "TestREADME",
+		"README.md":                      "TestTours of docs/tour, and TestRelease of packaging for what installs",
 		"docs/BOX.md":                    "TestBoxPage",
 		"docs/MIRROR.md":                 "TestManual of cmd/box-update-server",
 		"docs/PUBLISH.md":                "TestPublishPage",
+		"docs/REPLACE.md":                "TestRunbooks",
 		"docs/RUNBOOKS.md":               "TestRunbooks",
 		"docs/SERVING.md":                "TestServingPage and TestDocumentedNginx of cmd/box-update-server",
 		"docs/SIGNER.md":                 "TestSignerPage",
