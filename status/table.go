@@ -63,7 +63,7 @@ var table = [lastKind + 1]facts{
 	Stranded: {
 		text:   "the new root does not accept what is published",
 		wire:   Wire{"stranded", http.StatusConflict, "add the new key first, publish with it, then remove the old one"},
-		signer: "the keys of the next root must first sign what is published: boxsign rotate does all steps, and boxsign root threshold says which are left",
+		signer: "the keys of the next root must first sign what is published: to replace a key, boxsign rotate release or boxsign rotate online does all steps; boxsign root threshold says which are left",
 	},
 	Fork: {
 		text: "two different files for one version", hostile: true,

@@ -62,12 +62,12 @@ func useFreePorts(t *testing.T, script string) string {
 const signerPrelude = `
 boxsign() {
 	case "$*" in
-	key*|sign*|verify*|status*|build*|inspect*|backup*|restore*|"rollout show"*) command boxsign "$@" ;;
+	key*|sign*|verify*|status*|build*|inspect*|diff*|backup*|restore*|"rollout show"*) command boxsign "$@" ;;
 	*) command boxsign "$@" --yes ;;
 	esac
 }
-declare -A servers
-trap 'kill ${servers[@]}; wait' EXIT
+declare -A servers=()
+trap '[ ${#servers[@]} = 0 ] || kill ${servers[@]}; wait' EXIT
 box-update-server() {
 	case "$*" in
 	serve*|mirror*) ;;

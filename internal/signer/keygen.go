@@ -75,7 +75,7 @@ func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
 	switch {
 	case name != "" && (!public.IsZero() || agent != "" && agent != name):
 		return status.WithHint(fmt.Errorf("%s: %w", name, fs.ErrExist),
-			"boxsign never overwrites a key: choose another directory with --keys, or replace the key with boxsign rotate")
+			"boxsign never overwrites a key: choose another directory with --keys, or replace the key with "+replaceCommand(p))
 	case name != "":
 		_, err := ring.completeKey(ctx, string(p))
 		return err
@@ -85,6 +85,14 @@ func makeKey(ctx context.Context, ring *keyring, p part, agent string) error {
 		return err
 	}
 	return ring.create(ctx, string(p), key, agent)
+}
+
+// replaceCommand returns the commands that replace the key of a part.
+func replaceCommand(p part) string {
+	if p == rootPart {
+		return "boxsign root add-key and boxsign root remove-key"
+	}
+	return "boxsign rotate " + string(p)
 }
 
 // newKey generates a key or, if agent is not "", loads that key of the ssh-agent.
@@ -123,7 +131,7 @@ func (k *keyring) describe(bases ...string) (KeyList, error) {
 		all = append(all, keyFacts(base, public, name))
 	}
 	if len(all) == 0 {
-		return nil, status.WithHint(fmt.Errorf("%s: no key", k.dir), "name the directory of your keys with --keys DIR, or make a key with boxsign keygen")
+		return nil, status.WithHint(fmt.Errorf("%s: no key", k.dir), "name the directory of your keys with --keys DIR, or make a key, such as with boxsign keygen release")
 	}
 	return all, nil
 }

@@ -55,7 +55,7 @@ func (x *session) addUpdate(e *trust.TargetsEdit, a trust.Addition) error {
 	had, listed := x.base.Release(a.Name)
 	if given := a.Conditions; listed && had.Digest() == a.Digest && !given.Equal(trust.Conditions{}) && !given.Equal(had.Conditions()) {
 		return status.WithHint(fmt.Errorf("%v is listed already, with other conditions", a.Name),
-			"change its rollout with boxsign rollout; for other hardware or another lowest version, build it again with another version")
+			"let all boxes take it with boxsign rollout finish, or stop it with boxsign rollout pause; for other hardware or another lowest version, build it again with another version")
 	}
 	return e.Add(a)
 }

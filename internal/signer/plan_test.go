@@ -2,8 +2,10 @@ package signer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -162,11 +164,15 @@ func TestListWarnings(t *testing.T) {
 // A product is known that was listed once, even if nothing of it is listed now.
 func TestWithdrawnProductIsKnown(t *testing.T) {
 	s, archives := newSigner(t)
-	if _, err := s.Add(t.Context(), AddOptions{}, archives[0]); err != nil {
+	other := filepath.Join(filepath.Dir(archives[0]), "q-1.tar.gz")
+	if _, err := s.Build(t.Context(), filepath.Join(filepath.Dir(archives[0]), "DIR"), BuildOptions{Out: other}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Add(t.Context(), AddOptions{}, archives[0], other); err != nil {
 		t.Fatal(err)
 	}
 	c, err := s.Withdraw(t.Context(), ListOptions{}, "p-1.tar.gz")
-	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Text(), "\nwarning: the list becomes empty: ") {
+	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Text(), "\nwarning: no update of the product p stays listed\n") {
 		t.Fatalf("got %q, %v", c.Warnings, err)
 	}
 	if c, err = s.Add(t.Context(), AddOptions{}, archives[1]); err != nil || len(c.Warnings) != 0 {
@@ -175,11 +181,11 @@ func TestWithdrawnProductIsKnown(t *testing.T) {
 }
 
 func TestVersionBefore(t *testing.T) {
-	_, list, _ := planned(t, []step{{name: "p-1.tar.bz2"}, {name: "p-2.tar.bz2"}, {name: "p-2.tar.gz"}, {name: "p-4.tar.gz"}, {name: "q-3.tar.gz"}}, nil)
+	_, list, _ := planned(t, []step{{name: "p-1.tar.bz2"}, {name: "p-2.tar.bz2"}, {name: "p-2.tar.gz"}, {name: "p-4.tar.gz"}, {name: "p-4.tar.bz2"}, {name: "q-3.tar.gz"}}, nil)
 	at := func(name string) trust.Release {
 		return list[slices.IndexFunc(list, func(r trust.Release) bool { return r.Name().String() == name })]
 	}
-	for name, want := range map[string]string{"p-4.tar.gz": "p-2.tar.gz", "p-2.tar.gz": "p-1.tar.bz2", "p-1.tar.bz2": "", "q-3.tar.gz": ""} {
+	for name, want := range map[string]string{"p-4.tar.gz": "p-2.tar.gz", "p-4.tar.bz2": "p-2.tar.bz2", "p-2.tar.gz": "p-1.tar.bz2", "p-1.tar.bz2": "", "q-3.tar.gz": ""} {
 		before, ok := versionBefore(at(name), list)
 		got := ""
 		if ok {
@@ -255,4 +261,66 @@ func flipByte(t *testing.T, path string, at int) {
 	b[at] ^= 1
 	testworld.Must(t, os.Chmod(path, 0o600))
 	testworld.Must(t, os.WriteFile(path, b, 0o600))
+}
+
+// An archive is compared only if it is what was signed, and downloaded only if it is not too large.
+func TestContentsAreVerified(t *testing.T) {
+	s, archives := newSigner(t)
+	if _, err := s.Add(t.Context(), AddOptions{}, archives[0]); err != nil {
+		t.Fatal(err)
+	}
+	x, err := openSession(t.Context(), s, false)
+	testworld.Must(t, err)
+	defer x.close()
+	r, _ := x.base.Release(testworld.Name("p-1.tar.gz"))
+	f, err := os.Open(archives[1])
+	testworld.Must(t, err)
+	defer f.Close()
+	if c, err := verifiedContents(t.Context(), r, f); !errors.Is(err, trust.ErrMismatch) || c != nil {
+		t.Errorf("another archive: got %v, %v", c, err)
+	}
+
+	ring := testworld.NewKeyring("")
+	large := testworld.SignList(t, ring.Init(t, testworld.Start, 1), &trust.Ledger{}, testworld.Start, ring.Releases, func(e *trust.TargetsEdit) error {
+		a := testworld.Addition("p-1.tar.gz", []byte("p"))
+		a.Length = maxDownload + 1
+		return e.Add(a)
+	})
+	at := &session{} // at an origin, which it never asks
+	if _, _, err := at.contentsOf(t.Context(), large.Releases()[0], given{}, ""); err == nil || !strings.Contains(err.Error(), "268435457 bytes") {
+		t.Errorf("large: got %v", err)
+	}
+}
+
+func TestFileChanges(t *testing.T) {
+	file := func(mode string, size int64, content, link string) File {
+		f := File{Path: "a", Mode: mode, Size: size, Link: link}
+		if content != "" {
+			f.Digest = update.Sum([]byte(content))
+		}
+		return f
+	}
+	plain := file("-rw-r--r--", 3, "abc", "")
+	for _, c := range []struct {
+		before, now File
+		want        string
+	}{
+		{plain, plain, ""},
+		{plain, file("-rw-r--r--", 4, "abcd", ""), "a (3 -> 4 bytes)"},
+		{plain, file("-rw-r--r--", 3, "abd", ""), "a (other content, 3 bytes)"},
+		{plain, file("-rwxr-xr-x", 3, "abc", ""), "a (-rw-r--r-- -> -rwxr-xr-x)"},
+		{plain, file("-rwxr-xr-x", 4, "abcd", ""), "a (3 -> 4 bytes, -rw-r--r-- -> -rwxr-xr-x)"},
+		{plain, file("-rw-r--r--", 0, "", "b"), "a (3 bytes -> link to b)"},
+		{file("lrwxrwxrwx", 0, "", "b"), file("lrwxrwxrwx", 0, "", "c\x1b"), `a (link to b -> link to c\x1b)`},
+		{file("lrwxrwxrwx", 0, "", "b"), plain, "a (link to b -> 3 bytes, lrwxrwxrwx -> -rw-r--r--)"},
+		{file("drwxr-xr-x", 0, "", ""), plain, "a (drwxr-xr-x -> -rw-r--r--)"},
+	} {
+		got := ""
+		if d := compareContents(contents{"a": c.before}, contents{"a": c.now}); len(d.Changed) == 1 {
+			got = d.Changed[0].describe()
+		}
+		if got != c.want {
+			t.Errorf("%+v, %+v: got %q, want %q", c.before, c.now, got, c.want)
+		}
+	}
 }
