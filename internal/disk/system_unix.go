@@ -14,8 +14,8 @@ import (
 // NonBlock is a flag for opening a file: it does not wait for the writer of a pipe.
 const NonBlock = syscall.O_NONBLOCK
 
-// PrivateModes says that the mode of a file tells who can read it.
-const PrivateModes = true
+// UnixModes says that the mode of a file tells who can read it, and whether it is a program.
+const UnixModes = true
 
 // OpenNoFollow opens a file as os.OpenFile does, but neither follows a symbolic link, for which the error is ErrNotRegular,
 // nor waits for the writer of a pipe.

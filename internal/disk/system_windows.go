@@ -11,8 +11,9 @@ import (
 // NonBlock is a flag for opening a file, which does nothing here: named pipes are no files.
 const NonBlock = 0
 
-// PrivateModes says that the mode of a file does not tell who can read it: the access list of its directory does.
-const PrivateModes = false
+// UnixModes says that the mode of a file tells neither who can read it, which the access list of its directory does, nor
+// whether it is a program.
+const UnixModes = false
 
 // OpenNoFollow opens a file as os.OpenFile does, but refuses a symbolic link with ErrNotRegular. Another program could put
 // one there between the look and the opening; in a directory of this user, none does.

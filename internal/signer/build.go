@@ -45,6 +45,9 @@ func (s *Signer) Build(ctx context.Context, dir string, o BuildOptions) (Archive
 		return Archive{}, withBuildHint(err)
 	}
 	s.warnOfInterpreter(result)
+	if !disk.UnixModes {
+		s.Warn("files have no modes on this system: those that begin with #! or as ELF are programs in the update, all others are not")
+	}
 	return result, nil
 }
 

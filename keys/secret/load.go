@@ -61,7 +61,7 @@ func readPrivate(path string, size int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: expected a regular file, got one of mode %v", path, info.Mode())
 	}
-	if others := info.Mode().Perm() & 0o077; others != 0 && disk.PrivateModes {
+	if others := info.Mode().Perm() & 0o077; others != 0 && disk.UnixModes {
 		return nil, fmt.Errorf("%s: mode %04o gives access to others than its owner, expected 0600; run chmod 600 %[1]s, and replace the secret if others had access", path, info.Mode().Perm())
 	}
 	b, err := disk.ReadAll(file, size)

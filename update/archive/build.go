@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -156,7 +157,7 @@ func openSame(src *os.Root, name string, info fs.FileInfo) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	if !os.SameFile(info, now) {
+	if s := disk.StampOf(now); !s.SameFile(disk.StampOf(info)) || !s.SameBytes(disk.StampOf(info)) {
 		f.Close()
 		return nil, fmt.Errorf("%s was replaced while it was read", name)
 	}
@@ -250,7 +251,7 @@ func (b *builder) link(name string) error {
 	if err != nil {
 		return err
 	}
-	return b.header(tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777})
+	return b.header(tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: filepath.ToSlash(target), Mode: 0o777})
 }
 
 func (b *builder) file(name string, info fs.FileInfo) error {
@@ -269,8 +270,15 @@ func (b *builder) file(name string, info fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
+	program := before.Mode()&0o100 != 0
+	if !disk.UnixModes {
+		program, err = isProgram(f)
+		if err != nil {
+			return err
+		}
+	}
 	mode := int64(0o644)
-	if name == InstallScript || before.Mode()&0o100 != 0 {
+	if name == InstallScript || program {
 		mode = 0o755
 	}
 	if err := b.regular(name, mode, before.Size(), f); err != nil {
@@ -284,6 +292,18 @@ func (b *builder) file(name string, info fs.FileInfo) error {
 		return changed(name)
 	}
 	return nil
+}
+
+// isProgram reports whether a file is a program for boxes by how it begins: "#!" or as ELF. It is asked where files have no
+// mode that says so.
+func isProgram(f io.ReaderAt) (bool, error) {
+	head := make([]byte, 4)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	head = head[:n]
+	return bytes.HasPrefix(head, []byte("#!")) || string(head) == "\x7fELF", nil
 }
 
 // regular writes a regular file of size bytes, which must be all of body.
