@@ -16,12 +16,32 @@ const NonBlock = 0
 const UnixModes = false
 
 // OpenNoFollow opens a file as os.OpenFile does, but refuses a symbolic link with ErrNotRegular. Another program could put
-// one there between the look and the opening; in a directory of this user, none does.
+// one there between the look and the opening; in a directory of this user, none does. The file may be renamed and removed
+// while it is open, as on other systems.
 func OpenNoFollow(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) != 0 {
 		return nil, notRegular(path)
 	}
-	return os.OpenFile(path, flag, perm)
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	access := map[int]uint32{
+		os.O_RDONLY: windows.GENERIC_READ, os.O_WRONLY: windows.GENERIC_WRITE, os.O_RDWR: windows.GENERIC_READ | windows.GENERIC_WRITE,
+	}[flag&(os.O_WRONLY|os.O_RDWR)]
+	mode := uint32(windows.OPEN_EXISTING)
+	switch {
+	case flag&(os.O_CREATE|os.O_EXCL) == os.O_CREATE|os.O_EXCL:
+		mode = windows.CREATE_NEW
+	case flag&os.O_CREATE != 0:
+		mode = windows.OPEN_ALWAYS
+	}
+	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
+	h, err := windows.CreateFile(name, access, share, nil, mode, windows.FILE_ATTRIBUTE_NORMAL, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(h), path), nil
 }
 
 // HasOneName reports whether an open file is a regular one without a second name.
