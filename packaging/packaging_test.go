@@ -66,6 +66,7 @@ func commands(t *testing.T) (names []string) {
 // A release is made by the script that makes all of them.
 type release struct {
 	arches  string
+	desktop string   // "" for none
 	version string   // of the programs
 	number  string   // of the update
 	keys    string   // directory of the release key
@@ -75,7 +76,7 @@ type release struct {
 }
 
 func newRelease() release {
-	return release{arches: "amd64 armv6", version: "v1.2.0", number: epoch, in: source}
+	return release{arches: "amd64 armv6", desktop: "windows-amd64 darwin-arm64", version: "v1.2.0", number: epoch, in: source}
 }
 
 // make makes the release in a new directory, which it returns.
@@ -83,7 +84,7 @@ func (r release) make(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "dist")
 	cmd := exec.Command(filepath.Join(r.in, "packaging", "release"))
-	cmd.Env = append(os.Environ(), "OUT="+dir, "ARCHES="+r.arches, "VERSION="+r.version, "RELEASE="+r.number,
+	cmd.Env = append(os.Environ(), "OUT="+dir, "ARCHES="+r.arches, "DESKTOPS="+r.desktop, "VERSION="+r.version, "RELEASE="+r.number,
 		"KEYS="+r.keys, "REPO="+r.repo, "YES=yes", "SOURCE_DATE_EPOCH="+epoch, "BOXSIGN_PASSPHRASE=mosaic-Tulip-93-harbor")
 	cmd.Env = append(cmd.Env, r.env...)
 	run(t, cmd)

@@ -30,6 +30,7 @@ func TestRelease(t *testing.T) {
 	t.Run("files", func(t *testing.T) { checkFiles(t, dist) })
 	t.Run("programs", func(t *testing.T) { checkPrograms(t, dist, r.arches) })
 	t.Run("install", func(t *testing.T) { checkInstall(t, dist) })
+	t.Run("desktops", func(t *testing.T) { checkDesktops(t, dist, r.desktop) })
 	t.Run("packages", func(t *testing.T) { checkPackages(t, dist, r.arches) })
 	t.Run("signed", func(t *testing.T) { checkSigned(t, dist, boxsign, keys) })
 	t.Run("twice", func(t *testing.T) { checkTwice(t, dist, r) })
@@ -41,9 +42,10 @@ func TestRelease(t *testing.T) {
 func TestReleaseForOtherMachines(t *testing.T) {
 	t.Parallel()
 	r := newRelease()
-	r.arches = "arm64 armhf"
+	r.arches, r.desktop = "arm64 armhf", "windows-arm64 darwin-amd64"
 	dist := r.make(t)
 	checkPrograms(t, dist, r.arches)
+	checkDesktops(t, dist, r.desktop)
 	checkPackages(t, dist, r.arches)
 }
 
@@ -87,7 +89,7 @@ func hasBoxup(t *testing.T) bool {
 }
 
 func checkFiles(t *testing.T, dist string) {
-	want := []string{"SHA256SUMS"}
+	want := []string{"SHA256SUMS", "boxsign-darwin-arm64", "boxsign-windows-amd64.exe"}
 	for _, c := range commands(t) {
 		for _, arch := range []string{"amd64", "armv6"} {
 			want = append(want, c+"-linux-"+arch, c+"_1.2.0_"+arch+".deb")
@@ -175,6 +177,30 @@ func checkPrograms(t *testing.T, dist, arches string) {
 		}
 		if out := run(t, cmd); out != "box-update-server version v1.2.0\n" {
 			t.Errorf("%s: got %q", arch, out)
+		}
+	}
+}
+
+// boxsign is built for the computers where signers sit.
+func checkDesktops(t *testing.T, dist, desktops string) {
+	for desktop := range strings.FieldsSeq(desktops) {
+		path := filepath.Join(dist, "boxsign-"+desktop)
+		if strings.HasPrefix(desktop, "windows-") {
+			path += ".exe"
+		}
+		info, err := buildinfo.ReadFile(path)
+		must(t, err)
+		var system, arch string
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "GOOS":
+				system = s.Value
+			case "GOARCH":
+				arch = s.Value
+			}
+		}
+		if got := system + "-" + arch; got != desktop {
+			t.Errorf("%s is for %s", filepath.Base(path), got)
 		}
 	}
 }

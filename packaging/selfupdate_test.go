@@ -45,6 +45,7 @@ func checkSelfUpdate(t *testing.T, dist, boxsign string, r release) {
 		}
 	}
 	updates(epoch, "v1.2.0")
+	r.desktop = ""
 	r.arches, r.version, r.number, r.repo = "amd64", "v1.3.0", "1550190684", origin
 	r.make(t)
 	updates("1550190684", "v1.3.0")
