@@ -224,8 +224,10 @@ func (o *options) keysDir(s cli.Streams) string {
 	if dir := s.Getenv(keysVariable); dir != "" {
 		return dir
 	}
-	if home := s.Getenv("HOME"); home != "" {
-		return filepath.Join(home, ".boxsign")
+	for _, variable := range []string{"HOME", "USERPROFILE"} { // the second on Windows
+		if home := s.Getenv(variable); home != "" {
+			return filepath.Join(home, ".boxsign")
+		}
 	}
 	return ""
 }
@@ -247,7 +249,7 @@ func (o *options) passphrase(s cli.Streams, file string, variables ...string) se
 			return p
 		}
 	}
-	ask := secret.FromTerminal("/dev/tty")
+	ask := secret.FromTerminal(secret.Terminal)
 	p.From = func(ctx context.Context, r secret.Request) ([]byte, error) {
 		passphrase, err := ask(ctx, r)
 		if errors.Is(err, secret.ErrNoTerminal) {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -128,19 +127,23 @@ func FromFile(path string) Source {
 	}
 }
 
-// FromTerminal asks on the terminal at path, by custom /dev/tty, without echo. It asks for a new passphrase twice. When ctx
+// FromTerminal asks on the terminal at path, by custom Terminal, without echo. It asks for a new passphrase twice. When ctx
 // ends, the terminal is restored. The error is ErrNoTerminal if path can't be opened.
 func FromTerminal(path string) Source {
 	return func(ctx context.Context, r Request) (passphrase []byte, err error) {
-		tty, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
+		in, out, err := openTerminal(path)
 		if err != nil {
 			return nil, ErrNoTerminal
 		}
-		defer func() { err = errors.Join(err, tty.Close()) }()
-		stop := context.AfterFunc(ctx, func() { tty.SetReadDeadline(time.Unix(1, 0)) })
+		defer in.Close() // what matters, the mode, raw has restored
+		defer out.Close()
+		stop := context.AfterFunc(ctx, func() { in.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
-		err = raw(tty, func() (err error) {
-			passphrase, err = converse(tty, r)
+		err = raw(in, func() (err error) {
+			passphrase, err = converse(struct {
+				io.Reader
+				io.Writer
+			}{in, out}, r)
 			return err
 		})
 		if ctx.Err() != nil {
