@@ -139,7 +139,7 @@ func TestManualSettings(t *testing.T) {
 			t.Errorf("%s is described, and is no flag", key)
 		}
 	}
-	elsewhere := string(read(t, "..", "..", "README.md")) + string(read(t, "..", "..", "docs", "SERVING.md"))
+	elsewhere := string(read(t, "..", "..", "docs", "SERVING.md"))
 	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)`).FindAllStringSubmatch(help, -1) {
 		key := strings.ReplaceAll(m[1], "-", "_")
 		if slices.Contains([]string{"config", "once", "json", "quiet"}, key) {

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,8 +63,7 @@ func record(t *testing.T, tours [][]step) {
 	at := 0
 	for _, steps := range tours {
 		for _, s := range steps {
-			command := norm.useFreePorts(s.command)
-			if _, err := typed.WriteString(command + "\x00"); err != nil {
+			if _, err := typed.WriteString(norm.useFreePorts(s.command) + "\x00"); err != nil {
 				t.Fatal(err)
 			}
 			asked := at
@@ -77,10 +75,6 @@ func record(t *testing.T, tours [][]step) {
 			end := session.Await(mark, to)
 			spans = append(spans, span{at, to - len(mark), end})
 			at = end
-			if strings.HasSuffix(s.command, "&") {
-				addresses := address.FindAllString(command, -1)
-				waitReady(t, addresses[len(addresses)-1])
-			}
 		}
 	}
 	if err := typed.Close(); err != nil {
@@ -96,25 +90,6 @@ func record(t *testing.T, tours [][]step) {
 				t.Errorf("%s ends with %s, expected %d:\n%s", s.command, code, s.exit, s.shown)
 			}
 			spans = spans[1:]
-		}
-	}
-}
-
-// waitReady waits until a server serves.
-func waitReady(t *testing.T, address string) {
-	t.Helper()
-	for {
-		answer, err := http.Get("http://" + address + "/readyz")
-		if err == nil {
-			answer.Body.Close()
-			if answer.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal(err)
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

@@ -11,6 +11,7 @@ boxsign init --keys K --repo R
 # at "K/release.pem: " type "velvet-Orbit-27-lantern"
 # at "again: " type "velvet-Orbit-27-lantern"
 box-update-server serve --data-dir R --online-key K/online.pem --listen 127.0.0.1:8151 2> origin.log &
+until curl -fs http://127.0.0.1:8151/readyz; do sleep 1; done
 # For each update: publish it. This asks before it signs.
 boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151
 # at "[y/N]" type "y"

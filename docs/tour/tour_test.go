@@ -11,7 +11,7 @@
 //	NAME.cast  the same for `asciinema play`, with a rhythm that is made
 //
 // README shows each tour in its section, command by command. The environment variable TOUR_UPDATE=1 makes the test write
-// all of these anew instead: TOUR_UPDATE=1 go test ./docs/tour
+// all of these anew instead: TOUR_UPDATE=1 go test -count=1 ./docs/tour
 package tour_test
 
 import (
@@ -260,11 +260,11 @@ func hold(t *testing.T, path, want string) {
 	is, should := strings.Split(string(b), "\n"), strings.Split(want, "\n")
 	for i := range min(len(is), len(should)) {
 		if is[i] != should[i] {
-			t.Errorf("%s:%d has\n%s\nbut the programs show\n%s\nTOUR_UPDATE=1 go test ./docs/tour stores what they show", path, i+1, is[i], should[i])
+			t.Errorf("%s:%d has\n%s\nbut the programs show\n%s\nTOUR_UPDATE=1 go test -count=1 ./docs/tour stores what they show", path, i+1, is[i], should[i])
 			return
 		}
 	}
 	if len(is) != len(should) {
-		t.Errorf("%s has %d lines, expected %d; TOUR_UPDATE=1 go test ./docs/tour writes them", path, len(is), len(should))
+		t.Errorf("%s has %d lines, expected %d; TOUR_UPDATE=1 go test -count=1 ./docs/tour writes them", path, len(is), len(should))
 	}
 }
