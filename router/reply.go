@@ -36,6 +36,7 @@ func (w *reply) WriteHeader(status int) {
 	if h := w.Header(); status == http.StatusPreconditionFailed || status == http.StatusRequestedRangeNotSatisfiable {
 		h["Cache-Control"] = []string{cacheNever}
 		delete(h, "Content-Disposition")
+		delete(h, "Content-Length") // of the answer that is not sent
 		delete(h, "Repr-Digest")
 		delete(h, "Etag")
 	}

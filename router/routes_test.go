@@ -143,6 +143,7 @@ func TestConditions(t *testing.T) {
 		}
 	}
 	get(t, addr, "/ls", "If-None-Match: "+get(t, addr, "/ls").header.Get("Etag")).hold(t, 304, nil)
+	get(t, addr, "/ls", `If-Match: "x"`).hold(t, 412, map[string]string{"Content-Length": "0", "Etag": "-", "Cache-Control": "no-store"})
 }
 
 // hostile are paths that no resource has.

@@ -10,6 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/openpowerquality/box-update-server/internal/testworld"
 )
 
 // manual returns docs/MIRROR.md.
@@ -120,6 +124,32 @@ func TestExamples(t *testing.T) {
 		cmd.Stderr = &remarks
 		if out, err := cmd.Output(); err != nil || remarks.Len() > 0 {
 			t.Errorf("%s: %v\n%s%s", name, err, out, &remarks)
+		}
+	}
+}
+
+// TestPrintedSchemas: what an origin, its mirror and a plain server answer for programs is as the schemas say.
+func TestPrintedSchemas(t *testing.T) {
+	t.Parallel()
+	w := newSigner(t)
+	origin := w.serve()
+	w.list(map[string][]byte{newest: []byte("archive")}).publish(t, origin.base)
+	mirror := launch{args: []string{"mirror", origin.base, "--root", filepath.Join(w.dir, "metadata", "1.root.json"), "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0"}}.start(t)
+	testworld.Await(t, "the mirror has it", func() bool { return get(t, mirror.base+"/version").status == 200 })
+	plain := serve(t, t.TempDir())
+	for name, paths := range map[string][]string{"health.json": {"/", "/healthz"}, "updates.json": {"/updates.json"}} {
+		schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "..", "docs", "schema", name))
+		testworld.Must(t, err)
+		for _, base := range []string{origin.base, mirror.base, plain.base} {
+			for _, path := range paths {
+				value, err := jsonschema.UnmarshalJSON(strings.NewReader(get(t, base+path).body))
+				if err == nil {
+					err = schema.Validate(value)
+				}
+				if err != nil {
+					t.Errorf("%s%s: %v", base, path, err)
+				}
+			}
 		}
 	}
 }
