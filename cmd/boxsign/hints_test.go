@@ -17,13 +17,10 @@ import (
 	"testing"
 )
 
-// programs are the commands whose users read hints.
-var programs = []string{"boxsign", "box-update-server", "boxup"}
-
 // prose are words that follow the name of a program in a text that is no command line.
 var prose = []string{
-	"again", "asks", "verifies", "installs", "running", "chooses", "digest", "downloads", "for", "instead", "is", "keeps", "lists", "made", "makes", "moves", "names", "never", "reads",
-	"says", "shows", "signs", "stops", "tries", "without", "writes", "at", "in", "to", "needs", "status_file", "and", "that", "which", "of", "has", "on", "or",
+	"again", "asks", "digest", "verifies", "installs", "running", "chooses", "downloads", "for", "instead", "is", "keeps", "lists", "made", "makes", "moves", "names", "never", "reads",
+	"says", "shows", "signs", "stops", "tries", "without", "writes", "at", "in", "to", "needs", "and", "that", "which", "of", "has", "on", "or",
 }
 
 // A namedCommand is a command that a text of the source names.

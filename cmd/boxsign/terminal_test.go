@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,6 +67,52 @@ func TestCtrlC(t *testing.T) {
 			for _, made := range []string{"K2/root.pem", "K3", "R3"} {
 				if _, err := os.Lstat(filepath.Join(dir, made)); err == nil {
 					t.Errorf("%s was made", made)
+				}
+			}
+		})
+	}
+}
+
+// TestColors looks at the plan on a terminal: what is added and what is warned of has a colour, unless NO_COLOR or the terminal
+// forbids it.
+func TestColors(t *testing.T) {
+	t.Parallel()
+	dir := founded(t)
+	if err := os.Mkdir(filepath.Join(dir, "DIR"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "DIR", "install_update.sh"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	env := append(os.Environ(), passphraseVariable+"=mosaic-Tulip-93-harbor", "NO_COLOR=", "TERM=xterm")
+	for _, args := range []string{"build DIR -o p-1.tar.gz", "build DIR -o p-2.tar.gz", "add --keys K --repo R --yes p-2.tar.gz"} {
+		cmd := exec.Command("boxsign", strings.Fields(args)...)
+		cmd.Dir, cmd.Env = dir, env
+		if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "\x1b") {
+			t.Fatalf("%s: %v\n%q", args, err, out)
+		}
+	}
+	for name, c := range map[string]struct {
+		env     string
+		colored bool
+	}{
+		"terminal": {"TERM=xterm", true},
+		"NO_COLOR": {"NO_COLOR=1", false},
+		"dumb":     {"TERM=dumb", false},
+	} {
+		t.Run(name, func(t *testing.T) { // one after the other: each locks the keys
+			cmd := exec.Command("boxsign", "add", "--keys", "K", "--repo", "R", "p-1.tar.gz")
+			cmd.Dir, cmd.Env = dir, append(slices.Clone(env), c.env)
+			s := testworld.StartSession(t, cmd)
+			s.Await("Sign this? [y/N] ", 0)
+			s.Type("n\n")
+			shown, code := s.Wait()
+			if code != 1 {
+				t.Errorf("got exit code %d after\n%q", code, shown)
+			}
+			for _, line := range []string{"\x1b[32madded: p-1.tar.gz ", "\x1b[1;33mwarning: p-1.tar.gz is older than p-2.tar.gz"} {
+				if strings.Contains(shown, line) != c.colored || !c.colored && strings.Contains(shown, "\x1b") {
+					t.Errorf("%q: expected it %v in\n%q", line, c.colored, shown)
 				}
 			}
 		})
