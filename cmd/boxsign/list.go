@@ -109,7 +109,7 @@ once they have seen the new list. A withdrawn name never returns with another co
 		return k.Withdraw(ctx, l, names...)
 	})
 	listFlags(cmd, &l)
-	return cmd
+	return completeNames(s, cmd)
 }
 
 func newRolloutCommands(s cli.Streams) *cobra.Command {
@@ -147,7 +147,7 @@ func newRolloutChange(s cli.Streams, verb, short, long string, change rolloutCha
 }
 
 func newRolloutCommand(s cli.Streams, flags func(*options, *cobra.Command), verb, short, long string, call action) *cobra.Command {
-	return newCommand(s, &cobra.Command{
+	return completeNames(s, newCommand(s, &cobra.Command{
 		Use:     verb + " NAME [DIR|URL]",
 		Short:   short,
 		Long:    long,
@@ -158,7 +158,7 @@ func newRolloutCommand(s cli.Streams, flags func(*options, *cobra.Command), verb
 			k.Repository = args[1]
 		}
 		return call(ctx, k, args)
-	})
+	}))
 }
 
 func newCosign(s cli.Streams) *cobra.Command {

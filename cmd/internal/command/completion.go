@@ -128,12 +128,12 @@ func completeArgument(cmd *cobra.Command, args []string, _ string) ([]string, co
 		}
 		words = append(words, strings.Trim(word, "[]"))
 	}
-	var word string
-	switch n := len(words); {
-	case len(args) < n:
-		word = words[len(args)]
-	case n > 0 && (strings.HasSuffix(words[0], "…") || strings.HasSuffix(words[n-1], "…")):
-		word = words[0]
+	word := ""
+	for i, w := range words {
+		if many := strings.HasSuffix(w, "…"); many || i == len(args) {
+			word = w // or what may follow many, which is a directory
+			break
+		}
 	}
 	switch {
 	case strings.Contains(word, "FILE"):
