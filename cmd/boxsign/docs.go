@@ -17,6 +17,7 @@ func main() {
 			{Name: keysVariable, Text: "The directory of keys, if --keys is not given."},
 			{Name: repoVariable, Text: "The directory or URL of the repository, if --repo is not given."},
 			{Name: passphraseVariable, Text: "The passphrase of key files, if --passphrase-file is not given. Without it, boxsign asks on the terminal."},
+			{Name: rootVariable + ", " + releaseVariable, Text: "The passphrases of root keys and of release keys, if they differ from that of the others."},
 			{Name: backupVariable, Text: "The passphrase of backups, in the same way."},
 			{Name: agentVariable, Text: "The socket of the ssh-agent."},
 			{Name: epochVariable, Text: "The time of all files in an update that is built, in Unix seconds, and its version if none is given."},

@@ -42,8 +42,8 @@ func (o *addOptions) flags(cmd *cobra.Command) *cobra.Command {
 	forceFlag(cmd, &o.Force)
 	f := cmd.Flags()
 	f.StringVar(&o.rollout, "rollout", "", "the share of the boxes that takes the update, by time after publishing: `STEPS` like 5%,24h:50%,72h:100%")
-	f.StringVar(&o.hardware, "hardware", "", "only boxes with this hardware take the update: `LIST` like rev2,rev3")
-	f.StringVar(&o.minVersion, "min-version", "", "only boxes with version `N` or a newer one take the update")
+	f.StringVar(&o.hardware, "hardware", "", "only for boxes with this hardware: `LIST` like rev2,rev3")
+	f.StringVar(&o.minVersion, "min-version", "", "only for boxes with version `N` or a newer one")
 	return cmd
 }
 

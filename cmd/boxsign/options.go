@@ -88,7 +88,7 @@ func (o *options) jsonFlag(cmd *cobra.Command) { command.AddJSON(cmd, &o.json) }
 
 // keysFlags adds the flags of commands that read the directory of keys.
 func (o *options) keysFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.keys, "keys", "", "`DIR` with your keys (default $"+keysVariable+" or ~/.boxsign)")
+	cmd.Flags().StringVar(&o.keys, "keys", "", "your keys in `DIR` (default $"+keysVariable+" or ~/.boxsign)")
 	o.jsonFlag(cmd)
 }
 
