@@ -226,8 +226,33 @@ the list again with the release key, without a change and valid for another year
 	return cmd
 }
 
+func newLs(s cli.Streams) *cobra.Command {
+	var f signer.ListFilter
+	cmd := newCommand(s, &cobra.Command{
+		Use:   "ls [DIR|URL]",
+		Short: "List the updates of a repository as a table",
+		Long: `List the updates of a repository, the newest version of each product first:
+how long ago each was published, its size, how many signatures it has, which
+share of the boxes and which hardware takes it, and why no further box does.
+Withdrawn updates are not in the list.`,
+		Example: `  boxsign ls --keys K http://127.0.0.1:8151
+  boxsign ls --keys K --repo R --since 30d --newest 3`,
+		Args: cobra.MaximumNArgs(1),
+	}, (*options).readFlags, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		if len(cutPlace(k, args)) > 0 {
+			return nil, status.Usagef("%s: expected the directory or URL of a repository", args[0])
+		}
+		return k.Ls(ctx, f)
+	})
+	cmd.Flags().StringVar(&f.Product, "product", "", "only updates of `PRODUCT`")
+	cmd.Flags().StringVar(&f.Since, "since", "", "only updates published since `TIME`: 2026-11-30, or 7d ago")
+	cmd.Flags().IntVar(&f.Newest, "newest", 0, "only the newest `N` versions of each product")
+	return cmd
+}
+
 func newStatus(s cli.Streams) *cobra.Command {
-	return newCommand(s, &cobra.Command{
+	verbose := false
+	cmd := newCommand(s, &cobra.Command{
 		Use:     "status [DIR|URL]",
 		Short:   "Show who can sign, what expires and what waits",
 		Example: `  boxsign status http://127.0.0.1:8151`,
@@ -236,8 +261,12 @@ func newStatus(s cli.Streams) *cobra.Command {
 		if len(cutPlace(k, args)) > 0 {
 			return nil, status.Usagef("%s: expected the directory or URL of a repository", args[0])
 		}
-		return k.Status(ctx)
+		st, err := k.Status(ctx)
+		st.Verbose = verbose
+		return st, err
 	})
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "show every update and every key too")
+	return cmd
 }
 
 func newVerifyRepo(s cli.Streams) *cobra.Command {

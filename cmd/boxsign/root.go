@@ -27,9 +27,9 @@ message names.`,
 	command.Add(root, "Make updates", newBuild(s), newInspect(s), newDiff(s), newBootstrap(s), newSign(s), newVerify(s))
 	command.Add(root, "Publish them", newInit(s), newAdd(s), newPublish(s), newWithdraw(s), newRolloutCommands(s), newCosign(s),
 		newAbort(s), newRenew(s))
-	command.Add(root, "Look", newStatus(s), newVerifyRepo(s))
+	command.Add(root, "Look", newStatus(s), newLs(s), newVerifyRepo(s))
 	command.Add(root, "Keys", newKeygen(s), newKeyCommands(s), newRootCommands(s), newRotate(s), newBackup(s, sealCost), newRestore(s))
-	command.AddQuiet(root, "inspect", "show", "export", "status")
+	command.AddQuiet(root, "inspect", "show", "export", "status", "ls")
 	command.AddVersion(root, s, version, command.BuildTime(built))
 	return root
 }

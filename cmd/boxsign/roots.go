@@ -14,9 +14,10 @@ import (
 func newRootCommands(s cli.Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "root",
-		Short: "Change which keys count, and how many must sign",
-		Long: `Change which keys count for a repository, and how many must sign. Each command makes the next root. The thresholds of
-the present root and of the next one must sign it; until then it waits for boxsign root sign.`,
+		Short: "Show or change which keys count, and how many must sign",
+		Long: `Show or change which keys count for a repository, and how many must sign. Each
+command but show makes the next root. The thresholds of the present root and of
+the next one must sign it; until then it waits for boxsign root sign.`,
 	}
 	cmd.AddCommand(
 		newRepoCommand(s, &cobra.Command{
@@ -41,9 +42,28 @@ the present root and of the next one must sign it; until then it waits for boxsi
 		}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 			return k.RenewRoot(ctx)
 		}),
-		newRootSign(s),
+		newRootSign(s), newRootShow(s),
 	)
 	return cmd
+}
+
+func newRootShow(s cli.Streams) *cobra.Command {
+	return newCommand(s, &cobra.Command{
+		Use:   "show [FILE|DIR|URL]",
+		Short: "Show a root: its fingerprint, expiry, keys and thresholds",
+		Long: `Show the newest root of a repository, or the root in FILE, which needs neither
+keys nor a repository. The root fingerprint is that of 1.root.json, as boxup
+init shows it: it stays the same when keys are replaced.`,
+		Example: `  boxsign root show 1.root.json
+  boxsign root show --keys K http://127.0.0.1:8151`,
+		Args: cobra.MaximumNArgs(1),
+	}, (*options).readFlags, func(ctx context.Context, k *signer.Signer, args []string) (signer.Result, error) {
+		file := ""
+		if args = cutPlace(k, args); len(args) > 0 {
+			file = args[0]
+		}
+		return k.ShowRoot(ctx, file)
+	})
 }
 
 func newThreshold(s cli.Streams) *cobra.Command {

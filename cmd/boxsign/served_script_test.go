@@ -122,7 +122,7 @@ func pick(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	for _, p := range strings.Split(ts.ReadFile("stdout"), "\npending: ")[1:] {
 		id := regexp.MustCompile(`(?m)^id: (.*)$`).FindStringSubmatch(p)
-		if strings.Contains(p, "key removed: root "+string(key.ID())) && id != nil {
+		if strings.Contains(p, "key removed: root "+key.Fingerprint()) && id != nil {
 			ts.Setenv("PICKED", id[1])
 			return
 		}

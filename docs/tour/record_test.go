@@ -110,6 +110,7 @@ func newNormalizer(t *testing.T, home string) normalizer {
 var (
 	address  = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 	hashPart = regexp.MustCompile(`\b[0-9a-f]{8,64}\b`)
+	keyPart  = regexp.MustCompile(`\b[0-9a-f]{4}(?:-[0-9a-f]{4}){3}\b`)
 	instant  = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
 	machine  = regexp.MustCompile(`(?m)^machine: [0-9a-f]{32}\b`)
 	seconds  = regexp.MustCompile(`\b\d+(?:\.\d+)?(ms|s| ms| s| seconds?)\b`)
@@ -179,6 +180,14 @@ func (n normalizer) normalize(shown string) string {
 			}
 		}
 		return part
+	})
+	shown = keyPart.ReplaceAllStringFunc(shown, func(fingerprint string) string {
+		for of, fixed := range n.hashes {
+			if strings.HasPrefix(of, strings.ReplaceAll(fingerprint, "-", "")) {
+				return fixed[:4] + "-" + fixed[4:8] + "-" + fixed[8:12] + "-" + fixed[12:16]
+			}
+		}
+		return fingerprint
 	})
 	shown = instant.ReplaceAllStringFunc(shown, func(s string) string {
 		at, err := time.Parse(time.RFC3339Nano, s)

@@ -17,4 +17,4 @@ boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151
 # at "[y/N]" type "y"
 # at "K/release.pem: " type "velvet-Orbit-27-lantern"
 boxsign status --keys K --repo http://127.0.0.1:8151
-# shows "root fingerprint", "updates:", "targets:", "timestamp:", "update:"
+# shows "root fingerprint", "targets:", "timestamp:", "updates:"

@@ -190,7 +190,7 @@ func (m *Meter) draw(name string) {
 	if m.rate >= 1 {
 		left = time.Duration(float64(total-m.done) / m.rate * float64(time.Second)).Round(time.Second).String()
 	}
-	m.drawLine(name, fmt.Sprintf("%s of %s  %s/s  %s left", size(m.done), size(total), size(int64(m.rate)), left))
+	m.drawLine(name, fmt.Sprintf("%s of %s  %s/s  %s left", Size(m.done), Size(total), Size(int64(m.rate)), left))
 }
 
 // drawLine writes the line anew: a name, of which the begin is left out where there is no room, and facts. The caller
@@ -208,8 +208,8 @@ func (m *Meter) drawLine(name, text string) {
 	m.line = len(text)
 }
 
-// size returns a number of bytes in words.
-func size(n int64) string {
+// Size returns a number of bytes in words.
+func Size(n int64) string {
 	units := []string{"kB", "MB", "GB", "TB"}
 	value := float64(n) / 1e3
 	for len(units) > 1 && value >= 999.95 {

@@ -27,6 +27,8 @@ type Founding struct {
 	Digest     update.Digest `json:"digest"` // of the root, by which people compare it
 	Expires    time.Time     `json:"expires"`
 	Keys       []KeyFacts    `json:"keys"`
+
+	next []string // what is to be done, with the commands, for people
 }
 
 // founder makes a new repository.
@@ -135,6 +137,17 @@ func (f *founder) storeTrusted(r *trust.Repository) (Result, error) {
 			out.Keys = append(out.Keys, keyFacts(string(p), k, ""))
 		}
 	}
+	online, err := f.ring.names(onlinePart)
+	if err != nil {
+		return nil, err
+	}
+	out.next = []string{
+		"back up the keys: boxsign backup --keys " + word(f.ring.dir) + " -o boxsign-keys.backup",
+		fmt.Sprintf("give %s and %s to the origin, which serves them: box-update-server serve --data-dir %s --online-key %s --listen :8151",
+			f.Repository, strings.Join(online, ", "), word(f.Repository), word(strings.Join(online, ":"))),
+		"hand out " + root + " with its root fingerprint; a box needs both: boxup init --root 1.root.json URL",
+		"boxes without boxup need " + f.ring.path(string(releasePart)+publicSuffix) + " instead",
+	}
 	return out, nil
 }
 
@@ -142,9 +155,9 @@ func (f *founder) storeTrusted(r *trust.Repository) (Result, error) {
 func (f Founding) Text() string {
 	text := lines("repository", f.Repository, "root", f.Root, "root fingerprint", f.Digest, "root expires", stamp(f.Expires))
 	for _, k := range f.Keys {
-		text += lines(k.Key+" key", k.ID)
+		text += lines(k.Key+" key", k.Fingerprint)
 	}
-	return text
+	return text + each("next", f.next)
 }
 
 // Intent is what Init is about to do.

@@ -158,14 +158,19 @@ func (c Change) Text() string {
 	for _, p := range c.Compared {
 		text += p.text(maxFilesShown)
 	}
-	text += each("note", c.Notes) + each("warning", c.Warnings) + lines("state", c.State, "id", c.ID)
+	text += each("note", c.Notes) + each("warning", c.Warnings) + c.stateText() + each("at", c.At)
+	if len(c.At) > 0 {
+		text += lines("a box checks U with U.sig", boxCheck)
+	}
+	return text
+}
+
+// stateText returns the state of a change and, while it waits, its ID and the signatures that it lacks.
+func (c Change) stateText() string {
+	text := lines("state", c.State, "id", c.ID)
 	for _, n := range c.Needs {
 		text += lines("signatures", fmt.Sprintf("%d of the %d that root %d needs; signed by: %s; can sign: %s",
 			len(n.Have), n.Threshold, n.Root, fingerprints(n.Have), fingerprints(n.Missing)))
-	}
-	text += each("at", c.At)
-	if len(c.At) > 0 {
-		text += lines("a box checks U with U.sig", boxCheck)
 	}
 	return text
 }
@@ -190,10 +195,10 @@ func (l Listed) String() string {
 func (h Holder) text() string {
 	text := ""
 	for _, id := range h.Added {
-		text += lines("key added", fmt.Sprintf("%s %s", h.Role, id))
+		text += lines("key added", fmt.Sprintf("%s %s", h.Role, id.Fingerprint()))
 	}
 	for _, id := range h.Removed {
-		text += lines("key removed", fmt.Sprintf("%s %s", h.Role, id))
+		text += lines("key removed", fmt.Sprintf("%s %s", h.Role, id.Fingerprint()))
 	}
 	if h.Threshold[0] != h.Threshold[1] {
 		text += lines("threshold", fmt.Sprintf("%s %d -> %d", h.Role, h.Threshold[0], h.Threshold[1]))

@@ -104,11 +104,11 @@ type Replacement struct {
 
 // Text returns the replacement for people.
 func (r Replacement) Text() string {
-	fresh := string(r.New)
+	fresh := r.New.Fingerprint()
 	if fresh == "" {
 		fresh = "a new key"
 	}
-	text := lines("replaces", fmt.Sprintf("%s key %s", r.Role, r.Old), "by", fresh)
+	text := lines("replaces", fmt.Sprintf("%s key %s", r.Role, r.Old.Fingerprint()), "by", fresh)
 	text += each("note", r.Notes)
 	for _, u := range r.Signs {
 		text += lines("signs again", fmt.Sprintf("%v digest %v, %d bytes", u.Name, u.Digest, u.Length))
