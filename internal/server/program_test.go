@@ -104,6 +104,8 @@ func TestLacking(t *testing.T) {
 			p, _ = newProgram(map[string]string{"data_dir": empty})
 			if err := run(p); err == nil && name != "status" {
 				t.Error("an empty directory is enough")
+			} else if (name == "status" || name == "export") && len(status.Hints(err)) == 0 {
+				t.Errorf("an empty directory: %v, without a hint", err)
 			}
 			left, err := os.ReadDir(empty)
 			if err != nil || len(left) > 0 {

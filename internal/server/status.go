@@ -67,6 +67,9 @@ func (p *Program) openReadOnly(ctx context.Context, s settings.Server) (*store.S
 		return nil, err
 	}
 	st, err := store.OpenReadOnly(ctx, c)
+	if err != nil && !hasRepository(s.DataDir) {
+		err = status.WithHint(err, "a mirror has a repository once its first sync is complete, and its log says what hinders that; boxsign init makes that of an origin")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
