@@ -1,6 +1,7 @@
 package packaging_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -46,6 +47,7 @@ func checkHelp(t *testing.T, program string, words ...string) (seen []string) {
 	if !strings.Contains(help, "\nExamples:\n  ") || !strings.Contains(help, "\nUsage: "+name) {
 		t.Errorf("%s --help has no usage or no example:\n%s", name, help)
 	}
+	checkExamples(t, program, help)
 	_, flags, _ := strings.Cut(help, "\nFlags:\n")
 	for _, f := range helpFlag.FindAllStringSubmatch(flags, -1) {
 		if f[3]+f[4] == "" {
@@ -58,4 +60,23 @@ func checkHelp(t *testing.T, program string, words ...string) (seen []string) {
 		seen = append(seen, checkHelp(t, program, append(words[:len(words):len(words)], sub[1])...)...)
 	}
 	return seen
+}
+
+// checkExamples runs each example with --help: an unknown command, an unknown flag or a malformed value is refused all the same.
+func checkExamples(t *testing.T, program, help string) {
+	_, examples, _ := strings.Cut(help, "\nExamples:\n")
+	examples, _, _ = strings.Cut(examples, "\n\n")
+	for example := range strings.SplitSeq(strings.ReplaceAll(examples, "\\\n    ", ""), "\n") {
+		example = strings.TrimPrefix(strings.TrimSpace(example), "ssh box ")
+		if strings.HasPrefix(example, "source ") { // in the shell's own words
+			continue
+		}
+		example, _, _ = strings.Cut(example, " > ")
+		example, _, _ = strings.Cut(example, " |")
+		cmd := exec.Command("sh", "-c", example+" --help")
+		cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "\nUsage: ") {
+			t.Errorf("the example %q does not run: %v\n%s", example, err, out)
+		}
+	}
 }
