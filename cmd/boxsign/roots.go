@@ -91,7 +91,7 @@ func newRootSign(s cli.Streams) *cobra.Command {
 	cmd := newRepoCommand(s, &cobra.Command{
 		Use:     "sign",
 		Short:   "Add your signature to the root that waits for it",
-		Example: `  boxsign root sign --keys K2 --repo R`,
+		Example: `  boxsign root sign --keys K2 --repo http://127.0.0.1:8151`,
 		Args:    cobra.NoArgs,
 	}, func(ctx context.Context, k *signer.Signer, _ []string) (signer.Result, error) {
 		return k.SignRoot(ctx, c)
