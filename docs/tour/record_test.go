@@ -1,6 +1,7 @@
 package tour_test
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"net"
@@ -113,7 +114,8 @@ var (
 	keyPart  = regexp.MustCompile(`\b[0-9a-f]{4}(?:-[0-9a-f]{4}){3}\b`)
 	instant  = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
 	machine  = regexp.MustCompile(`(?m)^machine: [0-9a-f]{32}\b`)
-	seconds  = regexp.MustCompile(`\b\d+(?:\.\d+)?(ms|s| ms| s| seconds?)\b`)
+	// How long ago or how long it took, with the spaces that fill a column.
+	duration = regexp.MustCompile(`\x1b\[[0-9;]*m|\b(?:\d+m(?:\d+s)?|\d+(?:\.\d+)?(ms|s| ms| s| seconds?))\b( {2,})?`)
 	mirrors  = regexp.MustCompile(`(?m)(?:^mirror: .*\n)+`)
 	redrawn  = regexp.MustCompile(`[^\n]*\r(?:\x1b\[K)?`)
 	// What another machine has more or less of.
@@ -199,7 +201,17 @@ func (n normalizer) normalize(shown string) string {
 		return day.AddDate(0, 0, int(days)).Format(time.RFC3339)
 	})
 	shown = machine.ReplaceAllString(shown, "machine: 5f1c0e7ab2d94c3f8a6e1d20b7c4f935")
-	shown = seconds.ReplaceAllString(shown, "0$1")
+	shown = duration.ReplaceAllStringFunc(shown, func(s string) string {
+		if strings.HasPrefix(s, "\x1b") { // a colour
+			return s
+		}
+		m := duration.FindStringSubmatch(s)
+		fixed := "0" + cmp.Or(m[1], "s")
+		if m[2] != "" {
+			fixed += strings.Repeat(" ", max(0, len(s)-len(fixed)))
+		}
+		return fixed
+	})
 	shown = mirrors.ReplaceAllStringFunc(shown, func(s string) string { // each box asks them in an order of its own
 		return strings.Join(slices.Sorted(strings.Lines(s)), "")
 	})

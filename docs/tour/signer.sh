@@ -5,6 +5,7 @@ echo 'sample_rate = 12000' > meter/meter.conf
 boxsign build meter -o opq-box-update-1550190683.tar.bz2
 # Once: the keys and an empty repository. Then the origin, which serves it.
 boxsign init --keys K --repo R
+# shows "[y/N]", "assphrase", "again", "fingerprint", "next:"
 # at "[y/N]" type "y"
 # at "K/root.pem: " type "mosaic-Tulip-93-harbor"
 # at "again: " type "mosaic-Tulip-93-harbor"
@@ -17,4 +18,4 @@ boxsign publish --keys K opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151
 # at "[y/N]" type "y"
 # at "K/release.pem: " type "velvet-Orbit-27-lantern"
 boxsign status --keys K --repo http://127.0.0.1:8151
-# shows "root fingerprint", "targets:", "timestamp:", "updates:"
+boxsign ls --keys K --repo http://127.0.0.1:8151
