@@ -33,7 +33,7 @@ func TestLinesAsWritten(t *testing.T) {
 	w.verified(s.base, second, read(t, dir, second))
 	says(t, in("verify-repo", "--root", "R/metadata/1.root.json", s.base), "archives verified: 2\n")
 	says(t, in("publish", "--keys", "K", "--yes", newest, s.base), "state: unchanged\n")
-	says(t, in("status", "--keys", "K", "--repo", s.base), newest)
+	says(t, in("status", "--verbose", "--keys", "K", "--repo", s.base), newest)
 
 	// The directory belongs to the server while it runs.
 	fails(t, dir, []string{"publish", "--keys", "K", "--yes", third, "R"}, "R")
