@@ -20,7 +20,7 @@ import (
 // prose are words that follow the name of a program in a text that is no command line.
 var prose = []string{
 	"again", "asks", "digest", "verifies", "installs", "running", "chooses", "downloads", "for", "instead", "is", "keeps", "lists", "made", "makes", "moves", "names", "never", "reads",
-	"says", "shows", "signs", "stops", "tries", "without", "writes", "at", "in", "to", "needs", "and", "that", "which", "of", "has", "on", "or",
+	"need", "says", "shows", "signs", "stops", "tries", "without", "writes", "at", "in", "to", "needs", "and", "that", "which", "of", "has", "on", "or",
 }
 
 // A namedCommand is a command that a text of the source names.
@@ -254,6 +254,7 @@ var hintStories = []hintStory{
 		then: "true"},
 
 	{name: "server without a repository", setup: "mkdir R4", run: "box-update-server config check --data-dir R4 --listen 127.0.0.1:8151", hint: "boxsign init --repo R4", fill: "boxsign init --repo R4 --keys K4"},
+	{name: "status without a repository", setup: "mkdir R4", run: "box-update-server status --data-dir R4", hint: "boxsign init", fill: "boxsign init --repo R4 --keys K4", then: "box-update-server status --data-dir R4"},
 	{name: "doctor of wrong settings", setup: `echo '{"port": "x"}' >c.json`, run: "box-update-server doctor --config c.json", hint: "box-update-server config check",
 		fill: "! box-update-server config check --config c.json", then: "true"},
 
