@@ -37,7 +37,7 @@ var table = [lastKind + 1]facts{
 		reason: ReasonOther, exit: ExitFailed,
 		box: "the disk of this box fails or is read-only: check it; no update is blamed for this, and the next run continues",
 	},
-	Locked:       {text: "locked by another process", signer: "wait until that program has ended; if it is a server, stop it"},
+	Locked:       {text: "locked by another process", signer: "wait until that program has ended; if it is a server, publish to its URL instead"},
 	Passphrase:   {text: "wrong passphrase", signer: "try again; a lost passphrase can't be recovered: replace the key, as docs/TRUST.md says; if the file is damaged, move it away and restore it with boxsign restore"},
 	BrokenExport: {text: "no whole export", exit: ExitRefused},
 

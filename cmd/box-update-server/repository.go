@@ -136,7 +136,7 @@ func exportCommand(p *server.Program) *cobra.Command {
 func importCommand(p *server.Program) *cobra.Command {
 	var unsigned, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "import FILE|-",
+		Use:   "import FILE|-|--unsigned URL",
 		Short: "Read an export, or the archives of an unsigned server",
 		Long: "Read an export from a file, or with - from standard input, into --data-dir, and verify it as if it came from an upstream. " +
 			"--root is needed only the first time. While a server holds the directory, the export goes to that server.\n\n" +
@@ -179,7 +179,7 @@ func importUnsigned(ctx context.Context, p *server.Program, url string, asJSON b
 	if report == nil {
 		return err
 	}
-	for _, name := range report.Odd {
+	for _, name := range report.LeftOut {
 		p.Warn("box-update-server", "left out: "+cli.Printable(name))
 	}
 	err = errors.Join(printResult(p, asJSON, report, "imported %d archives, %d bytes; %d were there already", report.Archives, report.Bytes, report.There), err)

@@ -202,8 +202,8 @@ boxup() { command boxup "$@" --config $PWD/box.json --state $PWD/box; }
 
 var hintStories = []hintStory{
 	{name: "no repository", setup: "export BOXSIGN_KEYS=$PWD/K4 BOXSIGN_REPO=R4", run: "boxsign status", hint: "boxsign init"},
-	{name: "not listed, withdraw", run: "boxsign withdraw opq-box-update-9.tar.gz", hint: "boxsign status", then: "boxsign withdraw opq-box-update-1.tar.gz"},
-	{name: "not listed, rollout", run: "boxsign rollout show opq-box-update-9.tar.gz", hint: "boxsign status", then: "boxsign rollout show opq-box-update-1.tar.gz"},
+	{name: "not listed, withdraw", run: "boxsign withdraw opq-box-update-9.tar.gz", hint: "boxsign ls", then: "boxsign withdraw opq-box-update-1.tar.gz"},
+	{name: "not listed, rollout", run: "boxsign rollout show opq-box-update-9.tar.gz", hint: "boxsign ls", then: "boxsign rollout show opq-box-update-1.tar.gz"},
 	{name: "nothing waits", run: "boxsign abort", hint: "boxsign withdraw", fill: "boxsign withdraw opq-box-update-1.tar.gz", then: "true"},
 	{name: "no such ID", run: "boxsign cosign --id 00", hint: "boxsign status", then: "true"},
 	{name: "every box takes it", run: "boxsign rollout pause opq-box-update-1.tar.gz", hint: "boxsign withdraw", fill: "boxsign withdraw opq-box-update-1.tar.gz", then: "true"},

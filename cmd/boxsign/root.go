@@ -20,8 +20,8 @@ func newRoot(s cli.Streams, sealCost int) *cobra.Command {
 		Short: "Make, sign and publish the updates of a fleet of boxes",
 		Long: `Make, sign and publish the updates of a fleet of boxes.
 
-Exit codes: 0 done, 1 failed or refused, 2 usage. After 1 and 2 nothing was signed or published, except what a
-message names.`,
+Exit codes: 0 done, 1 failed or refused, 2 usage, 130 interrupted by Ctrl-C. After all but 0, nothing was signed or
+published except what a message names.`,
 		Example: "  boxsign publish opq-box-update-1550190683.tar.bz2 http://127.0.0.1:8151",
 	}
 	command.Add(root, "Make updates", newBuild(s), newInspect(s), newDiff(s), newBootstrap(s), newSign(s), newVerify(s))
@@ -29,7 +29,7 @@ message names.`,
 		newAbort(s), newRenew(s))
 	command.Add(root, "Look", newStatus(s), newLs(s), newVerifyRepo(s))
 	command.Add(root, "Keys", newKeygen(s), newKeyCommands(s), newRootCommands(s), newRotate(s), newBackup(s, sealCost), newRestore(s))
-	command.AddQuiet(root, "inspect", "show", "export", "status", "ls")
+	command.AddQuiet(root, "inspect", "diff", "show", "export", "status", "ls")
 	command.AddVersion(root, s, version, command.BuildTime(built))
 	return root
 }

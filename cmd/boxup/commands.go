@@ -58,7 +58,7 @@ func (p *program) confirmRoot(ctx context.Context, root *trust.Root) error {
 		return status.WithHint(fmt.Errorf("%w: root %d has fingerprint %v, and there is no terminal to ask on", cli.ErrNotConfirmed, root.Version(), root.Digest()),
 			"compare it with the fingerprint that the signers of the updates give you, then add --root-fingerprint HEX")
 	}
-	fmt.Fprintf(p.streams.Err, "root:        version %d, expires %s\nfingerprint: %v\n", root.Version(), stamp(root.Expires()), root.Digest())
+	fmt.Fprintf(p.streams.Err, "root:             version %d, expires %s\nroot fingerprint: %v\n", root.Version(), stamp(root.Expires()), root.Digest())
 	return p.streams.Confirm(ctx, "Is this the fingerprint that the signers of the updates gave you?")
 }
 
@@ -139,7 +139,7 @@ checksum line that came with it.`,
 			if p.asJSON {
 				return p.streams.JSON(v)
 			}
-			p.facts("verified", v.Name.String(), "sha256", v.Digest.String(), "length", fmt.Sprint(v.Length), "by", v.By)
+			p.facts("verified", v.Name.String(), "digest", v.Digest.String(), "length", fmt.Sprint(v.Length), "by", v.By)
 			return nil
 		},
 	}

@@ -145,7 +145,7 @@ func TestInitKeepsComments(t *testing.T) {
 	if got, err := os.ReadFile(d.path("C/config.json")); err != nil || !bytes.Equal(got, commented) || strings.Contains(said, "note:") {
 		t.Errorf("got %s, %v: %s", got, err, said)
 	}
-	if said, want := again("http://b.example"), "is "+d.path("C/config.json.old")+"\n"; !strings.Contains(said, want) {
+	if said, want := again("http://b.example"), "in "+d.path("C/config.json.old")+"\n"; !strings.Contains(said, want) {
 		t.Errorf("expected %q, got %s", want, said)
 	}
 	if got, err := os.ReadFile(d.path("C/config.json.old")); err != nil || !bytes.Equal(got, commented) {

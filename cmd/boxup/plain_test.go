@@ -82,7 +82,7 @@ func TestPlainFiles(t *testing.T) {
 	w, m, d := newPlain(t, one, two)
 	d.write(one, m.files["update/"+one])
 	d.write(one+".sig", m.files["update/"+one+".sig"])
-	d.must(0, "verify", "--key", d.key(), d.path(one)).says("verified: "+one, "sha256: "+update.Sum(m.files["update/"+one]).String(), "by: key "+w.release.Public().Fingerprint())
+	d.must(0, "verify", "--key", d.key(), d.path(one)).says("verified: "+one, "digest: "+update.Sum(m.files["update/"+one]).String(), "by: key "+w.release.Public().Fingerprint())
 	d.must(0, "install", "--key", d.key(), d.path(one)).says("installed: " + one)
 	d.has("100", "100")
 	d.must(0, "verify", "--key", d.key(), "--sig", d.path(one+".sig"), "--json", d.path(one)).says(`"by": "key `)

@@ -25,9 +25,9 @@ func (p *program) showInitiated(in box.Initiated) error {
 		return p.streams.JSON(in)
 	}
 	p.facts("root", fmt.Sprintf("version %d, expires %s", in.Root, stamp(in.Expires)),
-		"fingerprint", in.Fingerprint.String(), "config", in.Config, "state", in.State)
+		"root fingerprint", in.Fingerprint.String(), "config", in.Config, "state", in.State)
 	if in.Old != "" {
-		p.facts("note", "comments are not taken over; the configuration before, with its comments, is "+in.Old)
+		p.facts("note", "the new configuration has no comments; the old one is in "+in.Old)
 	}
 	for _, m := range in.Mirrors {
 		p.facts("mirror", m)
@@ -73,7 +73,7 @@ func (p *program) showFetched(f box.Fetched) error {
 	case f.Name == nil:
 		return p.showOffer(f.Offer)
 	}
-	p.facts("fetched", f.Name.String(), "sha256", f.Digest.String(), "file", f.Path)
+	p.facts("fetched", f.Name.String(), "digest", f.Digest.String(), "file", f.Path)
 	return nil
 }
 
@@ -127,7 +127,7 @@ func (p *program) showReport(r box.Report) {
 	}
 	if r.Root != nil {
 		p.facts("root", fmt.Sprintf("version %d, expires %s", r.Root.Version, stamp(r.Root.Expires)),
-			"fingerprint", r.Root.Fingerprint.String())
+			"root digest", r.Root.Fingerprint.String())
 	}
 	p.facts("machine", r.Machine)
 	for _, m := range r.Mirrors {

@@ -35,10 +35,11 @@ const exitCodes = "\n\nExit codes:" + `
    5  too little space
    6  another boxup is running
   10  (check only) an update is available
-  11  an update waits for the window or for tomorrow's bytes, or it failed before
+  11  an update waits: for the window, for tomorrow's bytes, or after a failure
   12  the archive is no proper update
   13  the install script failed
-  14  the check after the installation failed`
+  14  the check after the installation failed
+ 130  interrupted by Ctrl-C`
 
 // machineIDFile is the file with the machine id of the system, see machine-id(5).
 const machineIDFile = "/etc/machine-id"
@@ -93,7 +94,7 @@ those that are meant for this box. Nobody has to trust the mirrors.` + exitCodes
 	for _, cmd := range root.Commands() {
 		p.wrap(cmd)
 	}
-	command.AddQuiet(root)
+	command.AddQuiet(root, "status")
 	command.AddVersion(root, p.streams, version, p.box.Built)
 	return root
 }

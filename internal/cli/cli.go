@@ -5,7 +5,7 @@
 //     without a capital and end without a full stop.
 //   - Colour is for terminals only, and NO_COLOR turns it off.
 //   - Untrusted text (file names, archive entries, answers of servers) is shown with control characters escaped.
-//   - Exit codes: 0 done, 1 failed, 2 usage. A command documents further ones.
+//   - Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted by Ctrl-C. A command documents further ones.
 //
 // Package cmd/internal/command parses command lines and runs the commands.
 package cli

@@ -99,7 +99,7 @@ func (p *Program) Examine(ctx context.Context) (found Findings) {
 		return found
 	}
 	for _, key := range unknown {
-		found = append(found, warning("settings", "is it misspelt? box-update-server --help lists all settings", "unknown setting %q is ignored", key))
+		found = append(found, warning("settings", "is it misspelt? box-update-server serve --help lists all settings", "unknown setting %q is ignored", key))
 	}
 	for _, text := range settings.Ignored(s.Settings()) {
 		found = append(found, warning("settings", "leave it out", "%s", text))

@@ -79,7 +79,7 @@ type UnsignedReport struct {
 	TransferReport
 	Fetched []mirror.Archive `json:"fetched"`
 	There   int              `json:"there"`    // archives that were already there
-	Odd     []string         `json:"left_out"` // names that are no names of updates
+	LeftOut []string         `json:"left_out"` // names that are no names of updates
 }
 
 // ImportUnsigned fetches the archives of a server without signatures into the updates directory. taken is called with each
@@ -98,7 +98,7 @@ func (p *Program) ImportUnsigned(ctx context.Context, taken func(io.Writer, mirr
 	}
 	defer client.Close()
 	report = &UnsignedReport{Fetched: []mirror.Archive{}}
-	report.Odd, err = mirror.Unsigned{
+	report.LeftOut, err = mirror.Unsigned{
 		Client: client, Dir: s.UpdatesDir, Product: s.Product,
 		Progress: func(n update.Name, total, done int64) { meter.Show(n.String(), total, done) },
 		Taken: func(a mirror.Archive) {
@@ -112,6 +112,6 @@ func (p *Program) ImportUnsigned(ctx context.Context, taken func(io.Writer, mirr
 			taken(meter, a)
 		},
 	}.Import(ctx)
-	report.Odd = append([]string{}, report.Odd...)
+	report.LeftOut = append([]string{}, report.LeftOut...)
 	return report, status.Coded(err)
 }

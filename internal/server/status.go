@@ -68,7 +68,7 @@ func (p *Program) openReadOnly(ctx context.Context, s settings.Server) (*store.S
 	}
 	st, err := store.OpenReadOnly(ctx, c)
 	if err != nil && !hasRepository(s.DataDir) {
-		err = status.WithHint(err, "a mirror has a repository once its first sync is complete, and its log says what hinders that; boxsign init makes that of an origin")
+		err = status.WithHint(err, "a mirror has a repository after its first complete sync, and its log says what prevents that; for an origin, boxsign init makes the repository")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)

@@ -100,7 +100,7 @@ func (s *Signer) Withdraw(ctx context.Context, o ListOptions, updates ...string)
 				continue // withdrawn before
 			}
 			if err := e.Withdraw(n); err != nil {
-				return status.WithHint(err, "boxsign status lists what is published")
+				return status.WithHint(err, "boxsign ls shows what is published")
 			}
 		}
 		return nil

@@ -84,13 +84,13 @@ func (s *Signer) openRemote() (place, error) {
 func checkPlace(where string) error {
 	switch {
 	case where == "":
-		return status.WithHint(status.Usagef("no repository"), "name its directory or URL with --repo or $BOXSIGN_REPO")
+		return status.WithHint(status.Usagef("no repository"), "name its directory or URL as the last argument, with --repo, or in $BOXSIGN_REPO")
 	case strings.Contains(where, "://") && !IsURL(where):
 		return status.Usagef("%s: expected a directory, or a URL with http:// or https://", where)
 	}
 	if _, err := os.Stat(where); err != nil {
-		if meant := fetch.AddScheme(where); meant != "" {
-			return status.Usagef("%s: expected a directory, or a URL with http:// or https://; did you mean %s?", where, meant)
+		if fetch.AddScheme(where) != "" {
+			return status.Usagef("no such directory, and no URL: %w", fetch.CheckURL(where))
 		}
 	}
 	return nil
@@ -98,9 +98,8 @@ func checkPlace(where string) error {
 
 // IsURL reports whether a repository is at a URL rather than in a directory.
 func IsURL(where string) bool {
-	scheme, _, _ := strings.Cut(where, "://")
-	scheme = strings.ToLower(scheme) // RFC 3986, section 3.1
-	return strings.Contains(where, "://") && (scheme == "http" || scheme == "https")
+	scheme, _, found := strings.Cut(where, "://")
+	return found && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")) // RFC 3986, section 3.1
 }
 
 // IsPlace reports whether an argument is the place of a repository, a directory or a URL, rather than a file. A host with a

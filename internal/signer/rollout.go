@@ -53,7 +53,7 @@ func (s *Signer) changeRollout(ctx context.Context, update string, hold bool, ed
 func (x *session) findListed(name update.Name) (trust.Release, error) {
 	r, ok := x.base.Release(name)
 	if !ok {
-		return trust.Release{}, status.WithHint(fmt.Errorf("%v is not listed", name), "boxsign status lists what is published")
+		return trust.Release{}, status.WithHint(fmt.Errorf("%v is not listed", name), "boxsign ls shows what is published")
 	}
 	return r, nil
 }

@@ -88,7 +88,7 @@ func olderWarnings(p trust.Plan, before []trust.Release) []string {
 			}
 		}
 		if newest != n {
-			out = append(out, fmt.Sprintf("%v is older than %v, the newest that is listed: a box that may install that one does not install this one", n, newest))
+			out = append(out, fmt.Sprintf("%v is older than %v, the newest that is listed: boxes that take the newest skip this one", n, newest))
 		}
 	}
 	return out

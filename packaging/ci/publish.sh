@@ -6,17 +6,17 @@
 #
 # OPTIONs are those of `boxsign publish`, such as --rollout 5%,24h:50%,72h:100%. It takes from the environment:
 #
-#	BOXSIGN_RELEASE_KEY   the release key: release.pem, as its text or as the path of a file
-#	BOXSIGN_PASSPHRASE    the passphrase of that key
-#	BOXSIGN_ROOT          the root to trust: 1.root.json, as its text or as the path of a file; it is no secret
-#	BOXSIGN_REPO          the URL of the origin
+#	BOXSIGN_RELEASE_KEY        the release key: release.pem, as its text or as the path of a file
+#	BOXSIGN_RELEASE_PASSPHRASE the passphrase of that key
+#	BOXSIGN_ROOT               the root to trust: 1.root.json, as its text or as the path of a file; it is no secret
+#	BOXSIGN_REPO               the URL of the origin
 #
 # Give a CI a release key of its own, never the root key: it can be replaced when the CI was broken into. If the root asks for more
 # release keys than one, the list waits at the origin for the other signers, and this script names the command that they run.
 #
 # It is safe to run again, after any interruption: what is published already stays as it is. The key lies in memory or in a directory
 # of its own, encrypted as ever, and is removed at the end, whatever the end is. Exit codes are those of boxsign: 0 done, or waiting
-# for other signers; 1 failed; 2 usage.
+# for other signers; 1 failed; 2 usage; and 129, 130 or 143 after a signal.
 set +x # a trace would show the passphrase
 set -eu
 umask 077
@@ -45,15 +45,15 @@ need() { # NAME VALUE WHAT
 	[ -n "$2" ] || { missing=1 && say "$1 is not set: expected $3"; }
 }
 need BOXSIGN_RELEASE_KEY "${BOXSIGN_RELEASE_KEY-}" 'the text or the path of release.pem'
-need BOXSIGN_PASSPHRASE "${BOXSIGN_PASSPHRASE-}" 'the passphrase of that key'
+need BOXSIGN_RELEASE_PASSPHRASE "${BOXSIGN_RELEASE_PASSPHRASE-}" 'the passphrase of that key'
 need BOXSIGN_ROOT "${BOXSIGN_ROOT-}" 'the text or the path of 1.root.json'
 need BOXSIGN_REPO "${BOXSIGN_REPO-}" 'the URL of the origin'
 [ -z "$missing" ] || exit 2
 command -v boxsign >/dev/null || { say 'boxsign is not in PATH' && exit 1; }
 
 # From here on only this shell knows the secrets, and boxsign where it signs.
-key=$BOXSIGN_RELEASE_KEY passphrase=$BOXSIGN_PASSPHRASE root=$BOXSIGN_ROOT repo=$BOXSIGN_REPO
-unset BOXSIGN_RELEASE_KEY BOXSIGN_PASSPHRASE BOXSIGN_ROOT BOXSIGN_REPO BOXSIGN_KEYS
+key=$BOXSIGN_RELEASE_KEY passphrase=$BOXSIGN_RELEASE_PASSPHRASE root=$BOXSIGN_ROOT repo=$BOXSIGN_REPO
+unset BOXSIGN_RELEASE_KEY BOXSIGN_RELEASE_PASSPHRASE BOXSIGN_PASSPHRASE BOXSIGN_ROOT BOXSIGN_REPO BOXSIGN_KEYS
 
 work=
 clean() { [ -z "$work" ] || rm -rf "$work"; }
@@ -85,7 +85,7 @@ boxsign status --json --keys "$work/K" --root "$work/root.json" "$repo" >"$work/
 if sed -n '/^  "pending": \[/,/^  \]/p' "$work/status" | grep -q "\"digest\": \"$digest\""; then
 	echo 'state: waiting for signatures' >"$work/result"
 else
-	BOXSIGN_PASSPHRASE=$passphrase boxsign publish --yes --keys "$work/K" --root "$work/root.json" "$@" "$archive" "$repo" >"$work/result" || {
+	BOXSIGN_RELEASE_PASSPHRASE=$passphrase boxsign publish --yes --keys "$work/K" --root "$work/root.json" "$@" "$archive" "$repo" >"$work/result" || {
 		code=$?
 		cat "$work/result"
 		exit $code

@@ -92,7 +92,7 @@ func AddQuiet(cmd *cobra.Command, except ...string) {
 // RefuseQuiet returns a usage error if cmd has --quiet, although output is to be printed.
 func RefuseQuiet(cmd *cobra.Command, output string) error {
 	if is, err := cmd.Flags().GetBool(quiet); err == nil && is {
-		return status.Usagef("--quiet: expected a file for %s, which would not be printed", output)
+		return status.Usagef("--quiet: %s would not be printed; name a file for it", output)
 	}
 	return nil
 }

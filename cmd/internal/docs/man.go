@@ -84,7 +84,7 @@ func (b *book) writeCommand(cmd *cobra.Command) error {
 	if codes += moreCodes; codes == "" {
 		codes = "  0  done\n  1  failed\n  2  usage"
 	}
-	if !strings.Contains(codes, "stopped by a signal") {
+	if !strings.Contains(codes, "stopped by a signal") && !strings.Contains(codes, "130") {
 		codes += "\n  130  interrupted by Ctrl-C"
 	}
 	p.codes(codes)
