@@ -26,7 +26,7 @@ func twoOfThree(t *testing.T) (w *signer, s *server, people [3]person) {
 	pack(t, people[0].keys, newest, proper())
 	people[0].must("publish", "--release-key", filepath.Join(people[0].keys, "release.pem"),
 		"--release-key", filepath.Join(people[1].keys, "release.pem"), filepath.Join(people[0].keys, newest), s.base)
-	says(t, people[0].must("root threshold release 2", "--repo", s.base), "threshold: targets 1 -> 2\n", "state: published\n")
+	says(t, people[0].must("root threshold release 2", "--repo", s.base), "threshold: release 1 -> 2\n", "state: published\n")
 	return w, s, people
 }
 

@@ -47,7 +47,7 @@ func TestKeysAreReplacedWhileBoxesPoll(t *testing.T) {
 	p.must("publish", path, s.base)
 	stop := w.polled(s.base, boxes(t))
 	says(t, p.must("root renew", "--repo", s.base), "root: 1 -> 2\n", "state: published\n")
-	says(t, p.must("rotate release", "--repo", s.base), "key added: targets ", "key removed: targets ")
+	says(t, p.must("rotate release", "--repo", s.base), "key added: release ", "key removed: release ")
 	says(t, p.must("root renew", "--repo", s.base), "root: 4 -> 5\n", "state: published\n")
 	more := packRandom(t, t.TempDir(), 1600000001, 1<<20)
 	says(t, p.must("publish", more, s.base), "state: published\n")
@@ -77,7 +77,7 @@ func TestTheOnlineKeyIsReplacedWhileBoxesPoll(t *testing.T) {
 	both := launch{args: []string{"serve", "--data-dir", w.dir, "--online-key", old + ":" + fresh, "--listen", "127.0.0.1:0"}}
 	s = both.start(t)
 	stop = w.polled(s.base, five)
-	says(t, p.must("rotate online", "--repo", s.base), "key removed: timestamp ")
+	says(t, p.must("rotate online", "--repo", s.base), "key removed: online ")
 	stop()
 	s.stop(t)
 

@@ -251,7 +251,7 @@ func TestTUFClientFollowsTheOnlineKey(t *testing.T) {
 			p.refused("rotate online", []string{"--repo", base}, "does not sign with the new online key")
 		}, 2},
 		{old + ":" + fresh, func(base string) {
-			says(t, p.must("rotate online", "--repo", base), "key removed: timestamp ")
+			says(t, p.must("rotate online", "--repo", base), "key removed: online ")
 		}, 3},
 		{old, func(string) {}, 3}, // the new one has the name of the old one by now
 	} {

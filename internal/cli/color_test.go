@@ -7,7 +7,7 @@ func TestPaintFact(t *testing.T) {
 		"added: p-1.tar.gz":          green + "added: p-1.tar.gz" + plain,
 		"file added: a (-rw-r--r--)": green + "file added: a (-rw-r--r--)" + plain,
 		"file removed: a":            red + "file removed: a" + plain,
-		"key removed: targets 1":     red + "key removed: targets 1" + plain,
+		"key removed: release 1":     red + "key removed: release 1" + plain,
 		"withdrawn: p-1.tar.gz":      red + "withdrawn: p-1.tar.gz" + plain,
 		"file changed: a":            yellow + "file changed: a" + plain,
 		"warning: the list":          boldYellow + "warning: the list" + plain,

@@ -31,6 +31,12 @@ type RootRole struct {
 	Keys      []KeyStatus `json:"keys"`
 }
 
+// KeyStatus is a key of a role.
+type KeyStatus struct {
+	ID   keys.ID `json:"id"`
+	Mine bool    `json:"mine"` // it is in the directory of keys
+}
+
 // ShowRoot returns the newest root of the repository or, if file is not "", the root in that file. For a file it needs neither
 // keys nor a repository; keys that are there are recognized.
 func (s *Signer) ShowRoot(ctx context.Context, file string) (RootFacts, error) {
@@ -88,17 +94,26 @@ func describeRoot(root, first *trust.Root, mine map[keys.ID]bool, at time.Time) 
 		out.Fingerprint = first.Digest()
 	}
 	for _, role := range trust.Roles() {
-		out.Roles = append(out.Roles, RootRole{role, root.Threshold(role), keysOf(root, role, mine)})
+		out.Roles = append(out.Roles, describeRole(root, role, mine))
 	}
 	return out
 }
 
-func keysOf(root *trust.Root, role trust.Role, mine map[keys.ID]bool) []KeyStatus {
-	var out []KeyStatus
+func describeRole(root *trust.Root, role trust.Role, mine map[keys.ID]bool) RootRole {
+	r := RootRole{Role: role, Threshold: root.Threshold(role)}
 	for _, k := range root.Keys(role) {
-		out = append(out, KeyStatus{k.ID(), mine[k.ID()]})
+		r.Keys = append(r.Keys, KeyStatus{k.ID(), mine[k.ID()]})
 	}
-	return out
+	return r
+}
+
+// addKeyLines adds a line for each key to text, named by its part. It leaves out the lines that text has: the online key
+// has two roles.
+func (r RootRole) addKeyLines(text string) string {
+	for _, k := range r.Keys {
+		text = addLine(text, lines(string(partOf(r.Role))+" key", k))
+	}
+	return text
 }
 
 // Text returns the root for people.
@@ -106,10 +121,8 @@ func (r RootFacts) Text() string {
 	text := fingerprintText(r.Fingerprint, r.Version, r.Digest)
 	text += lines("version", r.Version, "issued", stamp(r.Issued), "expires", stamp(r.Expires)+" ("+left(r.Expires, r.at)+")")
 	for _, role := range r.Roles {
-		text += lines(string(role.Role), needsText(role.Threshold, len(role.Keys)))
-		for _, k := range role.Keys {
-			text += lines(string(role.Role)+" key", k)
-		}
+		text = addLine(text, lines(partOf(role.Role), needsText(role.Threshold, len(role.Keys))))
+		text = role.addKeyLines(text)
 	}
 	return text
 }

@@ -152,9 +152,7 @@ func (c Change) Text() string {
 	for _, r := range c.Changed {
 		text += lines("changed", r.Listed) + r.Before.conditions(" before") + r.conditions("")
 	}
-	for _, h := range c.Holders {
-		text += h.text()
-	}
+	text += holdersText(c.Holders)
 	for _, p := range c.Compared {
 		text += p.text(maxFilesShown)
 	}
@@ -192,18 +190,30 @@ func (l Listed) String() string {
 	return fmt.Sprintf("%v version %v, digest %v, %d bytes, unpacked %d", l.Name, l.Version, l.Digest, l.Length, l.Unpacked)
 }
 
-func (h Holder) text() string {
+// holdersText names keys by their part, so that an online key, which has two roles, is shown once.
+func holdersText(holders []Holder) string {
 	text := ""
-	for _, id := range h.Added {
-		text += lines("key added", fmt.Sprintf("%s %s", h.Role, id.Fingerprint()))
-	}
-	for _, id := range h.Removed {
-		text += lines("key removed", fmt.Sprintf("%s %s", h.Role, id.Fingerprint()))
-	}
-	if h.Threshold[0] != h.Threshold[1] {
-		text += lines("threshold", fmt.Sprintf("%s %d -> %d", h.Role, h.Threshold[0], h.Threshold[1]))
+	for _, h := range holders {
+		p := partOf(h.Role)
+		for _, id := range h.Added {
+			text = addLine(text, lines("key added", fmt.Sprintf("%s %s", p, id.Fingerprint())))
+		}
+		for _, id := range h.Removed {
+			text = addLine(text, lines("key removed", fmt.Sprintf("%s %s", p, id.Fingerprint())))
+		}
+		if h.Threshold[0] != h.Threshold[1] {
+			text = addLine(text, lines("threshold", fmt.Sprintf("%s %d -> %d", p, h.Threshold[0], h.Threshold[1])))
+		}
 	}
 	return text
+}
+
+// addLine returns text with line at its end, unless text has that line already.
+func addLine(text, line string) string {
+	if strings.Contains("\n"+text, "\n"+line) {
+		return text
+	}
+	return text + line
 }
 
 // fingerprints returns the fingerprints of keys, separated by commas, or "nobody" if there are none.

@@ -33,19 +33,11 @@ type Status struct {
 
 // RoleStatus says who can sign for a role, and until when its metadata are valid.
 type RoleStatus struct {
-	Role      trust.Role  `json:"role"`
-	Version   int64       `json:"version"`
-	Issued    time.Time   `json:"issued"`
-	Expires   time.Time   `json:"expires"`
-	Expired   bool        `json:"expired"`
-	Threshold int         `json:"threshold"`
-	Keys      []KeyStatus `json:"keys"`
-}
-
-// KeyStatus is a key of a role.
-type KeyStatus struct {
-	ID   keys.ID `json:"id"`
-	Mine bool    `json:"mine"` // it is in the directory of keys
+	RootRole
+	Version int64     `json:"version"`
+	Issued  time.Time `json:"issued"`
+	Expires time.Time `json:"expires"`
+	Expired bool      `json:"expired"`
 }
 
 // Status returns the status of the repository. It changes nothing.
@@ -64,9 +56,8 @@ func (x *session) status() (Status, error) {
 		st.Fingerprint = first.Digest()
 	}
 	for _, role := range trust.Roles() {
-		r := RoleStatus{Role: role, Version: x.base.Version(role), Issued: x.base.Issued(role).UTC(), Expires: x.base.Expires(role).UTC(), Threshold: root.Threshold(role)}
+		r := RoleStatus{RootRole: describeRole(root, role, mine), Version: x.base.Version(role), Issued: x.base.Issued(role).UTC(), Expires: x.base.Expires(role).UTC()}
 		r.Expired = x.at.After(r.Expires)
-		r.Keys = keysOf(root, role, mine)
 		st.Roles = append(st.Roles, r)
 	}
 	for _, err := range x.base.LeftOut() {
@@ -140,6 +131,9 @@ func (st Status) Text() string {
 	text := fingerprintText(st.Fingerprint, st.rootVersion, st.Root)
 	for _, r := range st.Roles {
 		text += r.text(st.at, st.Verbose)
+		if st.Verbose {
+			text = r.addKeyLines(text)
+		}
 	}
 	text += lines("updates", st.countText())
 	if st.Verbose {
@@ -188,20 +182,13 @@ func (c Change) shortText() string {
 		}
 	}
 	text := lines("changes", strings.Join(changes, ", "))
-	for _, h := range c.Holders {
-		text += h.text()
-	}
-	return text + c.stateText()
+	return text + holdersText(c.Holders) + c.stateText()
 }
 
 func (r RoleStatus) text(at time.Time, verbose bool) string {
 	text := fmt.Sprintf("version %d, expires %s (%s), %s", r.Version, stamp(r.Expires), left(r.Expires, at), needsText(r.Threshold, len(r.Keys)))
-	if verbose {
-		text = lines(string(r.Role), text)
-		for _, k := range r.Keys {
-			text += lines(string(r.Role)+" key", k)
-		}
-		return text
+	if verbose { // the keys have lines of their own
+		return lines(r.Role, text)
 	}
 	var yours []string
 	for _, k := range r.Keys {
@@ -212,5 +199,5 @@ func (r RoleStatus) text(at time.Time, verbose bool) string {
 	if len(yours) > 0 {
 		text += "; yours: " + strings.Join(yours, ", ")
 	}
-	return lines(string(r.Role), text)
+	return lines(r.Role, text)
 }
