@@ -149,7 +149,18 @@ func left(expires, at time.Time) string {
 	if at.After(expires) {
 		return "EXPIRED"
 	}
+	if by := expires.Sub(at); by < 48*time.Hour {
+		return fmt.Sprintf("in %d hours", int(by.Hours()))
+	}
 	return fmt.Sprintf("in %d days", int(expires.Sub(at).Hours()/24))
+}
+
+// expiryText says in a sentence when something expires, or that it has expired.
+func expiryText(what string, expires, at time.Time) string {
+	if at.After(expires) {
+		return what + " has expired"
+	}
+	return what + " expires " + left(expires, at)
 }
 
 // String returns the key for people.

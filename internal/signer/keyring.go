@@ -121,7 +121,7 @@ func (k *keyring) checkPublic(name string, key *secret.Key) error {
 	}
 	if err == nil && public != key.Public() {
 		return status.WithHint(fmt.Errorf("private key %s: expected key %s, as in %s, got %s: one of the two files is damaged", name, public.Fingerprint(), base+publicSuffix, key.Public().Fingerprint()),
-			"move both files away and restore them from a backup with boxsign restore; without a backup, replace the key with "+replaceCommand(part(filepath.Base(base))))
+			"move both files away and restore them from a backup with boxsign restore; without a backup, replace the key with "+replaceCommand(partOfBase(filepath.Base(base))))
 	}
 	return nil // there is no public file to compare with
 }

@@ -100,16 +100,16 @@ func (x *session) next(st Status, mine map[keys.ID]bool) []string {
 	for _, r := range st.Roles {
 		switch by := r.Expires.Sub(st.at); {
 		case r.Role == trust.RoleRoot && by < soon:
-			add(fmt.Sprintf("the root expires %s", left(r.Expires, st.at)), "root renew")
+			add(expiryText("the root", r.Expires, st.at), "root renew")
 		case r.Role == trust.RoleTargets && by < soon:
-			add(fmt.Sprintf("the list expires %s", left(r.Expires, st.at)), "renew --list")
+			add(expiryText("the list", r.Expires, st.at), "renew --list")
 		case r.Expired && r.Role == trust.RoleTimestamp && !IsURL(x.Repository):
 			add("the timestamp is expired, and a server on the repository would renew it", "renew")
 		}
 	}
 	for _, c := range st.Pending {
 		if c.State == stateArchives {
-			out = append(out, fmt.Sprintf("%s %d lacks archives: run the command again that published it", c.Role, c.To))
+			out = append(out, fmt.Sprintf("%s %d lacks archives: run its publish command again", c.Role, c.To))
 			continue
 		}
 		canSign := slices.ContainsFunc(c.Needs, func(n Need) bool {

@@ -118,6 +118,6 @@ func verifyArchive(ctx context.Context, p place, rel trust.Release) (err error) 
 
 // Text returns the verdict for people.
 func (v Verdict) Text() string {
-	return each("problem", v.Problems) + lines("root", v.Root, "root fingerprint", v.Digest, "targets", v.Targets, "snapshot", v.Snapshot, "timestamp", v.Timestamp,
+	return each("problem", v.Problems) + lines("root", v.Root, "root digest", v.Digest, "targets", v.Targets, "snapshot", v.Snapshot, "timestamp", v.Timestamp,
 		"expires", stamp(v.Expires), "updates", v.Updates, "archives verified", v.Archives)
 }
