@@ -101,11 +101,15 @@ func (o *options) backupFlags(cmd *cobra.Command) {
 
 // passphraseFlag adds the flag for the passphrase of what.
 func (o *options) passphraseFlag(cmd *cobra.Command, what string) {
-	variable := passphraseVariable
+	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of "+what+" from `FILE` (default $"+o.passphraseVariable()+", or ask)")
+}
+
+// passphraseVariable names the environment variable with the passphrase that --passphrase-file replaces.
+func (o *options) passphraseVariable() string {
 	if o.ofBackup {
-		variable = backupVariable
+		return backupVariable
 	}
-	cmd.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase of "+what+" from `FILE` (default $"+variable+", or ask)")
+	return passphraseVariable
 }
 
 // weakFlag adds the flag of commands that set a new passphrase.
@@ -123,7 +127,7 @@ func (o *options) makeFlags(cmd *cobra.Command) {
 func (o *options) signFlags(cmd *cobra.Command) {
 	o.keysFlags(cmd)
 	o.passphraseFlag(cmd, "the keys")
-	cmd.Flags().StringVar(&o.releaseFile, "release-passphrase-file", "", "read that of release keys from `FILE`")
+	cmd.Flags().StringVar(&o.releaseFile, "release-passphrase-file", "", "read the passphrase of release keys from `FILE`")
 	cmd.Flags().StringArrayVar(&o.releaseKeys, "release-key", nil, "sign with `KEY`: a file, or ssh-agent:SHA256:…")
 }
 
@@ -138,7 +142,7 @@ func (o *options) repoFlags(cmd *cobra.Command) {
 	o.signFlags(cmd)
 	o.placeFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&o.rootFile, "root-passphrase-file", "", "read that of root keys from `FILE`")
+	f.StringVar(&o.rootFile, "root-passphrase-file", "", "read the passphrase of root keys from `FILE`")
 	f.StringArrayVar(&o.rootKeys, "root-key", nil, "sign roots with `KEY`: a file, or ssh-agent:SHA256:…")
 	f.StringArrayVar(&o.onlineKeys, "online-key", nil, "sign snapshot and timestamp with `KEY`")
 	f.BoolVar(&o.yes, "yes", false, "don't ask")
@@ -179,19 +183,13 @@ func (o *options) signer(ctx context.Context, s cli.Streams) (_ context.Context,
 	meter := s.NewMeter()
 	shown := s
 	shown.Err = meter // messages appear above the progress
-	variable := passphraseVariable
-	if o.ofBackup {
-		variable = backupVariable
-	}
 	k = &signer.Signer{
-		Keys:       o.keysDir(s),
-		Passphrase: o.passphrase(s, o.passphraseFile, variable),
-		Passphrases: map[string]secret.Passphrase{
-			"root":    o.passphrase(s, cmp.Or(o.rootFile, o.passphraseFile), rootVariable, passphraseVariable),
-			"release": o.passphrase(s, cmp.Or(o.releaseFile, o.passphraseFile), releaseVariable, passphraseVariable),
-		},
-		AgentSocket: s.Getenv(agentVariable),
-		RootKeys:    o.rootKeys, ReleaseKeys: o.releaseKeys, OnlineKeys: o.onlineKeys,
+		Keys:              o.keysDir(s),
+		Passphrase:        o.passphrase(s, o.passphraseFile, o.passphraseVariable()),
+		RootPassphrase:    o.passphrase(s, cmp.Or(o.rootFile, o.passphraseFile), rootVariable, passphraseVariable),
+		ReleasePassphrase: o.passphrase(s, cmp.Or(o.releaseFile, o.passphraseFile), releaseVariable, passphraseVariable),
+		AgentSocket:       s.Getenv(agentVariable),
+		RootKeys:          o.rootKeys, ReleaseKeys: o.releaseKeys, OnlineKeys: o.onlineKeys,
 		Repository: o.repo,
 		Root:       o.root,
 		DryRun:     o.dryRun,
@@ -216,7 +214,7 @@ func (o *options) signer(ctx context.Context, s cli.Streams) (_ context.Context,
 }
 
 // keysDir returns the directory of keys: --keys, $BOXSIGN_KEYS or ~/.boxsign. It returns "" without any of them and
-// without $HOME.
+// without $HOME and %USERPROFILE%.
 func (o *options) keysDir(s cli.Streams) string {
 	if o.keys != "" {
 		return o.keys

@@ -30,8 +30,10 @@ import (
 type Signer struct {
 	Keys        string // the directory of keys
 	Passphrase  secret.Passphrase
-	Passphrases map[string]secret.Passphrase // by role, of keys with a passphrase of their own in place of Passphrase
-	AgentSocket string                       // path of the socket of an ssh-agent, "" for none
+	AgentSocket string // path of the socket of an ssh-agent, "" for none
+
+	// Passphrases of root keys and of release keys. The zero value stands for Passphrase.
+	RootPassphrase, ReleasePassphrase secret.Passphrase
 
 	// Keys that sign in place of those of the directory: files, or names of keys in the agent.
 	RootKeys, ReleaseKeys, OnlineKeys []string
@@ -80,11 +82,7 @@ func (s *Signer) ring() (*keyring, error) {
 	}
 	loaders := map[part]secret.Loader{}
 	for _, p := range parts() {
-		passphrase, own := s.Passphrases[string(p)]
-		if !own {
-			passphrase = s.Passphrase
-		}
-		loaders[p] = secret.Loader{Passphrase: passphrase, AgentSocket: s.AgentSocket}
+		loaders[p] = secret.Loader{Passphrase: s.passphraseOf(p), AgentSocket: s.AgentSocket}
 	}
 	return &keyring{
 		dir:     s.Keys,
@@ -92,6 +90,17 @@ func (s *Signer) ring() (*keyring, error) {
 		named:   map[part][]string{rootPart: s.RootKeys, releasePart: s.ReleaseKeys, onlinePart: s.OnlineKeys},
 		loaders: loaders,
 	}, nil
+}
+
+// passphraseOf returns where the passphrase of the keys of a part comes from.
+func (s *Signer) passphraseOf(p part) secret.Passphrase {
+	switch {
+	case p == rootPart && s.RootPassphrase.From != nil:
+		return s.RootPassphrase
+	case p == releasePart && s.ReleasePassphrase.From != nil:
+		return s.ReleasePassphrase
+	}
+	return s.Passphrase
 }
 
 // readRoot reads the file of a root that is to be trusted.

@@ -51,7 +51,7 @@ type Passphrase struct {
 // Choose returns the new passphrase for what purpose names. It refuses an empty one, which would protect nothing, one longer
 // than 4096 bytes, and one that Judge refuses. The caller may overwrite the bytes.
 func (p Passphrase) Choose(ctx context.Context, purpose string) (chosen []byte, err error) {
-	err = p.try(ctx, Request{Purpose: purpose, New: true}, func(passphrase []byte) error {
+	err = p.tryPassphrases(ctx, Request{Purpose: purpose, New: true}, func(passphrase []byte) error {
 		if p.Judge != nil {
 			if err := p.Judge(passphrase); err != nil {
 				return fmt.Errorf("passphrase for %s: %w", purpose, err)
@@ -66,10 +66,11 @@ func (p Passphrase) Choose(ctx context.Context, purpose string) (chosen []byte, 
 // Open calls open with the passphrase of what purpose names. As long as open returns ErrPassphrase and the Source has another
 // one, Open tries that, up to three in all.
 func (p Passphrase) Open(ctx context.Context, purpose string, open func(passphrase []byte) error) error {
-	return p.try(ctx, Request{Purpose: purpose}, open)
+	return p.tryPassphrases(ctx, Request{Purpose: purpose}, open)
 }
 
-func (p Passphrase) try(ctx context.Context, r Request, use func([]byte) error) error {
+// tryPassphrases asks for a passphrase until use takes it, the Source has no other one, or maxTries are over.
+func (p Passphrase) tryPassphrases(ctx context.Context, r Request, use func([]byte) error) error {
 	for range maxTries {
 		passphrase, err := p.From(ctx, r)
 		switch {
@@ -135,12 +136,12 @@ func FromTerminal(path string) Source {
 		if err != nil {
 			return nil, ErrNoTerminal
 		}
-		defer in.Close() // what matters, the mode, raw has restored
+		defer in.Close() // inRawMode has restored the mode
 		defer out.Close()
 		stop := context.AfterFunc(ctx, func() { in.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
-		err = raw(in, func() (err error) {
-			passphrase, err = converse(struct {
+		err = inRawMode(in, func() (err error) {
+			passphrase, err = askPassphrase(struct {
 				io.Reader
 				io.Writer
 			}{in, out}, r)
@@ -153,8 +154,8 @@ func FromTerminal(path string) Source {
 	}
 }
 
-// raw calls talk with the terminal in raw mode, which has no echo.
-func raw(tty *os.File, talk func() error) (err error) {
+// inRawMode calls talk with the terminal in raw mode, which has no echo.
+func inRawMode(tty *os.File, talk func() error) (err error) {
 	conn, err := tty.SyscallConn() // after File.Fd, reads would have no deadlines
 	if err != nil {
 		return err
@@ -174,7 +175,8 @@ func raw(tty *os.File, talk func() error) (err error) {
 	return talk()
 }
 
-func converse(tty io.ReadWriter, r Request) ([]byte, error) {
+// askPassphrase asks on a terminal in raw mode. First it shows why the passphrase before was refused, if one was.
+func askPassphrase(tty io.ReadWriter, r Request) ([]byte, error) {
 	k := &keyboard{ReadWriter: tty}
 	k.terminal = term.NewTerminal(k, "")
 	if r.Refused != nil {
