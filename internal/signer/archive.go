@@ -62,7 +62,7 @@ func (s *Signer) readProper(ctx context.Context, force bool, paths ...string) ([
 			return nil, err
 		}
 		found := contents{}
-		what, report, err := readNamed(ctx, path, name, found.gather(name))
+		what, report, err := readNamed(ctx, path, name, found.inspectOptions(name))
 		if err != nil {
 			return nil, err
 		}

@@ -22,15 +22,15 @@ const (
 	downloadTime = time.Minute
 )
 
-// given are the archives that a command was given.
-type given struct {
+// localArchives are the archives whose paths are on the command line.
+type localArchives struct {
 	files    publish.Files
 	contents map[update.Digest]contents
 }
 
-// showContents adds to c what the updates that a plan adds change in the files of the version before. Whatever
-// prevents a comparison is a note; the error is that of ctx. If nobody is shown c, it does nothing.
-func (x *session) showContents(ctx context.Context, c *Change, p trust.Plan, g given) error {
+// showContents adds to c what the updates that a plan adds change in the files of the version before. If a
+// comparison fails, it adds a note instead. The only error is that of ctx. It does nothing if c is not shown to anyone.
+func (x *session) showContents(ctx context.Context, c *Change, p trust.Plan, local localArchives) error {
 	if x.Confirm == nil && !x.DryRun {
 		return nil
 	}
@@ -40,7 +40,7 @@ func (x *session) showContents(ctx context.Context, c *Change, p trust.Plan, g g
 		if !ok {
 			continue
 		}
-		compared, err := x.compare(ctx, r, before, g)
+		compared, err := x.compareWithBefore(ctx, r, before, local)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -73,16 +73,17 @@ func versionBefore(r trust.Release, list []trust.Release) (before trust.Release,
 	return before, ok
 }
 
-func (x *session) compare(ctx context.Context, r, before trust.Release, g given) (Comparison, error) {
-	now, path, err := x.contentsOf(ctx, r, g, "")
+// compareWithBefore compares the archives of an update and of the version before it.
+func (x *session) compareWithBefore(ctx context.Context, r, before trust.Release, local localArchives) (Comparison, error) {
+	now, path, err := x.contentsOf(ctx, r, local, "")
 	if err != nil {
 		return Comparison{}, err
 	}
 	beside := ""
-	if f, ok := g.files[r.Digest()]; ok {
+	if f, ok := local.files[r.Digest()]; ok {
 		beside = filepath.Dir(f.Path)
 	}
-	had, hadPath, err := x.contentsOf(ctx, before, g, beside)
+	had, hadPath, err := x.contentsOf(ctx, before, local, beside)
 	if err != nil {
 		return Comparison{}, err
 	}
@@ -91,11 +92,11 @@ func (x *session) compare(ctx context.Context, r, before trust.Release, g given)
 	return c, nil
 }
 
-// contentsOf returns the contents of the archive of an update, and where it is. It looks among the given archives, then in
+// contentsOf returns the contents of the archive of an update, and where it is. It looks among the local archives, then in
 // the directory beside, if that is not "", then in the repository.
-func (x *session) contentsOf(ctx context.Context, r trust.Release, g given, beside string) (contents, string, error) {
-	if c, ok := g.contents[r.Digest()]; ok {
-		return c, g.files[r.Digest()].Path, nil
+func (x *session) contentsOf(ctx context.Context, r trust.Release, local localArchives, beside string) (contents, string, error) {
+	if c, ok := local.contents[r.Digest()]; ok {
+		return c, local.files[r.Digest()].Path, nil
 	}
 	if beside != "" {
 		path := filepath.Join(beside, r.Name().String())
@@ -154,7 +155,7 @@ func (x *session) readStored(ctx context.Context, r trust.Release) (_ contents, 
 // verifiedContents reads the contents of the archive of an update, and returns them only if the digest is right.
 func verifiedContents(ctx context.Context, r trust.Release, src io.Reader) (contents, error) {
 	found := contents{}
-	what, report, err := examineArchive(ctx, io.LimitReader(src, r.Length()+1), r.Name(), found.gather(r.Name()))
+	what, report, err := examineArchive(ctx, io.LimitReader(src, r.Length()+1), r.Name(), found.inspectOptions(r.Name()))
 	if err != nil {
 		return nil, err
 	}

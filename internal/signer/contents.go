@@ -51,8 +51,8 @@ type Comparison struct {
 // ModeText returns a mode as ls writes it. Go's text differs only in the letter of a symbolic link.
 func ModeText(m fs.FileMode) string { return strings.Replace(m.String(), "L", "l", 1) }
 
-// gather returns the options that fill c with the entries of an archive of that name while it is inspected.
-func (c contents) gather(name update.Name) archive.InspectOptions {
+// inspectOptions returns the options that fill c with the entries of an archive of that name while it is inspected.
+func (c contents) inspectOptions(name update.Name) archive.InspectOptions {
 	var digest update.Digest // of the entry that comes next
 	return archive.InspectOptions{
 		Content: func(_ archive.Entry, content io.Reader) error {
@@ -62,10 +62,10 @@ func (c contents) gather(name update.Name) archive.InspectOptions {
 			return err
 		},
 		Entry: func(e archive.Entry) error {
-			f := File{Path: below(name, e.Name), Mode: ModeText(e.Mode), Size: e.Size, Digest: digest, Link: e.Link}
+			f := File{Path: pathBelowTop(name, e.Name), Mode: ModeText(e.Mode), Size: e.Size, Digest: digest, Link: e.Link}
 			digest = update.Digest{}
 			if e.Link != "" && e.Mode&fs.ModeSymlink == 0 {
-				f.Link = below(name, e.Link)
+				f.Link = pathBelowTop(name, e.Link)
 			}
 			if f.Path != archive.VersionFile {
 				c[f.Path] = f
@@ -75,9 +75,9 @@ func (c contents) gather(name update.Name) archive.InspectOptions {
 	}
 }
 
-// below returns the path of an entry below the top directory of an archive, "." for that directory itself. An entry beside
+// pathBelowTop returns the path of an entry below the top directory of an archive, "." for that directory itself. An entry beside
 // it gets a path that begins with "../".
-func below(name update.Name, entry string) string {
+func pathBelowTop(name update.Name, entry string) string {
 	entry = path.Clean(entry)
 	if entry == name.Top() {
 		return "."
@@ -205,7 +205,7 @@ func readContents(ctx context.Context, path string) (contents, update.Name, erro
 		return nil, update.Name{}, err
 	}
 	found := contents{}
-	_, report, err := readNamed(ctx, path, name, found.gather(name))
+	_, report, err := readNamed(ctx, path, name, found.inspectOptions(name))
 	if err == nil {
 		err = checkComplete(name, report)
 	}

@@ -31,11 +31,11 @@ type listEdit func(*session, *trust.TargetsEdit) error
 
 // Add signs the archives at paths and publishes a list with them.
 func (s *Signer) Add(ctx context.Context, o AddOptions, paths ...string) (Change, error) {
-	g, additions, err := s.readAll(ctx, paths, o.Force)
+	local, additions, err := s.readAll(ctx, paths, o.Force)
 	if err != nil {
 		return Change{}, withHint(err)
 	}
-	return s.changeList(ctx, o.ListOptions, g, func(x *session, e *trust.TargetsEdit) error {
+	return s.changeList(ctx, o.ListOptions, local, func(x *session, e *trust.TargetsEdit) error {
 		for _, a := range additions {
 			a.Conditions = o.Conditions
 			if err := x.addUpdate(e, a); err != nil {
@@ -62,24 +62,24 @@ func (x *session) addUpdate(e *trust.TargetsEdit, a trust.Addition) error {
 
 // readAll inspects and hashes the archives at paths. It refuses those that are not proper updates, unless force is
 // set.
-func (s *Signer) readAll(ctx context.Context, paths []string, force bool) (given, []trust.Addition, error) {
+func (s *Signer) readAll(ctx context.Context, paths []string, force bool) (localArchives, []trust.Addition, error) {
 	read, err := s.readProper(ctx, force, paths...)
 	if err != nil {
-		return given{}, nil, err
+		return localArchives{}, nil, err
 	}
-	g := given{publish.Files{}, map[update.Digest]contents{}}
+	local := localArchives{publish.Files{}, map[update.Digest]contents{}}
 	var out []trust.Addition
 	for i, what := range read {
-		g.files[what.Digest] = publish.File{Path: paths[i], Blocks: what.blocks}
+		local.files[what.Digest] = publish.File{Path: paths[i], Blocks: what.blocks}
 		if what.contents != nil {
-			g.contents[what.Digest] = what.contents
+			local.contents[what.Digest] = what.contents
 		}
 		out = append(out, trust.Addition{
 			Name: what.Name, Digest: what.Digest, Length: what.Length,
 			Blocks: update.Sum(what.blocks.Bytes()), Unpacked: what.Unpacked,
 		})
 	}
-	return g, out, nil
+	return local, out, nil
 }
 
 // Withdraw publishes a list without the updates of these names. It ignores a name that was withdrawn before, and
@@ -93,7 +93,7 @@ func (s *Signer) Withdraw(ctx context.Context, o ListOptions, updates ...string)
 		}
 		names = append(names, n)
 	}
-	return s.changeList(ctx, o, given{}, func(x *session, e *trust.TargetsEdit) error {
+	return s.changeList(ctx, o, localArchives{}, func(x *session, e *trust.TargetsEdit) error {
 		for _, n := range names {
 			_, listed := x.base.Release(n)
 			if _, was := x.trusted.Ledger().Digest(n); was && !listed {
@@ -108,15 +108,15 @@ func (s *Signer) Withdraw(ctx context.Context, o ListOptions, updates ...string)
 }
 
 // changeList makes, signs and submits the next list.
-func (s *Signer) changeList(ctx context.Context, o ListOptions, g given, edit listEdit) (Change, error) {
+func (s *Signer) changeList(ctx context.Context, o ListOptions, local localArchives, edit listEdit) (Change, error) {
 	return inSession(ctx, s, !s.DryRun, func(x *session) (Change, error) {
-		return x.changeList(ctx, o, g, edit)
+		return x.changeList(ctx, o, local, edit)
 	})
 }
 
 // changeList makes, signs and submits the next list. When another signer publishes first, it makes the list anew on
 // the new base.
-func (x *session) changeList(ctx context.Context, o ListOptions, g given, edit listEdit) (Change, error) {
+func (x *session) changeList(ctx context.Context, o ListOptions, local localArchives, edit listEdit) (Change, error) {
 	if !x.DryRun {
 		if err := x.awaitAndShowOthers(ctx, o, edit); err != nil {
 			return Change{}, err
@@ -129,14 +129,14 @@ func (x *session) changeList(ctx context.Context, o ListOptions, g given, edit l
 		}
 		var lost []trust.Release
 		if e.Plan().Empty() {
-			if lost, err = x.findLost(ctx, g.files); err != nil {
+			if lost, err = x.findLost(ctx, local.files); err != nil {
 				return Change{}, err
 			}
 			if len(lost) == 0 {
 				return x.reportUnchanged(ctx, trust.RoleTargets, x.waitingNotes("")...)
 			}
 		}
-		c, err := x.signList(ctx, e, listing{given: g, hold: o.Hold, lost: lost})
+		c, err := x.signList(ctx, e, listing{localArchives: local, hold: o.Hold, lost: lost})
 		if !errors.Is(err, trust.ErrConflict) {
 			return c, err
 		}
@@ -232,7 +232,7 @@ func (x *session) dropRoots(ctx context.Context, roots []*trust.Proposal) (done 
 
 // listing is what signList needs beside the list itself.
 type listing struct {
-	given
+	localArchives
 	hold bool            // keep the list waiting, even if it has enough signatures
 	lost []trust.Release // listed updates whose archives were lost, and are sent again with a list without a change
 }
@@ -245,7 +245,7 @@ func (x *session) signList(ctx context.Context, e *trust.TargetsEdit, l listing)
 	c := x.describe(e.Plan())
 	notes := slices.Concat(lostNotes(l.lost), x.waitingNotes("; the new list replaces it and lacks its changes"), x.clockNotes())
 	c.Notes = append(c.Notes, notes...)
-	if err := x.showContents(ctx, &c, e.Plan(), l.given); err != nil {
+	if err := x.showContents(ctx, &c, e.Plan(), l.localArchives); err != nil {
 		return Change{}, err
 	}
 	if ok, err := x.approve(ctx, &c); !ok || err != nil {

@@ -287,7 +287,7 @@ func TestContentsAreVerified(t *testing.T) {
 		return e.Add(a)
 	})
 	at := &session{} // at an origin, which it never asks
-	if _, _, err := at.contentsOf(t.Context(), large.Releases()[0], given{}, ""); err == nil || !strings.Contains(err.Error(), "268435457 bytes") {
+	if _, _, err := at.contentsOf(t.Context(), large.Releases()[0], localArchives{}, ""); err == nil || !strings.Contains(err.Error(), "268435457 bytes") {
 		t.Errorf("large: got %v", err)
 	}
 }

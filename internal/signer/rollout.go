@@ -37,7 +37,7 @@ func (s *Signer) changeRollout(ctx context.Context, update string, hold bool, ed
 	if err != nil {
 		return Change{}, err
 	}
-	return s.changeList(ctx, ListOptions{Hold: hold}, given{}, func(x *session, e *trust.TargetsEdit) error {
+	return s.changeList(ctx, ListOptions{Hold: hold}, localArchives{}, func(x *session, e *trust.TargetsEdit) error {
 		r, err := x.findListed(name)
 		if err != nil {
 			return err
