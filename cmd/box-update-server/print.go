@@ -33,7 +33,11 @@ func printReport[R report](p *server.Program, cmd *cobra.Command, find func(cont
 		if printText(&text, r); asJSON {
 			err = p.JSON(r)
 		} else {
-			_, err = p.Out.Write(text.Bytes())
+			to := p.Out
+			if p.Silenced() && r.Verdict() != nil {
+				to = p.Err // it says what is wrong
+			}
+			_, err = to.Write(text.Bytes())
 		}
 		if err != nil {
 			return err

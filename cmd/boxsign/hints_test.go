@@ -362,6 +362,8 @@ func fixedPart(c namedCommand) string {
 
 // notProvoked has parts of messages that no story provokes, and why.
 var notProvoked = map[string]string{
+	"is it misspelt? box-update-server serve":   "it is a warning, beside which doctor does not fail; doctor_test.go of cmd/box-update-server has it",
+	"download %s, then see boxsign diff":        "it needs an origin and an update of which more than twenty files changed, and a download in between",
 	"boxsign backup 1\n":                        "it is the first line of a file",
 	"it is release.pub, which":                  "it says who made a file",
 	"online.pem that boxsign init made":         "it says who made a file",

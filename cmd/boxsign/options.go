@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -186,8 +185,8 @@ func (o *options) signer(ctx context.Context, s cli.Streams) (_ context.Context,
 	k = &signer.Signer{
 		Keys:              o.keysDir(s),
 		Passphrase:        o.passphrase(s, o.passphraseFile, o.passphraseVariable()),
-		RootPassphrase:    o.passphrase(s, cmp.Or(o.rootFile, o.passphraseFile), rootVariable, passphraseVariable),
-		ReleasePassphrase: o.passphrase(s, cmp.Or(o.releaseFile, o.passphraseFile), releaseVariable, passphraseVariable),
+		RootPassphrase:    o.rolePassphrase(s, o.rootFile, rootVariable),
+		ReleasePassphrase: o.rolePassphrase(s, o.releaseFile, releaseVariable),
 		AgentSocket:       s.Getenv(agentVariable),
 		RootKeys:          o.rootKeys, ReleaseKeys: o.releaseKeys, OnlineKeys: o.onlineKeys,
 		Repository: o.repo,
@@ -228,6 +227,14 @@ func (o *options) keysDir(s cli.Streams) string {
 		}
 	}
 	return ""
+}
+
+// rolePassphrase is passphrase for the keys of a role: its own file, its own variable, then those for all keys.
+func (o *options) rolePassphrase(s cli.Streams, file, variable string) secret.Passphrase {
+	if file == "" && s.Getenv(variable) == "" {
+		file = o.passphraseFile
+	}
+	return o.passphrase(s, file, variable, passphraseVariable)
 }
 
 // passphrase returns where a passphrase comes from: the file, if that is not "", the first of the environment variables that
@@ -273,6 +280,11 @@ func sourceDate(s cli.Streams) (time.Time, error) {
 
 // print prints a result, for people or as JSON.
 func (o *options) print(s cli.Streams, result signer.Result) error {
+	if s.Silenced() {
+		for _, text := range signer.WarningsOf(result) {
+			s.Warn("boxsign", text)
+		}
+	}
 	if o.json {
 		return s.JSON(result)
 	}

@@ -62,7 +62,7 @@ func useFreePorts(t *testing.T, script string) string {
 const signerPrelude = `
 boxsign() {
 	case "$*" in
-	key*|sign*|verify*|status*|build*|inspect*|diff*|backup*|restore*|"rollout show"*) command boxsign "$@" ;;
+	key*|ls*|sign*|verify*|status*|build*|inspect*|diff*|backup*|restore*|"rollout show"*|"root show"*) command boxsign "$@" ;;
 	*) command boxsign "$@" --yes ;;
 	esac
 }

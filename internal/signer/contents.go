@@ -134,7 +134,11 @@ func (c Comparison) text(most int) string {
 	}
 	text := lines("compared", fmt.Sprintf("%v with %v: %s", c.Name, c.Before, found)) + strings.Join(files[:min(most, len(files))], "")
 	if more := len(files) - most; more > 0 {
-		text += lines("files", fmt.Sprintf("and %d more; see boxsign diff %s %s", more, c.files[0], c.files[1]))
+		see := fmt.Sprintf("see boxsign diff %s %s", word(c.files[0]), word(c.files[1]))
+		if IsURL(c.files[0]) {
+			see = fmt.Sprintf("download %s, then see boxsign diff %v %s", c.files[0], c.Before, word(c.files[1]))
+		}
+		text += lines("files", fmt.Sprintf("and %d more; %s", more, see))
 	}
 	return text
 }

@@ -176,6 +176,25 @@ func (c Change) stateText() string {
 // Changes are the steps of a command that has several.
 type Changes []Change
 
+// WarningsOf returns what a person must learn of a result that is not printed: what may be a mistake, what still waits, and what
+// is wrong.
+func WarningsOf(result Result) (out []string) {
+	switch r := result.(type) {
+	case Change:
+		out = append(out, r.Warnings...)
+		if r.State == stateWaiting || r.State == stateArchives {
+			out = append(out, fmt.Sprintf("%s %d: %s", r.Role, r.To, r.State))
+		}
+	case Changes:
+		for _, c := range r {
+			out = append(out, WarningsOf(c)...)
+		}
+	case Verdict:
+		out = r.Problems
+	}
+	return out
+}
+
 // Text returns the steps for people.
 func (cs Changes) Text() string {
 	text := ""

@@ -12,7 +12,7 @@ import (
 
 // listWarnings says what may be a mistake in a plan on the list before. known has the names that were ever listed.
 func listWarnings(p trust.Plan, before []trust.Release, known *trust.Ledger) []string {
-	return slices.Concat(productWarnings(p, before, known), olderWarnings(p, before), emptyWarnings(p, before))
+	return slices.Concat(productWarnings(p, before, known), withdrawnWarnings(p, known), olderWarnings(p, before), emptyWarnings(p, before))
 }
 
 // productWarnings names the products of which no update was ever listed. It returns nothing for the first list of all.
@@ -40,6 +40,16 @@ func productWarnings(p trust.Plan, before []trust.Release, known *trust.Ledger) 
 			text += fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
 		}
 		out = append(out, text)
+	}
+	return out
+}
+
+// withdrawnWarnings names the updates that were listed before and withdrawn, and that the plan lists again.
+func withdrawnWarnings(p trust.Plan, known *trust.Ledger) (out []string) {
+	for _, r := range p.Added {
+		if _, was := known.Digest(r.Name()); was {
+			out = append(out, fmt.Sprintf("%v was withdrawn before, and is listed again", r.Name()))
+		}
 	}
 	return out
 }

@@ -124,6 +124,9 @@ func FromFile(path string) Source {
 		if n := len(b); n > 0 && b[n-1] == '\n' {
 			b = b[:n-1]
 		}
+		if r.New && bytes.HasSuffix(b, []byte("\r")) {
+			return nil, fmt.Errorf("%s: the line ends with CR LF, as Windows writes it, and nobody could type that: save it with LF alone", path)
+		}
 		return b, nil
 	}
 }

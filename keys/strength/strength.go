@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// maxJudged bounds, in bytes, the beginning of a passphrase that is judged, and with it the work: 88 bytes that may all
-	// stand for letters (4 for a, 3 for e) take seconds. The rest can only make the passphrase stronger.
+	// maxJudged bounds, in letters, the parts of a passphrase that are judged, and with them the work: 88 letters that may
+	// all stand for others (4 for a, 3 for e) take seconds. The begin and the end are judged, and what lies between them
+	// only makes the passphrase stronger.
 	maxJudged = 40
 
 	// leastScore is zxcvbn's score, of 0 to 4, that is needed: a thief needs over a million seconds.
@@ -28,9 +29,13 @@ var known = []string{"boxsign", "boxup", "box", "update", "server", "opq", "rele
 
 // Check refuses a weak passphrase. The error says why it is weak and how long a thief would need; it doesn't show the passphrase.
 func Check(passphrase []byte) error {
-	judged, repeats := unit(strings.ToValidUTF8(string(passphrase[:min(len(passphrase), maxJudged)]), "?"))
+	all := []rune(strings.Map(asOneLetter, strings.ToValidUTF8(string(passphrase), "?")))
+	judged, repeats := unit(string(all[:min(len(all), maxJudged)]))
 	found := zxcvbn.PasswordStrength(judged, known)
 	if found.Score >= leastScore {
+		return nil
+	}
+	if end, _ := unit(string(all[max(len(all)-maxJudged, 0):])); len(all) > maxJudged && zxcvbn.PasswordStrength(end, known).Score >= leastScore {
 		return nil
 	}
 	why := "it is short"
@@ -45,6 +50,15 @@ func Check(passphrase []byte) error {
 	}
 	return status.WithHint(fmt.Errorf("too weak: %s; a thief of the file would find it within %s", why, duration(found.CrackTime)),
 		"take four random words or more, or let a password manager make one; --weak-passphrase accepts this one")
+}
+
+// asOneLetter returns a letter of ASCII in place of a rune beyond it. zxcvbn counts each byte of such a rune as a guess, and knows
+// no words of other scripts.
+func asOneLetter(r rune) rune {
+	if r > '~' {
+		return 'a' + r%26
+	}
+	return r
 }
 
 // patterns says why what zxcvbn found makes a passphrase weak, by its names of the patterns.

@@ -16,6 +16,10 @@ func TestWeak(t *testing.T) {
 		"correct-horse":            "common words, names or passwords; a thief of the file would find it within ",
 		"Password2026!":            "common words",
 		"boxsign-update":           "common words",
+		"пароль":                   "a thief of the file would find it within ",
+		"привет":                   "a thief of the file would find it within ",
+		"пароль123":                "a thief of the file would find it within ",
+		"いろは":                      "a thief of the file would find it within ",
 		"qwertyuiop":               "common words",
 		"zaqwsxcderfv":             "side by side",
 		strings.Repeat("y", 4096):  "it repeats itself",
@@ -40,6 +44,7 @@ func TestStrong(t *testing.T) {
 	for _, passphrase := range []string{
 		"mosaic-Tulip-93-harbor", "mosaic tulip harbor", "jX9#kLq2vW", "grüße-Über-Öl-93",
 		"mosaic-Tulip-93-harbor" + strings.Repeat("x", 4000),
+		strings.Repeat("a", 40) + "mosaic-Tulip-93-harbor",
 	} {
 		if err := strength.Check([]byte(passphrase)); err != nil {
 			t.Errorf("%.20q: %v", passphrase, err)

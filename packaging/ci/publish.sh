@@ -51,9 +51,10 @@ need BOXSIGN_REPO "${BOXSIGN_REPO-}" 'the URL of the origin'
 [ -z "$missing" ] || exit 2
 command -v boxsign >/dev/null || { say 'boxsign is not in PATH' && exit 1; }
 
-# From here on only this shell knows the secrets, and boxsign where it signs.
+# From here on only this shell knows the secrets, and boxsign where it signs: a shell exports a variable again that it got.
+unset key passphrase root repo
 key=$BOXSIGN_RELEASE_KEY passphrase=$BOXSIGN_RELEASE_PASSPHRASE root=$BOXSIGN_ROOT repo=$BOXSIGN_REPO
-unset BOXSIGN_RELEASE_KEY BOXSIGN_RELEASE_PASSPHRASE BOXSIGN_PASSPHRASE BOXSIGN_ROOT BOXSIGN_REPO BOXSIGN_KEYS
+unset BOXSIGN_RELEASE_KEY BOXSIGN_RELEASE_PASSPHRASE BOXSIGN_ROOT_PASSPHRASE BOXSIGN_PASSPHRASE BOXSIGN_ROOT BOXSIGN_REPO BOXSIGN_KEYS
 
 work=
 clean() { [ -z "$work" ] || rm -rf "$work"; }
@@ -63,27 +64,33 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 work=$(mktemp -d /dev/shm/publish.XXXXXXXX 2>/dev/null) || work=$(mktemp -d)
 
-# Writes a text, or copies the file that it is the path of.
-place() { # TEXT BEGIN FILE
+# Writes a text, or copies the file that it is the path of. A key ends in a newline, which a CI may have cut.
+place() { # TEXT BEGIN FILE [END]
 	case $1 in
-	"$2"*) printf '%s' "$1" >"$3" ;;
+	"$2"*) printf "%s${4-}" "${1%"${4:+$newline}"}" >"$3" ;;
 	*) cat -- "$1" >"$3" ;;
 	esac 2>/dev/null || {
 		say "expected a text that begins with $2, or the path of a file that can be read"
 		exit 1
 	}
 }
+newline='
+'
 mkdir "$work/K"
-place "$key" '-----BEGIN' "$work/K/release.pem"
+place "$key" '-----BEGIN' "$work/K/release.pem" '\n'
 place "$root" '{' "$work/root.json"
 
 [ -z "$source" ] || [ -e "$archive" ] || boxsign build "$source" -o "$archive"
 
-# A list that waits already is left alone: another one in its place would lose the signatures that it has.
+# A list that waits already is left alone: another one in its place would lose its changes and the signatures that it has.
 digest=$(sha256sum <"$archive") && digest=${digest%% *}
 boxsign status --json --keys "$work/K" --root "$work/root.json" "$repo" >"$work/status"
-if sed -n '/^  "pending": \[/,/^  \]/p' "$work/status" | grep -q "\"digest\": \"$digest\""; then
+pending() { sed -n '/^  "pending": \[/,/^  \]/p' "$work/status"; }
+if pending | sed -n '/^      "added": \[/,/^      \]/p' | grep -q "\"digest\": \"$digest\""; then
 	echo 'state: waiting for signatures' >"$work/result"
+elif pending | awk '/^      "role": / { list = /"targets"/ } list && /^      "state": "waiting for signatures"/ { found = 1 } END { exit !found }'; then
+	say "another list waits for signatures, which this one would replace: complete it with boxsign cosign, or give it up with boxsign abort"
+	exit 1
 else
 	BOXSIGN_RELEASE_PASSPHRASE=$passphrase boxsign publish --yes --keys "$work/K" --root "$work/root.json" "$@" "$archive" "$repo" >"$work/result" || {
 		code=$?
