@@ -291,7 +291,7 @@ func failures(t *testing.T) []failure {
 		{"archive has a bad name", file("größe", "x"), "add " + signs + " $DIR/größe", []string{"größe"}},
 		{"archive is a directory", file("p-9.tar.gz", "/"), "add " + signs + " $DIR/p-9.tar.gz", []string{"p-9.tar.gz"}},
 		{"archive is listed with other bytes", inOrder(file("x/p-1.tar.gz", "x")), "add " + signs + " --force $DIR/x/p-1.tar.gz", []string{"p-1.tar.gz", "build the update again"}},
-		{"withdraw, not listed", nil, "withdraw " + signs + " p-9.tar.gz", []string{"p-9.tar.gz", "boxsign status"}},
+		{"withdraw, not listed", nil, "withdraw " + signs + " p-9.tar.gz", []string{"p-9.tar.gz", "boxsign ls"}},
 		{"withdraw, bad name", nil, "withdraw " + signs + " größe", []string{"größe"}},
 		{"rollout of nothing", nil, "rollout pause " + signs + " p-1.tar.gz", []string{"p-1.tar.gz"}},
 		{"rollout show, not listed", nil, "rollout show --keys $DIR/K --repo $DIR/R p-9.tar.gz", []string{"p-9.tar.gz"}},
