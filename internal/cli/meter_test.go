@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +23,8 @@ type screen struct {
 	lines   []string // what was written above the last line
 	line    []byte
 	at      int
-	seen    []string // each state of the last line at the end of a write
+	seen    []string    // each state of the last line at the end of a write
+	mu      *sync.Mutex // the meter holds it while it writes
 }
 
 func (s *screen) Write(p []byte) (int, error) {
@@ -49,6 +52,13 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// shown returns the last line and what is above it, also while the timer of the meter may draw.
+func (s *screen) shown() (last string, above, seen []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text(), slices.Clone(s.lines), slices.Clone(s.seen)
+}
+
 func (s *screen) text() string { return strings.TrimRight(string(s.line), " ") }
 
 // onScreen returns a meter that writes to a terminal with so many columns.
@@ -56,6 +66,7 @@ func onScreen(t *testing.T, columns int) (*Meter, *screen) {
 	s := &screen{t: t, columns: columns}
 	m := Streams{Err: s, Getenv: func(string) string { return "" }}.NewMeter()
 	m.width = func() int { return columns }
+	s.mu = &m.mu
 	return m, s
 }
 
@@ -245,23 +256,28 @@ func TestMeterShowsWaits(t *testing.T) {
 		m.Wait("a short wait")()
 		end := m.Wait("asking http://updates.example\x1b[2J")
 		time.Sleep(1900 * time.Millisecond)
-		if s.text() != "" {
-			t.Errorf("expected nothing before two seconds, got %q", s.text())
+		synctest.Wait() // the timer has drawn
+		if line, _, _ := s.shown(); line != "" {
+			t.Errorf("expected nothing before two seconds, got %q", line)
 		}
 		second := m.Wait("opening K/release.pem")
 		time.Sleep(3500 * time.Millisecond)
-		if want := `asking http://updates.example\x1b[2J  5 s`; s.text() != want {
-			t.Errorf("expected %q, got %q", want, s.text())
+		synctest.Wait() // the timer has drawn
+		want := `asking http://updates.example\x1b[2J  5 s`
+		if line, _, _ := s.shown(); line != want {
+			t.Errorf("expected %q, got %q", want, line)
 		}
 		fmt.Fprintln(m, "a message")
 		end()
 		time.Sleep(time.Second)
-		if want := "opening K/release.pem  4 s"; s.text() != want || len(s.lines) != 1 || s.lines[0] != "a message" {
-			t.Errorf("expected %q below the message, got %q below %q", want, s.text(), s.lines)
+		synctest.Wait() // the timer has drawn
+		line, above, _ := s.shown()
+		if want := "opening K/release.pem  4 s"; line != want || len(above) != 1 || above[0] != "a message" {
+			t.Errorf("expected %q below the message, got %q below %q", want, line, above)
 		}
 		second()
-		if s.text() != "" {
-			t.Errorf("expected no line, got %q", s.text())
+		if line, _, _ := s.shown(); line != "" {
+			t.Errorf("expected no line, got %q", line)
 		}
 	})
 }
@@ -273,17 +289,20 @@ func TestMeterPrefersProgress(t *testing.T) {
 		m.Plan(1, 100e6)
 		end := m.Wait("asking http://updates.example")
 		transferAt(m, "p-7.tar.bz2")
-		if strings.Contains(strings.Join(s.seen, "\n"), "asking") || !strings.HasPrefix(s.text(), "p-7.tar.bz2  60.0 MB") {
-			t.Errorf("expected the progress alone, got %q", s.seen)
+		synctest.Wait()
+		line, _, seen := s.shown()
+		if strings.Contains(strings.Join(seen, "\n"), "asking") || !strings.HasPrefix(line, "p-7.tar.bz2  60.0 MB") {
+			t.Errorf("expected the progress alone, got %q", seen)
 		}
 		time.Sleep(3 * time.Second)
-		if !strings.HasPrefix(s.text(), "asking http://updates.example  4") {
-			t.Errorf("expected what is waited for, got %q", s.text())
+		synctest.Wait() // the timer has drawn
+		if line, _, _ := s.shown(); !strings.HasPrefix(line, "asking http://updates.example  4") {
+			t.Errorf("expected what is waited for, got %q", line)
 		}
 		end()
 		m.End()
-		if s.text() != "" {
-			t.Errorf("expected no line, got %q", s.text())
+		if line, _, _ := s.shown(); line != "" {
+			t.Errorf("expected no line, got %q", line)
 		}
 	})
 }
@@ -294,9 +313,10 @@ func TestMeterIsSilent(t *testing.T) {
 		m.silent = func() bool { return true }
 		end := m.Wait("asking http://updates.example")
 		transferAt(m, "p-7.tar.bz2")
+		synctest.Wait()
 		end()
-		if len(s.seen) > 0 {
-			t.Errorf("expected nothing, got %q", s.seen)
+		if _, _, seen := s.shown(); len(seen) > 0 {
+			t.Errorf("expected nothing, got %q", seen)
 		}
 	})
 }
