@@ -9,19 +9,19 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ccojocar/zxcvbn-go"
+	"github.com/trustelem/zxcvbn"
 
 	"github.com/openpowerquality/box-update-server/status"
 )
 
 const (
-	// maxJudged bounds, in letters, the parts of a passphrase that are judged, and with them the work: 88 letters that may
-	// all stand for others (4 for a, 3 for e) take seconds. The begin and the end are judged, and what lies between them
-	// only makes the passphrase stronger.
+	// maxJudged bounds, in letters, the parts of a passphrase that are judged, and with them the work, which grows faster than
+	// their length. The begin and the end are judged; what lies between them only makes the passphrase stronger.
 	maxJudged = 40
 
-	// leastScore is zxcvbn's score, of 0 to 4, that is needed: a thief needs over a million seconds.
-	leastScore = 3
+	// leastGuesses is how many guesses a thief must need: at guessesPerSecond, over a million seconds.
+	leastGuesses     = 1e10
+	guessesPerSecond = 1e4
 )
 
 // known are words that a thief of our files tries first.
@@ -32,15 +32,15 @@ func Check(passphrase []byte) error {
 	all := []rune(strings.Map(asOneLetter, strings.ToValidUTF8(string(passphrase), "?")))
 	judged, repeats := unit(string(all[:min(len(all), maxJudged)]))
 	found := zxcvbn.PasswordStrength(judged, known)
-	if found.Score >= leastScore {
+	if found.Guesses >= leastGuesses {
 		return nil
 	}
-	if end, _ := unit(string(all[max(len(all)-maxJudged, 0):])); len(all) > maxJudged && zxcvbn.PasswordStrength(end, known).Score >= leastScore {
+	if end, _ := unit(string(all[max(len(all)-maxJudged, 0):])); len(all) > maxJudged && zxcvbn.PasswordStrength(end, known).Guesses >= leastGuesses {
 		return nil
 	}
 	why := "it is short"
 	longest := 0
-	for _, m := range found.MatchSequence {
+	for _, m := range found.Sequence {
 		if text := patterns[m.Pattern]; text != "" && m.J-m.I+1 > longest {
 			why, longest = text, m.J-m.I+1
 		}
@@ -48,7 +48,7 @@ func Check(passphrase []byte) error {
 	if repeats {
 		why = patterns["repeat"]
 	}
-	return status.WithHint(fmt.Errorf("too weak: %s; a thief of the file would find it within %s", why, duration(found.CrackTime)),
+	return status.WithHint(fmt.Errorf("too weak: %s; a thief of the file would find it within %s", why, duration(found.Guesses/guessesPerSecond)),
 		"take four random words or more, or let a password manager make one; --weak-passphrase accepts this one")
 }
 
@@ -67,6 +67,8 @@ var patterns = map[string]string{
 	"spatial":    "it is made of keys that lie side by side",
 	"repeat":     "it repeats itself",
 	"sequence":   "it is made of letters or digits in sequence",
+	"date":       "it is made of dates",
+	"regex":      "it is made of dates",
 }
 
 // unit returns what s repeats, the last time perhaps in part, or s if it repeats nothing.
