@@ -12,6 +12,7 @@ import (
 
 	"github.com/openpowerquality/box-update-server/internal/disk"
 	"github.com/openpowerquality/box-update-server/signing/trust"
+	"github.com/openpowerquality/box-update-server/status"
 	"github.com/openpowerquality/box-update-server/store"
 	"github.com/openpowerquality/box-update-server/update"
 )
@@ -88,7 +89,7 @@ func (f stagedFile) gone(repo *trust.Repository) bool {
 
 // unread reports whether the system could not read the file, so that its content is unknown.
 func (f stagedFile) unread() bool {
-	return errors.As(f.err, new(*fs.PathError)) && !errors.Is(f.err, fs.ErrNotExist) && !disk.Unreadable(f.err)
+	return errors.As(f.err, new(*fs.PathError)) && !errors.Is(f.err, fs.ErrNotExist) && !status.Unreadable(f.err)
 }
 
 // scan reads the files of proposals, and checks them against what is published.

@@ -215,7 +215,7 @@ func (s *Store) computeBlocks(rel trust.Release) (update.Blocks, error) {
 }
 
 // damagedOnDisk reports whether err says that an archive was damaged: its bytes differ, or the disk can't read them.
-func damagedOnDisk(err error) bool { return errors.Is(err, ErrCorrupt) || disk.Unreadable(err) }
+func damagedOnDisk(err error) bool { return errors.Is(err, ErrCorrupt) || status.Unreadable(err) }
 
 // readAgain calls read and, if the disk can't be read, once more after the pause: a cable or a network that fails for
 // a moment is no reason to take intact archives for damaged.

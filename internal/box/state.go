@@ -66,7 +66,7 @@ func (b *Box) readRoot(c config) ([]byte, error) {
 		if _, err = trust.ParseRoot(root); err == nil {
 			return root, nil
 		}
-	} else if !disk.Unreadable(err) {
+	} else if !status.Unreadable(err) {
 		return nil, status.WithHint(fmt.Errorf("root: %w", err), againRoot)
 	}
 	dir := filepath.Join(c.State, metadataDir)

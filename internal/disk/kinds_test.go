@@ -23,7 +23,7 @@ func TestDiskFaults(t *testing.T) {
 		syscall.EACCES:  {},
 	} {
 		wrapped := fmt.Errorf("read it: %w", err)
-		if got := [3]bool{status.NoSpace.In(wrapped), disk.Unreadable(wrapped), disk.Fault(wrapped)}; got != want {
+		if got := [3]bool{status.NoSpace.In(wrapped), status.Unreadable(wrapped), disk.Fault(wrapped)}; got != want {
 			t.Errorf("%v: no space, unreadable and of the disk are %v, want %v", err, got, want)
 		}
 	}

@@ -25,14 +25,10 @@ type full struct{ err error }
 func (e *full) Error() string   { return e.err.Error() }
 func (e *full) Unwrap() []error { return []error{e.err, ErrNoSpace} }
 
-// Unreadable reports whether a disk lost data: a sector can't be read, or the file system finds its structure or a checksum
-// damaged. Reading again does not help.
-func Unreadable(err error) bool { return status.Unreadable(err) }
-
 // Fault reports whether an error is about the disk, which is full, read-only or broken, and not about the data that were to
 // be read or written, or their sender.
 func Fault(err error) bool {
-	return status.NoSpace.In(err) || Unreadable(err) || status.ReadOnly(err)
+	return status.NoSpace.In(err) || status.Unreadable(err) || status.ReadOnly(err)
 }
 
 // Space is the room on a file system.

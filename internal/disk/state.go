@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/openpowerquality/box-update-server/internal/explain"
+	"github.com/openpowerquality/box-update-server/status"
 )
 
 // A state file is a small file of bookkeeping, which is replaced as a whole and has no signature. Disks flip bits. A
@@ -174,7 +175,7 @@ func readCopy(path string, limit int64) (stateCopy, error) {
 func readIntact(path string, limit int64) ([]byte, error) {
 	raw, err := ReadFile(path, limit)
 	switch {
-	case Unreadable(err):
+	case status.Unreadable(err):
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	case errors.Is(err, ErrTooLong):
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrDamaged, limit)

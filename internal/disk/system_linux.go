@@ -46,24 +46,15 @@ func HasCapabilities(f *os.File) bool {
 	return err == nil && n > 0
 }
 
-func spaceOf(dir string) (Space, error) {
-	st, err := statfs(dir)
-	if err != nil {
-		return Space{}, err
-	}
-	return Space{
-		Free: int64(st.Bavail) * int64(st.Bsize), Size: int64(st.Blocks) * int64(st.Bsize),
-		FreeFiles: int64(st.Ffree), Files: int64(st.Files),
-		ReadOnly: st.Flags&unix.ST_RDONLY != 0, NoExec: st.Flags&unix.ST_NOEXEC != 0,
-	}, nil
-}
+// How a file system is mounted: the flags of statfs(2).
+const (
+	readOnlyFlag = unix.ST_RDONLY
+	noExecFlag   = unix.ST_NOEXEC
+)
 
 // StampOf returns the stamp of a file. info must come from the file system.
 func StampOf(info fs.FileInfo) Stamp {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok { // never on Linux
-		return Stamp{Size: info.Size(), Modified: info.ModTime().UnixNano(), Changed: info.ModTime().UnixNano()}
-	}
+	st := info.Sys().(*syscall.Stat_t)
 	return Stamp{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 

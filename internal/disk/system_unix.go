@@ -57,6 +57,18 @@ func syncDir(dir string) (err error) {
 	return d.Sync()
 }
 
+func spaceOf(dir string) (Space, error) {
+	st, err := statfs(dir)
+	if err != nil {
+		return Space{}, err
+	}
+	return Space{
+		Free: int64(st.Bavail) * int64(st.Bsize), Size: int64(st.Blocks) * int64(st.Bsize),
+		FreeFiles: int64(st.Ffree), Files: int64(st.Files),
+		ReadOnly: st.Flags&readOnlyFlag != 0, NoExec: st.Flags&noExecFlag != 0,
+	}, nil
+}
+
 // statfs repeats the system call when a signal interrupts it.
 func statfs(dir string) (st unix.Statfs_t, err error) {
 	err = unix.Statfs(dir, &st)

@@ -53,21 +53,6 @@ func HasOneName(f *os.File) bool {
 // Allocated returns the size of a file, which is about what it takes of the disk.
 func Allocated(info fs.FileInfo) int64 { return info.Size() }
 
-// Allocate does nothing: a write may find the disk full.
-func Allocate(*os.File, int64) error { return nil }
-
-// StartWriting does nothing.
-func StartWriting(*os.File, int64, int64) {}
-
-// DropCached does nothing.
-func DropCached(*os.File, int64, int64) {}
-
-// YieldDisk does nothing.
-func YieldDisk() {}
-
-// HasCapabilities reports false: Windows has no file capabilities.
-func HasCapabilities(*os.File) bool { return false }
-
 // beyond is the byte that stands for a locked file. Windows keeps other processes from reading a locked byte, and the file
 // holds the ID of the process, so the byte lies beyond its end.
 var beyond = windows.Overlapped{OffsetHigh: 1 << 30}
@@ -103,15 +88,6 @@ func spaceOf(dir string) (Space, error) {
 // StampOf returns the stamp of a file, which here lacks its identity. info must come from the file system.
 func StampOf(info fs.FileInfo) Stamp {
 	return Stamp{Size: info.Size(), Modified: info.ModTime().UnixNano(), Changed: info.ModTime().UnixNano()}
-}
-
-// StampOpen returns the stamp of an open file.
-func StampOpen(f *os.File) (Stamp, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return Stamp{}, err
-	}
-	return StampOf(info), nil
 }
 
 func byHandle(f *os.File) (info windows.ByHandleFileInformation, err error) {
