@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/openpowerquality/box-update-server/internal/explain"
 )
 
 // maxProbe is how many bytes of the answer to a probe are read; the rest is ignored.
@@ -163,7 +165,7 @@ func probe(ctx context.Context, client *http.Client, url string) (string, error)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", noAnswer{err}
+		return "", noAnswer{fmt.Errorf("%s: %w", url, explain.Network(err))}
 	}
 	defer resp.Body.Close() // only read from
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxProbe))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -97,6 +98,10 @@ func (x *session) openTrusted(readOnly bool) (*trust.State, error) {
 	state, err := trust.Open(c)
 	if err == nil || c.Pinned != nil {
 		return state, err
+	}
+	if _, missing := os.Stat(x.ring.dir); errors.Is(missing, fs.ErrNotExist) {
+		return nil, status.WithHint(fmt.Errorf("keys: %s: %w", x.ring.dir, fs.ErrNotExist),
+			"name the directory of your keys with --keys DIR; to look at a repository without keys, name its root with --root FILE")
 	}
 	if left, noMatch := disk.Glob(dir, "*.json*"); noMatch == nil && len(left) == 0 {
 		return nil, status.WithHint(fmt.Errorf("the keys in %s are used with this repository for the first time", x.ring.dir),
